@@ -1,0 +1,95 @@
+# make run    set everything up and compare the attention dataflows on the built-in networks
+# make test   set everything up and run the quick tests
+# Needs Python 3.11 to 3.13 and git; everything else goes into .venv.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+VENV ?= $(ROOT)/.venv
+BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(ROOT)/constraints.txt
+TEST_JOBS ?= 2
+N ?= 10000
+MACHINE ?= edge-16x16
+OUT ?= out
+
+# pytest answers 5 when it found no test; that is no failure.
+PYTEST = run_pytest() { $(BIN)/pytest "$$@" || { rc=$$?; [ $$rc -eq 5 ] || exit $$rc; }; }; run_pytest
+
+.PHONY: help setup setup-core run test lint bench fuzz validation clean
+
+help:
+	@echo 'make run         set up, then compare the dataflows on the built-in networks; reports in $(OUT)/'
+	@echo 'make test        set up, then run the quick tests'
+	@echo 'make lint        style, types and import layers'
+	@echo 'make validation  compare with published figures'
+	@echo 'make bench       speed of the engine and of the search'
+	@echo 'make fuzz N=...  random programs, engine against reference'
+	@echo 'make setup       only install, with the tools of the developers'
+	@echo 'make clean       remove what the other targets made'
+
+# --- set-up, once -----------------------------------------------------------------------------------------------
+
+setup: $(VENV)/.installed-dev
+
+setup-core: $(VENV)/.installed-core
+
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || { echo 'Tilewright needs Python 3.11 to 3.13; none was found.' >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo 'Tilewright needs Python 3.11 to 3.13; $(PYTHON) is another (choose one with make PYTHON=...).' >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	  if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+	    echo 'Installing python3-venv, which Debian keeps in a package of its own'; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; \
+	  else \
+	    echo 'Python has no venv module here. On Debian: sudo apt-get install python3-venv' >&2; exit 1; \
+	  fi; }
+	@echo 'Making $(VENV)'
+	@"$(PYTHON)" -m venv "$(VENV)"
+
+$(VENV)/.installed-core: $(ROOT)/pyproject.toml $(ROOT)/constraints.txt | $(BIN)/python
+	@echo 'Installing Tilewright and what it stands on (about a minute, once)'
+	@$(PIP_INSTALL) setuptools
+	@$(PIP_INSTALL) --no-build-isolation --editable "$(ROOT)"
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-core
+	@echo 'Installing the tools of the developers'
+	@$(PIP_INSTALL) --no-build-isolation --editable "$(ROOT)[dev]"
+	@touch $@
+
+# --- the main job ------------------------------------------------------------------------------------------------
+
+run: setup-core
+	@echo 'Compiling the engine: about 10 s the first time, cached afterwards'
+	@$(BIN)/tilewright simulate bert-small -a $(MACHINE) --json - >/dev/null
+	@mkdir -p "$(OUT)"
+	$(BIN)/tilewright compare --all -a $(MACHINE) --report "$(OUT)" --csv "$(OUT)/results.csv" --json "$(OUT)/results.json"
+
+# --- checks ------------------------------------------------------------------------------------------------------
+
+test: setup
+	@$(PYTEST) -n $(TEST_JOBS) -m 'not slow' --benchmark-skip -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@MYPY=$(BIN)/mypy .ci/typecheck
+	$(BIN)/lint-imports
+
+validation: setup
+	@$(PYTEST) tests/validation -s
+
+bench: setup
+	@$(PYTEST) tests/benchmarks --benchmark-only --benchmark-columns=min,median,max,rounds
+
+fuzz: setup
+	@TILEWRIGHT_FUZZ_EXAMPLES=$(N) $(PYTEST) tests/property -n $(TEST_JOBS) -k 'engine or fuzz'
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .import_linter_cache .coverage htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What real hardware does: kernels and their measurements."""

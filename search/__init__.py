@@ -1,0 +1,1 @@
+"""Which choice is best: tilings, comparisons, lower bounds and what-ifs."""

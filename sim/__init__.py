@@ -1,0 +1,1 @@
+"""How long it takes, exactly: programs, the engine that runs them, and their results."""

@@ -1,0 +1,1 @@
+"""Lowerings: an operator, a machine and a mapping become a program."""

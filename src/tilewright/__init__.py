@@ -1,0 +1,56 @@
+"""Tilewright: how fast, and at what energy, a network runs on an edge accelerator that you describe.
+
+The names below are imported when they are first used, so that ``import tilewright`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tilewright.hw_models.load import load_machine, machine_names
+    from tilewright.search.api import compare, dataflow_names, dataflow_summary, simulate, trace, why
+    from tilewright.workloads.load import load_workload, workload_names
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "__version__",
+    "compare",
+    "dataflow_names",
+    "dataflow_summary",
+    "load_machine",
+    "load_workload",
+    "machine_names",
+    "simulate",
+    "trace",
+    "why",
+    "workload_names",
+]
+
+_HOME_OF_NAME = {
+    "compare": "tilewright.search.api",
+    "dataflow_names": "tilewright.search.api",
+    "dataflow_summary": "tilewright.search.api",
+    "load_machine": "tilewright.hw_models.load",
+    "load_workload": "tilewright.workloads.load",
+    "machine_names": "tilewright.hw_models.load",
+    "simulate": "tilewright.search.api",
+    "trace": "tilewright.search.api",
+    "why": "tilewright.search.api",
+    "workload_names": "tilewright.workloads.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF_NAME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

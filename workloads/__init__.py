@@ -1,0 +1,1 @@
+"""What must be computed: attention layers, by name, by key=value text or from a file."""
