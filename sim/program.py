@@ -1,0 +1,306 @@
+"""The program that a simulated machine runs: command queues, counted loops, counting semaphores.
+
+A machine is a set of *engines*, each with one in-order queue. A queue holds commands and counted loops.
+A command waits for one token of each semaphore in its wait list (all at once, then takes them), keeps its
+engine busy, and signals one token on each semaphore in its signal list when it finishes. It costs either a
+fixed number of cycles, or a latency followed by a number of bytes over a *channel* that is shared fairly by
+the transfers active on it.
+
+:class:`ProgramBuilder` lets a lowering be written as the loop nest that it is::
+
+    for _ in b.loop(n_rows, name="rows"):
+        b.transfer(load, n_bytes=4096, latency_cycles=20, waits=[k_free], signals=[k_ready])
+        b.compute(matrix, cycles=64, waits=[k_ready], signals=[k_free])
+
+The body runs once; the loop is data in every queue that takes part in it. With ``unroll=True`` the same body
+runs once per trip and the program has no loops: that is how a lowering is executed on numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright.errors import ProgramError
+
+__all__ = [
+    "Channel",
+    "Command",
+    "Engine",
+    "Loop",
+    "Program",
+    "ProgramBuilder",
+    "Queue",
+    "Semaphore",
+    "executions",
+]
+
+MAX_LOOP_DEPTH = 8
+MAX_WORK_UNITS = 2**60
+
+
+class Engine(NamedTuple):
+    """A unit that runs one command at a time.
+
+    ``weight`` is the number of identical cores in lock step that this engine stands for: its transfers
+    take that many shares of a channel.
+    """
+
+    name: str
+    kind: str
+    weight: int = 1
+
+
+class Channel(NamedTuple):
+    """A shared path: ``bytes_per_cycle`` is divided equally among the transfers active on it."""
+
+    name: str
+    bytes_per_cycle: Fraction
+
+
+class Semaphore(NamedTuple):
+    """A counting semaphore; ``is_slot`` marks "a buffer slot is free" (used to explain waiting)."""
+
+    name: str
+    initial: int
+    is_slot: bool = False
+
+
+class Command(NamedTuple):
+    """One command. ``channel`` is -1 for work of fixed ``cycles``; else ``cycles`` is the latency.
+
+    ``cost`` is what the command does, for the counters (any object; the program counts how often each
+    command runs); ``run`` is what it does to numbers (see :mod:`tilewright.sim.numeric`).
+    """
+
+    cycles: int
+    channel: int
+    n_bytes: int
+    waits: tuple[int, ...]
+    signals: tuple[int, ...]
+    label: str
+    cost: Any = None
+    run: Any = None
+
+
+class Loop:
+    """A counted loop in one queue. ``ident`` is shared by all the queues that take part in it.
+
+    The trip count is ``count + step * trip`` where ``trip`` is the index of the enclosing loop ``over``
+    (negative counts as zero): triangular nests, such as causal attention, stay data.
+    """
+
+    __slots__ = ("body", "count", "ident", "over", "step")
+
+    def __init__(self, ident: int, count: int, step: int = 0, over: int = -1) -> None:
+        self.ident = ident
+        self.count = count
+        self.step = step
+        self.over = over
+        self.body: Queue = []
+
+    def __repr__(self) -> str:
+        return f"Loop({self.ident}, {self.count}+{self.step}*[{self.over}], {self.body})"
+
+
+Queue = list["Command | Loop"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A complete program: what :func:`tilewright.sim.engine.simulate` and the SimPy reference run."""
+
+    engines: tuple[Engine, ...]
+    channels: tuple[Channel, ...]
+    semaphores: tuple[Semaphore, ...]
+    queues: tuple[Queue, ...]
+    loop_names: tuple[str, ...]
+    buffer_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def n_commands(self) -> int:
+        """Commands in the text of the program (a loop body counts once)."""
+        return sum(1 for queue in self.queues for _ in _commands(queue))
+
+    def commands(self) -> Iterator[tuple[int, Command, int]]:
+        """Every command of the text with its engine and how many times it runs."""
+        for engine, queue in enumerate(self.queues):
+            for command, times in executions(queue):
+                yield engine, command, times
+
+    def channel_share(self, channel: int) -> tuple[int, int]:
+        """Integer work of one byte, and of one cycle of the whole channel.
+
+        With total active weight k a transfer advances ``cycle // k`` units a cycle, which is an integer
+        for every weight that can be active at once.
+        """
+        users = [
+            self.engines[e].weight
+            for e, queue in enumerate(self.queues)
+            if any(command.channel == channel for command in _commands(queue))
+        ]
+        sums = {0}
+        for weight in users:
+            sums |= {known + weight for known in sums}
+        shares = math.lcm(*(sums - {0})) if users else 1
+        rate = self.channels[channel].bytes_per_cycle
+        return rate.denominator * shares, rate.numerator * shares
+
+
+def _commands(queue: Queue) -> Iterator[Command]:
+    for item in queue:
+        if isinstance(item, Loop):
+            yield from _commands(item.body)
+        else:
+            yield item
+
+
+def executions(queue: Queue) -> Iterator[tuple[Command, int]]:
+    """Every command of a queue's text with the number of times that it runs."""
+    yield from _executions(queue, np.ones(1, dtype=np.int64), {})
+
+
+def _executions(
+    queue: Queue, trips: npt.NDArray[np.int64], indices: dict[int, npt.NDArray[np.int64]]
+) -> Iterator[tuple[Command, int]]:
+    """``trips``: multiplicity per distinct combination of the loop indices that others depend on."""
+    for item in queue:
+        if not isinstance(item, Loop):
+            yield item, int(trips.sum())
+            continue
+        if item.step:
+            count = np.maximum(0, item.count + item.step * indices[item.over])
+        else:
+            count = np.full(len(trips), item.count, dtype=np.int64)
+        if _is_depended_on(item):
+            inner_index = np.concatenate([np.arange(c, dtype=np.int64) for c in count])
+            inner = {k: np.repeat(v, count) for k, v in indices.items()} | {item.ident: inner_index}
+            yield from _executions(item.body, np.repeat(trips, count), inner)
+        else:
+            yield from _executions(item.body, trips * count, indices)
+
+
+def _is_depended_on(loop: Loop) -> bool:
+    return any(_depends(item, loop.ident) for item in loop.body)
+
+
+def _depends(item: Command | Loop, ident: int) -> bool:
+    if not isinstance(item, Loop):
+        return False
+    return (item.step != 0 and item.over == ident) or any(_depends(i, ident) for i in item.body)
+
+
+class ProgramBuilder:
+    """Writes a program as one loop nest whose commands go to the queues of their engines."""
+
+    def __init__(self, engines: Sequence[Engine], channels: Sequence[Channel] = (), *, unroll: bool = False) -> None:
+        self.engines = tuple(engines)
+        self.channels = tuple(channels)
+        self.unroll = unroll
+        self.buffer_bytes: dict[str, int] = {}
+        self._semaphores: list[Semaphore] = []
+        self._queues: list[Queue] = [[] for _ in engines]
+        self._open: list[Loop] = []
+        self._bodies: list[list[Queue]] = [[queue] for queue in self._queues]
+        self._loop_names: list[str] = []
+
+    def semaphore(self, name: str, initial: int = 0, *, is_slot: bool = False) -> int:
+        """Declare a semaphore that starts with ``initial`` tokens; returns its number."""
+        if initial < 0:
+            raise ProgramError(f"semaphore {name!r}: initial tokens must be 0 or more, got {initial}")
+        self._semaphores.append(Semaphore(name, initial, is_slot))
+        return len(self._semaphores) - 1
+
+    def loop(self, count: int, *, step: int = 0, over: int = -1, name: str = "loop") -> Iterator[int]:
+        """Iterate ``count + step * (trip of the loop `over`)`` times.
+
+        Yields the loop's identity (to be given as ``over`` to a loop inside). When unrolling, yields the
+        trip index instead, once per trip, and ``over`` is the index that the outer loop yielded.
+        """
+        if self.unroll:
+            yield from range(max(0, count + (step * over if step else 0)))
+            return
+        if step and not any(loop.ident == over for loop in self._open):
+            raise ProgramError(f"loop {name!r} depends on loop {over}, which does not enclose it")
+        if count <= 0 and not step:
+            return
+        ident = len(self._loop_names)
+        self._loop_names.append(name)
+        self._open.append(Loop(ident, count, step, over))
+        if len(self._open) > MAX_LOOP_DEPTH:
+            raise ProgramError(f"loop {name!r}: loops nest at most {MAX_LOOP_DEPTH} deep")
+        yield ident
+        depth = len(self._open)
+        for bodies in self._bodies:
+            del bodies[depth:]
+        self._open.pop()
+
+    def compute(
+        self,
+        engine: int,
+        *,
+        cycles: int,
+        waits: Sequence[int] = (),
+        signals: Sequence[int] = (),
+        label: str = "",
+        cost: Any = None,
+        run: Any = None,
+    ) -> None:
+        """Append work that takes ``cycles`` (1 or more) on ``engine``."""
+        if cycles < 1:
+            raise ProgramError(f"command {label!r}: cycles must be 1 or more, got {cycles}")
+        self._append(engine, Command(cycles, -1, 0, tuple(waits), tuple(signals), label, cost, run))
+
+    def transfer(
+        self,
+        engine: int,
+        *,
+        n_bytes: int,
+        latency_cycles: int = 0,
+        channel: int = 0,
+        waits: Sequence[int] = (),
+        signals: Sequence[int] = (),
+        label: str = "",
+        cost: Any = None,
+        run: Any = None,
+    ) -> None:
+        """Append a transfer of ``n_bytes`` (1 or more) over ``channel`` after ``latency_cycles``."""
+        if n_bytes < 1 or latency_cycles < 0:
+            raise ProgramError(
+                f"transfer {label!r}: needs 1 byte or more and a latency of 0 or more, "
+                f"got {n_bytes} bytes and {latency_cycles} cycles"
+            )
+        self._append(
+            engine,
+            Command(latency_cycles, channel, n_bytes, tuple(waits), tuple(signals), label, cost, run),
+        )
+
+    def _append(self, engine: int, command: Command) -> None:
+        bodies = self._bodies[engine]
+        for loop in self._open[len(bodies) - 1 :]:
+            own = Loop(loop.ident, loop.count, loop.step, loop.over)
+            bodies[-1].append(own)
+            bodies.append(own.body)
+        bodies[-1].append(command)
+
+    def build(self) -> Program:
+        """The finished program."""
+        if self._open:
+            raise ProgramError("a loop of the program is still open")
+        return Program(
+            engines=self.engines,
+            channels=self.channels,
+            semaphores=tuple(self._semaphores),
+            queues=tuple(self._queues),
+            loop_names=tuple(self._loop_names),
+            buffer_bytes=dict(self.buffer_bytes),
+        )
+
+
+Lowering = Callable[..., None]

@@ -1,0 +1,47 @@
+"""Errors that reach a user as one clear sentence.
+
+Every error a user can cause derives from :class:`TilewrightError`; the command line prints its text
+on one line and exits with :attr:`TilewrightError.exit_code`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["InputError", "MappingError", "ProgramError", "TilewrightError", "did_you_mean"]
+
+
+class TilewrightError(Exception):
+    """Base of all errors with a text meant for the user."""
+
+    exit_code = 1
+
+
+class InputError(TilewrightError):
+    """Something given by the user (file, field, name, option) is not acceptable."""
+
+    exit_code = 2
+
+
+class MappingError(InputError):
+    """A mapping cannot run on the machine: a resource is too small for what it asks."""
+
+    def __init__(self, *, resource: str, demand: int, limit: int, unit: str, levers: str) -> None:
+        self.resource = resource
+        self.demand = demand
+        self.limit = limit
+        self.unit = unit
+        self.levers = levers
+        super().__init__(f"the mapping needs {demand:,} {unit} of {resource}, which has {limit:,} {unit}; {levers}")
+
+
+class ProgramError(TilewrightError):
+    """A program for the simulator is malformed or cannot finish (deadlock)."""
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """Return ``' (did you mean "x"?)'`` for the nearest allowed name, or an empty string."""
+    names = {name.lower(): name for name in allowed}
+    near = difflib.get_close_matches(given.lower(), list(names), n=1, cutoff=0.5)
+    return f' (did you mean "{names[near[0]]}"?)' if near else ""
