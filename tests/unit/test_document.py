@@ -228,7 +228,7 @@ def test_all_faults_are_told_in_the_order_of_the_lines() -> None:
         ("[" * 5000, "toy.yaml: box: not valid; lists or mappings are nested too deeply"),
         (
             "a: 1\n---\nb: 2",
-            "toy.yaml:2:10: box: not valid YAML; expected a single document in the stream, but found another document",
+            "toy.yaml:2:1: box: not valid YAML; expected a single document in the stream, but found another document",
         ),
     ],
 )
