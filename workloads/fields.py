@@ -1,0 +1,126 @@
+"""The words in which a person describes an attention layer, and the layer that they mean.
+
+The same keys serve the built-in networks, text such as ``attention:heads=12,seq=512,head_dim=64`` and YAML files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.formats import format_bits
+from tilewright.workloads.attention import LARGEST_EXTENT, MASKS, AttentionLayer
+
+__all__ = ["KEYS", "Fields", "check_field", "layer_from_fields", "override_fields", "parse_fields"]
+
+Fields: TypeAlias = Mapping[str, int | str]
+
+_COUNTS = ("batch", "heads", "kv_heads", "seq", "query_len", "key_len", "head_dim", "value_dim", "hidden")
+_WINDOWS = ("window_left", "window_right")
+_FORMATS = ("qkv_format", "score_format", "accumulator_format")
+KEYS = (*_COUNTS, "mask", *_WINDOWS, *_FORMATS)
+
+# A key given anew takes the place of these older ones: "seq" of both lengths, "hidden" of the head width and so on.
+_REPLACES = {"seq": ("query_len", "key_len"), "hidden": ("head_dim",), "head_dim": ("hidden",)}
+
+
+def parse_fields(text: str, *, what: str) -> dict[str, int | str]:
+    """Read ``key=value,key=value``; ``what`` names the workload in errors.
+
+    Raises InputError for an unknown or repeated key, a missing value, a number that is none or is out of range, and an
+    unknown mask or number format.
+    """
+    fields: dict[str, int | str] = {}
+    for item in text.split(","):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not key or not value:
+            raise InputError(f'{what}: expected key=value; given "{item.strip()}"; allowed keys {", ".join(KEYS)}')
+        if key not in KEYS:
+            raise InputError(f'{what}: unknown key; given "{key}"; allowed {", ".join(KEYS)}{did_you_mean(key, KEYS)}')
+        if key in fields:
+            raise InputError(f'{what}: {key}: given twice; given "{fields[key]}" and "{value}"; allowed once')
+        fields[key] = check_field(key, _as_number(value) if key in (*_COUNTS, *_WINDOWS) else value, what=what)
+    return fields
+
+
+def _as_number(text: str) -> int | str:
+    """A whole number, also written 4_096 or 1e6; any other text stays as it is, for the error that shows it."""
+    for read in (int, float):
+        try:
+            number = read(text)
+        except ValueError:
+            continue
+        if number == number // 1:
+            return int(number)
+    return text
+
+
+def check_field(key: str, value: Any, *, what: str) -> int | str:
+    """Return ``value`` when it is one that ``key`` can have by itself; otherwise raise InputError."""
+    if key in _FORMATS:
+        try:
+            format_bits(value)
+        except InputError as error:
+            raise InputError(f"{what}: {key}: {error}") from None
+        return str(value)
+    if key == "mask":
+        if value not in MASKS:
+            hint = did_you_mean(str(value), MASKS)
+            raise InputError(f'{what}: mask: unknown mask; given "{value}"; allowed {", ".join(MASKS)}{hint}')
+        return str(value)
+    least = 0 if key in _WINDOWS else 1
+    if type(value) is int and least <= value <= LARGEST_EXTENT:
+        return value
+    problem = "out of range" if type(value) is int else "must be a whole number"
+    shown = f'"{value}"' if isinstance(value, str) else value
+    raise InputError(f"{what}: {key}: {problem}; given {shown}; allowed whole numbers from {least} to {LARGEST_EXTENT}")
+
+
+def override_fields(base: Fields, changes: Fields) -> dict[str, int | str]:
+    """``base`` with ``changes`` in it; a change of ``seq`` also drops older lengths, ``hidden`` an older head width."""
+    dropped = {old for key in changes for old in _REPLACES.get(key, ())}
+    return {**{key: value for key, value in base.items() if key not in dropped}, **changes}
+
+
+def layer_from_fields(name: str, fields: Fields) -> AttentionLayer:
+    """The attention layer that checked ``fields`` describe.
+
+    ``seq`` stands for whichever of ``query_len`` and ``key_len`` is not given, ``hidden`` for ``head_dim`` times
+    ``heads``. Left out: batch 1, as many key/value heads as heads, value width as head width, no mask, fp16 for Q, K,
+    V and the scores, fp32 for sums. Raises InputError for what is missing or does not fit together.
+    """
+    given: dict[str, Any] = dict(fields)
+    heads = _need(name, given, "heads")
+    seq = given.get("seq")
+    head_dim = _head_dim(name, given, heads)
+    return AttentionLayer(
+        name=name,
+        batch=given.get("batch", 1),
+        query_heads=heads,
+        kv_heads=given.get("kv_heads", heads),
+        query_len=_need(name, given, "query_len", seq, "seq or query_len"),
+        key_len=_need(name, given, "key_len", seq, "seq or key_len"),
+        head_dim=head_dim,
+        value_dim=given.get("value_dim", head_dim),
+        **{key: given[key] for key in ("mask", *_WINDOWS, *_FORMATS) if key in given},
+    )
+
+
+def _head_dim(name: str, given: Mapping[str, Any], heads: int) -> int:
+    hidden = given.get("hidden")
+    if hidden is None:
+        return _need(name, given, "head_dim", None, "head_dim or hidden")
+    if "head_dim" in given:
+        raise InputError(f"{name}: hidden: stands for head_dim; given both; allowed one of hidden, head_dim")
+    if hidden % heads:
+        raise InputError(f"{name}: hidden: must be a multiple of heads; given {hidden}; allowed multiples of {heads}")
+    return int(hidden // heads)
+
+
+def _need(name: str, given: Mapping[str, Any], key: str, otherwise: int | None = None, wanted: str = "") -> int:
+    value = given.get(key, otherwise)
+    if value is None:
+        shown = ", ".join(f"{k}={v}" for k, v in given.items()) or "nothing"
+        raise InputError(f"{name}: {wanted or key}: missing; given {shown}; allowed 1 or more")
+    return int(value)
