@@ -88,7 +88,7 @@ bench: setup
 	@$(PYTEST) tests/benchmarks --benchmark-only --benchmark-columns=min,median,max,rounds
 
 fuzz: setup
-	@TILEWRIGHT_FUZZ_EXAMPLES=$(N) $(PYTEST) tests/property -n $(TEST_JOBS) -k 'engine or fuzz'
+	@TILEWRIGHT_FUZZ=$(N) $(PYTEST) tests/property -n $(TEST_JOBS)
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .import_linter_cache .coverage htmlcov

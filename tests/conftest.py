@@ -1,6 +1,6 @@
-"""How the tests run: repeatable in the quick suite, long and random when fuzzing.
+"""How property tests run: the same examples every time in the quick suite, random and many with ``make fuzz N=...``.
 
-Property tests should not fix ``max_examples`` themselves where ``make fuzz N=...`` is to lengthen them.
+Tests that fuzzing is to lengthen leave ``max_examples`` alone, or read it from ``TILEWRIGHT_FUZZ`` too.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import os
 from hypothesis import HealthCheck, settings
 
 _SLOW_IS_FINE = [HealthCheck.too_slow]
+_N_FUZZ = os.environ.get("TILEWRIGHT_FUZZ")
+
 settings.register_profile(
     "quick", max_examples=100, deadline=None, derandomize=True, suppress_health_check=_SLOW_IS_FINE
 )
 settings.register_profile(
-    "fuzz",
-    max_examples=int(os.environ.get("TILEWRIGHT_FUZZ_EXAMPLES", "100")),
-    deadline=None,
-    derandomize=False,
-    suppress_health_check=_SLOW_IS_FINE,
+    "fuzz", max_examples=int(_N_FUZZ or 100), deadline=None, print_blob=True, suppress_health_check=_SLOW_IS_FINE
 )
-settings.load_profile("fuzz" if "TILEWRIGHT_FUZZ_EXAMPLES" in os.environ else "quick")
+settings.load_profile("fuzz" if _N_FUZZ else "quick")
