@@ -6,11 +6,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
-VENV ?= $(ROOT)/.venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(ROOT)/constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TEST_JOBS ?= 2
 N ?= 10000
 MACHINE ?= edge-16x16
@@ -49,17 +48,17 @@ $(BIN)/python:
 	    echo 'Python has no venv module here. On Debian: sudo apt-get install python3-venv' >&2; exit 1; \
 	  fi; }
 	@echo 'Making $(VENV)'
-	@"$(PYTHON)" -m venv "$(VENV)"
+	@"$(PYTHON)" -m venv "$(VENV)" || { rm -rf "$(VENV)"; exit 1; }
 
-$(VENV)/.installed-core: $(ROOT)/pyproject.toml $(ROOT)/constraints.txt | $(BIN)/python
+$(VENV)/.installed-core: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing Tilewright and what it stands on (about a minute, once)'
 	@$(PIP_INSTALL) setuptools
-	@$(PIP_INSTALL) --no-build-isolation --editable "$(ROOT)"
+	@$(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-core
 	@echo 'Installing the tools of the developers'
-	@$(PIP_INSTALL) --no-build-isolation --editable "$(ROOT)[dev]"
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
 	@touch $@
 
 # --- the main job ------------------------------------------------------------------------------------------------
