@@ -1,0 +1,208 @@
+"""Figures as PNG: the timeline of a run, cycles and energy of the dataflows, speed-ups over networks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR, KIND_COLOURS, component_colours
+from tilewright.reports.quantity import cycles_text, ratio_text
+from tilewright.reports.window import closeup, commands_between, recorded_span
+from tilewright.sim.result import SimulationResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from tilewright.sim.trace import TraceCommand, TraceWindow
+
+__all__ = ["cycles_png", "energy_png", "speedup_png", "timeline_png"]
+
+_DPI = 130
+_LABEL_POINTS = 7.0
+_POINTS_PER_LETTER = _LABEL_POINTS * 0.57
+_BAR_HEIGHT = 0.78
+
+
+def timeline_png(trace: TraceWindow, *, title: str, subtitle: str = "") -> bytes:
+    """The timeline of ``trace``: one lane per engine, coloured by kind, cycles below and time above.
+
+    A long trace gets two panels: everything recorded, and a closer look in which labels can be read.
+    """
+    zoom = closeup(trace)
+    n_panels = 1 if zoom is None else 2
+    lane_inches = 0.36 * max(len(trace.engines), 2)
+    figure = _figure(12.0, 1.15 + n_panels * (lane_inches + 0.95))
+    axes = figure.subplots(n_panels, 1, squeeze=False)[:, 0]
+    start, end = recorded_span(trace)
+    _draw_lanes(axes[0], trace, start, end, labels=zoom is None)
+    _time_axis(axes[0], trace.clock_ghz)
+    if zoom is not None:
+        axes[0].axvspan(zoom.start, zoom.end, facecolor="none", edgecolor="black", linewidth=0.9)
+        axes[0].set_title(_extent_text(trace, start, end), fontsize=9, loc="left")
+        _draw_lanes(axes[1], trace, zoom.start, zoom.end, labels=True)
+        _time_axis(axes[1], trace.clock_ghz)
+        axes[1].set_title(
+            f"closer look: cycles {cycles_text(zoom.start)} to {cycles_text(zoom.end)}", fontsize=9, loc="left"
+        )
+    axes[-1].set_xlabel("cycles (time above)", fontsize=8)
+    _legend(figure, [kind for kind in KIND_COLOURS if any(c.kind == kind for c in trace.commands)])
+    figure.suptitle(f"{title}\n{subtitle}" if subtitle else title, fontsize=11, x=0.01, ha="left", parse_math=False)
+    return _png(figure)
+
+
+def cycles_png(results: Sequence[SimulationResult], *, best: SimulationResult | None, title: str) -> bytes:
+    """Cycles of each dataflow as bars, the best one marked, with the lower bound as a line."""
+    figure = _figure(8.0, 0.9 + 0.42 * len(results))
+    axes = figure.subplots()
+    names = [r.dataflow for r in results]
+    colours = [BEST_COLOUR if r is best else BASE_COLOUR for r in results]
+    bars = axes.barh(names, [r.cycles for r in results], color=colours, height=0.7)
+    axes.bar_label(bars, labels=[cycles_text(r.cycles) for r in results], padding=4, fontsize=8)
+    bound = results[0].lower_bound_cycles
+    axes.axvline(bound, color="black", linestyle="--", linewidth=1.0)
+    axes.annotate(
+        f"lower bound {cycles_text(bound)}",
+        (bound, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 3),
+        textcoords="offset points",
+        fontsize=8,
+    )
+    axes.set_xlim(0, max(r.cycles for r in results) * 1.16)
+    _finish_bars(axes, title, "cycles")
+    return _png(figure)
+
+
+def energy_png(results: Sequence[SimulationResult], *, title: str) -> bytes:
+    """Energy of each dataflow as bars stacked by component, in microjoules."""
+    figure = _figure(8.0, 1.2 + 0.42 * len(results))
+    axes = figure.subplots()
+    components = list(dict.fromkeys(name for r in results for name in r.energy_by_component))
+    left = [0.0] * len(results)
+    for component, colour in component_colours(components).items():
+        parts = [r.energy_by_component.get(component, 0.0) / 1e6 for r in results]
+        axes.barh([r.dataflow for r in results], parts, left=left, color=colour, height=0.7, label=component)
+        left = [a + b for a, b in zip(left, parts, strict=True)]
+    axes.legend(fontsize=8, frameon=False, ncols=len(components), loc="lower left", bbox_to_anchor=(0.0, 1.0))
+    _finish_bars(axes, title, "energy, uJ", title_pad=24.0)
+    return _png(figure)
+
+
+def speedup_png(by_workload: Mapping[str, float], *, title: str) -> bytes:
+    """Speed-up of one dataflow over another, one bar per network, with a line at 1."""
+    figure = _figure(8.0, 0.9 + 0.36 * len(by_workload))
+    axes = figure.subplots()
+    bars = axes.barh(list(by_workload), list(by_workload.values()), color=BEST_COLOUR, height=0.7)
+    axes.bar_label(bars, labels=[ratio_text(v) for v in by_workload.values()], padding=4, fontsize=8)
+    axes.axvline(1.0, color="black", linestyle="--", linewidth=1.0)
+    axes.set_xlim(0, max(by_workload.values()) * 1.12)
+    _finish_bars(axes, title, "speed-up (cycles over cycles)")
+    return _png(figure)
+
+
+def _draw_lanes(axes: Axes, trace: TraceWindow, start: int, end: int, *, labels: bool) -> None:
+    """Draw the commands between two cycles into ``axes``, first engine on top."""
+    shown = commands_between(trace, start, end)
+    groups: dict[tuple[int, str], list[TraceCommand]] = {}
+    for command in shown:
+        groups.setdefault((command.engine, command.kind), []).append(command)
+    line_width = 0.5 if len(shown) < 400 else 0.0
+    for (engine, kind), commands in groups.items():
+        spans = [(c.start, max(c.end - c.start, 0)) for c in commands]
+        axes.broken_barh(
+            spans,
+            (engine - _BAR_HEIGHT / 2, _BAR_HEIGHT),
+            facecolors=KIND_COLOURS.get(kind, BASE_COLOUR),
+            edgecolors="white",
+            linewidth=line_width,
+        )
+    axes.set_xlim(start, end)
+    axes.set_ylim(len(trace.engines) - 0.5, -0.5)
+    axes.set_yticks(range(len(trace.engines)), trace.engines, fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    for side in ("right", "left"):
+        axes.spines[side].set_visible(False)
+    if labels:
+        _label_commands(axes, shown, start, end)
+
+
+def _label_commands(axes: Axes, commands: list[TraceCommand], start: int, end: int) -> None:
+    """Write the labels that fit into their bars, and the first letters of those that nearly do."""
+    width_points = axes.get_window_extent().width * 72.0 / _DPI
+    for command in commands:
+        left, right = max(command.start, start), min(command.end, end)
+        room = int((right - left) / (end - start) * width_points / _POINTS_PER_LETTER)
+        text = command.label if len(command.label) <= room else command.label[: max(room - 1, 0)] + "…"
+        if len(text) < 3 and text != command.label:
+            continue
+        axes.text(
+            (left + right) / 2,
+            command.engine,
+            text,
+            ha="center",
+            va="center",
+            fontsize=_LABEL_POINTS,
+            color="white",
+            parse_math=False,
+            clip_on=True,
+        )
+
+
+def _time_axis(axes: Axes, clock_ghz: float) -> None:
+    """A second axis on top with the time of the same cycles, in microseconds."""
+    per_us = clock_ghz * 1000.0
+    top = axes.secondary_xaxis("top", functions=(_scale_by(1.0 / per_us), _scale_by(per_us)))
+    top.tick_params(labelsize=7, colors="0.35")
+    top.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g} us")
+
+
+def _scale_by(factor: float) -> Callable[[ArrayLike], ArrayLike]:
+    return lambda values: np.asarray(values, dtype=float) * factor
+
+
+def _extent_text(trace: TraceWindow, start: int, end: int) -> str:
+    if trace.complete:
+        return f"whole run: {cycles_text(trace.total_cycles)} cycles"
+    part = "first " if start == 0 else ""
+    return (
+        f"{part}{len(trace.commands):,} commands: cycles {cycles_text(start)} to {cycles_text(end)} "
+        f"of {cycles_text(trace.total_cycles)}"
+    )
+
+
+def _legend(figure: Figure, kinds: list[str]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(facecolor=KIND_COLOURS[kind], label=kind) for kind in kinds]
+    if handles:
+        figure.legend(handles=handles, loc="upper right", ncols=len(handles), fontsize=8, frameon=False)
+
+
+def _finish_bars(axes: Axes, title: str, label: str, *, title_pad: float = 16.0) -> None:
+    axes.invert_yaxis()
+    axes.set_title(title, fontsize=10, loc="left", pad=title_pad, parse_math=False)
+    for text in axes.get_yticklabels():
+        text.set_parse_math(False)
+    axes.set_xlabel(label, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    for side in ("right", "top"):
+        axes.spines[side].set_visible(False)
+
+
+def _figure(width_inches: float, height_inches: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_inches, height_inches), dpi=_DPI, layout="constrained")
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": "Tilewright"})
+    return stream.getvalue()

@@ -1,0 +1,94 @@
+"""A folder of report files: pages, timelines as PNG, traces for Perfetto."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tilewright.reports.case import ReportCase
+from tilewright.reports.files import staged_folder, write_file
+from tilewright.reports.quantity import cycles_text, seconds_text, tiling_text
+from tilewright.sim.result import ComparisonResult
+
+__all__ = ["file_stems", "write_comparison_report", "write_result_report"]
+
+
+def write_result_report(folder: str | Path, case: ReportCase) -> Path:
+    """Write the page of one case with its timeline and trace into ``folder``; gives the page's path.
+
+    Raises InputError when the folder cannot be written; then none of the files is there.
+    """
+    from tilewright.reports.figure import cycles_png, energy_png
+
+    with staged_folder(folder) as stage:
+        _write_case(stage, case, page="index.html", stem="", back="")
+        if len(case.rivals) > 1:
+            title = f"{case.result.workload} on {case.result.machine}"
+            write_file(stage / "cycles.png", cycles_png(case.rivals, best=case.result, title=title))
+            write_file(stage / "energy.png", energy_png(case.rivals, title=title))
+    return Path(folder) / "index.html"
+
+
+def write_comparison_report(
+    folder: str | Path,
+    comparison: ComparisonResult,
+    cases: Iterable[ReportCase],
+    *,
+    command: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Write a summary page and a page, timeline and trace for each case; gives the summary's path.
+
+    ``cases`` may be a generator: each is written as it comes; ``progress`` is called with its workload first.
+    Raises InputError when the folder cannot be written; then none of the files is there.
+    """
+    from tilewright.reports.figure import speedup_png
+    from tilewright.reports.index import OUR_DATAFLOW, index_page
+    from tilewright.reports.ranking import BASELINE_DATAFLOW, speedups
+
+    stems = file_stems(comparison.workloads)
+    links: dict[str, str] = {}
+    with staged_folder(folder) as stage:
+        for case in cases:
+            workload = case.result.workload
+            if progress is not None:
+                progress(workload)
+            links[workload] = f"{stems[workload]}.html"
+            _write_case(stage, case, page=links[workload], stem=f"{stems[workload]}.", back="index.html")
+        write_file(stage / "index.html", index_page(comparison, links=links, command=command))
+        faster = speedups(comparison, dataflow=OUR_DATAFLOW, over=BASELINE_DATAFLOW)
+        if faster:
+            title = f"{OUR_DATAFLOW} over {BASELINE_DATAFLOW} on {comparison.results[0].machine}"
+            write_file(stage / "speedup.png", speedup_png(faster.by_workload, title=title))
+    return Path(folder) / "index.html"
+
+
+def file_stems(workloads: Sequence[str]) -> dict[str, str]:
+    """A file name without ending for each workload: letters, digits, dots and dashes; no two alike."""
+    stems: dict[str, str] = {}
+    taken = {"index"}
+    for workload in workloads:
+        base = re.sub(r"[^A-Za-z0-9._-]+", "-", workload)[:60].strip("-.") or "workload"
+        stem, count = base, 2
+        while stem.lower() in taken:
+            stem, count = f"{base}-{count}", count + 1
+        taken.add(stem.lower())
+        stems[workload] = stem
+    return stems
+
+
+def _write_case(stage: Path, case: ReportCase, *, page: str, stem: str, back: str) -> None:
+    from tilewright.reports.figure import timeline_png
+    from tilewright.reports.page import result_page
+    from tilewright.reports.timeline import chrome_trace_json
+
+    files: list[str] = []
+    if case.trace is not None and case.trace.commands:
+        files = [f"{stem}timeline.png", f"{stem}trace.json"]
+        result = case.result
+        subtitle = f"{tiling_text(result.tiling)}: {cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}"
+        write_file(stage / files[0], timeline_png(case.trace, title=case.title, subtitle=subtitle))
+        facts = {"workload": result.workload, "machine": result.machine, "dataflow": result.dataflow}
+        write_file(stage / files[1], chrome_trace_json(case.trace, title=case.title, facts=facts))
+    write_file(stage / page, result_page(case, back=back, files=files))

@@ -1,0 +1,145 @@
+"""The page over many networks: a summary with links to the page of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tilewright.reports.charts import Bar, BarChart, Segment
+from tilewright.reports.page import card, render
+from tilewright.reports.palette import BEST_COLOUR
+from tilewright.reports.published import PublishedHeadline, published_headline
+from tilewright.reports.quantity import cycles_text, energy_text, percent_text, ratio_text
+from tilewright.reports.ranking import BASELINE_DATAFLOW, Speedups, speedups
+from tilewright.sim.result import ComparisonResult, SimulationResult
+
+__all__ = ["OUR_DATAFLOW", "index_page"]
+
+OUR_DATAFLOW = "mas"
+
+
+def index_page(comparison: ComparisonResult, *, links: Mapping[str, str], command: str = "") -> str:
+    """The summary page as HTML text; ``links`` gives the page of a workload by its name."""
+    machine = comparison.results[0].machine
+    names = list(dict.fromkeys([r.dataflow for r in comparison.results] + [d for _, d in comparison.infeasible]))
+    faster = speedups(comparison, dataflow=OUR_DATAFLOW, over=BASELINE_DATAFLOW)
+    headline = published_headline(machine) if faster else None
+    context: dict[str, Any] = {
+        "title": f"{len(comparison.workloads)} networks on {machine}",
+        "lead": "Each dataflow at its own best tiling; the fastest of each network is marked.",
+        "command": command,
+        "cards": _cards(comparison, faster),
+        "dataflows": names,
+        "rows": _rows(comparison, names, faster, links),
+        "energy_rows": _energy_rows(comparison, names),
+        "speedup_head": f"{OUR_DATAFLOW} vs {BASELINE_DATAFLOW}" if faster else "",
+        "speedup_chart": _speedup_chart(faster) if faster else None,
+        "published": _published(headline, faster, machine) if headline and faster else None,
+    }
+    return render("index.html.j2", context)
+
+
+def _cards(comparison: ComparisonResult, faster: Speedups | None) -> list[dict[str, str]]:
+    winners = [comparison.best(w).dataflow for w in comparison.workloads if _found(comparison, w)]
+    favourite = max(dict.fromkeys(winners), key=winners.count)
+    cards = [
+        card("networks", f"{len(comparison.workloads)}", f"{len(comparison.results)} results"),
+        card("most often fastest", favourite, f"{winners.count(favourite)} of {len(winners)} networks"),
+    ]
+    if faster:
+        pair = f"{OUR_DATAFLOW} over {BASELINE_DATAFLOW}"
+        cards += [
+            card("mean speed-up", ratio_text(faster.mean), f"{pair}, geometric"),
+            card("largest speed-up", ratio_text(faster.largest), pair),
+            card("largest energy saving", percent_text(faster.energy_saving_max), pair),
+        ]
+    return cards
+
+
+def _found(comparison: ComparisonResult, workload: str) -> bool:
+    return any(r.workload == workload for r in comparison.results)
+
+
+def _rows(
+    comparison: ComparisonResult, names: list[str], faster: Speedups | None, links: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    rows = []
+    by_pair = {(r.workload, r.dataflow): r for r in comparison.results}
+    for workload in comparison.workloads:
+        found = [by_pair.get((workload, name)) for name in names]
+        fewest = min((r.cycles for r in found if r), default=0)
+        cells = [
+            _cell(r, cycles_text(r.cycles) if r else "", r is not None and r.cycles == fewest)
+            | {"tip": comparison.infeasible.get((workload, name), "")}
+            for name, r in zip(names, found, strict=True)
+        ]
+        speed = ratio_text(faster.by_workload[workload]) if faster and workload in faster.by_workload else ""
+        rows.append({"name": workload, "link": links.get(workload, ""), "cells": cells, "speedup": speed})
+    return rows
+
+
+def _energy_rows(comparison: ComparisonResult, names: list[str]) -> list[dict[str, Any]]:
+    rows = []
+    by_pair = {(r.workload, r.dataflow): r for r in comparison.results}
+    for workload in comparison.workloads:
+        found = [by_pair.get((workload, name)) for name in names]
+        least = min((r.energy_pj for r in found if r), default=0.0)
+        cells = [_cell(r, energy_text(r.energy_pj) if r else "", r is not None and r.energy_pj == least) for r in found]
+        rows.append({"name": workload, "cells": cells})
+    return rows
+
+
+def _cell(result: SimulationResult | None, text: str, best: bool) -> dict[str, Any]:
+    return {"text": text if result else "cannot run", "best": best, "tip": ""}
+
+
+def _speedup_chart(faster: Speedups) -> BarChart:
+    scale = max(faster.largest, 1.0)
+    bars = tuple(
+        Bar(
+            name=workload,
+            value=ratio_text(value),
+            segments=(
+                Segment(
+                    x_percent=0.0,
+                    width_percent=round(value / scale * 100, 3),
+                    colour=BEST_COLOUR,
+                    tip=f"{workload}: {ratio_text(value)}",
+                ),
+            ),
+        )
+        for workload, value in faster.by_workload.items()
+    )
+    return BarChart(bars=bars, line_percent=round(100 / scale, 3), line_text="equal (1.00x)")
+
+
+def _published(headline: PublishedHeadline, faster: Speedups, machine: str) -> dict[str, Any]:
+    return {
+        "head": f"{headline.dataflow} over {headline.over}",
+        "rows": published_rows(headline, faster, machine),
+        "note": f"{headline.source}: {headline.note}.",
+    }
+
+
+def published_rows(headline: PublishedHeadline, faster: Speedups, machine: str) -> list[list[str]]:
+    """Our figures and the published ones: where, largest and mean speed-up, largest energy saving."""
+    return [
+        [
+            f"here, simulated on {machine}",
+            ratio_text(faster.largest),
+            ratio_text(faster.mean),
+            percent_text(faster.energy_saving_max),
+        ],
+        [
+            "published, simulated",
+            ratio_text(headline.simulated_speedup_max),
+            ratio_text(headline.simulated_speedup_mean),
+            percent_text(headline.energy_saving_max),
+        ],
+        [
+            f"published, measured on a {headline.measured_on}",
+            ratio_text(headline.measured_speedup_max),
+            ratio_text(headline.measured_speedup_mean),
+            "",
+        ],
+    ]

@@ -1,0 +1,69 @@
+"""The results table of a README: networks x dataflows in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tilewright.reports.index import OUR_DATAFLOW, published_rows
+from tilewright.reports.published import published_headline
+from tilewright.reports.quantity import cycles_text, energy_text, ratio_text
+from tilewright.reports.ranking import BASELINE_DATAFLOW, speedups
+from tilewright.sim.result import ComparisonResult, SimulationResult
+
+__all__ = ["comparison_markdown"]
+
+
+def comparison_markdown(comparison: ComparisonResult) -> str:
+    """Cycles and energy of every network with every dataflow, and the published headline where there is one.
+
+    The fewest cycles (the least energy) of a network stand in bold; a pair that cannot run shows a dash.
+    """
+    names = list(dict.fromkeys([r.dataflow for r in comparison.results] + [d for _, d in comparison.infeasible]))
+    faster = speedups(comparison, dataflow=OUR_DATAFLOW, over=BASELINE_DATAFLOW)
+    extra = (f"{OUR_DATAFLOW} vs {BASELINE_DATAFLOW}", faster.by_workload) if faster else None
+    parts = [
+        "Cycles, each dataflow at its own best tiling:\n",
+        _table(comparison, names, lambda r: float(r.cycles), lambda r: cycles_text(r.cycles), extra),
+        "\nEnergy of the same runs:\n",
+        _table(comparison, names, lambda r: r.energy_pj, lambda r: energy_text(r.energy_pj), None),
+    ]
+    headline = published_headline(comparison.results[0].machine) if comparison.results else None
+    if headline and faster:
+        rows = published_rows(headline, faster, comparison.results[0].machine)
+        head = [
+            f"{headline.dataflow} over {headline.over}",
+            "largest speed-up",
+            "mean speed-up",
+            "largest energy saving",
+        ]
+        parts += ["\nBeside the published headline:\n", _lines(head, rows)]
+        parts += [f"\n{headline.source}: {headline.note}. Our mean is the geometric mean.\n"]
+    return "\n".join(parts)
+
+
+def _table(
+    comparison: ComparisonResult,
+    names: list[str],
+    merit: Callable[[SimulationResult], float],
+    text: Callable[[SimulationResult], str],
+    extra: tuple[str, dict[str, float]] | None,
+) -> str:
+    by_pair = {(r.workload, r.dataflow): r for r in comparison.results}
+    rows = []
+    for workload in comparison.workloads:
+        found = [by_pair.get((workload, name)) for name in names]
+        least = min((merit(r) for r in found if r), default=0.0)
+        cells = ["-" if r is None else f"**{text(r)}**" if merit(r) == least else text(r) for r in found]
+        if extra:
+            cells.append(ratio_text(extra[1][workload]) if workload in extra[1] else "")
+        rows.append([workload, *cells])
+    return _lines(["network", *names, *([extra[0]] if extra else [])], rows)
+
+
+def _lines(head: list[str], rows: list[list[str]]) -> str:
+    ruler = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join("| " + " | ".join(_escaped(c) for c in row) + " |" for row in [head, ruler, *rows])
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")

@@ -1,0 +1,254 @@
+"""One self-contained HTML page per result: no script, no network, every string of the user escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tilewright.reports.case import ReportCase
+from tilewright.reports.charts import attribution_chart, bound_chart, cycles_chart, energy_chart, lane_chart
+from tilewright.reports.quantity import (
+    bytes_text,
+    change_text,
+    cycles_text,
+    energy_text,
+    percent_text,
+    ratio_text,
+    seconds_text,
+    tiling_text,
+)
+from tilewright.reports.ranking import baseline_of
+from tilewright.reports.window import closeup, recorded_span
+from tilewright.sim.result import SimulationResult, WhyResult
+
+__all__ = ["render", "result_page"]
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_BOUND_NAMES = {"matrix": "matrix work", "vector": "vector work", "dram": "compulsory DRAM traffic"}
+
+
+def result_page(case: ReportCase, *, back: str = "", files: Sequence[str] = ()) -> str:
+    """The page of one result as HTML text.
+
+    ``back`` links to the page of all networks; ``files`` are the names of files that lie beside the page.
+    """
+    result = case.result
+    compared = len(case.rivals) > 1 or bool(case.infeasible)
+    context: dict[str, Any] = {
+        "title": case.title,
+        "lead": _lead(case),
+        "back": back,
+        "command": case.command,
+        "result": result,
+        "cards": _cards(case),
+        "comparison": _comparison(case) if compared else None,
+        "infeasible": case.infeasible,
+        "cycles_chart": cycles_chart(case.rivals, result) if compared else None,
+        "energy_chart": energy_chart(case.rivals, result) if compared else None,
+        "timeline": _timeline(case, files),
+        "bound": {
+            "cycles": cycles_text(result.lower_bound_cycles),
+            "limited_by": _BOUND_NAMES[result.lower_bound.limited_by],
+            "ratio": f"{result.bound_ratio:.3f}",
+            "achieved": cycles_text(result.cycles),
+        },
+        "bound_chart": bound_chart(result),
+        "attribution_chart": attribution_chart(case.why.attribution) if case.why and case.why.attribution else None,
+        "what_ifs": _what_ifs(case.why) if case.why else [],
+        "energy_rows": _energy_rows(result),
+        "search": _search(result),
+        "buffer_rows": _buffer_rows(case),
+        "machine_rows": _machine_rows(case),
+    }
+    return render("result.html.j2", context)
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Fill ``template`` (a file name in ``templates/``) with ``context``; undefined names are errors."""
+    import jinja2
+
+    import tilewright
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(version=tilewright.__version__, **context)
+
+
+def card(name: str, value: str, note: str = "") -> dict[str, str]:
+    """One of the boxes at the head of a page."""
+    return {"name": name, "value": value, "note": note}
+
+
+def _lead(case: ReportCase) -> str:
+    if len(case.rivals) > 1:
+        return f"{case.result.dataflow} is the best of {len(case.rivals)} dataflows ({case.objective})."
+    how = "tiling found by search" if case.result.search is not None else "tiling as given"
+    return f"Dataflow {case.result.dataflow}, {how}: {tiling_text(case.result.tiling)}."
+
+
+def _cards(case: ReportCase) -> list[dict[str, str]]:
+    result = case.result
+    baseline = baseline_of(case.rivals) if len(case.rivals) > 1 else None
+    cards = [
+        card("cycles", cycles_text(result.cycles), f"with {result.dataflow}"),
+        card("time", seconds_text(result.seconds), "for the whole layer"),
+        card("achieved / lower bound", f"{result.bound_ratio:.3f}", f"bound set by {result.lower_bound.limited_by}"),
+        card("energy", energy_text(result.energy_pj), _largest_part(result)),
+        card("DRAM traffic", bytes_text(result.dram_bytes), f"bus busy {percent_text(result.dram_utilization)}"),
+        card(
+            "matrix unit busy",
+            percent_text(result.matrix_utilization),
+            f"vector unit {percent_text(result.vector_utilization)}",
+        ),
+    ]
+    if baseline is not None and baseline is not result:
+        speed = ratio_text(baseline.cycles / result.cycles)
+        cards.insert(2, card("speed-up", speed, f"over {baseline.dataflow}"))
+    return cards
+
+
+def _largest_part(result: SimulationResult) -> str:
+    if not result.energy_pj or not result.energy_by_component:
+        return ""
+    name, part = max(result.energy_by_component.items(), key=lambda item: item[1])
+    return f"{name} {percent_text(part / result.energy_pj)}"
+
+
+def _comparison(case: ReportCase) -> dict[str, Any]:
+    baseline = baseline_of(case.rivals)
+    base_name = baseline.dataflow if baseline else "flat"
+    head = ["dataflow", "cycles", "time", f"vs {base_name}", "/ bound", "energy", "DRAM bytes"]
+    head += ["matrix", "vector", "DRAM", "tiling"]
+    rows = []
+    for r in case.rivals:
+        cells = [
+            r.dataflow,
+            cycles_text(r.cycles),
+            seconds_text(r.seconds),
+            ratio_text(baseline.cycles / r.cycles) if baseline else "",
+            f"{r.bound_ratio:.2f}",
+            energy_text(r.energy_pj),
+            bytes_text(r.dram_bytes),
+            percent_text(r.matrix_utilization),
+            percent_text(r.vector_utilization),
+            percent_text(r.dram_utilization),
+            tiling_text(r.tiling),
+        ]
+        rows.append({"cells": cells, "best": r is case.result})
+    return {"head": head, "rows": rows}
+
+
+def _timeline(case: ReportCase, files: Sequence[str]) -> dict[str, Any] | None:
+    trace = case.trace
+    if trace is None or not trace.commands:
+        return None
+    start, end = recorded_span(trace)
+    zoom = closeup(trace)
+    n_shown = f"{len(trace.commands):,} commands"
+    text = (
+        f"The whole run: {n_shown}, {cycles_text(trace.total_cycles)} cycles."
+        if trace.complete
+        else f"{n_shown}, cycles {cycles_text(start)} to {cycles_text(end)} of {cycles_text(trace.total_cycles)}."
+    )
+    data: dict[str, Any] = {
+        "text": text,
+        "whole": lane_chart(trace, start, end),
+        "view": None,
+        "close": None,
+        "files": [f for f in files if f.endswith((".png", "trace.json"))],
+    }
+    if zoom is not None:
+        data["close"] = lane_chart(trace, zoom.start, zoom.end)
+        data["close_text"] = f"cycles {cycles_text(zoom.start)} to {cycles_text(zoom.end)}"
+        data["view"] = {
+            "x_percent": round((zoom.start - start) / (end - start) * 100, 3),
+            "width_percent": round((zoom.end - zoom.start) / (end - start) * 100, 3),
+            "tip": "the closer look below",
+        }
+    return data
+
+
+def _what_ifs(why: WhyResult) -> list[dict[str, Any]]:
+    base = why.result
+    fastest = min((w.cycles for w in why.what_ifs), default=0)
+    return [
+        {
+            "best": w.cycles == fastest < base.cycles,
+            "cells": [
+                w.label,
+                cycles_text(w.cycles),
+                change_text(w.cycles / base.cycles),
+                ratio_text(base.cycles / w.cycles),
+                ratio_text(base.cycles / w.cycles_same_tiling),
+                change_text(w.energy_pj / base.energy_pj) if base.energy_pj else "",
+            ],
+        }
+        for w in why.what_ifs
+    ]
+
+
+def _energy_rows(result: SimulationResult) -> list[dict[str, str]]:
+    rows = [
+        {
+            "name": name,
+            "energy": energy_text(part),
+            "share": percent_text(part / result.energy_pj) if result.energy_pj else "",
+        }
+        for name, part in result.energy_by_component.items()
+    ]
+    return [*rows, {"name": "all", "energy": energy_text(result.energy_pj), "share": ""}]
+
+
+def _search(result: SimulationResult) -> str:
+    search = result.search
+    if search is None:
+        return "The tiling was given."
+    proof = "no legal tiling of the space is better" if search.proven else "a better one may exist"
+    return (
+        f"Searched for {search.objective}: {search.n_candidates:,} candidates, {search.n_fitting:,} fit, "
+        f"{search.n_simulated:,} simulated in {seconds_text(search.seconds)}; {proof}."
+    )
+
+
+def _buffer_rows(case: ReportCase) -> list[list[str]]:
+    result = case.result
+    capacities = {b.name: b.capacity_bytes for b in case.machine.buffers} if case.machine else {}
+    names = dict.fromkeys([*result.peak_buffer_bytes, *result.buffer_read_bytes, *result.buffer_write_bytes])
+    rows = []
+    for name in names:
+        peak, capacity = result.peak_buffer_bytes.get(name), capacities.get(name)
+        rows.append(
+            [
+                name,
+                bytes_text(peak) if peak is not None else "",
+                bytes_text(capacity) if capacity else "",
+                percent_text(peak / capacity) if peak is not None and capacity else "",
+                bytes_text(result.buffer_read_bytes.get(name, 0)),
+                bytes_text(result.buffer_write_bytes.get(name, 0)),
+            ]
+        )
+    rows.append(["DRAM", "", "", "", bytes_text(result.dram_read_bytes), bytes_text(result.dram_write_bytes)])
+    return rows
+
+
+def _machine_rows(case: ReportCase) -> list[dict[str, str]]:
+    m = case.machine
+    if m is None:
+        return []
+    cores = "1 core" if m.n_cores == 1 else f"{m.n_cores} cores"
+    rows = [
+        ("description", m.description),
+        ("clock", f"{m.clock_ghz:g} GHz, {cores}"),
+        ("matrix unit", f"{m.matrix.rows} x {m.matrix.columns}, {m.matrix.stationarity}-stationary"),
+        ("vector unit", f"{m.vector.lanes} lanes"),
+        *((f"buffer {b.name}", bytes_text(b.capacity_bytes)) for b in m.buffers),
+        ("DRAM", f"{m.dram.bandwidth_gb_per_s:g} GB/s"),
+        *(("assumed", text) for text in m.assumptions if text not in case.result.assumptions),
+    ]
+    return [{"name": name, "value": value} for name, value in rows]

@@ -1,0 +1,33 @@
+"""One colour for one meaning, in figures and pages (chosen to differ for colour-blind readers too)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["ATTRIBUTION_COLOURS", "BASE_COLOUR", "BEST_COLOUR", "KIND_COLOURS", "component_colours"]
+
+KIND_COLOURS: Mapping[str, str] = {
+    "load": "#2a9d8f",
+    "matrix": "#3b6fd4",
+    "vector": "#e08a1e",
+    "store": "#b0559e",
+}
+ATTRIBUTION_COLOURS: Mapping[str, str] = {
+    "matrix": "#3b6fd4",
+    "fill_drain": "#93b4ee",
+    "vector": "#e08a1e",
+    "dram": "#2a9d8f",
+    "buffer_wait": "#c2453d",
+}
+BASE_COLOUR = "#8a94a6"
+BEST_COLOUR = "#2f9e57"
+
+_COMPONENT_COLOURS = {"matrix": "#3b6fd4", "vector": "#e08a1e", "dram": "#2a9d8f", "static": "#8a94a6"}
+_BUFFER_COLOURS = ("#b0559e", "#d9a3cd", "#7d4bb3", "#5d2f66")
+
+
+def component_colours(names: list[str]) -> dict[str, str]:
+    """A colour for each energy component; whatever is not a known component is a buffer."""
+    buffers = [name for name in names if name not in _COMPONENT_COLOURS]
+    shades = {name: _BUFFER_COLOURS[i % len(_BUFFER_COLOURS)] for i, name in enumerate(buffers)}
+    return {name: _COMPONENT_COLOURS.get(name) or shades[name] for name in names}

@@ -1,0 +1,241 @@
+"""Rich tables for the terminal: one result, a comparison, many networks, and the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tilewright.reports.charts import ATTRIBUTION_LABELS
+from tilewright.reports.quantity import (
+    bytes_text,
+    change_text,
+    cycles_text,
+    energy_text,
+    percent_text,
+    ratio_text,
+    seconds_text,
+    tiling_text,
+)
+from tilewright.reports.ranking import BASELINE_DATAFLOW, baseline_of, best_of, of_workload
+from tilewright.sim.result import ComparisonResult, SimulationResult, WhyResult
+
+__all__ = [
+    "Column",
+    "attribution_table",
+    "comparison_table",
+    "fitted_table",
+    "result_table",
+    "summary_table",
+    "what_if_table",
+]
+
+_BAR_CELLS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of text cells. A column with ``rank`` 0 is always shown; others go when room is short, highest first."""
+
+    header: str
+    cells: Sequence[str]
+    right: bool = True
+    rank: int = 0
+    styles: Mapping[int, str] = field(default_factory=dict)
+
+
+def fitted_table(console: Console, title: str, columns: Sequence[Column], *, best_row: int | None = None) -> Table:
+    """A table of ``columns`` that fits the console's width; names of columns left out go into the caption."""
+    kept = list(columns)
+    dropped: list[str] = []
+    while True:
+        table = _build(title, kept, best_row)
+        droppable = [c for c in kept if c.rank]
+        wanted = table.__rich_measure__(console, console.options.update(width=10_000)).maximum
+        if wanted <= console.width or not droppable:
+            break
+        widest_rank = max(droppable, key=lambda c: c.rank)
+        kept.remove(widest_rank)
+        dropped.append(widest_rank.header)
+    if dropped:
+        table.caption = Text(f"no room here for: {', '.join(dropped)} (--csv has every column)", style="dim")
+    return table
+
+
+def _titled(title: str, *, show_header: bool = False) -> Table:
+    """An empty table; the title is taken as it is (no markup)."""
+    return Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        caption_justify="left",
+        header_style="bold",
+        show_header=show_header,
+        pad_edge=False,
+        box=SIMPLE_HEAD,
+    )
+
+
+def _build(title: str, columns: Sequence[Column], best_row: int | None) -> Table:
+    table = _titled(title, show_header=True)
+    for column in columns:
+        table.add_column(column.header, justify="right" if column.right else "left", no_wrap=True)
+    for row in range(len(columns[0].cells) if columns else 0):
+        cells = [Text(c.cells[row], style=c.styles.get(row, "")) for c in columns]
+        table.add_row(*cells, style="bold green" if row == best_row else None)
+    return table
+
+
+def result_table(result: SimulationResult) -> Table:
+    """One result as a two-column table of what a person asks first."""
+    bound = result.lower_bound
+    rows: list[tuple[str, str]] = [
+        ("tiling", tiling_text(result.tiling)),
+        ("cycles", cycles_text(result.cycles)),
+        ("time", seconds_text(result.seconds)),
+        (
+            "lower bound",
+            f"{cycles_text(bound.cycles)} cycles, set by {bound.limited_by}; achieved / bound {result.bound_ratio:.3f}",
+        ),
+        ("energy", f"{energy_text(result.energy_pj)}  ({_energy_shares(result)})"),
+        ("DRAM traffic", f"{bytes_text(result.dram_read_bytes)} read, {bytes_text(result.dram_write_bytes)} written"),
+        ("matrix unit busy", percent_text(result.matrix_utilization)),
+        ("vector unit busy", percent_text(result.vector_utilization)),
+        ("DRAM busy", percent_text(result.dram_utilization)),
+    ]
+    rows += [(f"peak use of {name}", bytes_text(peak)) for name, peak in result.peak_buffer_bytes.items()]
+    if result.longest_sequence is not None:
+        rows.append(("longest sequence that fits", f"{result.longest_sequence:,}"))
+    if result.search is not None:
+        rows.append(("tiling found by", search_text(result)))
+    table = _titled(f"{result.workload} on {result.machine} with {result.dataflow}")
+    table.add_column("figure", style="bold", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    return table
+
+
+def search_text(result: SimulationResult) -> str:
+    """How the tiling was found, in one phrase."""
+    search = result.search
+    if search is None:
+        return "given"
+    proof = "proven best of its space" if search.proven else "best seen, not proven"
+    return (
+        f"search for {search.objective}: {search.n_candidates:,} candidates, {search.n_fitting:,} fit, "
+        f"{search.n_simulated:,} simulated in {seconds_text(search.seconds)}; {proof}"
+    )
+
+
+def _energy_shares(result: SimulationResult) -> str:
+    total = result.energy_pj or 1.0
+    parts = sorted(result.energy_by_component.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {part / total * 100:.0f} %" for name, part in parts if part / total >= 0.005)
+
+
+def comparison_table(console: Console, comparison: ComparisonResult, workload: str, objective: str) -> RenderableType:
+    """All dataflows on one workload, best row marked, speed-up against flat (or the slowest)."""
+    results = of_workload(comparison, workload)
+    failed = {d: reason for (w, d), reason in comparison.infeasible.items() if w == workload}
+    best, baseline = best_of(results, objective), baseline_of(results)
+    pad = [""] * len(failed)
+    machine = results[0].machine if results else "this machine"
+    base_name = baseline.dataflow if baseline else BASELINE_DATAFLOW
+    best_row = results.index(best) if best in results else None
+    names = [("* " if r is best else "  ") + r.dataflow for r in results]
+
+    def column(header: str, cells: list[str], rank: int = 0, right: bool = True) -> Column:
+        return Column(header=header, cells=cells + pad, right=right, rank=rank)
+
+    speed = [ratio_text(baseline.cycles / r.cycles) if baseline else "" for r in results]
+    columns = [
+        Column(header="dataflow", cells=names + [f"  {d}" for d in failed], right=False),
+        Column(
+            header="cycles",
+            cells=[cycles_text(r.cycles) for r in results] + ["cannot run"] * len(failed),
+            styles={len(results) + i: "red" for i in range(len(failed))},
+        ),
+        column("time", [seconds_text(r.seconds) for r in results], rank=1),
+        column(f"vs {base_name}", speed),
+        column("/ bound", [f"{r.bound_ratio:.2f}" for r in results], rank=2),
+        column("energy", [energy_text(r.energy_pj) for r in results]),
+        column("DRAM bytes", [bytes_text(r.dram_bytes) for r in results], rank=3),
+        column("matrix", [percent_text(r.matrix_utilization) for r in results], rank=4),
+        column("vector", [percent_text(r.vector_utilization) for r in results], rank=5),
+        column("DRAM", [percent_text(r.dram_utilization) for r in results], rank=6),
+        column("tiling", [tiling_text(r.tiling) for r in results], rank=7, right=False),
+    ]
+    return fitted_table(console, f"{workload} on {machine} (* best {objective})", columns, best_row=best_row)
+
+
+def summary_table(console: Console, comparison: ComparisonResult, *, ours: str = "mas") -> Table:
+    """Networks x dataflows in cycles, with the speed-up of ``ours`` over flat where both ran."""
+    workloads = comparison.workloads
+    names = list(dict.fromkeys([r.dataflow for r in comparison.results] + [d for _, d in comparison.infeasible]))
+    by_pair = {(r.workload, r.dataflow): r for r in comparison.results}
+    columns = [Column(header="network", cells=list(workloads), right=False)]
+    for name in names:
+        found = [by_pair.get((w, name)) for w in workloads]
+        best = {
+            row: "bold green"
+            for row, r in enumerate(found)
+            if r and r.cycles == min(x.cycles for x in of_workload(comparison, r.workload))
+        }
+        cells = [cycles_text(r.cycles) if r else "cannot run" for r in found]
+        rank = 0 if name in (ours, BASELINE_DATAFLOW) else 1 + names.index(name)
+        columns.append(Column(header=name, cells=cells, styles=best, rank=rank))
+    if ours in names and BASELINE_DATAFLOW in names and ours != BASELINE_DATAFLOW:
+        cells = [_speedup_cell(by_pair.get((w, ours)), by_pair.get((w, BASELINE_DATAFLOW))) for w in workloads]
+        columns.append(Column(header=f"{ours} vs {BASELINE_DATAFLOW}", cells=cells))
+    machine = comparison.results[0].machine if comparison.results else "this machine"
+    return fitted_table(console, f"cycles on {machine}, each dataflow at its own best tiling", columns)
+
+
+def _speedup_cell(ours: SimulationResult | None, theirs: SimulationResult | None) -> str:
+    return ratio_text(theirs.cycles / ours.cycles) if ours and theirs else ""
+
+
+def attribution_table(why: WhyResult) -> Table | None:
+    """Where the cycles of the critical path went, with a bar; None when the run was not attributed."""
+    if why.attribution is None:
+        return None
+    total = why.attribution.total_cycles or 1
+    table = _titled("where the cycles went (critical path)")
+    table.add_column("part", style="bold", no_wrap=True)
+    table.add_column("cycles", justify="right", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
+    table.add_column("bar", no_wrap=True)
+    parts = why.attribution.to_dict()
+    for name, label in ATTRIBUTION_LABELS.items():
+        n_cycles = parts[name]
+        share = n_cycles / total
+        bar = "#" * round(share * _BAR_CELLS)
+        table.add_row(label, cycles_text(n_cycles), percent_text(share), bar)
+    return table
+
+
+def what_if_table(why: WhyResult) -> Table | None:
+    """The exact outcome of each what-if; None when there are none."""
+    if not why.what_ifs:
+        return None
+    table = _titled("what if (exact; tiling chosen anew)", show_header=True)
+    table.add_column("change", no_wrap=True)
+    for header in ("cycles", "change", "speed-up", "same tiling", "energy"):
+        table.add_column(header, justify="right", no_wrap=True)
+    base = why.result
+    fastest = min(w.cycles for w in why.what_ifs)
+    for item in why.what_ifs:
+        table.add_row(
+            Text(item.label),
+            cycles_text(item.cycles),
+            change_text(item.cycles / base.cycles),
+            ratio_text(base.cycles / item.cycles),
+            ratio_text(base.cycles / item.cycles_same_tiling),
+            change_text(item.energy_pj / base.energy_pj) if base.energy_pj else "",
+            style="bold green" if item.cycles == fastest < base.cycles else None,
+        )
+    return table
