@@ -90,5 +90,5 @@ fuzz: setup
 	@TILEWRIGHT_FUZZ=$(N) $(PYTEST) tests/property -n $(TEST_JOBS)
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .import_linter_cache .coverage htmlcov
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .grimp_cache .import_linter_cache .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
