@@ -8,7 +8,7 @@ from typing import Any
 from tilewright.reports.charts import Bar, BarChart, Segment
 from tilewright.reports.page import card, render
 from tilewright.reports.palette import BEST_COLOUR
-from tilewright.reports.published import PublishedHeadline, published_headline
+from tilewright.reports.published import PublishedHeadline, published_headline, published_rows
 from tilewright.reports.quantity import cycles_text, energy_text, percent_text, ratio_text
 from tilewright.reports.ranking import BASELINE_DATAFLOW, Speedups, speedups
 from tilewright.sim.result import ComparisonResult, SimulationResult
@@ -119,27 +119,3 @@ def _published(headline: PublishedHeadline, faster: Speedups, machine: str) -> d
         "rows": published_rows(headline, faster, machine),
         "note": f"{headline.source}: {headline.note}.",
     }
-
-
-def published_rows(headline: PublishedHeadline, faster: Speedups, machine: str) -> list[list[str]]:
-    """Our figures and the published ones: where, largest and mean speed-up, largest energy saving."""
-    return [
-        [
-            f"here, simulated on {machine}",
-            ratio_text(faster.largest),
-            ratio_text(faster.mean),
-            percent_text(faster.energy_saving_max),
-        ],
-        [
-            "published, simulated",
-            ratio_text(headline.simulated_speedup_max),
-            ratio_text(headline.simulated_speedup_mean),
-            percent_text(headline.energy_saving_max),
-        ],
-        [
-            f"published, measured on a {headline.measured_on}",
-            ratio_text(headline.measured_speedup_max),
-            ratio_text(headline.measured_speedup_mean),
-            "",
-        ],
-    ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tilewright.reports.index import OUR_DATAFLOW, published_rows
-from tilewright.reports.published import published_headline
+from tilewright.reports.index import OUR_DATAFLOW
+from tilewright.reports.published import published_headline, published_rows
 from tilewright.reports.quantity import cycles_text, energy_text, ratio_text
 from tilewright.reports.ranking import BASELINE_DATAFLOW, speedups
 from tilewright.sim.result import ComparisonResult, SimulationResult

@@ -98,7 +98,7 @@ def _cards(case: ReportCase) -> list[dict[str, str]]:
     cards = [
         card("cycles", cycles_text(result.cycles), f"with {result.dataflow}"),
         card("time", seconds_text(result.seconds), "for the whole layer"),
-        card("achieved / lower bound", f"{result.bound_ratio:.3f}", f"bound set by {result.lower_bound.limited_by}"),
+        card("achieved / bound", f"{result.bound_ratio:.3f}", f"bound set by {result.lower_bound.limited_by}"),
         card("energy", energy_text(result.energy_pj), _largest_part(result)),
         card("DRAM traffic", bytes_text(result.dram_bytes), f"bus busy {percent_text(result.dram_utilization)}"),
         card(

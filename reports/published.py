@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MAS_ATTENTION", "PublishedHeadline", "published_headline"]
+from tilewright.reports.quantity import percent_text, ratio_text
+from tilewright.reports.ranking import Speedups
+
+__all__ = ["MAS_ATTENTION", "PublishedHeadline", "published_headline", "published_rows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,3 +52,27 @@ _BY_MACHINE = {"edge-16x16": MAS_ATTENTION}
 def published_headline(machine: str) -> PublishedHeadline | None:
     """The headline to print beside results on ``machine`` (a machine's name), if one belongs there."""
     return _BY_MACHINE.get(machine)
+
+
+def published_rows(headline: PublishedHeadline, faster: Speedups, machine: str) -> list[list[str]]:
+    """Our figures and the published ones: where, largest and mean speed-up, largest energy saving."""
+    return [
+        [
+            f"here, simulated on {machine}",
+            ratio_text(faster.largest),
+            ratio_text(faster.mean),
+            percent_text(faster.energy_saving_max),
+        ],
+        [
+            "published, simulated",
+            ratio_text(headline.simulated_speedup_max),
+            ratio_text(headline.simulated_speedup_mean),
+            percent_text(headline.energy_saving_max),
+        ],
+        [
+            f"published, measured on a {headline.measured_on}",
+            ratio_text(headline.measured_speedup_max),
+            ratio_text(headline.measured_speedup_mean),
+            "",
+        ],
+    ]

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tilewright.reports.charts import ATTRIBUTION_LABELS
+from tilewright.reports.published import published_headline, published_rows
 from tilewright.reports.quantity import (
     bytes_text,
     change_text,
@@ -21,14 +22,19 @@ from tilewright.reports.quantity import (
     seconds_text,
     tiling_text,
 )
-from tilewright.reports.ranking import BASELINE_DATAFLOW, baseline_of, best_of, of_workload
+from tilewright.reports.ranking import BASELINE_DATAFLOW, baseline_of, best_of, of_workload, speedups
 from tilewright.sim.result import ComparisonResult, SimulationResult, WhyResult
 
 __all__ = [
     "Column",
+    "assumptions_text",
     "attribution_table",
+    "catalogue_table",
     "comparison_table",
     "fitted_table",
+    "headline_table",
+    "infeasible_text",
+    "listed_text",
     "result_table",
     "summary_table",
     "what_if_table",
@@ -239,3 +245,52 @@ def what_if_table(why: WhyResult) -> Table | None:
             style="bold green" if item.cycles == fastest < base.cycles else None,
         )
     return table
+
+
+def headline_table(comparison: ComparisonResult, *, ours: str = "mas") -> Table | None:
+    """Our speed-ups beside the published ones; None where no published figure belongs to the machine."""
+    if not comparison.results:
+        return None
+    machine = comparison.results[0].machine
+    headline = published_headline(machine)
+    faster = speedups(comparison, dataflow=ours, over=BASELINE_DATAFLOW)
+    if headline is None or faster is None:
+        return None
+    table = _titled("beside the published headline", show_header=True)
+    table.add_column(f"{headline.dataflow} over {headline.over}")
+    for header in ("largest speed-up", "mean speed-up", "most energy saved"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in published_rows(headline, faster, machine):
+        table.add_row(*row)
+    table.caption = Text(f"{headline.source}: {headline.note}. Our mean is the geometric mean.", style="dim")
+    return table
+
+
+def catalogue_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of plain texts under ``headers``; the first column keeps its words together."""
+    table = _titled(title, show_header=True)
+    for index, header in enumerate(headers):
+        table.add_column(header, no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def infeasible_text(comparison: ComparisonResult) -> Text | None:
+    """One line for each pair that cannot run, with the reason; None when all can."""
+    if not comparison.infeasible:
+        return None
+    lines = [f"{d} cannot run {w}: {reason}" for (w, d), reason in comparison.infeasible.items()]
+    return Text("\n".join(lines), style="red")
+
+
+def assumptions_text(result: SimulationResult) -> Text | None:
+    """The assumptions behind a result as a list; None when none is recorded."""
+    return listed_text("assumptions in force", result.assumptions)
+
+
+def listed_text(title: str, items: Sequence[str]) -> Text | None:
+    """``items`` as a list under ``title``; None when there are none."""
+    if not items:
+        return None
+    return Text.assemble((f"{title}\n", "bold"), "\n".join(f"- {item}" for item in items))

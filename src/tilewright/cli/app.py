@@ -1,0 +1,50 @@
+"""The commands under one roof."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import tilewright
+from tilewright.cli.catalogue import list_names, show
+from tilewright.cli.compare import compare
+from tilewright.cli.simulate import simulate
+from tilewright.cli.why import why
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="tilewright",
+    help="How fast, and at what energy, a network runs on an edge accelerator that you describe.",
+    epilog="Start with: tilewright compare bert-base -a edge-16x16",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tilewright {tilewright.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.command("simulate")(simulate)
+app.command("compare")(compare)
+app.command("why")(why)
+app.command("list")(list_names)
+app.command("show")(show)

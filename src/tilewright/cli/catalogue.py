@@ -1,0 +1,121 @@
+"""``tilewright list`` and ``tilewright show``: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tilewright.cli.inputs import machine_of
+from tilewright.cli.options import CsvOption, JsonOption
+from tilewright.cli.outputs import Outputs
+from tilewright.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from tilewright.workloads.attention import AttentionLayer
+
+__all__ = ["list_names", "show"]
+
+_KINDS = ("machines", "workloads", "dataflows")
+
+KindArgument = Annotated[
+    str, typer.Argument(metavar="machines|workloads|dataflows", help="What to list.", show_default=False)
+]
+
+
+def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = None) -> None:
+    """List the built-in machines, workloads or dataflows."""
+    outputs = Outputs(json=json, csv=csv)
+    outputs.check()
+    if kind not in _KINDS:
+        raise InputError(f'unknown list; given "{kind}"; allowed {", ".join(_KINDS)}{did_you_mean(kind, _KINDS)}')
+    rows = {"machines": _machines, "workloads": _workloads, "dataflows": _dataflows}[kind]()
+
+    from tilewright.reports.table import catalogue_table
+
+    headers = list(rows[0]) if rows else ["name"]
+    outputs.show(catalogue_table(kind, headers, [[str(v) for v in row.values()] for row in rows]))
+    outputs.write_json({kind: rows})
+    outputs.write_csv(rows)
+
+
+def show(
+    machine: Annotated[
+        str, typer.Argument(metavar="MACHINE", help="A built-in machine or a YAML file.", show_default=False)
+    ],
+    json: JsonOption = None,
+    csv: CsvOption = None,
+) -> None:
+    """Show every figure of a machine with its unit, the kind of its source, and the source."""
+    outputs = Outputs(json=json, csv=csv)
+    outputs.check()
+    spec = machine_of(machine)
+
+    from rich.text import Text
+
+    from tilewright.hw_models.describe import describe
+    from tilewright.reports.table import catalogue_table, listed_text
+
+    rows = describe(spec)
+    cells = [[row.path, _value_text(row.value), row.unit, row.kind, row.source] for row in rows]
+    outputs.show(
+        Text(f"{spec.name}: {spec.description}" if spec.description else spec.name, style="bold"),
+        catalogue_table("figures", ["figure", "value", "unit", "kind", "source"], cells),
+        listed_text("assumptions", spec.assumptions),
+    )
+    figures = [
+        {"figure": row.path, "value": row.value, "unit": row.unit, "kind": row.kind, "source": row.source}
+        for row in rows
+    ]
+    data = {"name": spec.name, "description": spec.description, "figures": figures}
+    outputs.write_json({**data, "assumptions": list(spec.assumptions)})
+    outputs.write_csv(figures)
+
+
+def _value_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.10g}" if isinstance(value, int | float) else str(value)
+
+
+def _machines() -> list[dict[str, Any]]:
+    from tilewright.hw_models.load import load_machine, machine_names
+
+    return [
+        {
+            "name": m.name,
+            "matrix": f"{m.matrix.rows}x{m.matrix.columns}",
+            "vector lanes": m.vector.lanes,
+            "cores": m.n_cores,
+            "clock GHz": m.clock_ghz,
+            "DRAM GB/s": round(m.dram.bandwidth_gb_per_s, 3),
+            "description": m.description,
+        }
+        for m in map(load_machine, machine_names())
+    ]
+
+
+def _workloads() -> list[dict[str, Any]]:
+    from tilewright.workloads.load import load_workload, workload_names, workload_source
+
+    return [_workload_row(load_workload(name), workload_source(name)) for name in workload_names()]
+
+
+def _workload_row(layer: AttentionLayer, source: str) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "batch": layer.batch,
+        "heads": layer.query_heads,
+        "kv heads": layer.kv_heads,
+        "queries": layer.query_len,
+        "keys": layer.key_len,
+        "head width": layer.head_dim,
+        "mask": layer.mask,
+        "source": source,
+    }
+
+
+def _dataflows() -> list[dict[str, Any]]:
+    from tilewright.search import api
+
+    return [{"name": name, "summary": api.dataflow_summary(name)} for name in api.dataflow_names()]

@@ -1,0 +1,175 @@
+"""``tilewright compare``: every dataflow on one or many workloads, each at its own best tiling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
+from tilewright.cli.options import (
+    CsvOption,
+    DataflowsOption,
+    JsonOption,
+    MachineOption,
+    Objective,
+    ObjectiveOption,
+    ReportOption,
+    objective_of,
+)
+from tilewright.cli.outputs import Outputs, note
+from tilewright.cli.progress import ProgressBar, announce_compilation
+from tilewright.errors import InputError
+
+if TYPE_CHECKING:
+    from tilewright.hw_models.spec import MachineSpec
+    from tilewright.reports.case import ReportCase
+    from tilewright.sim.result import ComparisonResult
+    from tilewright.workloads.attention import AttentionLayer
+
+__all__ = ["compare"]
+
+# The layers of that study run at batch 64 on a cloud machine; they have their own validation.
+_LEFT_OUT_OF_ALL = "fusemax-"
+
+WorkloadsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="WORKLOAD...",
+        help="Built-in names (bert-base), attention:heads=12,seq=512,head_dim=64, or YAML files.",
+        show_default=False,
+    ),
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Compare on every built-in network.", show_default=False)]
+MarkdownOption = Annotated[
+    str | None,
+    typer.Option("--markdown", metavar="FILE|-", help="Write the tables as Markdown.", rich_help_panel="Output"),
+]
+
+
+def compare(
+    context: typer.Context,
+    machine: MachineOption,
+    workload: WorkloadsArgument = None,
+    all_networks: AllOption = False,
+    dataflow: DataflowsOption = None,
+    objective: ObjectiveOption = "latency",
+    json: JsonOption = None,
+    csv: CsvOption = None,
+    markdown: MarkdownOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Compare the dataflows on one or more attention layers, each at its own best tiling."""
+    outputs = Outputs(json=json, csv=csv, report=report, markdown=markdown)
+    outputs.check()
+    goal = objective_of(objective)
+    spec = machine_of(machine)
+    layers = workloads_of([*(workload or []), *(_all_networks() if all_networks else [])])
+    if not layers:
+        raise InputError("no workload is given; allowed one or more names, or --all")
+    dataflows = check_dataflows(dataflow) if dataflow else None
+    announce_compilation()
+
+    from tilewright.search import api
+
+    with ProgressBar() as progress:
+        comparison = api.compare(layers, spec, dataflows, objective=goal, progress=progress)
+    _show(outputs, comparison, layers, goal)
+    outputs.write_json(_data(comparison, spec, goal))
+    outputs.write_csv([result.to_row() for result in comparison.results])
+    if not comparison.results:
+        raise InputError(f"no dataflow can run on {spec.name}: {next(iter(comparison.infeasible.values()))}")
+    if markdown is not None:
+        from tilewright.reports.markdown import comparison_markdown
+
+        outputs.write_markdown(comparison_markdown(comparison))
+    if report is not None:
+        _write_report(report, comparison, layers, spec, goal, command_line(context))
+
+
+def _all_networks() -> list[str]:
+    from tilewright.workloads.load import workload_names
+
+    return [name for name in workload_names() if not name.startswith(_LEFT_OUT_OF_ALL)]
+
+
+def _show(outputs: Outputs, comparison: ComparisonResult, layers: list[AttentionLayer], objective: Objective) -> None:
+    from tilewright.reports.table import comparison_table, headline_table, infeasible_text, summary_table
+
+    if not outputs.speaks:
+        return
+    console = outputs.console()
+    if len(layers) == 1:
+        table = comparison_table(console, comparison, layers[0].name, objective)
+    else:
+        table = summary_table(console, comparison)
+    headline = headline_table(comparison) if len(layers) > 1 else None
+    outputs.show(table, infeasible_text(comparison), headline)
+
+
+def _data(comparison: ComparisonResult, machine: MachineSpec, objective: Objective) -> dict[str, Any]:
+    from tilewright.reports.published import published_headline
+
+    headline = published_headline(machine.name)
+    return {
+        "machine": machine.name,
+        "objective": objective,
+        **comparison.to_dict(),
+        **({"published": headline.to_dict()} if headline else {}),
+    }
+
+
+def _write_report(
+    folder: str,
+    comparison: ComparisonResult,
+    layers: list[AttentionLayer],
+    machine: MachineSpec,
+    objective: Objective,
+    command: str,
+) -> None:
+    from tilewright.reports.folder import write_comparison_report, write_result_report
+
+    cases = _cases(comparison, layers, machine, objective, command)
+    if len(layers) == 1:
+        path = write_result_report(folder, next(cases))
+    else:
+        with ProgressBar() as progress:
+            names = [layer.name for layer in layers]
+            path = write_comparison_report(
+                folder,
+                comparison,
+                cases,
+                command=command,
+                progress=lambda name: progress(names.index(name), len(names), f"page of {name}"),
+            )
+    note(f"wrote {path}")
+
+
+def _cases(
+    comparison: ComparisonResult,
+    layers: list[AttentionLayer],
+    machine: MachineSpec,
+    objective: Objective,
+    command: str,
+) -> Iterator[ReportCase]:
+    """A page's worth for the best dataflow of each workload that any dataflow can run."""
+    from tilewright.cli.evidence import explained
+    from tilewright.reports.ranking import best_of, of_workload
+
+    for layer in layers:
+        results = of_workload(comparison, layer.name)
+        best = best_of(results, objective)
+        if best is None:
+            continue
+        failed = {d: reason for (w, d), reason in comparison.infeasible.items() if w == layer.name}
+        yield explained(
+            best,
+            layer,
+            machine,
+            objective=objective,
+            tiling=dict(best.tiling),
+            rivals=results,
+            infeasible=failed,
+            command=command,
+        )

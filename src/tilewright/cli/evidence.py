@@ -1,0 +1,48 @@
+"""Gathering what a page explains a result with: the reasons and a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tilewright.cli.options import Objective
+from tilewright.reports.case import ReportCase
+
+if TYPE_CHECKING:
+    from tilewright.hw_models.spec import MachineSpec
+    from tilewright.sim.result import SimulationResult, WhyResult
+    from tilewright.workloads.attention import AttentionLayer
+
+__all__ = ["explained"]
+
+_TRACED_COMMANDS = 4000
+
+
+def explained(
+    result: SimulationResult,
+    layer: AttentionLayer,
+    machine: MachineSpec,
+    *,
+    objective: Objective,
+    tiling: Mapping[str, int] | None = None,
+    rivals: tuple[SimulationResult, ...] = (),
+    infeasible: Mapping[str, str] | None = None,
+    why: WhyResult | None = None,
+    command: str = "",
+) -> ReportCase:
+    """``result`` with its reasons (``why``, or found here) and a trace of its run."""
+    from tilewright.search import api
+
+    if why is None:
+        why = api.why(layer, machine, result.dataflow, tiling=tiling, objective=objective)
+    trace = api.trace(layer, machine, result.dataflow, dict(result.tiling), max_commands=_TRACED_COMMANDS)
+    return ReportCase(
+        result=result,
+        objective=objective,
+        rivals=rivals,
+        infeasible=infeasible or {},
+        why=why,
+        trace=trace,
+        machine=machine,
+        command=command,
+    )

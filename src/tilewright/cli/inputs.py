@@ -1,0 +1,54 @@
+"""Loading what the arguments name, so that every wrong name is refused before the work begins."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from tilewright.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from tilewright.hw_models.spec import MachineSpec
+    from tilewright.workloads.attention import AttentionLayer
+
+__all__ = ["check_dataflows", "command_line", "machine_of", "workloads_of"]
+
+
+def machine_of(text: str) -> MachineSpec:
+    """The machine that ``text`` names; raises InputError."""
+    from tilewright.hw_models.load import load_machine
+
+    return load_machine(text)
+
+
+def workloads_of(texts: Sequence[str]) -> list[AttentionLayer]:
+    """The workloads that ``texts`` name, each once; raises InputError."""
+    from tilewright.workloads.load import load_workload
+
+    layers: dict[str, AttentionLayer] = {}
+    for text in texts:
+        layer = load_workload(text)
+        if layers.setdefault(layer.name, layer) != layer:
+            raise InputError(f'two different workloads are called "{layer.name}"; allowed different names')
+    return list(layers.values())
+
+
+def check_dataflows(names: Sequence[str]) -> list[str]:
+    """The names, each once; raises InputError for one that is not a dataflow."""
+    from tilewright.search import api
+
+    allowed = api.dataflow_names()
+    for name in names:
+        if name not in allowed:
+            raise InputError(
+                f'--dataflow: unknown; given "{name}"; allowed {", ".join(allowed)}{did_you_mean(name, allowed)}'
+            )
+    return list(dict.fromkeys(names))
+
+
+def command_line(context: typer.Context) -> str:
+    """The command line that was given, ready to be typed again."""
+    return shlex.join(["tilewright", *(context.obj or [])])

@@ -1,0 +1,80 @@
+"""Running the command line: every error becomes one clear line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from tilewright.errors import TilewrightError
+
+__all__ = ["DEBUG_VARIABLE", "run"]
+
+DEBUG_VARIABLE = "TILEWRIGHT_DEBUG"
+
+_FAILED = 1
+_INTERRUPTED = 130
+_TERMINATED = 143
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line with ``arguments`` and give its exit code; nothing is raised but a debugger's wish."""
+    import typer
+
+    from tilewright.cli.app import app
+
+    _clean_up_when_terminated()
+    try:
+        code = app(args=list(arguments), obj=list(arguments), prog_name="tilewright", standalone_mode=False)
+    except TilewrightError as error:
+        _complain(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    except Exception as error:
+        return _answer_to(error)
+    if code == _INTERRUPTED:
+        print("tilewright: interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _answer_to(error: Exception) -> int:
+    """Say what an exception means and give the exit code: misuse of the command line, or a fault of ours."""
+    describe = getattr(error, "format_message", None)
+    if callable(describe):  # a usage error of the command-line library, whichever version of it
+        message = str(describe()).rstrip(".")
+        _complain(f"{message[:1].lower()}{message[1:]}; see {_help_command(error)}")
+        return int(getattr(error, "exit_code", 2))
+    if os.environ.get(DEBUG_VARIABLE):
+        import traceback
+
+        traceback.print_exception(error)
+    first_line = (str(error).splitlines() or [""])[0]
+    hint = "" if os.environ.get(DEBUG_VARIABLE) else f"; set {DEBUG_VARIABLE}=1 to see where"
+    _complain(f"unexpected {type(error).__name__}: {first_line}{hint}")
+    return _FAILED
+
+
+def _help_command(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{getattr(context, 'command_path', 'tilewright')} --help"
+
+
+def _complain(message: str) -> None:
+    for line in message.splitlines() or [""]:
+        print(f"tilewright: error: {line}", file=sys.stderr)
+
+
+def _clean_up_when_terminated() -> None:
+    """Let a polite kill unwind the stack, so that temporary files go away."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(_TERMINATED)
+
+    try:
+        signal.signal(signal.SIGTERM, leave)
+    except ValueError:  # not in the main thread: somebody else's process
+        return

@@ -1,0 +1,62 @@
+"""``tilewright why``: where the cycles went and what would change them."""
+
+from __future__ import annotations
+
+import typer
+
+from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
+from tilewright.cli.options import (
+    CsvOption,
+    DataflowOption,
+    JsonOption,
+    MachineOption,
+    ObjectiveOption,
+    ReportOption,
+    TileOption,
+    WorkloadArgument,
+    objective_of,
+    tiling_of,
+)
+from tilewright.cli.outputs import Outputs, note
+from tilewright.cli.progress import announce_compilation
+
+__all__ = ["why"]
+
+
+def why(
+    context: typer.Context,
+    workload: WorkloadArgument,
+    machine: MachineOption,
+    dataflow: DataflowOption = "mas",
+    tile: TileOption = None,
+    objective: ObjectiveOption = "latency",
+    json: JsonOption = None,
+    csv: CsvOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Explain a result: its bound, its critical path, exact what-ifs, the assumptions in force."""
+    outputs = Outputs(json=json, csv=csv, report=report)
+    outputs.check()
+    goal, tiling = objective_of(objective), tiling_of(tile)
+    spec, (layer,) = machine_of(machine), workloads_of([workload])
+    check_dataflows([dataflow])
+    announce_compilation()
+
+    from tilewright.reports.table import assumptions_text, attribution_table, result_table, what_if_table
+    from tilewright.search import api
+
+    reasons = api.why(layer, spec, dataflow, tiling=tiling, objective=goal)
+    outputs.show(
+        result_table(reasons.result),
+        attribution_table(reasons),
+        what_if_table(reasons),
+        assumptions_text(reasons.result),
+    )
+    outputs.write_json(reasons.to_dict())
+    outputs.write_csv(reasons.to_dict()["what_ifs"])
+    if report is not None:
+        from tilewright.cli.evidence import explained
+        from tilewright.reports.folder import write_result_report
+
+        case = explained(reasons.result, layer, spec, objective=goal, why=reasons, command=command_line(context))
+        note(f"wrote {write_result_report(report, case)}")
