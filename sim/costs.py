@@ -1,0 +1,265 @@
+"""What one tile of attention costs on a machine: cycles, bytes, energy, counters; each computed once.
+
+Assumptions that have their place here (and are listed beside every result, see ``ASSUMPTIONS``):
+the softmax scale is folded into Q; a masked tile is computed whole; a matrix or vector command lasts at
+least as long as its bytes need through the working buffer, where the machine limits that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from tilewright.formats import format_bits
+from tilewright.hw_models.buffer import access_cycles
+from tilewright.hw_models.dram import bytes_per_cycle, transfer
+from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.matrix_unit import elementwise, product
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.vector_unit import vector_cycles
+from tilewright.units import bits_to_bytes
+from tilewright.workloads.attention import AttentionLayer
+
+__all__ = ["ASSUMPTIONS", "Costs", "Work"]
+
+ASSUMPTIONS = (
+    "the scale 1/sqrt(E) is folded into Q and costs nothing",
+    "a key tile that the mask cuts through is computed whole; a tile that it hides is not paid for",
+    "softmax of a row block is three passes (maximum; subtract, exponential, sum; divide) in the layerwise, "
+    "soft_pipe, flat, tileflow and mas dataflows, one pass with running maximum in fusemax and flash2",
+    "buffer and matrix-unit energy are counted per byte and per multiply-add, idle power per cycle where the "
+    "machine gives it",
+)
+
+
+class Work(NamedTuple):
+    """The cost of one command. For a transfer ``cycles`` is the latency and ``n_bytes`` the occupancy."""
+
+    cycles: int
+    n_bytes: int
+    fill_drain_cycles: int
+    energy_pj: float
+    counters: Counters
+
+
+class Costs:
+    """Costs of the tiles of ``layer`` on ``machine`` (remembered by shape)."""
+
+    def __init__(self, layer: AttentionLayer, machine: MachineSpec) -> None:
+        self.layer = layer
+        self.machine = machine
+        self.rate: Fraction = bytes_per_cycle(machine)
+        self.working = machine.buffers[0]
+        self.qkv_bits = format_bits(layer.qkv_format)
+        self.score_bits = format_bits(layer.score_format)
+        self.accumulator_bits = format_bits(layer.accumulator_format)
+        self._known: dict[tuple[object, ...], Work] = {}
+
+    # -- sizes on chip ---------------------------------------------------------------------------------
+
+    def qkv_bytes(self, n_elements: int) -> int:
+        return bits_to_bytes(n_elements * self.qkv_bits)
+
+    def score_bytes(self, n_elements: int) -> int:
+        return bits_to_bytes(n_elements * self.score_bits)
+
+    def accumulator_bytes(self, n_elements: int) -> int:
+        return bits_to_bytes(n_elements * self.accumulator_bits)
+
+    # -- matrix work -----------------------------------------------------------------------------------
+
+    def scores(self, rows: int, keys: int) -> Work:
+        """S tile (rows, keys) = Q (rows, E) K^T (E, keys)."""
+        return self._remember(
+            ("scores", rows, keys),
+            lambda: self._product(
+                rows,
+                self.layer.head_dim,
+                keys,
+                number_format=self.layer.qkv_format,
+                a_bits=self.qkv_bits,
+                b_bits=self.qkv_bits,
+                out_bits=self.score_bits,
+                add_to=False,
+            ),
+        )
+
+    def values(self, rows: int, keys: int, *, add_to: bool) -> Work:
+        """O tile (rows, F) = or += P (rows, keys) V (keys, F)."""
+        wide = self.layer.score_format if self.score_bits > self.qkv_bits else self.layer.qkv_format
+        return self._remember(
+            ("values", rows, keys, add_to),
+            lambda: self._product(
+                rows,
+                keys,
+                self.layer.value_dim,
+                number_format=wide,
+                a_bits=self.score_bits,
+                b_bits=self.qkv_bits,
+                out_bits=self.accumulator_bits,
+                add_to=add_to,
+            ),
+        )
+
+    def scores_in_array(self, rows: int, keys: int) -> Work:
+        """S tile that stays in the array's registers."""
+        return self._remember(
+            ("scores in array", rows, keys),
+            lambda: self._product(
+                rows,
+                self.layer.head_dim,
+                keys,
+                number_format=self.layer.qkv_format,
+                a_bits=self.qkv_bits,
+                b_bits=self.qkv_bits,
+                out_bits=0,
+                add_to=False,
+            ),
+        )
+
+    def values_in_array(self, rows: int, keys: int) -> Work:
+        """P V of one tile with P in the array's registers."""
+        return self._remember(
+            ("values in array", rows, keys),
+            lambda: self._product(
+                rows,
+                keys,
+                self.layer.value_dim,
+                number_format=self.layer.qkv_format,
+                a_bits=0,
+                b_bits=self.qkv_bits,
+                out_bits=self.accumulator_bits,
+                add_to=False,
+            ),
+        )
+
+    def values_of_tile(self, rows: int, keys: int) -> Work:
+        """P V of one tile, not added to anything."""
+        return self.values(rows, keys, add_to=False)
+
+    def _product(
+        self,
+        m: int,
+        k: int,
+        n: int,
+        *,
+        number_format: str,
+        a_bits: int,
+        b_bits: int,
+        out_bits: int,
+        add_to: bool,
+    ) -> Work:
+        unit = self.machine.matrix
+        cost = product(unit, m, k, n, number_format)
+        partial = self.accumulator_bits
+        reads = cost.read_elements_a * a_bits + cost.read_elements_b * b_bits
+        reads += cost.read_partial_elements * partial + (m * n * out_bits if add_to else 0)
+        writes = (cost.write_elements - m * n) * partial + m * n * out_bits
+        return self._work(
+            cost.cycles,
+            reads=bits_to_bytes(reads),
+            writes=bits_to_bytes(writes),
+            fill_drain=cost.fill_drain_cycles,
+            counters=Counters(macs={number_format: cost.macs}),
+        )
+
+    @property
+    def array_does_softmax(self) -> bool:
+        """Whether the matrix array's elements can do the exponential (FuseMax)."""
+        return "exp" in self.machine.matrix.elementwise_cycles
+
+    def on_array(self, kinds: Sequence[str], rows: int, keys: int) -> Work:
+        """Element-wise work on a tile that is held in the matrix array (no buffer traffic)."""
+
+        def make() -> Work:
+            cycles = sum(elementwise(self.machine.matrix, kind, rows, keys) for kind in kinds)
+            counters = Counters(matrix_elementwise={kind: rows * keys for kind in kinds})
+            return self._work(cycles, reads=0, writes=0, counters=counters)
+
+        return self._remember(("array", *kinds, rows, keys), make)
+
+    # -- vector work -----------------------------------------------------------------------------------
+
+    def vector(
+        self, operations: Sequence[tuple[str, int]], *, reads_bits: int, writes_bits: int, reduces: bool = False
+    ) -> Work:
+        """Element-wise and reduction work: (kind, elements) pairs, with the bits through the buffer."""
+
+        def make() -> Work:
+            done: dict[str, int] = {}
+            for kind, n_elements in operations:
+                done[kind] = done.get(kind, 0) + n_elements
+            return self._work(
+                vector_cycles(self.machine.vector, operations, reduces=reduces),
+                reads=bits_to_bytes(reads_bits),
+                writes=bits_to_bytes(writes_bits),
+                counters=Counters(vector_operations=done),
+            )
+
+        return self._remember(("vector", *operations, reads_bits, writes_bits, reduces), make)
+
+    def row_maximum(self, rows: int, keys: int) -> Work:
+        """First pass of softmax over one tile: running row maximum."""
+        n = rows * keys
+        return self.vector((("max", n),), reads_bits=n * self.score_bits, writes_bits=0, reduces=True)
+
+    def exponentials(self, rows: int, keys: int) -> Work:
+        """Second pass: subtract the row maximum, exponential, running row sum."""
+        n = rows * keys
+        bits = n * self.score_bits
+        return self.vector((("sub", n), ("exp", n), ("add", n)), reads_bits=bits, writes_bits=bits, reduces=True)
+
+    def normalise(self, rows: int, keys: int) -> Work:
+        """Third pass: divide by the row sum."""
+        n = rows * keys
+        bits = n * self.score_bits
+        return self.vector((("div", n),), reads_bits=bits, writes_bits=bits)
+
+    # -- transfers -------------------------------------------------------------------------------------
+
+    def load(self, n_runs: int, run_elements: int, bits: int, *, stride_elements: int = 0) -> Work:
+        """Bring ``n_runs`` contiguous runs of elements from DRAM into the working buffer."""
+        return self._transfer("load", n_runs, run_elements, bits, stride_elements)
+
+    def store(self, n_runs: int, run_elements: int, bits: int, *, stride_elements: int = 0) -> Work:
+        """Write ``n_runs`` contiguous runs of elements from the working buffer to DRAM."""
+        return self._transfer("store", n_runs, run_elements, bits, stride_elements)
+
+    def _transfer(self, way: str, n_runs: int, run_elements: int, bits: int, stride_elements: int) -> Work:
+        def make() -> Work:
+            run_bytes = bits_to_bytes(run_elements * bits)
+            stride = bits_to_bytes(stride_elements * bits) if stride_elements else run_bytes
+            cost = transfer(self.machine, n_runs=n_runs, run_bytes=run_bytes, stride_bytes=stride)
+            n_bytes = cost.n_bytes
+            # On its way a byte is written to and read from every buffer level farther out.
+            far = {buffer.name: n_bytes for buffer in self.machine.buffers[1:]}
+            near = {self.working.name: n_bytes}
+            counters = Counters(
+                dram_read_bytes=n_bytes if way == "load" else 0,
+                dram_write_bytes=n_bytes if way == "store" else 0,
+                dram_activations=cost.n_activations,
+                buffer_read_bytes=far if way == "load" else far | near,
+                buffer_write_bytes=far | near if way == "load" else far,
+            )
+            return Work(cost.latency_cycles, cost.occupancy_bytes, 0, self._energy(counters), counters)
+
+        return self._remember((way, n_runs, run_elements, bits, stride_elements), make)
+
+    # -- shared ----------------------------------------------------------------------------------------
+
+    def _work(self, cycles: int, *, reads: int, writes: int, counters: Counters, fill_drain: int = 0) -> Work:
+        buffer = self.working
+        cycles = max(cycles, access_cycles(buffer, read_bytes=reads, write_bytes=writes))
+        through = Counters(buffer_read_bytes={buffer.name: reads}, buffer_write_bytes={buffer.name: writes})
+        counters = counters + through
+        return Work(max(1, cycles), 0, fill_drain, self._energy(counters), counters)
+
+    def _energy(self, counters: Counters) -> float:
+        return sum(energy_by_component(self.machine, counters, 0).values())
+
+    def _remember(self, key: tuple[object, ...], make: Callable[[], Work]) -> Work:
+        work = self._known.get(key)
+        if work is None:
+            work = self._known[key] = make()
+        return work

@@ -1,0 +1,84 @@
+"""FlashAttention-2 on one core: queries outside, one-pass softmax, one correction per key tile.
+
+The vector unit does the online softmax of a tile and rescales the running output; the matrix unit adds P V
+to it; the division comes at the end. What a GPU user runs, and the bridge to measured GPU kernels.
+"""
+
+from __future__ import annotations
+
+from tilewright.sim.core import Core
+from tilewright.sim.dataflows.attention import online, parts
+from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
+
+
+def lower(core: Core, tiling: Tiling) -> None:
+    costs, width = core.costs, core.layer.value_dim
+    data = online.OnlineData(core, tiling, scores_in_buffer=True)
+    made = core.semaphore("S tile ready")
+    p_ready = core.semaphore("P tile ready")
+    added = core.semaphore("O updated")
+    for new, middle, old in core.windows(online.steps(core, tiling, data.sub), 3):
+        if new is not None:
+            online.load_for_scores(core, data, new)
+            online.score_command(core, data, new, signals=[made])
+        if middle is not None:
+            _softmax(core, middle, made, added, p_ready)
+            online.load_for_values(core, data, middle)
+            core.matrix(
+                costs.values(middle.rows, middle.keys, add_to=not middle.first),
+                waits=[
+                    p_ready,
+                    *((data.v.full,) if middle.loads else ()),
+                    *((data.o.free,) if middle.first else ()),
+                ],
+                signals=[data.s.free, added, *((data.v.free,) if data.gives_back(middle) else ())],
+                label="P V",
+                run=("add_values_rows", middle),
+            )
+        if old is not None and old.last:
+            bits = old.rows * width * costs.accumulator_bits
+            core.vector(
+                costs.vector((("div", old.rows * width),), reads_bits=bits, writes_bits=bits),
+                waits=[added],
+                signals=[data.o.full],
+                label="divide by row sum",
+                run=("divide_rows", old),
+            )
+            online.store_rows(core, data, old, data.o)
+
+
+def _softmax(core: Core, step: online.Step, made: int, added: int, p_ready: int) -> None:
+    costs, width = core.costs, core.layer.value_dim
+    n, rows = step.rows * step.keys, step.rows
+    bits = n * costs.score_bits
+    operations = [("max", n), ("sub", n), ("exp", n), ("add", n)]
+    if not step.first:
+        # New maximum against the old one, the correction factor, the running sum.
+        operations += [("max", rows), ("sub", rows), ("exp", rows), ("mul", rows), ("add", rows)]
+    core.vector(
+        costs.vector(tuple(operations), reads_bits=2 * bits, writes_bits=bits, reduces=True),
+        waits=[made],
+        signals=[p_ready] if step.first else [],
+        label="online softmax",
+        run=("online_softmax_rows", step),
+    )
+    if not step.first:
+        o_bits = rows * width * costs.accumulator_bits
+        core.vector(
+            costs.vector((("mul", rows * width),), reads_bits=o_bits, writes_bits=o_bits),
+            waits=[added],
+            signals=[p_ready],
+            label="rescale O",
+            run=("rescale_rows", step),
+        )
+
+
+FLASH2 = register(
+    Dataflow(
+        name="flash2",
+        summary="FlashAttention-2: one-pass softmax on the vector unit, queries outside, keys inside",
+        source="FlashAttention-2, arXiv 2307.08691",
+        phases=(Phase(name="attention", parameters=parts.STANDARD, lower=lower, legal=parts.legal),),
+        assumptions=("the running output is kept on chip and corrected once per key tile",),
+    )
+)

@@ -1,0 +1,116 @@
+"""FLAT (arXiv 2107.06419): S and P of one row block stay on chip, whole key rows, three-pass softmax.
+
+For each block: Q K^T, softmax, P V. With ``overlap=0`` (the baseline of MAS-Attention's comparison) these run
+one after the other and only the loads run ahead; with ``overlap=1`` the matrix work of one block overlaps the
+vector work of its neighbour, as FuseMax's study of FLAT assumes.
+
+Granularity: ``query`` below a head's rows is FLAT's R, equal to them is H; ``heads`` head blocks taken
+together give B (a batch entry's heads) and M (all).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.blocks import Repeat, RowBlock
+from tilewright.sim.core import Core
+from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register
+from tilewright.workloads.attention import AttentionLayer
+
+
+class Heads(NamedTuple):
+    """The unit that goes through the three stages as a whole: one row block, or some whole heads."""
+
+    count: int
+    blocks: tuple[RowBlock, ...]
+
+
+def lower(core: Core, tiling: Tiling) -> None:
+    data = parts.Operands(core, tiling)
+    heads, overlap = tiling["heads"], tiling["overlap"]
+    s = parts.score_pool(core, tiling, slots=heads * (2 if overlap else 1))
+    scores_made = core.semaphore("S rows ready")
+    softmax_done = core.semaphore("P rows ready")
+    units = _units(core, tiling)
+    for window in core.windows(units, 2 if overlap else 1):
+        new, old = window[0], window[-1]
+        if new is not None:
+            for block in _members(core, new):
+                parts.scores_stage(core, data, block, first_waits=[s.free], last_signals=[scores_made])
+        if old is not None:
+            for block in _members(core, old):
+                parts.softmax_stage(
+                    core, block, data.key, first_waits=[scores_made], last_signals=[softmax_done]
+                )
+            for block in _members(core, old):
+                parts.values_stage(core, data, block, first_waits=[softmax_done], last_signals=[s.free])
+
+
+def _units(core: Core, tiling: Tiling) -> tuple[Repeat | Heads | RowBlock, ...]:
+    blocks = core.row_blocks(tiling["query"], tiling["key"], resident=bool(tiling["resident"]))
+    heads = tiling["heads"]
+    if heads == 1:
+        return blocks
+    if core.unroll:
+        return tuple(Heads(heads, blocks[i : i + heads]) for i in range(0, len(blocks), heads))
+    # Whole heads: `_legal` has seen to it that every block is one head and that they come in equal groups.
+    (repeat,) = blocks
+    return (Repeat(repeat.count // heads, (Heads(heads, repeat.body),), "head group"),)
+
+
+def _members(core: Core, unit: Heads | RowBlock) -> Iterator[RowBlock]:
+    if isinstance(unit, RowBlock):
+        yield unit
+    elif core.unroll:
+        yield from unit.blocks
+    else:
+        for _ in core.loop(unit.count, name="heads of the group"):
+            yield unit.blocks[0]
+
+
+def _head_groups(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, ...]:
+    """1 (granularity R or H), a batch entry's heads (B), all heads (M)."""
+    if layer.mask != "none":
+        return (1,)
+    return tuple(dict.fromkeys([1, layer.query_heads, layer.batch * layer.query_heads]))
+
+
+def _legal(layer: AttentionLayer, tiling: Tiling) -> bool:
+    if tiling["heads"] > 1:
+        total = layer.batch * layer.query_heads
+        whole = tiling["query"] == layer.query_len and layer.mask == "none" and not tiling["resident"]
+        return whole and total % tiling["heads"] == 0 and tiling["heads"] <= total
+    return parts.legal(layer, tiling)
+
+
+HEADS = Parameter(
+    name="heads",
+    meaning="whole heads that go through the stages together (1: FLAT's R or H, more: B or M)",
+    candidates=_head_groups,
+    largest=lambda layer: layer.batch * layer.query_heads,
+)
+
+OVERLAP = Parameter(
+    name="overlap",
+    meaning="1 overlaps matrix and vector work of neighbouring blocks, 0 runs the stages one after the other",
+    candidates=lambda layer, machine: (0,),
+    smallest=0,
+    largest=lambda layer: 1,
+)
+
+FLAT = register(
+    Dataflow(
+        name="flat",
+        summary="one row block at a time: Q K^T, softmax, P V one after the other, loads ahead",
+        source="FLAT, arXiv 2107.06419 (ASPLOS 2023)",
+        phases=(
+            Phase(
+                name="attention", parameters=(*parts.STANDARD, HEADS, OVERLAP), lower=lower, legal=_legal
+            ),
+        ),
+        assumptions=("matrix and vector work of different blocks do not overlap unless overlap=1",),
+    )
+)

@@ -1,0 +1,169 @@
+"""FuseMax (arXiv 2406.10491): one-pass softmax as a cascade spread over both units.
+
+On a machine whose matrix array can do element-wise work, the tile's maximum, exponential and sum run there (the
+exponential as a chain of multiply-adds), S never leaves the array, and the vector unit keeps the running
+maximum, denominator and output. On another machine these tile-wide operations run on the vector unit.
+
+Software pipelining over steps: S of step i+2, exponentials and P V of step i+1, update of the output of step i.
+"""
+
+from __future__ import annotations
+
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.core import Core
+from tilewright.sim.dataflows.attention import online, parts
+from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register
+from tilewright.workloads.attention import AttentionLayer
+
+
+def lower(core: Core, tiling: Tiling) -> None:
+    costs, width = core.costs, core.layer.value_dim
+    array = costs.array_does_softmax
+    data = online.OnlineData(core, tiling, scores_in_buffer=not array)
+    block_bytes = costs.accumulator_bytes(data.sub * width)
+    pv = core.pool("P V of a tile", slots=2, slot_bytes=block_bytes)
+    made = core.semaphore("S tile ready")
+    max_ready = core.semaphore("running maximum ready")
+    p_ready = core.semaphore("P tile ready")
+    sum_ready = core.semaphore("tile sum ready")
+    for new, middle, old in core.windows(online.steps(core, tiling, data.sub), 3):
+        if new is not None:
+            online.load_for_scores(core, data, new)
+            work = costs.scores_in_array(new.rows, new.keys) if array else None
+            online.score_command(core, data, new, signals=[] if array else [made], work=work)
+            if array:
+                core.matrix(
+                    costs.on_array(("max",), new.rows, new.keys),
+                    signals=[made],
+                    label="tile maximum",
+                    run=("tile_maximum_rows", new),
+                )
+        if middle is not None:
+            _running_maximum(core, middle, made, max_ready, array=array)
+            _exponentials(core, middle, max_ready, p_ready, sum_ready, array=array)
+            online.load_for_values(core, data, middle)
+            values = costs.values_in_array if array else costs.values_of_tile
+            core.matrix(
+                values(middle.rows, middle.keys),
+                waits=[p_ready, pv.free, *((data.v.full,) if middle.loads else ())],
+                signals=[pv.full, data.s.free, *((data.v.free,) if data.gives_back(middle) else ())],
+                label="P V",
+                run=("values_rows", middle),
+            )
+        if old is not None:
+            _update_output(core, data, old, pv.full, pv.free)
+        if middle is not None:
+            core.vector(
+                costs.vector(
+                    (("add", middle.rows),),
+                    reads_bits=middle.rows * costs.accumulator_bits,
+                    writes_bits=middle.rows * costs.accumulator_bits,
+                ),
+                waits=[sum_ready],
+                label="running sum",
+                run=("running_sum_rows", middle),
+            )
+        if old is not None and old.last:
+            online.store_rows(core, data, old, data.o)
+
+
+def _running_maximum(core: Core, step: online.Step, made: int, max_ready: int, *, array: bool) -> None:
+    """Running maximum of the rows; then the correction of the old sum and output (not for a first tile)."""
+    costs, rows = core.costs, step.rows
+    n = rows * step.keys
+    state = rows * costs.accumulator_bits
+    operations = [("max", rows)] if array else [("max", n), ("max", rows)]
+    core.vector(
+        costs.vector(
+            tuple(operations),
+            reads_bits=state + (0 if array else n * costs.score_bits),
+            writes_bits=state,
+            reduces=not array,
+        ),
+        waits=[made],
+        signals=[max_ready],
+        label="running maximum",
+        run=("running_maximum_rows", step),
+    )
+    if not step.first:
+        core.vector(
+            costs.vector(
+                (("sub", rows), ("exp", rows), ("mul", rows)), reads_bits=3 * state, writes_bits=2 * state
+            ),
+            label="correction",
+            run=("correction_rows", step),
+        )
+
+
+def _exponentials(
+    core: Core, step: online.Step, max_ready: int, p_ready: int, sum_ready: int, *, array: bool
+) -> None:
+    costs, n = core.costs, step.rows * step.keys
+    if array:
+        core.matrix(
+            costs.on_array(("sub", "exp", "add"), step.rows, step.keys),
+            waits=[max_ready],
+            signals=[p_ready, sum_ready],
+            label="exponentials and sum",
+            run=("exponentials_rows", step),
+        )
+        return
+    bits = n * costs.score_bits
+    core.vector(
+        costs.vector((("sub", n), ("exp", n), ("add", n)), reads_bits=bits, writes_bits=bits, reduces=True),
+        waits=[max_ready],
+        signals=[p_ready, sum_ready],
+        label="exponentials and sum",
+        run=("exponentials_rows", step),
+    )
+
+
+def _update_output(core: Core, data: online.OnlineData, step: online.Step, full: int, free: int) -> None:
+    """Correct the running output, add the tile's P V, and divide after the last tile."""
+    costs, n = core.costs, step.rows * core.layer.value_dim
+    bits = n * costs.accumulator_bits
+    operations = [("add", n)] if step.first else [("mul", n), ("add", n)]
+    core.vector(
+        costs.vector(tuple(operations), reads_bits=2 * bits, writes_bits=bits),
+        waits=[full, *((data.o.free,) if step.first else ())],
+        signals=[free],
+        label="update O",
+        run=("update_output_rows", step),
+    )
+    if step.last:
+        core.vector(
+            costs.vector((("div", n),), reads_bits=bits, writes_bits=bits),
+            signals=[data.o.full],
+            label="divide by row sum",
+            run=("divide_rows", step),
+        )
+
+
+def _sub_blocks(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, ...]:
+    """One array of rows, or the whole query block at once."""
+    return tuple(dict.fromkeys([machine.matrix.rows, 4 * machine.matrix.rows, 2**20]))
+
+
+def _legal(layer: AttentionLayer, tiling: Tiling) -> bool:
+    whole = tiling["rows"] == 2**20
+    return parts.legal(layer, tiling) and (whole or tiling["rows"] < tiling["query"])
+
+
+ROWS = Parameter(
+    name="rows",
+    meaning="query rows of one step inside the resident query block",
+    candidates=_sub_blocks,
+)
+
+FUSEMAX = register(
+    Dataflow(
+        name="fusemax",
+        summary="one-pass softmax as a cascade over both units; buffer need independent of the length",
+        source="FuseMax, arXiv 2406.10491 (MICRO 2024)",
+        phases=(Phase(name="attention", parameters=(*parts.STANDARD, ROWS), lower=lower, legal=_legal),),
+        assumptions=(
+            "tile maximum, exponential and sum run on the matrix array where the machine's array can, "
+            "else on the vector unit",
+        ),
+    )
+)

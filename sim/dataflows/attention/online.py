@@ -1,0 +1,184 @@
+"""One-pass ("online") softmax: the order of work that `fusemax` and `flash2` share.
+
+Queries outside, key tiles inside, and inside these the sub-blocks of a resident query block. Each step is one
+(key tile, sub-block); the running row maximum, row sum and output of every sub-block stay on chip, so the
+buffer need does not depend on the number of keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tilewright.sim.blocks import Repeat, RowBlock, Run, Tile, tile_groups
+from tilewright.sim.core import Core, Pool
+from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.mapping import Tiling
+from tilewright.units import ceil_div
+
+
+class Step(NamedTuple):
+    """One sub-block of ``rows`` query rows against one key tile.
+
+    opens, closes: the first and the last sub-block that uses the tile. The last three fields are set only
+    to run on numbers: the row block, the tile, and the first row of the sub-block within the row block.
+    """
+
+    rows: int
+    keys: int
+    fresh: bool
+    release: bool
+    first: bool
+    last: bool
+    opens: bool
+    closes: bool
+    block: RowBlock | None = None
+    tile: Tile | None = None
+    offset: int = 0
+
+    @property
+    def loads(self) -> bool:
+        """Whether the tile's K and V must be brought in for this step."""
+        return self.fresh and self.opens
+
+
+class OnlineData:
+    """Q, K, V, S tile and O of an online dataflow in the working buffer."""
+
+    def __init__(self, core: Core, tiling: Tiling, *, scores_in_buffer: bool) -> None:
+        layer, costs = core.layer, core.costs
+        self.key = tiling["key"]
+        rows = parts.rows_of(layer, tiling["query"])
+        self.sub = min(tiling.get("rows", rows), rows)
+        self.resident = bool(tiling["resident"])
+        # A spare slot lets the next query block's first sub-block come in early.
+        n_sub = ceil_div(rows, self.sub) + 1
+        slots = tiling["depth"]
+        if self.resident:
+            slots = ceil_div(layer.key_len, self.key) * (tiling["depth"] - 1)
+        self.q = core.pool("Q", slots=n_sub, slot_bytes=costs.qkv_bytes(self.sub * layer.head_dim))
+        self.k = core.pool("K", slots=slots, slot_bytes=costs.qkv_bytes(self.key * layer.head_dim))
+        self.v = core.pool("V", slots=slots, slot_bytes=costs.qkv_bytes(self.key * layer.value_dim))
+        self.o = core.pool("O", slots=n_sub, slot_bytes=costs.accumulator_bytes(self.sub * layer.value_dim))
+        tile_bytes = costs.score_bytes(self.sub * self.key) if scores_in_buffer else 0
+        self.s = core.pool("S/P", slots=2, slot_bytes=tile_bytes)
+        core.reserve("row maxima and sums", n_sub * costs.accumulator_bytes(2 * self.sub))
+
+    def gives_back(self, step: Step) -> bool:
+        """Whether the slots of the step's K and V tile are free after it."""
+        return step.closes and (not self.resident or step.release)
+
+
+def steps(core: Core, tiling: Tiling, sub: int) -> tuple[Any, ...]:
+    """The tree of steps of all row blocks."""
+    blocks = core.row_blocks(tiling["query"], tiling["key"], resident=bool(tiling["resident"]))
+    return tuple(_expand(core, blocks, tiling["key"], sub))
+
+
+def _expand(core: Core, tree: tuple[Any, ...], key: int, sub: int) -> Iterator[Any]:
+    for item in tree:
+        if isinstance(item, Repeat):
+            yield item._replace(body=tuple(_expand(core, item.body, key, sub)))
+        elif isinstance(item, Run):
+            yield Repeat(item.count, tuple(_steps_of(item.first, key, sub, concrete=False)), "rows")
+        else:
+            yield from _steps_of(item, key, sub, concrete=core.unroll)
+
+
+def _steps_of(block: RowBlock, key: int, sub: int, *, concrete: bool) -> Iterator[Any]:
+    for count, step, tile in tile_groups(block, key, concrete=concrete):
+        body = tuple(_subs(block, tile, sub, concrete=concrete))
+        if count == 1 and not step:
+            yield from body
+        else:
+            yield Repeat(count, body, "keys", step)
+
+
+def _subs(block: RowBlock, tile: Tile, sub: int, *, concrete: bool) -> Iterator[Any]:
+    """The sub-blocks of one key tile: the first and the last stand alone."""
+    n = ceil_div(block.rows, sub)
+
+    def step(i: int) -> Step:
+        plain = Step(
+            min(sub, block.rows - i * sub),
+            tile.keys,
+            tile.fresh,
+            tile.release,
+            tile.first,
+            tile.last,
+            i == 0,
+            i == n - 1,
+        )
+        return plain._replace(block=block, tile=tile, offset=i * sub) if concrete else plain
+
+    if concrete or n <= 3:
+        yield from (step(i) for i in range(n))
+        return
+    yield step(0)
+    yield Repeat(n - 2, (step(1),), "sub-blocks")
+    yield step(n - 1)
+
+
+# -- loads and stores --------------------------------------------------------------------------------------
+
+
+def load_for_scores(core: Core, data: OnlineData, step: Step) -> None:
+    """Q of the sub-block (with its first key tile) and K of the tile (with its first sub-block)."""
+    layer, costs = core.layer, core.costs
+    if step.first:
+        core.load(
+            costs.load(1, step.rows * layer.head_dim, costs.qkv_bits),
+            waits=[data.q.free],
+            signals=[data.q.full],
+            label="load Q",
+            run=("load_q_rows", step),
+        )
+    if step.loads:
+        core.load(
+            costs.load(1, step.keys * layer.head_dim, costs.qkv_bits),
+            waits=[data.k.free],
+            signals=[data.k.full],
+            label="load K",
+            run=("load_k", step.block, step.tile),
+        )
+
+
+def load_for_values(core: Core, data: OnlineData, step: Step) -> None:
+    if step.loads:
+        core.load(
+            core.costs.load(1, step.keys * core.layer.value_dim, core.costs.qkv_bits),
+            waits=[data.v.free],
+            signals=[data.v.full],
+            label="load V",
+            run=("load_v", step.block, step.tile),
+        )
+
+
+def score_command(core: Core, data: OnlineData, step: Step, *, signals: list[int], work: Any = None) -> None:
+    """S tile of one step; takes Q with the first key tile and gives it back with the last."""
+    core.matrix(
+        core.costs.scores(step.rows, step.keys) if work is None else work,
+        waits=[
+            data.s.free,
+            *((data.q.full,) if step.first else ()),
+            *((data.k.full,) if step.loads else ()),
+        ],
+        signals=[
+            *((data.k.free,) if data.gives_back(step) else ()),
+            *((data.q.free,) if step.last else ()),
+            *signals,
+        ],
+        label="Q K^T",
+        run=("scores_rows", step),
+    )
+
+
+def store_rows(core: Core, data: OnlineData, step: Step, done: Pool) -> None:
+    """Write the finished O of one sub-block to DRAM."""
+    core.store(
+        core.costs.store(1, step.rows * core.layer.value_dim, core.costs.qkv_bits),
+        waits=[done.full],
+        signals=[done.free],
+        label="store O",
+        run=("store_o_rows", step),
+    )

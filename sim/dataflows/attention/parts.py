@@ -1,0 +1,325 @@
+"""Pieces that the attention dataflows share: pools, loads, the three softmax passes, the two products.
+
+Each function issues the commands of one stage for one row block. Which tokens bind the stages together is
+what makes the dataflows differ, so the tokens are arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.blocks import RowBlock, Tile
+from tilewright.sim.core import Core, Pool
+from tilewright.sim.mapping import Parameter, Tiling, tile_sizes
+from tilewright.units import ceil_div
+from tilewright.workloads.attention import AttentionLayer
+
+# -- parameters of the mappings ----------------------------------------------------------------------------
+
+
+def _query_sizes(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, ...]:
+    heads = layer.query_heads // layer.kv_heads
+    sizes = tile_sizes(layer.query_len, machine.matrix.rows)
+    # A head of few rows (decode) may share a tile with the other heads of its group.
+    if layer.query_len < machine.matrix.rows and heads > 1:
+        sizes = tuple(dict.fromkeys([layer.query_len * n for n in (heads, ceil_div(heads, 2))] + list(sizes)))
+    return sizes
+
+
+def _key_sizes(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, ...]:
+    return tile_sizes(layer.key_len, machine.matrix.columns)
+
+
+def _most_query_rows(layer: AttentionLayer) -> int:
+    return layer.query_len * (layer.query_heads // layer.kv_heads)
+
+
+def query_parameter(name: str = "query") -> Parameter:
+    return Parameter(
+        name=name, meaning="query rows of a row block", candidates=_query_sizes, largest=_most_query_rows
+    )
+
+
+def key_parameter(name: str = "key") -> Parameter:
+    return Parameter(
+        name=name,
+        meaning="keys of a key/value tile",
+        candidates=_key_sizes,
+        largest=lambda layer: layer.key_len,
+    )
+
+
+def depth_parameter(name: str = "depth") -> Parameter:
+    return Parameter(
+        name=name,
+        meaning="slots of the key and value tile buffers (2 is a double buffer)",
+        candidates=lambda layer, machine: (2, 3),
+        largest=lambda layer: 64,
+    )
+
+
+def resident_parameter() -> Parameter:
+    return Parameter(
+        name="resident",
+        meaning="1 keeps a head's K and V on chip for all its row blocks, 0 streams them for each",
+        candidates=lambda layer, machine: (0, 1) if layer.mask != "banded" else (0,),
+        smallest=0,
+        largest=lambda layer: 0 if layer.mask == "banded" else 1,
+    )
+
+
+STANDARD = (query_parameter(), key_parameter(), depth_parameter(), resident_parameter())
+
+# A masked layer whose tiles do not nest has row blocks of irregular length: each is then written out, so the
+# search keeps to tilings that nest, or that give few blocks.
+FEW_BLOCKS = 16
+
+
+def legal(layer: AttentionLayer, tiling: Tiling) -> bool:
+    """Leave out what cannot win: a third slot for resident tiles, masks cut by tiles that do not nest."""
+    if tiling.get("resident") and tiling.get("depth", 2) > 2:
+        return False
+    if layer.mask != "none" and tiling["query"] % tiling["key"]:
+        return ceil_div(layer.query_len, tiling["query"]) <= FEW_BLOCKS
+    return True
+
+
+def rows_of(layer: AttentionLayer, query: int) -> int:
+    """Most rows that a row block of the given query tile holds (whole heads above one head's rows)."""
+    if query <= layer.query_len:
+        return query
+    heads = layer.query_heads // layer.kv_heads
+    return min(query // layer.query_len, heads) * layer.query_len
+
+
+def row_width(layer: AttentionLayer, key: int, query: int) -> int:
+    """Keys of the widest row block, in whole tiles but not beyond N."""
+    if layer.mask != "banded":
+        return layer.key_len
+    widest = 0
+    for row in range(0, layer.query_len, min(query, layer.query_len)):
+        low, high = layer.visible_keys(row, min(query, layer.query_len - row))
+        widest = max(widest, ceil_div(high, key) - low // key)
+    return min(layer.key_len, widest * key)
+
+
+# -- pools -------------------------------------------------------------------------------------------------
+
+
+class Operands:
+    """Q, K, V and O in the working buffer."""
+
+    def __init__(
+        self,
+        core: Core,
+        tiling: Tiling,
+        *,
+        values: bool = True,
+        scores: bool = True,
+        key_slots: int | None = None,
+    ) -> None:
+        layer, costs = core.layer, core.costs
+        rows = rows_of(layer, tiling["query"])
+        self.core = core
+        self.key = tiling["key"]
+        self.resident = bool(tiling.get("resident"))
+        slots = tiling["depth"]
+        if self.resident:
+            # One copy of the head's tiles; with depth 2 the next head's are brought in behind them.
+            slots = ceil_div(layer.key_len, self.key) * (tiling["depth"] - 1)
+        key_bytes = costs.qkv_bytes(self.key * layer.head_dim)
+        value_bytes = costs.qkv_bytes(self.key * layer.value_dim)
+        if scores:
+            self.q = core.pool("Q", slots=2, slot_bytes=costs.qkv_bytes(rows * layer.head_dim))
+            self.k = core.pool("K", slots=slots if key_slots is None else key_slots, slot_bytes=key_bytes)
+        if values:
+            self.v = core.pool("V", slots=slots, slot_bytes=value_bytes)
+            self.o = core.pool("O", slots=2, slot_bytes=costs.accumulator_bytes(rows * layer.value_dim))
+
+    def gives_back(self, tile: Tile) -> bool:
+        """Whether the slot of ``tile`` is free after this use."""
+        return not self.resident or tile.release
+
+
+def score_pool(core: Core, tiling: Tiling, *, slots: int, name: str = "S/P") -> Pool:
+    """Rows of S, turned into P in place: ``slots`` row blocks."""
+    layer = core.layer
+    width = row_width(layer, tiling["key"], tiling["query"])
+    return core.pool(
+        name, slots=slots, slot_bytes=core.costs.score_bytes(rows_of(layer, tiling["query"]) * width)
+    )
+
+
+# -- stages ------------------------------------------------------------------------------------------------
+
+
+def scores_stage(
+    core: Core,
+    data: Operands,
+    block: RowBlock,
+    *,
+    first_waits: Sequence[int] = (),
+    tile_signals: Sequence[int] = (),
+    last_signals: Sequence[int] = (),
+) -> None:
+    """S of one row block: load Q, then per key tile load K and multiply."""
+    layer, costs = core.layer, core.costs
+    core.load(
+        costs.load(1, block.rows * layer.head_dim, costs.qkv_bits),
+        waits=[data.q.free],
+        signals=[data.q.full],
+        label="load Q",
+        run=("load_q", block),
+    )
+    for tile in core.key_tiles(block, data.key):
+        if tile.fresh:
+            load_key(core, data, block, tile)
+        score_tile(
+            core,
+            data,
+            block,
+            tile,
+            waits=first_waits if tile.first else (),
+            signals=[*tile_signals, *(last_signals if tile.last else ())],
+        )
+
+
+def load_key(core: Core, data: Operands, block: RowBlock, tile: Tile, *, waits: Sequence[int] = ()) -> None:
+    core.load(
+        core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.qkv_bits),
+        waits=[data.k.free, *waits],
+        signals=[data.k.full],
+        label="load K",
+        run=("load_k", block, tile),
+    )
+
+
+def score_tile(
+    core: Core,
+    data: Operands,
+    block: RowBlock,
+    tile: Tile,
+    *,
+    waits: Sequence[int] = (),
+    signals: Sequence[int] = (),
+) -> None:
+    """One tile of QK^T; the first takes Q, the last gives it back."""
+    core.matrix(
+        core.costs.scores(block.rows, tile.keys),
+        waits=[
+            *((data.q.full,) if tile.first else ()),
+            *((data.k.full,) if tile.fresh else ()),
+            *waits,
+        ],
+        signals=[
+            *((data.k.free,) if data.gives_back(tile) else ()),
+            *((data.q.free,) if tile.last else ()),
+            *signals,
+        ],
+        label="Q K^T",
+        run=("scores", block, tile),
+    )
+
+
+def softmax_stage(
+    core: Core,
+    block: RowBlock,
+    key: int,
+    *,
+    first_waits: Sequence[int] = (),
+    tile_waits: Sequence[int] = (),
+    tile_signals: Sequence[int] = (),
+    last_signals: Sequence[int] = (),
+) -> None:
+    """Softmax of one row block in three passes over its key tiles.
+
+    ``tile_waits`` bind the first pass tile by tile, ``tile_signals`` come from the last one.
+    """
+    costs = core.costs
+    for tile in core.key_tiles(block, key):
+        core.vector(
+            costs.row_maximum(block.rows, tile.keys),
+            waits=[*tile_waits, *(first_waits if tile.first else ())],
+            label="row maximum",
+            run=("row_maximum", block, tile),
+        )
+    for tile in core.key_tiles(block, key):
+        core.vector(
+            costs.exponentials(block.rows, tile.keys),
+            label="exponentials",
+            run=("exponentials", block, tile),
+        )
+    for tile in core.key_tiles(block, key):
+        core.vector(
+            costs.normalise(block.rows, tile.keys),
+            signals=[*tile_signals, *(last_signals if tile.last else ())],
+            label="normalise",
+            run=("normalise", block, tile),
+        )
+
+
+def values_stage(
+    core: Core,
+    data: Operands,
+    block: RowBlock,
+    *,
+    first_waits: Sequence[int] = (),
+    tile_waits: Sequence[int] = (),
+    tile_signals: Sequence[int] = (),
+    last_signals: Sequence[int] = (),
+) -> None:
+    """O of one row block: per key tile load V and multiply with P; then store O."""
+    layer, costs = core.layer, core.costs
+    for tile in core.key_tiles(block, data.key):
+        if tile.fresh:
+            core.load(
+                costs.load(1, tile.keys * layer.value_dim, costs.qkv_bits),
+                waits=[data.v.free],
+                signals=[data.v.full],
+                label="load V",
+                run=("load_v", block, tile),
+            )
+        core.matrix(
+            costs.values(block.rows, tile.keys, add_to=not tile.first),
+            waits=[
+                *((data.v.full,) if tile.fresh else ()),
+                *((data.o.free, *first_waits) if tile.first else ()),
+                *tile_waits,
+            ],
+            signals=[
+                *((data.v.free,) if data.gives_back(tile) else ()),
+                *tile_signals,
+                *((data.o.full, *last_signals) if tile.last else ()),
+            ],
+            label="P V",
+            run=("values", block, tile),
+        )
+    store_output(core, data, block)
+
+
+def store_output(core: Core, data: Operands, block: RowBlock) -> None:
+    """Write O of one row block to DRAM and free its slot."""
+    layer, costs = core.layer, core.costs
+    core.store(
+        costs.store(1, block.rows * layer.value_dim, costs.qkv_bits),
+        waits=[data.o.full],
+        signals=[data.o.free],
+        label="store O",
+        run=("store_o", block),
+    )
+
+
+def prefixed_standard(prefix: str) -> tuple[Parameter, ...]:
+    """The standard parameters under the names of one pass (``qk_query``, ``qk_key``, …)."""
+    return tuple(replace(parameter, name=f"{prefix}_{parameter.name}") for parameter in STANDARD)
+
+
+def legal_prefixed(prefix: str) -> Callable[[AttentionLayer, Tiling], bool]:
+    """:func:`legal` for the parameters of one pass."""
+
+    def check(layer: AttentionLayer, tiling: Tiling) -> bool:
+        return legal(layer, {name.removeprefix(f"{prefix}_"): value for name, value in tiling.items()})
+
+    return check

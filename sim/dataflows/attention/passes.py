@@ -1,0 +1,106 @@
+"""Passes of the unfused and half-fused dataflows, which send S or P through DRAM.
+
+S and P lie in DRAM as rows of N values, so a tile of them is a strided transfer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilewright.sim.blocks import RowBlock, Tile
+from tilewright.sim.core import Core, Pool
+from tilewright.sim.costs import Work
+from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.mapping import Tiling
+from tilewright.units import ceil_div
+
+
+def prefixed(tiling: Tiling, prefix: str, **fixed: int) -> dict[str, int]:
+    """The parameters of one pass, by their plain names: ``pv_query`` of ``pv`` is ``query``."""
+    own = {name.removeprefix(f"{prefix}_"): v for name, v in tiling.items() if name.startswith(f"{prefix}_")}
+    return {"depth": 2, "resident": 0, **own, **fixed}
+
+
+def store_tile(
+    core: Core, block: RowBlock, tile: Tile, *, waits: Sequence[int], signals: Sequence[int], what: str
+) -> None:
+    """Write one tile of S or P (``what``) to DRAM."""
+    core.store(
+        _strided(core, block, tile, "store"),
+        waits=waits,
+        signals=signals,
+        label=f"store {what}",
+        run=(f"store_{what.lower()}", block, tile),
+    )
+
+
+def load_tile(
+    core: Core, block: RowBlock, tile: Tile, *, waits: Sequence[int], signals: Sequence[int], what: str
+) -> None:
+    """Read one tile of S or P (``what``) from DRAM."""
+    core.load(
+        _strided(core, block, tile, "load"),
+        waits=waits,
+        signals=signals,
+        label=f"load {what}",
+        run=(f"load_{what.lower()}", block, tile),
+    )
+
+
+def _strided(core: Core, block: RowBlock, tile: Tile, way: str) -> Work:
+    move = core.costs.load if way == "load" else core.costs.store
+    return move(block.rows, tile.keys, core.costs.score_bits, stride_elements=core.layer.key_len)
+
+
+def softmax_rows(
+    core: Core, block: RowBlock, key: int, *, first_waits: Sequence[int], ready: int, tile_waits: Sequence[int] = ()
+) -> None:
+    """Softmax of one row block; each tile of P is signalled when it is done, so that it can be stored."""
+    parts.softmax_stage(
+        core, block, key, first_waits=first_waits, tile_waits=tile_waits, tile_signals=[ready]
+    )
+
+
+def store_rows(core: Core, block: RowBlock, key: int, *, ready: int, pool: Pool) -> None:
+    """Store P of one row block tile by tile; the last one frees the block's slot."""
+    for tile in core.key_tiles(block, key):
+        store_tile(core, block, tile, waits=[ready], signals=[pool.free] if tile.last else [], what="P")
+
+
+def values_pass(core: Core, tiling: Tiling) -> None:
+    """O = P V with P from DRAM: row blocks, key tiles inside; the next loads overlap."""
+    layer, costs = core.layer, core.costs
+    data = parts.Operands(core, tiling, scores=False)
+    rows = parts.rows_of(layer, tiling["query"])
+    p = core.pool("P", slots=tiling["depth"], slot_bytes=costs.score_bytes(rows * tiling["key"]))
+    for (block,) in core.windows(core.row_blocks(tiling["query"], tiling["key"], resident=data.resident), 1):
+        for tile in core.key_tiles(block, data.key):
+            load_tile(core, block, tile, waits=[p.free], signals=[p.full], what="P")
+            if tile.fresh:
+                core.load(
+                    costs.load(1, tile.keys * layer.value_dim, costs.qkv_bits),
+                    waits=[data.v.free],
+                    signals=[data.v.full],
+                    label="load V",
+                    run=("load_v", block, tile),
+                )
+            core.matrix(
+                costs.values(block.rows, tile.keys, add_to=not tile.first),
+                waits=[
+                    p.full,
+                    *((data.v.full,) if tile.fresh else ()),
+                    *((data.o.free,) if tile.first else ()),
+                ],
+                signals=[
+                    p.free,
+                    *((data.v.free,) if data.gives_back(tile) else ()),
+                    *((data.o.full,) if tile.last else ()),
+                ],
+                label="P V",
+                run=("values_from_dram", block, tile),
+            )
+        parts.store_output(core, data, block)
+
+
+def n_key_tiles(core: Core, key: int) -> int:
+    return ceil_div(core.layer.key_len, key)
