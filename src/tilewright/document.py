@@ -6,6 +6,9 @@ strictly against a pydantic model or a dataclass. Text is never taken for a numb
 All faults of a file are reported together, one line each::
 
     FILE:LINE:COL: dotted.path: message; given X; allowed Y (did you mean "Z"?)
+
+A class may check its fields together in ``__post_init__`` (or a pydantic validator): the text of its ValueError stands
+for the message, and when it begins with a field of the class and a colon, the fault is placed at that field.
 """
 
 from __future__ import annotations
@@ -148,10 +151,13 @@ def _fault_line(
     kind, loc = fault["type"], fault["loc"]
     is_key = bool(loc) and loc[-1] == "[key]"
     path = loc[:-1] if is_key else loc
-    place = _place_of(document, path)
     here = schema_at(schema, path)
+    message = _message(kind, fault, here)
+    if kind == "value_error":
+        path, message = _pointed(path, message, here)
+    place = _place_of(document, path)
     given = _given_value(fault["input"]) if place is None else place.given
-    parts = [_message(kind, fault, here)]
+    parts = [message]
     hint = ""
     if kind == "missing":
         parts += [f"allowed {allowed_text(here)}"]
@@ -176,6 +182,13 @@ def _fault_line(
         order = (place.key_line, place.key_column) if at_key else (place.line, place.column)
         where = f"{name}:{order[0]}:{order[1]}"
     return order, f"{where}: {dotted(path) or what}: {'; '.join(parts)}{hint}"
+
+
+def _pointed(path: FieldPath, message: str, schema: Mapping[str, Any]) -> tuple[FieldPath, str]:
+    """Path and rest of a message that a class's own check begins with the field it is about: ``"dram.grade: …"``."""
+    below, separator, rest = message.partition(": ")
+    steps = tuple(below.split("."))
+    return ((*path, *steps), rest) if separator and steps[0] in field_names(schema) else (path, message)
 
 
 def _message(kind: str, fault: ErrorDetails, schema: Mapping[str, Any]) -> str:

@@ -86,7 +86,7 @@ def _bounds(schema: Schema) -> str:
         ("exclusiveMaximum", "less than"),
         ("maximum", "of at most"),
     )
-    return " and ".join(f"{word} {schema[key]:g}" for key, word in words if key in schema)
+    return " and ".join(f"{word} {schema[key]:,.10g}" for key, word in words if key in schema)
 
 
 def _below(schema: Schema, step: str | int) -> Schema | None:

@@ -32,7 +32,9 @@ class Memory:
 
     def __post_init__(self) -> None:
         if self.n_banks == 7:
-            raise ValueError("n_banks must be a power of two")
+            raise ValueError("n_banks: not a power of two")
+        if self.n_banks == 6:
+            raise ValueError("six banks: that cannot be")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +168,8 @@ def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
             'toy.yaml:3:42: memory.detail: unknown value; given "row_bufer"; allowed bandwidth, row_buffer '
             '(did you mean "row_buffer"?)',
         ),
-        ("30}", "30, n_banks: 7}", "toy.yaml:3:9: memory: n_banks must be a power of two"),
+        ("30}", "30, n_banks: 7}", "toy.yaml:3:43: memory.n_banks: not a power of two"),
+        ("30}", "30, n_banks: 6}", "toy.yaml:3:9: memory: six banks: that cannot be"),
         (
             "add: 1",
             "ad: 1",

@@ -1,0 +1,119 @@
+"""A machine as rows for a person: each figure with its unit, its kind and its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tilewright.hw_models.dram_grades import GRADE_SOURCES
+from tilewright.hw_models.spec import MachineSpec
+
+__all__ = ["FieldRow", "describe", "figures"]
+
+_UNITS = (
+    ("_gb_per_s", "GB/s"),
+    ("_pj_per_byte", "pJ/byte"),
+    ("_pj_per_multiply_accumulate", "pJ"),
+    ("_bytes_per_cycle", "bytes/cycle"),
+    ("_mt_per_s", "MT/s"),
+    ("_per_pe_per_cycle", "1/cycle"),
+    ("_ghz", "GHz"),
+    ("_kib", "KiB"),
+    ("_bytes", "bytes"),
+    ("_bits", "bits"),
+    ("_cycles", "cycles"),
+    ("_ns", "ns"),
+    ("_pj", "pJ"),
+    ("_mw", "mW"),
+    ("_mm2", "mm2"),
+)
+_NO_SOURCE = ("", "no source given")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldRow:
+    """One figure: ``section`` and ``field`` as in the file, ``value``, ``unit``, ``kind`` and ``source``."""
+
+    section: str
+    field: str
+    value: Any
+    unit: str
+    kind: str
+    source: str
+
+    @property
+    def path(self) -> str:
+        """The dotted path that ``sources`` refer to."""
+        return self.field if self.section == "machine" else f"{self.section}.{self.field}"
+
+
+def describe(machine: MachineSpec) -> list[FieldRow]:
+    """Rows for all figures and choices of ``machine``, in the order of the file; what is not set is left out.
+
+    The row timing of a named DRAM grade follows as section ``dram.timing`` with the grade's own sources.
+    """
+    rows = [_row(machine, section, name, value) for section, name, value in figures(machine)]
+    grade = machine.dram.grade
+    if grade is not None and machine.dram.row_timing is not None:
+        for name, value in _leaves(machine.dram.row_timing, ""):
+            kind, source = next(
+                (kind, source) for pattern, kind, source in GRADE_SOURCES[grade] if fnmatchcase(name, pattern)
+            )
+            rows.append(
+                FieldRow(section="dram.timing", field=name, value=value, unit=_unit(name), kind=kind, source=source)
+            )
+    return rows
+
+
+def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
+    """(section, field, value) of every figure and choice that the file gives and that needs a source."""
+    yield "machine", "clock_ghz", machine.clock_ghz
+    yield "machine", "n_cores", machine.n_cores
+    for section in ("matrix", "vector"):
+        for name, value in _leaves(getattr(machine, section), ""):
+            yield section, name, value
+    for buffer in machine.buffers:
+        for name, value in _leaves(buffer, ""):
+            if name != "name":
+                yield f"buffers.{buffer.name}", name, value
+    for section in ("dram", "energy", "area"):
+        if getattr(machine, section) is not None:
+            for name, value in _leaves(getattr(machine, section), ""):
+                yield section, name, value
+
+
+def _row(machine: MachineSpec, section: str, name: str, value: Any) -> FieldRow:
+    path = name if section == "machine" else f"{section}.{name}"
+    kind, source = next(
+        (
+            (entry.kind, entry.source)
+            for entry in machine.sources
+            if any(fnmatchcase(path, pattern) for pattern in entry.fields)
+        ),
+        _NO_SOURCE,
+    )
+    return FieldRow(section=section, field=name, value=value, unit=_unit(path), kind=kind, source=source)
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of everything set below ``value``."""
+    if is_dataclass(value):
+        for entry in fields(value):
+            yield from _leaves(getattr(value, entry.name), f"{path}.{entry.name}" if path else entry.name)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}")
+    elif value is not None:
+        yield path, value
+
+
+def _unit(path: str) -> str:
+    for step in reversed(path.split(".")):
+        for suffix, unit in _UNITS:
+            if step.endswith(suffix):
+                return unit
+        if step == "cycles":
+            return "cycles"
+    return ""

@@ -1,0 +1,99 @@
+"""What the DRAM takes: latency and bus occupancy of a tile transfer.
+
+A tile is ``n_runs`` runs of ``run_bytes`` contiguous bytes, ``stride_bytes`` apart (a block of a row-major matrix).
+The bus is shared by all transfers at the DRAM's bandwidth; :class:`TransferCost` says how many bytes' worth of bus
+time a tile takes, so that the simulator can share the bus between transfers that overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from tilewright.hw_models import row_buffer
+from tilewright.hw_models.dram_grades import RowTimingSpec
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.units import exact
+
+__all__ = ["TransferCost", "bytes_per_cycle", "transfer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferCost:
+    """One tile transfer.
+
+    ``latency_cycles``: core-clock cycles from the command to the first byte. ``occupancy_bytes``: bus time, as the
+    bytes that the bus would carry in it at full rate. ``n_bytes``: bytes that really cross the bus (whole bursts).
+    ``n_activations``: rows opened, summed over the channels; 0 where the DRAM's rows are unknown.
+    """
+
+    latency_cycles: int
+    occupancy_bytes: int
+    n_bytes: int
+    n_activations: int
+
+
+def bytes_per_cycle(machine: MachineSpec) -> Fraction:
+    """DRAM bytes in one core-clock cycle, exactly as the decimals of the file say (GB/s over GHz)."""
+    return _bytes_per_cycle(machine.dram.bandwidth_gb_per_s, machine.clock_ghz)
+
+
+def transfer(machine: MachineSpec, *, n_runs: int, run_bytes: int, stride_bytes: int) -> TransferCost:
+    """Cost of moving a tile of ``n_runs`` runs of ``run_bytes`` (both at least 1), ``stride_bytes`` apart.
+
+    Runs that touch (stride equal to the run) are one long run; each run starts on a burst and moves whole bursts.
+    Detail "bandwidth": the first access' latency, then the bursts at full rate. Detail "row_buffer": the bus is held
+    as long as the banks need (:mod:`tilewright.hw_models.row_buffer`) and the latency is at least tRCD + tCL.
+    Raises ValueError for runs that overlap or are empty.
+    """
+    if n_runs < 1 or run_bytes < 1 or (stride_bytes < run_bytes and n_runs > 1):
+        raise ValueError(
+            f"a tile needs runs of at least 1 byte that do not overlap, "
+            f"got {n_runs} runs of {run_bytes} bytes, {stride_bytes} bytes apart"
+        )
+    if n_runs == 1 or stride_bytes == run_bytes:
+        n_runs, run_bytes, stride_bytes = 1, n_runs * run_bytes, n_runs * run_bytes
+    dram = machine.dram
+    burst = dram.burst_bytes
+    n_bytes = n_runs * (-(-run_bytes // burst) * burst)
+    latency = _in_cycles(dram.first_access_latency_ns, machine.clock_ghz)
+    timing = dram.row_timing
+    if timing is None:
+        return TransferCost(latency_cycles=latency, occupancy_bytes=n_bytes, n_bytes=n_bytes, n_activations=0)
+    if dram.detail == "bandwidth":
+        n_rows = _rows_touched(timing, dram.bandwidth_gb_per_s, n_runs, run_bytes, stride_bytes)
+        return TransferCost(latency_cycles=latency, occupancy_bytes=n_bytes, n_bytes=n_bytes, n_activations=n_rows)
+    cost = row_buffer.tile(timing, dram.bandwidth_gb_per_s, n_runs, n_bytes // n_runs, stride_bytes)
+    return TransferCost(
+        latency_cycles=max(latency, _in_cycles(timing.trcd_ns + timing.tcl_ns, machine.clock_ghz)),
+        occupancy_bytes=max(cost.occupancy_bytes, n_bytes),
+        n_bytes=n_bytes,
+        n_activations=cost.n_activations,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _bytes_per_cycle(bandwidth_gb_per_s: float, clock_ghz: float) -> Fraction:
+    return exact(bandwidth_gb_per_s) / exact(clock_ghz)
+
+
+@lru_cache(maxsize=1024)
+def _in_cycles(time_ns: float, clock_ghz: float) -> int:
+    """Whole cycles that cover ``time_ns``."""
+    cycles = exact(time_ns) * exact(clock_ghz)
+    return -(-cycles.numerator // cycles.denominator)
+
+
+def _rows_touched(timing: RowTimingSpec, bandwidth_gb_per_s: float, n_runs: int, run_bytes: int, stride: int) -> int:
+    """Rows that an open-page controller opens, without following the banks.
+
+    A stripe is the same row of the same bank in all channels. Runs that are closer than a stripe share rows.
+    """
+    n_channels = row_buffer.channel_count(timing, bandwidth_gb_per_s)
+    stripe = timing.row_bytes * n_channels
+    touched = min(n_channels, -(-run_bytes // timing.interleave_bytes))
+    if stride >= stripe:
+        return n_runs * -(-run_bytes // stripe) * touched
+    stripes = -(-((n_runs - 1) * stride + run_bytes) // stripe)
+    return stripes * (n_channels if n_runs > 1 else touched)

@@ -1,0 +1,159 @@
+"""What the matrix unit takes: cycles and operand traffic of one product, and cycles of element-wise work.
+
+The array computes C[m, n] = A[m, k] B[k, n] in passes. One operand stays in the processing elements (PEs) during a
+pass, the others stream through (R rows, C columns, ``rate`` multiply-adds per PE and cycle):
+
+========== ============== ======================= ==================
+stays      spread over    number of passes        streaming cycles
+========== ============== ======================= ==================
+output     m x n          ceil(m/R) ceil(n/C)     ceil(k / rate)
+weight (B) k x n          ceil(k/R) ceil(n/C)     ceil(m / rate)
+input (A)  k x m          ceil(k/R) ceil(m/C)     ceil(n / rate)
+========== ============== ======================= ==================
+
+Entering and leaving a systolic array costs 2 R + C - 2 cycles: R to load (or unload) what stays, R + C - 2 for the
+skew of the streams (Samajdar et al., SCALE-Sim, arXiv 1811.02883, runtime of one fold). ``fill_drain`` says how much
+of it shows:
+
+* ``per_pass``: every pass pays it.
+* ``per_command``: passes follow each other back to back with a second set of registers for what stays, so it is paid
+  once per command; but the next tile needs R cycles to shift in, so no pass is shorter than R.
+* ``hidden``: not at all (an idealisation that published studies make).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.hw_models.spec import MatrixUnitSpec
+from tilewright.units import exact
+
+__all__ = ["MatrixCost", "elementwise", "fill_drain_once", "product"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixCost:
+    """One product as one command.
+
+    ``cycles`` in all, of which ``fill_drain_cycles`` stream nothing; ``macs`` = m k n. Elements that cross between the
+    working buffer and the array: A and B read, results written (partial sums as often as they leave the array), and
+    partial sums read back.
+    """
+
+    cycles: int
+    fill_drain_cycles: int
+    macs: int
+    read_elements_a: int
+    read_elements_b: int
+    write_elements: int
+    read_partial_elements: int
+
+    @property
+    def moved_elements(self) -> int:
+        """Elements that cross between the buffer and the array, in both directions."""
+        return self.read_elements_a + self.read_elements_b + self.write_elements + self.read_partial_elements
+
+
+def product(unit: MatrixUnitSpec, m: int, k: int, n: int, number_format: str) -> MatrixCost:
+    """Cost of C[m, n] = A[m, k] B[k, n] (each at least 1) with operands in ``number_format``.
+
+    With stationarity "flexible" the fastest of the three; among equals the one that moves the fewest elements, then
+    output, weight, input in this order. Raises :class:`InputError` for a format without a multiply rate.
+    """
+    rate = unit.multiplies_per_pe_per_cycle.get(number_format)
+    if rate is None:
+        raise _no_rate(unit, number_format)
+    up, down = (1, 1) if rate == 1.0 else _ratio(rate)
+    if unit.stationarity != "flexible":
+        cost = _SHAPES[unit.stationarity](unit, m, k, n, up, down)
+    else:
+        cost = min((shape(unit, m, k, n, up, down) for shape in _SHAPES.values()), key=_cycles_then_traffic)
+    cycles, idle, read_a, read_b, write, read_partial = cost
+    return MatrixCost(
+        cycles=cycles,
+        fill_drain_cycles=idle,
+        macs=m * k * n,
+        read_elements_a=read_a,
+        read_elements_b=read_b,
+        write_elements=write,
+        read_partial_elements=read_partial,
+    )
+
+
+def elementwise(unit: MatrixUnitSpec, kind: str, rows: int, columns: int) -> int:
+    """Cycles of one operation of ``kind`` on rows x columns elements spread over the array.
+
+    ceil(rows / R) ceil(columns / C) times the cycles of the kind. Raises :class:`InputError` when the array does not do
+    this kind of work.
+    """
+    cycles = unit.elementwise_cycles.get(kind)
+    if cycles is None:
+        raise InputError(
+            f'the matrix unit does no element-wise work of this kind; given "{kind}"; allowed '
+            f"{', '.join(unit.elementwise_cycles) or 'none'}"
+        )
+    return -(-rows // unit.rows) * -(-columns // unit.columns) * int(cycles)
+
+
+def fill_drain_once(unit: MatrixUnitSpec) -> int:
+    """Cycles to fill and drain the array once: 2 R + C - 2."""
+    return 2 * unit.rows + unit.columns - 2
+
+
+#: Cycles, those that stream nothing, elements of A and B read, written, and of partial sums read back.
+_Cost = tuple[int, int, int, int, int, int]
+
+
+def _output(unit: MatrixUnitSpec, m: int, k: int, n: int, up: int, down: int) -> _Cost:
+    row_tiles, column_tiles = -(-m // unit.rows), -(-n // unit.columns)
+    cycles, idle = _cycles(unit, row_tiles * column_tiles, k, up, down)
+    return cycles, idle, m * k * column_tiles, k * n * row_tiles, m * n, 0
+
+
+def _weight(unit: MatrixUnitSpec, m: int, k: int, n: int, up: int, down: int) -> _Cost:
+    row_tiles, column_tiles = -(-k // unit.rows), -(-n // unit.columns)
+    cycles, idle = _cycles(unit, row_tiles * column_tiles, m, up, down)
+    return cycles, idle, m * k * column_tiles, k * n, m * n * row_tiles, m * n * (row_tiles - 1)
+
+
+def _input(unit: MatrixUnitSpec, m: int, k: int, n: int, up: int, down: int) -> _Cost:
+    row_tiles, column_tiles = -(-k // unit.rows), -(-m // unit.columns)
+    cycles, idle = _cycles(unit, row_tiles * column_tiles, n, up, down)
+    return cycles, idle, m * k, k * n * column_tiles, m * n * row_tiles, m * n * (row_tiles - 1)
+
+
+_SHAPES = {"output": _output, "weight": _weight, "input": _input}
+
+
+def _cycles_then_traffic(cost: _Cost) -> tuple[int, int]:
+    return cost[0], cost[2] + cost[3] + cost[4] + cost[5]
+
+
+def _cycles(unit: MatrixUnitSpec, n_passes: int, streamed: int, up: int, down: int) -> tuple[int, int]:
+    """(all cycles, those that stream nothing) of ``n_passes`` passes of ``streamed`` elements at rate up/down."""
+    stream = -(-streamed * down // up)
+    useful = n_passes * stream
+    if unit.fill_drain == "hidden":
+        return useful, 0
+    once = 2 * unit.rows + unit.columns - 2
+    if unit.fill_drain == "per_pass":
+        return useful + n_passes * once, n_passes * once
+    cycles = n_passes * max(stream, unit.rows) + once
+    return cycles, cycles - useful
+
+
+@lru_cache(maxsize=256)
+def _ratio(rate: float) -> tuple[int, int]:
+    """``rate`` as a fraction of whole numbers, from its decimals."""
+    fraction = exact(rate)
+    return fraction.numerator, fraction.denominator
+
+
+def _no_rate(unit: MatrixUnitSpec, number_format: str) -> InputError:
+    known = list(unit.multiplies_per_pe_per_cycle)
+    return InputError(
+        f'the matrix unit has no multiply rate for this number format; given "{number_format}"; allowed '
+        f"{', '.join(known)}{did_you_mean(number_format, known)}"
+    )

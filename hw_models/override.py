@@ -1,0 +1,85 @@
+"""A machine with some fields changed: dotted overrides, checked like a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any
+
+from tilewright.document import validate_data
+from tilewright.errors import InputError, did_you_mean
+from tilewright.hw_models.spec import MachineSpec
+
+__all__ = ["changed"]
+
+_NOT_FIGURES = ("name", "description", "assumptions", "sources")
+
+
+def changed(machine: MachineSpec, changes: Mapping[str, Any]) -> MachineSpec:
+    """``machine`` with ``changes`` (dotted path -> value); see :meth:`MachineSpec.with_`.
+
+    Buffers are reached by name or by position; tables such as ``energy.vector_pj`` may gain keys. Changing
+    ``dram.timing.…`` of a machine with a named grade makes the grade's timing the machine's own. Fields that do not
+    exist are refused with the nearest name, values out of range as in a file.
+    """
+    data = asdict(machine)
+    if machine.dram.grade is not None and any(path.startswith("dram.timing.") for path in changes):
+        timing = machine.dram.row_timing
+        data["dram"] |= {"grade": None, "timing": None if timing is None else asdict(timing)}
+    notes = []
+    for path, value in changes.items():
+        old = _put(machine, data, path, value)
+        if path.partition(".")[0] not in _NOT_FIGURES:
+            source = f"changed from {old:g}" if isinstance(old, int | float) else f"changed from {old or 'nothing'}"
+            notes.append({"fields": [_named(machine, path)], "kind": "assumed", "source": source})
+    data["sources"] = [*notes, *data["sources"]]
+    return validate_data(data, MachineSpec, what="machine", name=machine.name)
+
+
+def _put(machine: MachineSpec, data: dict[str, Any], path: str, value: Any) -> Any:
+    """Set ``path`` in ``data``; return what stood there."""
+    *parents, last = path.split(".")
+    here: Any = data
+    spec: Any = machine
+    for step in parents:
+        here, spec = _below(machine, here, spec, step, path)
+    if is_dataclass(spec) and last not in _names(spec):
+        raise _unknown(machine, path, last, _names(spec))
+    if not isinstance(here, dict):
+        raise _unknown(machine, path, last, [])
+    old = here.get(last)
+    here[last] = value
+    return old
+
+
+def _below(machine: MachineSpec, here: Any, spec: Any, step: str, path: str) -> tuple[Any, Any]:
+    """The data and its description one step down."""
+    if isinstance(here, Sequence) and not isinstance(here, str):
+        names = [entry["name"] for entry in here if isinstance(entry, dict) and "name" in entry]
+        index = names.index(step) if step in names else int(step) if step.isdecimal() else len(here)
+        if index >= len(here):
+            raise _unknown(machine, path, step, names)
+        return here[index], spec[index]
+    if not isinstance(here, dict) or step not in here:
+        raise _unknown(machine, path, step, _names(spec) if is_dataclass(spec) else [])
+    below = here[step]
+    return below, getattr(spec, step) if is_dataclass(spec) and getattr(spec, step) is not None else below
+
+
+def _names(spec: Any) -> list[str]:
+    return [entry.name for entry in fields(spec)]
+
+
+def _named(machine: MachineSpec, path: str) -> str:
+    """``buffers.0.capacity_kib`` as ``buffers.l1.capacity_kib``."""
+    steps = path.split(".")
+    if steps[0] == "buffers" and len(steps) > 1 and steps[1].isdecimal():
+        steps[1] = machine.buffers[int(steps[1])].name
+    return ".".join(steps)
+
+
+def _unknown(machine: MachineSpec, path: str, step: str, allowed: list[str]) -> InputError:
+    return InputError(
+        f'{machine.name}: {path}: unknown field; given "{step}"; allowed {", ".join(allowed) or "no field here"}'
+        f"{did_you_mean(step, allowed)}"
+    )

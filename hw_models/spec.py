@@ -1,0 +1,317 @@
+"""A machine as frozen values: the one definition of every field of a machine file.
+
+The fields carry their bounds (``annotated_types``), so the same classes check a file
+(:mod:`tilewright.hw_models.load`) and describe the machine to everything above. Units stand in the names;
+KiB is 1024 bytes, GB is 10^9 bytes. Times in cycles are cycles of the one clock of the cores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from annotated_types import Ge, Gt, Le, MinLen
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.formats import FormatName
+from tilewright.hw_models.dram_grades import RowTimingSpec, grade_names, row_timing
+from tilewright.units import KIB, exact
+
+if TYPE_CHECKING:
+    from pydantic import ConfigDict
+
+__all__ = [
+    "OPERATION_KINDS",
+    "AreaSpec",
+    "BufferSpec",
+    "DramSpec",
+    "EnergySpec",
+    "MachineSpec",
+    "MatrixUnitSpec",
+    "OperationKind",
+    "SourceSpec",
+    "VectorUnitSpec",
+]
+
+#: Element-wise operations that a unit can be asked for.
+OperationKind: TypeAlias = Literal["add", "sub", "mul", "max", "exp", "div"]
+OPERATION_KINDS: tuple[OperationKind, ...] = ("add", "sub", "mul", "max", "exp", "div")
+
+# Keys are text for a type checker, and one of the listed names for a file.
+if TYPE_CHECKING:
+    FormatKey: TypeAlias = str
+    OperationKey: TypeAlias = str
+else:
+    FormatKey = FormatName
+    OperationKey = OperationKind
+
+Count: TypeAlias = Annotated[int, Ge(1), Le(1_048_576)]
+Cycles: TypeAlias = Annotated[int, Ge(0), Le(1_000_000)]
+Positive: TypeAlias = Annotated[float, Gt(0)]
+NotNegative: TypeAlias = Annotated[float, Ge(0)]
+Picojoules: TypeAlias = Annotated[float, Ge(0)]
+Text: TypeAlias = Annotated[str, MinLen(1)]
+
+_STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixUnitSpec:
+    """The matrix unit of one core: ``rows`` x ``columns`` processing elements (PEs) around multiply-adders.
+
+    ``stationarity``: which operand of C = A B stays in the PEs: C ("output"), B ("weight"), A ("input"), or
+    whichever is fastest for each command ("flexible").
+    ``fill_drain``: what entering and leaving the array costs; see :func:`tilewright.hw_models.matrix_unit.product`.
+    ``multiplies_per_pe_per_cycle``: multiply-adds that one PE starts in one cycle, by number format; a format that
+    is not listed cannot be multiplied.
+    ``elementwise_cycles``: cycles for one operation of a kind on rows x columns elements, where the PEs can also do
+    element-wise work; empty where they cannot.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    rows: Count
+    columns: Count
+    stationarity: Literal["output", "weight", "input", "flexible"]
+    fill_drain: Literal["per_pass", "per_command", "hidden"]
+    multiplies_per_pe_per_cycle: Annotated[Mapping[FormatKey, Positive], MinLen(1)] = field(hash=False)
+    elementwise_cycles: Mapping[OperationKey, Cycles] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorUnitSpec:
+    """The vector unit of one core: ``lanes`` elements at a time.
+
+    ``cycles``: cycles between two groups of ``lanes`` elements for each kind of operation (0: free, done within
+    another one). ``startup_cycles``: from the first operand to the first result, once per command.
+    ``reduction_depth_cycles``: the tree that turns the lanes' partial results into one, once per reducing command.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    lanes: Count
+    cycles: Mapping[OperationKey, Cycles] = field(hash=False)
+    startup_cycles: Cycles
+    reduction_depth_cycles: Cycles
+
+    def __post_init__(self) -> None:
+        lacking = [kind for kind in OPERATION_KINDS if kind not in self.cycles]
+        if lacking:
+            raise ValueError(f"cycles: lacks {', '.join(lacking)}; allowed all of {', '.join(OPERATION_KINDS)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BufferSpec:
+    """An on-chip buffer. A bandwidth of None is never the bottleneck.
+
+    ``shared_by_cores``: one buffer for all cores, else each core has its own of this size and bandwidth.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Text
+    capacity_kib: Annotated[float, Gt(0), Le(1_073_741_824)]
+    read_bytes_per_cycle: Positive | None = None
+    write_bytes_per_cycle: Positive | None = None
+    shared_by_cores: bool = False
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Whole bytes that fit."""
+        return int(exact(self.capacity_kib) * KIB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DramSpec:
+    """The memory behind the chip, shared by all cores.
+
+    ``detail`` "bandwidth": a transfer costs the first access' latency and its bytes at full rate, in whole bursts.
+    ``detail`` "row_buffer": banks, rows and refresh of the named ``grade`` (or of one's own ``timing``) as well; the
+    bandwidth then says how many channels of the grade there are and how fast they are clocked.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    bandwidth_gb_per_s: Annotated[float, Gt(0), Le(1_000_000)]
+    first_access_latency_ns: Annotated[float, Ge(0), Le(1_000_000)]
+    burst_bytes: Annotated[int, Ge(1), Le(65_536)]
+    detail: Literal["bandwidth", "row_buffer"] = "bandwidth"
+    grade: Text | None = None
+    timing: RowTimingSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.grade is not None and self.timing is not None:
+            raise ValueError("timing: given together with a grade; allowed one of the two")
+        if self.grade is not None and self.grade not in grade_names():
+            raise ValueError(
+                f'grade: unknown DRAM grade; given "{self.grade}"; allowed {", ".join(grade_names())}'
+                f"{did_you_mean(self.grade, grade_names())}"
+            )
+        if self.detail == "row_buffer" and self.row_timing is None:
+            raise ValueError(
+                "detail: row_buffer needs the rows' timing; allowed together with a grade "
+                f"({', '.join(grade_names())}) or a timing of one's own"
+            )
+
+    @property
+    def row_timing(self) -> RowTimingSpec | None:
+        """Row timing of the grade, or the file's own; None where neither is given."""
+        return row_timing(self.grade) if self.grade is not None else self.timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergySpec:
+    """Energy of one action, in picojoules; constant power in milliwatts.
+
+    ``multiply_accumulate_pj`` by number format; ``register_pj_per_multiply_accumulate`` is added to each (register
+    files inside the PEs). ``matrix_elementwise_pj`` and ``vector_pj`` are for one element. A row activation of DRAM
+    is counted where the DRAM's grade is known, else it is part of the energy per byte.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    multiply_accumulate_pj: Annotated[Mapping[FormatKey, Picojoules], MinLen(1)] = field(hash=False)
+    register_pj_per_multiply_accumulate: Picojoules = 0.0
+    matrix_elementwise_pj: Mapping[OperationKey, Picojoules] = field(default_factory=dict, hash=False)
+    vector_pj: Mapping[OperationKey, Picojoules] = field(hash=False)
+    buffer_read_pj_per_byte: Mapping[str, Picojoules] = field(hash=False)
+    buffer_write_pj_per_byte: Mapping[str, Picojoules] = field(hash=False)
+    dram_read_pj_per_byte: Picojoules
+    dram_write_pj_per_byte: Picojoules
+    dram_activate_pj: Picojoules = 0.0
+    dram_background_mw: NotNegative = 0.0
+    static_mw: NotNegative = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AreaSpec:
+    """Silicon area of the whole machine in square millimetres, as far as known."""
+
+    __pydantic_config__ = _STRICT
+
+    matrix_mm2: Positive | None = None
+    vector_mm2: Positive | None = None
+    buffers_mm2: Positive | None = None
+    total_mm2: Positive | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSpec:
+    """Where figures come from. ``fields`` are dotted paths, ``*`` stands for any text: ``energy.*``.
+
+    Buffers are named: ``buffers.l1.capacity_kib``. Where several entries fit a field the first one counts.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    fields: Annotated[tuple[Text, ...], MinLen(1)]
+    kind: Literal["datasheet", "paper", "measured", "assumed"]
+    source: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """A machine: ``n_cores`` equal cores (matrix unit, vector unit, buffers) on one DRAM.
+
+    ``buffers`` stand nearest to the units first; ``buffers[0]`` is the working buffer of each core.
+    ``assumptions`` are sentences on what the description idealises; results repeat them.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Text
+    description: str = ""
+    clock_ghz: Annotated[float, Gt(0), Le(100)]
+    n_cores: Annotated[int, Ge(1), Le(4096)]
+    matrix: MatrixUnitSpec
+    vector: VectorUnitSpec
+    buffers: Annotated[tuple[BufferSpec, ...], MinLen(1)]
+    dram: DramSpec
+    energy: EnergySpec
+    area: AreaSpec | None = None
+    assumptions: tuple[str, ...] = ()
+    sources: tuple[SourceSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        names = [buffer.name for buffer in self.buffers]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f'buffers: two are called "{twice[0]}"; allowed different names')
+        if self.buffers[0].shared_by_cores and self.n_cores > 1:
+            raise ValueError(
+                f'buffers: the first one ("{names[0]}") is the working buffer of each core; '
+                "allowed shared_by_cores: false there"
+            )
+        self._check_energy(names)
+
+    def _check_energy(self, buffer_names: list[str]) -> None:
+        """Every action that the machine can do has an energy, and nothing else has one."""
+        energy, matrix = self.energy, self.matrix
+        for label, given, wanted in (
+            ("multiply_accumulate_pj", energy.multiply_accumulate_pj, matrix.multiplies_per_pe_per_cycle),
+            ("matrix_elementwise_pj", energy.matrix_elementwise_pj, matrix.elementwise_cycles),
+            ("vector_pj", energy.vector_pj, self.vector.cycles),
+            ("buffer_read_pj_per_byte", energy.buffer_read_pj_per_byte, buffer_names),
+            ("buffer_write_pj_per_byte", energy.buffer_write_pj_per_byte, buffer_names),
+        ):
+            _check_keys(f"energy.{label}", given, wanted)
+
+    @property
+    def clock_hz(self) -> Fraction:
+        """Cycles per second, exactly."""
+        return exact(self.clock_ghz) * 10**9
+
+    @property
+    def working_buffer(self) -> BufferSpec:
+        """The buffer that the units of one core work from."""
+        return self.buffers[0]
+
+    def buffer(self, name: str) -> BufferSpec:
+        """The buffer called ``name``; raises :class:`InputError` when there is none."""
+        for buffer in self.buffers:
+            if buffer.name == name:
+                return buffer
+        names = [buffer.name for buffer in self.buffers]
+        raise InputError(
+            f'{self.name}: unknown buffer; given "{name}"; allowed {", ".join(names)}{did_you_mean(name, names)}'
+        )
+
+    def seconds(self, cycles: int) -> float:
+        """Time of ``cycles`` core-clock cycles in seconds."""
+        return float(cycles / self.clock_hz)
+
+    def with_(self, **changes: Any) -> MachineSpec:
+        """A machine with some fields changed, checked like a file.
+
+        ``machine.with_(**{"dram.bandwidth_gb_per_s": 60, "buffers.l1.capacity_kib": 64})``. A changed figure is
+        listed in ``sources`` as assumed. Raises :class:`InputError` for unknown fields and values out of range.
+        """
+        from tilewright.hw_models.override import changed
+
+        return changed(self, changes)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f'name: has characters that cannot be used; given "{name}"; allowed letters, digits, _ + -')
+
+
+def _check_keys(path: str, given: Iterable[str], wanted: Iterable[str]) -> None:
+    """``given`` names what ``wanted`` names, no less and no more."""
+    lacking = [key for key in wanted if key not in set(given)]
+    if lacking:
+        raise ValueError(f"{path}: lacks {', '.join(lacking)}; allowed exactly {', '.join(wanted)}")
+    extra = [key for key in given if key not in set(wanted)]
+    if extra:
+        raise ValueError(
+            f"{path}: has {', '.join(extra)}, which the machine has not; allowed exactly "
+            f"{', '.join(wanted) or 'nothing'}{did_you_mean(extra[0], wanted)}"
+        )
