@@ -124,7 +124,7 @@ def _comparison(case: ReportCase) -> dict[str, Any]:
     baseline = baseline_of(case.rivals)
     base_name = baseline.dataflow if baseline else "flat"
     head = ["dataflow", "cycles", "time", f"vs {base_name}", "/ bound", "energy", "DRAM bytes"]
-    head += ["matrix", "vector", "DRAM", "tiling"]
+    head += ["matrix busy", "vector busy", "DRAM busy", "tiling"]
     rows = []
     for r in case.rivals:
         cells = [

@@ -81,6 +81,7 @@ def _titled(title: str, *, show_header: bool = False) -> Table:
         header_style="bold",
         show_header=show_header,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
         box=SIMPLE_HEAD,
     )
 
@@ -267,10 +268,10 @@ def headline_table(comparison: ComparisonResult, *, ours: str = "mas") -> Table 
 
 
 def catalogue_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table of plain texts under ``headers``; the first column keeps its words together."""
+    """A table of plain texts under ``headers``; only the last column may wrap."""
     table = _titled(title, show_header=True)
     for index, header in enumerate(headers):
-        table.add_column(header, no_wrap=index == 0, overflow="fold")
+        table.add_column(header, no_wrap=index < len(headers) - 1, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
@@ -289,8 +290,8 @@ def assumptions_text(result: SimulationResult) -> Text | None:
     return listed_text("assumptions in force", result.assumptions)
 
 
-def listed_text(title: str, items: Sequence[str]) -> Text | None:
-    """``items`` as a list under ``title``; None when there are none."""
+def listed_text(title: str, items: Sequence[str], *, sign: str = "- ") -> Text | None:
+    """``items`` as lines under ``title``, each behind ``sign``; None when there are none."""
     if not items:
         return None
-    return Text.assemble((f"{title}\n", "bold"), "\n".join(f"- {item}" for item in items))
+    return Text.assemble((f"{title}\n", "bold"), "\n".join(f"{sign}{item}" for item in items), "\n")

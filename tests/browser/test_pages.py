@@ -70,7 +70,7 @@ def test_page_fits_a_telephone(browser: Browser, report: Path, name: str) -> Non
     page.goto((report / name).as_uri())
     overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     smallest = page.evaluate(
-        "Math.min(...[...document.querySelectorAll('td,li,p')].map(e => parseFloat(getComputedStyle(e).fontSize)))"
+        "Math.min(...[...document.querySelectorAll('td, li, p')].map(e => parseFloat(getComputedStyle(e).fontSize)))"
     )
     page.close()
     assert overflow <= 0
@@ -81,8 +81,11 @@ def test_bars_are_drawn_to_scale(browser: Browser, report: Path) -> None:
     page = browser.new_page(viewport=_DESK)
     page.goto((report / "bert-base.html").as_uri())
     widths = page.evaluate(
-        "[...document.querySelectorAll('.chart svg')].map("
-        "s => [s.getBoundingClientRect().width, ...[...s.querySelectorAll('rect')].map(r => r.getBoundingClientRect().width)])"
+        """() => {
+            const width = element => element.getBoundingClientRect().width;
+            return [...document.querySelectorAll('.chart svg')].map(
+                chart => [width(chart), ...[...chart.querySelectorAll('rect')].map(width)]);
+        }"""
     )
     page.close()
     assert len(widths) > 6

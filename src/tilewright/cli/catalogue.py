@@ -12,6 +12,8 @@ from tilewright.cli.outputs import Outputs
 from tilewright.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tilewright.workloads.attention import AttentionLayer
 
 __all__ = ["list_names", "show"]
@@ -30,11 +32,7 @@ def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = Non
     if kind not in _KINDS:
         raise InputError(f'unknown list; given "{kind}"; allowed {", ".join(_KINDS)}{did_you_mean(kind, _KINDS)}')
     rows = {"machines": _machines, "workloads": _workloads, "dataflows": _dataflows}[kind]()
-
-    from tilewright.reports.table import catalogue_table
-
-    headers = list(rows[0]) if rows else ["name"]
-    outputs.show(catalogue_table(kind, headers, [[str(v) for v in row.values()] for row in rows]))
+    outputs.show(_list_table(outputs, kind, rows))
     outputs.write_json({kind: rows})
     outputs.write_csv(rows)
 
@@ -57,10 +55,15 @@ def show(
     from tilewright.reports.table import catalogue_table, listed_text
 
     rows = describe(spec)
-    cells = [[row.path, _value_text(row.value), row.unit, row.kind, row.source] for row in rows]
+    numbers = {source: number for number, source in enumerate(dict.fromkeys(row.source for row in rows), start=1)}
+    cells = [
+        [row.path, f"{_value_text(row.value)} {row.unit}".rstrip(), row.kind, f"[{numbers[row.source]}]"]
+        for row in rows
+    ]
     outputs.show(
         Text(f"{spec.name}: {spec.description}" if spec.description else spec.name, style="bold"),
-        catalogue_table("figures", ["figure", "value", "unit", "kind", "source"], cells),
+        catalogue_table("figures", ["figure", "value", "kind", "source"], cells),
+        listed_text("sources", [f"[{number}] {source}" for source, number in numbers.items()], sign=""),
         listed_text("assumptions", spec.assumptions),
     )
     figures = [
@@ -78,6 +81,25 @@ def _value_text(value: object) -> str:
     return f"{value:,.10g}" if isinstance(value, int | float) else str(value)
 
 
+def _list_table(outputs: Outputs, kind: str, rows: list[dict[str, Any]]) -> Table:
+    """What fits the terminal of ``rows``; long texts go last, and first of all when room is short."""
+    from tilewright.reports.table import Column, catalogue_table, fitted_table
+
+    if kind != "workloads":
+        text = "description" if kind == "machines" else "summary"
+        return catalogue_table(kind, ["name", text], [[row["name"], row[text]] for row in rows])
+    columns = [
+        Column(
+            header=name,
+            cells=[f"{row[name]:,}" if isinstance(row[name], int) else row[name] for row in rows],
+            right=isinstance(rows[0][name], int),
+            rank=1 if name == "source" else 0,
+        )
+        for name in rows[0]
+    ]
+    return fitted_table(outputs.console(), kind, columns)
+
+
 def _machines() -> list[dict[str, Any]]:
     from tilewright.hw_models.load import load_machine, machine_names
 
@@ -85,10 +107,10 @@ def _machines() -> list[dict[str, Any]]:
         {
             "name": m.name,
             "matrix": f"{m.matrix.rows}x{m.matrix.columns}",
-            "vector lanes": m.vector.lanes,
+            "vector_lanes": m.vector.lanes,
             "cores": m.n_cores,
-            "clock GHz": m.clock_ghz,
-            "DRAM GB/s": round(m.dram.bandwidth_gb_per_s, 3),
+            "clock_ghz": m.clock_ghz,
+            "dram_gb_per_s": m.dram.bandwidth_gb_per_s,
             "description": m.description,
         }
         for m in map(load_machine, machine_names())
@@ -106,10 +128,10 @@ def _workload_row(layer: AttentionLayer, source: str) -> dict[str, Any]:
         "name": layer.name,
         "batch": layer.batch,
         "heads": layer.query_heads,
-        "kv heads": layer.kv_heads,
+        "kv_heads": layer.kv_heads,
         "queries": layer.query_len,
         "keys": layer.key_len,
-        "head width": layer.head_dim,
+        "width": layer.head_dim,
         "mask": layer.mask,
         "source": source,
     }
