@@ -1,7 +1,7 @@
 """Published energies of parts, and how the figures of the machine files are put together from them.
 
-Nothing here is read when a machine runs: a machine file states its own figures. The library serves to write such files
-(see ``examples``) and to test that the shipped ones say what their sources say.
+Nothing here is read when a machine runs: a machine file states its own figures. The library serves to write such
+files, and to test that the shipped ones say what their sources say.
 
 Sources, as cited by the names below:
 

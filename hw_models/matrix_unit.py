@@ -17,7 +17,8 @@ of it shows:
 
 * ``per_pass``: every pass pays it.
 * ``per_command``: passes follow each other back to back with a second set of registers for what stays, so it is paid
-  once per command; but the next tile needs R cycles to shift in, so no pass is shorter than R.
+  once per command; but the next tile needs R cycles to shift in, so a pass with another one behind it lasts at
+  least R.
 * ``hidden``: not at all (an idealisation that published studies make).
 """
 
@@ -140,7 +141,7 @@ def _cycles(unit: MatrixUnitSpec, n_passes: int, streamed: int, up: int, down: i
     once = 2 * unit.rows + unit.columns - 2
     if unit.fill_drain == "per_pass":
         return useful + n_passes * once, n_passes * once
-    cycles = n_passes * max(stream, unit.rows) + once
+    cycles = (n_passes - 1) * max(stream, unit.rows) + stream + once
     return cycles, cycles - useful
 
 
