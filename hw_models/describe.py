@@ -18,7 +18,7 @@ _UNITS = (
     ("_pj_per_multiply_accumulate", "pJ"),
     ("_bytes_per_cycle", "bytes/cycle"),
     ("_mt_per_s", "MT/s"),
-    ("_per_pe_per_cycle", "1/cycle"),
+    ("_per_pe_per_cycle", "per cycle"),
     ("_ghz", "GHz"),
     ("_kib", "KiB"),
     ("_bytes", "bytes"),

@@ -296,7 +296,7 @@ def test_a_yaml_file(tmp_path: Path) -> None:
             ("mask", "none", "banded", 'did you mean "causal"?'),
         ),
         ("name: a\nheads: 4\nseq: 9\nhead_dim: 8\nqkv_format: f16\n", 5, ("qkv_format", "f16", 'did you mean "fp16"?')),
-        ("name: a\nheads: 4\nkv_heads: 3\nseq: 9\nhead_dim: 8\n", 1, ("kv_heads", "given 3", "a divisor of 4")),
+        ("name: a\nheads: 4\nkv_heads: 3\nseq: 9\nhead_dim: 8\n", 3, ("kv_heads", "given 3", "a divisor of 4")),
         ("name: a\nheads: 4\nhead_dim: 8\n", 1, ("seq or query_len: missing",)),
         ("heads: 4\nseq: 9\nhead_dim: 8\n", 1, ("name", "missing")),
         ("name: a\nheads: 4\nseq: 9\nseq: 9\nhead_dim: 8\n", 4, ("seq", "twice")),
