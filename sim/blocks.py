@@ -17,13 +17,25 @@ from typing import Any, NamedTuple, Protocol
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 
-__all__ = ["LoopMaker", "Repeat", "RowBlock", "Run", "Tile", "Tree", "key_tiles", "pipeline", "row_blocks", "tile_groups"]
+__all__ = [
+    "LoopMaker",
+    "Repeat",
+    "RowBlock",
+    "Run",
+    "Tile",
+    "Tree",
+    "key_tiles",
+    "pipeline",
+    "row_blocks",
+    "tile_groups",
+]
 
 
 class LoopMaker(Protocol):
     """What can open a counted loop (a program builder, or the counter)."""
 
-    unroll: bool
+    @property
+    def unroll(self) -> bool: ...
 
     def loop(self, count: int, *, step: int = 0, over: int = -1, name: str = "loop") -> Iterator[int]: ...
 
@@ -58,22 +70,22 @@ class Tile(NamedTuple):
     release: bool
     first: bool
     last: bool
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # a tuple has an index(), which no one needs here
 
 
 class Repeat(NamedTuple):
-    """``count`` trips of ``body``; with ``step`` the count changes by that per trip of the repeat around."""
+    """``times`` trips of ``body``; with ``step`` the count changes by that per trip of the repeat around."""
 
-    count: int
+    times: int
     body: tuple[Any, ...]
     name: str = "loop"
     step: int = 0
 
 
 class Run(NamedTuple):
-    """``count`` row blocks of which each sees ``first.step`` more tiles than the one before."""
+    """``times`` row blocks of which each sees ``first.step`` more tiles than the one before."""
 
-    count: int
+    times: int
     first: RowBlock
 
 
@@ -110,7 +122,7 @@ def _tree(layer: AttentionLayer, n_groups: int, query: int, key: int, resident: 
         body.extend(compressed if count == 1 else (Repeat(count, compressed, "query head"),))
     if len(body) == 1 and isinstance(body[0], Repeat) and not body[0].step:
         only = body[0]
-        return (Repeat(only.count * n_groups, only.body, only.name),)
+        return (Repeat(only.times * n_groups, only.body, only.name),)
     return (Repeat(n_groups, tuple(body), "head"),)
 
 
@@ -201,9 +213,9 @@ def _compress(blocks: list[tuple[int, RowBlock]]) -> tuple[Any, ...]:
             j += 1
         if count == 1:
             run = _affine_run(items, i)
-            if run.count >= 4:
+            if run.times >= 4:
                 out.append(run)
-                i += run.count
+                i += run.times
                 continue
         out.append(block if count == 1 else Repeat(count, (block,), "rows"))
         i = j
@@ -225,9 +237,7 @@ def _affine_run(items: list[tuple[int, RowBlock]], i: int) -> Run:
     return Run(n, block._replace(step=step))
 
 
-def _concrete(
-    layer: AttentionLayer, n_groups: int, query: int, key: int, resident: bool
-) -> Iterator[RowBlock]:
+def _concrete(layer: AttentionLayer, n_groups: int, query: int, key: int, resident: bool) -> Iterator[RowBlock]:
     serial = 0
     for group in range(n_groups):
         row = 0
@@ -319,14 +329,15 @@ def _steps(
 def _repeat(
     maker: LoopMaker, item: Repeat, register: list[Any], over: int | None, offset: int
 ) -> Iterator[tuple[Any, ...]]:
-    count = item.count + item.step * offset
+    count = item.times + item.step * offset
     step = item.step if over is not None else 0
     trip = 0
-    while trip < count:
+    # A loop whose count depends on a loop around must be there even if its first count is used up by then.
+    while trip < count or step:
         after = _tail_leaves(list(item.body), register)
         if after == register:
-            loop = maker.loop(count - trip, step=step, over=over if step and over is not None else -1, name=item.name)
-            for ident in loop:
+            depends_on = over if step and over is not None else -1
+            for ident in maker.loop(count - trip, step=step, over=depends_on, name=item.name):
                 yield from _steps(maker, item.body, register, ident, trip)
             register[:] = after
             return
@@ -350,10 +361,10 @@ def _last_leaves(body: Sequence[Any], n: int) -> list[Any]:
             break
         if isinstance(item, Repeat):
             inner = _last_leaves(item.body, n)
-            times = item.count if not item.step else n
+            times = item.times if not item.step else n
             part = inner * min(times, ceil_div(n, max(1, len(inner))))
         elif isinstance(item, Run):
-            part = [_of_run(item, i) for i in range(max(0, item.count - n), item.count)]
+            part = [_of_run(item, i) for i in range(max(0, item.times - n), item.times)]
         else:
             part = [item]
         found = part + found
@@ -365,15 +376,15 @@ def _of_run(run: Run, i: int) -> RowBlock:
 
 
 def _run(maker: LoopMaker, run: Run, register: list[Any]) -> Iterator[tuple[Any, ...]]:
-    written_out = min(run.count, len(register))
+    written_out = min(run.times, len(register))
     for i in range(written_out):
         block = _of_run(run, i)
         yield (block, *register)
         _push(register, block)
-    if run.count > written_out:
-        for ident in maker.loop(run.count - written_out, name="rows"):
+    if run.times > written_out:
+        for ident in maker.loop(run.times - written_out, name="rows"):
             yield tuple(
                 _of_run(run, written_out - lag)._replace(step=run.first.step, over=ident)
                 for lag in range(len(register) + 1)
             )
-        register[:] = [_of_run(run, run.count - 1 - lag) for lag in range(len(register))]
+        register[:] = [_of_run(run, run.times - 1 - lag) for lag in range(len(register))]

@@ -174,7 +174,7 @@ class Costs:
 
         def make() -> Work:
             cycles = sum(elementwise(self.machine.matrix, kind, rows, keys) for kind in kinds)
-            counters = Counters(matrix_elementwise={kind: rows * keys for kind in kinds})
+            counters = Counters(matrix_elementwise=dict.fromkeys(kinds, rows * keys))
             return self._work(cycles, reads=0, writes=0, counters=counters)
 
         return self._remember(("array", *kinds, rows, keys), make)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -136,8 +137,7 @@ def run_images(images: Sequence[Int64Array], *, skip: bool = True, n_threads: in
         bounds = np.linspace(0, n, min(n, 4 * threads) + 1).astype(int)
         with ThreadPoolExecutor(threads) as pool:
             jobs = [
-                pool.submit(kernel.run_batch, flat, offsets, int(a), int(b), skip, outs)
-                for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+                pool.submit(kernel.run_batch, flat, offsets, int(a), int(b), skip, outs) for a, b in pairwise(bounds)
             ]
             for job in jobs:
                 job.result()

@@ -16,8 +16,11 @@ repeats exactly, so whole periods are jumped over. What makes it exact:
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
+import numpy.typing as npt
 
 from tilewright.sim.image import (
     AT_CHANNELS,
@@ -47,6 +50,8 @@ __all__ = [
     "EV_START",
     "EV_VIA",
     "JUMP_FIXED_FIELDS",
+    "N_CHANNELS",
+    "N_ENGINES",
     "OUT_CYCLES",
     "OUT_DEADLOCK",
     "OUT_FIXED_FIELDS",
@@ -57,6 +62,8 @@ __all__ = [
     "run_batch",
     "run_one",
 ]
+
+_Array = npt.NDArray[np.int64]
 
 # Status of an engine.
 _WAITING, _RUNNING, _LATENCY, _MOVING, _HALTED = 0, 1, 2, 3, 4
@@ -78,7 +85,18 @@ JUMP_FIXED_FIELDS = 2
 
 
 @nb.njit(cache=True, nogil=True)
-def _advance_control(img, e, pc, depth, ctr, cnt, lid, ring_n, crossed, n_crossed):
+def _advance_control(
+    img: _Array,
+    e: int,
+    pc: _Array,
+    depth: _Array,
+    ctr: _Array,
+    cnt: _Array,
+    lid: _Array,
+    ring_n: _Array,
+    crossed: _Array,
+    n_crossed: int,
+) -> tuple[int, int]:
     """Move engine ``e`` through loop marks to its next command or to the end of its queue."""
     at = img[AT_INSTRUCTIONS]
     n_engines = img[N_ENGINES]
@@ -119,9 +137,25 @@ def _advance_control(img, e, pc, depth, ctr, cnt, lid, ring_n, crossed, n_crosse
 
 
 @nb.njit(cache=True, nogil=True)
-def _take_snapshot(snap, n_eng, n_sem, t, anchor, d, pc, status, t_end, work, depth, ctr, lid, tokens, n_done):
+def _take_snapshot(
+    snap: _Array,
+    n_eng: int,
+    n_sem: int,
+    t: int,
+    anchor: int,
+    d: int,
+    pc: _Array,
+    status: _Array,
+    t_end: _Array,
+    work: _Array,
+    depth: _Array,
+    ctr: _Array,
+    lid: _Array,
+    tokens: _Array,
+    n_done: _Array,
+) -> int:
     """Write the state relative to the anchor's trip into ``snap``; returns its hash."""
-    h = nb.int64(1469598103934665603)
+    h: Any = nb.int64(1469598103934665603)
     p = 0
     own = ctr[anchor, d]
     loop = lid[anchor, d]
@@ -151,7 +185,7 @@ def _take_snapshot(snap, n_eng, n_sem, t, anchor, d, pc, status, t_end, work, de
             else:
                 snap[p] = -1
             p += 1
-        for q in range(depth[e], _DEPTH):
+        for _ in range(depth[e], _DEPTH):
             snap[p] = -2
             p += 1
     for s in range(n_sem):
@@ -160,11 +194,13 @@ def _take_snapshot(snap, n_eng, n_sem, t, anchor, d, pc, status, t_end, work, de
     for q in range(p - n_sem):
         h = (h ^ snap[q]) * nb.int64(1099511628211)
         h ^= h >> 29
-    return h
+    return int(h)
 
 
 @nb.njit(cache=True, nogil=True)
-def run_one(img, skip, window_from, window_to, events, jumps, out):
+def run_one(
+    img: _Array, skip: bool, window_from: int, window_to: int, events: _Array, jumps: _Array, out: _Array
+) -> None:
     """Run the image ``img``; fill ``out`` (and ``events``, ``jumps`` as far as they reach).
 
     skip: jump over repeating loop trips. Commands that start in cycles [window_from, window_to) are
@@ -220,7 +256,7 @@ def run_one(img, skip, window_from, window_to, events, jumps, out):
     sig_ev = np.full(n_sem, -1, np.int64)
     sig_t = np.full(n_sem, -1, np.int64)
 
-    t = nb.int64(0)
+    t: Any = nb.int64(0)
     n_run = nb.int64(0)
     n_crossed = 0
     for e in range(n_eng):
@@ -321,7 +357,7 @@ def run_one(img, skip, window_from, window_to, events, jumps, out):
                     if not same:
                         continue
                     # A count that grows or shrinks is harmless if no start in the period lacked a token.
-                    k = nb.int64(_FAR)
+                    k: Any = nb.int64(_FAR)
                     for s in range(n_sem):
                         drift = tokens[s] - rings[r, width - n_sem + s]
                         if drift != 0:
@@ -476,9 +512,7 @@ def run_one(img, skip, window_from, window_to, events, jumps, out):
             if last_ev[e] >= 0:
                 events[last_ev[e], EV_END] = t
             pc[e] += 1
-            status[e], n_crossed = _advance_control(
-                img, e, pc, depth, ctr, cnt, lid, ring_n, crossed, n_crossed
-            )
+            status[e], n_crossed = _advance_control(img, e, pc, depth, ctr, cnt, lid, ring_n, crossed, n_crossed)
         for e in range(n_eng):
             if status[e] == _LATENCY and t_end[e] == t:
                 status[e] = _MOVING
@@ -501,7 +535,7 @@ def run_one(img, skip, window_from, window_to, events, jumps, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def run_batch(images, offsets, first, last, skip, outs):
+def run_batch(images: _Array, offsets: _Array, first: int, last: int, skip: bool, outs: _Array) -> None:
     """Run images ``first`` to ``last`` (exclusive), laid end to end in ``images``, without Python between."""
     no_events = np.empty((0, EVENT_FIELDS), np.int64)
     no_jumps = np.empty((0, 1), np.int64)

@@ -35,7 +35,8 @@ Tiling = Mapping[str, int]
 class Parameter:
     """One number of a mapping: its meaning, and the candidates for a layer on a machine.
 
-    ``largest`` is the largest value that a user may give (the extent it tiles, say).
+    ``least`` is the value that needs the least room on chip (default: the smallest candidate); ``largest``
+    is the largest value that a user may give (the extent it tiles, say).
     """
 
     name: str
@@ -43,6 +44,13 @@ class Parameter:
     candidates: Callable[[AttentionLayer, MachineSpec], tuple[int, ...]]
     smallest: int = 1
     largest: Callable[[AttentionLayer], int] = lambda layer: 2**31
+    least: Callable[[AttentionLayer, MachineSpec], int] | None = None
+
+    def least_value(self, layer: AttentionLayer, machine: MachineSpec) -> int:
+        """The value that needs the least room on chip."""
+        if self.least is not None:
+            return self.least(layer, machine)
+        return min(self.candidates(layer, machine))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +152,17 @@ def tile_sizes(extent: int, granule: int, *, most: int = 40) -> tuple[int, ...]:
     if extent <= granule:
         return (extent,)
     n_granules = ceil_div(extent, granule)
-    sizes = sorted({min(extent, ceil_div(n_granules, parts) * granule) for parts in range(1, n_granules + 1)})
+    sizes = []
+    per_tile = n_granules
+    while per_tile > 0:
+        sizes.append(min(extent, per_tile * granule))
+        # The next number of tiles for which a smaller tile will do.
+        n_tiles = ceil_div(n_granules, per_tile)
+        per_tile = ceil_div(n_granules, n_tiles + 1) if per_tile > 1 else 0
+        while per_tile and ceil_div(n_granules, n_tiles) == per_tile:
+            n_tiles += 1
+            per_tile = ceil_div(n_granules, n_tiles + 1)
+    sizes = sorted(set(sizes))
     if len(sizes) > most:
         ratio = (len(sizes) - 1) / (most - 1)
         sizes = [sizes[round(i * ratio)] for i in range(most)]

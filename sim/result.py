@@ -61,6 +61,16 @@ class Attribution:
     def total_cycles(self) -> int:
         return sum(self.to_dict().values())
 
+    def __add__(self, other: Attribution) -> Attribution:
+        """The attribution of two runs one after the other."""
+        return Attribution(
+            matrix_cycles=self.matrix_cycles + other.matrix_cycles,
+            vector_cycles=self.vector_cycles + other.vector_cycles,
+            dram_cycles=self.dram_cycles + other.dram_cycles,
+            buffer_wait_cycles=self.buffer_wait_cycles + other.buffer_wait_cycles,
+            fill_drain_cycles=self.fill_drain_cycles + other.fill_drain_cycles,
+        )
+
     def to_dict(self) -> dict[str, int]:
         return {
             "matrix": self.matrix_cycles,
@@ -200,8 +210,8 @@ class ComparisonResult:
     infeasible: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def best(self, workload: str) -> SimulationResult:
-        """The fastest result of ``workload`` (the first given wins a tie)."""
-        return min((r for r in self.results if r.workload == workload), key=lambda r: r.cycles)
+        """The fastest result of ``workload``; among equally fast ones, the one with the least energy."""
+        return min((r for r in self.results if r.workload == workload), key=lambda r: (r.cycles, r.energy_pj))
 
     @property
     def workloads(self) -> tuple[str, ...]:

@@ -27,9 +27,7 @@ def programs(draw: st.DrawFn, *, max_trips: int = 12) -> Program:
     return builder.build()
 
 
-def _body(
-    draw: st.DrawFn, builder: ProgramBuilder, loose: list[int], depth: int, outer: int, max_trips: int
-) -> None:
+def _body(draw: st.DrawFn, builder: ProgramBuilder, loose: list[int], depth: int, outer: int, max_trips: int) -> None:
     paired: list[tuple[int, int]] = []
     for _ in range(draw(st.integers(0, 2))):
         full = builder.semaphore("full", draw(st.sampled_from([0, 0, 0, 1])))
@@ -48,9 +46,7 @@ def _body(
         _command(draw, builder, [full], [slots], loose)
 
 
-def _command(
-    draw: st.DrawFn, builder: ProgramBuilder, waits: list[int], signals: list[int], loose: list[int]
-) -> None:
+def _command(draw: st.DrawFn, builder: ProgramBuilder, waits: list[int], signals: list[int], loose: list[int]) -> None:
     if loose and draw(st.integers(0, 5)) == 0:
         waits = [*waits, draw(st.sampled_from(loose))]
     if loose and draw(st.integers(0, 3)) == 0:

@@ -29,7 +29,7 @@ thorough = settings(
 
 
 def _outcome(run: Run) -> tuple[object, ...]:
-    stuck = {engine: command for engine, command in run.stuck}
+    stuck = dict(run.stuck)
     return run.cycles, run.busy_cycles, run.channel_bytes, stuck
 
 

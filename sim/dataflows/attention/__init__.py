@@ -2,6 +2,7 @@
 
 from tilewright.sim.dataflows.attention.layerwise import LAYERWISE
 from tilewright.sim.dataflows.attention.soft_pipe import SOFT_PIPE
+
 from tilewright.sim.dataflows.attention.flat import FLAT  # isort: skip
 from tilewright.sim.dataflows.attention.tileflow import TILEFLOW  # isort: skip
 from tilewright.sim.dataflows.attention.fusemax import FUSEMAX  # isort: skip

@@ -12,6 +12,7 @@ from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
 
 
 def lower(core: Core, tiling: Tiling) -> None:
+    """Scores of the new step, softmax and values of the middle one, division of the old one."""
     costs, width = core.costs, core.layer.value_dim
     data = online.OnlineData(core, tiling, scores_in_buffer=True)
     made = core.semaphore("S tile ready")

@@ -24,11 +24,12 @@ from tilewright.workloads.attention import AttentionLayer
 class Heads(NamedTuple):
     """The unit that goes through the three stages as a whole: one row block, or some whole heads."""
 
-    count: int
+    times: int
     blocks: tuple[RowBlock, ...]
 
 
 def lower(core: Core, tiling: Tiling) -> None:
+    """One row block (or some whole heads) after the other; with overlap, two at a time."""
     data = parts.Operands(core, tiling)
     heads, overlap = tiling["heads"], tiling["overlap"]
     s = parts.score_pool(core, tiling, slots=heads * (2 if overlap else 1))
@@ -42,9 +43,7 @@ def lower(core: Core, tiling: Tiling) -> None:
                 parts.scores_stage(core, data, block, first_waits=[s.free], last_signals=[scores_made])
         if old is not None:
             for block in _members(core, old):
-                parts.softmax_stage(
-                    core, block, data.key, first_waits=[scores_made], last_signals=[softmax_done]
-                )
+                parts.softmax_stage(core, block, data.key, first_waits=[scores_made], last_signals=[softmax_done])
             for block in _members(core, old):
                 parts.values_stage(core, data, block, first_waits=[softmax_done], last_signals=[s.free])
 
@@ -58,7 +57,7 @@ def _units(core: Core, tiling: Tiling) -> tuple[Repeat | Heads | RowBlock, ...]:
         return tuple(Heads(heads, blocks[i : i + heads]) for i in range(0, len(blocks), heads))
     # Whole heads: `_legal` has seen to it that every block is one head and that they come in equal groups.
     (repeat,) = blocks
-    return (Repeat(repeat.count // heads, (Heads(heads, repeat.body),), "head group"),)
+    return (Repeat(repeat.times // heads, (Heads(heads, repeat.body),), "head group"),)
 
 
 def _members(core: Core, unit: Heads | RowBlock) -> Iterator[RowBlock]:
@@ -67,7 +66,7 @@ def _members(core: Core, unit: Heads | RowBlock) -> Iterator[RowBlock]:
     elif core.unroll:
         yield from unit.blocks
     else:
-        for _ in core.loop(unit.count, name="heads of the group"):
+        for _ in core.loop(unit.times, name="heads of the group"):
             yield unit.blocks[0]
 
 
@@ -106,11 +105,7 @@ FLAT = register(
         name="flat",
         summary="one row block at a time: Q K^T, softmax, P V one after the other, loads ahead",
         source="FLAT, arXiv 2107.06419 (ASPLOS 2023)",
-        phases=(
-            Phase(
-                name="attention", parameters=(*parts.STANDARD, HEADS, OVERLAP), lower=lower, legal=_legal
-            ),
-        ),
+        phases=(Phase(name="attention", parameters=(*parts.STANDARD, HEADS, OVERLAP), lower=lower, legal=_legal),),
         assumptions=("matrix and vector work of different blocks do not overlap unless overlap=1",),
     )
 )

@@ -17,6 +17,7 @@ from tilewright.workloads.attention import AttentionLayer
 
 
 def lower(core: Core, tiling: Tiling) -> None:
+    """Scores of the new step, exponentials and P V of the middle one, output update of the old one."""
     costs, width = core.costs, core.layer.value_dim
     array = costs.array_does_softmax
     data = online.OnlineData(core, tiling, scores_in_buffer=not array)
@@ -87,17 +88,13 @@ def _running_maximum(core: Core, step: online.Step, made: int, max_ready: int, *
     )
     if not step.first:
         core.vector(
-            costs.vector(
-                (("sub", rows), ("exp", rows), ("mul", rows)), reads_bits=3 * state, writes_bits=2 * state
-            ),
+            costs.vector((("sub", rows), ("exp", rows), ("mul", rows)), reads_bits=3 * state, writes_bits=2 * state),
             label="correction",
             run=("correction_rows", step),
         )
 
 
-def _exponentials(
-    core: Core, step: online.Step, max_ready: int, p_ready: int, sum_ready: int, *, array: bool
-) -> None:
+def _exponentials(core: Core, step: online.Step, max_ready: int, p_ready: int, sum_ready: int, *, array: bool) -> None:
     costs, n = core.costs, step.rows * step.keys
     if array:
         core.matrix(
@@ -139,13 +136,16 @@ def _update_output(core: Core, data: online.OnlineData, step: online.Step, full:
         )
 
 
+WHOLE_BLOCK = 2**20  # `rows` beyond any query block: no sub-blocks
+
+
 def _sub_blocks(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, ...]:
     """One array of rows, or the whole query block at once."""
-    return tuple(dict.fromkeys([machine.matrix.rows, 4 * machine.matrix.rows, 2**20]))
+    return (machine.matrix.rows, WHOLE_BLOCK)
 
 
 def _legal(layer: AttentionLayer, tiling: Tiling) -> bool:
-    whole = tiling["rows"] == 2**20
+    whole = tiling["rows"] == WHOLE_BLOCK
     return parts.legal(layer, tiling) and (whole or tiling["rows"] < tiling["query"])
 
 
@@ -153,6 +153,7 @@ ROWS = Parameter(
     name="rows",
     meaning="query rows of one step inside the resident query block",
     candidates=_sub_blocks,
+    least=lambda layer, machine: WHOLE_BLOCK,
 )
 
 FUSEMAX = register(

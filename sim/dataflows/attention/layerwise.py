@@ -56,7 +56,11 @@ def _softmax_widths(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, .
     return (layer.key_len,) if layer.mask == "none" else parts.key_parameter().candidates(layer, machine)
 
 
-SOFTMAX_KEY = replace(parts.key_parameter("sm_key"), candidates=_softmax_widths)
+def _least_width(layer: AttentionLayer, machine: MachineSpec) -> int:
+    return layer.key_len if layer.mask == "none" else parts.key_parameter().least_value(layer, machine)
+
+
+SOFTMAX_KEY = replace(parts.key_parameter("sm_key"), candidates=_softmax_widths, least=_least_width)
 
 LAYERWISE = register(
     Dataflow(

@@ -21,6 +21,7 @@ from tilewright.workloads.attention import AttentionLayer
 
 
 def lower(core: Core, tiling: Tiling) -> None:
+    """Scores of the new block, softmax and values of the old one; tokens per tile, no barrier."""
     if tiling.get("overwrite"):
         lower_with_overwrite(core, tiling)
         return
@@ -47,6 +48,7 @@ def overwritten_tiles(layer: AttentionLayer, tiling: Tiling, score_bits: int, qk
 
 
 def lower_with_overwrite(core: Core, tiling: Tiling) -> None:
+    """As :func:`lower` with one row block of S, and P over the last K tiles, which are loaded again."""
     layer, costs, key = core.layer, core.costs, tiling["key"]
     n_tiles = ceil_div(layer.key_len, key)
     covered = overwritten_tiles(layer, tiling, costs.score_bits, costs.qkv_bits)
@@ -159,9 +161,7 @@ def _reload_tail(
             core.load(work, signals=[tail_ready], label="load K tail", run=("load_k_tail", block, tile))
 
 
-def _softmax_over_k(
-    core: Core, block: RowBlock, key: int, made: int, normalised: int, s: Pool, tail_used: int
-) -> None:
+def _softmax_over_k(core: Core, block: RowBlock, key: int, made: int, normalised: int, s: Pool, tail_used: int) -> None:
     """Softmax that leaves P over the K tail: the second pass moves each tile and frees its S slot."""
     costs = core.costs
     for tile in core.key_tiles(block, key):
@@ -224,9 +224,7 @@ MAS = register(
         name="mas",
         summary="matrix and vector streams bound only by data; optional proactive overwrite",
         source="MAS-Attention, arXiv 2411.17720",
-        phases=(
-            Phase(name="attention", parameters=(*parts.STANDARD, OVERWRITE), lower=lower, legal=_legal),
-        ),
+        phases=(Phase(name="attention", parameters=(*parts.STANDARD, OVERWRITE), lower=lower, legal=_legal),),
         assumptions=(
             "softmax may start on a tile of S and values may start on a tile of P as soon as the tile is there",
             "two row blocks of S/P are on chip (one with proactive overwrite)",

@@ -80,7 +80,7 @@ def _expand(core: Core, tree: tuple[Any, ...], key: int, sub: int) -> Iterator[A
         if isinstance(item, Repeat):
             yield item._replace(body=tuple(_expand(core, item.body, key, sub)))
         elif isinstance(item, Run):
-            yield Repeat(item.count, tuple(_steps_of(item.first, key, sub, concrete=False)), "rows")
+            yield Repeat(item.times, tuple(_steps_of(item.first, key, sub, concrete=False)), "rows")
         else:
             yield from _steps_of(item, key, sub, concrete=core.unroll)
 
@@ -144,6 +144,7 @@ def load_for_scores(core: Core, data: OnlineData, step: Step) -> None:
 
 
 def load_for_values(core: Core, data: OnlineData, step: Step) -> None:
+    """V of the tile (with its first sub-block)."""
     if step.loads:
         core.load(
             core.costs.load(1, step.keys * core.layer.value_dim, core.costs.qkv_bits),

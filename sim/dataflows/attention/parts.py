@@ -37,21 +37,29 @@ def _most_query_rows(layer: AttentionLayer) -> int:
 
 
 def query_parameter(name: str = "query") -> Parameter:
+    """The query tile."""
     return Parameter(
-        name=name, meaning="query rows of a row block", candidates=_query_sizes, largest=_most_query_rows
+        name=name,
+        meaning="query rows of a row block",
+        candidates=_query_sizes,
+        largest=_most_query_rows,
+        least=lambda layer, machine: min(layer.query_len, machine.matrix.rows),
     )
 
 
 def key_parameter(name: str = "key") -> Parameter:
+    """The key tile."""
     return Parameter(
         name=name,
         meaning="keys of a key/value tile",
         candidates=_key_sizes,
         largest=lambda layer: layer.key_len,
+        least=lambda layer, machine: min(layer.key_len, machine.matrix.columns),
     )
 
 
 def depth_parameter(name: str = "depth") -> Parameter:
+    """Slots of the key and value tile buffers."""
     return Parameter(
         name=name,
         meaning="slots of the key and value tile buffers (2 is a double buffer)",
@@ -61,6 +69,7 @@ def depth_parameter(name: str = "depth") -> Parameter:
 
 
 def resident_parameter() -> Parameter:
+    """Whether a head's K and V stay on chip."""
     return Parameter(
         name="resident",
         meaning="1 keeps a head's K and V on chip for all its row blocks, 0 streams them for each",
@@ -147,9 +156,7 @@ def score_pool(core: Core, tiling: Tiling, *, slots: int, name: str = "S/P") -> 
     """Rows of S, turned into P in place: ``slots`` row blocks."""
     layer = core.layer
     width = row_width(layer, tiling["key"], tiling["query"])
-    return core.pool(
-        name, slots=slots, slot_bytes=core.costs.score_bytes(rows_of(layer, tiling["query"]) * width)
-    )
+    return core.pool(name, slots=slots, slot_bytes=core.costs.score_bytes(rows_of(layer, tiling["query"]) * width))
 
 
 # -- stages ------------------------------------------------------------------------------------------------
@@ -187,6 +194,7 @@ def scores_stage(
 
 
 def load_key(core: Core, data: Operands, block: RowBlock, tile: Tile, *, waits: Sequence[int] = ()) -> None:
+    """Bring one K tile."""
     core.load(
         core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.qkv_bits),
         waits=[data.k.free, *waits],

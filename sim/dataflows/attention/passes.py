@@ -12,7 +12,6 @@ from tilewright.sim.core import Core, Pool
 from tilewright.sim.costs import Work
 from tilewright.sim.dataflows.attention import parts
 from tilewright.sim.mapping import Tiling
-from tilewright.units import ceil_div
 
 
 def prefixed(tiling: Tiling, prefix: str, **fixed: int) -> dict[str, int]:
@@ -56,9 +55,7 @@ def softmax_rows(
     core: Core, block: RowBlock, key: int, *, first_waits: Sequence[int], ready: int, tile_waits: Sequence[int] = ()
 ) -> None:
     """Softmax of one row block; each tile of P is signalled when it is done, so that it can be stored."""
-    parts.softmax_stage(
-        core, block, key, first_waits=first_waits, tile_waits=tile_waits, tile_signals=[ready]
-    )
+    parts.softmax_stage(core, block, key, first_waits=first_waits, tile_waits=tile_waits, tile_signals=[ready])
 
 
 def store_rows(core: Core, block: RowBlock, key: int, *, ready: int, pool: Pool) -> None:
@@ -100,7 +97,3 @@ def values_pass(core: Core, tiling: Tiling) -> None:
                 run=("values_from_dram", block, tile),
             )
         parts.store_output(core, data, block)
-
-
-def n_key_tiles(core: Core, key: int) -> int:
-    return ceil_div(core.layer.key_len, key)

@@ -12,6 +12,7 @@ from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
 
 
 def lower_softmax(core: Core, tiling: Tiling) -> None:
+    """Scores of the new block while the old one goes through softmax and its P to DRAM."""
     tiling = passes.prefixed(tiling, "qk")
     data = parts.Operands(core, tiling, values=False)
     s = parts.score_pool(core, tiling, slots=2)
@@ -27,6 +28,7 @@ def lower_softmax(core: Core, tiling: Tiling) -> None:
 
 
 def lower_values(core: Core, tiling: Tiling) -> None:
+    """O = P V with P from DRAM."""
     passes.values_pass(core, passes.prefixed(tiling, "pv"))
 
 

@@ -12,6 +12,7 @@ from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
 
 
 def lower(core: Core, tiling: Tiling) -> None:
+    """Steps of three neighbouring blocks with a barrier between steps."""
     data = parts.Operands(core, tiling)
     s = parts.score_pool(core, tiling, slots=3)
     scores_made = core.semaphore("S rows ready")

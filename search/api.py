@@ -1,0 +1,193 @@
+"""The questions a person asks, as functions: simulate, compare, why, trace.
+
+Names of machines, workloads and dataflows may be given as text (as on the command line) or as objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tilewright.errors import InputError, MappingError
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.objective import check_objective
+from tilewright.search.tiling import best_tiling
+from tilewright.search.what_if import what_ifs
+from tilewright.sim import mapping
+from tilewright.sim.attention import build_phase, evaluate, longest_sequence, phase_tiling, trace_mapping
+from tilewright.sim.costs import Costs
+from tilewright.sim.critical_path import attribute
+from tilewright.sim.mapping import Dataflow, Tiling
+from tilewright.sim.result import Attribution, ComparisonResult, SimulationResult, WhyResult
+from tilewright.sim.trace import TraceWindow, record_path
+from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.load import load_workload
+
+__all__ = [
+    "compare",
+    "dataflow_names",
+    "dataflow_parameters",
+    "dataflow_summary",
+    "longest",
+    "simulate",
+    "trace",
+    "why",
+]
+
+Workload = str | AttentionLayer
+Machine = str | MachineSpec
+Progress = Callable[[int, int, str], None]  # done, in all, what is being worked on
+
+
+def dataflow_names() -> tuple[str, ...]:
+    """The known dataflows."""
+    return mapping.dataflow_names()
+
+
+def dataflow_summary(name: str) -> str:
+    """One line that says what the dataflow does."""
+    return mapping.get_dataflow(name).summary
+
+
+def dataflow_parameters(name: str) -> dict[str, str]:
+    """The parameters of a dataflow's tiling (``--tile NAME=VALUE``) with their meaning."""
+    return {parameter.name: parameter.meaning for parameter in mapping.get_dataflow(name).parameters}
+
+
+def simulate(
+    workload: Workload,
+    machine: Machine,
+    dataflow: str = "mas",
+    tiling: Tiling | None = None,
+    objective: str = "latency",
+    progress: Progress | None = None,
+) -> SimulationResult:
+    """``workload`` on ``machine`` with ``dataflow``; tiles that ``tiling`` does not give are searched.
+
+    Raises InputError for bad names or tiles, MappingError when no mapping fits on chip.
+    """
+    layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
+    return _simulate(layer, spec, flow, dict(tiling or {}), objective, progress)
+
+
+def _simulate(
+    layer: AttentionLayer,
+    spec: MachineSpec,
+    flow: Dataflow,
+    tiling: dict[str, int],
+    objective: str,
+    progress: Progress | None,
+) -> SimulationResult:
+    goal = check_objective(objective)
+    mapping.check_tiling(flow, layer, tiling)
+    limit = longest_sequence(flow, layer, spec)
+    if all(parameter.name in tiling for parameter in flow.parameters):
+        return evaluate(flow, layer, spec, tiling, longest=limit)
+    label = f"{layer.name} / {flow.name}"
+    found = best_tiling(
+        flow,
+        layer,
+        spec,
+        objective=goal,
+        fixed=tiling,
+        progress=None if progress is None else (lambda done, total: progress(done, total, label)),
+    )
+    return evaluate(flow, layer, spec, found.tiling, search=found.summary, longest=limit)
+
+
+def compare(
+    workloads: Workload | Sequence[Workload],
+    machine: Machine,
+    dataflows: Sequence[str] | None = None,
+    objective: str = "latency",
+    progress: Progress | None = None,
+) -> ComparisonResult:
+    """Every workload with every dataflow (all of them by default), each at its own best tiling.
+
+    A dataflow for which nothing fits on chip is reported in ``infeasible`` with the reason.
+    """
+    given = [workloads] if isinstance(workloads, str | AttentionLayer) else list(workloads)
+    layers = [_layer(workload) for workload in given]
+    spec = _machine(machine)
+    flows = [mapping.get_dataflow(name) for name in (dataflows or mapping.dataflow_names())]
+    check_objective(objective)
+    results: list[SimulationResult] = []
+    infeasible: dict[tuple[str, str], str] = {}
+    jobs = [(layer, flow) for layer in layers for flow in flows]
+    for at, (layer, flow) in enumerate(jobs):
+        try:
+            results.append(_simulate(layer, spec, flow, {}, objective, _part(progress, at, len(jobs))))
+        except MappingError as error:
+            infeasible[layer.name, flow.name] = str(error)
+    return ComparisonResult(results=tuple(results), infeasible=infeasible)
+
+
+def _part(progress: Progress | None, at: int, n_jobs: int) -> Progress | None:
+    """Progress of job ``at`` of ``n_jobs`` as progress of the whole, in thousandths of a job."""
+    if progress is None:
+        return None
+    report = progress
+    return lambda done, total, what: report(1000 * at + 1000 * done // total, 1000 * n_jobs, what)
+
+
+def why(
+    workload: Workload,
+    machine: Machine,
+    dataflow: str = "mas",
+    tiling: Tiling | None = None,
+    objective: str = "latency",
+    progress: Progress | None = None,
+) -> WhyResult:
+    """The result, where its critical path goes, and what twice as much of each resource would change."""
+    layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
+    result = _simulate(layer, spec, flow, dict(tiling or {}), objective, progress)
+    return WhyResult(
+        result=result,
+        attribution=_attribution(layer, spec, flow, result.tiling),
+        what_ifs=what_ifs(flow, layer, spec, result.tiling, check_objective(objective)),
+    )
+
+
+def _attribution(layer: AttentionLayer, spec: MachineSpec, flow: Dataflow, tiling: Tiling) -> Attribution | None:
+    costs = Costs(layer, spec)
+    total: Attribution | None = None
+    for phase in flow.phases:
+        program = build_phase(phase, costs, phase_tiling(phase, tiling))
+        part = attribute(program, record_path(program))
+        if part is None:
+            return None
+        total = part if total is None else total + part
+    return total
+
+
+def trace(
+    workload: Workload,
+    machine: Machine,
+    dataflow: str,
+    tiling: Tiling,
+    max_commands: int = 4000,
+) -> TraceWindow:
+    """The commands of the beginning of a run, for a timeline. ``tiling`` must be complete."""
+    layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
+    mapping.check_tiling(flow, layer, tiling)
+    missing = [parameter.name for parameter in flow.parameters if parameter.name not in tiling]
+    if missing:
+        raise InputError(f"tiling: a trace needs every tile of {dataflow}; missing: {', '.join(missing)}")
+    return trace_mapping(flow, layer, spec, tiling, max_commands=max_commands)
+
+
+def longest(workload: Workload, machine: Machine, dataflow: str, tiling: Tiling | None = None) -> int:
+    """The longest sequence for which some mapping of ``dataflow`` fits on chip (``tiling`` holds some tiles).
+
+    2**31 - 1 means that the need does not grow with the length.
+    """
+    layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
+    return longest_sequence(flow, layer, spec, fixed=tiling)
+
+
+def _layer(workload: Workload) -> AttentionLayer:
+    return load_workload(workload) if isinstance(workload, str) else workload
+
+
+def _machine(machine: Machine) -> MachineSpec:
+    return load_machine(machine) if isinstance(machine, str) else machine

@@ -1,0 +1,250 @@
+"""The best tiling of a dataflow: exhaustive over the tiling space, with pruning that cannot lose the optimum.
+
+For every candidate that fits on chip the work of each unit is counted without running it. No run can end before
+its busiest unit has done its work, so that time (and the energy, which is exact but for idle power) bounds the
+candidate from below. Candidates are run exactly, in batches, in the order of that bound; the search ends when the next
+bound is not below the best result: nothing left can be better.
+
+Phases of a dataflow are separated by a barrier, so their cycles and energies add up and each is searched alone;
+for the energy-delay product, which does not add up, the Pareto fronts of the phases are combined.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+from typing import NamedTuple
+
+from tilewright.errors import InputError, MappingError
+from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.objective import Objective, score
+from tilewright.sim.attention import build_phase, core_shares, count_phase, fits
+from tilewright.sim.costs import Costs
+from tilewright.sim.engine import run_images
+from tilewright.sim.image import pack
+from tilewright.sim.mapping import Dataflow, Phase, Tiling, check_tiling
+from tilewright.sim.result import SearchSummary
+from tilewright.workloads.attention import AttentionLayer
+
+__all__ = ["BATCH", "Candidate", "TilingSearch", "best_tiling"]
+
+BATCH = 64
+
+Progress = Callable[[int, int], None]
+
+
+class Candidate(NamedTuple):
+    """A tiling of one phase with its bounds; ``dynamic_pj`` is exact."""
+
+    bound_cycles: int
+    dynamic_pj: float
+    tiling: dict[str, int]
+
+
+class Evaluated(NamedTuple):
+    cycles: int
+    energy_pj: float
+    tiling: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TilingSearch:
+    """The tiling found and how."""
+
+    tiling: dict[str, int]
+    cycles: int
+    energy_pj: float
+    summary: SearchSummary
+
+
+def best_tiling(
+    dataflow: Dataflow,
+    layer: AttentionLayer,
+    machine: MachineSpec,
+    *,
+    objective: Objective = "latency",
+    fixed: Tiling | None = None,
+    prune: bool = True,
+    progress: Progress | None = None,
+) -> TilingSearch:
+    """The tiling of ``dataflow`` that minimises ``objective`` over its tiling space.
+
+    ``fixed`` holds some parameters at given values. ``prune=False`` runs every candidate that fits (the test
+    of the pruning). ``progress(done, total)`` is called now and then. Raises MappingError when no candidate
+    fits, with the smallest need.
+    """
+    begun = time.perf_counter()
+    fixed = dict(fixed or {})
+    check_tiling(dataflow, layer, fixed)
+    costs = Costs(layer, machine)
+    searches = [_PhaseSearch(phase, costs, objective, fixed) for phase in dataflow.phases]
+    total = sum(len(search.candidates) for search in searches)
+    done = 0
+    fronts: list[list[Evaluated]] = []
+    for search in searches:
+        front = search.run(
+            keep_front=objective == "edp" and len(searches) > 1,
+            prune=prune,
+            progress=_shifted(progress, done, total),
+        )
+        done += len(search.candidates)
+        fronts.append(front)
+    chosen = min(
+        product(*fronts),
+        key=lambda parts: score(objective, sum(p.cycles for p in parts), sum(p.energy_pj for p in parts)),
+    )
+    return TilingSearch(
+        tiling={name: value for part in chosen for name, value in part.tiling.items()},
+        cycles=sum(part.cycles for part in chosen),
+        energy_pj=sum(part.energy_pj for part in chosen),
+        summary=SearchSummary(
+            objective=objective,
+            n_candidates=sum(search.n_candidates for search in searches),
+            n_fitting=total,
+            n_simulated=sum(search.n_simulated for search in searches),
+            proven=True,
+            seconds=time.perf_counter() - begun,
+        ),
+    )
+
+
+def _shifted(progress: Progress | None, done: int, total: int) -> Callable[[int], None] | None:
+    """Report progress of one phase as progress of the whole."""
+    if progress is None:
+        return None
+    report = progress
+    return lambda n: report(done + n, total)
+
+
+class _PhaseSearch:
+    def __init__(self, phase: Phase, costs: Costs, objective: Objective, fixed: Tiling) -> None:
+        self.phase = phase
+        self.costs = costs
+        self.objective = objective
+        self.n_simulated = 0
+        layer, machine = costs.layer, costs.machine
+        self.static_pj = _static_pj_per_cycle(machine)
+        self.groups = layer.batch * layer.kv_heads
+        shares = core_shares(layer, machine)
+        self.most_groups = max(share.n_groups for share in shares)
+        space = list(_space(phase, layer, machine, fixed))
+        self.n_candidates = len(space)
+        fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
+        if not fitting:
+            raise _nothing_fits(phase, costs, space, fixed)
+        self.candidates = [self._bounded(tiling) for tiling in fitting]
+
+    def _bounded(self, tiling: dict[str, int]) -> Candidate:
+        work = count_phase(self.phase, self.costs, tiling)
+        dram = Fraction(work.channel_bytes * self.groups) / self.costs.rate
+        cycles = max(
+            work.matrix_cycles * self.most_groups,
+            work.vector_cycles * self.most_groups,
+            -(-dram.numerator // dram.denominator),
+        )
+        return Candidate(cycles, work.energy_pj * self.groups, tiling)
+
+    def _bound(self, candidate: Candidate) -> tuple[float, float]:
+        energy = candidate.dynamic_pj + self.static_pj * candidate.bound_cycles
+        return score(self.objective, candidate.bound_cycles, energy)
+
+    def run(self, *, keep_front: bool, prune: bool, progress: Callable[[int], None] | None) -> list[Evaluated]:
+        """The best mapping, or (``keep_front``) all that no other beats in both cycles and energy."""
+        order = sorted(self.candidates, key=self._bound)
+        best: Evaluated | None = None
+        front: list[Evaluated] = []
+        at = 0
+        # Small batches first: the bound is tight, so a few runs often settle it.
+        size = 8
+        while at < len(order):
+            batch = order[at : at + size]
+            if prune and best is not None and not keep_front:
+                limit = score(self.objective, best.cycles, best.energy_pj)
+                batch = [candidate for candidate in batch if self._bound(candidate) < limit]
+                if not batch:
+                    break
+            for result in self._evaluate(batch):
+                if best is None or self._score(result) < self._score(best):
+                    best = result
+                if keep_front:
+                    front.append(result)
+            at += size
+            size = min(BATCH, 2 * size)
+            if progress is not None:
+                progress(min(at, len(order)))
+        if progress is not None:
+            progress(len(order))
+        assert best is not None
+        return _pareto(front) if keep_front else [best]
+
+    def _score(self, result: Evaluated) -> tuple[float, float]:
+        return score(self.objective, result.cycles, result.energy_pj)
+
+    def _evaluate(self, batch: Sequence[Candidate]) -> list[Evaluated]:
+        images = [pack(build_phase(self.phase, self.costs, c.tiling))[0] for c in batch]
+        self.n_simulated += len(batch)
+        results = []
+        for candidate, cycles in zip(batch, run_images(images), strict=True):
+            if cycles < 0:
+                raise AssertionError(f"{self.phase.name} deadlocks with tiling {candidate.tiling}")
+            energy = candidate.dynamic_pj + self.static_pj * int(cycles)
+            results.append(Evaluated(int(cycles), energy, candidate.tiling))
+        return results
+
+
+def _space(phase: Phase, layer: AttentionLayer, machine: MachineSpec, fixed: Tiling) -> list[dict[str, int]]:
+    """The phase's space with some parameters held; a held combination is taken as it is."""
+    names = [parameter.name for parameter in phase.parameters]
+    values = [
+        (fixed[parameter.name],) if parameter.name in fixed else parameter.candidates(layer, machine)
+        for parameter in phase.parameters
+    ]
+    tilings = [dict(zip(names, chosen, strict=True)) for chosen in product(*values)]
+    legal = [tiling for tiling in tilings if phase.legal(layer, tiling)]
+    if not legal:
+        held = ", ".join(f"{name}={fixed[name]}" for name in names if name in fixed)
+        raise InputError(f"tiling: {held} allows no mapping of the {phase.name} phase of {layer.name}")
+    return legal
+
+
+def _nothing_fits(
+    phase: Phase, costs: Costs, space: Sequence[dict[str, int]], fixed: Tiling
+) -> MappingError | InputError:
+    """The error of the candidate that needs least."""
+    errors = []
+    for tiling in space:
+        try:
+            count_phase(phase, costs, tiling)
+        except MappingError as error:
+            errors.append(error)
+    least = min(errors, key=lambda error: error.demand)
+    return MappingError(
+        resource=least.resource,
+        demand=least.demand,
+        limit=least.limit,
+        unit=least.unit,
+        levers=(
+            "no other value of the free tiles needs less; " + least.levers
+            if fixed
+            else "no tiling of this dataflow needs less; use a larger buffer, a narrower number format, or a "
+            "dataflow whose need does not grow with the length (fusemax, flash2)"
+        ),
+    )
+
+
+def _static_pj_per_cycle(machine: MachineSpec) -> float:
+    many = 1_000_000
+    return sum(energy_by_component(machine, Counters(), many).values()) / many
+
+
+def _pareto(results: Sequence[Evaluated]) -> list[Evaluated]:
+    """Results that no other beats in both cycles and energy."""
+    front: list[Evaluated] = []
+    for result in sorted(results, key=lambda r: (r.cycles, r.energy_pj)):
+        if not front or result.energy_pj < front[-1].energy_pj:
+            front.append(result)
+    return front

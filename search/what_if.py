@@ -1,0 +1,58 @@
+"""Exact what-ifs: what one resource twice as large would change. An exact run is cheap, so nothing is guessed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tilewright.errors import MappingError
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.objective import Objective
+from tilewright.search.tiling import best_tiling
+from tilewright.sim.attention import evaluate
+from tilewright.sim.mapping import Dataflow, Tiling
+from tilewright.sim.result import WhatIf
+from tilewright.workloads.attention import AttentionLayer
+
+__all__ = ["doubled_resources", "what_ifs"]
+
+
+def doubled_resources(machine: MachineSpec) -> dict[str, dict[str, Any]]:
+    """The changes to ``machine`` that double one resource each, by label."""
+    rates = machine.matrix.multiplies_per_pe_per_cycle
+    changes: dict[str, dict[str, Any]] = {
+        "2x matrix rate": {
+            f"matrix.multiplies_per_pe_per_cycle.{number_format}": 2 * rate for number_format, rate in rates.items()
+        },
+        "2x vector lanes": {"vector.lanes": 2 * machine.vector.lanes},
+        "2x DRAM bandwidth": {"dram.bandwidth_gb_per_s": 2 * machine.dram.bandwidth_gb_per_s},
+        f"2x {machine.buffers[0].name} capacity": {"buffers.0.capacity_kib": 2 * machine.buffers[0].capacity_kib},
+    }
+    if machine.dram.first_access_latency_ns:
+        changes["no DRAM latency"] = {"dram.first_access_latency_ns": 0.0}
+    ports = {
+        f"buffers.0.{port}": 2 * rate
+        for port in ("read_bytes_per_cycle", "write_bytes_per_cycle")
+        if (rate := getattr(machine.buffers[0], port)) is not None
+    }
+    if ports:
+        changes[f"2x {machine.buffers[0].name} bandwidth"] = ports
+    return changes
+
+
+def what_ifs(
+    dataflow: Dataflow, layer: AttentionLayer, machine: MachineSpec, tiling: Tiling, objective: Objective
+) -> tuple[WhatIf, ...]:
+    """For each doubled resource: the run with ``tiling`` as it is, and with the tiling that is best then."""
+    found = []
+    for label, change in doubled_resources(machine).items():
+        changed = machine.with_(**change)
+        same = evaluate(dataflow, layer, changed, tiling)
+        try:
+            again = best_tiling(dataflow, layer, changed, objective=objective)
+            best = evaluate(dataflow, layer, changed, again.tiling)
+        except MappingError:  # cannot happen with more of a resource, but a plug-in may think otherwise
+            best = same
+        if best.cycles > same.cycles and objective == "latency":
+            best = same
+        found.append(WhatIf(label=label, cycles=best.cycles, energy_pj=best.energy_pj, cycles_same_tiling=same.cycles))
+    return tuple(found)

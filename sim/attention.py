@@ -1,0 +1,281 @@
+"""An attention layer on a machine: programs of a mapping, their exact run, and the typed result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tilewright.errors import MappingError
+from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.bound import lower_bound
+from tilewright.sim.core import MATRIX, VECTOR, Core, WorkCounter, WorkTotals
+from tilewright.sim.costs import ASSUMPTIONS, Costs
+from tilewright.sim.engine import Run, simulate
+from tilewright.sim.mapping import Dataflow, Phase, Tiling, check_tiling
+from tilewright.sim.program import Program, ProgramBuilder
+from tilewright.sim.result import SearchSummary, SimulationResult
+from tilewright.sim.trace import TraceCommand, TraceWindow, trace_program
+from tilewright.workloads.attention import LARGEST_EXTENT, AttentionLayer
+
+__all__ = [
+    "CoreShare",
+    "build_phase",
+    "core_shares",
+    "count_phase",
+    "evaluate",
+    "fits",
+    "longest_sequence",
+    "phase_tiling",
+    "trace_mapping",
+]
+
+ENGINES_PER_CORE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreShare:
+    """``n_cores`` identical cores in lock step, each with ``n_groups`` kv heads (and their query heads)."""
+
+    n_groups: int
+    n_cores: int
+
+
+def core_shares(layer: AttentionLayer, machine: MachineSpec) -> tuple[CoreShare, ...]:
+    """How kv heads (over all batch entries) are dealt out to the cores: as evenly as whole heads allow.
+
+    Cores beyond the number of heads stay idle.
+    """
+    groups = layer.batch * layer.kv_heads
+    base, extra = divmod(groups, machine.n_cores)
+    shares = [
+        CoreShare(n_groups=base + 1, n_cores=extra),
+        CoreShare(n_groups=base, n_cores=machine.n_cores - extra),
+    ]
+    return tuple(share for share in shares if share.n_cores and share.n_groups)
+
+
+def phase_tiling(phase: Phase, tiling: Tiling) -> dict[str, int]:
+    """The part of ``tiling`` that belongs to ``phase``."""
+    return {parameter.name: tiling[parameter.name] for parameter in phase.parameters}
+
+
+def build_phase(phase: Phase, costs: Costs, tiling: Tiling, *, unroll: bool = False) -> Program:
+    """The program of one phase on all the cores. Raises MappingError when it does not fit."""
+    shares = core_shares(costs.layer, costs.machine)
+    engines = [
+        engine
+        for i, share in enumerate(shares)
+        for engine in Core.engines(share.n_cores, f" {i + 1}" if len(shares) > 1 else "")
+    ]
+    builder = ProgramBuilder(engines, [Core.channel(costs)], unroll=unroll)
+    for i, share in enumerate(shares):
+        builder.buffer_bytes = {}  # what one core holds; the shares differ only in how many heads they do
+        suffix = f" {i + 1}" if len(shares) > 1 else ""
+        core = Core(
+            costs,
+            n_groups=share.n_groups,
+            builder=builder,
+            first_engine=ENGINES_PER_CORE * i,
+            name=suffix,
+        )
+        phase.lower(core, tiling)
+    return builder.build()
+
+
+def count_phase(phase: Phase, costs: Costs, tiling: Tiling) -> WorkTotals:
+    """Work of one phase for one kv head, without running it. Raises MappingError when it does not fit."""
+    counter = WorkCounter()
+    phase.lower(Core(costs, n_groups=1, builder=counter), tiling)
+    return counter.totals()
+
+
+class _PoolsDeclaredError(Exception):
+    """Ends a lowering once it has reserved its buffers."""
+
+
+class _Footprint(Core):
+    def row_blocks(self, query: int, key: int, *, resident: bool = False) -> tuple[object, ...]:
+        raise _PoolsDeclaredError
+
+
+def fits(phase: Phase, costs: Costs, tiling: Tiling) -> bool:
+    """Whether the buffers of the phase fit (much cheaper than building it)."""
+    try:
+        phase.lower(_Footprint(costs, n_groups=1, builder=WorkCounter()), tiling)
+    except _PoolsDeclaredError:
+        return True
+    except MappingError:
+        return False
+    return True
+
+
+# -- one mapping -------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    dataflow: Dataflow,
+    layer: AttentionLayer,
+    machine: MachineSpec,
+    tiling: Tiling,
+    *,
+    search: SearchSummary | None = None,
+    longest: int | None = None,
+) -> SimulationResult:
+    """Run ``layer`` on ``machine`` with ``dataflow`` and a complete ``tiling``; all figures are exact.
+
+    Raises InputError for an unknown or illegal tile and MappingError when the buffers do not hold it.
+    """
+    check_tiling(dataflow, layer, tiling)
+    costs = Costs(layer, machine)
+    programs = [build_phase(p, costs, phase_tiling(p, tiling)) for p in dataflow.phases]
+    runs = [simulate(program) for program in programs]
+    cycles = sum(run.cycles for run in runs)
+    counters = sum((_counters(program) for program in programs), Counters())
+    energy = energy_by_component(machine, counters, cycles)
+    moved = sum(sum(run.channel_bytes) for run in runs)
+    peak = max(sum(program.buffer_bytes.values()) for program in programs)
+    return SimulationResult(
+        workload=layer.name,
+        machine=machine.name,
+        dataflow=dataflow.name,
+        tiling={parameter.name: tiling[parameter.name] for parameter in dataflow.parameters},
+        cycles=cycles,
+        seconds=cycles / (machine.clock_ghz * 1e9),
+        energy_pj=sum(energy.values()),
+        energy_by_component=energy,
+        dram_read_bytes=counters.dram_read_bytes,
+        dram_write_bytes=counters.dram_write_bytes,
+        buffer_read_bytes=dict(counters.buffer_read_bytes),
+        buffer_write_bytes=dict(counters.buffer_write_bytes),
+        matrix_utilization=_busy_share(programs, runs, MATRIX, cycles * machine.n_cores),
+        vector_utilization=_busy_share(programs, runs, VECTOR, cycles * machine.n_cores),
+        dram_utilization=float(Fraction(moved) / (costs.rate * cycles)),
+        peak_buffer_bytes={costs.working.name: peak},
+        lower_bound=lower_bound(layer, machine),
+        longest_sequence=longest,
+        assumptions=_assumptions(dataflow, layer, machine),
+        search=search,
+    )
+
+
+def _counters(program: Program) -> Counters:
+    total = Counters()
+    for engine, command, times in program.commands():
+        total = total + command.cost.counters * (times * program.engines[engine].weight)
+    return total
+
+
+def _busy_share(programs: Sequence[Program], runs: Sequence[Run], kind: int, core_cycles: int) -> float:
+    busy = 0
+    for program, run in zip(programs, runs, strict=True):
+        for engine, cycles in enumerate(run.busy_cycles):
+            if engine % ENGINES_PER_CORE == kind:
+                busy += cycles * program.engines[engine].weight
+    return busy / core_cycles
+
+
+def _assumptions(dataflow: Dataflow, layer: AttentionLayer, machine: MachineSpec) -> tuple[str, ...]:
+    """Everything taken for granted in this result, in sentences."""
+    notes = [*machine.assumptions, *ASSUMPTIONS, *dataflow.assumptions]
+    if machine.dram.detail == "bandwidth":
+        notes.append("DRAM: first-access latency, then full bandwidth, shared fairly by load and store")
+    else:
+        notes.append(f"DRAM: row-buffer timing of {machine.dram.grade}, tile by tile")
+    if machine.n_cores > 1:
+        shares = core_shares(layer, machine)
+        dealt = ", ".join(f"{share.n_cores} cores x {share.n_groups} kv heads" for share in shares)
+        notes.append(f"heads are dealt out to the cores whole: {dealt}; they share the DRAM channel fairly")
+    return tuple(notes)
+
+
+def trace_mapping(
+    dataflow: Dataflow, layer: AttentionLayer, machine: MachineSpec, tiling: Tiling, *, max_commands: int = 4000
+) -> TraceWindow:
+    """The first ``max_commands`` commands of each phase, phases one after the other."""
+    costs = Costs(layer, machine)
+    commands: list[TraceCommand] = []
+    engines: tuple[str, ...] = ()
+    offset, complete = 0, True
+    for phase in dataflow.phases:
+        program = build_phase(phase, costs, phase_tiling(phase, tiling))
+        window = trace_program(program, clock_ghz=machine.clock_ghz, max_commands=max_commands // len(dataflow.phases))
+        engines = window.engines
+        commands += [
+            TraceCommand(
+                start=c.start + offset,
+                end=c.end + offset,
+                engine=c.engine,
+                label=c.label,
+                kind=c.kind,
+                n_bytes=c.n_bytes,
+            )
+            for c in window.commands
+        ]
+        offset += window.total_cycles
+        complete = complete and window.complete
+    return TraceWindow(
+        commands=tuple(commands),
+        engines=engines,
+        clock_ghz=machine.clock_ghz,
+        total_cycles=offset,
+        complete=complete,
+    )
+
+
+# -- how long a sequence fits ------------------------------------------------------------------------------
+
+
+def longest_sequence(
+    dataflow: Dataflow, layer: AttentionLayer, machine: MachineSpec, *, fixed: Tiling | None = None
+) -> int:
+    """The longest key length for which some mapping fits on chip, with the smallest tiles worth using.
+
+    A layer with as many queries as keys grows in both. ``fixed`` holds parameters at given values (for
+    instance ``overwrite``). Returns LARGEST_EXTENT when the need does not grow with the length, 0 when even
+    the shortest does not fit.
+    """
+    square = layer.query_len == layer.key_len
+
+    def some_mapping_fits(length: int) -> bool:
+        longer = _of_length(layer, length, square=square)
+        costs = Costs(longer, machine)
+        return all(
+            any(fits(phase, costs, tiling) for tiling in _smallest(phase, longer, machine, fixed or {}))
+            for phase in dataflow.phases
+        )
+
+    shortest = 1 if square or layer.mask != "causal" else layer.query_len
+    if not some_mapping_fits(shortest):
+        return 0
+    low, high = shortest, max(2, layer.key_len)
+    while some_mapping_fits(high):
+        if high >= LARGEST_EXTENT:
+            return LARGEST_EXTENT
+        low, high = high, min(LARGEST_EXTENT, 2 * high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if some_mapping_fits(middle) else (low, middle)
+    return low
+
+
+def _of_length(layer: AttentionLayer, length: int, *, square: bool) -> AttentionLayer:
+    from dataclasses import replace
+
+    return replace(layer, key_len=length, query_len=length if square else layer.query_len)
+
+
+def _smallest(phase: Phase, layer: AttentionLayer, machine: MachineSpec, fixed: Tiling) -> Sequence[dict[str, int]]:
+    """Tilings with the smallest tiles: every combination of the switches (parameters that may be 0)."""
+    tilings: list[dict[str, int]] = [{}]
+    for parameter in phase.parameters:
+        name = parameter.name
+        if name in fixed:
+            values: tuple[int, ...] = (fixed[name],)
+        elif parameter.smallest == 0:
+            values = parameter.candidates(layer, machine)
+        else:
+            values = (parameter.least_value(layer, machine),)
+        tilings = [{**tiling, name: value} for tiling in tilings for value in values]
+    return [tiling for tiling in tilings if phase.legal(layer, tiling)]

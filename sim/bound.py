@@ -1,0 +1,71 @@
+"""The lower bound that no schedule can beat, whatever the dataflow and the tiling.
+
+Every schedule of softmax(Q K^T) V must do these amounts of work, each on its own resource, so the largest of the
+three times bounds the run:
+
+* matrix: the multiply-adds that the mask leaves, over all arrays at their full rate;
+* vector: for every unmasked score a maximum, a subtraction, an exponential and an addition (left out where the
+  matrix array can do them), and one division per output value or per score, whichever are fewer;
+* DRAM: Q, the keys and values that some query sees, and O, each moved once, at full bandwidth.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from tilewright.errors import InputError
+from tilewright.formats import format_bits
+from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.result import LowerBound
+from tilewright.units import exact
+from tilewright.workloads.attention import AttentionLayer
+
+__all__ = ["lower_bound"]
+
+
+def lower_bound(layer: AttentionLayer, machine: MachineSpec) -> LowerBound:
+    """Cycles that ``layer`` needs at least on ``machine`` (all cores)."""
+    return LowerBound(
+        matrix_cycles=_matrix_cycles(layer, machine),
+        vector_cycles=_vector_cycles(layer, machine),
+        dram_cycles=_dram_cycles(layer, machine),
+    )
+
+
+def _up(value: Fraction) -> int:
+    return -(-value.numerator // value.denominator)
+
+
+def _matrix_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
+    unit = machine.matrix
+    wide = layer.qkv_format
+    if format_bits(layer.score_format) > format_bits(layer.qkv_format):
+        wide = layer.score_format
+    elements = unit.rows * unit.columns * machine.n_cores
+    cycles = Fraction(0)
+    for number_format, width in ((layer.qkv_format, layer.head_dim), (wide, layer.value_dim)):
+        rate = unit.multiplies_per_pe_per_cycle.get(number_format)
+        if rate is None:
+            known = ", ".join(unit.multiplies_per_pe_per_cycle)
+            raise InputError(
+                f'{machine.name}: the matrix unit has no multiply rate for format "{number_format}"; allowed: {known}'
+            )
+        cycles += Fraction(layer.n_scores * width) / (elements * exact(rate))
+    return _up(cycles)
+
+
+def _vector_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
+    unit = machine.vector
+    per_score = 0
+    if "exp" not in machine.matrix.elementwise_cycles:
+        per_score = sum(unit.cycles[kind] for kind in ("max", "sub", "exp", "add"))
+    rows = layer.batch * layer.query_heads * layer.query_len
+    divisions = min(layer.n_scores, rows * layer.value_dim)
+    work = layer.n_scores * per_score + divisions * unit.cycles["div"]
+    return _up(Fraction(work, unit.lanes * machine.n_cores))
+
+
+def _dram_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
+    n_bytes = layer.query_bytes + layer.key_bytes + layer.value_bytes + layer.output_bytes
+    return _up(n_bytes / bytes_per_cycle(machine))
