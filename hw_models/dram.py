@@ -16,7 +16,7 @@ from tilewright.hw_models.dram_grades import RowTimingSpec
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.units import exact
 
-__all__ = ["TransferCost", "bytes_per_cycle", "transfer"]
+__all__ = ["TransferCost", "bytes_per_cycle", "port_names", "transfer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,11 @@ class TransferCost:
 def bytes_per_cycle(machine: MachineSpec) -> Fraction:
     """DRAM bytes in one core-clock cycle, exactly as the decimals of the file say (GB/s over GHz)."""
     return _bytes_per_cycle(machine.dram.bandwidth_gb_per_s, machine.clock_ghz)
+
+
+def port_names(machine: MachineSpec) -> tuple[str, ...]:
+    """The paths to the DRAM, each of :func:`bytes_per_cycle`: one for both ways, or one to read and one to write."""
+    return ("dram read", "dram write") if machine.dram.ports == "separate" else ("dram",)
 
 
 def transfer(machine: MachineSpec, *, n_runs: int, run_bytes: int, stride_bytes: int) -> TransferCost:

@@ -135,6 +135,7 @@ class DramSpec:
     ``detail`` "bandwidth": a transfer costs the first access' latency and its bytes at full rate, in whole bursts.
     ``detail`` "row_buffer": banks, rows and refresh of the named ``grade`` (or of one's own ``timing``) as well; the
     bandwidth then says how many channels of the grade there are and how fast they are clocked.
+    ``ports``: whether loads and stores share the bandwidth ("shared"), or each way has all of it ("separate").
     """
 
     __pydantic_config__ = _STRICT
@@ -143,6 +144,7 @@ class DramSpec:
     first_access_latency_ns: Annotated[float, Ge(0), Le(1_000_000)]
     burst_bytes: Annotated[int, Ge(1), Le(65_536)]
     detail: Literal["bandwidth", "row_buffer"] = "bandwidth"
+    ports: Literal["shared", "separate"] = "shared"
     grade: Text | None = None
     timing: RowTimingSpec | None = None
 

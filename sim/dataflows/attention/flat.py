@@ -39,13 +39,17 @@ def lower(core: Core, tiling: Tiling) -> None:
     for window in core.windows(units, 2 if overlap else 1):
         new, old = window[0], window[-1]
         if new is not None:
-            for block in _members(core, new):
-                parts.scores_stage(core, data, block, first_waits=[s.free], last_signals=[scores_made])
+            for block, _, last in _members(core, new):
+                done = [scores_made] if last or overlap else []
+                parts.scores_stage(core, data, block, first_waits=[s.free], last_signals=done)
         if old is not None:
-            for block in _members(core, old):
-                parts.softmax_stage(core, block, data.key, first_waits=[scores_made], last_signals=[softmax_done])
-            for block in _members(core, old):
-                parts.values_stage(core, data, block, first_waits=[softmax_done], last_signals=[s.free])
+            for block, first, last in _members(core, old):
+                begin = [scores_made] if first or overlap else []
+                done = [softmax_done] if last or overlap else []
+                parts.softmax_stage(core, block, data.key, first_waits=begin, last_signals=done)
+            for block, first, _ in _members(core, old):
+                begin = [softmax_done] if first or overlap else []
+                parts.values_stage(core, data, block, first_waits=begin, last_signals=[s.free])
 
 
 def _units(core: Core, tiling: Tiling) -> tuple[Repeat | Heads | RowBlock, ...]:
@@ -60,14 +64,19 @@ def _units(core: Core, tiling: Tiling) -> tuple[Repeat | Heads | RowBlock, ...]:
     return (Repeat(repeat.times // heads, (Heads(heads, repeat.body),), "head group"),)
 
 
-def _members(core: Core, unit: Heads | RowBlock) -> Iterator[RowBlock]:
+def _members(core: Core, unit: Heads | RowBlock) -> Iterator[tuple[RowBlock, bool, bool]]:
+    """(block, first of the unit, last of the unit): a stage starts when the one before has done the whole unit."""
     if isinstance(unit, RowBlock):
-        yield unit
+        yield unit, True, True
     elif core.unroll:
-        yield from unit.blocks
+        for i, block in enumerate(unit.blocks):
+            yield block, i == 0, i == unit.times - 1
     else:
-        for _ in core.loop(unit.times, name="heads of the group"):
-            yield unit.blocks[0]
+        block = unit.blocks[0]
+        yield block, True, False
+        for _ in core.loop(unit.times - 2, name="heads of the group"):
+            yield block, False, False
+        yield block, False, True
 
 
 def _head_groups(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, ...]:

@@ -4,7 +4,8 @@ On a machine whose matrix array can do element-wise work, the tile's maximum, ex
 exponential as a chain of multiply-adds), S never leaves the array, and the vector unit keeps the running
 maximum, denominator and output. On another machine these tile-wide operations run on the vector unit.
 
-Software pipelining over steps: S of step i+2, exponentials and P V of step i+1, update of the output of step i.
+Software pipelining over steps: S of step i+2, exponentials and P V of step i+1, update of the output of step i. With
+``interleave=0`` a step begins when the one before it has ended (the study's "+Architecture").
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ def lower(core: Core, tiling: Tiling) -> None:
     max_ready = core.semaphore("running maximum ready")
     p_ready = core.semaphore("P tile ready")
     sum_ready = core.semaphore("tile sum ready")
-    for new, middle, old in core.windows(online.steps(core, tiling, data.sub), 3):
+    turn = [] if tiling["interleave"] else [core.semaphore("step finished", 1)]
+    for window in core.windows(online.steps(core, tiling, data.sub), 3 if tiling["interleave"] else 1):
+        new, middle, old = window[0], window[len(window) // 2], window[-1]
         if new is not None:
             online.load_for_scores(core, data, new)
             work = costs.scores_in_array(new.rows, new.keys) if array else None
-            online.score_command(core, data, new, signals=[] if array else [made], work=work)
+            online.score_command(core, data, new, waits=turn, signals=[] if array else [made], work=work)
             if array:
                 core.matrix(
                     costs.on_array(("max",), new.rows, new.keys),
@@ -61,6 +64,7 @@ def lower(core: Core, tiling: Tiling) -> None:
                     writes_bits=middle.rows * costs.accumulator_bits,
                 ),
                 waits=[sum_ready],
+                signals=turn,
                 label="running sum",
                 run=("running_sum_rows", middle),
             )
@@ -119,9 +123,14 @@ def _update_output(core: Core, data: online.OnlineData, step: online.Step, full:
     """Correct the running output, add the tile's P V, and divide after the last tile."""
     costs, n = core.costs, step.rows * core.layer.value_dim
     bits = n * costs.accumulator_bits
-    operations = [("add", n)] if step.first else [("mul", n), ("add", n)]
+    if not step.first:
+        core.vector(
+            costs.vector((("mul", n),), reads_bits=bits, writes_bits=bits),
+            label="rescale O",
+            run=("rescale_output_rows", step),
+        )
     core.vector(
-        costs.vector(tuple(operations), reads_bits=2 * bits, writes_bits=bits),
+        costs.vector((("add", n),), reads_bits=2 * bits, writes_bits=bits),
         waits=[full, *((data.o.free,) if step.first else ())],
         signals=[free],
         label="update O",
@@ -149,6 +158,14 @@ def _legal(layer: AttentionLayer, tiling: Tiling) -> bool:
     return parts.legal(layer, tiling) and (whole or tiling["rows"] < tiling["query"])
 
 
+INTERLEAVE = Parameter(
+    name="interleave",
+    meaning="1 overlaps neighbouring steps, 0 runs them one after the other",
+    candidates=lambda layer, machine: (1,),
+    smallest=0,
+    largest=lambda layer: 1,
+)
+
 ROWS = Parameter(
     name="rows",
     meaning="query rows of one step inside the resident query block",
@@ -161,7 +178,7 @@ FUSEMAX = register(
         name="fusemax",
         summary="one-pass softmax as a cascade over both units; buffer need independent of the length",
         source="FuseMax, arXiv 2406.10491 (MICRO 2024)",
-        phases=(Phase(name="attention", parameters=(*parts.STANDARD, ROWS), lower=lower, legal=_legal),),
+        phases=(Phase(name="attention", parameters=(*parts.STANDARD, ROWS, INTERLEAVE), lower=lower, legal=_legal),),
         assumptions=(
             "tile maximum, exponential and sum run on the matrix array where the machine's array can, "
             "else on the vector unit",

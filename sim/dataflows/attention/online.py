@@ -7,7 +7,7 @@ buffer need does not depend on the number of keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tilewright.sim.blocks import Repeat, RowBlock, Run, Tile, tile_groups
@@ -155,7 +155,9 @@ def load_for_values(core: Core, data: OnlineData, step: Step) -> None:
         )
 
 
-def score_command(core: Core, data: OnlineData, step: Step, *, signals: list[int], work: Any = None) -> None:
+def score_command(
+    core: Core, data: OnlineData, step: Step, *, signals: list[int], waits: Sequence[int] = (), work: Any = None
+) -> None:
     """S tile of one step; takes Q with the first key tile and gives it back with the last."""
     core.matrix(
         core.costs.scores(step.rows, step.keys) if work is None else work,
@@ -163,6 +165,7 @@ def score_command(core: Core, data: OnlineData, step: Step, *, signals: list[int
             data.s.free,
             *((data.q.full,) if step.first else ()),
             *((data.k.full,) if step.loads else ()),
+            *waits,
         ],
         signals=[
             *((data.k.free,) if data.gives_back(step) else ()),

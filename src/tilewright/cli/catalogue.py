@@ -138,6 +138,6 @@ def _workload_row(layer: AttentionLayer, source: str) -> dict[str, Any]:
 
 
 def _dataflows() -> list[dict[str, Any]]:
-    from tilewright.search import api
+    import tilewright.search.api as api
 
     return [{"name": name, "summary": api.dataflow_summary(name)} for name in api.dataflow_names()]

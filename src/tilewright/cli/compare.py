@@ -71,7 +71,7 @@ def compare(
     dataflows = check_dataflows(dataflow) if dataflow else None
     announce_compilation()
 
-    from tilewright.search import api
+    import tilewright.search.api as api
 
     with ProgressBar() as progress:
         comparison = api.compare(layers, spec, dataflows, objective=goal, progress=progress)

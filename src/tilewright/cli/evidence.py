@@ -31,7 +31,7 @@ def explained(
     command: str = "",
 ) -> ReportCase:
     """``result`` with its reasons (``why``, or found here) and a trace of its run."""
-    from tilewright.search import api
+    import tilewright.search.api as api
 
     if why is None:
         why = api.why(layer, machine, result.dataflow, tiling=tiling, objective=objective)

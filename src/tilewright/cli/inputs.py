@@ -38,7 +38,7 @@ def workloads_of(texts: Sequence[str]) -> list[AttentionLayer]:
 
 def check_dataflows(names: Sequence[str]) -> list[str]:
     """The names, each once; raises InputError for one that is not a dataflow."""
-    from tilewright.search import api
+    import tilewright.search.api as api
 
     allowed = api.dataflow_names()
     for name in names:

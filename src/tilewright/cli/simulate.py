@@ -46,7 +46,7 @@ def simulate(
     announce_compilation()
 
     from tilewright.reports.table import result_table
-    from tilewright.search import api
+    import tilewright.search.api as api
 
     result = api.simulate(layer, spec, dataflow, tiling=tiling, objective=goal)
     outputs.show(result_table(result))

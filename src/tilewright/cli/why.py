@@ -43,7 +43,7 @@ def why(
     announce_compilation()
 
     from tilewright.reports.table import assumptions_text, attribution_table, result_table, what_if_table
-    from tilewright.search import api
+    import tilewright.search.api as api
 
     reasons = api.why(layer, spec, dataflow, tiling=tiling, objective=goal)
     outputs.show(
