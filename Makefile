@@ -87,7 +87,7 @@ bench: setup
 	@$(PYTEST) tests/benchmarks --benchmark-only --benchmark-columns=min,median,max,rounds
 
 fuzz: setup
-	@TILEWRIGHT_FUZZ=$(N) $(PYTEST) tests/property -n $(TEST_JOBS)
+	@export TILEWRIGHT_FUZZ=$(N); $(PYTEST) tests/property -n $(TEST_JOBS)
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .grimp_cache .import_linter_cache .coverage htmlcov
