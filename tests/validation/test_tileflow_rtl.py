@@ -215,9 +215,8 @@ def test_the_choice_without_some_rows(rows: tuple[Row, ...], capsys: pytest.Capt
         spread = f"{min(result.values()):.2%}"
         if len(chosen) > 1:
             spread += f" to {max(result.values()):.2%}"
-        lines.append(
-            f"  {without:26} {len(held_out):3} rows {spread:16} {chosen[0] if len(chosen) == 1 else f'{len(chosen)} that they do not tell apart'}"
-        )
+        who = chosen[0] if len(chosen) == 1 else f"{len(chosen)} that they do not tell apart"
+        lines.append(f"  {without:26} {len(held_out):3} rows {spread:16} {who}")
         return result
 
     for shape in dict.fromkeys(row.shape for row in rows):
