@@ -26,6 +26,7 @@ _DPI = 130
 _LABEL_POINTS = 7.0
 _POINTS_PER_LETTER = _LABEL_POINTS * 0.57
 _BAR_HEIGHT = 0.78
+_THIN_SHARE = 0.003
 
 
 def timeline_png(trace: TraceWindow, *, title: str, subtitle: str = "") -> bytes:
@@ -111,16 +112,15 @@ def _draw_lanes(axes: Axes, trace: TraceWindow, start: int, end: int, *, labels:
     groups: dict[tuple[int, str], list[TraceCommand]] = {}
     for command in shown:
         groups.setdefault((command.engine, command.kind), []).append(command)
-    line_width = 0.5 if len(shown) < 400 else 0.0
+    thin = (end - start) * _THIN_SHARE
     for (engine, kind), commands in groups.items():
-        spans = [(c.start, max(c.end - c.start, 0)) for c in commands]
-        axes.broken_barh(
-            spans,
-            (engine - _BAR_HEIGHT / 2, _BAR_HEIGHT),
-            facecolors=KIND_COLOURS.get(kind, BASE_COLOUR),
-            edgecolors="white",
-            linewidth=line_width,
-        )
+        colour = KIND_COLOURS.get(kind, BASE_COLOUR)
+        rows = (engine - _BAR_HEIGHT / 2, _BAR_HEIGHT)
+        # A white edge tells neighbours apart, but would swallow a bar that is hardly wider than the edge.
+        for wide, edge in ((True, "white"), (False, colour)):
+            spans = [(c.start, c.end - c.start) for c in commands if (c.end - c.start > thin) == wide]
+            if spans:
+                axes.broken_barh(spans, rows, facecolors=colour, edgecolors=edge, linewidth=0.4)
     axes.set_xlim(start, end)
     axes.set_ylim(len(trace.engines) - 0.5, -0.5)
     axes.set_yticks(range(len(trace.engines)), trace.engines, fontsize=8)

@@ -10,7 +10,7 @@ from tilewright.reports.page import card, render
 from tilewright.reports.palette import BEST_COLOUR
 from tilewright.reports.published import PublishedHeadline, published_headline, published_rows
 from tilewright.reports.quantity import cycles_text, energy_text, percent_text, ratio_text
-from tilewright.reports.ranking import BASELINE_DATAFLOW, Speedups, speedups
+from tilewright.reports.ranking import BASELINE_DATAFLOW, Speedups, of_workload, speedups
 from tilewright.sim.result import ComparisonResult, SimulationResult
 
 __all__ = ["OUR_DATAFLOW", "index_page"]
@@ -40,24 +40,22 @@ def index_page(comparison: ComparisonResult, *, links: Mapping[str, str], comman
 
 
 def _cards(comparison: ComparisonResult, faster: Speedups | None) -> list[dict[str, str]]:
-    winners = [comparison.best(w).dataflow for w in comparison.workloads if _found(comparison, w)]
-    favourite = max(dict.fromkeys(winners), key=winners.count)
+    fewest = {w: min((r.cycles for r in of_workload(comparison, w)), default=0) for w in comparison.workloads}
+    winners = [r.dataflow for r in comparison.results if r.cycles == fewest[r.workload]]
+    favourite = max(dict.fromkeys(winners), key=lambda name: (winners.count(name), name == OUR_DATAFLOW))
+    n_won = f"{winners.count(favourite)} of {len(fewest)} networks, ties counted"
     cards = [
         card("networks", f"{len(comparison.workloads)}", f"{len(comparison.results)} results"),
-        card("most often fastest", favourite, f"{winners.count(favourite)} of {len(winners)} networks"),
+        card("most often fastest", favourite, n_won),
     ]
     if faster:
         pair = f"{OUR_DATAFLOW} over {BASELINE_DATAFLOW}"
         cards += [
             card("mean speed-up", ratio_text(faster.mean), f"{pair}, geometric"),
             card("largest speed-up", ratio_text(faster.largest), pair),
-            card("largest energy saving", percent_text(faster.energy_saving_max), pair),
+            card("most energy saved", percent_text(faster.energy_saving_max), pair),
         ]
     return cards
-
-
-def _found(comparison: ComparisonResult, workload: str) -> bool:
-    return any(r.workload == workload for r in comparison.results)
 
 
 def _rows(

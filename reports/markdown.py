@@ -34,7 +34,7 @@ def comparison_markdown(comparison: ComparisonResult) -> str:
             f"{headline.dataflow} over {headline.over}",
             "largest speed-up",
             "mean speed-up",
-            "largest energy saving",
+            "most energy saved",
         ]
         parts += ["\nBeside the published headline:\n", _lines(head, rows)]
         parts += [f"\n{headline.source}: {headline.note}. Our mean is the geometric mean.\n"]

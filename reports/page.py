@@ -16,6 +16,7 @@ from tilewright.reports.quantity import (
     percent_text,
     ratio_text,
     seconds_text,
+    sequence_text,
     tiling_text,
 )
 from tilewright.reports.ranking import baseline_of
@@ -58,6 +59,7 @@ def result_page(case: ReportCase, *, back: str = "", files: Sequence[str] = ()) 
         "what_ifs": _what_ifs(case.why) if case.why else [],
         "energy_rows": _energy_rows(result),
         "search": _search(result),
+        "longest": sequence_text(result.longest_sequence or 0),
         "buffer_rows": _buffer_rows(case),
         "machine_rows": _machine_rows(case),
     }
@@ -124,7 +126,7 @@ def _comparison(case: ReportCase) -> dict[str, Any]:
     baseline = baseline_of(case.rivals)
     base_name = baseline.dataflow if baseline else "flat"
     head = ["dataflow", "cycles", "time", f"vs {base_name}", "/ bound", "energy", "DRAM bytes"]
-    head += ["matrix busy", "vector busy", "DRAM busy", "tiling"]
+    head += ["matrix busy", "vector busy", "DRAM busy"]
     rows = []
     for r in case.rivals:
         cells = [
@@ -132,16 +134,15 @@ def _comparison(case: ReportCase) -> dict[str, Any]:
             cycles_text(r.cycles),
             seconds_text(r.seconds),
             ratio_text(baseline.cycles / r.cycles) if baseline else "",
-            f"{r.bound_ratio:.2f}",
+            f"{r.bound_ratio:.3f}",
             energy_text(r.energy_pj),
             bytes_text(r.dram_bytes),
             percent_text(r.matrix_utilization),
             percent_text(r.vector_utilization),
             percent_text(r.dram_utilization),
-            tiling_text(r.tiling),
         ]
         rows.append({"cells": cells, "best": r is case.result})
-    return {"head": head, "rows": rows}
+    return {"head": head, "rows": rows, "tilings": {r.dataflow: tiling_text(r.tiling) for r in case.rivals}}
 
 
 def _timeline(case: ReportCase, files: Sequence[str]) -> dict[str, Any] | None:

@@ -14,11 +14,13 @@ __all__ = [
     "percent_text",
     "ratio_text",
     "seconds_text",
+    "sequence_text",
     "tiling_text",
 ]
 
 _SECOND_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _ENERGY_UNITS_PJ = ((1e12, "J"), (1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ"), (1.0, "pJ"))
+_ENDLESS = 2**31 - 1
 _BYTE_UNITS = ((KIB**4, "TiB"), (KIB**3, "GiB"), (KIB**2, "MiB"), (KIB, "KiB"))
 
 
@@ -76,6 +78,11 @@ def change_text(ratio: float) -> str:
 def ratio_text(ratio: float) -> str:
     """A ratio with two decimals: ``1.7`` is ``1.70x``."""
     return f"{ratio:,.2f}x"
+
+
+def sequence_text(length: int) -> str:
+    """A sequence length, or ``any length`` for the largest one (the need does not grow with it)."""
+    return "any length" if length >= _ENDLESS else f"{length:,}"
 
 
 def tiling_text(tiling: Mapping[str, int]) -> str:

@@ -22,8 +22,8 @@ def figure_of_merit(result: SimulationResult, objective: str) -> float:
 
 
 def best_of(results: Iterable[SimulationResult], objective: str) -> SimulationResult | None:
-    """The result with the smallest figure of merit; the first given wins a tie; None if there is none."""
-    return min(results, key=lambda r: (figure_of_merit(r, objective), r.cycles), default=None)
+    """The result with the smallest figure of merit; cycles, then energy decide a tie; None if there is none."""
+    return min(results, key=lambda r: (figure_of_merit(r, objective), r.cycles, r.energy_pj), default=None)
 
 
 def baseline_of(results: Sequence[SimulationResult]) -> SimulationResult | None:

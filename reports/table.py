@@ -20,6 +20,7 @@ from tilewright.reports.quantity import (
     percent_text,
     ratio_text,
     seconds_text,
+    sequence_text,
     tiling_text,
 )
 from tilewright.reports.ranking import BASELINE_DATAFLOW, baseline_of, best_of, of_workload, speedups
@@ -54,7 +55,9 @@ class Column:
     styles: Mapping[int, str] = field(default_factory=dict)
 
 
-def fitted_table(console: Console, title: str, columns: Sequence[Column], *, best_row: int | None = None) -> Table:
+def fitted_table(
+    console: Console, title: str, columns: Sequence[Column], *, best_row: int | None = None, caption: str = ""
+) -> Table:
     """A table of ``columns`` that fits the console's width; names of columns left out go into the caption."""
     kept = list(columns)
     dropped: list[str] = []
@@ -67,8 +70,10 @@ def fitted_table(console: Console, title: str, columns: Sequence[Column], *, bes
         widest_rank = max(droppable, key=lambda c: c.rank)
         kept.remove(widest_rank)
         dropped.append(widest_rank.header)
+    lines = [caption] if caption else []
     if dropped:
-        table.caption = Text(f"no room here for: {', '.join(dropped)} (--csv has every column)", style="dim")
+        lines.append(f"no room here for: {', '.join(dropped)} (--csv has every column)")
+    table.caption = Text("\n".join(lines), style="dim") if lines else None
     return table
 
 
@@ -115,7 +120,7 @@ def result_table(result: SimulationResult) -> Table:
     ]
     rows += [(f"peak use of {name}", bytes_text(peak)) for name, peak in result.peak_buffer_bytes.items()]
     if result.longest_sequence is not None:
-        rows.append(("longest sequence that fits", f"{result.longest_sequence:,}"))
+        rows.append(("longest sequence that fits", sequence_text(result.longest_sequence)))
     if result.search is not None:
         rows.append(("tiling found by", search_text(result)))
     table = _titled(f"{result.workload} on {result.machine} with {result.dataflow}")
@@ -155,8 +160,8 @@ def comparison_table(console: Console, comparison: ComparisonResult, workload: s
     best_row = results.index(best) if best in results else None
     names = [("* " if r is best else "  ") + r.dataflow for r in results]
 
-    def column(header: str, cells: list[str], rank: int = 0, right: bool = True) -> Column:
-        return Column(header=header, cells=cells + pad, right=right, rank=rank)
+    def column(header: str, cells: list[str], rank: int = 0) -> Column:
+        return Column(header=header, cells=cells + pad, rank=rank)
 
     speed = [ratio_text(baseline.cycles / r.cycles) if baseline else "" for r in results]
     columns = [
@@ -168,15 +173,21 @@ def comparison_table(console: Console, comparison: ComparisonResult, workload: s
         ),
         column("time", [seconds_text(r.seconds) for r in results], rank=1),
         column(f"vs {base_name}", speed),
-        column("/ bound", [f"{r.bound_ratio:.2f}" for r in results], rank=2),
+        column("/ bound", [f"{r.bound_ratio:.3f}" for r in results], rank=2),
         column("energy", [energy_text(r.energy_pj) for r in results]),
         column("DRAM bytes", [bytes_text(r.dram_bytes) for r in results], rank=3),
         column("matrix", [percent_text(r.matrix_utilization) for r in results], rank=4),
         column("vector", [percent_text(r.vector_utilization) for r in results], rank=5),
         column("DRAM", [percent_text(r.dram_utilization) for r in results], rank=6),
-        column("tiling", [tiling_text(r.tiling) for r in results], rank=7, right=False),
     ]
-    return fitted_table(console, f"{workload} on {machine} (* best {objective})", columns, best_row=best_row)
+    caption = ""
+    if results:
+        bound = results[0].lower_bound
+        caption = f"lower bound {cycles_text(bound.cycles)} cycles, set by {bound.limited_by}"
+    if best is not None:
+        caption += f"\n{best.dataflow} with {tiling_text(best.tiling)}"
+    title = f"{workload} on {machine} (* best {objective})"
+    return fitted_table(console, title, columns, best_row=best_row, caption=caption)
 
 
 def summary_table(console: Console, comparison: ComparisonResult, *, ours: str = "mas") -> Table:
@@ -278,10 +289,13 @@ def catalogue_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[
 
 
 def infeasible_text(comparison: ComparisonResult) -> Text | None:
-    """One line for each pair that cannot run, with the reason; None when all can."""
+    """Which dataflows cannot run which workload, and why; None when all can."""
     if not comparison.infeasible:
         return None
-    lines = [f"{d} cannot run {w}: {reason}" for (w, d), reason in comparison.infeasible.items()]
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (workload, dataflow), reason in comparison.infeasible.items():
+        alike.setdefault((workload, reason), []).append(dataflow)
+    lines = [f"{', '.join(names)} cannot run {workload}: {reason}" for (workload, reason), names in alike.items()]
     return Text("\n".join(lines), style="red")
 
 

@@ -145,6 +145,7 @@ def stand_in_api(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         "why": why,
         "trace": trace,
         "dataflow_names": lambda: tuple(CYCLES),
+        "dataflow_parameters": lambda name: {"query": "rows", "key": "keys"},
         "dataflow_summary": lambda name: f"summary of {name}",
         "calls": calls,
     }

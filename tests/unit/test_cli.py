@@ -76,12 +76,12 @@ MISTAKES = [
         'tilewright: error: --tile: not of the form NAME=SIZE; given "query"; allowed for example query=64',
     ),
     (
-        ["simulate", *BASE, "--tile", "query=0"],
-        'tilewright: error: --tile: query: not a size; given "0"; allowed whole numbers from 1 on',
+        ["simulate", *BASE, "--tile", "query=-1"],
+        'tilewright: error: --tile: query: not a whole number; given "-1"; allowed for example query=64',
     ),
     (
         ["simulate", *BASE, "--tile", "query=6.5"],
-        'tilewright: error: --tile: query: not a size; given "6.5"; allowed whole numbers from 1 on',
+        'tilewright: error: --tile: query: not a whole number; given "6.5"; allowed for example query=64',
     ),
     (
         ["simulate", *BASE, "--tile", "query=64", "--tile", "query=32"],
@@ -337,7 +337,8 @@ def test_tiles_may_stand_in_one_text() -> None:
     assert tiling_of(None) is None
     assert tiling_of([]) is None
     assert tiling_of(["query=64,key=128", " depth = 2 "]) == {"query": 64, "key": 128, "depth": 2}
-    for wrong in ("", "=4", "a=-1", "a=１", "a=1=2", "a=1,"):
+    assert tiling_of(["overwrite=0"]) == {"overwrite": 0}
+    for wrong in ("", "=4", "a=-1", "a=１", "a=1=2", "a=1,", "a=" + "9" * 5000):
         with pytest.raises(InputError):
             tiling_of([wrong])
 

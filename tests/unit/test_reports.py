@@ -427,7 +427,7 @@ def test_comparison_table_fits_the_terminal_and_says_what_it_left_out(made_up: S
         assert "560,000" in text
         assert "1.79x" in text
         assert max(len(line.rstrip()) for line in text.splitlines()) <= width
-        assert ("no room here for" in text) == (width < 150)
+        assert ("no room here for" in text) == (width < 100)
 
 
 def test_tables_take_names_as_they_are(made_up: SimpleNamespace) -> None:

@@ -85,9 +85,11 @@ def _list_table(outputs: Outputs, kind: str, rows: list[dict[str, Any]]) -> Tabl
     """What fits the terminal of ``rows``; long texts go last, and first of all when room is short."""
     from tilewright.reports.table import Column, catalogue_table, fitted_table
 
-    if kind != "workloads":
-        text = "description" if kind == "machines" else "summary"
-        return catalogue_table(kind, ["name", text], [[row["name"], row[text]] for row in rows])
+    if kind == "machines":
+        return catalogue_table(kind, ["name", "description"], [[row["name"], row["description"]] for row in rows])
+    if kind == "dataflows":
+        cells = [[row["name"], f"{row['summary']} (tiles: {row['tiles']})"] for row in rows]
+        return catalogue_table(kind, ["name", "what it does"], cells)
     columns = [
         Column(
             header=name,
@@ -140,4 +142,11 @@ def _workload_row(layer: AttentionLayer, source: str) -> dict[str, Any]:
 def _dataflows() -> list[dict[str, Any]]:
     import tilewright.search.api as api
 
-    return [{"name": name, "summary": api.dataflow_summary(name)} for name in api.dataflow_names()]
+    return [
+        {
+            "name": name,
+            "tiles": " ".join(api.dataflow_parameters(name)),
+            "summary": api.dataflow_summary(name),
+        }
+        for name in api.dataflow_names()
+    ]

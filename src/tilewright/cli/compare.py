@@ -168,7 +168,6 @@ def _cases(
             layer,
             machine,
             objective=objective,
-            tiling=dict(best.tiling),
             rivals=results,
             infeasible=failed,
             command=command,

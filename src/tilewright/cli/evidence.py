@@ -24,7 +24,6 @@ def explained(
     machine: MachineSpec,
     *,
     objective: Objective,
-    tiling: Mapping[str, int] | None = None,
     rivals: tuple[SimulationResult, ...] = (),
     infeasible: Mapping[str, str] | None = None,
     why: WhyResult | None = None,
@@ -34,8 +33,8 @@ def explained(
     import tilewright.search.api as api
 
     if why is None:
-        why = api.why(layer, machine, result.dataflow, tiling=tiling, objective=objective)
-    trace = api.trace(layer, machine, result.dataflow, dict(result.tiling), max_commands=_TRACED_COMMANDS)
+        why = api.why(layer, machine, result.dataflow, tiling=result.tiling, objective=objective)
+    trace = api.trace(layer, machine, result.dataflow, result.tiling, max_commands=_TRACED_COMMANDS)
     return ReportCase(
         result=result,
         objective=objective,

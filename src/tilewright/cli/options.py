@@ -29,6 +29,7 @@ Objective = Literal["latency", "energy", "edp"]
 OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "edp")
 
 _OUTPUTS = "Output"
+_MOST_DIGITS = 18
 
 WorkloadArgument = Annotated[
     str,
@@ -55,7 +56,7 @@ TileOption = Annotated[
         "--tile",
         "-t",
         metavar="NAME=SIZE",
-        help="A size of the tiling, as query=64; may be repeated. Left out: the best tiling is searched for.",
+        help="A size of the tiling, as query=64; may be repeated. What is left out is searched for.",
     ),
 ]
 ObjectiveOption = Annotated[
@@ -92,7 +93,8 @@ def objective_of(text: str) -> Objective:
 def tiling_of(texts: Sequence[str] | None) -> dict[str, int] | None:
     """The tiling that ``NAME=SIZE`` texts describe (several may stand in one text, with commas); None for none.
 
-    Raises InputError for a text of another form, a size that is no whole number above zero, or a name given twice.
+    Raises InputError for a text of another form, a size that is no whole number, or a name given twice. The
+    dataflow checks the rest.
     """
     if not texts:
         return None
@@ -101,8 +103,8 @@ def tiling_of(texts: Sequence[str] | None) -> dict[str, int] | None:
         name, equals, size = (part.strip() for part in text.partition("="))
         if not name or not equals:
             raise InputError(f'--tile: not of the form NAME=SIZE; given "{text}"; allowed for example query=64')
-        if not (size.isascii() and size.isdigit() and int(size) > 0):
-            raise InputError(f'--tile: {name}: not a size; given "{size}"; allowed whole numbers from 1 on')
+        if not (size.isascii() and size.isdigit() and len(size) <= _MOST_DIGITS):
+            raise InputError(f'--tile: {name}: not a whole number; given "{size}"; allowed for example {name}=64')
         if name in tiling:
             raise InputError(f"--tile: {name} is given twice, as {tiling[name]} and as {size}; allowed once")
         tiling[name] = int(size)

@@ -18,7 +18,7 @@ from tilewright.cli.options import (
     tiling_of,
 )
 from tilewright.cli.outputs import Outputs, note
-from tilewright.cli.progress import announce_compilation
+from tilewright.cli.progress import ProgressBar, announce_compilation
 
 __all__ = ["simulate"]
 
@@ -36,7 +36,7 @@ def simulate(
 ) -> None:
     """Run one attention layer with one dataflow: cycles, energy, traffic, distance from the bound.
 
-    Without --tile, the best tiling of the dataflow is searched for.
+    The sizes that --tile does not give are searched for. See: tilewright list dataflows
     """
     outputs = Outputs(json=json, csv=csv, report=report)
     outputs.check()
@@ -45,10 +45,11 @@ def simulate(
     check_dataflows([dataflow])
     announce_compilation()
 
-    from tilewright.reports.table import result_table
     import tilewright.search.api as api
+    from tilewright.reports.table import result_table
 
-    result = api.simulate(layer, spec, dataflow, tiling=tiling, objective=goal)
+    with ProgressBar() as progress:
+        result = api.simulate(layer, spec, dataflow, tiling=tiling, objective=goal, progress=progress)
     outputs.show(result_table(result))
     outputs.write_json(result.to_dict())
     outputs.write_csv([result.to_row()])
@@ -56,5 +57,5 @@ def simulate(
         from tilewright.cli.evidence import explained
         from tilewright.reports.folder import write_result_report
 
-        case = explained(result, layer, spec, objective=goal, tiling=tiling, command=command_line(context))
+        case = explained(result, layer, spec, objective=goal, command=command_line(context))
         note(f"wrote {write_result_report(report, case)}")

@@ -18,7 +18,7 @@ from tilewright.cli.options import (
     tiling_of,
 )
 from tilewright.cli.outputs import Outputs, note
-from tilewright.cli.progress import announce_compilation
+from tilewright.cli.progress import ProgressBar, announce_compilation
 
 __all__ = ["why"]
 
@@ -42,10 +42,11 @@ def why(
     check_dataflows([dataflow])
     announce_compilation()
 
-    from tilewright.reports.table import assumptions_text, attribution_table, result_table, what_if_table
     import tilewright.search.api as api
+    from tilewright.reports.table import assumptions_text, attribution_table, result_table, what_if_table
 
-    reasons = api.why(layer, spec, dataflow, tiling=tiling, objective=goal)
+    with ProgressBar() as progress:
+        reasons = api.why(layer, spec, dataflow, tiling=tiling, objective=goal, progress=progress)
     outputs.show(
         result_table(reasons.result),
         attribution_table(reasons),
