@@ -84,7 +84,7 @@ validation: setup
 	@$(PYTEST) tests/validation -s
 
 bench: setup
-	@$(PYTEST) tests/benchmarks --benchmark-only --benchmark-columns=min,median,max,rounds
+	@$(PYTEST) tests/benchmarks -q --benchmark-columns=min,median,max,rounds
 
 fuzz: setup
 	@export TILEWRIGHT_FUZZ=$(N); $(PYTEST) tests/property -n $(TEST_JOBS)

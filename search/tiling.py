@@ -22,7 +22,7 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import Objective, score
-from tilewright.sim.attention import build_phase, core_shares, count_phase, fits
+from tilewright.sim.attention import build_phase, count_phase, fits
 from tilewright.sim.costs import Costs
 from tilewright.sim.engine import run_images
 from tilewright.sim.image import pack
@@ -128,9 +128,6 @@ class _PhaseSearch:
         self.n_simulated = 0
         layer, machine = costs.layer, costs.machine
         self.static_pj = _static_pj_per_cycle(machine)
-        self.groups = layer.batch * layer.kv_heads
-        shares = core_shares(layer, machine)
-        self.most_groups = max(share.n_groups for share in shares)
         space = list(_space(phase, layer, machine, fixed))
         self.n_candidates = len(space)
         fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
@@ -140,13 +137,9 @@ class _PhaseSearch:
 
     def _bounded(self, tiling: dict[str, int]) -> Candidate:
         work = count_phase(self.phase, self.costs, tiling)
-        dram = Fraction(work.channel_bytes * self.groups) / self.costs.rate
-        cycles = max(
-            work.matrix_cycles * self.most_groups,
-            work.vector_cycles * self.most_groups,
-            -(-dram.numerator // dram.denominator),
-        )
-        return Candidate(cycles, work.energy_pj * self.groups, tiling)
+        dram = Fraction(work.channel_bytes) / self.costs.rate
+        cycles = max(work.matrix_cycles, work.vector_cycles, -(-dram.numerator // dram.denominator))
+        return Candidate(cycles, work.energy_pj, tiling)
 
     def _bound(self, candidate: Candidate) -> tuple[float, float]:
         energy = candidate.dynamic_pj + self.static_pj * candidate.bound_cycles

@@ -85,10 +85,21 @@ def build_phase(phase: Phase, costs: Costs, tiling: Tiling, *, unroll: bool = Fa
 
 
 def count_phase(phase: Phase, costs: Costs, tiling: Tiling) -> WorkTotals:
-    """Work of one phase for one kv head, without running it. Raises MappingError when it does not fit."""
-    counter = WorkCounter()
-    phase.lower(Core(costs, n_groups=1, builder=counter), tiling)
-    return counter.totals()
+    """Work of one phase without running it: of the busiest core's units, and of all cores' bytes and energy.
+
+    Raises MappingError when it does not fit.
+    """
+    most: WorkTotals | None = None
+    n_bytes, energy_pj = 0, 0.0
+    for share in core_shares(costs.layer, costs.machine):
+        counter = WorkCounter()
+        phase.lower(Core(costs, n_groups=share.n_groups, builder=counter), tiling)
+        work = counter.totals()
+        most = most or work  # the first share has the most heads
+        n_bytes += work.channel_bytes * share.n_cores
+        energy_pj += work.energy_pj * share.n_cores
+    assert most is not None
+    return most._replace(channel_bytes=n_bytes, energy_pj=energy_pj)
 
 
 class _PoolsDeclaredError(Exception):
@@ -246,14 +257,15 @@ def longest_sequence(
             for phase in dataflow.phases
         )
 
-    shortest = 1 if square or layer.mask != "causal" else layer.query_len
-    if not some_mapping_fits(shortest):
+    # Powers of two first: some mappings need a few tiles before they make sense, so short may not fit either.
+    low, high = 0, 1 if square or layer.mask != "causal" else layer.query_len
+    while high < LARGEST_EXTENT and (some_mapping_fits(high) or not low):
+        low = high if some_mapping_fits(high) else 0
+        high = min(LARGEST_EXTENT, 2 * high)
+    if not low:
         return 0
-    low, high = shortest, max(2, layer.key_len)
-    while some_mapping_fits(high):
-        if high >= LARGEST_EXTENT:
-            return LARGEST_EXTENT
-        low, high = high, min(LARGEST_EXTENT, 2 * high)
+    if high == LARGEST_EXTENT and some_mapping_fits(high):
+        return LARGEST_EXTENT
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if some_mapping_fits(middle) else (low, middle)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.blocks import Repeat, RowBlock
 from tilewright.sim.core import Core
@@ -53,26 +54,37 @@ def lower(core: Core, tiling: Tiling) -> None:
 
 
 def _units(core: Core, tiling: Tiling) -> tuple[Repeat | Heads | RowBlock, ...]:
+    """The row blocks; or whole heads in groups of ``heads``, the last group with what is left on this core."""
     blocks = core.row_blocks(tiling["query"], tiling["key"], resident=bool(tiling["resident"]))
     heads = tiling["heads"]
     if heads == 1:
         return blocks
+    if not _whole_heads(core.layer, tiling):
+        raise InputError(
+            f'tile "heads": {heads} heads at a time need query={core.layer.query_len} (whole heads), resident=0 '
+            "and a layer without a mask"
+        )
     if core.unroll:
-        return tuple(Heads(heads, blocks[i : i + heads]) for i in range(0, len(blocks), heads))
-    # Whole heads: `_legal` has seen to it that every block is one head and that they come in equal groups.
+        groups = [blocks[i : i + heads] for i in range(0, len(blocks), heads)]
+        return tuple(Heads(len(group), group) for group in groups)
     (repeat,) = blocks
-    return (Repeat(repeat.times // heads, (Heads(heads, repeat.body),), "head group"),)
+    full, left = divmod(repeat.times, heads)
+    units: list[Repeat | Heads] = [Repeat(full, (Heads(heads, repeat.body),), "head group")] if full else []
+    return (*units, *([Heads(left, repeat.body)] if left else []))
 
 
 def _members(core: Core, unit: Heads | RowBlock) -> Iterator[tuple[RowBlock, bool, bool]]:
     """(block, first of the unit, last of the unit): a stage starts when the one before has done the whole unit."""
     if isinstance(unit, RowBlock):
         yield unit, True, True
-    elif core.unroll:
+    elif core.unroll or unit.times == 1:
         for i, block in enumerate(unit.blocks):
             yield block, i == 0, i == unit.times - 1
     else:
         block = unit.blocks[0]
+        if unit.times == 1:
+            yield block, True, True
+            return
         yield block, True, False
         for _ in core.loop(unit.times - 2, name="heads of the group"):
             yield block, False, False
@@ -86,11 +98,15 @@ def _head_groups(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, ...]
     return tuple(dict.fromkeys([1, layer.query_heads, layer.batch * layer.query_heads]))
 
 
+def _whole_heads(layer: AttentionLayer, tiling: Tiling) -> bool:
+    """Whether every row block is one head, like all the others."""
+    return tiling["query"] == layer.query_len and layer.mask == "none" and not tiling["resident"]
+
+
 def _legal(layer: AttentionLayer, tiling: Tiling) -> bool:
     if tiling["heads"] > 1:
         total = layer.batch * layer.query_heads
-        whole = tiling["query"] == layer.query_len and layer.mask == "none" and not tiling["resident"]
-        return whole and total % tiling["heads"] == 0 and tiling["heads"] <= total
+        return _whole_heads(layer, tiling) and total % tiling["heads"] == 0 and tiling["heads"] <= total
     return parts.legal(layer, tiling)
 
 
