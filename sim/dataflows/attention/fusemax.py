@@ -10,6 +10,8 @@ Software pipelining over steps: S of step i+2, exponentials and P V of step i+1,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import Core
 from tilewright.sim.dataflows.attention import online, parts
@@ -28,8 +30,9 @@ def lower(core: Core, tiling: Tiling) -> None:
     max_ready = core.semaphore("running maximum ready")
     p_ready = core.semaphore("P tile ready")
     sum_ready = core.semaphore("tile sum ready")
-    turn = [] if tiling["interleave"] else [core.semaphore("step finished", 1)]
-    for window in core.windows(online.steps(core, tiling, data.sub), 3 if tiling["interleave"] else 1):
+    serial = not tiling["interleave"]
+    turn = [core.semaphore("step finished", 1)] if serial else []
+    for window in core.windows(online.steps(core, tiling, data.sub), 1 if serial else 3):
         new, middle, old = window[0], window[len(window) // 2], window[-1]
         if new is not None:
             online.load_for_scores(core, data, new)
@@ -54,20 +57,12 @@ def lower(core: Core, tiling: Tiling) -> None:
                 label="P V",
                 run=("values_rows", middle),
             )
+        if serial:  # the division that may follow needs this step's own sum
+            _running_sum(core, middle, sum_ready)
         if old is not None:
-            _update_output(core, data, old, pv.full, pv.free)
-        if middle is not None:
-            core.vector(
-                costs.vector(
-                    (("add", middle.rows),),
-                    reads_bits=middle.rows * costs.accumulator_bits,
-                    writes_bits=middle.rows * costs.accumulator_bits,
-                ),
-                waits=[sum_ready],
-                signals=turn,
-                label="running sum",
-                run=("running_sum_rows", middle),
-            )
+            _update_output(core, data, old, pv.full, pv.free, last_signals=turn)
+        if middle is not None and not serial:
+            _running_sum(core, middle, sum_ready)
         if old is not None and old.last:
             online.store_rows(core, data, old, data.o)
 
@@ -119,7 +114,19 @@ def _exponentials(core: Core, step: online.Step, max_ready: int, p_ready: int, s
     )
 
 
-def _update_output(core: Core, data: online.OnlineData, step: online.Step, full: int, free: int) -> None:
+def _running_sum(core: Core, step: online.Step, sum_ready: int) -> None:
+    state = step.rows * core.costs.accumulator_bits
+    core.vector(
+        core.costs.vector((("add", step.rows),), reads_bits=state, writes_bits=state),
+        waits=[sum_ready],
+        label="running sum",
+        run=("running_sum_rows", step),
+    )
+
+
+def _update_output(
+    core: Core, data: online.OnlineData, step: online.Step, full: int, free: int, *, last_signals: Sequence[int]
+) -> None:
     """Correct the running output, add the tile's P V, and divide after the last tile."""
     costs, n = core.costs, step.rows * core.layer.value_dim
     bits = n * costs.accumulator_bits
@@ -132,14 +139,14 @@ def _update_output(core: Core, data: online.OnlineData, step: online.Step, full:
     core.vector(
         costs.vector((("add", n),), reads_bits=2 * bits, writes_bits=bits),
         waits=[full, *((data.o.free,) if step.first else ())],
-        signals=[free],
+        signals=[free, *(() if step.last else last_signals)],
         label="update O",
         run=("update_output_rows", step),
     )
     if step.last:
         core.vector(
             costs.vector((("div", n),), reads_bits=bits, writes_bits=bits),
-            signals=[data.o.full],
+            signals=[data.o.full, *last_signals],
             label="divide by row sum",
             run=("divide_rows", step),
         )

@@ -12,6 +12,7 @@ again, and it resumes where it stopped. Reloads and stalls are commands like any
 
 from __future__ import annotations
 
+from tilewright.errors import InputError
 from tilewright.sim.blocks import RowBlock, Tile
 from tilewright.sim.core import Core, Pool
 from tilewright.sim.dataflows.attention import parts
@@ -53,6 +54,11 @@ def lower_with_overwrite(core: Core, tiling: Tiling) -> None:
     n_tiles = ceil_div(layer.key_len, key)
     covered = overwritten_tiles(layer, tiling, costs.score_bits, costs.qkv_bits)
     kept = n_tiles - covered
+    if kept < 1:
+        raise InputError(
+            f'tile "overwrite": P of a row block covers {covered} K tiles of {n_tiles} and must leave one; '
+            "use a smaller query tile"
+        )
     data = parts.Operands(core, {**tiling, "resident": 1}, key_slots=kept)
     core.reserve("K tail, then P", covered * costs.qkv_bytes(key * layer.head_dim))
     row_bytes = costs.score_bytes(parts.rows_of(layer, tiling["query"]) * key)

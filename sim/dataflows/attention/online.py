@@ -55,7 +55,7 @@ class OnlineData:
         n_sub = ceil_div(rows, self.sub) + 1
         slots = tiling["depth"]
         if self.resident:
-            slots = ceil_div(layer.key_len, self.key) * (tiling["depth"] - 1)
+            slots = ceil_div(layer.key_len, self.key) * max(1, tiling["depth"] - 1)
         self.q = core.pool("Q", slots=n_sub, slot_bytes=costs.qkv_bytes(self.sub * layer.head_dim))
         self.k = core.pool("K", slots=slots, slot_bytes=costs.qkv_bytes(self.key * layer.head_dim))
         self.v = core.pool("V", slots=slots, slot_bytes=costs.qkv_bytes(self.key * layer.value_dim))

@@ -137,7 +137,7 @@ class Operands:
         slots = tiling["depth"]
         if self.resident:
             # One copy of the head's tiles; with depth 2 the next head's are brought in behind them.
-            slots = ceil_div(layer.key_len, self.key) * (tiling["depth"] - 1)
+            slots = ceil_div(layer.key_len, self.key) * max(1, tiling["depth"] - 1)
         key_bytes = costs.qkv_bytes(self.key * layer.head_dim)
         value_bytes = costs.qkv_bytes(self.key * layer.value_dim)
         if scores:
