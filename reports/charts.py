@@ -286,11 +286,13 @@ def _ticks(start: int, end: int, clock_ghz: float) -> tuple[Tick, ...]:
     magnitude = 10 ** math.floor(math.log10(max(raw, 1.0)))
     step = next(int(m * magnitude) for m in (1, 2, 5, 10) if m * magnitude >= raw or m == 10)
     first = -(-start // step) * step
+    per_us = clock_ghz * 1000
+    n_decimals = max(0, 1 - math.floor(math.log10(step / per_us)))
     return tuple(
         Tick(
             x_percent=(at - start) / (end - start) * 100,
             cycles=cycles_text(at),
-            time=f"{at / (clock_ghz * 1000):,.6g} us",
+            time=f"{at / per_us:,.{n_decimals}f} us" if at else "0 us",
         )
         for at in range(first, end, step)
         if (at - start) / (end - start) <= 0.96

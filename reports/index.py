@@ -10,7 +10,7 @@ from tilewright.reports.page import card, render
 from tilewright.reports.palette import BEST_COLOUR
 from tilewright.reports.published import PublishedHeadline, published_headline, published_rows
 from tilewright.reports.quantity import cycles_text, energy_text, percent_text, ratio_text
-from tilewright.reports.ranking import BASELINE_DATAFLOW, Speedups, of_workload, speedups
+from tilewright.reports.ranking import BASELINE_DATAFLOW, Speedups, dataflow_order, of_workload, speedups
 from tilewright.sim.result import ComparisonResult, SimulationResult
 
 __all__ = ["OUR_DATAFLOW", "index_page"]
@@ -21,7 +21,7 @@ OUR_DATAFLOW = "mas"
 def index_page(comparison: ComparisonResult, *, links: Mapping[str, str], command: str = "") -> str:
     """The summary page as HTML text; ``links`` gives the page of a workload by its name."""
     machine = comparison.results[0].machine
-    names = list(dict.fromkeys([r.dataflow for r in comparison.results] + [d for _, d in comparison.infeasible]))
+    names = dataflow_order(comparison)
     faster = speedups(comparison, dataflow=OUR_DATAFLOW, over=BASELINE_DATAFLOW)
     headline = published_headline(machine) if faster else None
     context: dict[str, Any] = {

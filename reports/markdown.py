@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tilewright.reports.index import OUR_DATAFLOW
 from tilewright.reports.published import published_headline, published_rows
 from tilewright.reports.quantity import cycles_text, energy_text, ratio_text
-from tilewright.reports.ranking import BASELINE_DATAFLOW, speedups
+from tilewright.reports.ranking import BASELINE_DATAFLOW, dataflow_order, speedups
 from tilewright.sim.result import ComparisonResult, SimulationResult
 
 __all__ = ["comparison_markdown"]
@@ -18,7 +18,7 @@ def comparison_markdown(comparison: ComparisonResult) -> str:
 
     The fewest cycles (the least energy) of a network stand in bold; a pair that cannot run shows a dash.
     """
-    names = list(dict.fromkeys([r.dataflow for r in comparison.results] + [d for _, d in comparison.infeasible]))
+    names = dataflow_order(comparison)
     faster = speedups(comparison, dataflow=OUR_DATAFLOW, over=BASELINE_DATAFLOW)
     extra = (f"{OUR_DATAFLOW} vs {BASELINE_DATAFLOW}", faster.by_workload) if faster else None
     parts = [

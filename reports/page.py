@@ -25,7 +25,14 @@ from tilewright.sim.result import SimulationResult, WhyResult
 
 __all__ = ["render", "result_page"]
 
+_STATIONARITY = {
+    "output": "output-stationary",
+    "weight": "weight-stationary",
+    "input": "input-stationary",
+    "flexible": "each command with the stationarity that is fastest",
+}
 _TEMPLATES = Path(__file__).with_name("templates")
+_LONG_VALUE = 10
 _BOUND_NAMES = {"matrix": "matrix work", "vector": "vector work", "dram": "compulsory DRAM traffic"}
 
 
@@ -84,7 +91,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 def card(name: str, value: str, note: str = "") -> dict[str, str]:
     """One of the boxes at the head of a page."""
-    return {"name": name, "value": value, "note": note}
+    return {"name": name, "value": value, "note": note, "long": "long" if len(value) > _LONG_VALUE else ""}
 
 
 def _lead(case: ReportCase) -> str:
@@ -246,7 +253,7 @@ def _machine_rows(case: ReportCase) -> list[dict[str, str]]:
     rows = [
         ("description", m.description),
         ("clock", f"{m.clock_ghz:g} GHz, {cores}"),
-        ("matrix unit", f"{m.matrix.rows} x {m.matrix.columns}, {m.matrix.stationarity}-stationary"),
+        ("matrix unit", f"{m.matrix.rows} x {m.matrix.columns}, {_STATIONARITY[m.matrix.stationarity]}"),
         ("vector unit", f"{m.vector.lanes} lanes"),
         *((f"buffer {b.name}", bytes_text(b.capacity_bytes)) for b in m.buffers),
         ("DRAM", f"{m.dram.bandwidth_gb_per_s:g} GB/s"),

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from tilewright.sim.result import ComparisonResult, SimulationResult
 
-__all__ = ["BASELINE_DATAFLOW", "Speedups", "baseline_of", "best_of", "figure_of_merit", "of_workload", "speedups"]
+__all__ = [
+    "BASELINE_DATAFLOW",
+    "Speedups",
+    "baseline_of",
+    "best_of",
+    "dataflow_order",
+    "figure_of_merit",
+    "of_workload",
+    "speedups",
+]
 
 BASELINE_DATAFLOW = "flat"
 """The dataflow that speed-ups are quoted against when it is among the results."""
@@ -30,6 +39,14 @@ def baseline_of(results: Sequence[SimulationResult]) -> SimulationResult | None:
     """The result of :data:`BASELINE_DATAFLOW`, or the slowest when it is not among them."""
     named = [r for r in results if r.dataflow == BASELINE_DATAFLOW]
     return named[0] if named else max(results, key=lambda r: r.cycles, default=None)
+
+
+def dataflow_order(comparison: ComparisonResult) -> list[str]:
+    """Every dataflow of the comparison once, in the order of the workload that most of them can run."""
+    lists = [[r.dataflow for r in of_workload(comparison, w)] for w in comparison.workloads]
+    longest_first = sorted(lists, key=len, reverse=True)
+    names = [name for own in longest_first for name in own] + [name for _, name in comparison.infeasible]
+    return list(dict.fromkeys(names))
 
 
 def of_workload(comparison: ComparisonResult, workload: str) -> tuple[SimulationResult, ...]:

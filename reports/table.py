@@ -23,7 +23,7 @@ from tilewright.reports.quantity import (
     sequence_text,
     tiling_text,
 )
-from tilewright.reports.ranking import BASELINE_DATAFLOW, baseline_of, best_of, of_workload, speedups
+from tilewright.reports.ranking import BASELINE_DATAFLOW, baseline_of, best_of, dataflow_order, of_workload, speedups
 from tilewright.sim.result import ComparisonResult, SimulationResult, WhyResult
 
 __all__ = [
@@ -193,7 +193,7 @@ def comparison_table(console: Console, comparison: ComparisonResult, workload: s
 def summary_table(console: Console, comparison: ComparisonResult, *, ours: str = "mas") -> Table:
     """Networks x dataflows in cycles, with the speed-up of ``ours`` over flat where both ran."""
     workloads = comparison.workloads
-    names = list(dict.fromkeys([r.dataflow for r in comparison.results] + [d for _, d in comparison.infeasible]))
+    names = dataflow_order(comparison)
     by_pair = {(r.workload, r.dataflow): r for r in comparison.results}
     columns = [Column(header="network", cells=list(workloads), right=False)]
     for name in names:

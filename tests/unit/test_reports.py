@@ -33,7 +33,7 @@ from tilewright.reports.quantity import (
     ratio_text,
     seconds_text,
 )
-from tilewright.reports.ranking import baseline_of, best_of, speedups
+from tilewright.reports.ranking import baseline_of, best_of, dataflow_order, speedups
 from tilewright.reports.table import comparison_table, summary_table
 from tilewright.reports.timeline import chrome_trace, chrome_trace_json
 from tilewright.reports.window import closeup, recorded_span
@@ -123,6 +123,19 @@ def test_best_follows_the_objective_and_the_baseline_is_flat_or_the_slowest(made
     assert baseline_of([fast, thrifty]) is thrifty
     slow = made_up.result("layerwise")
     assert baseline_of([fast, slow]) is slow
+
+
+def test_a_tie_goes_to_the_lesser_energy(made_up: SimpleNamespace) -> None:
+    costly, thrifty = made_up.result("tileflow"), made_up.result("mas", cycles=600_000, energy_pj=1.0)
+    assert best_of([costly, thrifty], "latency") is thrifty
+
+
+def test_dataflows_keep_their_order_when_one_cannot_run_everywhere(made_up: SimpleNamespace) -> None:
+    comparison = ComparisonResult(
+        results=(made_up.result("mas", "long"), made_up.result("flat", "short"), made_up.result("mas", "short")),
+        infeasible={("long", "flat"): "too long", ("long", "tileflow"): "too long", ("short", "tileflow"): "?"},
+    )
+    assert dataflow_order(comparison) == ["flat", "mas", "tileflow"]
 
 
 def test_mean_speedup_is_geometric(made_up: SimpleNamespace) -> None:

@@ -19,7 +19,7 @@ from tilewright.cli.options import (
     objective_of,
 )
 from tilewright.cli.outputs import Outputs, note
-from tilewright.cli.progress import ProgressBar, announce_compilation
+from tilewright.cli.progress import ProgressBar, announce_compilation, patience
 from tilewright.errors import InputError
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def _write_report(
 
     cases = _cases(comparison, layers, machine, objective, command)
     if len(layers) == 1:
-        path = write_result_report(folder, next(cases))
+        with patience(f"page of {layers[0].name}"):
+            path = write_result_report(folder, next(cases))
     else:
         with ProgressBar() as progress:
             names = [layer.name for layer in layers]

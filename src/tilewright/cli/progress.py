@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,7 @@ from tilewright.cli.outputs import note
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["ProgressBar", "announce_compilation"]
+__all__ = ["ProgressBar", "announce_compilation", "patience"]
 
 _PATIENCE_S = 1.0
 
@@ -48,6 +51,24 @@ class ProgressBar:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+@contextlib.contextmanager
+def patience(what: str) -> Iterator[None]:
+    """Say ``what`` is going on, for work that cannot tell how far it is; shown after a second, to a terminal only."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    progress = _new_progress()
+    progress.add_task(what, total=None)
+    timer = threading.Timer(_PATIENCE_S, progress.start)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        progress.stop()
 
 
 def announce_compilation() -> None:

@@ -18,7 +18,7 @@ from tilewright.cli.options import (
     tiling_of,
 )
 from tilewright.cli.outputs import Outputs, note
-from tilewright.cli.progress import ProgressBar, announce_compilation
+from tilewright.cli.progress import ProgressBar, announce_compilation, patience
 
 __all__ = ["simulate"]
 
@@ -57,5 +57,6 @@ def simulate(
         from tilewright.cli.evidence import explained
         from tilewright.reports.folder import write_result_report
 
-        case = explained(result, layer, spec, objective=goal, command=command_line(context))
+        with patience(f"what-ifs of {dataflow} on {layer.name}"):
+            case = explained(result, layer, spec, objective=goal, command=command_line(context))
         note(f"wrote {write_result_report(report, case)}")

@@ -18,7 +18,7 @@ from tilewright.cli.options import (
     tiling_of,
 )
 from tilewright.cli.outputs import Outputs, note
-from tilewright.cli.progress import ProgressBar, announce_compilation
+from tilewright.cli.progress import announce_compilation, patience
 
 __all__ = ["why"]
 
@@ -45,8 +45,8 @@ def why(
     import tilewright.search.api as api
     from tilewright.reports.table import assumptions_text, attribution_table, result_table, what_if_table
 
-    with ProgressBar() as progress:
-        reasons = api.why(layer, spec, dataflow, tiling=tiling, objective=goal, progress=progress)
+    with patience(f"what-ifs of {dataflow} on {layer.name}"):
+        reasons = api.why(layer, spec, dataflow, tiling=tiling, objective=goal)
     outputs.show(
         result_table(reasons.result),
         attribution_table(reasons),
