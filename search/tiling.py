@@ -23,12 +23,11 @@ from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import Objective, score
 from tilewright.sim.attention import build_phase, count_phase, fits
-from tilewright.sim.costs import Costs
+from tilewright.sim.costs import TileCosts
 from tilewright.sim.engine import run_images
 from tilewright.sim.image import pack
-from tilewright.sim.mapping import Dataflow, Phase, Tiling, check_tiling
+from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
 from tilewright.sim.result import SearchSummary
-from tilewright.workloads.attention import AttentionLayer
 
 __all__ = ["BATCH", "Candidate", "TilingSearch", "best_tiling"]
 
@@ -63,7 +62,7 @@ class TilingSearch:
 
 def best_tiling(
     dataflow: Dataflow,
-    layer: AttentionLayer,
+    layer: Layer,
     machine: MachineSpec,
     *,
     objective: Objective = "latency",
@@ -80,7 +79,7 @@ def best_tiling(
     begun = time.perf_counter()
     fixed = dict(fixed or {})
     check_tiling(dataflow, layer, fixed)
-    costs = Costs(layer, machine)
+    costs = dataflow.costs(layer, machine)
     searches = [_PhaseSearch(phase, costs, objective, fixed) for phase in dataflow.phases]
     total = sum(len(search.candidates) for search in searches)
     done = 0
@@ -121,7 +120,7 @@ def _shifted(progress: Progress | None, done: int, total: int) -> Callable[[int]
 
 
 class _PhaseSearch:
-    def __init__(self, phase: Phase, costs: Costs, objective: Objective, fixed: Tiling) -> None:
+    def __init__(self, phase: Phase, costs: TileCosts, objective: Objective, fixed: Tiling) -> None:
         self.phase = phase
         self.costs = costs
         self.objective = objective
@@ -189,7 +188,7 @@ class _PhaseSearch:
         return results
 
 
-def _space(phase: Phase, layer: AttentionLayer, machine: MachineSpec, fixed: Tiling) -> list[dict[str, int]]:
+def _space(phase: Phase, layer: Layer, machine: MachineSpec, fixed: Tiling) -> list[dict[str, int]]:
     """The phase's space with some parameters held; a held combination is taken as it is."""
     names = [parameter.name for parameter in phase.parameters]
     values = [
@@ -205,7 +204,7 @@ def _space(phase: Phase, layer: AttentionLayer, machine: MachineSpec, fixed: Til
 
 
 def _nothing_fits(
-    phase: Phase, costs: Costs, space: Sequence[dict[str, int]], fixed: Tiling
+    phase: Phase, costs: TileCosts, space: Sequence[dict[str, int]], fixed: Tiling
 ) -> MappingError | InputError:
     """The error of the candidate that needs least."""
     errors = []

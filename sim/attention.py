@@ -1,4 +1,4 @@
-"""An attention layer on a machine: programs of a mapping, their exact run, and the typed result."""
+"""A layer on a machine: the programs of a mapping, their exact run, and the typed result."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from fractions import Fraction
 from tilewright.errors import MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.bound import lower_bound
-from tilewright.sim.core import MATRIX, VECTOR, Core, WorkCounter, WorkTotals
-from tilewright.sim.costs import ASSUMPTIONS, Costs
+from tilewright.sim.core import MATRIX, VECTOR, BuffersDeclared, TileCore, WorkCounter, WorkTotals
+from tilewright.sim.costs import ASSUMPTIONS, TileCosts
 from tilewright.sim.engine import Run, simulate
-from tilewright.sim.mapping import Dataflow, Phase, Tiling, check_tiling
+from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
 from tilewright.sim.program import Program, ProgramBuilder
 from tilewright.sim.result import SearchSummary, SimulationResult
 from tilewright.sim.trace import TraceCommand, TraceWindow, trace_program
@@ -36,18 +35,18 @@ ENGINES_PER_CORE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreShare:
-    """``n_cores`` identical cores in lock step, each with ``n_groups`` kv heads (and their query heads)."""
+    """``n_cores`` identical cores in lock step, each with ``n_groups`` pieces of the layer."""
 
     n_groups: int
     n_cores: int
 
 
-def core_shares(layer: AttentionLayer, machine: MachineSpec) -> tuple[CoreShare, ...]:
-    """How kv heads (over all batch entries) are dealt out to the cores: as evenly as whole heads allow.
+def core_shares(layer: Layer, machine: MachineSpec) -> tuple[CoreShare, ...]:
+    """How the pieces of a layer (kv heads, say) are dealt out to the cores: as evenly as whole pieces allow.
 
-    Cores beyond the number of heads stay idle.
+    Cores beyond the number of pieces stay idle.
     """
-    groups = layer.batch * layer.kv_heads
+    groups = layer.n_groups
     base, extra = divmod(groups, machine.n_cores)
     shares = [
         CoreShare(n_groups=base + 1, n_cores=extra),
@@ -61,19 +60,19 @@ def phase_tiling(phase: Phase, tiling: Tiling) -> dict[str, int]:
     return {parameter.name: tiling[parameter.name] for parameter in phase.parameters}
 
 
-def build_phase(phase: Phase, costs: Costs, tiling: Tiling, *, unroll: bool = False) -> Program:
+def build_phase(phase: Phase, costs: TileCosts, tiling: Tiling, *, unroll: bool = False) -> Program:
     """The program of one phase on all the cores. Raises MappingError when it does not fit."""
     shares = core_shares(costs.layer, costs.machine)
     engines = [
         engine
         for i, share in enumerate(shares)
-        for engine in Core.engines(share.n_cores, f" {i + 1}" if len(shares) > 1 else "")
+        for engine in TileCore.engines(share.n_cores, f" {i + 1}" if len(shares) > 1 else "")
     ]
-    builder = ProgramBuilder(engines, [Core.channel(costs)], unroll=unroll)
+    builder = ProgramBuilder(engines, [TileCore.channel(costs)], unroll=unroll)
     for i, share in enumerate(shares):
         builder.buffer_bytes = {}  # what one core holds; the shares differ only in how many heads they do
         suffix = f" {i + 1}" if len(shares) > 1 else ""
-        core = Core(
+        core = phase.core(
             costs,
             n_groups=share.n_groups,
             builder=builder,
@@ -84,7 +83,7 @@ def build_phase(phase: Phase, costs: Costs, tiling: Tiling, *, unroll: bool = Fa
     return builder.build()
 
 
-def count_phase(phase: Phase, costs: Costs, tiling: Tiling) -> WorkTotals:
+def count_phase(phase: Phase, costs: TileCosts, tiling: Tiling) -> WorkTotals:
     """Work of one phase without running it: of the busiest core's units, and of all cores' bytes and energy.
 
     Raises MappingError when it does not fit.
@@ -93,7 +92,7 @@ def count_phase(phase: Phase, costs: Costs, tiling: Tiling) -> WorkTotals:
     n_bytes, energy_pj = 0, 0.0
     for share in core_shares(costs.layer, costs.machine):
         counter = WorkCounter()
-        phase.lower(Core(costs, n_groups=share.n_groups, builder=counter), tiling)
+        phase.lower(phase.core(costs, n_groups=share.n_groups, builder=counter), tiling)
         work = counter.totals()
         most = most or work  # the first share has the most heads
         n_bytes += work.channel_bytes * share.n_cores
@@ -102,20 +101,13 @@ def count_phase(phase: Phase, costs: Costs, tiling: Tiling) -> WorkTotals:
     return most._replace(channel_bytes=n_bytes, energy_pj=energy_pj)
 
 
-class _PoolsDeclaredError(Exception):
-    """Ends a lowering once it has reserved its buffers."""
-
-
-class _Footprint(Core):
-    def row_blocks(self, query: int, key: int, *, resident: bool = False) -> tuple[object, ...]:
-        raise _PoolsDeclaredError
-
-
-def fits(phase: Phase, costs: Costs, tiling: Tiling) -> bool:
+def fits(phase: Phase, costs: TileCosts, tiling: Tiling) -> bool:
     """Whether the buffers of the phase fit (much cheaper than building it)."""
+    core = phase.core(costs, n_groups=1, builder=WorkCounter())
+    core.only_declare = True
     try:
-        phase.lower(_Footprint(costs, n_groups=1, builder=WorkCounter()), tiling)
-    except _PoolsDeclaredError:
+        phase.lower(core, tiling)
+    except BuffersDeclared:
         return True
     except MappingError:
         return False
@@ -127,7 +119,7 @@ def fits(phase: Phase, costs: Costs, tiling: Tiling) -> bool:
 
 def evaluate(
     dataflow: Dataflow,
-    layer: AttentionLayer,
+    layer: Layer,
     machine: MachineSpec,
     tiling: Tiling,
     *,
@@ -139,7 +131,7 @@ def evaluate(
     Raises InputError for an unknown or illegal tile and MappingError when the buffers do not hold it.
     """
     check_tiling(dataflow, layer, tiling)
-    costs = Costs(layer, machine)
+    costs = dataflow.costs(layer, machine)
     programs = [build_phase(p, costs, phase_tiling(p, tiling)) for p in dataflow.phases]
     runs = [simulate(program) for program in programs]
     cycles = sum(run.cycles for run in runs)
@@ -164,7 +156,7 @@ def evaluate(
         vector_utilization=_busy_share(programs, runs, VECTOR, cycles * machine.n_cores),
         dram_utilization=float(Fraction(moved) / (costs.rate * cycles)),
         peak_buffer_bytes={costs.working.name: peak},
-        lower_bound=lower_bound(layer, machine),
+        lower_bound=dataflow.bound(layer, machine),
         longest_sequence=longest,
         assumptions=_assumptions(dataflow, layer, machine),
         search=search,
@@ -187,25 +179,27 @@ def _busy_share(programs: Sequence[Program], runs: Sequence[Run], kind: int, cor
     return busy / core_cycles
 
 
-def _assumptions(dataflow: Dataflow, layer: AttentionLayer, machine: MachineSpec) -> tuple[str, ...]:
+def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tuple[str, ...]:
     """Everything taken for granted in this result, in sentences."""
-    notes = [*machine.assumptions, *ASSUMPTIONS, *dataflow.assumptions]
+    notes = [*machine.assumptions, *(ASSUMPTIONS if dataflow.operator == "attention" else ()), *dataflow.assumptions]
     if machine.dram.detail == "bandwidth":
         notes.append("DRAM: first-access latency, then full bandwidth, shared fairly by load and store")
     else:
         notes.append(f"DRAM: row-buffer timing of {machine.dram.grade}, tile by tile")
     if machine.n_cores > 1:
         shares = core_shares(layer, machine)
-        dealt = ", ".join(f"{share.n_cores} cores x {share.n_groups} kv heads" for share in shares)
-        notes.append(f"heads are dealt out to the cores whole: {dealt}; they share the DRAM channel fairly")
+        dealt = ", ".join(f"{share.n_cores} cores x {share.n_groups}" for share in shares)
+        notes.append(
+            f"heads (or other independent pieces) are dealt out to the cores whole: {dealt}; they share the DRAM channel fairly"
+        )
     return tuple(notes)
 
 
 def trace_mapping(
-    dataflow: Dataflow, layer: AttentionLayer, machine: MachineSpec, tiling: Tiling, *, max_commands: int = 4000
+    dataflow: Dataflow, layer: Layer, machine: MachineSpec, tiling: Tiling, *, max_commands: int = 4000
 ) -> TraceWindow:
     """The first ``max_commands`` commands of each phase, phases one after the other."""
-    costs = Costs(layer, machine)
+    costs = dataflow.costs(layer, machine)
     commands: list[TraceCommand] = []
     engines: tuple[str, ...] = ()
     offset, complete = 0, True
@@ -251,7 +245,7 @@ def longest_sequence(
 
     def some_mapping_fits(length: int) -> bool:
         longer = _of_length(layer, length, square=square)
-        costs = Costs(longer, machine)
+        costs = dataflow.costs(longer, machine)
         return all(
             any(fits(phase, costs, tiling) for tiling in _smallest(phase, longer, machine, fixed or {}))
             for phase in dataflow.phases

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from tilewright.errors import MappingError
 from tilewright.sim.blocks import RowBlock, Tile, key_tiles, pipeline, row_blocks
-from tilewright.sim.costs import Costs, Work
+from tilewright.sim.costs import Costs, TileCosts, Work
 from tilewright.sim.program import Channel, Engine, ProgramBuilder
 
-__all__ = ["ENGINE_KINDS", "Core", "Pool", "WorkCounter", "WorkTotals"]
+__all__ = ["ENGINE_KINDS", "BuffersDeclared", "Core", "Pool", "TileCore", "WorkCounter", "WorkTotals"]
 
 ENGINE_KINDS = ("load", "store", "matrix", "vector")
 LOAD, STORE, MATRIX, VECTOR = 0, 1, 2, 3
@@ -92,24 +92,31 @@ def _sum_of_counts(count: int, step: int, trips: int) -> int:
     return sum(max(0, count + step * i) for i in range(trips))
 
 
-class Core:
-    """What a lowering writes to. ``weight``: identical cores in lock step that this one stands for."""
+class BuffersDeclared(Exception):  # noqa: N818  (no error: it ends a lowering that was only asked for its buffers)
+    """Raised by :meth:`TileCore.declared` when only the buffers were wanted."""
+
+
+class TileCore:
+    """What a lowering writes to: queues, pools of the working buffer, loops.
+
+    ``n_groups``: how many of the layer's independent pieces (heads, batch entries) this core does.
+    """
 
     def __init__(
         self,
-        costs: Costs,
+        costs: TileCosts,
         *,
         n_groups: int,
         builder: ProgramBuilder | WorkCounter,
         first_engine: int = 0,
         name: str = "",
     ) -> None:
-        self.costs = costs
-        self.layer = costs.layer
+        self.tile_costs = costs
         self.n_groups = n_groups
         self.builder = builder
         self.capacity_bytes = costs.working.capacity_bytes
         self.used_bytes = 0
+        self.only_declare = False
         self.pools: dict[str, Pool] = {}
         self._first_engine = first_engine
         self._name = name
@@ -121,7 +128,7 @@ class Core:
         return [Engine(kind + suffix, kind, weight) for kind in ENGINE_KINDS]
 
     @staticmethod
-    def channel(costs: Costs) -> Channel:
+    def channel(costs: TileCosts) -> Channel:
         return Channel("dram", costs.rate)
 
     # -- resources ---------------------------------------------------------------------------------------
@@ -145,12 +152,17 @@ class Core:
         used[name] = used.get(name, 0) + n_bytes
         if self.used_bytes > self.capacity_bytes:
             raise MappingError(
-                resource=f"buffer {self.costs.working.name}",
+                resource=f"buffer {self.tile_costs.working.name}",
                 demand=self.used_bytes,
                 limit=self.capacity_bytes,
                 unit="bytes",
                 levers="use a smaller query or key tile, or stream K and V instead of keeping them resident",
             )
+
+    def declared(self) -> None:
+        """Called by a lowering when it has declared its pools, before the loops."""
+        if self.only_declare:
+            raise BuffersDeclared
 
     def semaphore(self, name: str, initial: int = 0, *, is_slot: bool = False) -> int:
         return self.builder.semaphore(name + self._name, initial, is_slot=is_slot)
@@ -163,22 +175,6 @@ class Core:
 
     def loop(self, count: int, *, step: int = 0, over: int = -1, name: str = "loop") -> Iterator[int]:
         return self.builder.loop(count, step=step, over=over, name=name)
-
-    def row_blocks(self, query: int, key: int, *, resident: bool = False) -> tuple[Any, ...]:
-        return row_blocks(
-            self.layer,
-            n_groups=self.n_groups,
-            query=query,
-            key=key,
-            resident=resident,
-            concrete=self.builder.unroll,
-        )
-
-    def windows(self, tree: Sequence[Any], stages: int) -> Iterator[tuple[Any, ...]]:
-        return pipeline(self, tree, stages)
-
-    def key_tiles(self, block: RowBlock, key: int) -> Iterator[Tile]:
-        return key_tiles(self, block, key)
 
     # -- commands ----------------------------------------------------------------------------------------
 
@@ -234,3 +230,38 @@ class Core:
                 cost=work,
                 run=run,
             )
+
+
+class Core(TileCore):
+    """A core as an attention lowering sees it."""
+
+    def __init__(
+        self,
+        costs: Costs,
+        *,
+        n_groups: int,
+        builder: ProgramBuilder | WorkCounter,
+        first_engine: int = 0,
+        name: str = "",
+    ) -> None:
+        super().__init__(costs, n_groups=n_groups, builder=builder, first_engine=first_engine, name=name)
+        self.costs = costs
+        self.layer = costs.layer
+
+    def row_blocks(self, query: int, key: int, *, resident: bool = False) -> tuple[Any, ...]:
+        """The tree of row blocks; every pool must have been declared before."""
+        self.declared()
+        return row_blocks(
+            self.layer,
+            n_groups=self.n_groups,
+            query=query,
+            key=key,
+            resident=resident,
+            concrete=self.builder.unroll,
+        )
+
+    def windows(self, tree: Sequence[Any], stages: int) -> Iterator[tuple[Any, ...]]:
+        return pipeline(self, tree, stages)
+
+    def key_tiles(self, block: RowBlock, key: int) -> Iterator[Tile]:
+        return key_tiles(self, block, key)

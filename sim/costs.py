@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tilewright.formats import format_bits
 from tilewright.hw_models.buffer import access_cycles
@@ -21,7 +21,7 @@ from tilewright.hw_models.vector_unit import vector_cycles
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.attention import AttentionLayer
 
-__all__ = ["ASSUMPTIONS", "Costs", "Work"]
+__all__ = ["ASSUMPTIONS", "Costs", "TileCosts", "Work"]
 
 ASSUMPTIONS = (
     "the scale 1/sqrt(E) is folded into Q and costs nothing",
@@ -43,102 +43,19 @@ class Work(NamedTuple):
     counters: Counters
 
 
-class Costs:
-    """Costs of the tiles of ``layer`` on ``machine`` (remembered by shape)."""
+class TileCosts:
+    """Costs that any lowering needs, for one operator (``layer``) on one machine, each remembered by shape."""
 
-    def __init__(self, layer: AttentionLayer, machine: MachineSpec) -> None:
+    def __init__(self, layer: Any, machine: MachineSpec) -> None:
         self.layer = layer
         self.machine = machine
         self.rate: Fraction = bytes_per_cycle(machine)
         self.working = machine.buffers[0]
-        self.qkv_bits = format_bits(layer.qkv_format)
-        self.score_bits = format_bits(layer.score_format)
-        self.accumulator_bits = format_bits(layer.accumulator_format)
         self._known: dict[tuple[object, ...], Work] = {}
-
-    # -- sizes on chip ---------------------------------------------------------------------------------
-
-    def qkv_bytes(self, n_elements: int) -> int:
-        return bits_to_bytes(n_elements * self.qkv_bits)
-
-    def score_bytes(self, n_elements: int) -> int:
-        return bits_to_bytes(n_elements * self.score_bits)
-
-    def accumulator_bytes(self, n_elements: int) -> int:
-        return bits_to_bytes(n_elements * self.accumulator_bits)
 
     # -- matrix work -----------------------------------------------------------------------------------
 
-    def scores(self, rows: int, keys: int) -> Work:
-        """S tile (rows, keys) = Q (rows, E) K^T (E, keys)."""
-        return self._remember(
-            ("scores", rows, keys),
-            lambda: self._product(
-                rows,
-                self.layer.head_dim,
-                keys,
-                number_format=self.layer.qkv_format,
-                a_bits=self.qkv_bits,
-                b_bits=self.qkv_bits,
-                out_bits=self.score_bits,
-                add_to=False,
-            ),
-        )
-
-    def values(self, rows: int, keys: int, *, add_to: bool) -> Work:
-        """O tile (rows, F) = or += P (rows, keys) V (keys, F)."""
-        wide = self.layer.score_format if self.score_bits > self.qkv_bits else self.layer.qkv_format
-        return self._remember(
-            ("values", rows, keys, add_to),
-            lambda: self._product(
-                rows,
-                keys,
-                self.layer.value_dim,
-                number_format=wide,
-                a_bits=self.score_bits,
-                b_bits=self.qkv_bits,
-                out_bits=self.accumulator_bits,
-                add_to=add_to,
-            ),
-        )
-
-    def scores_in_array(self, rows: int, keys: int) -> Work:
-        """S tile that stays in the array's registers."""
-        return self._remember(
-            ("scores in array", rows, keys),
-            lambda: self._product(
-                rows,
-                self.layer.head_dim,
-                keys,
-                number_format=self.layer.qkv_format,
-                a_bits=self.qkv_bits,
-                b_bits=self.qkv_bits,
-                out_bits=0,
-                add_to=False,
-            ),
-        )
-
-    def values_in_array(self, rows: int, keys: int) -> Work:
-        """P V of one tile with P in the array's registers."""
-        return self._remember(
-            ("values in array", rows, keys),
-            lambda: self._product(
-                rows,
-                keys,
-                self.layer.value_dim,
-                number_format=self.layer.qkv_format,
-                a_bits=0,
-                b_bits=self.qkv_bits,
-                out_bits=self.accumulator_bits,
-                add_to=False,
-            ),
-        )
-
-    def values_of_tile(self, rows: int, keys: int) -> Work:
-        """P V of one tile, not added to anything."""
-        return self.values(rows, keys, add_to=False)
-
-    def _product(
+    def product(
         self,
         m: int,
         k: int,
@@ -148,11 +65,13 @@ class Costs:
         a_bits: int,
         b_bits: int,
         out_bits: int,
+        partial_bits: int,
         add_to: bool,
     ) -> Work:
+        """C (m, n) = or += A (m, k) B (k, n), operands read from and results written to the working buffer."""
         unit = self.machine.matrix
         cost = product(unit, m, k, n, number_format)
-        partial = self.accumulator_bits
+        partial = partial_bits
         reads = cost.read_elements_a * a_bits + cost.read_elements_b * b_bits
         reads += cost.read_partial_elements * partial + (m * n * out_bits if add_to else 0)
         writes = (cost.write_elements - m * n) * partial + m * n * out_bits
@@ -163,21 +82,6 @@ class Costs:
             fill_drain=cost.fill_drain_cycles,
             counters=Counters(macs={number_format: cost.macs}),
         )
-
-    @property
-    def array_does_softmax(self) -> bool:
-        """Whether the matrix array's elements can do the exponential (FuseMax)."""
-        return "exp" in self.machine.matrix.elementwise_cycles
-
-    def on_array(self, kinds: Sequence[str], rows: int, keys: int) -> Work:
-        """Element-wise work on a tile that is held in the matrix array (no buffer traffic)."""
-
-        def make() -> Work:
-            cycles = sum(elementwise(self.machine.matrix, kind, rows, keys) for kind in kinds)
-            counters = Counters(matrix_elementwise=dict.fromkeys(kinds, rows * keys))
-            return self._work(cycles, reads=0, writes=0, counters=counters)
-
-        return self._remember(("array", *kinds, rows, keys), make)
 
     # -- vector work -----------------------------------------------------------------------------------
 
@@ -198,23 +102,6 @@ class Costs:
             )
 
         return self._remember(("vector", *operations, reads_bits, writes_bits, reduces), make)
-
-    def row_maximum(self, rows: int, keys: int) -> Work:
-        """First pass of softmax over one tile: running row maximum."""
-        n = rows * keys
-        return self.vector((("max", n),), reads_bits=n * self.score_bits, writes_bits=0, reduces=True)
-
-    def exponentials(self, rows: int, keys: int) -> Work:
-        """Second pass: subtract the row maximum, exponential, running row sum."""
-        n = rows * keys
-        bits = n * self.score_bits
-        return self.vector((("sub", n), ("exp", n), ("add", n)), reads_bits=bits, writes_bits=bits, reduces=True)
-
-    def normalise(self, rows: int, keys: int) -> Work:
-        """Third pass: divide by the row sum."""
-        n = rows * keys
-        bits = n * self.score_bits
-        return self.vector((("div", n),), reads_bits=bits, writes_bits=bits)
 
     # -- transfers -------------------------------------------------------------------------------------
 
@@ -263,3 +150,134 @@ class Costs:
         if work is None:
             work = self._known[key] = make()
         return work
+
+
+class Costs(TileCosts):
+    """Costs of the tiles of ``layer`` on ``machine`` (remembered by shape)."""
+
+    def __init__(self, layer: AttentionLayer, machine: MachineSpec) -> None:
+        super().__init__(layer, machine)
+        self.layer: AttentionLayer = layer
+        self.qkv_bits = format_bits(layer.qkv_format)
+        self.score_bits = format_bits(layer.score_format)
+        self.accumulator_bits = format_bits(layer.accumulator_format)
+
+    # -- sizes on chip ---------------------------------------------------------------------------------
+
+    def qkv_bytes(self, n_elements: int) -> int:
+        return bits_to_bytes(n_elements * self.qkv_bits)
+
+    def score_bytes(self, n_elements: int) -> int:
+        return bits_to_bytes(n_elements * self.score_bits)
+
+    def accumulator_bytes(self, n_elements: int) -> int:
+        return bits_to_bytes(n_elements * self.accumulator_bits)
+
+    # -- matrix work -----------------------------------------------------------------------------------
+
+    def scores(self, rows: int, keys: int) -> Work:
+        """S tile (rows, keys) = Q (rows, E) K^T (E, keys)."""
+        return self._remember(
+            ("scores", rows, keys),
+            lambda: self.product(
+                rows,
+                self.layer.head_dim,
+                keys,
+                number_format=self.layer.qkv_format,
+                a_bits=self.qkv_bits,
+                b_bits=self.qkv_bits,
+                out_bits=self.score_bits,
+                partial_bits=self.accumulator_bits,
+                add_to=False,
+            ),
+        )
+
+    def values(self, rows: int, keys: int, *, add_to: bool) -> Work:
+        """O tile (rows, F) = or += P (rows, keys) V (keys, F)."""
+        wide = self.layer.score_format if self.score_bits > self.qkv_bits else self.layer.qkv_format
+        return self._remember(
+            ("values", rows, keys, add_to),
+            lambda: self.product(
+                rows,
+                keys,
+                self.layer.value_dim,
+                number_format=wide,
+                a_bits=self.score_bits,
+                b_bits=self.qkv_bits,
+                out_bits=self.accumulator_bits,
+                partial_bits=self.accumulator_bits,
+                add_to=add_to,
+            ),
+        )
+
+    def scores_in_array(self, rows: int, keys: int) -> Work:
+        """S tile that stays in the array's registers."""
+        return self._remember(
+            ("scores in array", rows, keys),
+            lambda: self.product(
+                rows,
+                self.layer.head_dim,
+                keys,
+                number_format=self.layer.qkv_format,
+                a_bits=self.qkv_bits,
+                b_bits=self.qkv_bits,
+                out_bits=0,
+                partial_bits=self.accumulator_bits,
+                add_to=False,
+            ),
+        )
+
+    def values_in_array(self, rows: int, keys: int) -> Work:
+        """P V of one tile with P in the array's registers."""
+        return self._remember(
+            ("values in array", rows, keys),
+            lambda: self.product(
+                rows,
+                keys,
+                self.layer.value_dim,
+                number_format=self.layer.qkv_format,
+                a_bits=0,
+                b_bits=self.qkv_bits,
+                out_bits=self.accumulator_bits,
+                partial_bits=self.accumulator_bits,
+                add_to=False,
+            ),
+        )
+
+    def values_of_tile(self, rows: int, keys: int) -> Work:
+        """P V of one tile, not added to anything."""
+        return self.values(rows, keys, add_to=False)
+
+    @property
+    def array_does_softmax(self) -> bool:
+        """Whether the matrix array's elements can do the exponential (FuseMax)."""
+        return "exp" in self.machine.matrix.elementwise_cycles
+
+    def on_array(self, kinds: Sequence[str], rows: int, keys: int) -> Work:
+        """Element-wise work on a tile that is held in the matrix array (no buffer traffic)."""
+
+        def make() -> Work:
+            cycles = sum(elementwise(self.machine.matrix, kind, rows, keys) for kind in kinds)
+            counters = Counters(matrix_elementwise=dict.fromkeys(kinds, rows * keys))
+            return self._work(cycles, reads=0, writes=0, counters=counters)
+
+        return self._remember(("array", *kinds, rows, keys), make)
+
+    # -- vector work -----------------------------------------------------------------------------------
+
+    def row_maximum(self, rows: int, keys: int) -> Work:
+        """First pass of softmax over one tile: running row maximum."""
+        n = rows * keys
+        return self.vector((("max", n),), reads_bits=n * self.score_bits, writes_bits=0, reduces=True)
+
+    def exponentials(self, rows: int, keys: int) -> Work:
+        """Second pass: subtract the row maximum, exponential, running row sum."""
+        n = rows * keys
+        bits = n * self.score_bits
+        return self.vector((("sub", n), ("exp", n), ("add", n)), reads_bits=bits, writes_bits=bits, reduces=True)
+
+    def normalise(self, rows: int, keys: int) -> Work:
+        """Third pass: divide by the row sum."""
+        n = rows * keys
+        bits = n * self.score_bits
+        return self.vector((("div", n),), reads_bits=bits, writes_bits=bits)

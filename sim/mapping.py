@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import Core
+from tilewright.sim.bound import lower_bound
+from tilewright.sim.core import Core, TileCore
+from tilewright.sim.costs import Costs, TileCosts
+from tilewright.sim.result import LowerBound
 from tilewright.units import ceil_div
-from tilewright.workloads.attention import AttentionLayer
 
 __all__ = [
     "Dataflow",
+    "Layer",
     "Parameter",
     "Phase",
     "Tiling",
@@ -31,6 +35,16 @@ __all__ = [
 Tiling = Mapping[str, int]
 
 
+class Layer(Protocol):
+    """What can be mapped: it has a name, and so many independent pieces to deal out to cores."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def n_groups(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """One number of a mapping: its meaning, and the candidates for a layer on a machine.
@@ -41,12 +55,12 @@ class Parameter:
 
     name: str
     meaning: str
-    candidates: Callable[[AttentionLayer, MachineSpec], tuple[int, ...]]
+    candidates: Callable[[Any, MachineSpec], tuple[int, ...]]
     smallest: int = 1
-    largest: Callable[[AttentionLayer], int] = lambda layer: 2**31
-    least: Callable[[AttentionLayer, MachineSpec], int] | None = None
+    largest: Callable[[Any], int] = lambda layer: 2**31
+    least: Callable[[Any, MachineSpec], int] | None = None
 
-    def least_value(self, layer: AttentionLayer, machine: MachineSpec) -> int:
+    def least_value(self, layer: Layer, machine: MachineSpec) -> int:
         """The value that needs the least room on chip."""
         if self.least is not None:
             return self.least(layer, machine)
@@ -55,14 +69,15 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """``lower(core, tiling)`` writes the phase's commands; ``legal`` refuses senseless combinations."""
+    """``lower(core, tiling)`` writes the phase's commands to a ``core``; ``legal`` refuses senseless combinations."""
 
     name: str
     parameters: tuple[Parameter, ...]
-    lower: Callable[[Core, Tiling], None]
-    legal: Callable[[AttentionLayer, Tiling], bool] = lambda layer, tiling: True
+    lower: Callable[[Any, Tiling], None]
+    legal: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
+    core: Callable[..., TileCore] = Core
 
-    def space(self, layer: AttentionLayer, machine: MachineSpec) -> Iterator[dict[str, int]]:
+    def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:
         """Every candidate tiling of this phase (capacity not yet checked)."""
 
         def extend(chosen: dict[str, int], left: tuple[Parameter, ...]) -> Iterator[dict[str, int]]:
@@ -79,13 +94,19 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataflow:
-    """A named way to compute an attention layer."""
+    """A named way to compute a layer of one kind (``operator``: attention, gemm, …).
+
+    ``costs`` and ``bound`` say what a tile costs and what no schedule can beat; the defaults are attention's.
+    """
 
     name: str
     summary: str
     source: str
     phases: tuple[Phase, ...]
     assumptions: tuple[str, ...] = ()
+    operator: str = "attention"
+    costs: Callable[[Any, MachineSpec], TileCosts] = Costs
+    bound: Callable[[Any, MachineSpec], LowerBound] = lower_bound
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -106,18 +127,17 @@ def register(dataflow: Dataflow) -> Dataflow:
     return dataflow
 
 
-def dataflow_names() -> tuple[str, ...]:
-    """The registered dataflows, in the order in which comparisons show them."""
+def dataflow_names(operator: str = "attention") -> tuple[str, ...]:
+    """The registered dataflows for one kind of operator, in the order in which comparisons show them."""
     _load_built_in()
-    return tuple(_REGISTRY)
+    return tuple(name for name, dataflow in _REGISTRY.items() if dataflow.operator == operator)
 
 
-def get_dataflow(name: str) -> Dataflow:
-    """The dataflow of that name, or an InputError with the nearest one."""
-    _load_built_in()
-    if name not in _REGISTRY:
-        known = ", ".join(_REGISTRY)
-        raise InputError(f'dataflow: unknown name "{name}"; allowed: {known}{did_you_mean(name, _REGISTRY)}')
+def get_dataflow(name: str, operator: str = "attention") -> Dataflow:
+    """The dataflow of that name and kind of operator, or an InputError with the nearest one."""
+    known = dataflow_names(operator)
+    if name not in known:
+        raise InputError(f'dataflow: unknown name "{name}"; allowed: {", ".join(known)}{did_you_mean(name, known)}')
     return _REGISTRY[name]
 
 
@@ -125,7 +145,7 @@ def _load_built_in() -> None:
     import tilewright.sim.dataflows.attention  # noqa: F401  (registers on import)
 
 
-def check_tiling(dataflow: Dataflow, layer: AttentionLayer, tiling: Tiling) -> None:
+def check_tiling(dataflow: Dataflow, layer: Layer, tiling: Tiling) -> None:
     """Refuse names that the dataflow does not have and values outside their range."""
     parameters = {parameter.name: parameter for parameter in dataflow.parameters}
     for name, value in tiling.items():

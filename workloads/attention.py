@@ -177,6 +177,11 @@ class AttentionLayer:
         return self.n_scores * (self.head_dim + self.value_dim)
 
     @property
+    def n_groups(self) -> int:
+        """Independent pieces: key/value heads over all batch entries, each with its query heads."""
+        return self.batch * self.kv_heads
+
+    @property
     def queries_per_kv_head(self) -> int:
         """Query heads that share one key/value head."""
         return self.query_heads // self.kv_heads
