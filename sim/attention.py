@@ -190,7 +190,7 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
         shares = core_shares(layer, machine)
         dealt = ", ".join(f"{share.n_cores} cores x {share.n_groups}" for share in shares)
         notes.append(
-            f"heads (or other independent pieces) are dealt out to the cores whole: {dealt}; they share the DRAM channel fairly"
+            f"independent pieces (heads) are dealt out to the cores whole: {dealt}; they share the DRAM channel fairly"
         )
     return tuple(notes)
 

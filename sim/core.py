@@ -117,6 +117,7 @@ class TileCore:
         self.capacity_bytes = costs.working.capacity_bytes
         self.used_bytes = 0
         self.only_declare = False
+        self._shared: dict[str, int] = {}
         self.pools: dict[str, Pool] = {}
         self._first_engine = first_engine
         self._name = name
@@ -158,6 +159,12 @@ class TileCore:
                 unit="bytes",
                 levers="use a smaller query or key tile, or stream K and V instead of keeping them resident",
             )
+
+    def shared_semaphore(self, name: str) -> int:
+        """The semaphore of that name, declared at its first use."""
+        if name not in self._shared:
+            self._shared[name] = self.semaphore(name)
+        return self._shared[name]
 
     def declared(self) -> None:
         """Called by a lowering when it has declared its pools, before the loops."""

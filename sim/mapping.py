@@ -142,7 +142,10 @@ def get_dataflow(name: str, operator: str = "attention") -> Dataflow:
 
 
 def _load_built_in() -> None:
-    import tilewright.sim.dataflows.attention  # noqa: F401  (registers on import)
+    # Importing a dataflow registers it.
+    import tilewright.sim.dataflows.attention
+    import tilewright.sim.dataflows.gemm
+    import tilewright.sim.dataflows.vector  # noqa: F401
 
 
 def check_tiling(dataflow: Dataflow, layer: Layer, tiling: Tiling) -> None:

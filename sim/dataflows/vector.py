@@ -1,0 +1,111 @@
+"""Element-wise work, norms, softmax, pooling and plain data movement: rows streamed through the vector unit."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.core import TileCore, WorkCounter
+from tilewright.sim.costs import TileCosts
+from tilewright.sim.dataflows.gemm import spans
+from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
+from tilewright.sim.program import ProgramBuilder
+from tilewright.sim.result import LowerBound
+from tilewright.units import bits_to_bytes
+from tilewright.workloads.gemm import VectorLayer
+
+
+class VectorCosts(TileCosts):
+    """Costs of the row blocks of one vector operator."""
+
+    layer: VectorLayer
+
+
+class VectorCore(TileCore):
+    """A core as a vector operator's lowering sees it."""
+
+    def __init__(
+        self,
+        costs: VectorCosts,
+        *,
+        n_groups: int,
+        builder: ProgramBuilder | WorkCounter,
+        first_engine: int = 0,
+        name: str = "",
+    ) -> None:
+        super().__init__(costs, n_groups=n_groups, builder=builder, first_engine=first_engine, name=name)
+        self.costs = costs
+        self.layer = costs.layer
+
+
+def lower(core: VectorCore, tiling: Tiling) -> None:
+    """Per row block: load, work in place, store; neighbouring blocks overlap."""
+    layer, costs = core.layer, core.costs
+    rows = min(tiling["rows"], layer.rows)
+    block_bits = rows * layer.width * max(layer.in_bits, layer.out_bits)
+    pool = core.pool("rows", slots=tiling["depth"], slot_bytes=max(1, bits_to_bytes(block_bits)))
+    done = core.semaphore("rows done")
+    core.declared()
+    for span in spans(core, layer.rows, rows, "rows"):
+        n = span.size * layer.width
+        ready = pool.full
+        if layer.in_bits:
+            core.load(costs.load(1, n, layer.in_bits), waits=[pool.free], signals=[pool.full], label="load rows")
+        if layer.operations or not layer.in_bits:
+            work = costs.vector(
+                tuple((kind, times * n) for kind, times in layer.operations),
+                reads_bits=n * layer.in_bits,
+                writes_bits=n * layer.out_bits,
+                reduces=layer.reduces,
+            )
+            ends = [done] if layer.out_bits else [pool.free]
+            core.vector(work, waits=[pool.full if layer.in_bits else pool.free], signals=ends, label="vector work")
+            ready = done
+        if layer.out_bits:
+            core.store(costs.store(1, n, layer.out_bits), waits=[ready], signals=[pool.free], label="store rows")
+
+
+def vector_bound(layer: VectorLayer, machine: MachineSpec) -> LowerBound:
+    """The operations over all lanes; every value moved once."""
+    per_element = sum(times * machine.vector.cycles[kind] for kind, times in layer.operations)
+    work = Fraction(layer.elements * per_element, machine.vector.lanes * machine.n_cores)
+    dram = bits_to_bytes(layer.compulsory_bits) / bytes_per_cycle(machine)
+    return LowerBound(
+        matrix_cycles=0,
+        vector_cycles=-(-work.numerator // work.denominator),
+        dram_cycles=-(-dram.numerator // dram.denominator),
+    )
+
+
+VECTOR = register(
+    Dataflow(
+        name="vector",
+        summary="rows streamed through the vector unit",
+        source="double-buffered streaming",
+        phases=(
+            Phase(
+                name="rows",
+                parameters=(
+                    Parameter(
+                        name="rows",
+                        meaning="rows of a block",
+                        candidates=lambda layer, machine: tile_sizes(layer.rows, 1, most=16),
+                        largest=lambda layer: layer.rows,
+                    ),
+                    Parameter(
+                        name="depth",
+                        meaning="slots of the row buffer",
+                        candidates=lambda layer, machine: (2, 3),
+                        largest=lambda layer: 64,
+                    ),
+                ),
+                lower=lower,
+                core=VectorCore,
+            ),
+        ),
+        operator="vector",
+        costs=VectorCosts,
+        bound=vector_bound,
+    )
+)
