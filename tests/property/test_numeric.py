@@ -23,7 +23,7 @@ from tilewright.sim.mapping import Dataflow, dataflow_names, get_dataflow
 from tilewright.sim.numeric import run_on_numbers
 from tilewright.sim.program import ProgramBuilder
 from tilewright.units import ceil_div
-from tilewright.workloads.attention import AttentionLayer, reference_attention
+from tilewright.workloads.attention import AttentionLayer, Mask, reference_attention
 
 # `make fuzz N=10000` sets this; the quick suite runs some for each dataflow.
 N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "50"))
@@ -51,7 +51,7 @@ class Case(NamedTuple):
 def layers(draw: st.DrawFn) -> AttentionLayer:
     kv_heads = draw(st.integers(1, 2))
     query_len, key_len = draw(st.integers(1, 14)), draw(st.integers(1, 22))
-    mask = draw(st.sampled_from(["none", "none", "causal", "banded"]))
+    mask: Mask = draw(st.sampled_from(["none", "none", "causal", "banded"]))
     extra: dict[str, Any] = {}
     if mask == "causal":
         key_len = max(key_len, query_len)

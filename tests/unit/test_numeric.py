@@ -31,7 +31,7 @@ TILES = {
 
 
 def a_layer(**changes: Any) -> AttentionLayer:
-    values = {
+    values: dict[str, Any] = {
         "name": "layer", "batch": 1, "query_heads": 1, "kv_heads": 1, "query_len": 7, "key_len": 11,
         "head_dim": 5, "value_dim": 3,
     }  # fmt: skip
@@ -157,7 +157,7 @@ class ForgetfulCore:
 
 def forgetting(dataflow: Dataflow, phase: Phase, semaphore: str, seen: set[str]) -> Dataflow:
     def lower(core: Core, tiling: Tiling) -> None:
-        phase.lower(ForgetfulCore(core, semaphore, seen), tiling)  # type: ignore[arg-type]
+        phase.lower(ForgetfulCore(core, semaphore, seen), tiling)
 
     broken = replace(phase, lower=lower)
     return replace(dataflow, phases=tuple(broken if p is phase else p for p in dataflow.phases))
@@ -200,7 +200,7 @@ def test_every_forgotten_wait_is_caught(
     shapes = [{"key": 4, "resident": 1}] if overwrites else [MANY_TILES, ONE_TILE, RESIDENT]
     for phase, harmless in zip(dataflow.phases, implied, strict=True):
         semaphores: set[str] = set()
-        caught = set()
+        caught: set[str] = set()
         for shape in shapes:
             tiling = a_tiling(dataflow, layer, **settings, **shape)
             run_on_numbers(forgetting(dataflow, phase, "", semaphores), layer, machine, tiling, *inputs(layer))
@@ -257,9 +257,9 @@ class PatchedCore(ForgetfulCore):
         super().__init__(core, "", set())
         self._slots, self._without = slots or {}, without
 
-    def pool(self, name: str, *, slots: int, slot_bytes: int) -> Pool:
-        real = self._core.pool(name, slots=slots, slot_bytes=slot_bytes)
-        pool = real._replace(slots=slots + self._slots.get(name, 0))
+    def pool(self, name: str, **options: int) -> Pool:
+        real = self._core.pool(name, **options)
+        pool = real._replace(slots=real.slots + self._slots.get(name, 0))
         self._core.pools[name] = pool
         return pool
 
@@ -273,7 +273,7 @@ class PatchedCore(ForgetfulCore):
 def patched(name: str, **changes: Any) -> Dataflow:
     dataflow = get_dataflow(name)
     (phase,) = dataflow.phases
-    return with_lowering(dataflow, lambda core, tiling: phase.lower(PatchedCore(core, **changes), tiling))  # type: ignore[arg-type]
+    return with_lowering(dataflow, lambda core, tiling: phase.lower(PatchedCore(core, **changes), tiling))
 
 
 @pytest.mark.parametrize("name", ["flat", "tileflow", "fusemax", "flash2", "mas"])
