@@ -77,7 +77,8 @@ _EXTRA = 4  # per engine beside a snapshot: work left, busy, commands done, even
 OUT_CYCLES, OUT_DEADLOCK, OUT_N_COMMANDS_RUN, OUT_N_EVENTS, OUT_N_JUMPS, OUT_OVERFLOW = 0, 1, 2, 3, 4, 5
 OUT_FIXED_FIELDS = 6
 
-# Trace rows. EV_PREDECESSOR: event that this start waited for, -1 none, -2-j: copy made by jump j.
+# Trace rows. EV_PREDECESSOR: event that this start waited for, -1 none, -2-j: copy made by jump j. EV_VIA: the
+# semaphore that it waited for, -1 its own queue. Of several the first in the wait list that lacked a token before.
 EV_START, EV_END, EV_ENGINE, EV_COMMAND, EV_PREDECESSOR, EV_VIA = 0, 1, 2, 3, 4, 5
 EVENT_FIELDS = 6
 # Jump rows: periods, cycles per period, then per engine: takes part, event in flight at snapshot and match.
@@ -254,7 +255,13 @@ def run_one(
     overflow = 0
     last_ev = np.full(n_eng, -1, np.int64)  # event in flight, or last finished, per engine
     sig_ev = np.full(n_sem, -1, np.int64)
-    sig_t = np.full(n_sem, -1, np.int64)
+    # Path mode only: tokens after the last starts, and the cycle at which a waiting engine was last short of one.
+    held = tokens.copy()
+    short_t = np.full(n_sem, -1, np.int64)
+    most = nb.int64(0)  # most tokens that one start takes of one semaphore
+    if path_mode:
+        for c in range(at_cmd, at_list, COMMAND_SIZE):
+            most = max(most, img[c + 5])
 
     t: Any = nb.int64(0)
     n_run = nb.int64(0)
@@ -305,13 +312,15 @@ def run_one(
                     via = nb.int64(-1)
                     if t_free[e] == t:
                         before = last_ev[e]
-                    else:
+                    elif path_mode:
                         for w in range(n_wait):
                             s = img[first + w]
-                            if sig_t[s] == t:
+                            held[s] -= 1
+                            if held[s] < 0 and via < 0:
                                 before = sig_ev[s]
                                 via = s
-                                break
+                        for w in range(n_wait):
+                            held[img[first + w]] += 1
                     events[n_ev, EV_START] = t
                     events[n_ev, EV_END] = -1
                     events[n_ev, EV_ENGINE] = e
@@ -325,6 +334,18 @@ def run_one(
                     last_ev[e] = -1
             else:
                 last_ev[e] = -1
+
+        if path_mode:
+            for e in range(n_eng):
+                if status[e] == _WAITING:
+                    c = at_cmd + img[at_ins + pc[e] * INSTRUCTION_SIZE + 1] * COMMAND_SIZE
+                    first = at_list + img[c + 4]
+                    for w in range(img[c + 5]):
+                        tokens[img[first + w]] -= 1
+                        if tokens[img[first + w]] < 0:
+                            short_t[img[first + w]] = t
+                    for w in range(img[c + 5]):
+                        tokens[img[first + w]] += 1
 
         # Trips that ended just now: compare with earlier ones, jump if the state repeats.
         may_jump = skip and n_crossed > 0
@@ -356,16 +377,17 @@ def run_one(
                             break
                     if not same:
                         continue
-                    # A count that grows or shrinks is harmless if no start in the period lacked a token.
+                    # A count that grows or shrinks is harmless if no start in the period lacked a token. A path
+                    # also tells which token came last: no engine may even have been short of one while it waited.
                     k: Any = nb.int64(_FAR)
                     for s in range(n_sem):
                         drift = tokens[s] - rings[r, width - n_sem + s]
                         if drift != 0:
-                            if missed_t[s] > extras[r, 2]:
+                            if missed_t[s] > extras[r, 2] or (path_mode and short_t[s] >= extras[r, 2]):
                                 k = 0
                                 break
                             if drift < 0:
-                                spare = tokens[s] - (taken[s] - extras[r, 3 + _EXTRA * n_eng + s])
+                                spare = tokens[s] - most - (taken[s] - extras[r, 3 + _EXTRA * n_eng + s])
                                 k = min(k, spare // -drift + 1 if spare >= 0 else nb.int64(0))
                     if k <= 0:
                         continue
@@ -423,7 +445,7 @@ def run_one(
                                         events[n_ev, EV_ENGINE] = e
                                         events[n_ev, EV_COMMAND] = img[at_ins + pc[e] * INSTRUCTION_SIZE + 1]
                                         events[n_ev, EV_PREDECESSOR] = -2 - n_jump
-                                        events[n_ev, EV_VIA] = -1
+                                        events[n_ev, EV_VIA] = events[last_ev[e], EV_VIA]
                                         last_ev[e] = n_ev
                                         n_ev += 1
                                     else:
@@ -431,6 +453,8 @@ def run_one(
                         elif status[e] == _MOVING:
                             work[e] -= k * (extras[r, 3 + _EXTRA * e] - work[e])
                     for s in range(n_sem):
+                        if short_t[s] >= extras[r, 2]:
+                            short_t[s] += k * dt
                         tokens[s] += k * (tokens[s] - rings[r, width - n_sem + s])
                         taken[s] += k * (taken[s] - extras[r, 3 + _EXTRA * n_eng + s])
                     for q in range(n_chan):
@@ -461,6 +485,8 @@ def run_one(
                     extras[r, 3 + _EXTRA * n_eng + n_sem + q] = moved[q]
                 ring_n[slot] = known + 1
         n_crossed = 0
+        if path_mode:
+            held[:] = tokens
 
         # The next cycle at which something happens.
         t_next = nb.int64(_FAR)
@@ -502,7 +528,6 @@ def run_one(
                 s = img[first + w]
                 tokens[s] += 1
                 sig_ev[s] = last_ev[e]
-                sig_t[s] = t
             busy[e] += t - t_start[e]
             n_done[e] += 1
             if chan[e] >= 0:

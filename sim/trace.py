@@ -42,7 +42,10 @@ class TraceWindow:
 
 
 class Recording:
-    """Arrays that the compiled engine fills; ``window`` (-1, -1) records all that is not skipped."""
+    """Arrays that the compiled engine fills; ``window`` (-1, -1) records all that is not skipped.
+
+    After the run: ``overflow`` when the arrays were too small, ``finished`` unless it ended in a deadlock.
+    """
 
     def __init__(self, n_engines: int, max_events: int, window: tuple[int, int]) -> None:
         from tilewright.sim import kernel
@@ -52,6 +55,7 @@ class Recording:
         self.jumps: Int64Array = np.empty((n_jumps, kernel.JUMP_FIXED_FIELDS + 3 * n_engines), dtype=np.int64)
         self.window = window
         self.overflow = False
+        self.finished = False
         self.cycles = 0
         self.commands: list[Command] = []
 
@@ -61,6 +65,7 @@ class Recording:
         self.events = self.events[: out[kernel.OUT_N_EVENTS]]
         self.jumps = self.jumps[: out[kernel.OUT_N_JUMPS]]
         self.overflow = bool(out[kernel.OUT_OVERFLOW])
+        self.finished = not out[kernel.OUT_DEADLOCK]
         self.cycles = int(out[kernel.OUT_CYCLES])
         self.commands = commands
 
