@@ -16,6 +16,7 @@ from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
 from tilewright.sim.program import Program, ProgramBuilder
 from tilewright.sim.result import SearchSummary, SimulationResult
 from tilewright.sim.trace import TraceCommand, TraceWindow, trace_program
+from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.attention import LARGEST_EXTENT, AttentionLayer
 
 __all__ = [
@@ -60,8 +61,13 @@ def phase_tiling(phase: Phase, tiling: Tiling) -> dict[str, int]:
     return {parameter.name: tiling[parameter.name] for parameter in phase.parameters}
 
 
-def build_phase(phase: Phase, costs: TileCosts, tiling: Tiling, *, unroll: bool = False) -> Program:
-    """The program of one phase on all the cores. Raises MappingError when it does not fit."""
+def build_phase(
+    phase: Phase, costs: TileCosts, tiling: Tiling, *, unroll: bool = False, ahead_bytes: int = 0
+) -> Program:
+    """The program of one phase on all the cores. Raises MappingError when it does not fit.
+
+    ``ahead_bytes``: what each core loads behind its own loads for the operator that comes next.
+    """
     shares = core_shares(costs.layer, costs.machine)
     engines = [
         engine
@@ -79,7 +85,11 @@ def build_phase(phase: Phase, costs: TileCosts, tiling: Tiling, *, unroll: bool 
             first_engine=ENGINES_PER_CORE * i,
             name=suffix,
         )
+        if ahead_bytes:
+            core.reserve("next weights", ahead_bytes)
         phase.lower(core, tiling)
+        if ahead_bytes:
+            core.load(costs.load(1, ahead_bytes, BITS_PER_BYTE), label="load next weights")
     return builder.build()
 
 

@@ -134,14 +134,17 @@ class TileCore:
 
     # -- resources ---------------------------------------------------------------------------------------
 
-    def pool(self, name: str, *, slots: int, slot_bytes: int) -> Pool:
-        """Reserve ``slots`` slots; raises MappingError when the working buffer cannot hold them too."""
+    def pool(self, name: str, *, slots: int, slot_bytes: int, filled: int = 0) -> Pool:
+        """Reserve ``slots`` slots, ``filled`` of which hold their tile from the start.
+
+        Raises MappingError when the working buffer cannot hold them too.
+        """
         self.reserve(name, slots * slot_bytes)
         pool = Pool(
             name,
             slots,
-            self.builder.semaphore(f"{name} slot free{self._name}", slots, is_slot=True),
-            self.builder.semaphore(f"{name} ready{self._name}"),
+            self.builder.semaphore(f"{name} slot free{self._name}", slots - filled, is_slot=True),
+            self.builder.semaphore(f"{name} ready{self._name}", filled),
         )
         self.pools[name] = pool
         return pool

@@ -110,17 +110,16 @@ class GemmLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorLayer:
-    """Element-wise, reduction, normalisation or memory work on ``rows`` rows of ``width`` elements.
+    """Element-wise, reduction, normalisation or memory work, row by row.
 
-    ``operations``: (kind, times per element). Per element ``in_bits`` are read and ``out_bits`` written to DRAM.
-    ``in_bits`` and ``out_bits`` may be 0.
+    ``operations``: (kind, how many) for one row. Each row reads ``read_bytes`` from DRAM and writes
+    ``write_bytes``; either may be 0, not both.
     """
 
     name: str
     rows: int
-    width: int
-    in_bits: int
-    out_bits: int
+    read_bytes: int
+    write_bytes: int
     operations: tuple[tuple[str, int], ...] = ()
     reduces: bool = False
 
@@ -129,9 +128,6 @@ class VectorLayer:
         return 1
 
     @property
-    def elements(self) -> int:
-        return self.rows * self.width
-
-    @property
-    def compulsory_bits(self) -> int:
-        return self.elements * (self.in_bits + self.out_bits)
+    def compulsory_bytes(self) -> int:
+        """Bytes moved over all rows."""
+        return self.rows * (self.read_bytes + self.write_bytes)

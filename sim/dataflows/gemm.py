@@ -162,9 +162,29 @@ def lower(core: GemmCore, tiling: Tiling) -> None:
             for i in spans(core, inner, inner_tile, "columns" if keep_a else "rows"):
                 rows, columns = (o, i) if keep_a else (i, o)
                 for k in spans(core, layer.k, tiling["k"], "k"):
-                    _loads(core, pools, rows, columns, k, first_use=i.first, keep_a=keep_a, group=group)
+                    here = o.first and i.first and core.n_groups == 1
+                    there = bool(tiling["prefetched"]) and here and (k.first or not keep_a)
+                    _loads(
+                        core,
+                        pools,
+                        rows,
+                        columns,
+                        k,
+                        first_use=i.first,
+                        keep_a=keep_a,
+                        b_is_there=there,
+                        group=group,
+                    )
                     _multiply(core, pools, rows, columns, k, i, group)
                 _finish(core, pools, rows, columns, group)
+
+
+def first_weight_tiles(layer: GemmLayer, tiling: Tiling) -> tuple[int, int]:
+    """(tiles, bytes) of B that ``prefetched=1`` finds on chip: the first panel, or the first streamed tile."""
+    depth, columns = min(tiling["k"], layer.k), min(tiling["n"], layer.n)
+    tiles = 1 if tiling["order"] == 0 else ceil_div(layer.k, depth)
+    elements = depth * columns if tiling["order"] == 0 else layer.k * columns
+    return tiles, bits_to_bytes(elements * layer.b_bits)
 
 
 def _declare(core: GemmCore, tiling: Tiling, *, keep_a: bool) -> _Pools:
@@ -179,24 +199,38 @@ def _declare(core: GemmCore, tiling: Tiling, *, keep_a: bool) -> _Pools:
     if layer.fused.extra_inputs:
         extra_bytes = bits_to_bytes(c_elements * layer.out_bits * layer.fused.extra_inputs)
         extra = core.pool("fused input", slots=2, slot_bytes=extra_bytes)
+    there = 0
+    if tiling["prefetched"] and core.n_groups == 1:
+        there, _ = first_weight_tiles(layer, tiling)
     return _Pools(
-        core.pool(names[0], slots=panel, slot_bytes=kept_bytes),
-        core.pool(names[1], slots=tiling["depth"], slot_bytes=streamed_bytes),
+        core.pool(names[0], slots=panel, slot_bytes=kept_bytes, filled=0 if keep_a else there),
+        core.pool(names[1], slots=tiling["depth"], slot_bytes=streamed_bytes, filled=there if keep_a else 0),
         core.pool("C", slots=2, slot_bytes=bits_to_bytes(c_elements * layer.accumulator_bits)),
         extra,
     )
 
 
 def _loads(
-    core: GemmCore, pools: _Pools, rows: Span, columns: Span, k: Span, *, first_use: bool, keep_a: bool, group: int
+    core: GemmCore,
+    pools: _Pools,
+    rows: Span,
+    columns: Span,
+    k: Span,
+    *,
+    first_use: bool,
+    keep_a: bool,
+    b_is_there: bool,
+    group: int,
 ) -> None:
     costs = core.costs
     a = (costs.load_a(rows.size, k.size), "load A", ("load_a", group, rows, k))
     b = (costs.load_b(k.size, columns.size), "load B", ("load_b", group, k, columns))
     kept, streamed = (a, b) if keep_a else (b, a)
-    if first_use:
+    if first_use and (keep_a or not b_is_there):
         work, label, run = kept
         core.load(work, waits=[pools.kept.free], signals=[pools.kept.full], label=label, run=run)
+    if keep_a and b_is_there:
+        return
     work, label, run = streamed
     core.load(work, waits=[pools.streamed.free], signals=[pools.streamed.full], label=label, run=run)
 
@@ -294,6 +328,15 @@ DEPTH = Parameter(
 )
 
 
+PREFETCHED = Parameter(
+    name="prefetched",
+    meaning="1 finds the first weights on chip, brought there under the operator before (whole networks)",
+    candidates=lambda layer, machine: (0,),
+    smallest=0,
+    largest=lambda layer: 1,
+)
+
+
 def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     """Multiply-adds at full rate, fused work over all lanes, every tensor moved once."""
     rate = machine.matrix.multiplies_per_pe_per_cycle.get(layer.compute_format)
@@ -325,7 +368,7 @@ GEMM = register(
         phases=(
             Phase(
                 name="product",
-                parameters=(ROWS, COLUMNS, DEPTH_OF_K, ORDER, DEPTH),
+                parameters=(ROWS, COLUMNS, DEPTH_OF_K, ORDER, DEPTH, PREFETCHED),
                 lower=lower,
                 core=GemmCore,
             ),

@@ -12,7 +12,7 @@ from tilewright.sim.dataflows.gemm import spans
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
 from tilewright.sim.program import ProgramBuilder
 from tilewright.sim.result import LowerBound
-from tilewright.units import bits_to_bytes
+from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.gemm import VectorLayer
 
 
@@ -43,34 +43,47 @@ def lower(core: VectorCore, tiling: Tiling) -> None:
     """Per row block: load, work in place, store; neighbouring blocks overlap."""
     layer, costs = core.layer, core.costs
     rows = min(tiling["rows"], layer.rows)
-    block_bits = rows * layer.width * max(layer.in_bits, layer.out_bits)
-    pool = core.pool("rows", slots=tiling["depth"], slot_bytes=max(1, bits_to_bytes(block_bits)))
+    slot_bytes = rows * max(layer.read_bytes, layer.write_bytes)
+    pool = core.pool("rows", slots=tiling["depth"], slot_bytes=max(1, slot_bytes))
     done = core.semaphore("rows done")
     core.declared()
     for span in spans(core, layer.rows, rows, "rows"):
-        n = span.size * layer.width
-        ready = pool.full
-        if layer.in_bits:
-            core.load(costs.load(1, n, layer.in_bits), waits=[pool.free], signals=[pool.full], label="load rows")
-        if layer.operations or not layer.in_bits:
+        n, ready = span.size, pool.full
+        if layer.read_bytes:
+            core.load(
+                costs.load(1, n * layer.read_bytes, BITS_PER_BYTE),
+                waits=[pool.free],
+                signals=[pool.full],
+                label="load rows",
+            )
+        if layer.operations or not layer.read_bytes:
             work = costs.vector(
                 tuple((kind, times * n) for kind, times in layer.operations),
-                reads_bits=n * layer.in_bits,
-                writes_bits=n * layer.out_bits,
+                reads_bits=n * layer.read_bytes * BITS_PER_BYTE,
+                writes_bits=n * layer.write_bytes * BITS_PER_BYTE,
                 reduces=layer.reduces,
             )
-            ends = [done] if layer.out_bits else [pool.free]
-            core.vector(work, waits=[pool.full if layer.in_bits else pool.free], signals=ends, label="vector work")
+            core.vector(
+                work,
+                waits=[pool.full if layer.read_bytes else pool.free],
+                signals=[done if layer.write_bytes else pool.free],
+                label="vector work",
+            )
             ready = done
-        if layer.out_bits:
-            core.store(costs.store(1, n, layer.out_bits), waits=[ready], signals=[pool.free], label="store rows")
+        if layer.write_bytes:
+            core.store(
+                costs.store(1, n * layer.write_bytes, BITS_PER_BYTE),
+                waits=[ready],
+                signals=[pool.free],
+                label="store rows",
+            )
 
 
 def vector_bound(layer: VectorLayer, machine: MachineSpec) -> LowerBound:
     """The operations over all lanes; every value moved once."""
-    per_element = sum(times * machine.vector.cycles[kind] for kind, times in layer.operations)
-    work = Fraction(layer.elements * per_element, machine.vector.lanes * machine.n_cores)
-    dram = bits_to_bytes(layer.compulsory_bits) / bytes_per_cycle(machine)
+    per_row = sum(times * machine.vector.cycles[kind] for kind, times in layer.operations)
+    work = Fraction(layer.rows * per_row, machine.vector.lanes * machine.n_cores)
+    dram = layer.compulsory_bytes / bytes_per_cycle(machine)
     return LowerBound(
         matrix_cycles=0,
         vector_cycles=-(-work.numerator // work.denominator),
