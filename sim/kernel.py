@@ -455,6 +455,8 @@ def run_one(
                     for s in range(n_sem):
                         if short_t[s] >= extras[r, 2]:
                             short_t[s] += k * dt
+                        if missed_t[s] > extras[r, 2]:
+                            missed_t[s] += k * dt  # it was lacking in the skipped trips too
                         tokens[s] += k * (tokens[s] - rings[r, width - n_sem + s])
                         taken[s] += k * (taken[s] - extras[r, 3 + _EXTRA * n_eng + s])
                     for q in range(n_chan):

@@ -1,0 +1,101 @@
+"""Best mappings kept in files, so that a network is searched once.
+
+One small JSON file per question (operator, machine, dataflow, objective and the code that answers), named by
+the hash of its content. Files appear whole (written aside, then renamed), so two processes may share a folder; a
+damaged file counts as absent and is written anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["MappingCache", "cache_folder"]
+
+
+def cache_folder() -> Path:
+    """``TILEWRIGHT_CACHE``, or ``tilewright`` in the user's cache folder."""
+    given = os.environ.get("TILEWRIGHT_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "tilewright"
+
+
+@lru_cache(maxsize=1)
+def _code_digest() -> str:
+    """Changes whenever code that decides about mappings changes."""
+    import tilewright.hw_models
+    import tilewright.sim
+
+    digest = hashlib.sha256()
+    for package in (tilewright.sim, tilewright.hw_models):
+        for folder in package.__path__:
+            for path in sorted(Path(folder).rglob("*.py")):
+                digest.update(path.name.encode())
+                digest.update(path.read_bytes())
+    digest.update((Path(__file__).parent / "tiling.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Data that JSON writes the same way every time."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+class MappingCache:
+    """Tilings by content. A folder that cannot be written is used for reading only, without complaint."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = (folder or cache_folder()) / "mappings"
+        self.hits = 0
+        self.misses = 0
+
+    def key(self, *parts: Any) -> str:
+        """The hash that stands for a question."""
+        text = json.dumps([_code_digest(), *[_plain(part) for part in parts]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """What was kept under ``key``, or None."""
+        try:
+            found = json.loads(self._path(key).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if isinstance(found, dict) and found.get("key") == key and isinstance(found.get("value"), dict):
+            self.hits += 1
+            value: dict[str, Any] = found["value"]
+            return value
+        self.misses += 1
+        return None
+
+    def put(self, key: str, value: dict[str, Any]) -> None:
+        """Keep ``value`` under ``key``; the file appears whole or not at all."""
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    json.dump({"key": key, "value": value}, file)
+                os.replace(aside, path)
+            except BaseException:
+                Path(aside).unlink(missing_ok=True)
+                raise
+        except OSError:
+            return
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"

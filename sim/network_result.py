@@ -1,0 +1,167 @@
+"""What the simulation of a whole network tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tilewright.sim.result import LowerBound
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["NetworkResult", "OperatorResult"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorResult:
+    """One operator (with what is fused behind it) as it ran in the network."""
+
+    name: str
+    path: str
+    kind: str
+    fused: tuple[str, ...]
+    dataflow: str
+    tiling: Mapping[str, int]
+    cycles: int
+    macs: int
+    energy_pj: float
+    energy_by_component: Mapping[str, float]
+    dram_read_bytes: int
+    dram_write_bytes: int
+    weight_bytes: int
+    matrix_utilization: float
+    vector_utilization: float
+    lower_bound: LowerBound
+
+    @property
+    def dram_bytes(self) -> int:
+        return self.dram_read_bytes + self.dram_write_bytes
+
+    @property
+    def bound_by(self) -> str:
+        """The resource whose compulsory work is largest: ``matrix``, ``vector`` or ``dram``."""
+        return self.lower_bound.limited_by
+
+    @property
+    def bound_ratio(self) -> float:
+        """Cycles over the bound that no schedule can beat."""
+        return self.cycles / max(1, self.lower_bound.cycles)
+
+    @property
+    def intensity(self) -> float:
+        """Multiply-adds per DRAM byte (the roofline's x axis)."""
+        return self.macs / max(1, self.dram_bytes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {
+            "name": self.name,
+            "path": self.path,
+            "kind": self.kind,
+            "fused": list(self.fused),
+            "dataflow": self.dataflow,
+            "tiling": dict(self.tiling),
+            "cycles": self.cycles,
+            "macs": self.macs,
+            "energy_pj": self.energy_pj,
+            "energy_by_component": dict(self.energy_by_component),
+            "dram_read_bytes": self.dram_read_bytes,
+            "dram_write_bytes": self.dram_write_bytes,
+            "weight_bytes": self.weight_bytes,
+            "matrix_utilization": self.matrix_utilization,
+            "vector_utilization": self.vector_utilization,
+            "lower_bound_cycles": self.lower_bound.cycles,
+            "bound_by": self.bound_by,
+            "bound_ratio": self.bound_ratio,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkResult:
+    """A network on a machine: totals of one run of the stream, and every operator in order.
+
+    ``n_steps``: how often the whole stream is run (steps of a diffusion model); totals are for one.
+    """
+
+    network: str
+    machine: str
+    operators: tuple[OperatorResult, ...]
+    cycles: int
+    seconds: float
+    energy_by_component: Mapping[str, float]
+    dram_read_bytes: int
+    dram_write_bytes: int
+    macs: int
+    weight_bytes: int
+    n_steps: int
+    n_distinct: int
+    prefetch: bool
+    cycles_without_prefetch: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def energy_pj(self) -> float:
+        return sum(self.energy_by_component.values())
+
+    @property
+    def dram_bytes(self) -> int:
+        return self.dram_read_bytes + self.dram_write_bytes
+
+    @property
+    def lower_bound_cycles(self) -> int:
+        """Sum of the operators' bounds: what no schedule of operators one after the other can beat."""
+        return sum(operator.lower_bound.cycles for operator in self.operators)
+
+    def by_kind(self) -> dict[str, dict[str, float]]:
+        """Cycles, energy and DRAM bytes by kind of operator, most cycles first."""
+        found: dict[str, dict[str, float]] = {}
+        for operator in self.operators:
+            row = found.setdefault(operator.kind, {"n": 0, "cycles": 0, "energy_pj": 0.0, "dram_bytes": 0})
+            row["n"] += 1
+            row["cycles"] += operator.cycles
+            row["energy_pj"] += operator.energy_pj
+            row["dram_bytes"] += operator.dram_bytes
+        return dict(sorted(found.items(), key=lambda item: -item[1]["cycles"]))
+
+    def worst(self, n: int = 10) -> tuple[OperatorResult, ...]:
+        """The operators that lose most cycles against their bounds."""
+        return tuple(sorted(self.operators, key=lambda o: o.lower_bound.cycles - o.cycles)[:n])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {
+            "network": self.network,
+            "machine": self.machine,
+            "cycles": self.cycles,
+            "seconds": self.seconds,
+            "energy_pj": self.energy_pj,
+            "energy_by_component": dict(self.energy_by_component),
+            "dram_read_bytes": self.dram_read_bytes,
+            "dram_write_bytes": self.dram_write_bytes,
+            "macs": self.macs,
+            "weight_bytes": self.weight_bytes,
+            "n_steps": self.n_steps,
+            "n_operators": len(self.operators),
+            "n_distinct": self.n_distinct,
+            "prefetch": self.prefetch,
+            "cycles_without_prefetch": self.cycles_without_prefetch,
+            "lower_bound_cycles": self.lower_bound_cycles,
+            "assumptions": list(self.assumptions),
+            "operators": [operator.to_dict() for operator in self.operators],
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per operator, in order."""
+        import pandas as pd
+
+        rows = []
+        for operator in self.operators:
+            row = operator.to_dict()
+            tiling, energy = row.pop("tiling"), row.pop("energy_by_component")
+            row["fused"] = " ".join(operator.fused)
+            row.update({f"energy_{name}_pj": part for name, part in energy.items()})
+            row["tiling"] = " ".join(f"{name}={value}" for name, value in tiling.items())
+            rows.append(row)
+        return pd.DataFrame(rows)
