@@ -28,6 +28,10 @@ ASSUMPTIONS = (
     "a key tile that the mask cuts through is computed whole; a tile that it hides is not paid for",
     "softmax of a row block is three passes (maximum; subtract, exponential, sum; divide) in the layerwise, "
     "soft_pipe, flat, tileflow and mas dataflows, one pass with running maximum in fusemax and flash2",
+    "room for row maxima, row sums and correction factors is not counted, but for the running ones of the "
+    "one-pass dataflows",
+    "entries of S and P that the mask hides read as minus infinity and zero where a later pass covers more of a "
+    "row than was computed",
     "buffer and matrix-unit energy are counted per byte and per multiply-add, idle power per cycle where the "
     "machine gives it",
 )

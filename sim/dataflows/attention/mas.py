@@ -51,6 +51,8 @@ def overwritten_tiles(layer: AttentionLayer, tiling: Tiling, score_bits: int, qk
 def lower_with_overwrite(core: Core, tiling: Tiling) -> None:
     """As :func:`lower` with one row block of S, and P over the last K tiles, which are loaded again."""
     layer, costs, key = core.layer, core.costs, tiling["key"]
+    if not tiling["resident"]:
+        raise InputError('tile "overwrite": 1 needs resident=1: only resident K tiles can be written over')
     n_tiles = ceil_div(layer.key_len, key)
     covered = overwritten_tiles(layer, tiling, costs.score_bits, costs.qkv_bits)
     kept = n_tiles - covered
@@ -59,7 +61,7 @@ def lower_with_overwrite(core: Core, tiling: Tiling) -> None:
             f'tile "overwrite": P of a row block covers {covered} K tiles of {n_tiles} and must leave one; '
             "use a smaller query tile"
         )
-    data = parts.Operands(core, {**tiling, "resident": 1}, key_slots=kept)
+    data = parts.Operands(core, tiling, key_slots=kept)
     core.reserve("K tail, then P", covered * costs.qkv_bytes(key * layer.head_dim))
     row_bytes = costs.score_bytes(parts.rows_of(layer, tiling["query"]) * key)
     s = core.pool("S", slots=n_tiles, slot_bytes=row_bytes)  # one row block, tile by tile
