@@ -1,0 +1,1 @@
+"""Operator streams from models: PyTorch modules, ONNX files, and configurations of transformers."""

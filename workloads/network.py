@@ -1,0 +1,105 @@
+"""Whole networks as operator streams: by name, from a stream file, from a model file or from a configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.workloads.stream import OperatorStream
+
+__all__ = ["load_network", "network_names", "network_options", "network_source"]
+
+_WAYS = "a built-in name, NAME:key=value,..., a stream (.json), an ONNX file (.onnx) or a config.json"
+_ENDINGS = (".json", ".onnx")
+
+
+def network_names() -> tuple[str, ...]:
+    """Names of the built-in networks."""
+    from tilewright.workloads.zoo.catalogue import network_names as names
+
+    return names()
+
+
+def network_source(name: str) -> str:
+    """Where the figures of the built-in network ``name`` come from; raises InputError when there is none so called."""
+    from tilewright.workloads.zoo.catalogue import network_source as source
+
+    return source(name)
+
+
+def network_options(name: str) -> dict[str, int | str]:
+    """The options of the built-in network ``name`` with their usual values; raises InputError for an unknown name."""
+    from tilewright.workloads.zoo.catalogue import network_options as options
+
+    return options(name)
+
+
+def load_network(network: str | Path) -> OperatorStream:
+    """The operator stream that ``network`` names.
+
+    A built-in name (``resnet-50``), a built-in name with options (``llama-3-8b:decode=1,context=8192,weights=int4``), a
+    saved stream (``net.json``), an ONNX file, with sizes for its open dimensions where it has some
+    (``model.onnx:batch=1,sequence=128``), or a Hugging Face configuration with options (``config.json:seq=128``,
+    ``path/config.json:decode=1,context=512``). Raises InputError that names the file or text and what is wrong with it.
+    """
+    text = str(network).strip()
+    place, options_text = _split(text)
+    if place.endswith(_ENDINGS) or "/" in place or os.path.isfile(place):
+        return _from_file(Path(place), parse_options(text, options_text))
+    from tilewright.workloads.zoo.catalogue import build_network
+    from tilewright.workloads.zoo.catalogue import network_names as names
+
+    if place not in names():
+        hint = did_you_mean(place, names())
+        raise InputError(f'unknown network; given "{text[:80]}"; allowed {_WAYS}{hint}')
+    return build_network(place, parse_options(text, options_text))
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Name or path, and the options behind it: the last colon that is followed by ``key=value`` parts them."""
+    place, colon, options = text.rpartition(":")
+    if colon and ("=" in options or not options.strip()) and "/" not in options.partition("=")[0]:
+        return place.strip(), options.strip()
+    return (place.strip(), options.strip()) if colon and not text.endswith(_ENDINGS) and "/" not in text else (text, "")
+
+
+def parse_options(what: str, text: str) -> dict[str, str]:
+    """``key=value,key=value`` as a mapping; raises InputError for an item that is none, or a key given twice."""
+    options: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not key or not value:
+            raise InputError(f'{what}: expected key=value; given "{item}"')
+        if key in options:
+            raise InputError(f'{what}: {key}: given twice; given "{options[key]}" and "{value}"; allowed once')
+        options[key] = value
+    return options
+
+
+def _from_file(path: Path, options: Mapping[str, str]) -> OperatorStream:
+    if path.suffix == ".onnx":
+        from tilewright.workloads.extract.onnx import stream_from_onnx
+
+        return stream_from_onnx(path, sizes=_sizes(path, options))
+    if path.suffix != ".json":
+        raise InputError(f'{path}: unknown kind of file; given "{path.suffix}"; allowed .json or .onnx')
+    from tilewright.workloads.stream_file import is_stream_file, load_stream
+
+    if path.is_file() and not is_stream_file(path):
+        from tilewright.workloads.extract.transformers import stream_from_config
+
+        return stream_from_config(path, options)
+    if options:
+        raise InputError(f"{path}: a saved stream has no options; given {', '.join(options)}")
+    return load_stream(path)
+
+
+def _sizes(path: Path, options: Mapping[str, str]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for key, text in options.items():
+        if not text.isdecimal() or int(text) < 1:
+            raise InputError(f'{path}: {key}: must be a whole number; given "{text}"; allowed 1 or more')
+        sizes[key] = int(text)
+    return sizes

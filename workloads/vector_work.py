@@ -1,0 +1,133 @@
+"""What an operator asks of a vector unit: how many of each basic operation (add, sub, mul, max, exp, div).
+
+The counts are per value, for the usual ways to compute each function: sigmoid(x) = 1 / (1 + exp(-x)); tanh(x) =
+1 - 2 / (exp(2x) + 1); GELU by its tanh form (Hendrycks and Gimpel, arXiv 1606.08415) or, for the exact one, with erf
+by the five-term formula 7.1.26 of Abramowitz and Stegun; softmax with the row maximum taken off. A square root, a
+logarithm, a sine and a cosine count as one exp, a comparison as one sub, a choice as one max. These are assumptions
+of ours, not figures of a machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+
+from tilewright.workloads.operators import Operator
+
+__all__ = ["ELEMENTWISE", "VECTOR_KINDS", "is_reducing", "vector_work"]
+
+VECTOR_KINDS: tuple[str, ...] = ("add", "sub", "mul", "max", "exp", "div")
+
+_SIGMOID = {"exp": 1, "add": 1, "div": 1}
+_TANH = {"mul": 1, "exp": 1, "add": 1, "div": 1, "sub": 1}
+_ERF = {"mul": 8, "add": 6, "div": 1, "exp": 1, "sub": 1}
+_GELU_TANH = {"mul": 6, "add": 3, "exp": 1, "div": 1, "sub": 1}
+
+#: Basic operations per result of each element-wise function; a function not listed counts as one mul.
+ELEMENTWISE: Mapping[str, Mapping[str, int]] = {
+    "add": {"add": 1},
+    "sub": {"sub": 1},
+    "mul": {"mul": 1},
+    "div": {"div": 1},
+    "max": {"max": 1},
+    "min": {"max": 1},
+    "neg": {"sub": 1},
+    "abs": {"max": 1},
+    "square": {"mul": 1},
+    "pow": {"exp": 2, "mul": 1},
+    "sqrt": {"exp": 1},
+    "rsqrt": {"exp": 1, "div": 1},
+    "reciprocal": {"div": 1},
+    "exp": {"exp": 1},
+    "log": {"exp": 1},
+    "sin": {"exp": 1},
+    "cos": {"exp": 1},
+    "erf": _ERF,
+    "tanh": _TANH,
+    "sigmoid": _SIGMOID,
+    "relu": {"max": 1},
+    "clip": {"max": 2},
+    "relu6": {"max": 2},
+    "leaky_relu": {"mul": 1, "max": 1},
+    "prelu": {"mul": 1, "max": 1},
+    "elu": {"exp": 1, "sub": 1, "max": 1},
+    "softplus": {"exp": 2, "add": 1},
+    "silu": _SIGMOID | {"mul": 1},
+    "quick_gelu": _SIGMOID | {"mul": 2},
+    "gelu": {**_ERF, "mul": _ERF["mul"] + 3, "add": _ERF["add"] + 1},
+    "gelu_tanh": _GELU_TANH,
+    "hardsigmoid": {"mul": 1, "add": 1, "max": 2},
+    "hardswish": {"mul": 2, "add": 1, "max": 2},
+    "mish": {"exp": 3, "add": 2, "div": 1, "mul": 1, "sub": 1},
+    "rotary": {"mul": 2, "add": 1},
+    "modulate": {"mul": 1, "add": 1},
+    "where": {"max": 1},
+    "compare": {"sub": 1},
+    "cast": {},
+    "copy": {},
+}
+_PER_VALUE: Mapping[str, Mapping[str, int]] = {
+    "softmax": {"max": 1, "sub": 1, "exp": 1, "add": 1, "div": 1},
+    "layer": {"add": 2, "sub": 1, "mul": 2},
+    "group": {"add": 2, "sub": 1, "mul": 2},
+    "instance": {"add": 2, "sub": 1, "mul": 2},
+    "rms": {"mul": 2, "add": 1},
+    "batch": {"mul": 1, "add": 1},
+    "quantize": {"mul": 1, "add": 1, "max": 2},
+    "dequantize": {"sub": 1, "mul": 1},
+}
+_REDUCTIONS = {"sum": "add", "mean": "add", "max": "max", "min": "max", "prod": "mul", "average": "add"}
+
+
+def vector_work(operator: Operator) -> tuple[tuple[str, int], ...]:
+    """Pairs (basic operation, how many) that ``operator`` asks of a vector unit; empty for what needs none.
+
+    Matrix products, convolutions and attentions ask for none here: their biases ride on the accumulators.
+    """
+    counts: Counter[str] = Counter()
+    match operator.kind:
+        case "elementwise":
+            _add(counts, ELEMENTWISE.get(operator.text("function"), {"mul": 1}), operator.count("n_elements"))
+        case "softmax":
+            n_values = operator.count("rows") * operator.count("columns")
+            _add(counts, _PER_VALUE["softmax"], n_values)
+            _add(counts, {"mul": 1}, n_values * min(1, int(operator.attributes.get("stages", 0))))
+            _add(counts, {"add": 1}, n_values * max(0, int(operator.attributes.get("stages", 0)) - 1))
+        case "norm":
+            _norm(counts, operator)
+        case "reduction":
+            name = _REDUCTIONS.get(operator.text("function"), "add")
+            _add(counts, {name: 1}, operator.count("rows") * operator.count("columns"))
+            _add(counts, {"mul": 1}, operator.count("rows") * (operator.text("function") == "mean"))
+        case "pool":
+            n_results = operator.count("batch") * operator.count("channels") * math.prod(operator.sizes("out_size"))
+            average = operator.text("function") == "average"
+            _add(counts, {"add" if average else "max": math.prod(operator.sizes("kernel"))}, n_results)
+            _add(counts, {"mul": 1}, n_results * average)
+        case "quantize" | "dequantize":
+            _add(counts, _PER_VALUE[operator.kind], operator.count("n_elements"))
+    return tuple((kind, counts[kind]) for kind in VECTOR_KINDS if counts[kind])
+
+
+def is_reducing(operator: Operator) -> bool:
+    """Whether lanes must be combined: softmax, reductions, and norms that take their statistics from the values."""
+    return operator.kind in ("softmax", "reduction") or (
+        operator.kind == "norm" and operator.text("function") != "batch"
+    )
+
+
+def _norm(counts: Counter[str], operator: Operator) -> None:
+    rows, columns = operator.count("rows"), operator.count("columns")
+    function = operator.text("function")
+    _add(counts, _PER_VALUE.get(function, _PER_VALUE["layer"]), rows * columns)
+    if function == "batch":
+        return
+    _add(counts, {"exp": 1, "div": 1}, rows)
+    _add(counts, {"mul": 1}, rows * columns * (len(operator.inputs) > 1))
+    _add(counts, {"add": 1}, rows * columns * (len(operator.inputs) > 2))
+
+
+def _add(counts: Counter[str], per_value: Mapping[str, int], n_values: int) -> None:
+    for kind, times in per_value.items():
+        counts[kind] += times * n_values

@@ -1,0 +1,200 @@
+"""The layers that the networks of the zoo are made of, each added to a stream as the operators it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tilewright.workloads.attention import Mask
+from tilewright.workloads.operators import Role
+from tilewright.workloads.stream_builder import StreamBuilder
+
+__all__ = ["Layers"]
+
+INDEX_FORMAT = "int32"
+
+
+class Layers(StreamBuilder):
+    """A :class:`StreamBuilder` that speaks in layers; each method returns the name of the layer's result.
+
+    ``n_parameters`` counts the trained parameters as published, also those that inference folds away.
+    """
+
+    n_parameters = 0
+
+    # --- tensors ------------------------------------------------------------------------------------------------------
+
+    def trained(self, name: str, *shape: int) -> str:
+        """A weight that counts as so many parameters."""
+        self.n_parameters += math.prod(shape)
+        return self.weight(name, shape)
+
+    def indices(self, name: str, *shape: int) -> str:
+        """An input of whole numbers, such as tokens."""
+        return self.input(name, shape, number_format=INDEX_FORMAT)
+
+    # --- matrix layers ------------------------------------------------------------------------------------------------
+
+    def linear(
+        self, x: str, n_out: int, name: str, *, bias: bool = True, weight: str = "", role: Role = "activation"
+    ) -> str:
+        """x (..., n_in) times a weight (n_in, n_out), plus a bias; ``weight`` names one that is there already."""
+        *lead, n_in = self.shape(x)
+        inputs = [x, weight or self.trained(f"{name}.weight", n_out, n_in)]
+        if bias:
+            inputs.append(self.trained(f"{name}.bias", n_out))
+        sizes = {"batch": 1, "m": math.prod(lead), "k": n_in, "n": n_out}
+        return self.add("matmul", name, inputs, [*lead, n_out], sizes, role=role)
+
+    def conv(
+        self,
+        x: str,
+        n_out: int,
+        kernel: int,
+        name: str,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        batch_norm: bool = False,
+        padding: int | None = None,
+    ) -> str:
+        """A square convolution of x (batch, channels, height, width), padded by (kernel - 1) / 2 unless said otherwise.
+
+        ``batch_norm``: without a bias, and followed by a batch norm that is folded into weight and bias.
+        """
+        batch, n_in, *in_size = self.shape(x)
+        pad = (kernel - 1) // 2 if padding is None else padding
+        out_size = [(extent + 2 * pad - kernel) // stride + 1 for extent in in_size]
+        inputs = [x, self.trained(f"{name}.weight", n_out, n_in // groups, kernel, kernel)]
+        if bias or batch_norm:
+            inputs.append(self.trained(f"{name}.bias", n_out))
+        self.n_parameters += n_out if batch_norm else 0  # the norm has a scale and a shift; the shift is the bias
+        attributes = {
+            "batch": batch,
+            "groups": groups,
+            "in_channels": n_in,
+            "out_channels": n_out,
+            "in_size": in_size,
+            "out_size": out_size,
+            "kernel": (kernel, kernel),
+            "stride": (stride, stride),
+            "padding": (pad,) * 4,
+            "dilation": (1, 1),
+            "transposed": False,
+        }
+        return self.add("conv", name, inputs, [batch, n_out, *out_size], attributes)
+
+    def attention(
+        self,
+        q: str,
+        k: str,
+        v: str,
+        name: str,
+        *,
+        head_dim: int,
+        mask: Mask = "none",
+    ) -> str:
+        """Attention of q (batch, queries, heads x head_dim) to k and v (batch, keys, key/value heads x head_dim)."""
+        batch, n_queries, width = self.shape(q)
+        _, n_keys, kv_width = self.shape(k)
+        heads, kv_heads = width // head_dim, kv_width // head_dim
+        inputs = [
+            self.view(q, (batch, heads, n_queries, head_dim), "heads"),
+            self.view(k, (batch, kv_heads, n_keys, head_dim), "heads"),
+            self.view(v, (batch, kv_heads, n_keys, head_dim), "heads"),
+        ]
+        attributes = {
+            "batch": batch,
+            "query_heads": heads,
+            "kv_heads": kv_heads,
+            "query_len": n_queries,
+            "key_len": n_keys,
+            "head_dim": head_dim,
+            "value_dim": head_dim,
+            "mask": mask,
+        }
+        result = self.add("attention", name, inputs, (batch, heads, n_queries, head_dim), attributes)
+        return self.view(result, (batch, n_queries, width), "rows")
+
+    # --- what vector units do -----------------------------------------------------------------------------------------
+
+    def elementwise(self, function: str, *inputs: str, name: str = "", role: Role = "activation") -> str:
+        """``function`` of tensors that broadcast to each other."""
+        n_dims = max(len(self.shape(x)) for x in inputs)
+        padded = [(1,) * (n_dims - len(self.shape(x))) + self.shape(x) for x in inputs]
+        shape = [max(extents) for extents in zip(*padded, strict=True)]
+        attributes = {"function": function, "n_elements": math.prod(shape)}
+        return self.add("elementwise", name or function, inputs, shape, attributes, role=role)
+
+    def norm(self, x: str, name: str, *, function: str = "layer", groups: int = 1, affine: bool = True) -> str:
+        """Layer or RMS norm over the last dimension of x, or group norm over channels of (batch, channels, ...)."""
+        shape = self.shape(x)
+        width = shape[1] if function == "group" else shape[-1]
+        rows = shape[0] * groups if function == "group" else math.prod(shape) // width
+        inputs = [x]
+        if affine:
+            inputs.append(self.trained(f"{name}.weight", width))
+            inputs += [self.trained(f"{name}.bias", width)] if function != "rms" else []
+        attributes = {"function": function, "rows": rows, "columns": math.prod(shape) // rows}
+        return self.add("norm", name, inputs, shape, attributes)
+
+    def global_mean(self, x: str, name: str = "pool") -> str:
+        """The mean of each channel of x (batch, channels, height, width), as (batch, channels)."""
+        batch, channels, *size = self.shape(x)
+        attributes = {"function": "mean", "rows": batch * channels, "columns": math.prod(size)}
+        return self.add("reduction", name, [x], (batch, channels), attributes)
+
+    def max_pool(self, x: str, kernel: int, name: str = "pool", *, stride: int, padding: int) -> str:
+        """The greatest value of each square window of x (batch, channels, height, width)."""
+        batch, channels, *in_size = self.shape(x)
+        out_size = [(extent + 2 * padding - kernel) // stride + 1 for extent in in_size]
+        attributes = {
+            "function": "max",
+            "batch": batch,
+            "channels": channels,
+            "in_size": in_size,
+            "out_size": out_size,
+            "kernel": (kernel, kernel),
+            "stride": (stride, stride),
+            "padding": (padding,) * 4,
+        }
+        return self.add("pool", name, [x], (batch, channels, *out_size), attributes)
+
+    # --- data that moves ----------------------------------------------------------------------------------------------
+
+    def embedding(self, indices: str, n_rows: int, width: int, name: str) -> str:
+        """The rows of a trained table (n_rows, width) at ``indices``."""
+        return self.lookup(self.trained(f"{name}.weight", n_rows, width), indices, name)
+
+    def lookup(self, table: str, indices: str, name: str) -> str:
+        """The rows of ``table`` at ``indices``."""
+        width = self.shape(table)[-1]
+        shape = (*self.shape(indices), width)
+        attributes = {"rows": math.prod(self.shape(indices)), "columns": width}
+        return self.add("gather", name, [table, indices], shape, attributes)
+
+    def concat(self, inputs: Sequence[str], axis: int, name: str = "concat") -> str:
+        """Tensors joined along ``axis``."""
+        shapes = [list(self.shape(x)) for x in inputs]
+        shape = shapes[0]
+        shape[axis] = sum(one[axis] for one in shapes)
+        return self.add("reshape", name, inputs, shape, {"function": "concat"})
+
+    def append(self, cache: str, new: str, axis: int, name: str = "append") -> str:
+        """``new`` written behind the end of ``cache``; only the new values move."""
+        shape = list(self.shape(cache))
+        shape[axis] += self.shape(new)[axis]
+        return self.add("reshape", name, [cache, new], shape, {"function": "append"}, role="cache")
+
+    def upsample(self, x: str, factor: int, name: str = "upsample") -> str:
+        """Each value of x (batch, channels, height, width) repeated ``factor`` times in both directions."""
+        batch, channels, *size = self.shape(x)
+        shape = (batch, channels, *(extent * factor for extent in size))
+        return self.add("reshape", name, [x], shape, {"function": "upsample"})
+
+    def part(self, x: str, first: int, n: int, axis: int = -1) -> str:
+        """``n`` entries of x along ``axis``, read in place; parts at different places are different views."""
+        shape = list(self.shape(x))
+        shape[axis] = n
+        return self.view(x, shape, f"from_{first}")

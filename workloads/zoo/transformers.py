@@ -1,0 +1,168 @@
+"""Networks that read and write text: BERT encoders and Llama decoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilewright.workloads.attention import Mask
+from tilewright.workloads.operators import Role
+from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.zoo.layers import Layers
+
+__all__ = [
+    "DecoderConfig",
+    "EncoderConfig",
+    "add_decoder_layer",
+    "add_post_norm_layer",
+    "add_pre_norm_layer",
+    "bert",
+    "llama",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderConfig:
+    """A transformer encoder's widths."""
+
+    hidden: int
+    heads: int
+    intermediate: int
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.hidden // self.heads
+
+
+def _self_attention(b: Layers, x: str, config: EncoderConfig) -> str:
+    with b.scope("attention"):
+        q, k, v = (b.linear(x, config.hidden, name) for name in ("query", "key", "value"))
+        y = b.attention(q, k, v, "sdpa", head_dim=config.head_dim)
+        return b.linear(y, config.hidden, "output")
+
+
+def _feed_forward(b: Layers, x: str, config: EncoderConfig) -> str:
+    with b.scope("mlp"):
+        y = b.elementwise("gelu", b.linear(x, config.intermediate, "up"))
+        return b.linear(y, config.hidden, "down")
+
+
+def add_pre_norm_layer(b: Layers, x: str, config: EncoderConfig) -> str:
+    """One encoder layer of a vision transformer: norm before each half."""
+    x = b.elementwise("add", _self_attention(b, b.norm(x, "norm1"), config), x, name="add1")
+    return b.elementwise("add", _feed_forward(b, b.norm(x, "norm2"), config), x, name="add2")
+
+
+def add_post_norm_layer(b: Layers, x: str, config: EncoderConfig) -> str:
+    """One encoder layer of BERT: norm after each half."""
+    x = b.norm(b.elementwise("add", _self_attention(b, x, config), x, name="add1"), "norm1")
+    return b.norm(b.elementwise("add", _feed_forward(b, x, config), x, name="add2"), "norm2")
+
+
+def bert(b: Layers, config: EncoderConfig, *, layers: int, batch: int, seq: int) -> OperatorStream:
+    """BERT with its pooler and no head (Devlin et al., arXiv 1810.04805): vocabulary 30,522, 512 positions, 2 segments.
+
+    All tokens are of the first segment and start at position 0, so the rows of those two tables are known beforehand.
+    """
+    hidden = config.hidden
+    tokens = b.indices("tokens", batch, seq)
+    with b.scope("embeddings"):
+        x = b.embedding(tokens, 30522, hidden, "word")
+        segments = b.weight("segment", (1, seq, hidden))
+        positions = b.weight("position", (1, seq, hidden))
+        b.n_parameters += (2 + 512) * hidden
+        x = b.elementwise("add", b.elementwise("add", x, segments, name="add1"), positions, name="add2")
+        x = b.norm(x, "norm")
+    for index in range(layers):
+        with b.scope("layers", index):
+            x = add_post_norm_layer(b, x, config)
+    with b.scope("pooler"):
+        pooled = b.elementwise("tanh", b.linear(b.view(x, (batch, hidden), "first"), hidden, "dense"))
+    return b.finish([x, pooled], n_parameters=b.n_parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderConfig:
+    """A Llama decoder's widths."""
+
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    layers: int
+    vocabulary: int
+    tied: bool = False
+
+
+def add_decoder_layer(
+    b: Layers, x: str, rotation: tuple[str, str], config: DecoderConfig, *, context: int = 0, caches: bool = True
+) -> tuple[str, tuple[str, str]]:
+    """One decoder layer: its result, and keys and values as the cache holds them afterwards.
+
+    ``context`` tokens are in the cache already; ``rotation`` names the tables of cosines and sines. Without
+    ``caches`` the keys and values are plain activations that no cache keeps.
+    """
+    y = b.norm(x, "norm1", function="rms")
+    with b.scope("attention"):
+        y, kept = _cached_attention(b, y, rotation, config, context, caches=caches)
+    x = b.elementwise("add", x, y, name="add1")
+    y = b.norm(x, "norm2", function="rms")
+    with b.scope("mlp"):
+        gate = b.elementwise("silu", b.linear(y, config.intermediate, "gate", bias=False))
+        y = b.elementwise("mul", gate, b.linear(y, config.intermediate, "up", bias=False))
+        y = b.linear(y, config.hidden, "down", bias=False)
+    return b.elementwise("add", x, y, name="add2"), kept
+
+
+def _cached_attention(
+    b: Layers, x: str, rotation: tuple[str, str], config: DecoderConfig, context: int, *, caches: bool
+) -> tuple[str, tuple[str, str]]:
+    batch, n_new, _ = b.shape(x)
+    kv_width = config.kv_heads * config.head_dim
+    role: Role = "cache" if caches and not context else "activation"
+    q = b.linear(x, config.heads * config.head_dim, "query", bias=False)
+    k = b.linear(x, kv_width, "key", bias=False)
+    v = b.linear(x, kv_width, "value", bias=False, role=role)
+    q = _rotated(b, q, rotation, config.head_dim, "rotary_query", "activation")
+    k = _rotated(b, k, rotation, config.head_dim, "rotary_key", role)
+    if context:
+        shape = (batch, context, kv_width)
+        k = b.append(b.input("cached_key", shape, role="cache"), k, 1, "append_key")
+        v = b.append(b.input("cached_value", shape, role="cache"), v, 1, "append_value")
+    mask: Mask = "none" if n_new == 1 else "causal"
+    y = b.attention(q, k, v, "sdpa", head_dim=config.head_dim, mask=mask)
+    return b.linear(y, config.hidden, "output", bias=False), (k, v)
+
+
+def _rotated(b: Layers, x: str, rotation: tuple[str, str], head_dim: int, name: str, role: Role) -> str:
+    """Rotary embedding of x (batch, tokens, heads x head_dim), as pairs of halves."""
+    batch, n_tokens, width = b.shape(x)
+    heads = b.view(x, (batch, width // head_dim, n_tokens, head_dim), "heads")
+    tables = [b.view(table, (1, 1, n_tokens, head_dim), "heads") for table in rotation]
+    return b.view(b.elementwise("rotary", heads, *tables, name=name, role=role), (batch, n_tokens, width), "rows")
+
+
+def llama(
+    b: Layers, config: DecoderConfig, *, batch: int, prefill: int, decode: int, context: int, logits: str
+) -> OperatorStream:
+    """A Llama decoder (Touvron et al., arXiv 2302.13971; grouped queries as in Llama 3, arXiv 2407.21783).
+
+    ``prefill`` tokens into an empty cache, or ``decode`` tokens at once behind ``context`` cached ones; the rotation
+    tables are constants. ``logits``: of the last token, as generation needs them, or of all.
+    """
+    n_new = decode or prefill
+    tokens = b.indices("tokens", batch, n_new)
+    table = b.trained("embedding.weight", config.vocabulary, config.hidden)
+    x = b.lookup(table, tokens, "embedding")
+    rotation = tuple(b.constant(f"rotary.{name}", (1, n_new, config.head_dim)) for name in ("cos", "sin"))
+    kept: list[str] = []
+    for index in range(config.layers):
+        with b.scope("layers", index):
+            x, pair = add_decoder_layer(b, x, (rotation[0], rotation[1]), config, context=context)
+            kept += pair
+    x = b.norm(x, "norm", function="rms")
+    if logits == "last":
+        x = b.view(x, (batch, 1, config.hidden), "last")
+    result = b.linear(x, config.vocabulary, "head", bias=False, weight=table if config.tied else "")
+    return b.finish([result, *kept], n_parameters=b.n_parameters)
