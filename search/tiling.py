@@ -23,6 +23,7 @@ from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import Objective, score
 from tilewright.sim.attention import build_phase, count_phase, fits
+from tilewright.sim.core import WorkTotals
 from tilewright.sim.costs import TileCosts
 from tilewright.sim.engine import run_images
 from tilewright.sim.image import pack
@@ -132,10 +133,15 @@ class _PhaseSearch:
         fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
         if not fitting:
             raise _nothing_fits(phase, costs, space, fixed)
+        self._work: dict[tuple[int, ...], WorkTotals] = {}
+        self._work_names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
         self.candidates = [self._bounded(tiling) for tiling in fitting]
 
     def _bounded(self, tiling: dict[str, int]) -> Candidate:
-        work = count_phase(self.phase, self.costs, tiling)
+        key = tuple(tiling[name] for name in self._work_names)
+        work = self._work.get(key)
+        if work is None:
+            work = self._work[key] = count_phase(self.phase, self.costs, tiling)
         dram = Fraction(work.channel_bytes) / self.costs.rate
         cycles = max(work.matrix_cycles, work.vector_cycles, -(-dram.numerator // dram.denominator))
         return Candidate(cycles, work.energy_pj, tiling)

@@ -50,7 +50,8 @@ class Parameter:
     """One number of a mapping: its meaning, and the candidates for a layer on a machine.
 
     ``least`` is the value that needs the least room on chip (default: the smallest candidate); ``largest``
-    is the largest value that a user may give (the extent it tiles, say).
+    is the largest value that a user may give (the extent it tiles, say). ``changes_work`` is false when
+    only the order and the room on chip depend on it, not what is computed and moved.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Parameter:
     smallest: int = 1
     largest: Callable[[Any], int] = lambda layer: 2**31
     least: Callable[[Any, MachineSpec], int] | None = None
+    changes_work: bool = True
 
     def least_value(self, layer: Layer, machine: MachineSpec) -> int:
         """The value that needs the least room on chip."""

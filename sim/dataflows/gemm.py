@@ -325,6 +325,7 @@ DEPTH = Parameter(
     meaning="slots of the streamed operand (2 is a double buffer)",
     candidates=lambda layer, machine: (2,),
     largest=lambda layer: 64,
+    changes_work=False,
 )
 
 

@@ -111,6 +111,7 @@ VECTOR = register(
                         meaning="slots of the row buffer",
                         candidates=lambda layer, machine: (2, 3),
                         largest=lambda layer: 64,
+                        changes_work=False,
                     ),
                 ),
                 lower=lower,

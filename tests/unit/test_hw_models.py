@@ -168,8 +168,9 @@ def test_the_description_has_units_and_the_grades_timing() -> None:
         (
             "{fp16: 1, bf16: 1, int8: 1}",
             "{fp16: 1, bf61: 1, int8: 1}",
-            '11:42: matrix.multiplies_per_pe_per_cycle.bf61: unknown key; given "bf61"; allowed int4, int8, int16, '
-            "int32, fp4_e2m1, fp6_e2m3, fp6_e3m2, fp8_e4m3, fp8_e5m2, fp16, bf16, fp32, fp64 "
+            '11:42: matrix.multiplies_per_pe_per_cycle.bf61: unknown key; given "bf61"; allowed int1, int2, int3, '
+            "int4, int5, int6, int7, int8, int9, int10, int11, int12, int13, int14, int15, int16, int32, fp4_e1m2, "
+            "fp4_e2m1, fp4_e3m0, fp6_e2m3, fp6_e3m2, fp8_e3m4, fp8_e4m3, fp8_e5m2, fp16, bf16, tf32, fp32, fp64 "
             '(did you mean "bf16"?)',
         ),
         (

@@ -65,6 +65,7 @@ def depth_parameter(name: str = "depth") -> Parameter:
         meaning="slots of the key and value tile buffers (2 is a double buffer)",
         candidates=lambda layer, machine: (2, 3),
         largest=lambda layer: 64,
+        changes_work=False,
     )
 
 
