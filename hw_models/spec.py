@@ -32,6 +32,7 @@ __all__ = [
     "MachineSpec",
     "MatrixUnitSpec",
     "OperationKind",
+    "ScratchpadSpec",
     "SourceSpec",
     "VectorUnitSpec",
 ]
@@ -60,6 +61,24 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScratchpadSpec:
+    """Private stores of each PE of a row-stationary array, in words, and the networks that feed them.
+
+    ``filter_words``, ``ifmap_words``, ``psum_words``: what one PE holds of filters, input maps and partial sums.
+    ``filter_words_per_cycle``: filter words that enter the array in a cycle. ``psum_words_per_cycle``: partial sums
+    that enter it, and as many that leave it, in a cycle. See :mod:`tilewright.sim.dataflows.row_stationary`.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    filter_words: Count
+    ifmap_words: Count
+    psum_words: Count
+    filter_words_per_cycle: Count
+    psum_words_per_cycle: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixUnitSpec:
     """The matrix unit of one core: ``rows`` x ``columns`` processing elements (PEs) around multiply-adders.
 
@@ -70,6 +89,7 @@ class MatrixUnitSpec:
     is not listed cannot be multiplied.
     ``elementwise_cycles``: cycles for one operation of a kind on rows x columns elements, where the PEs can also do
     element-wise work; empty where they cannot.
+    ``scratchpads``: where each PE keeps rows of its own, as row-stationary convolutions need it.
     """
 
     __pydantic_config__ = _STRICT
@@ -80,6 +100,7 @@ class MatrixUnitSpec:
     fill_drain: Literal["per_pass", "per_command", "hidden"]
     multiplies_per_pe_per_cycle: Annotated[Mapping[FormatKey, Positive], MinLen(1)] = field(hash=False)
     elementwise_cycles: Mapping[OperationKey, Cycles] = field(default_factory=dict, hash=False)
+    scratchpads: ScratchpadSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,10 +91,10 @@ def _run(program: Program, *, skip: bool, recording: Recording | None) -> tuple[
     if recording is None:
         events = np.empty((0, kernel.EVENT_FIELDS), dtype=np.int64)
         jumps = np.empty((0, 1), dtype=np.int64)
-        kernel.run_one(image, skip, -1, -1, events, jumps, out)
+        kernel.run_one(image, skip, -1, -1, -1, events, jumps, out)
     else:
         first, last = recording.window
-        kernel.run_one(image, skip, first, last, recording.events, recording.jumps, out)
+        kernel.run_one(image, skip, recording.loop, first, last, recording.events, recording.jumps, out)
         recording.close(out, commands)
     return _read(out, n_engines, commands), commands
 

@@ -199,14 +199,33 @@ def _take_snapshot(
 
 
 @nb.njit(cache=True, nogil=True)
+def _first_instance_trip(e: int, loop: int, depth: _Array, ctr: _Array, lid: _Array) -> int:
+    """Trip of ``loop`` in which engine ``e`` stands, the first time that the loop is run; -1 elsewhere."""
+    for q in range(depth[e]):
+        if lid[e, q] == loop:
+            return int(ctr[e, q])
+        if ctr[e, q] != 0:
+            return -1
+    return -1
+
+
+@nb.njit(cache=True, nogil=True)
 def run_one(
-    img: _Array, skip: bool, window_from: int, window_to: int, events: _Array, jumps: _Array, out: _Array
+    img: _Array,
+    skip: bool,
+    window_loop: int,
+    window_from: int,
+    window_to: int,
+    events: _Array,
+    jumps: _Array,
+    out: _Array,
 ) -> None:
     """Run the image ``img``; fill ``out`` (and ``events``, ``jumps`` as far as they reach).
 
     skip: jump over repeating loop trips. Commands that start in cycles [window_from, window_to) are
     recorded; no jump enters that window from before or starts inside it, unless window_from < 0: then all
-    commands that were really run are recorded, and the jumps too.
+    commands that were really run are recorded, and the jumps too. With ``window_loop`` 0 or more, the window
+    is in trips of that loop, the first time that the loop is run.
     """
     n_eng = img[N_ENGINES]
     n_chan = img[N_CHANNELS]
@@ -306,7 +325,11 @@ def run_one(
             else:
                 status[e] = _RUNNING
                 t_end[e] = t + img[c]
-            if record and (path_mode or (window_from <= t < window_to)):
+            wanted = record and (path_mode or (window_from <= t < window_to))
+            if record and window_loop >= 0:
+                trip = _first_instance_trip(e, window_loop, depth, ctr, lid)
+                wanted = window_from <= trip < window_to
+            if wanted:
                 if n_ev < events.shape[0]:
                     before = nb.int64(-1)
                     via = nb.int64(-1)
@@ -350,7 +373,13 @@ def run_one(
         # Trips that ended just now: compare with earlier ones, jump if the state repeats.
         may_jump = skip and n_crossed > 0
         if may_jump and record and not path_mode:
-            may_jump = not window_from <= t < window_to
+            if window_loop < 0:
+                may_jump = not window_from <= t < window_to
+            else:
+                for e in range(n_eng):
+                    trip = _first_instance_trip(e, window_loop, depth, ctr, lid)
+                    if window_from <= trip < window_to:
+                        may_jump = False
             for e in range(n_eng):
                 if last_ev[e] >= 0 and events[last_ev[e], EV_END] < 0:
                     may_jump = False  # a recorded command is in flight: its end must be its own
@@ -407,8 +436,13 @@ def run_one(
                             used = extras[r, 3 + _EXTRA * e] - work[e]
                             if used > 0:
                                 k = min(k, (work[e] - 1) // used)
-                    if record and not path_mode and t < window_from:
+                    if record and not path_mode and window_loop < 0 and t < window_from:
                         k = min(k, (window_from - 1 - t) // dt)
+                    if record and window_loop >= 0 and lid[anchor, d] == window_loop:
+                        for e in range(n_eng):
+                            trip = _first_instance_trip(e, window_loop, depth, ctr, lid)
+                            if 0 <= trip < window_from:
+                                k = min(k, (window_from - 1 - trip) // step)
                     if k <= 0:
                         continue
                     if path_mode:
@@ -567,4 +601,4 @@ def run_batch(images: _Array, offsets: _Array, first: int, last: int, skip: bool
     no_events = np.empty((0, EVENT_FIELDS), np.int64)
     no_jumps = np.empty((0, 1), np.int64)
     for i in range(first, last):
-        run_one(images[offsets[i] : offsets[i + 1]], skip, -1, -1, no_events, no_jumps, outs[i])
+        run_one(images[offsets[i] : offsets[i + 1]], skip, -1, -1, -1, no_events, no_jumps, outs[i])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tilewright.sim.engine import _run
 from tilewright.sim.program import Command, Program
 
-__all__ = ["Recording", "TraceCommand", "TraceWindow", "record_path", "trace_program"]
+__all__ = ["Recording", "TraceCommand", "TraceWindow", "record_path", "trace_program", "trace_trips"]
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -44,16 +44,19 @@ class TraceWindow:
 class Recording:
     """Arrays that the compiled engine fills; ``window`` (-1, -1) records all that is not skipped.
 
+    The window is in cycles or, with ``loop`` 0 or more, in trips of that loop.
+
     After the run: ``overflow`` when the arrays were too small, ``finished`` unless it ended in a deadlock.
     """
 
-    def __init__(self, n_engines: int, max_events: int, window: tuple[int, int]) -> None:
+    def __init__(self, n_engines: int, max_events: int, window: tuple[int, int], loop: int = -1) -> None:
         from tilewright.sim import kernel
 
         self.events: Int64Array = np.empty((max_events, kernel.EVENT_FIELDS), dtype=np.int64)
         n_jumps = max_events // 4 if window[0] < 0 else 0
         self.jumps: Int64Array = np.empty((n_jumps, kernel.JUMP_FIXED_FIELDS + 3 * n_engines), dtype=np.int64)
         self.window = window
+        self.loop = loop
         self.overflow = False
         self.finished = False
         self.cycles = 0
@@ -83,14 +86,38 @@ def trace_program(
 
     Repetitions before and after the window are skipped, so a window deep inside a long run costs little.
     """
-    from tilewright.sim import kernel
-
     to = 2**62 if last_cycle is None else last_cycle
     recording = Recording(len(program.engines), max_commands, (max(0, first_cycle), to))
     # Without an upper end the run would never skip again: find it first.
     if last_cycle is None:
         recording.window = (recording.window[0], _end_of_window(program, max(0, first_cycle), max_commands, skip))
     _run(program, skip=skip, recording=recording)
+    return _window(program, recording, clock_ghz, complete=recording.window[1] >= recording.cycles)
+
+
+def trace_trips(
+    program: Program,
+    loop: int,
+    *,
+    first_trip: int = 0,
+    n_trips: int = 1,
+    clock_ghz: float = 1.0,
+    max_commands: int = 100_000,
+    skip: bool = True,
+) -> TraceWindow:
+    """Every command of trips [first_trip, first_trip + n_trips) of ``loop``, the first time that it is run.
+
+    ``loop`` is the loop's number (its name is ``program.loop_names[loop]``). Trips before the window are
+    skipped, so trip one million costs no more than trip one.
+    """
+    recording = Recording(len(program.engines), max_commands, (first_trip, first_trip + n_trips), loop)
+    _run(program, skip=skip, recording=recording)
+    return _window(program, recording, clock_ghz, complete=True)
+
+
+def _window(program: Program, recording: Recording, clock_ghz: float, *, complete: bool) -> TraceWindow:
+    from tilewright.sim import kernel
+
     commands = []
     for row in recording.events:
         if row[kernel.EV_END] < 0:
@@ -112,7 +139,7 @@ def trace_program(
         engines=tuple(engine.name for engine in program.engines),
         clock_ghz=clock_ghz,
         total_cycles=recording.cycles,
-        complete=not recording.overflow and recording.window[1] >= recording.cycles,
+        complete=complete and not recording.overflow,
     )
 
 

@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tilewright.sim.engine import Run, run_program
 from tilewright.sim.program import Command, Program
 from tilewright.sim.reference import ReferenceRun, run_reference
-from tilewright.sim.trace import record_path, trace_program
+from tilewright.sim.trace import record_path, trace_program, trace_trips
 
 _spec = importlib.util.spec_from_file_location("programs", Path(__file__).with_name("programs.py"))
 assert _spec is not None and _spec.loader is not None
@@ -72,3 +73,15 @@ def test_a_window_deep_in_a_skipping_run_is_the_run(program: Program) -> None:
     )
     assert got == want
     assert window.total_cycles == plain.cycles
+
+
+@settings(thorough, max_examples=max(50, N_EXAMPLES // 4))
+@given(programs(max_trips=60), st.data())
+def test_a_window_of_trips_is_the_same_with_and_without_skipping(program: Program, data: st.DataObject) -> None:
+    if not program.loop_names:
+        return
+    loop = data.draw(st.integers(0, len(program.loop_names) - 1))
+    first = data.draw(st.integers(0, 30))
+    plain = trace_trips(program, loop, first_trip=first, n_trips=3, skip=False)
+    skipping = trace_trips(program, loop, first_trip=first, n_trips=3)
+    assert skipping == plain

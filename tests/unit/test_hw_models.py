@@ -21,6 +21,7 @@ from tilewright.hw_models.spec import BufferSpec, MachineSpec, MatrixUnitSpec, V
 
 NAMES = (
     "edge-16x16",
+    "eyeriss",
     "flat-cloud",
     "flat-edge",
     "fusemax-cloud",
@@ -73,6 +74,9 @@ def test_a_figure_without_a_source_is_seen(tmp_path: Path) -> None:
         ("tileflow-edge", "dram.bandwidth_gb_per_s", 60),
         ("tileflow-cloud", "dram.bandwidth_gb_per_s", 384),
         ("tileflow-rtl", "clock_ghz", 0.4),
+        ("eyeriss", "clock_ghz", 0.2),
+        ("eyeriss", "matrix.scratchpads.filter_words", 224),
+        ("eyeriss", "dram.bandwidth_gb_per_s", 0.48),
         ("tileflow-rtl", "buffers.cache.capacity_kib", 384),
         ("flat-edge", "buffers.global.capacity_kib", 512),
         ("flat-cloud", "buffers.global.capacity_kib", 32 * 1024),
