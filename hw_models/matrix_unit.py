@@ -20,6 +20,14 @@ of it shows:
   once per command; but the next tile needs R cycles to shift in, so a pass with another one behind it lasts at
   least R.
 * ``hidden``: not at all (an idealisation that published studies make).
+* ``scale_sim``: what SCALE-Sim v3 counts. Every pass pays the skew, R + C - 2, and where an operand stays, R more to
+  load it; results of an output-stationary pass leave behind the skew of its operands, at no cost of their own
+  (systolic_compute_os, _ws and _is of scalesim 3.0.0: lines of the demand matrices). Its reports number cycles from 0,
+  so that their "Total Cycles" is one less than ``cycles`` here.
+
+A unit with a ``block`` (cube, tensor core, dot-product tree) has no waves. Every block of C takes
+ceil(k / (depth x rate)) steps, one behind the other; what shows of ``fill_drain`` is the unit's pipeline: after every
+block of C, once per command, or not at all.
 """
 
 from __future__ import annotations
@@ -28,7 +36,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tilewright.errors import InputError, did_you_mean
-from tilewright.hw_models.spec import MatrixUnitSpec
+from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec
 from tilewright.units import exact
 
 __all__ = ["MatrixCost", "elementwise", "fill_drain_once", "product"]
@@ -67,7 +75,9 @@ def product(unit: MatrixUnitSpec, m: int, k: int, n: int, number_format: str) ->
     if rate is None:
         raise _no_rate(unit, number_format)
     up, down = (1, 1) if rate == 1.0 else _ratio(rate)
-    if unit.stationarity != "flexible":
+    if unit.block is not None:
+        cost = _blocks(unit, unit.block, m, k, n, up, down)
+    elif unit.stationarity != "flexible":
         cost = _SHAPES[unit.stationarity](unit, m, k, n, up, down)
     else:
         cost = min((shape(unit, m, k, n, up, down) for shape in _SHAPES.values()), key=_cycles_then_traffic)
@@ -99,8 +109,8 @@ def elementwise(unit: MatrixUnitSpec, kind: str, rows: int, columns: int) -> int
 
 
 def fill_drain_once(unit: MatrixUnitSpec) -> int:
-    """Cycles to fill and drain the array once: 2 R + C - 2."""
-    return 2 * unit.rows + unit.columns - 2
+    """Cycles to fill and drain the array once: 2 R + C - 2; the pipeline of a unit that multiplies blocks."""
+    return 2 * unit.rows + unit.columns - 2 if unit.block is None else unit.block.pipeline_cycles
 
 
 #: Cycles, those that stream nothing, elements of A and B read, written, and of partial sums read back.
@@ -109,8 +119,16 @@ _Cost = tuple[int, int, int, int, int, int]
 
 def _output(unit: MatrixUnitSpec, m: int, k: int, n: int, up: int, down: int) -> _Cost:
     row_tiles, column_tiles = -(-m // unit.rows), -(-n // unit.columns)
-    cycles, idle = _cycles(unit, row_tiles * column_tiles, k, up, down)
+    cycles, idle = _cycles(unit, row_tiles * column_tiles, k, up, down, loads=0)
     return cycles, idle, m * k * column_tiles, k * n * row_tiles, m * n, 0
+
+
+def _blocks(unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n: int, up: int, down: int) -> _Cost:
+    row_tiles, column_tiles = -(-m // unit.rows), -(-n // unit.columns)
+    n_blocks = row_tiles * column_tiles
+    useful = n_blocks * -(-k * down // (block.depth * up)) * block.step_cycles
+    idle = block.pipeline_cycles * {"hidden": 0, "per_command": 1}.get(unit.fill_drain, n_blocks)
+    return useful + idle, idle, m * k * column_tiles, k * n * row_tiles, m * n, 0
 
 
 def _weight(unit: MatrixUnitSpec, m: int, k: int, n: int, up: int, down: int) -> _Cost:
@@ -132,13 +150,21 @@ def _cycles_then_traffic(cost: _Cost) -> tuple[int, int]:
     return cost[0], cost[2] + cost[3] + cost[4] + cost[5]
 
 
-def _cycles(unit: MatrixUnitSpec, n_passes: int, streamed: int, up: int, down: int) -> tuple[int, int]:
-    """(all cycles, those that stream nothing) of ``n_passes`` passes of ``streamed`` elements at rate up/down."""
+def _cycles(
+    unit: MatrixUnitSpec, n_passes: int, streamed: int, up: int, down: int, *, loads: int = 1
+) -> tuple[int, int]:
+    """(all cycles, those that stream nothing) of ``n_passes`` passes of ``streamed`` elements at rate up/down.
+
+    ``loads``: operands that are loaded into the PEs before a pass, 0 or 1.
+    """
     stream = -(-streamed * down // up)
     useful = n_passes * stream
     if unit.fill_drain == "hidden":
         return useful, 0
     once = 2 * unit.rows + unit.columns - 2
+    if unit.fill_drain == "scale_sim":
+        once -= 0 if loads else unit.rows
+        return useful + n_passes * once, n_passes * once
     if unit.fill_drain == "per_pass":
         return useful + n_passes * once, n_passes * once
     cycles = (n_passes - 1) * max(stream, unit.rows) + stream + once

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OPERATION_KINDS",
     "AreaSpec",
+    "BlockSpec",
     "BufferSpec",
     "DramSpec",
     "EnergySpec",
@@ -79,6 +80,25 @@ class ScratchpadSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSpec:
+    """A matrix unit that multiplies a whole block at once: A[rows, depth] by B[depth, columns] into C[rows, columns].
+
+    ``style``: "cube" (all products of the block in one step), "tensor_core" (an instruction on a block that takes
+    several cycles) or "dot_product_tree" (rows of A against columns of B, summed by a tree); a word for reports,
+    the three differ in their figures. ``depth``: extent of the sum in one block at one multiply-add per PE and cycle;
+    a format with twice the rate sums twice the depth. ``step_cycles``: cycles between two blocks.
+    ``pipeline_cycles``: from the operands of a block to its results.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    style: Literal["cube", "tensor_core", "dot_product_tree"]
+    depth: Count
+    step_cycles: Annotated[int, Ge(1), Le(1_000_000)]
+    pipeline_cycles: Cycles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixUnitSpec:
     """The matrix unit of one core: ``rows`` x ``columns`` processing elements (PEs) around multiply-adders.
 
@@ -90,6 +110,8 @@ class MatrixUnitSpec:
     ``elementwise_cycles``: cycles for one operation of a kind on rows x columns elements, where the PEs can also do
     element-wise work; empty where they cannot.
     ``scratchpads``: where each PE keeps rows of its own, as row-stationary convolutions need it.
+    ``block``: None for a systolic array, else the block that is multiplied at once; results then stay in place, so that
+    ``stationarity`` is "output", and ``fill_drain`` is about the unit's pipeline.
     """
 
     __pydantic_config__ = _STRICT
@@ -97,10 +119,25 @@ class MatrixUnitSpec:
     rows: Count
     columns: Count
     stationarity: Literal["output", "weight", "input", "flexible"]
-    fill_drain: Literal["per_pass", "per_command", "hidden"]
+    fill_drain: Literal["per_pass", "per_command", "hidden", "scale_sim"]
     multiplies_per_pe_per_cycle: Annotated[Mapping[FormatKey, Positive], MinLen(1)] = field(hash=False)
     elementwise_cycles: Mapping[OperationKey, Cycles] = field(default_factory=dict, hash=False)
     scratchpads: ScratchpadSpec | None = None
+    block: BlockSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.block is None:
+            return
+        if self.stationarity != "output":
+            raise ValueError(f'stationarity: given "{self.stationarity}" with a block; allowed output')
+        if self.fill_drain == "scale_sim":
+            raise ValueError("fill_drain: scale_sim is for systolic arrays; allowed per_pass, per_command, hidden")
+
+    @property
+    def n_multipliers(self) -> Fraction:
+        """Multiply-adds that the unit starts in a cycle at a rate of 1: rows x columns, x depth / step for blocks."""
+        per_pe = Fraction(1) if self.block is None else Fraction(self.block.depth, self.block.step_cycles)
+        return self.rows * self.columns * per_pe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
