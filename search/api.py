@@ -1,15 +1,18 @@
-"""The questions a person asks, as functions: simulate, compare, why, trace.
+"""The questions a person asks, as functions: simulate, compare, why, trace, and whole networks.
 
-Names of machines, workloads and dataflows may be given as text (as on the command line) or as objects.
+Names of machines, workloads, networks and dataflows may be given as text (as on the command line) or as objects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
+from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.objective import check_objective
 from tilewright.search.tiling import best_tiling
 from tilewright.search.what_if import what_ifs
@@ -18,24 +21,31 @@ from tilewright.sim.attention import build_phase, evaluate, longest_sequence, ph
 from tilewright.sim.costs import Costs
 from tilewright.sim.critical_path import attribute
 from tilewright.sim.mapping import Dataflow, Tiling
+from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.result import Attribution, ComparisonResult, SimulationResult, WhyResult
 from tilewright.sim.trace import TraceWindow, record_path
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
+from tilewright.workloads.network import load_network, network_names
+from tilewright.workloads.stream import OperatorStream
 
 __all__ = [
     "compare",
     "dataflow_names",
     "dataflow_parameters",
     "dataflow_summary",
+    "load_network",
     "longest",
+    "network_names",
     "simulate",
+    "simulate_network",
     "trace",
     "why",
 ]
 
 Workload = str | AttentionLayer
 Machine = str | MachineSpec
+Network = str | Path | OperatorStream
 Progress = Callable[[int, int, str], None]  # done, in all, what is being worked on
 
 
@@ -183,6 +193,46 @@ def longest(workload: Workload, machine: Machine, dataflow: str, tiling: Tiling 
     """
     layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
     return longest_sequence(flow, layer, spec, fixed=tiling)
+
+
+def simulate_network(
+    network: Network,
+    machine: Machine,
+    objective: str = "latency",
+    *,
+    weights: str | None = None,
+    activations: str | None = None,
+    kv_cache: str | None = None,
+    prefetch: bool = True,
+    fuse: bool = True,
+    attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
+    keep_mappings: bool = True,
+    progress: Progress | None = None,
+) -> NetworkResult:
+    """A whole network, every distinct operator at its own best mapping: exact cycles, energy and traffic.
+
+    ``network``: what :func:`load_network` takes, or a stream. ``weights``, ``activations`` and ``kv_cache`` are number
+    formats (None: as the network has them). ``prefetch``: the next operator's first weights are loaded under the
+    current one. ``fuse``: element-wise operators are done behind the product that they follow. Of
+    ``attention_dataflows`` each attention takes its best. ``keep_mappings``: best mappings are read from and kept in
+    the cache folder (``TILEWRIGHT_CACHE``).
+
+    Raises InputError for bad names and formats, and for an operator that no mapping fits, with its place.
+    """
+    spec, goal = _machine(machine), check_objective(objective)
+    for name in attention_dataflows:
+        mapping.get_dataflow(name)
+    stream = network if isinstance(network, OperatorStream) else load_network(network)
+    return simulate_stream(
+        stream.with_formats(weights=weights, activations=activations, cache=kv_cache),
+        spec,
+        objective=goal,
+        prefetch=prefetch,
+        fuse=fuse,
+        attention_dataflows=attention_dataflows,
+        cache=MappingCache() if keep_mappings else ForgetfulCache(),
+        progress=progress,
+    )
 
 
 def _layer(workload: Workload) -> AttentionLayer:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MappingCache", "cache_folder"]
+__all__ = ["ForgetfulCache", "MappingCache", "cache_folder"]
 
 
 def cache_folder() -> Path:
@@ -99,3 +99,14 @@ class MappingCache:
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
+
+
+class ForgetfulCache(MappingCache):
+    """Knows nothing and keeps nothing: every mapping is searched."""
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        self.misses += 1
+        return None
+
+    def put(self, key: str, value: dict[str, Any]) -> None:
+        return

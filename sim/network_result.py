@@ -152,10 +152,8 @@ class NetworkResult:
             "operators": [operator.to_dict() for operator in self.operators],
         }
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per operator, in order."""
-        import pandas as pd
-
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat row per operator, in order: what a table or a CSV file holds."""
         rows = []
         for operator in self.operators:
             row = operator.to_dict()
@@ -164,4 +162,10 @@ class NetworkResult:
             row.update({f"energy_{name}_pj": part for name, part in energy.items()})
             row["tiling"] = " ".join(f"{name}={value}" for name, value in tiling.items())
             rows.append(row)
-        return pd.DataFrame(rows)
+        return rows
+
+    def to_frame(self) -> pd.DataFrame:
+        """:meth:`rows` as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())

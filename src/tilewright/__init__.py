@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tilewright.hw_models.load import load_machine, machine_names
-    from tilewright.search.api import compare, dataflow_names, dataflow_summary, simulate, trace, why
+    from tilewright.search.api import (
+        compare,
+        dataflow_names,
+        dataflow_summary,
+        simulate,
+        simulate_network,
+        trace,
+        why,
+    )
     from tilewright.workloads.load import load_workload, workload_names
+    from tilewright.workloads.network import load_network, network_names
 
 __version__ = "0.1.0"
 
@@ -21,9 +30,12 @@ __all__ = [
     "dataflow_names",
     "dataflow_summary",
     "load_machine",
+    "load_network",
     "load_workload",
     "machine_names",
+    "network_names",
     "simulate",
+    "simulate_network",
     "trace",
     "why",
     "workload_names",
@@ -34,9 +46,12 @@ _HOME_OF_NAME = {
     "dataflow_names": "tilewright.search.api",
     "dataflow_summary": "tilewright.search.api",
     "load_machine": "tilewright.hw_models.load",
+    "load_network": "tilewright.workloads.network",
     "load_workload": "tilewright.workloads.load",
     "machine_names": "tilewright.hw_models.load",
+    "network_names": "tilewright.workloads.network",
     "simulate": "tilewright.search.api",
+    "simulate_network": "tilewright.search.api",
     "trace": "tilewright.search.api",
     "why": "tilewright.search.api",
     "workload_names": "tilewright.workloads.load",
