@@ -8,14 +8,17 @@ program that is run on numbers, and :class:`WorkCounter` only adds up the work (
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from tilewright.errors import MappingError
 from tilewright.sim.blocks import RowBlock, Tile, key_tiles, pipeline, row_blocks
 from tilewright.sim.costs import Costs, TileCosts, Work
 from tilewright.sim.program import Channel, Engine, ProgramBuilder
+from tilewright.workloads.attention import AttentionLayer
 
 __all__ = ["ENGINE_KINDS", "BuffersDeclared", "Core", "Pool", "TileCore", "WorkCounter", "WorkTotals"]
+
+C = TypeVar("C", bound=TileCosts)
 
 ENGINE_KINDS = ("load", "store", "matrix", "vector")
 LOAD, STORE, MATRIX, VECTOR = 0, 1, 2, 3
@@ -96,7 +99,7 @@ class BuffersDeclared(Exception):  # noqa: N818  (no error: it ends a lowering t
     """Raised by :meth:`TileCore.declared` when only the buffers were wanted."""
 
 
-class TileCore:
+class TileCore(Generic[C]):
     """What a lowering writes to: queues, pools of the working buffer, loops.
 
     ``n_groups``: how many of the layer's independent pieces (heads, batch entries) this core does.
@@ -104,14 +107,15 @@ class TileCore:
 
     def __init__(
         self,
-        costs: TileCosts,
+        costs: C,
         *,
         n_groups: int,
         builder: ProgramBuilder | WorkCounter,
         first_engine: int = 0,
         name: str = "",
     ) -> None:
-        self.tile_costs = costs
+        self.costs = costs
+        self.layer = costs.layer
         self.n_groups = n_groups
         self.builder = builder
         self.capacity_bytes = costs.working.capacity_bytes
@@ -156,7 +160,7 @@ class TileCore:
         used[name] = used.get(name, 0) + n_bytes
         if self.used_bytes > self.capacity_bytes:
             raise MappingError(
-                resource=f"buffer {self.tile_costs.working.name}",
+                resource=f"buffer {self.costs.working.name}",
                 demand=self.used_bytes,
                 limit=self.capacity_bytes,
                 unit="bytes",
@@ -242,21 +246,10 @@ class TileCore:
             )
 
 
-class Core(TileCore):
+class Core(TileCore[Costs]):
     """A core as an attention lowering sees it."""
 
-    def __init__(
-        self,
-        costs: Costs,
-        *,
-        n_groups: int,
-        builder: ProgramBuilder | WorkCounter,
-        first_engine: int = 0,
-        name: str = "",
-    ) -> None:
-        super().__init__(costs, n_groups=n_groups, builder=builder, first_engine=first_engine, name=name)
-        self.costs = costs
-        self.layer = costs.layer
+    layer: AttentionLayer
 
     def row_blocks(self, query: int, key: int, *, resident: bool = False) -> tuple[Any, ...]:
         """The tree of row blocks; every pool must have been declared before."""

@@ -77,7 +77,7 @@ class Phase:
     parameters: tuple[Parameter, ...]
     lower: Callable[[Any, Tiling], None]
     legal: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
-    core: Callable[..., TileCore] = Core
+    core: Callable[..., TileCore[Any]] = Core
 
     def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:
         """Every candidate tiling of this phase (capacity not yet checked)."""

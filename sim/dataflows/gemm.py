@@ -13,15 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import Pool, TileCore, WorkCounter
+from tilewright.sim.core import Pool, TileCore
 from tilewright.sim.costs import TileCosts, Work
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
-from tilewright.sim.program import ProgramBuilder
 from tilewright.sim.result import LowerBound
 from tilewright.units import bits_to_bytes, ceil_div, exact
 from tilewright.workloads.gemm import GemmLayer
@@ -101,21 +100,10 @@ class GemmCosts(TileCosts):
         return self.load(rows, columns, layer.out_bits, stride_elements=layer.n if columns < layer.n else 0)
 
 
-class GemmCore(TileCore):
+class GemmCore(TileCore[GemmCosts]):
     """A core as a product's lowering sees it."""
 
-    def __init__(
-        self,
-        costs: GemmCosts,
-        *,
-        n_groups: int,
-        builder: ProgramBuilder | WorkCounter,
-        first_engine: int = 0,
-        name: str = "",
-    ) -> None:
-        super().__init__(costs, n_groups=n_groups, builder=builder, first_engine=first_engine, name=name)
-        self.costs = costs
-        self.layer = costs.layer
+    layer: GemmLayer
 
 
 class Span(NamedTuple):
@@ -127,7 +115,7 @@ class Span(NamedTuple):
     start: int = 0
 
 
-def spans(core: TileCore, extent: int, tile: int, name: str) -> Iterator[Span]:
+def spans(core: TileCore[Any], extent: int, tile: int, name: str) -> Iterator[Span]:
     """Loop over the tiles of an extent; the first and the last stand alone."""
     n = ceil_div(extent, tile)
     if core.unroll:

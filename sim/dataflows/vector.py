@@ -6,11 +6,10 @@ from fractions import Fraction
 
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import TileCore, WorkCounter
+from tilewright.sim.core import TileCore
 from tilewright.sim.costs import TileCosts
 from tilewright.sim.dataflows.gemm import spans
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
-from tilewright.sim.program import ProgramBuilder
 from tilewright.sim.result import LowerBound
 from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.gemm import VectorLayer
@@ -22,21 +21,10 @@ class VectorCosts(TileCosts):
     layer: VectorLayer
 
 
-class VectorCore(TileCore):
+class VectorCore(TileCore[VectorCosts]):
     """A core as a vector operator's lowering sees it."""
 
-    def __init__(
-        self,
-        costs: VectorCosts,
-        *,
-        n_groups: int,
-        builder: ProgramBuilder | WorkCounter,
-        first_engine: int = 0,
-        name: str = "",
-    ) -> None:
-        super().__init__(costs, n_groups=n_groups, builder=builder, first_engine=first_engine, name=name)
-        self.costs = costs
-        self.layer = costs.layer
+    layer: VectorLayer
 
 
 def lower(core: VectorCore, tiling: Tiling) -> None:
