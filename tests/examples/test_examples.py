@@ -1,0 +1,50 @@
+"""Do the examples and the README's own lines run, and do they say what the README says?"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tilewright
+
+ROOT = Path(__file__).resolve().parents[2]
+SAYS = {
+    "own_machine.py": r"edge-16x16 +flat +1,740,447 +mas +1,579,743 +1\.10x",
+    "own_dataflow.py": r"equals attention: True",
+}
+
+
+def test_every_example_is_run() -> None:
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(SAYS)
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_example(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(SAYS[name], done.stdout), done.stdout
+
+
+def test_readme_python_runs() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_readme_table_is_what_the_simulator_says() -> None:
+    """The rows of the results table for two networks; the whole table is made by the command above it."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for network in ("bert-base", "vit-b-16"):
+        row = re.search(rf"^\| {network} \| ([^\n]*) \|$", readme, flags=re.MULTILINE)
+        assert row is not None
+        written = [int(cell.strip(" *").replace(",", "")) for cell in row.group(1).split("|")[:7]]
+        results = tilewright.compare(network, "edge-16x16").results
+        assert written == [result.cycles for result in results]
