@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, BEST_COLOUR, KIND_COLOURS, component_colours
-from tilewright.reports.quantity import bytes_text, cycles_text, energy_text, percent_text, seconds_text
-from tilewright.reports.window import commands_between
+from tilewright.reports.quantity import bytes_text, cycles_text, energy_text, percent_text, seconds_text, time_unit
+from tilewright.reports.window import commands_between, fitting_label
 from tilewright.sim.result import Attribution, SimulationResult
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ __all__ = [
     "cycles_chart",
     "energy_chart",
     "lane_chart",
+    "parts_chart",
+    "stacked_chart",
 ]
 
 ATTRIBUTION_LABELS: Mapping[str, str] = {
@@ -191,21 +193,27 @@ def bound_chart(result: SimulationResult) -> BarChart:
 
 def energy_chart(results: Sequence[SimulationResult], best: SimulationResult | None) -> BarChart:
     """Energy of each dataflow, stacked by component."""
-    scale = max((r.energy_pj for r in results), default=1.0) or 1.0
-    names = list(dict.fromkeys(name for r in results for name in r.energy_by_component))
+    return stacked_chart([(r.dataflow, r.energy_by_component) for r in results], best=best.dataflow if best else "")
+
+
+def stacked_chart(rows: Sequence[tuple[str, Mapping[str, float]]], *, best: str = "") -> BarChart:
+    """Energy (pJ) of named rows, each stacked by component, all on one scale; the row called ``best`` is marked."""
+    totals = [sum(parts.values()) for _, parts in rows]
+    scale = max(totals, default=1.0) or 1.0
+    names = list(dict.fromkeys(name for _, parts in rows for name in parts))
     colours = component_colours(names)
     bars = []
-    for r in results:
+    for (row, parts), total in zip(rows, totals, strict=True):
         pieces: list[Segment] = []
         x = 0.0
         for name in names:
-            part = r.energy_by_component.get(name, 0.0)
+            part = parts.get(name, 0.0)
             width = _percent(part, scale)
-            share = percent_text(part / r.energy_pj) if r.energy_pj else ""
+            share = percent_text(part / total) if total else ""
             tip = f"{name}: {energy_text(part)}, {share}"
             pieces.append(Segment(x_percent=x, width_percent=width, colour=colours[name], tip=tip))
             x += width
-        bars.append(Bar(name=r.dataflow, value=energy_text(r.energy_pj), best=r is best, segments=tuple(pieces)))
+        bars.append(Bar(name=row, value=energy_text(total), best=row == best, segments=tuple(pieces)))
     legend = tuple(LegendItem(name=name, colour=colour) for name, colour in colours.items())
     return BarChart(bars=tuple(bars), legend=legend)
 
@@ -213,22 +221,26 @@ def energy_chart(results: Sequence[SimulationResult], best: SimulationResult | N
 def attribution_chart(attribution: Attribution) -> BarChart:
     """The critical path as one stacked bar, with cycles and share in the legend."""
     parts = attribution.to_dict()
-    total = attribution.total_cycles or 1
+    return parts_chart([(label, parts[name], ATTRIBUTION_COLOURS[name]) for name, label in ATTRIBUTION_LABELS.items()])
+
+
+def parts_chart(parts: Sequence[tuple[str, int, str]]) -> BarChart:
+    """Cycles of (label, cycles, colour) parts as one stacked bar, with cycles and share in the legend."""
+    total = sum(n_cycles for _, n_cycles, _ in parts) or 1
     pieces: list[Segment] = []
     legend: list[LegendItem] = []
     x = 0.0
-    for name, label in ATTRIBUTION_LABELS.items():
-        width = _percent(parts[name], total)
-        value = f"{cycles_text(parts[name])} cycles, {percent_text(parts[name] / total)}"
-        colour = ATTRIBUTION_COLOURS[name]
+    for label, n_cycles, colour in parts:
+        width = _percent(n_cycles, total)
+        value = f"{cycles_text(n_cycles)} cycles, {percent_text(n_cycles / total)}"
         pieces.append(Segment(x_percent=x, width_percent=width, colour=colour, tip=f"{label}: {value}"))
         legend.append(LegendItem(name=label, colour=colour, value=value))
         x += width
     return BarChart(bars=(Bar(name="", segments=tuple(pieces), value=""),), legend=tuple(legend))
 
 
-def lane_chart(trace: TraceWindow, start: int, end: int) -> LaneChart:
-    """The commands between two cycles (start < end), one lane per engine.
+def lane_chart(trace: TraceWindow, start: int, end: int, *, colours: Mapping[str, str] = KIND_COLOURS) -> LaneChart:
+    """The commands between two cycles (start < end), one lane per engine, in the colours of their kinds.
 
     Up to some hundreds of commands become marks with labels and tips; more than that become outlines.
     """
@@ -238,15 +250,15 @@ def lane_chart(trace: TraceWindow, start: int, end: int) -> LaneChart:
     for engine, name in enumerate(trace.engines):
         own = [c for c in shown if c.engine == engine]
         if detailed:
-            lanes.append(Lane(name=name, marks=tuple(_mark(c, start, end) for c in own)))
+            lanes.append(Lane(name=name, marks=tuple(_mark(c, start, end, colours) for c in own)))
         else:
-            lanes.append(Lane(name=name, outlines=_outlines(own, start, end)))
+            lanes.append(Lane(name=name, outlines=_outlines(own, start, end, colours)))
     kinds = {c.kind for c in shown}
-    legend = tuple(LegendItem(name=k, colour=c) for k, c in KIND_COLOURS.items() if k in kinds)
+    legend = tuple(LegendItem(name=k, colour=c) for k, c in colours.items() if k in kinds)
     return LaneChart(lanes=tuple(lanes), ticks=_ticks(start, end, trace.clock_ghz), legend=legend, start=start, end=end)
 
 
-def _mark(c: TraceCommand, start: int, end: int) -> Mark:
+def _mark(c: TraceCommand, start: int, end: int, colours: Mapping[str, str]) -> Mark:
     left, right = max(c.start, start), min(c.end, end)
     share = (right - left) / (end - start) * 100
     size = f", {bytes_text(c.n_bytes)}" if c.n_bytes else ""
@@ -254,13 +266,15 @@ def _mark(c: TraceCommand, start: int, end: int) -> Mark:
     return Mark(
         x_percent=round((left - start) / (end - start) * 100, 3),
         width_percent=round(share, 3),
-        colour=KIND_COLOURS.get(c.kind, BASE_COLOUR),
-        label=c.label if len(c.label) * _LETTER_PERCENT <= share else "",
+        colour=colours.get(c.kind, BASE_COLOUR),
+        label=fitting_label(c.label, int(share / _LETTER_PERCENT)),
         tip=f"{c.label}: {span}{size}",
     )
 
 
-def _outlines(commands: Sequence[TraceCommand], start: int, end: int) -> tuple[Outline, ...]:
+def _outlines(
+    commands: Sequence[TraceCommand], start: int, end: int, colours: Mapping[str, str]
+) -> tuple[Outline, ...]:
     """One path per kind; commands that touch at the path's resolution are drawn as one."""
     spans: dict[str, list[list[int]]] = {}
     for c in commands:
@@ -273,7 +287,7 @@ def _outlines(commands: Sequence[TraceCommand], start: int, end: int) -> tuple[O
             merged.append([left, right])
     return tuple(
         Outline(
-            colour=KIND_COLOURS.get(kind, BASE_COLOUR),
+            colour=colours.get(kind, BASE_COLOUR),
             path="".join(f"M{left} 0H{right}V10H{left}z" for left, right in pieces),
         )
         for kind, pieces in spans.items()
@@ -286,13 +300,13 @@ def _ticks(start: int, end: int, clock_ghz: float) -> tuple[Tick, ...]:
     magnitude = 10 ** math.floor(math.log10(max(raw, 1.0)))
     step = next(int(m * magnitude) for m in (1, 2, 5, 10) if m * magnitude >= raw or m == 10)
     first = -(-start // step) * step
-    per_us = clock_ghz * 1000
-    n_decimals = max(0, 1 - math.floor(math.log10(step / per_us)))
+    unit, cycles_per_unit = time_unit(end, clock_ghz)
+    n_decimals = max(0, 1 - math.floor(math.log10(step / cycles_per_unit)))
     return tuple(
         Tick(
             x_percent=(at - start) / (end - start) * 100,
             cycles=cycles_text(at),
-            time=f"{at / per_us:,.{n_decimals}f} us" if at else "0 us",
+            time=f"{at / cycles_per_unit:,.{n_decimals}f} {unit}" if at else f"0 {unit}",
         )
         for at in range(first, end, step)
         if (at - start) / (end - start) <= 0.96

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR, KIND_COLOURS, component_colours
-from tilewright.reports.quantity import cycles_text, ratio_text
-from tilewright.reports.window import closeup, commands_between, recorded_span
+from tilewright.reports.quantity import cycles_text, ratio_text, time_unit
+from tilewright.reports.window import READABLE_COMMANDS, closeup, commands_between, fitting_label, recorded_span
 from tilewright.sim.result import SimulationResult
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tilewright.sim.trace import TraceCommand, TraceWindow
 
-__all__ = ["cycles_png", "energy_png", "speedup_png", "timeline_png"]
+__all__ = ["cycles_png", "energy_png", "new_figure", "png_bytes", "speedup_png", "timeline_png"]
 
 _DPI = 130
 _LABEL_POINTS = 7.0
@@ -29,36 +29,45 @@ _BAR_HEIGHT = 0.78
 _THIN_SHARE = 0.003
 
 
-def timeline_png(trace: TraceWindow, *, title: str, subtitle: str = "") -> bytes:
+def timeline_png(
+    trace: TraceWindow,
+    *,
+    title: str,
+    subtitle: str = "",
+    colours: Mapping[str, str] = KIND_COLOURS,
+    n_close: int = READABLE_COMMANDS,
+) -> bytes:
     """The timeline of ``trace``: one lane per engine, coloured by kind, cycles below and time above.
 
-    A long trace gets two panels: everything recorded, and a closer look in which labels can be read.
+    A long trace gets two panels: everything recorded, and a closer look at about ``n_close`` commands, in which labels
+    can be read.
     """
-    zoom = closeup(trace)
+    zoom = closeup(trace, n_commands=n_close)
     n_panels = 1 if zoom is None else 2
     lane_inches = 0.36 * max(len(trace.engines), 2)
-    figure = _figure(12.0, 1.15 + n_panels * (lane_inches + 0.95))
+    figure = new_figure(12.0, 1.15 + n_panels * (lane_inches + 0.95))
     axes = figure.subplots(n_panels, 1, squeeze=False)[:, 0]
     start, end = recorded_span(trace)
-    _draw_lanes(axes[0], trace, start, end, labels=zoom is None)
+    _draw_lanes(axes[0], trace, start, end, colours, labels=zoom is None)
     _time_axis(axes[0], trace.clock_ghz)
     if zoom is not None:
         axes[0].axvspan(zoom.start, zoom.end, facecolor="none", edgecolor="black", linewidth=0.9)
         axes[0].set_title(_extent_text(trace, start, end), fontsize=9, loc="left")
-        _draw_lanes(axes[1], trace, zoom.start, zoom.end, labels=True)
+        _draw_lanes(axes[1], trace, zoom.start, zoom.end, colours, labels=True)
         _time_axis(axes[1], trace.clock_ghz)
         axes[1].set_title(
             f"closer look: cycles {cycles_text(zoom.start)} to {cycles_text(zoom.end)}", fontsize=9, loc="left"
         )
     axes[-1].set_xlabel("cycles (time above)", fontsize=8)
-    _legend(figure, [kind for kind in KIND_COLOURS if any(c.kind == kind for c in trace.commands)])
+    kinds = {c.kind for c in trace.commands}
+    _legend(figure, {kind: colour for kind, colour in colours.items() if kind in kinds})
     figure.suptitle(f"{title}\n{subtitle}" if subtitle else title, fontsize=11, x=0.01, ha="left", parse_math=False)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def cycles_png(results: Sequence[SimulationResult], *, best: SimulationResult | None, title: str) -> bytes:
     """Cycles of each dataflow as bars, the best one marked, with the lower bound as a line."""
-    figure = _figure(8.0, 0.9 + 0.42 * len(results))
+    figure = new_figure(8.0, 0.9 + 0.42 * len(results))
     axes = figure.subplots()
     names = [r.dataflow for r in results]
     colours = [BEST_COLOUR if r is best else BASE_COLOUR for r in results]
@@ -76,12 +85,12 @@ def cycles_png(results: Sequence[SimulationResult], *, best: SimulationResult | 
     )
     axes.set_xlim(0, max(r.cycles for r in results) * 1.16)
     _finish_bars(axes, title, "cycles")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def energy_png(results: Sequence[SimulationResult], *, title: str) -> bytes:
     """Energy of each dataflow as bars stacked by component, in microjoules."""
-    figure = _figure(8.0, 1.2 + 0.42 * len(results))
+    figure = new_figure(8.0, 1.2 + 0.42 * len(results))
     axes = figure.subplots()
     components = list(dict.fromkeys(name for r in results for name in r.energy_by_component))
     left = [0.0] * len(results)
@@ -91,22 +100,24 @@ def energy_png(results: Sequence[SimulationResult], *, title: str) -> bytes:
         left = [a + b for a, b in zip(left, parts, strict=True)]
     axes.legend(fontsize=8, frameon=False, ncols=len(components), loc="lower left", bbox_to_anchor=(0.0, 1.0))
     _finish_bars(axes, title, "energy, uJ", title_pad=24.0)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def speedup_png(by_workload: Mapping[str, float], *, title: str) -> bytes:
     """Speed-up of one dataflow over another, one bar per network, with a line at 1."""
-    figure = _figure(8.0, 0.9 + 0.36 * len(by_workload))
+    figure = new_figure(8.0, 0.9 + 0.36 * len(by_workload))
     axes = figure.subplots()
     bars = axes.barh(list(by_workload), list(by_workload.values()), color=BEST_COLOUR, height=0.7)
     axes.bar_label(bars, labels=[ratio_text(v) for v in by_workload.values()], padding=4, fontsize=8)
     axes.axvline(1.0, color="black", linestyle="--", linewidth=1.0)
     axes.set_xlim(0, max(by_workload.values()) * 1.12)
     _finish_bars(axes, title, "speed-up (cycles over cycles)")
-    return _png(figure)
+    return png_bytes(figure)
 
 
-def _draw_lanes(axes: Axes, trace: TraceWindow, start: int, end: int, *, labels: bool) -> None:
+def _draw_lanes(
+    axes: Axes, trace: TraceWindow, start: int, end: int, colours: Mapping[str, str], *, labels: bool
+) -> None:
     """Draw the commands between two cycles into ``axes``, first engine on top."""
     shown = commands_between(trace, start, end)
     groups: dict[tuple[int, str], list[TraceCommand]] = {}
@@ -114,7 +125,7 @@ def _draw_lanes(axes: Axes, trace: TraceWindow, start: int, end: int, *, labels:
         groups.setdefault((command.engine, command.kind), []).append(command)
     thin = (end - start) * _THIN_SHARE
     for (engine, kind), commands in groups.items():
-        colour = KIND_COLOURS.get(kind, BASE_COLOUR)
+        colour = colours.get(kind, BASE_COLOUR)
         rows = (engine - _BAR_HEIGHT / 2, _BAR_HEIGHT)
         # A white edge tells neighbours apart, but would swallow a bar that is hardly wider than the edge.
         for wide, edge in ((True, "white"), (False, colour)):
@@ -138,8 +149,8 @@ def _label_commands(axes: Axes, commands: list[TraceCommand], start: int, end: i
     for command in commands:
         left, right = max(command.start, start), min(command.end, end)
         room = int((right - left) / (end - start) * width_points / _POINTS_PER_LETTER)
-        text = command.label if len(command.label) <= room else command.label[: max(room - 1, 0)] + "…"
-        if len(text) < 3 and text != command.label:
+        text = fitting_label(command.label, room) or command.label[: max(room - 1, 0)] + "…"
+        if len(text) < 3 and not command.label.endswith(text):
             continue
         axes.text(
             (left + right) / 2,
@@ -155,11 +166,11 @@ def _label_commands(axes: Axes, commands: list[TraceCommand], start: int, end: i
 
 
 def _time_axis(axes: Axes, clock_ghz: float) -> None:
-    """A second axis on top with the time of the same cycles, in microseconds."""
-    per_us = clock_ghz * 1000.0
-    top = axes.secondary_xaxis("top", functions=(_scale_by(1.0 / per_us), _scale_by(per_us)))
+    """A second axis on top with the time of the same cycles."""
+    unit, cycles_per_unit = time_unit(axes.get_xlim()[1], clock_ghz)
+    top = axes.secondary_xaxis("top", functions=(_scale_by(1.0 / cycles_per_unit), _scale_by(cycles_per_unit)))
     top.tick_params(labelsize=7, colors="0.35")
-    top.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g} us")
+    top.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g} {unit}")
 
 
 def _scale_by(factor: float) -> Callable[[ArrayLike], ArrayLike]:
@@ -176,10 +187,10 @@ def _extent_text(trace: TraceWindow, start: int, end: int) -> str:
     )
 
 
-def _legend(figure: Figure, kinds: list[str]) -> None:
+def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
     from matplotlib.patches import Patch
 
-    handles = [Patch(facecolor=KIND_COLOURS[kind], label=kind) for kind in kinds]
+    handles = [Patch(facecolor=colour, label=kind) for kind, colour in colours.items()]
     if handles:
         figure.legend(handles=handles, loc="upper right", ncols=len(handles), fontsize=8, frameon=False)
 
@@ -196,13 +207,15 @@ def _finish_bars(axes: Axes, title: str, label: str, *, title_pad: float = 16.0)
         axes.spines[side].set_visible(False)
 
 
-def _figure(width_inches: float, height_inches: float) -> Figure:
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """An empty figure of that size."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width_inches, height_inches), dpi=_DPI, layout="constrained")
 
 
-def _png(figure: Figure) -> bytes:
+def png_bytes(figure: Figure) -> bytes:
+    """``figure`` as a PNG file."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": "Tilewright"})
     return stream.getvalue()

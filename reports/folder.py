@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tilewright.reports.case import ReportCase
 from tilewright.reports.files import staged_folder, write_file
+from tilewright.reports.network_case import NetworkCase
 from tilewright.reports.quantity import cycles_text, seconds_text, tiling_text
 from tilewright.sim.result import ComparisonResult
 
-__all__ = ["file_stems", "write_comparison_report", "write_result_report"]
+__all__ = ["file_stems", "write_comparison_report", "write_network_report", "write_result_report"]
 
 
 def write_result_report(folder: str | Path, case: ReportCase) -> Path:
@@ -61,6 +62,35 @@ def write_comparison_report(
         if faster:
             title = f"{OUR_DATAFLOW} over {BASELINE_DATAFLOW} on {comparison.results[0].machine}"
             write_file(stage / "speedup.png", speedup_png(faster.by_workload, title=title))
+    return Path(folder) / "index.html"
+
+
+def write_network_report(folder: str | Path, case: NetworkCase) -> Path:
+    """Write the page of a network with its timeline, roofline and trace into ``folder``; gives the page's path.
+
+    Raises InputError when the folder cannot be written; then none of the files is there.
+    """
+    from tilewright.reports.figure import timeline_png
+    from tilewright.reports.network_figure import roofline_png
+    from tilewright.reports.network_page import CLOSE_OPERATORS, network_page, operator_trace
+    from tilewright.reports.palette import OPERATOR_COLOURS
+    from tilewright.reports.roofline import roofline_of
+    from tilewright.reports.timeline import chrome_trace_json
+
+    result, trace, roof = case.result, operator_trace(case), roofline_of(case)
+    subtitle = f"{cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}"
+    picture = timeline_png(
+        trace, title=case.title, subtitle=subtitle, colours=OPERATOR_COLOURS, n_close=CLOSE_OPERATORS
+    )
+    facts = {"network": result.network, "machine": result.machine}
+    contents: dict[str, str | bytes] = {"timeline.png": picture}
+    if roof is not None:
+        contents["roofline.png"] = roofline_png(roof, title=case.title)
+    contents["trace.json"] = chrome_trace_json(trace, title=case.title, facts=facts)
+    with staged_folder(folder) as stage:
+        for name, content in contents.items():
+            write_file(stage / name, content)
+        write_file(stage / "index.html", network_page(case, files=list(contents)))
     return Path(folder) / "index.html"
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tilewright.reports.case import ReportCase
 from tilewright.reports.charts import attribution_chart, bound_chart, cycles_chart, energy_chart, lane_chart
+from tilewright.reports.palette import KIND_COLOURS
 from tilewright.reports.quantity import (
     bytes_text,
     change_text,
@@ -20,10 +21,14 @@ from tilewright.reports.quantity import (
     tiling_text,
 )
 from tilewright.reports.ranking import baseline_of
-from tilewright.reports.window import closeup, recorded_span
+from tilewright.reports.window import READABLE_COMMANDS, closeup, recorded_span
 from tilewright.sim.result import SimulationResult, WhyResult
 
-__all__ = ["render", "result_page"]
+if TYPE_CHECKING:
+    from tilewright.hw_models.spec import MachineSpec
+    from tilewright.sim.trace import TraceWindow
+
+__all__ = ["card", "energy_rows", "largest_part", "machine_rows", "render", "result_page", "timeline_data"]
 
 _STATIONARITY = {
     "output": "output-stationary",
@@ -64,11 +69,11 @@ def result_page(case: ReportCase, *, back: str = "", files: Sequence[str] = ()) 
         "bound_chart": bound_chart(result),
         "attribution_chart": attribution_chart(case.why.attribution) if case.why and case.why.attribution else None,
         "what_ifs": _what_ifs(case.why) if case.why else [],
-        "energy_rows": _energy_rows(result),
+        "energy_rows": energy_rows(result.energy_by_component),
         "search": _search(result),
         "longest": sequence_text(result.longest_sequence or 0),
         "buffer_rows": _buffer_rows(case),
-        "machine_rows": _machine_rows(case),
+        "machine_rows": machine_rows(case.machine, result.assumptions),
     }
     return render("result.html.j2", context)
 
@@ -108,7 +113,7 @@ def _cards(case: ReportCase) -> list[dict[str, str]]:
         card("cycles", cycles_text(result.cycles), f"with {result.dataflow}"),
         card("time", seconds_text(result.seconds), "for the whole layer"),
         card("achieved / bound", f"{result.bound_ratio:.3f}", f"bound set by {result.lower_bound.limited_by}"),
-        card("energy", energy_text(result.energy_pj), _largest_part(result)),
+        card("energy", energy_text(result.energy_pj), largest_part(result.energy_by_component)),
         card("DRAM traffic", bytes_text(result.dram_bytes), f"bus busy {percent_text(result.dram_utilization)}"),
         card(
             "matrix unit busy",
@@ -122,11 +127,13 @@ def _cards(case: ReportCase) -> list[dict[str, str]]:
     return cards
 
 
-def _largest_part(result: SimulationResult) -> str:
-    if not result.energy_pj or not result.energy_by_component:
+def largest_part(by_component: Mapping[str, float]) -> str:
+    """The component that takes most energy, with its share; nothing where there is no energy."""
+    total = sum(by_component.values())
+    if not total:
         return ""
-    name, part = max(result.energy_by_component.items(), key=lambda item: item[1])
-    return f"{name} {percent_text(part / result.energy_pj)}"
+    name, part = max(by_component.items(), key=lambda item: item[1])
+    return f"{name} {percent_text(part / total)}"
 
 
 def _comparison(case: ReportCase) -> dict[str, Any]:
@@ -157,22 +164,33 @@ def _timeline(case: ReportCase, files: Sequence[str]) -> dict[str, Any] | None:
     if trace is None or not trace.commands:
         return None
     start, end = recorded_span(trace)
-    zoom = closeup(trace)
     n_shown = f"{len(trace.commands):,} commands"
     text = (
         f"The whole run: {n_shown}, {cycles_text(trace.total_cycles)} cycles."
         if trace.complete
         else f"{n_shown}, cycles {cycles_text(start)} to {cycles_text(end)} of {cycles_text(trace.total_cycles)}."
     )
+    return {"text": text, **timeline_data(trace, files)}
+
+
+def timeline_data(
+    trace: TraceWindow,
+    files: Sequence[str],
+    *,
+    colours: Mapping[str, str] = KIND_COLOURS,
+    n_close: int = READABLE_COMMANDS,
+) -> dict[str, Any]:
+    """The lanes of ``trace`` for a template: the whole, a closer look where it is long, and the files beside it."""
+    start, end = recorded_span(trace)
+    zoom = closeup(trace, n_commands=n_close)
     data: dict[str, Any] = {
-        "text": text,
-        "whole": lane_chart(trace, start, end),
+        "whole": lane_chart(trace, start, end, colours=colours),
         "view": None,
         "close": None,
         "files": [f for f in files if f.endswith((".png", "trace.json"))],
     }
     if zoom is not None:
-        data["close"] = lane_chart(trace, zoom.start, zoom.end)
+        data["close"] = lane_chart(trace, zoom.start, zoom.end, colours=colours)
         data["close_text"] = f"cycles {cycles_text(zoom.start)} to {cycles_text(zoom.end)}"
         data["view"] = {
             "x_percent": round((zoom.start - start) / (end - start) * 100, 3),
@@ -201,16 +219,14 @@ def _what_ifs(why: WhyResult) -> list[dict[str, Any]]:
     ]
 
 
-def _energy_rows(result: SimulationResult) -> list[dict[str, str]]:
+def energy_rows(by_component: Mapping[str, float]) -> list[dict[str, str]]:
+    """Energy (pJ) by component with its share, and the sum."""
+    total = sum(by_component.values())
     rows = [
-        {
-            "name": name,
-            "energy": energy_text(part),
-            "share": percent_text(part / result.energy_pj) if result.energy_pj else "",
-        }
-        for name, part in result.energy_by_component.items()
+        {"name": name, "energy": energy_text(part), "share": percent_text(part / total) if total else ""}
+        for name, part in by_component.items()
     ]
-    return [*rows, {"name": "all", "energy": energy_text(result.energy_pj), "share": ""}]
+    return [*rows, {"name": "all", "energy": energy_text(total), "share": ""}]
 
 
 def _search(result: SimulationResult) -> str:
@@ -245,8 +261,8 @@ def _buffer_rows(case: ReportCase) -> list[list[str]]:
     return rows
 
 
-def _machine_rows(case: ReportCase) -> list[dict[str, str]]:
-    m = case.machine
+def machine_rows(m: MachineSpec | None, assumptions: Sequence[str]) -> list[dict[str, str]]:
+    """What a machine is, in words, with those of its assumptions that ``assumptions`` lacks; nothing without one."""
     if m is None:
         return []
     cores = "1 core" if m.n_cores == 1 else f"{m.n_cores} cores"
@@ -257,6 +273,6 @@ def _machine_rows(case: ReportCase) -> list[dict[str, str]]:
         ("vector unit", f"{m.vector.lanes} lanes"),
         *((f"buffer {b.name}", bytes_text(b.capacity_bytes)) for b in m.buffers),
         ("DRAM", f"{m.dram.bandwidth_gb_per_s:g} GB/s"),
-        *(("assumed", text) for text in m.assumptions if text not in case.result.assumptions),
+        *(("assumed", text) for text in m.assumptions if text not in assumptions),
     ]
     return [{"name": name, "value": value} for name, value in rows]

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["ATTRIBUTION_COLOURS", "BASE_COLOUR", "BEST_COLOUR", "KIND_COLOURS", "component_colours"]
+__all__ = [
+    "ATTRIBUTION_COLOURS",
+    "BASE_COLOUR",
+    "BEST_COLOUR",
+    "KIND_COLOURS",
+    "OPERATOR_COLOURS",
+    "component_colours",
+]
 
 KIND_COLOURS: Mapping[str, str] = {
     "load": "#2a9d8f",
@@ -18,6 +25,21 @@ ATTRIBUTION_COLOURS: Mapping[str, str] = {
     "vector": "#e08a1e",
     "dram": "#2a9d8f",
     "buffer_wait": "#c2453d",
+}
+OPERATOR_COLOURS: Mapping[str, str] = {
+    "matmul": "#3b6fd4",
+    "conv": "#7d4bb3",
+    "attention": "#c2453d",
+    "softmax": "#d97aa6",
+    "norm": "#e08a1e",
+    "elementwise": "#b89b12",
+    "reduction": "#9a6a35",
+    "pool": "#4aa3c7",
+    "reshape": "#2a9d8f",
+    "gather": "#4f9a4a",
+    "quantize": "#8c6bb8",
+    "dequantize": "#b08fd0",
+    "memory": "#6b7689",
 }
 BASE_COLOUR = "#8a94a6"
 BEST_COLOUR = "#2f9e57"

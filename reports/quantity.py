@@ -9,6 +9,7 @@ from tilewright.units import KIB
 __all__ = [
     "bytes_text",
     "change_text",
+    "count_text",
     "cycles_text",
     "energy_text",
     "percent_text",
@@ -16,10 +17,12 @@ __all__ = [
     "seconds_text",
     "sequence_text",
     "tiling_text",
+    "time_unit",
 ]
 
 _SECOND_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _ENERGY_UNITS_PJ = ((1e12, "J"), (1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ"), (1.0, "pJ"))
+_COUNT_UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _ENDLESS = 2**31 - 1
 _BYTE_UNITS = ((KIB**4, "TiB"), (KIB**3, "GiB"), (KIB**2, "MiB"), (KIB, "KiB"))
 
@@ -45,9 +48,23 @@ def cycles_text(n_cycles: int) -> str:
     return f"{n_cycles:,}"
 
 
+def count_text(count: float) -> str:
+    """A large count with a letter for thousands, millions and so on: ``4089184256`` is ``4.09 G``."""
+    return f"{count:,.0f}" if abs(count) < 1000 else _scaled(count, _COUNT_UNITS).strip()
+
+
 def seconds_text(seconds: float) -> str:
     """Seconds in s, ms, us or ns with three digits: ``0.00123`` is ``1.23 ms``."""
     return _scaled(seconds, _SECOND_UNITS)
+
+
+def time_unit(n_cycles: float, clock_ghz: float) -> tuple[str, float]:
+    """The unit in which an axis up to ``n_cycles`` reads well, and how many cycles one such unit is."""
+    per_us = clock_ghz * 1e3
+    for unit, cycles_per_unit in (("us", per_us), ("ms", per_us * 1e3)):
+        if n_cycles < 1e4 * cycles_per_unit:
+            return unit, cycles_per_unit
+    return "s", per_us * 1e6
 
 
 def energy_text(energy_pj: float) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "attribution_table",
     "catalogue_table",
     "comparison_table",
+    "figures_table",
     "fitted_table",
     "headline_table",
     "infeasible_text",
@@ -123,7 +124,12 @@ def result_table(result: SimulationResult) -> Table:
         rows.append(("longest sequence that fits", sequence_text(result.longest_sequence)))
     if result.search is not None:
         rows.append(("tiling found by", search_text(result)))
-    table = _titled(f"{result.workload} on {result.machine} with {result.dataflow}")
+    return figures_table(f"{result.workload} on {result.machine} with {result.dataflow}", rows)
+
+
+def figures_table(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+    """A table of two columns: what it is, and how much."""
+    table = _titled(title)
     table.add_column("figure", style="bold", no_wrap=True)
     table.add_column("value", overflow="fold")
     for name, value in rows:

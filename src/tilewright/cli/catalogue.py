@@ -18,20 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["list_names", "show"]
 
-_KINDS = ("machines", "workloads", "dataflows")
+_KINDS = ("machines", "workloads", "networks", "dataflows")
 
-KindArgument = Annotated[
-    str, typer.Argument(metavar="machines|workloads|dataflows", help="What to list.", show_default=False)
-]
+KindArgument = Annotated[str, typer.Argument(metavar="|".join(_KINDS), help="What to list.", show_default=False)]
 
 
 def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = None) -> None:
-    """List the built-in machines, workloads or dataflows."""
+    """List the built-in machines, workloads (attention layers), whole networks, or dataflows."""
     outputs = Outputs(json=json, csv=csv)
     outputs.check()
     if kind not in _KINDS:
         raise InputError(f'unknown list; given "{kind}"; allowed {", ".join(_KINDS)}{did_you_mean(kind, _KINDS)}')
-    rows = {"machines": _machines, "workloads": _workloads, "dataflows": _dataflows}[kind]()
+    rows = {"machines": _machines, "workloads": _workloads, "networks": _networks, "dataflows": _dataflows}[kind]()
     outputs.show(_list_table(outputs, kind, rows))
     outputs.write_json({kind: rows})
     outputs.write_csv(rows)
@@ -83,6 +81,7 @@ def _value_text(value: object) -> str:
 
 def _list_table(outputs: Outputs, kind: str, rows: list[dict[str, Any]]) -> Table:
     """What fits the terminal of ``rows``; long texts go last, and first of all when room is short."""
+    from tilewright.reports.quantity import count_text
     from tilewright.reports.table import Column, catalogue_table, fitted_table
 
     if kind == "machines":
@@ -90,6 +89,16 @@ def _list_table(outputs: Outputs, kind: str, rows: list[dict[str, Any]]) -> Tabl
     if kind == "dataflows":
         cells = [[row["name"], f"{row['summary']} (tiles: {row['tiles']})"] for row in rows]
         return catalogue_table(kind, ["name", "what it does"], cells)
+    if kind == "networks":
+        columns = [
+            Column(header="name", cells=[row["name"] for row in rows], right=False),
+            Column(header="multiply-adds", cells=[count_text(row["macs"]) for row in rows]),
+            Column(header="weights", cells=[count_text(row["n_weights"]) for row in rows]),
+            Column(header="operators", cells=[f"{row['n_operators']:,}" for row in rows]),
+            Column(header="options", cells=[_sizes_of(row["options"]) for row in rows], right=False, rank=1),
+            Column(header="source", cells=[row["source"] for row in rows], right=False, rank=2),
+        ]
+        return fitted_table(outputs.console(), kind, columns)
     columns = [
         Column(
             header=name,
@@ -137,6 +146,32 @@ def _workload_row(layer: AttentionLayer, source: str) -> dict[str, Any]:
         "mask": layer.mask,
         "source": source,
     }
+
+
+def _sizes_of(options: str) -> str:
+    """The options without the number formats, which are the same for all."""
+    formats = ("weights=", "activations=", "cache=")
+    return " ".join(option for option in options.split() if not option.startswith(formats))
+
+
+def _networks() -> list[dict[str, Any]]:
+    from tilewright.workloads.network import load_network, network_names, network_options, network_source
+
+    rows = []
+    for name in network_names():
+        stream = load_network(name)
+        options = " ".join(f"{key}={value}" for key, value in network_options(name).items())
+        rows.append(
+            {
+                "name": name,
+                "macs": stream.macs,
+                "n_weights": stream.n_weights,
+                "n_operators": len(stream.operators),
+                "options": options,
+                "source": network_source(name),
+            }
+        )
+    return rows
 
 
 def _dataflows() -> list[dict[str, Any]]:

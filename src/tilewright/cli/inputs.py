@@ -25,12 +25,13 @@ def machine_of(text: str) -> MachineSpec:
 
 
 def workloads_of(texts: Sequence[str]) -> list[AttentionLayer]:
-    """The workloads that ``texts`` name, each once; raises InputError."""
+    """The attention layers that ``texts`` name, each once; raises InputError."""
+    from tilewright.cli.naming import layer_text
     from tilewright.workloads.load import load_workload
 
     layers: dict[str, AttentionLayer] = {}
     for text in texts:
-        layer = load_workload(text)
+        layer = load_workload(layer_text(text))
         if layers.setdefault(layer.name, layer) != layer:
             raise InputError(f'two different workloads are called "{layer.name}"; allowed different names')
     return list(layers.values())

@@ -11,15 +11,24 @@ from tilewright.errors import InputError, did_you_mean
 
 __all__ = [
     "OBJECTIVES",
+    "ActivationsOption",
+    "AllOperatorsOption",
     "CsvOption",
     "DataflowOption",
     "DataflowsOption",
     "JsonOption",
+    "KvCacheOption",
     "MachineOption",
+    "NoCacheOption",
+    "NoFuseOption",
+    "NoPrefetchOption",
     "Objective",
     "ObjectiveOption",
     "ReportOption",
+    "SimulatedArgument",
+    "SimulatedDataflowOption",
     "TileOption",
+    "WeightsOption",
     "WorkloadArgument",
     "objective_of",
     "tiling_of",
@@ -29,6 +38,7 @@ Objective = Literal["latency", "energy", "edp"]
 OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "edp")
 
 _OUTPUTS = "Output"
+_NETWORKS = "Whole networks"
 _MOST_DIGITS = 18
 
 WorkloadArgument = Annotated[
@@ -39,11 +49,30 @@ WorkloadArgument = Annotated[
         show_default=False,
     ),
 ]
+SimulatedArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="WORKLOAD",
+        help="A layer: bert-base, attention:heads=12,seq=512,head_dim=64, a YAML file. A network: resnet-50, "
+        "llama-3-8b:prefill=2048, network:bert-base, model.onnx, config.json, a saved stream.",
+        show_default=False,
+    ),
+]
 MachineOption = Annotated[
     str,
     typer.Option("--machine", "-a", metavar="MACHINE", help="A built-in machine or a YAML file.", show_default=False),
 ]
 DataflowOption = Annotated[str, typer.Option("--dataflow", "-d", metavar="NAME", help="How the layer is scheduled.")]
+SimulatedDataflowOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataflow",
+        "-d",
+        metavar="NAME",
+        help="How attention is scheduled.",
+        show_default="mas; in a network the better of mas and flash2",
+    ),
+]
 DataflowsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -77,6 +106,61 @@ ReportOption = Annotated[
         metavar="DIR",
         help="Write an HTML page, the timeline as PNG, and a trace for ui.perfetto.dev.",
         rich_help_panel=_OUTPUTS,
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", metavar="FORMAT", help="Number format of the weights, as int4.", rich_help_panel=_NETWORKS
+    ),
+]
+ActivationsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--activations",
+        metavar="FORMAT",
+        help="Number format of the activations, as int8.",
+        rich_help_panel=_NETWORKS,
+    ),
+]
+KvCacheOption = Annotated[
+    str | None,
+    typer.Option("--kv-cache", metavar="FORMAT", help="Number format of key/value caches.", rich_help_panel=_NETWORKS),
+]
+NoPrefetchOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-prefetch",
+        help="Do not load an operator's first weights under the one before it.",
+        show_default=False,
+        rich_help_panel=_NETWORKS,
+    ),
+]
+NoFuseOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-fuse",
+        help="Do not do element-wise operators behind the product that they follow.",
+        show_default=False,
+        rich_help_panel=_NETWORKS,
+    ),
+]
+NoCacheOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache",
+        help="Search every mapping anew and keep none.",
+        show_default=False,
+        rich_help_panel=_NETWORKS,
+    ),
+]
+AllOperatorsOption = Annotated[
+    bool,
+    typer.Option(
+        "--all-operators",
+        help="Show every operator in order, not identical ones as one row.",
+        show_default=False,
+        rich_help_panel=_NETWORKS,
     ),
 ]
 

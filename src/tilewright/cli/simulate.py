@@ -1,62 +1,140 @@
-"""``tilewright simulate``: one workload, one machine, one dataflow."""
+"""``tilewright simulate``: one attention layer, or one whole network, on one machine."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import typer
 
 from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
+from tilewright.cli.naming import what_is_named
 from tilewright.cli.options import (
+    ActivationsOption,
+    AllOperatorsOption,
     CsvOption,
-    DataflowOption,
     JsonOption,
+    KvCacheOption,
     MachineOption,
+    NoCacheOption,
+    NoFuseOption,
+    NoPrefetchOption,
+    Objective,
     ObjectiveOption,
     ReportOption,
+    SimulatedArgument,
+    SimulatedDataflowOption,
     TileOption,
-    WorkloadArgument,
+    WeightsOption,
     objective_of,
     tiling_of,
 )
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
+from tilewright.errors import InputError
+
+if TYPE_CHECKING:
+    from tilewright.hw_models.spec import MachineSpec
 
 __all__ = ["simulate"]
+
+_USUAL_DATAFLOW = "mas"
 
 
 def simulate(
     context: typer.Context,
-    workload: WorkloadArgument,
+    workload: SimulatedArgument,
     machine: MachineOption,
-    dataflow: DataflowOption = "mas",
+    dataflow: SimulatedDataflowOption = None,
     tile: TileOption = None,
     objective: ObjectiveOption = "latency",
+    weights: WeightsOption = None,
+    activations: ActivationsOption = None,
+    kv_cache: KvCacheOption = None,
+    no_prefetch: NoPrefetchOption = False,
+    no_fuse: NoFuseOption = False,
+    no_cache: NoCacheOption = False,
+    all_operators: AllOperatorsOption = False,
     json: JsonOption = None,
     csv: CsvOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Run one attention layer with one dataflow: cycles, energy, traffic, distance from the bound.
+    """Run one attention layer, or a whole network: cycles, energy, traffic, distance from the bound.
 
-    The sizes that --tile does not give are searched for. See: tilewright list dataflows
+    Sizes that --tile does not give are searched for; a network runs each operator at its own best tiling.
+    See: tilewright list dataflows, tilewright list networks
     """
     outputs = Outputs(json=json, csv=csv, report=report)
     outputs.check()
     goal, tiling = objective_of(objective), tiling_of(tile)
-    spec, (layer,) = machine_of(machine), workloads_of([workload])
-    check_dataflows([dataflow])
+    only_for_networks = {
+        "--weights": weights,
+        "--activations": activations,
+        "--kv-cache": kv_cache,
+        "--no-prefetch": no_prefetch,
+        "--no-fuse": no_fuse,
+        "--no-cache": no_cache,
+        "--all-operators": all_operators,
+    }
+    given = [option for option, value in only_for_networks.items() if value]
+    spec, named = machine_of(machine), what_is_named(workload, network_options=given)
+    if dataflow is not None:
+        check_dataflows([dataflow])
+    if named.kind == "attention":
+        if given:
+            raise InputError(f'{given[0]}: is for whole networks; given the attention layer "{workload}"')
+        if named.note:
+            note(named.note)
+        flow = dataflow or _USUAL_DATAFLOW
+        _simulate_layer(outputs, named.text, spec, flow, tiling, goal, command_line(context))
+        return
+    if tiling:
+        raise InputError(f'--tile: is for attention layers; given the network "{workload}"')
+    if named.note:
+        note(named.note)
+
+    from tilewright.cli.network import NetworkRun, simulate_network
+
+    run = NetworkRun(
+        network=named.text,
+        machine=spec,
+        objective=goal,
+        weights=weights,
+        activations=activations,
+        kv_cache=kv_cache,
+        prefetch=not no_prefetch,
+        fuse=not no_fuse,
+        keep_mappings=not no_cache,
+        dataflow=dataflow,
+        all_operators=all_operators,
+        command=command_line(context),
+    )
+    simulate_network(outputs, run)
+
+
+def _simulate_layer(
+    outputs: Outputs,
+    text: str,
+    machine: MachineSpec,
+    dataflow: str,
+    tiling: dict[str, int] | None,
+    objective: Objective,
+    command: str,
+) -> None:
+    (layer,) = workloads_of([text])
     announce_compilation()
 
     import tilewright.search.api as api
     from tilewright.reports.table import result_table
 
     with ProgressBar() as progress:
-        result = api.simulate(layer, spec, dataflow, tiling=tiling, objective=goal, progress=progress)
+        result = api.simulate(layer, machine, dataflow, tiling=tiling, objective=objective, progress=progress)
     outputs.show(result_table(result))
     outputs.write_json(result.to_dict())
     outputs.write_csv([result.to_row()])
-    if report is not None:
+    if outputs.report is not None:
         from tilewright.cli.evidence import explained
         from tilewright.reports.folder import write_result_report
 
         with patience(f"what-ifs of {dataflow} on {layer.name}"):
-            case = explained(result, layer, spec, objective=goal, command=command_line(context))
-        note(f"wrote {write_result_report(report, case)}")
+            case = explained(result, layer, machine, objective=objective, command=command)
+        note(f"wrote {write_result_report(outputs.report, case)}")

@@ -1,0 +1,281 @@
+"""What a network's page and tables are about: the result with all that explains it, and its operators in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tilewright.hw_models.dram import bytes_per_cycle, port_names
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.network_result import NetworkResult, OperatorResult
+from tilewright.workloads.operators import Operator
+from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream_table import size_text
+
+__all__ = ["RESOURCES", "NetworkCase", "OperatorGroup", "common_name"]
+
+RESOURCES = {"matrix": "matrix unit", "vector": "vector unit", "dram": "DRAM"}
+_MOST_ALTERNATIVES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorGroup:
+    """Operators of a network that are the same but for their names and for what was loaded ahead.
+
+    ``number`` counts groups from 1, most cycles first; ``formats`` are the number formats of the operands.
+    """
+
+    number: int
+    members: tuple[OperatorResult, ...]
+    size: str
+    formats: str
+    dram_bytes_per_cycle: float
+
+    @property
+    def first(self) -> OperatorResult:
+        return self.members[0]
+
+    @property
+    def count(self) -> int:
+        return len(self.members)
+
+    @property
+    def label(self) -> str:
+        """The name that the members share, with ``*`` where they differ."""
+        return common_name([member.name for member in self.members])
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of all members."""
+        return sum(member.cycles for member in self.members)
+
+    @property
+    def bound_cycles(self) -> int:
+        """Cycles that no schedule of the members, one after the other, can beat."""
+        return sum(member.lower_bound.cycles for member in self.members)
+
+    @property
+    def bound_ratio(self) -> float:
+        return self.cycles / max(1, self.bound_cycles)
+
+    @property
+    def lost_cycles(self) -> int:
+        """Cycles above the bound."""
+        return self.cycles - self.bound_cycles
+
+    @property
+    def macs(self) -> int:
+        return sum(member.macs for member in self.members)
+
+    @property
+    def energy_pj(self) -> float:
+        return sum(member.energy_pj for member in self.members)
+
+    @property
+    def dram_bytes(self) -> int:
+        return sum(member.dram_bytes for member in self.members)
+
+    @property
+    def bound_by(self) -> str:
+        return self.first.bound_by
+
+    @property
+    def matrix_utilization(self) -> float:
+        return sum(m.matrix_utilization * m.cycles for m in self.members) / max(1, self.cycles)
+
+    @property
+    def vector_utilization(self) -> float:
+        return sum(m.vector_utilization * m.cycles for m in self.members) / max(1, self.cycles)
+
+    @property
+    def dram_utilization(self) -> float:
+        return self.dram_bytes / (self.dram_bytes_per_cycle * max(1, self.cycles))
+
+    @property
+    def intensity(self) -> float:
+        """Multiply-adds per DRAM byte."""
+        return self.macs / max(1, self.dram_bytes)
+
+    @property
+    def macs_per_cycle(self) -> float:
+        return self.macs / max(1, self.cycles)
+
+    @property
+    def reason(self) -> str:
+        """Why the members take longer than their bound, in a few words."""
+        if self.bound_ratio < 1.02:
+            return f"at its bound: {RESOURCES[self.bound_by]}"
+        bound = self.first.lower_bound
+        busy = {"matrix": self.matrix_utilization, "vector": self.vector_utilization, "dram": self.dram_utilization}
+        name = max(busy, key=lambda resource: busy[resource])
+        if busy[name] < 0.9:
+            parts = ", ".join(f"{RESOURCES[r]} {share * 100:.0f} %" for r, share in busy.items() if share >= 0.005)
+            return f"units wait for each other; busy: {parts}"
+        head = f"{RESOURCES[name]} busy {busy[name] * 100:.0f} %"
+        needed = {"matrix": bound.matrix_cycles, "vector": bound.vector_cycles, "dram": bound.dram_cycles}[name]
+        share = needed * self.count / max(1.0, busy[name] * self.cycles)
+        if name == "matrix":
+            causes = "array edges, fill and drain" + (", masked tiles" if self.first.kind == "attention" else "")
+            return f"{head}, but {min(share, 1) * 100:.0f} % of the multiply-adds possible: {causes}"
+        if name == "dram":
+            return f"{head}, {1 / max(share, 1e-9):.1f}x the bytes that it must move"
+        return f"{head}, {min(share, 1) * 100:.0f} % of it compulsory: start-up and lanes left idle"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {
+            "number": self.number,
+            "operators": self.label,
+            "count": self.count,
+            "kind": self.first.kind,
+            "size": self.size,
+            "formats": self.formats,
+            "cycles": self.cycles,
+            "energy_pj": self.energy_pj,
+            "dram_bytes": self.dram_bytes,
+            "macs": self.macs,
+            "bound_by": self.bound_by,
+            "bound_ratio": self.bound_ratio,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkCase:
+    """One network on one machine; ``command`` is the command line that makes the page again."""
+
+    result: NetworkResult
+    stream: OperatorStream
+    machine: MachineSpec
+    objective: str
+    command: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.result.network} on {self.result.machine}"
+
+    @cached_property
+    def dram_bytes_per_cycle(self) -> float:
+        """What the DRAM can move in a cycle, both ways together."""
+        return float(bytes_per_cycle(self.machine)) * len(port_names(self.machine))
+
+    @cached_property
+    def groups(self) -> tuple[OperatorGroup, ...]:
+        """The operators in groups of identical ones, most cycles first."""
+        found: dict[object, list[OperatorResult]] = {}
+        for operator in self.result.operators:
+            found.setdefault(self._signature(operator), []).append(operator)
+        ordered = sorted(found.values(), key=lambda members: -sum(member.cycles for member in members))
+        return tuple(
+            OperatorGroup(
+                number=number,
+                members=tuple(members),
+                size=size_text(self.operator(members[0])),
+                formats=self.formats(members[0]),
+                dram_bytes_per_cycle=self.dram_bytes_per_cycle,
+            )
+            for number, members in enumerate(ordered, start=1)
+        )
+
+    def worst(self, n: int = 10) -> tuple[OperatorGroup, ...]:
+        """The groups that lose most cycles against their bounds; none that loses nothing."""
+        losing = [group for group in self.groups if group.lost_cycles > 0]
+        return tuple(sorted(losing, key=lambda group: -group.lost_cycles)[:n])
+
+    def operator(self, result: OperatorResult) -> Operator:
+        """The operator of the stream that ``result`` is about (the first, where others are fused behind it)."""
+        return self._operators[result.name]
+
+    def formats(self, result: OperatorResult) -> str:
+        """The number formats of the operands: ``fp16``, or ``int8 x int4`` when two differ."""
+        operator = self.operator(result)
+        operands = [name for name in operator.inputs if self.stream.tensor(name).role != "constant"]
+        operands = operands[:2] if operator.kind in ("matmul", "conv", "attention") else operands[:1]
+        return " x ".join(dict.fromkeys(self.stream.tensor(name).number_format for name in operands))
+
+    def cycles_by_bound(self) -> dict[str, int]:
+        """Cycles of the operators by the resource that bounds them."""
+        found = dict.fromkeys(RESOURCES, 0)
+        for operator in self.result.operators:
+            found[operator.bound_by] += operator.cycles
+        return found
+
+    @property
+    def matrix_utilization(self) -> float:
+        operators = self.result.operators
+        return sum(o.matrix_utilization * o.cycles for o in operators) / max(1, self.result.cycles)
+
+    @property
+    def vector_utilization(self) -> float:
+        operators = self.result.operators
+        return sum(o.vector_utilization * o.cycles for o in operators) / max(1, self.result.cycles)
+
+    @property
+    def dram_utilization(self) -> float:
+        return self.result.dram_bytes / (self.dram_bytes_per_cycle * max(1, self.result.cycles))
+
+    @property
+    def array_use(self) -> float:
+        """Multiply-adds over those that the matrix unit could have done in the whole time."""
+        return sum(o.lower_bound.matrix_cycles for o in self.result.operators) / max(1, self.result.cycles)
+
+    @property
+    def bound_ratio(self) -> float:
+        return self.result.cycles / max(1, self.result.lower_bound_cycles)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain data with the sums by kind and by bound, and the groups."""
+        result = self.result
+        n_steps = result.n_steps
+        return {
+            **{key: value for key, value in result.to_dict().items() if key != "operators"},
+            "objective": self.objective,
+            "matrix_utilization": self.matrix_utilization,
+            "vector_utilization": self.vector_utilization,
+            "dram_utilization": self.dram_utilization,
+            "all_steps": {
+                "cycles": result.cycles * n_steps,
+                "seconds": result.seconds * n_steps,
+                "energy_pj": result.energy_pj * n_steps,
+            },
+            "by_kind": result.by_kind(),
+            "cycles_by_bound": self.cycles_by_bound(),
+            "groups": [group.to_dict() for group in self.groups],
+            "operators": [operator.to_dict() for operator in result.operators],
+        }
+
+    @cached_property
+    def _operators(self) -> dict[str, Operator]:
+        return {operator.name: operator for operator in self.stream.operators}
+
+    def _signature(self, operator: OperatorResult) -> object:
+        # The parts fused behind may differ in name, not in work: that is in the bound.
+        return (
+            operator.kind,
+            operator.dataflow,
+            tuple(operator.tiling.items()),
+            operator.macs,
+            operator.weight_bytes,
+            operator.lower_bound,
+            self.formats(operator),
+        )
+
+
+def common_name(names: Iterable[str]) -> str:
+    """The name that ``names`` share: ``a.0.b`` and ``a.1.b`` are ``a.*.b``, ``a.x`` and ``a.y`` are ``a.{x,y}``."""
+    split = [name.split(".") for name in names]
+    first, *others = split
+    if any(len(parts) != len(first) for parts in others):
+        return f"{'.'.join(first)}, ..." if others else ".".join(first)
+    return ".".join(_common_part([parts[at] for parts in split]) for at in range(len(first)))
+
+
+def _common_part(parts: list[str]) -> str:
+    different = list(dict.fromkeys(parts))
+    if len(different) == 1:
+        return different[0]
+    if len(different) > _MOST_ALTERNATIVES or all(part.isdecimal() for part in different):
+        return "*"
+    return "{" + ",".join(different) + "}"

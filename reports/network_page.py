@@ -1,0 +1,250 @@
+"""The page of a whole network, and the run of its operators as a timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tilewright.reports.charts import parts_chart, stacked_chart
+from tilewright.reports.network_case import RESOURCES, NetworkCase, OperatorGroup
+from tilewright.reports.page import card, energy_rows, largest_part, machine_rows, render, timeline_data
+from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, OPERATOR_COLOURS
+from tilewright.reports.quantity import (
+    bytes_text,
+    change_text,
+    count_text,
+    cycles_text,
+    energy_text,
+    percent_text,
+    seconds_text,
+    tiling_text,
+)
+from tilewright.reports.roofline import Roofline, roofline_of
+from tilewright.sim.network_result import OperatorResult
+from tilewright.sim.trace import TraceCommand, TraceWindow
+
+__all__ = ["CLOSE_OPERATORS", "network_page", "operator_trace"]
+
+CLOSE_OPERATORS = 24
+_MOST_ROWS = 1000
+
+
+def operator_trace(case: NetworkCase) -> TraceWindow:
+    """The operators one after the other as a trace: one lane for each kind, in the order in which kinds first occur."""
+    lanes = {kind: lane for lane, kind in enumerate(dict.fromkeys(o.kind for o in case.result.operators))}
+    commands = []
+    at = 0
+    for operator in case.result.operators:
+        commands.append(
+            TraceCommand(
+                start=at,
+                end=at + operator.cycles,
+                engine=lanes[operator.kind],
+                label=operator.name,
+                kind=operator.kind,
+                n_bytes=operator.dram_bytes,
+            )
+        )
+        at += operator.cycles
+    return TraceWindow(
+        commands=tuple(commands),
+        engines=tuple(lanes),
+        clock_ghz=case.machine.clock_ghz,
+        total_cycles=at,
+        complete=True,
+    )
+
+
+def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
+    """The page as HTML text; ``files`` are the names of files that lie beside it."""
+    result = case.result
+    trace = operator_trace(case)
+    roof = roofline_of(case)
+    context: dict[str, Any] = {
+        "title": case.title,
+        "lead": _lead(case),
+        "command": case.command,
+        "cards": _cards(case),
+        "timeline": timeline_data(trace, files, colours=OPERATOR_COLOURS, n_close=CLOSE_OPERATORS),
+        "kind_chart": parts_chart(_kind_parts(case)),
+        "bound_chart": parts_chart(_bound_parts(case)),
+        "roofline": _roofline_data(roof) if roof else None,
+        "energy_rows": energy_rows(result.energy_by_component),
+        "energy_chart": stacked_chart(_energy_by_kind(case)),
+        "kind_rows": _kind_rows(case),
+        "worst": [_worst_row(group) for group in case.worst()],
+        "groups": [_group_row(group, case) for group in case.groups],
+        "operators": [_operator_row(o) for o in result.operators[:_MOST_ROWS]],
+        "n_operators": f"{len(result.operators):,}",
+        "left_out": max(0, len(result.operators) - _MOST_ROWS),
+        "assumptions": result.assumptions,
+        "machine_rows": machine_rows(case.machine, result.assumptions),
+    }
+    return render("network.html.j2", context)
+
+
+def _lead(case: NetworkCase) -> str:
+    result = case.result
+    n_operators = sum(1 + len(operator.fused) for operator in result.operators)
+    ahead = ""
+    if result.prefetch:
+        saved = change_text(result.cycles / max(1, result.cycles_without_prefetch))
+        ahead = f" Weights of the next operator are loaded ahead: {saved} of cycles."
+    return (
+        f"{n_operators:,} operators in {len(result.operators):,} runs, {result.n_distinct:,} of them distinct, "
+        f"each at its best tiling ({case.objective}).{ahead}"
+    )
+
+
+def _cards(case: NetworkCase) -> list[dict[str, str]]:
+    result = case.result
+    n_steps = result.n_steps
+    bound = max(case.cycles_by_bound().items(), key=lambda item: item[1])
+    cards = [
+        card("cycles", cycles_text(result.cycles), "of one step" if n_steps > 1 else "one run of the network"),
+        card("time", seconds_text(result.seconds), "for one step" if n_steps > 1 else _rate(result.seconds)),
+        card("achieved / bound", f"{case.bound_ratio:.3f}", f"{RESOURCES[bound[0]]} bounds most of it"),
+        card("energy", energy_text(result.energy_pj), largest_part(result.energy_by_component)),
+        card("DRAM traffic", bytes_text(result.dram_bytes), f"bus busy {percent_text(case.dram_utilization)}"),
+        card("multiply-adds", count_text(result.macs), f"{percent_text(case.array_use)} of the array's peak"),
+        card("weights", bytes_text(result.weight_bytes), "each read at least once"),
+    ]
+    if n_steps > 1:
+        spent = energy_text(result.energy_pj * n_steps)
+        cards.insert(2, card(f"all {n_steps} steps", seconds_text(result.seconds * n_steps), spent))
+    return cards
+
+
+def _rate(seconds: float) -> str:
+    return f"{1 / seconds:,.3g} a second" if seconds else ""
+
+
+def _kind_parts(case: NetworkCase) -> list[tuple[str, int, str]]:
+    rows = case.result.by_kind().items()
+    return [(kind, int(row["cycles"]), OPERATOR_COLOURS.get(kind, BASE_COLOUR)) for kind, row in rows]
+
+
+def _bound_parts(case: NetworkCase) -> list[tuple[str, int, str]]:
+    return [(RESOURCES[name], n_cycles, ATTRIBUTION_COLOURS[name]) for name, n_cycles in case.cycles_by_bound().items()]
+
+
+def _energy_by_kind(case: NetworkCase) -> list[tuple[str, dict[str, float]]]:
+    """Energy by component for each kind of operator, most energy first."""
+    found: dict[str, dict[str, float]] = {}
+    for operator in case.result.operators:
+        parts = found.setdefault(operator.kind, {})
+        for name, part in operator.energy_by_component.items():
+            parts[name] = parts.get(name, 0.0) + part
+    return sorted(found.items(), key=lambda item: -sum(item[1].values()))
+
+
+def _kind_rows(case: NetworkCase) -> list[list[str]]:
+    result = case.result
+    cycles, energy, moved = max(1, result.cycles), result.energy_pj or 1.0, max(1, result.dram_bytes)
+    return [
+        [
+            kind,
+            f"{int(row['n']):,}",
+            cycles_text(int(row["cycles"])),
+            percent_text(row["cycles"] / cycles),
+            energy_text(row["energy_pj"]),
+            percent_text(row["energy_pj"] / energy),
+            bytes_text(row["dram_bytes"]),
+            percent_text(row["dram_bytes"] / moved),
+        ]
+        for kind, row in result.by_kind().items()
+    ]
+
+
+def _worst_row(group: OperatorGroup) -> dict[str, Any]:
+    return {
+        "cells": [
+            str(group.number),
+            group.label,
+            f"{group.count:,}",
+            cycles_text(group.cycles),
+            cycles_text(group.lost_cycles),
+            f"{group.bound_ratio:.3f}",
+            RESOURCES[group.bound_by],
+            percent_text(group.matrix_utilization),
+            percent_text(group.dram_utilization),
+        ],
+        "reason": group.reason,
+    }
+
+
+def _group_row(group: OperatorGroup, case: NetworkCase) -> dict[str, Any]:
+    first = group.first
+    return {
+        "cells": [
+            str(group.number),
+            group.label,
+            f"{group.count:,}",
+            first.kind,
+            group.size,
+            group.formats,
+            cycles_text(group.cycles),
+            percent_text(group.cycles / max(1, case.result.cycles)),
+            f"{group.bound_ratio:.3f}",
+            RESOURCES[group.bound_by],
+            percent_text(group.matrix_utilization),
+            percent_text(group.vector_utilization),
+            percent_text(group.dram_utilization),
+            bytes_text(group.dram_bytes),
+            energy_text(group.energy_pj),
+            f"{first.dataflow}: {tiling_text(first.tiling)}",
+        ],
+    }
+
+
+def _operator_row(operator: OperatorResult) -> list[str]:
+    fused = ", ".join(name.rpartition(".")[2] for name in operator.fused)
+    return [
+        operator.name,
+        operator.kind,
+        fused,
+        cycles_text(operator.cycles),
+        f"{operator.bound_ratio:.3f}",
+        RESOURCES[operator.bound_by],
+        bytes_text(operator.dram_bytes),
+        energy_text(operator.energy_pj),
+    ]
+
+
+def _roofline_data(roof: Roofline) -> dict[str, Any]:
+    """The roofline in per cent of the plot, for the template."""
+    x, y = roof.x, roof.y
+    x1, y1, x2, y2 = roof.slope
+    start = x.percent(x1), 100 - y.percent(y1)
+    end = x.percent(x2), 100 - y.percent(y2)
+    return {
+        "x_ticks": [(x.percent(tick), _tick_text(tick)) for tick in x.ticks],
+        "y_ticks": [(100 - y.percent(tick), _tick_text(tick)) for tick in y.ticks],
+        "slope": (start, end),
+        "bandwidth": roof.bandwidth,
+        "roofs": [
+            {
+                "x": x.percent(roof.ridge(item)),
+                "y": 100 - y.percent(item.macs_per_cycle),
+                "text": f"{item.formats}: {item.macs_per_cycle:,.0f} a cycle",
+            }
+            for item in roof.roofs
+        ],
+        "points": [
+            {
+                "x": x.percent(point.x),
+                "y": 100 - y.percent(point.y),
+                "r": point.radius,
+                "colour": point.colour,
+                "number": point.number,
+                "tip": point.tip,
+            }
+            for point in roof.points
+        ],
+        "legend": [{"name": kind, "colour": colour, "value": ""} for kind, colour in roof.kinds.items()],
+        "left_out": roof.left_out,
+    }
+
+
+def _tick_text(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"

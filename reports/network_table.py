@@ -1,0 +1,163 @@
+"""Rich tables of a whole network for the terminal: operators, kinds, limits and totals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from tilewright.reports.network_case import RESOURCES, NetworkCase, OperatorGroup
+from tilewright.reports.quantity import (
+    bytes_text,
+    change_text,
+    count_text,
+    cycles_text,
+    energy_text,
+    percent_text,
+    seconds_text,
+    tiling_text,
+)
+from tilewright.reports.table import Column, catalogue_table, figures_table, fitted_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tilewright.sim.network_result import OperatorResult
+
+__all__ = ["kinds_table", "limits_table", "operators_table", "total_rows", "totals_table"]
+
+_MOST_NAME = 44
+_MOST_ROWS = 30
+
+
+def operators_table(console: Console, case: NetworkCase, *, every: bool = False) -> Table:
+    """Identical operators as one row with their count, most cycles first; or ``every`` operator in order."""
+    total = max(1, case.result.cycles)
+    if every:
+        return _every_operator(console, case, total)
+    groups, others = case.groups[:_MOST_ROWS], case.groups[_MOST_ROWS:]
+    columns = [
+        Column(header="operators", cells=[_short(group.label) for group in groups], right=False),
+        Column(header="n", cells=[str(group.count) for group in groups]),
+        Column(header="kind", cells=[group.first.kind for group in groups], right=False, rank=3),
+        Column(header="size", cells=[group.size for group in groups], right=False, rank=7),
+        Column(header="formats", cells=[group.formats for group in groups], right=False, rank=6),
+        Column(header="cycles", cells=[cycles_text(group.cycles) for group in groups]),
+        Column(header="share", cells=[percent_text(group.cycles / total) for group in groups]),
+        Column(header="/ bound", cells=[f"{group.bound_ratio:.3f}" for group in groups]),
+        Column(header="bound by", cells=[RESOURCES[group.bound_by] for group in groups], right=False),
+        Column(header="matrix", cells=[percent_text(group.matrix_utilization) for group in groups], rank=1),
+        Column(header="DRAM bytes", cells=[bytes_text(group.dram_bytes) for group in groups], rank=4),
+        Column(header="energy", cells=[energy_text(group.energy_pj) for group in groups], rank=2),
+        Column(header="tiling", cells=[_mapping(group) for group in groups], right=False, rank=9),
+    ]
+    n_operators = sum(1 + len(operator.fused) for operator in case.result.operators)
+    caption = (
+        f"{n_operators:,} operators in {len(case.result.operators):,} runs, {case.result.n_distinct:,} of them "
+        "distinct; identical ones are one row, --all-operators shows each"
+    )
+    if others:
+        share = percent_text(sum(group.cycles for group in others) / total)
+        caption = f"and {len(others):,} more rows with {share} of the cycles\n{caption}"
+    return fitted_table(console, case.title, columns, caption=caption)
+
+
+def _every_operator(console: Console, case: NetworkCase, total: int) -> Table:
+    operators: Sequence[OperatorResult] = case.result.operators
+    columns = [
+        Column(header="operator", cells=[_short(o.name) for o in operators], right=False),
+        Column(header="kind", cells=[o.kind for o in operators], right=False, rank=3),
+        Column(header="fused behind it", cells=[_short(_fused(o)) for o in operators], right=False, rank=8),
+        Column(header="cycles", cells=[cycles_text(o.cycles) for o in operators]),
+        Column(header="share", cells=[percent_text(o.cycles / total) for o in operators]),
+        Column(header="/ bound", cells=[f"{o.bound_ratio:.3f}" for o in operators]),
+        Column(header="bound by", cells=[RESOURCES[o.bound_by] for o in operators], right=False),
+        Column(header="matrix", cells=[percent_text(o.matrix_utilization) for o in operators], rank=1),
+        Column(header="DRAM bytes", cells=[bytes_text(o.dram_bytes) for o in operators], rank=4),
+        Column(header="energy", cells=[energy_text(o.energy_pj) for o in operators], rank=2),
+        Column(header="tiling", cells=[tiling_text(o.tiling) for o in operators], right=False, rank=9),
+    ]
+    return fitted_table(console, case.title, columns)
+
+
+def kinds_table(console: Console, case: NetworkCase) -> Table:
+    """Where time, energy and traffic go, by kind of operator."""
+    result = case.result
+    rows = result.by_kind()
+    cycles, energy = max(1, result.cycles), result.energy_pj or 1.0
+    values = list(rows.values())
+    columns = [
+        Column(header="kind", cells=list(rows), right=False),
+        Column(header="n", cells=[f"{int(row['n']):,}" for row in values]),
+        Column(header="cycles", cells=[cycles_text(int(row["cycles"])) for row in values]),
+        Column(header="time", cells=[percent_text(row["cycles"] / cycles) for row in values]),
+        Column(header="energy", cells=[energy_text(row["energy_pj"]) for row in values]),
+        Column(header="of energy", cells=[percent_text(row["energy_pj"] / energy) for row in values]),
+        Column(header="DRAM bytes", cells=[bytes_text(row["dram_bytes"]) for row in values]),
+        Column(header="of DRAM", cells=[percent_text(row["dram_bytes"] / max(1, result.dram_bytes)) for row in values]),
+    ]
+    return fitted_table(console, "where time and energy go", columns)
+
+
+def limits_table(case: NetworkCase) -> Table:
+    """The groups that lose most cycles, with the reason."""
+    rows = [
+        [_short(group.label), cycles_text(group.lost_cycles), f"{group.bound_ratio:.3f}", group.reason]
+        for group in case.worst(5)
+    ]
+    return catalogue_table("most cycles above the bound", ["operators", "cycles lost", "/ bound", "reason"], rows)
+
+
+def totals_table(case: NetworkCase) -> Table:
+    """The network as a two-column table of what a person asks first."""
+    return figures_table(f"{case.title}, in all", total_rows(case))
+
+
+def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
+    """Name and value of each total, in words."""
+    result = case.result
+    energy = result.energy_pj or 1.0
+    parts = sorted(result.energy_by_component.items(), key=lambda item: -item[1])
+    shares = ", ".join(f"{name} {part / energy * 100:.0f} %" for name, part in parts if part / energy >= 0.005)
+    bounds = ", ".join(
+        f"{RESOURCES[name]} {percent_text(n / max(1, result.cycles))}"
+        for name, n in case.cycles_by_bound().items()
+        if n
+    )
+    rows = [
+        ("cycles", cycles_text(result.cycles)),
+        ("time", seconds_text(result.seconds) + (" for one step" if result.n_steps > 1 else "")),
+        ("lower bound", f"{cycles_text(result.lower_bound_cycles)} cycles; achieved / bound {case.bound_ratio:.3f}"),
+        ("time bound by", bounds),
+        ("energy", f"{energy_text(result.energy_pj)}  ({shares})"),
+        ("DRAM traffic", f"{bytes_text(result.dram_read_bytes)} read, {bytes_text(result.dram_write_bytes)} written"),
+        ("multiply-adds", f"{count_text(result.macs)}; {percent_text(case.array_use)} of what the array can do"),
+        ("weights", bytes_text(result.weight_bytes)),
+        ("matrix unit busy", percent_text(case.matrix_utilization)),
+        ("vector unit busy", percent_text(case.vector_utilization)),
+        ("DRAM busy", percent_text(case.dram_utilization)),
+    ]
+    if result.prefetch:
+        saved = change_text(result.cycles / max(1, result.cycles_without_prefetch))
+        rows.append(("weights ahead", f"{saved} against {cycles_text(result.cycles_without_prefetch)} cycles without"))
+    if result.n_steps > 1:
+        time, spent = seconds_text(result.seconds * result.n_steps), energy_text(result.energy_pj * result.n_steps)
+        all_cycles = cycles_text(result.cycles * result.n_steps)
+        rows.append((f"all {result.n_steps} steps", f"{all_cycles} cycles, {time}, {spent}"))
+    return rows
+
+
+def _mapping(group: OperatorGroup) -> str:
+    return f"{group.first.dataflow}: {tiling_text(group.first.tiling)}"
+
+
+def _fused(operator: OperatorResult) -> str:
+    return " ".join(name.rpartition(".")[2] for name in operator.fused)
+
+
+def _short(name: str) -> str:
+    """A long name without its middle."""
+    if len(name) <= _MOST_NAME:
+        return name
+    return f"{name[: _MOST_NAME // 2 - 1]}…{name[-_MOST_NAME // 2 :]}"

@@ -1,0 +1,104 @@
+"""``tilewright simulate`` for a whole network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tilewright.cli.options import Objective
+from tilewright.cli.outputs import Outputs, note
+from tilewright.cli.progress import ProgressBar, announce_compilation, patience
+from tilewright.errors import InputError
+
+if TYPE_CHECKING:
+    from tilewright.hw_models.spec import MachineSpec
+    from tilewright.sim.network_result import NetworkResult
+    from tilewright.workloads.stream import OperatorStream
+
+__all__ = ["NetworkRun", "simulate_network"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRun:
+    """What is asked for; ``dataflow`` is that of the attention operators (None: the better of the usual ones)."""
+
+    network: str
+    machine: MachineSpec
+    objective: Objective
+    weights: str | None
+    activations: str | None
+    kv_cache: str | None
+    prefetch: bool
+    fuse: bool
+    keep_mappings: bool
+    dataflow: str | None
+    all_operators: bool
+    command: str
+
+
+def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
+    """Simulate the network, show its tables and write what ``outputs`` asks for; raises InputError."""
+    stream = _stream(run)
+    announce_compilation()
+    result = _result(run, stream)
+
+    from tilewright.reports.network_case import NetworkCase
+
+    case = NetworkCase(result=result, stream=stream, machine=run.machine, objective=run.objective, command=run.command)
+    _show(outputs, case, every=run.all_operators)
+    outputs.write_json(case.to_dict())
+    outputs.write_csv(result.rows())
+    if outputs.report is not None:
+        from tilewright.reports.folder import write_network_report
+
+        with patience(f"page of {result.network}"):
+            path = write_network_report(outputs.report, case)
+        note(f"wrote {path}")
+
+
+def _stream(run: NetworkRun) -> OperatorStream:
+    """The network in the formats asked for."""
+    from tilewright.workloads.network import load_network
+
+    with patience(f"reading {run.network}"):
+        stream = load_network(run.network)
+    formats = {"weights": run.weights, "activations": run.activations, "cache": run.kv_cache}
+    for part, number_format in formats.items():
+        try:
+            stream = stream.with_formats(**{part: number_format})
+        except InputError as error:
+            raise InputError(f"--{'kv-cache' if part == 'cache' else part}: {error}") from None
+    return stream
+
+
+def _result(run: NetworkRun, stream: OperatorStream) -> NetworkResult:
+    import tilewright.search.api as api
+
+    chosen = {} if run.dataflow is None else {"attention_dataflows": (run.dataflow,)}
+    with ProgressBar() as progress:
+        return api.simulate_network(
+            stream,
+            run.machine,
+            run.objective,
+            prefetch=run.prefetch,
+            fuse=run.fuse,
+            keep_mappings=run.keep_mappings,
+            progress=progress,
+            **chosen,
+        )
+
+
+def _show(outputs: Outputs, case: object, *, every: bool) -> None:
+    from tilewright.reports.network_case import NetworkCase
+    from tilewright.reports.network_table import kinds_table, limits_table, operators_table, totals_table
+
+    assert isinstance(case, NetworkCase)
+    if not outputs.speaks:
+        return
+    console = outputs.console()
+    outputs.show(
+        operators_table(console, case, every=every),
+        kinds_table(console, case),
+        limits_table(case),
+        totals_table(case),
+    )
