@@ -1,0 +1,140 @@
+"""ONNX files as operator streams: shapes by ONNX's own inference, formats from quantise and dequantise nodes.
+
+Only the graph is read: weights kept in a file beside it are not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.workloads.extract.draft import Draft
+from tilewright.workloads.extract.onnx_nodes import NodeReader
+from tilewright.workloads.extract.onnx_values import GraphValues
+from tilewright.workloads.extract.simplify import simplify
+from tilewright.workloads.extract.unknown import Unknown
+from tilewright.workloads.stream import OperatorStream
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "stream_from_onnx"]
+
+#: Versions of the standard operator set that are understood.
+OLDEST_OPSET, NEWEST_OPSET = 9, 26
+
+_STANDARD = ("", "ai.onnx")
+
+
+def stream_from_onnx(
+    source: str | Path | onnx.ModelProto,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    unknown: str | Mapping[str, str] = "error",
+    fold_batch_norm: bool = True,
+    name: str = "",
+) -> OperatorStream:
+    """The operator stream of an ONNX model.
+
+    ``sizes`` gives the open dimensions of its inputs by their names (``{"batch": 1}``). ``unknown`` says what becomes
+    of operators that are not understood: "error" (they are listed), "memory" (each counts as the traffic of its
+    inputs and results), or a mapping from operator name to "memory", "view" or "elementwise:FUNCTION". Raises
+    InputError, one sentence, for a file that is none or is cut short, an operator set that is too old or too new, a
+    dimension that is not given, and operators that are not understood.
+    """
+    onnx = _onnx()
+    what = name or (Path(source).name if isinstance(source, str | Path) else source.graph.name or "onnx model")
+    model = _read(onnx, Path(source)) if isinstance(source, str | Path) else source
+    _check_version(what, model)
+    model = _inlined(onnx, model)
+    draft = Draft(what)
+    folder = Path(source).parent if isinstance(source, str | Path) else Path()
+    values = GraphValues(model, draft, _open_sizes(what, model, dict(sizes or {})), folder)
+    choice = Unknown(what, unknown)
+    reader = NodeReader(draft, values, choice)
+    for node in model.graph.node:
+        reader.read(node)
+    choice.complain()
+    draft.outputs = [values.name_of(one.name) for one in model.graph.output]
+    draft.n_parameters = values.n_parameters
+    simplify(draft, fold_batch_norm=fold_batch_norm)
+    return draft.finish(source=f"ONNX, operator set {_opset(model)}")
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+        import onnx.inliner
+        import onnx.shape_inference
+    except ImportError:
+        raise InputError("reading ONNX files needs onnx; install it with: pip install 'tilewright[onnx]'") from None
+    return onnx
+
+
+def _read(onnx: Any, path: Path) -> onnx.ModelProto:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; allowed the path of an ONNX file") from None
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or str(fault)
+        raise InputError(f"{path}: cannot be read ({reason.lower()})") from None
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as fault:
+        # protobuf's own error class differs between its implementations
+        raise InputError(f"{path}: is no ONNX file, or is cut short ({_first_line(fault)})") from None
+    if not model.graph.node or not model.opset_import:
+        raise InputError(f"{path}: is no ONNX file, or is cut short (it holds no graph)")
+    try:
+        onnx.checker.check_model(model, full_check=False) if not _has_data_beside(model) else None
+    except Exception as fault:
+        raise InputError(f"{path}: is not a valid ONNX model ({_first_line(fault)})") from None
+    return model
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).strip() or type(fault).__name__).splitlines()[0].rstrip(".")[:160]
+
+
+def _has_data_beside(model: Any) -> bool:
+    return any(tensor.external_data for tensor in model.graph.initializer)
+
+
+def _opset(model: Any) -> int:
+    return next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), 0)
+
+
+def _check_version(what: str, model: Any) -> None:
+    version = _opset(model)
+    if not OLDEST_OPSET <= version <= NEWEST_OPSET:
+        raise InputError(
+            f"{what}: unsupported ONNX operator set; given {version}; allowed {OLDEST_OPSET} to {NEWEST_OPSET}"
+        )
+
+
+def _inlined(onnx: Any, model: Any) -> Any:
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def _open_sizes(what: str, model: Any, sizes: dict[str, int]) -> dict[str, int]:
+    """Check that every open dimension of an input is given, and that nothing else is."""
+    known = {tensor.name for tensor in model.graph.initializer}
+    needed: dict[str, str] = {}
+    for tensor in model.graph.input:
+        if tensor.name in known:
+            continue
+        for index, dimension in enumerate(tensor.type.tensor_type.shape.dim):
+            if not dimension.HasField("dim_value") or dimension.dim_value < 1:
+                needed.setdefault(dimension.dim_param or f"{tensor.name}.{index}", tensor.name)
+    for key in sizes:
+        if key not in needed:
+            allowed = ", ".join(needed) or "none: all dimensions of this model are fixed"
+            raise InputError(f'{what}: unknown dimension; given "{key}"; allowed {allowed}{did_you_mean(key, needed)}')
+    missing = [f"{key} (of {tensor})" for key, tensor in needed.items() if key not in sizes]
+    if missing:
+        example = ",".join(f"{key}=1" for key in needed)
+        raise InputError(f"{what}: dimensions left open: {', '.join(missing)}; give their sizes, such as {example}")
+    return sizes

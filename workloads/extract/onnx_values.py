@@ -1,0 +1,292 @@
+"""The tensors of an ONNX graph: shapes, formats, and the numbers that are known before the network runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tilewright.errors import InputError
+from tilewright.workloads.extract.draft import INDEX_FORMAT, Draft
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+__all__ = ["GraphValues"]
+
+_LARGEST_KNOWN = 1 << 25  # values of a tensor whose numbers are kept: a mask of 4096 x 8192
+_FORMATS = {
+    "FLOAT": "fp32",
+    "DOUBLE": "fp64",
+    "FLOAT16": "fp16",
+    "BFLOAT16": "bf16",
+    "INT8": "int8",
+    "UINT8": "int8",
+    "INT16": "int16",
+    "UINT16": "int16",
+    "INT4": "int4",
+    "UINT4": "int4",
+    "INT2": "int2",
+    "UINT2": "int2",
+    "BOOL": "int8",
+    "INT32": INDEX_FORMAT,
+    "INT64": INDEX_FORMAT,
+    "UINT32": INDEX_FORMAT,
+    "UINT64": INDEX_FORMAT,
+    "FLOAT8E4M3FN": "fp8_e4m3",
+    "FLOAT8E4M3FNUZ": "fp8_e4m3",
+    "FLOAT8E5M2": "fp8_e5m2",
+    "FLOAT8E5M2FNUZ": "fp8_e5m2",
+    "FLOAT4E2M1": "fp4_e2m1",
+}
+
+
+class GraphValues:
+    """The tensors of a model by their ONNX names, entered into a draft as they become known."""
+
+    def __init__(self, model: Any, draft: Draft, sizes: Mapping[str, int], folder: Path) -> None:
+        import onnx
+
+        self._onnx = onnx
+        self.draft = draft
+        self._folder = folder
+        self.n_parameters = 0
+        self._names: dict[str, str] = {}
+        self._types: dict[str, Any] = {}
+        self._tensors: dict[str, Any] = {}
+        self._opsets = list(model.opset_import)
+        self.versions = {entry.domain: entry.version for entry in model.opset_import}
+        self._ir_version = model.ir_version
+        for tensor in model.graph.initializer:
+            self._enter_initializer(tensor)
+        self._declared = {one.name: one.type for one in (*model.graph.value_info, *model.graph.output)}
+        for given in model.graph.input:
+            if given.name not in self._names:
+                self._enter_input(given, sizes)
+
+    def _enter_initializer(self, tensor: Any) -> None:
+        """A stored tensor: a weight when it is of numbers that can be trained and more than one, else a constant."""
+        shape, number_format = tuple(tensor.dims), self.format_name(tensor.data_type)
+        if 0 in shape:
+            self._keep(tensor.name, shape, tensor)
+            return
+        is_weight = number_format != INDEX_FORMAT and math.prod(shape) > 1
+        name = self.draft.value(tensor.name, shape, number_format, "weight" if is_weight else "constant")
+        self._names[tensor.name] = name
+        self._keep(tensor.name, shape, tensor)
+        if math.prod(shape) <= _LARGEST_KNOWN:
+            self.draft.values[name].data = lambda: self._stored_numbers(tensor)
+        self.n_parameters += math.prod(shape) if is_weight else 0
+
+    def _keep(self, name: str, shape: Sequence[int], tensor: Any) -> None:
+        self._types[name] = self._onnx.helper.make_tensor_type_proto(tensor.data_type, list(shape))
+        if not tensor.external_data and math.prod(shape) <= _LARGEST_KNOWN:
+            self._tensors[name] = tensor
+
+    def _enter_input(self, given: Any, sizes: Mapping[str, int]) -> None:
+        kind = given.type.tensor_type
+        shape = tuple(
+            one.dim_value if one.dim_value > 0 else sizes[one.dim_param or f"{given.name}.{index}"]
+            for index, one in enumerate(kind.shape.dim)
+        )
+        name = self.draft.value(given.name, shape, self.format_name(kind.elem_type))
+        self._names[given.name] = name
+        self._types[given.name] = self._onnx.helper.make_tensor_type_proto(kind.elem_type, list(shape))
+        self.draft.inputs.append(name)
+
+    def format_name(self, data_type: int) -> str:
+        """The number format of an ONNX data type."""
+        name = self._onnx.TensorProto.DataType.Name(data_type)
+        if name not in _FORMATS:
+            raise InputError(f"{self.draft.name}: tensors of {name.lower()} are not supported")
+        return _FORMATS[name]
+
+    # --- results of nodes ---------------------------------------------------------------------------------------------
+
+    def infer(self, node: Any, place: str) -> None:
+        """Work out types of the results of ``node``; its numbers too, when all inputs are known and few.
+
+        Raises InputError that names the node when ONNX cannot tell the shapes.
+        """
+        if self._evaluate(node):
+            return
+        types = self._inferred(node, place)
+        for name in filter(None, node.output):
+            found = next((one for one in (types.get(name), self._declared.get(name)) if _is_settled(one)), None)
+            if found is not None:
+                self._types[name] = found
+
+    def _inferred(self, node: Any, place: str) -> dict[str, Any]:
+        onnx = self._onnx
+        try:
+            version = self.versions.get(node.domain, self.versions.get("ai.onnx", 1))
+            schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+        except onnx.defs.SchemaError:
+            return {}
+        names = [name for name in node.input if name]
+        types = {name: self._types[name] for name in names if name in self._types}
+        data = {name: self._tensors[name] for name in names if name in self._tensors}
+        try:
+            found = onnx.shape_inference.infer_node_outputs(
+                schema, node, types, data, opset_imports=self._opsets, ir_version=self._ir_version
+            )
+        except Exception as fault:
+            reason = str(fault).strip().splitlines()[0][:160]
+            raise InputError(f"{self.draft.name}: {place}: shapes do not fit ({reason})") from None
+        return dict(found)
+
+    def _evaluate(self, node: Any) -> bool:
+        """Compute a node of known numbers; False when some are unknown, or too many."""
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = node.attribute[0].t
+            tensor.name = node.output[0]
+            self._enter_initializer(tensor)
+            return True
+        if node.op_type == "Shape" and node.input[0] in self._types:
+            return self._evaluate_shape(node)
+        if any(name and name not in self._tensors for name in node.input) or not _is_pure(node):
+            return False
+        if any(name in self._names and self.draft.role(self._names[name]) == "weight" for name in node.input):
+            return False
+        results = self._run(node, {name: self.numbers(name) for name in node.input if name})
+        if results is None:
+            return False
+        for name, result in zip(filter(None, node.output), results, strict=True):
+            self._enter_known(name, result)
+        return True
+
+    def _run(self, node: Any, feeds: Mapping[str, Array]) -> list[Any] | None:
+        """The results of one node by ONNX's own evaluator; None when that does not know the operator."""
+        from onnx.reference import ReferenceEvaluator
+
+        onnx = self._onnx
+        inputs = [onnx.ValueInfoProto(name=name, type=self._types[name]) for name in feeds]
+        outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+        graph = onnx.helper.make_graph([node], "known", inputs, outputs)
+        model = onnx.helper.make_model(graph, opset_imports=self._opsets, ir_version=self._ir_version)
+        try:
+            results: list[Any] = ReferenceEvaluator(model).run(None, dict(feeds))
+        except Exception:
+            return None
+        return results
+
+    def promise(self, node: Any) -> None:
+        """Let the numbers of a node of weights and constants be worked out when they are asked for (a mask)."""
+        names = [name for name in node.input if name]
+        if (
+            not names
+            or not _is_pure(node)
+            or not all(self.has(x) and self.draft.is_known(self.name_of(x)) for x in names)
+        ):
+            return
+
+        def work_out(index: int) -> Array | None:
+            feeds = {name: self.draft.numbers(self.name_of(name)) for name in names}
+            if any(array is None for array in feeds.values()):
+                return None
+            results = self._run(node, {name: array for name, array in feeds.items() if array is not None})
+            return None if results is None else results[index]
+
+        for index, name in enumerate(filter(None, node.output)):
+            value = self.draft.values.get(self._names.get(name, ""))
+            if value is not None and value.data is None and value.n_elements <= _LARGEST_KNOWN:
+                value.data = lambda index=index: work_out(index)
+                if value.view_of is None:
+                    value.role = (
+                        "weight" if any(self.draft.role(self.name_of(x)) == "weight" for x in names) else "constant"
+                    )
+
+    def _evaluate_shape(self, node: Any) -> bool:
+        import numpy as np
+
+        shape = [one.dim_value for one in self._types[node.input[0]].tensor_type.shape.dim]
+        attributes = {one.name: one.i for one in node.attribute}
+        part = shape[slice(attributes.get("start", 0), attributes.get("end", len(shape)))]
+        self._enter_known(node.output[0], np.array(part, dtype=np.int64))
+        return True
+
+    def _enter_known(self, name: str, result: Any) -> None:
+        import numpy as np
+
+        array = np.asarray(result)
+        tensor = self._onnx.numpy_helper.from_array(array, name)
+        self._types[name] = self._onnx.helper.make_tensor_type_proto(tensor.data_type, list(array.shape))
+        self._tensors[name] = tensor
+        if array.size:
+            number_format = self.format_name(tensor.data_type)
+            self._names[name] = self.draft.value(name, array.shape, number_format, "constant", data=lambda: array)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def is_computed(self, name: str) -> bool:
+        """Whether the value was worked out and needs no operator."""
+        return name in self._tensors
+
+    def numbers(self, name: str) -> Array:
+        """The numbers of a known tensor."""
+        array: Array = self._onnx.numpy_helper.to_array(self._tensors[name])
+        return array
+
+    def _stored_numbers(self, tensor: Any) -> Array | None:
+        """The numbers of an initializer; None when they are in a file beside the model that cannot be read."""
+        if tensor.external_data:
+            from onnx.external_data_helper import load_external_data_for_tensor
+
+            loaded = type(tensor)()
+            loaded.CopyFrom(tensor)
+            try:
+                load_external_data_for_tensor(loaded, str(self._folder))
+            except Exception:
+                return None
+            tensor = loaded
+        array: Array = self._onnx.numpy_helper.to_array(tensor)
+        return array
+
+    def whole_numbers(self, name: str) -> list[int] | None:
+        """The numbers of a small known tensor as whole numbers; None when they are not known."""
+        if not name or name not in self._tensors:
+            return None
+        return [int(value) for value in self.numbers(name).reshape(-1)]
+
+    def has(self, name: str) -> bool:
+        """Whether a tensor of this name is in the draft."""
+        return name in self._names
+
+    def name_of(self, name: str) -> str:
+        """The draft's name of an ONNX tensor."""
+        if name not in self._names:
+            raise InputError(f'{self.draft.name}: nothing makes the tensor "{name}"')
+        return self._names[name]
+
+    def shape_of(self, name: str) -> tuple[int, ...] | None:
+        """The shape of an ONNX tensor where it is known."""
+        found = self._types.get(name)
+        return None if found is None else tuple(one.dim_value for one in found.tensor_type.shape.dim)
+
+    def format_of(self, name: str) -> str:
+        """The number format of an ONNX tensor whose type is known."""
+        return self.format_name(self._types[name].tensor_type.elem_type)
+
+    def set_result(self, name: str, draft_name: str, shape: Sequence[int] | None = None, like: str = "") -> None:
+        """Say which value of the draft an ONNX tensor is."""
+        self._names[name] = draft_name
+        if name not in self._types and shape is not None:
+            kind = self._types[like].tensor_type.elem_type if like in self._types else 1
+            self._types[name] = self._onnx.helper.make_tensor_type_proto(kind, list(shape))
+
+
+def _is_settled(found: Any) -> bool:
+    """Whether a type has an element type and a size for every dimension."""
+    if found is None:
+        return False
+    kind = found.tensor_type
+    return bool(kind.elem_type) and kind.HasField("shape") and all(one.HasField("dim_value") for one in kind.shape.dim)
+
+
+def _is_pure(node: Any) -> bool:
+    has_graph = any(attribute.HasField("g") for attribute in node.attribute)
+    return not has_graph and not node.op_type.startswith("Random") and node.op_type not in ("Dropout", "Bernoulli")
