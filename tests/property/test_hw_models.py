@@ -17,7 +17,7 @@ from tilewright.hw_models.vector_unit import vector_cycles
 extents = st.integers(1, 300)
 rates = st.sampled_from((0.25, 0.5, 1.0, 2.0, 4.0, 0.1))
 stationarities = st.sampled_from(("output", "weight", "input", "flexible"))
-fill_drains = st.sampled_from(("per_pass", "per_command", "hidden"))
+fill_drains = st.sampled_from(("per_pass", "per_command", "hidden", "scale_sim"))
 
 
 @st.composite
