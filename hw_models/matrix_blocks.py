@@ -23,8 +23,8 @@ DAVINCI_CUBE = MatrixUnitSpec(
 
 #: One tensor core of an A100 (four in an SM): 256 fp16 multiply-adds a cycle (NVIDIA A100 white paper, 2020: 1024 in an
 #: SM), worked on in instructions of m16n8k16, 2048 multiply-adds in 8 cycles; tf32 half of fp16, int8 twice, int4 four
-#: times, single bits sixteen times (the same paper's peak rates). Pipeline: assumed, about 33 cycles from one instruction
-#: to the next that needs its sums, of which 8 are the step.
+#: times, single bits sixteen times (the same paper's peak rates). Pipeline: assumed, about 33 cycles from one
+#: instruction to the next that needs its sums, of which 8 are the step.
 TENSOR_CORE_A100 = MatrixUnitSpec(
     rows=16,
     columns=8,

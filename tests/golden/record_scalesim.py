@@ -1,7 +1,7 @@
 """Record what SCALE-Sim v3 says of matrix products, so that the tests can hold the matrix unit to it.
 
-    python tests/golden/record_scalesim.py gemm        # tests/golden/scalesim_gemm.csv, about a minute
-    python tests/golden/record_scalesim.py resnet50    # tests/golden/scalesim_resnet50.csv, some minutes
+    python tests/golden/record_scalesim.py gemm        # tests/golden/scalesim_gemm.csv, some seconds
+    python tests/golden/record_scalesim.py resnet50    # tests/golden/scalesim_resnet50.csv, about five minutes
 
 SCALE-Sim (``scalesim`` 3.0.0, MIT licence) is installed into a virtual environment of its own, because it needs a numpy
 older than 2; ``--environment`` names one to keep. It is run through its public class, on a topology file, in its
