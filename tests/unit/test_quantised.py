@@ -14,6 +14,8 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.matrix_unit import product
 from tilewright.hw_models.quantised.attention import SAGE_ATTENTION, SAGE_ATTENTION_2_INT4
 from tilewright.hw_models.quantised.bit_level import BitFusion, BitSerial, bricks
+from tilewright.hw_models.quantised.catalogue import ENGINES as BY_NAME
+from tilewright.hw_models.quantised.catalogue import engine_named
 from tilewright.hw_models.quantised.demand import Engine, Step, moved_bytes, total
 from tilewright.hw_models.quantised.dequantise import DequantiseFirst, Plain
 from tilewright.hw_models.quantised.group_scaled import MixPE, OnlineScales
@@ -186,3 +188,11 @@ def test_peak_rates_of_a_machine() -> None:
 def test_moved_bytes_count_scales() -> None:
     assert moved_bytes("mxfp4", 4, 64) == 4 * 64 * 17 // 32
     assert moved_bytes("int4-g128", 256, 10, axis=0) == 256 * 10 // 2 + 2 * 10 * 2
+
+
+def test_engines_are_found_by_name() -> None:
+    assert {type(engine) for engine in ENGINES} == {type(engine) for engine in BY_NAME.values()}
+    for name in BY_NAME:
+        assert engine_named(name).name == name
+    with pytest.raises(InputError, match=r'given "mixpee"; allowed plain, w8a8, w4a16, .* \(did you mean "mixpe"\?\)$'):
+        engine_named("mixpee")
