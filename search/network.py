@@ -2,15 +2,18 @@
 
 Operators follow each other with a barrier between them, as their data demands; what may cross the barrier is the
 next operator's weights: with ``prefetch`` (on by default) its first weight tiles are loaded behind the current
-operator's own loads, where the working buffer has room for both. That load is a command of the current operator's
-program, and the next program starts with those tiles on chip; nothing is estimated.
+operator's own loads, where the working buffer has room for both and the two together end earlier for it. Those loads
+are commands of the current operator's program, and the next program starts with the tiles on chip; nothing is
+estimated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
@@ -18,16 +21,17 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.attention import build_phase, evaluate, phase_tiling
+from tilewright.sim.attention import Ahead, build_phase, evaluate, phase_tiling
 from tilewright.sim.costs import TileCosts
 from tilewright.sim.dataflows.gemm import first_weight_tiles
+from tilewright.sim.dataflows.gemm_costs import GemmCosts
 from tilewright.sim.engine import simulate
 from tilewright.sim.jobs import Job, JobLayer, jobs_of
-from tilewright.sim.mapping import Dataflow, Tiling, get_dataflow
+from tilewright.sim.mapping import Dataflow, Tiling, check_tiling, get_dataflow
 from tilewright.sim.network_result import NetworkResult, OperatorResult
 from tilewright.sim.program import Program
 from tilewright.sim.result import SimulationResult
-from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.stream import OperatorStream
 
 __all__ = ["ATTENTION_DATAFLOWS", "simulate_stream"]
@@ -40,8 +44,9 @@ ATTENTION_DATAFLOWS = ("mas", "flash2")
 
 @dataclass(frozen=True, slots=True)
 class _Mapped:
-    """A distinct job at its best mapping, run alone."""
+    """A distinct job at its best mapping, run alone; ``layer`` is cut for the cores."""
 
+    layer: JobLayer
     dataflow: Dataflow
     tiling: dict[str, int]
     alone: SimulationResult
@@ -68,11 +73,11 @@ def simulate_stream(
 ) -> NetworkResult:
     """Run ``stream`` on ``machine``; exact cycles, energy and traffic by operator and in all.
 
-    Raises InputError for a number format that the machine cannot multiply, MappingError (with the operator's
-    name) when an operator does not fit in any mapping.
+    Raises InputError, with the operator's place in the model, for a number format that the machine cannot multiply and
+    for an operator that fits in no mapping.
     """
     kept = MappingCache() if cache is None else cache
-    jobs = jobs_of(stream, n_cores=machine.n_cores, fuse=fuse)
+    jobs = jobs_of(stream, fuse=fuse)
     mapped: dict[JobLayer, _Mapped] = {}
     distinct = list(dict.fromkeys(job.layer for job in jobs))
     for at, layer in enumerate(distinct):
@@ -113,10 +118,10 @@ def _best_mapping(
     names = attention_dataflows if job.kind == "attention" else (job.kind,)
     best: _Mapped | None = None
     fault: MappingError | None = None
-    for name in names:
+    for name, layer in product(names, _pieces(job.layer, machine.n_cores)):
         dataflow = get_dataflow(name, job.kind)
         try:
-            found = _mapping(job, dataflow, machine, objective, cache)
+            found = _mapping(layer, dataflow, machine, objective, cache)
         except MappingError as error:
             fault = error
             continue
@@ -130,17 +135,40 @@ def _best_mapping(
     return best
 
 
-def _mapping(job: Job, dataflow: Dataflow, machine: MachineSpec, objective: Objective, cache: MappingCache) -> _Mapped:
+def _pieces(layer: JobLayer, n_cores: int) -> tuple[JobLayer, ...]:
+    """The ways to cut a layer for the cores."""
+    if isinstance(layer, GemmLayer):
+        return layer.cuts(n_cores)
+    return (layer.for_cores(n_cores) if isinstance(layer, VectorLayer) else layer,)
+
+
+def _mapping(
+    layer: JobLayer, dataflow: Dataflow, machine: MachineSpec, objective: Objective, cache: MappingCache
+) -> _Mapped:
     """The best tiling from the cache or by search; the run itself is always made."""
-    dataflow.bound(job.layer, machine)  # refuses a number format that the machine cannot multiply
-    key = cache.key("tiling", dataflow.name, objective, job.layer, machine)
-    known = cache.get(key)
-    if known is not None:
-        tiling = {name: int(value) for name, value in known["tiling"].items()}
-    else:
-        tiling = best_tiling(dataflow, job.layer, machine, objective=objective).tiling
-        cache.put(key, {"tiling": tiling})
-    return _Mapped(dataflow, tiling, evaluate(dataflow, job.layer, machine, tiling))
+    dataflow.bound(layer, machine)  # refuses a number format that the machine cannot multiply
+    key = cache.key("tiling", dataflow.name, objective, layer, machine)
+    tiling = _known_tiling(cache.get(key), dataflow, layer)
+    if tiling is not None:
+        with suppress(MappingError):  # nothing that this house has kept; searched again
+            return _Mapped(layer, dataflow, tiling, evaluate(dataflow, layer, machine, tiling))
+    tiling = best_tiling(dataflow, layer, machine, objective=objective).tiling
+    cache.put(key, {"tiling": tiling})
+    return _Mapped(layer, dataflow, tiling, evaluate(dataflow, layer, machine, tiling))
+
+
+def _known_tiling(kept: dict[str, Any] | None, dataflow: Dataflow, layer: JobLayer) -> dict[str, int] | None:
+    """A tiling from the cache, None unless it is one for this dataflow and layer."""
+    tiling = kept.get("tiling") if kept is not None else None
+    if not isinstance(tiling, dict) or tiling.keys() != {parameter.name for parameter in dataflow.parameters}:
+        return None
+    if not all(type(value) is int for value in tiling.values()):
+        return None
+    try:
+        check_tiling(dataflow, layer, tiling)
+    except InputError:
+        return None
+    return tiling
 
 
 def _score(mapped: _Mapped, objective: Objective) -> tuple[float, float]:
@@ -150,44 +178,84 @@ def _score(mapped: _Mapped, objective: Objective) -> tuple[float, float]:
 # -- one after the other -----------------------------------------------------------------------------------
 
 
+class _Runner:
+    """Runs of jobs that may find their first weights on chip and may bring their successor's; each made once."""
+
+    def __init__(self, mapped: dict[JobLayer, _Mapped], machine: MachineSpec) -> None:
+        self._mapped = mapped
+        self._machine = machine
+        self._costs: dict[JobLayer, TileCosts] = {}
+        self._known: dict[tuple[JobLayer, bool, JobLayer | None], _Run] = {}
+
+    def ahead(self, job: Job, following: Job) -> Ahead | None:
+        """The next job's first weight tiles; None when they cannot be brought early."""
+        own, after = self._mapped[job.layer], self._mapped[following.layer]
+        layer, n_cores = after.layer, self._machine.n_cores
+        if not isinstance(layer, GemmLayer) or not layer.b_is_weight:
+            return None
+        if layer.groups > n_cores or min(own.layer.n_groups, n_cores) != layer.groups:
+            return None  # each core brings its own next tiles, and only those of one piece
+        costs = self._costs_of(following)
+        assert isinstance(costs, GemmCosts)
+        tiles = first_weight_tiles(layer, after.tiling)
+        n_bytes = len(tiles) * costs.b_bytes(*tiles[0])
+        if max(own.alone.peak_buffer_bytes.values()) + n_bytes > self._machine.buffers[0].capacity_bytes:
+            return None
+        return Ahead(n_bytes, tuple(costs.load_b(*tile) for tile in tiles))
+
+    def run(self, job: Job, *, there: bool, following: Job | None) -> _Run:
+        """``following`` is the job whose first weights are brought; ``there`` says that those of ``job`` were."""
+        key = (job.layer, there, following.layer if following else None)
+        if key not in self._known:
+            own = self._mapped[job.layer]
+            ahead = self.ahead(job, following) if following else None
+            self._known[key] = _run(own, self._costs_of(job), self._machine, there=there, ahead=ahead)
+        return self._known[key]
+
+    def _costs_of(self, job: Job) -> TileCosts:
+        own = self._mapped[job.layer]
+        return self._costs.setdefault(job.layer, own.dataflow.costs(own.layer, self._machine))
+
+
 def _chain(jobs: Sequence[Job], mapped: dict[JobLayer, _Mapped], machine: MachineSpec, *, prefetch: bool) -> list[_Run]:
-    """Each job's run, given what its predecessor brought and what it brings for its successor."""
-    known: dict[tuple[Any, ...], _Run] = {}
-    costs: dict[JobLayer, TileCosts] = {}
-    there = False
-    runs = []
+    """Each job's run; weights are brought ahead where that makes the whole end earliest.
+
+    Best ways to end with the next job's weights on chip and without them, carried from job to job.
+    """
+    runner = _Runner(mapped, machine)
+    ways: dict[bool, tuple[int, _Ways | None]] = {False: (0, None)}
     for job, following in zip(jobs, [*jobs[1:], None], strict=True):
-        own = mapped[job.layer]
-        ahead = 0
-        if prefetch and following is not None:
-            ahead = _ahead_bytes(own, job, mapped[following.layer], following, machine)
-        key = (job.layer, there, ahead)
-        if key not in known:
-            cost = costs.setdefault(job.layer, own.dataflow.costs(job.layer, machine))
-            known[key] = _run(own, cost, machine, there=there, ahead_bytes=ahead)
-        runs.append(known[key])
-        there = ahead > 0
-    return runs
+        can_bring = prefetch and following is not None and runner.ahead(job, following) is not None
+        after: dict[bool, tuple[int, _Ways | None]] = {}
+        for there, (cycles, before) in ways.items():
+            for brings in (False, True) if can_bring else (False,):
+                run = runner.run(job, there=there, following=following if brings else None)
+                total = cycles + run.cycles
+                if brings not in after or total < after[brings][0]:
+                    after[brings] = total, _Ways(run, before)
+        ways = after
+    runs = []
+    way = ways[False][1]
+    while way is not None:
+        runs.append(way.run)
+        way = way.before
+    return runs[::-1]
 
 
-def _ahead_bytes(own: _Mapped, job: Job, after: _Mapped, following: Job, machine: MachineSpec) -> int:
-    """Bytes of the next operator's first weight tiles, or 0 when they cannot be brought early."""
-    layer = following.layer
-    if not isinstance(layer, GemmLayer) or not layer.b_is_weight or layer.groups != 1:
-        return 0
-    _, n_bytes = first_weight_tiles(layer, after.tiling)
-    used = max(own.alone.peak_buffer_bytes.values())
-    fits = used + n_bytes <= machine.buffers[0].capacity_bytes
-    return n_bytes if fits else 0
+class _Ways(NamedTuple):
+    """A run and the runs before it."""
+
+    run: _Run
+    before: _Ways | None
 
 
-def _run(own: _Mapped, costs: TileCosts, machine: MachineSpec, *, there: bool, ahead_bytes: int) -> _Run:
+def _run(own: _Mapped, costs: TileCosts, machine: MachineSpec, *, there: bool, ahead: Ahead | None) -> _Run:
     tiling: Tiling = {**own.tiling, "prefetched": 1} if there else own.tiling
     cycles, counters, matrix, vector = 0, Counters(), 0, 0
     phases = own.dataflow.phases
     for phase in phases:
         last = phase is phases[-1]
-        program = build_phase(phase, costs, phase_tiling(phase, tiling), ahead_bytes=ahead_bytes if last else 0)
+        program = build_phase(phase, costs, phase_tiling(phase, tiling), ahead=ahead if last else None)
         run = simulate(program)
         cycles += run.cycles
         counters = counters + _counters(program)

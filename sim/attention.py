@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from tilewright.errors import MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import MATRIX, VECTOR, BuffersDeclared, TileCore, WorkCounter, WorkTotals
-from tilewright.sim.costs import ASSUMPTIONS, TileCosts
+from tilewright.sim.costs import ASSUMPTIONS, TileCosts, Work
 from tilewright.sim.engine import Run, simulate
 from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
 from tilewright.sim.program import Program, ProgramBuilder
 from tilewright.sim.result import SearchSummary, SimulationResult
 from tilewright.sim.trace import TraceCommand, TraceWindow, trace_program
-from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.attention import LARGEST_EXTENT, AttentionLayer
 
 __all__ = [
+    "Ahead",
     "CoreShare",
     "build_phase",
     "core_shares",
@@ -61,12 +62,19 @@ def phase_tiling(phase: Phase, tiling: Tiling) -> dict[str, int]:
     return {parameter.name: tiling[parameter.name] for parameter in phase.parameters}
 
 
-def build_phase(
-    phase: Phase, costs: TileCosts, tiling: Tiling, *, unroll: bool = False, ahead_bytes: int = 0
-) -> Program:
-    """The program of one phase on all the cores. Raises MappingError when it does not fit.
+class Ahead(NamedTuple):
+    """What each core loads behind its own loads for the operator that comes next, and the room that it takes."""
 
-    ``ahead_bytes``: what each core loads behind its own loads for the operator that comes next.
+    n_bytes: int
+    loads: tuple[Work, ...]
+
+
+def build_phase(
+    phase: Phase, costs: TileCosts, tiling: Tiling, *, unroll: bool = False, ahead: Ahead | None = None
+) -> Program:
+    """The program of one phase on all the cores, with the loads ``ahead`` of the next operator.
+
+    Raises MappingError when it does not fit.
     """
     shares = core_shares(costs.layer, costs.machine)
     engines = [
@@ -85,11 +93,11 @@ def build_phase(
             first_engine=ENGINES_PER_CORE * i,
             name=suffix,
         )
-        if ahead_bytes:
-            core.reserve("next weights", ahead_bytes)
+        if ahead is not None:
+            core.reserve("next weights", ahead.n_bytes)
         phase.lower(core, tiling)
-        if ahead_bytes:
-            core.load(costs.load(1, ahead_bytes, BITS_PER_BYTE), label="load next weights")
+        for work in ahead.loads if ahead is not None else ():
+            core.load(work, label="load next weights")
     return builder.build()
 
 

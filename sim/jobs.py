@@ -3,18 +3,31 @@
 A job is one matrix product, convolution, attention, or piece of vector work, in the form in which it is mapped.
 Element-wise operators that only follow a product are fused behind it: their work is done on its output tiles
 before they are stored (bias, activation, residual). Identical jobs have equal layers, so each is mapped once.
+
+How operators become products:
+
+* A product whose second operand is one matrix for the whole batch is one product with more rows.
+* A transposed convolution with stride s is computed by output phase (Shi et al., arXiv 1609.05158): each of the s x s
+  phases is a plain convolution with every s-th tap, so all together are one with s x s times the channels. Where s
+  does not divide the kernel, the missing taps are multiplied as zeros.
+* A convolution over three dimensions reads, for each plane of its output, as many planes of its input as its kernel is
+  deep, as if they were channels.
+* A convolution with one input channel per group (depthwise) goes to the vector unit: a multiply and an add per tap.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from tilewright.errors import InputError
 from tilewright.formats import format_bits
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_operator import attention_layer
-from tilewright.workloads.gemm import ConvWindow, Fused, GemmLayer, VectorLayer
-from tilewright.workloads.operators import Operator
+from tilewright.workloads.conv_window import ConvWindow
+from tilewright.workloads.gemm import Fused, GemmLayer, VectorLayer
+from tilewright.workloads.operators import Operator, TensorSpec
 from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, vector_work
 
@@ -23,7 +36,9 @@ __all__ = ["Job", "JobLayer", "jobs_of"]
 JobLayer = GemmLayer | VectorLayer | AttentionLayer
 
 MOST_ROWS = 65536  # a vector operator of more rows is folded: its rows only say how it can be cut
-ACCUMULATOR = {"int": 32, "float": 32}
+LEAST_ROW_BYTES = 64  # rows of fewer are folded too, so that rounding up a row's share stays small
+SMALL_SHARE = 16  # a fused input of less than this share of the output's values costs nothing to load
+LEAST_ACCUMULATOR_BITS = 32  # integer products are summed in int32, floating-point ones in fp32 (fp64 in fp64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +61,7 @@ class Job:
         return self.operators[0].name
 
 
-def jobs_of(stream: OperatorStream, *, n_cores: int = 1, fuse: bool = True) -> tuple[Job, ...]:
+def jobs_of(stream: OperatorStream, *, fuse: bool = True) -> tuple[Job, ...]:
     """The jobs of ``stream`` in order. ``fuse=False`` keeps every operator apart."""
     readers = _readers(stream)
     done: set[str] = set()
@@ -56,7 +71,7 @@ def jobs_of(stream: OperatorStream, *, n_cores: int = 1, fuse: bool = True) -> t
             continue
         chain = _chain(stream, operator, readers) if fuse else [operator]
         done.update(member.name for member in chain)
-        jobs.append(_job(stream, chain, n_cores))
+        jobs.append(_job(stream, chain))
     return tuple(jobs)
 
 
@@ -79,10 +94,11 @@ def _chain(stream: OperatorStream, operator: Operator, readers: dict[str, list[O
     if operator.kind not in ("matmul", "conv"):
         return chain
     order = {op.name: at for at, op in enumerate(stream.operators)}
+    wanted_outside = {stream.base(name).name for name in stream.outputs}
     while True:
         result = stream.base(chain[-1].outputs[0])
         next_ones = readers.get(result.name, [])
-        if len(next_ones) != 1 or result.name in stream.outputs:
+        if len(next_ones) != 1 or result.name in wanted_outside:
             return chain
         follower = next_ones[0]
         if follower.kind != "elementwise" or follower.count("n_elements") != result.n_elements:
@@ -93,15 +109,15 @@ def _chain(stream: OperatorStream, operator: Operator, readers: dict[str, list[O
         chain.append(follower)
 
 
-def _job(stream: OperatorStream, chain: list[Operator], n_cores: int) -> Job:
+def _job(stream: OperatorStream, chain: list[Operator]) -> Job:
     operator = chain[0]
     layer: JobLayer
     if operator.kind == "attention":
-        layer = _attention(operator)
+        layer = replace(attention_layer(operator, stream), name="attention")
     elif operator.kind == "matmul":
-        layer = _matmul(stream, chain).for_cores(n_cores)
+        layer = _matmul(stream, chain)
     elif operator.kind == "conv" and not _is_depthwise(operator):
-        layer = _conv(stream, chain).for_cores(n_cores)
+        layer = _conv(stream, chain)
     else:
         layer = _vector(stream, chain)
     weights = {
@@ -111,12 +127,6 @@ def _job(stream: OperatorStream, chain: list[Operator], n_cores: int) -> Job:
         if stream.base(name).role == "weight"
     }
     return Job(layer=layer, operators=tuple(chain), weight_bytes=sum(weights.values()))
-
-
-def _attention(operator: Operator) -> AttentionLayer:
-    from dataclasses import replace
-
-    return replace(attention_layer(operator), name="attention")
 
 
 def _bits(stream: OperatorStream, name: str) -> int:
@@ -129,22 +139,37 @@ def _compute_format(stream: OperatorStream, operator: Operator) -> str:
     return a if format_bits(a) >= format_bits(b) else b
 
 
+def _accumulator_bits(compute_format: str) -> int:
+    return max(LEAST_ACCUMULATOR_BITS, format_bits(compute_format))
+
+
 def _fused(stream: OperatorStream, chain: list[Operator], n_outputs: int) -> Fused:
+    """The vector work of the operators behind the first, and what they read besides its result.
+
+    A weight of at most one value per column, and anything much smaller than the output, rides on the
+    accumulators; what is larger is loaded once for every value of the output.
+    """
     counts: dict[str, int] = {}
-    extra = 0
+    extra_bits: list[int] = []
     made = {stream.base(name).name for member in chain for name in member.outputs}
-    for member in chain[1:]:
-        for kind, times in vector_work(member):
+    row = chain[0].count("n" if chain[0].kind == "matmul" else "out_channels")
+    for member in chain:
+        first = member is chain[0]
+        loaded = []
+        for name in dict.fromkeys(member.inputs[2:] if first else member.inputs):
+            n_elements, base = stream.tensor(name).n_elements, stream.base(name)
+            rides = n_elements * SMALL_SHARE < n_outputs or (base.role == "weight" and n_elements <= row)
+            if base.name not in made and not rides:
+                loaded.append(_bits(stream, name))
+        extra_bits += loaded
+        for kind, times in (("add", n_outputs * len(loaded)),) if first and loaded else vector_work(member):
             counts[kind] = counts.get(kind, 0) + times
-        extra += sum(
-            1
-            for name in dict.fromkeys(member.inputs)
-            if stream.base(name).name not in made and stream.tensor(name).n_elements == n_outputs
-        )
-    operations = tuple((kind, ceil_div(times, n_outputs)) for kind, times in sorted(counts.items()))
-    if extra and not operations:
-        operations = (("add", 1),)
-    return Fused(operations=operations, extra_inputs=extra)
+    if extra_bits and not counts:
+        counts["add"] = n_outputs
+    return Fused(
+        operations=tuple((kind, ceil_div(times, n_outputs)) for kind, times in sorted(counts.items())),
+        extra_bits=tuple(extra_bits),
+    )
 
 
 def _matmul(stream: OperatorStream, chain: list[Operator]) -> GemmLayer:
@@ -154,6 +179,7 @@ def _matmul(stream: OperatorStream, chain: list[Operator]) -> GemmLayer:
     is_weight = stream.base(b.name).role == "weight"
     if batch > 1 and b.n_elements == k * n:  # one matrix for all products: they are rows of one
         batch, m = 1, batch * m
+    compute_format = _compute_format(stream, operator)
     return GemmLayer(
         name="gemm",
         groups=batch,
@@ -163,8 +189,8 @@ def _matmul(stream: OperatorStream, chain: list[Operator]) -> GemmLayer:
         a_bits=_bits(stream, operator.inputs[0]),
         b_bits=_bits(stream, operator.inputs[1]),
         out_bits=_bits(stream, chain[-1].outputs[0]),
-        accumulator_bits=ACCUMULATOR["float"],
-        compute_format=_compute_format(stream, operator),
+        accumulator_bits=_accumulator_bits(compute_format),
+        compute_format=compute_format,
         b_is_weight=is_weight,
         fused=_fused(stream, chain, batch * m * n),
     )
@@ -178,66 +204,97 @@ def _is_depthwise(operator: Operator) -> bool:
 def _conv(stream: OperatorStream, chain: list[Operator]) -> GemmLayer:
     operator = chain[0]
     groups = operator.count("groups")
-    out_size, in_size = _two(operator.sizes("out_size")), _two(operator.sizes("in_size"))
-    kernel, stride = _two(operator.sizes("kernel")), _two(operator.sizes("stride"))
-    dilation = _two(operator.sizes("dilation"))
-    if operator.attributes["transposed"]:  # computed from the input's side: every input pixel spreads over a kernel
-        out_size, in_size = in_size, out_size
-    reach = tuple((size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True))
-    batch = operator.count("batch")
-    channels = operator.count("in_channels") // groups
-    taps = kernel[0] * kernel[1]
-    window = ConvWindow(
-        in_size[0] * batch, in_size[1], out_size[0] * batch, out_size[1], reach[0], reach[1], stride[0], stride[1]
-    )
-    if reach != kernel or taps == 1:
-        window = window._replace(kernel_height=kernel[0], kernel_width=kernel[1])
-    m, n = batch * out_size[0] * out_size[1], operator.count("out_channels") // groups
+    depth_of_kernel, window, n_phases = _window(operator)
+    compute_format = _compute_format(stream, operator)
     return GemmLayer(
         name="conv",
         groups=groups,
-        m=m,
-        k=taps * channels,
-        n=n,
+        m=window.images * window.out_height * window.out_width,
+        k=window.taps * depth_of_kernel * (operator.count("in_channels") // groups),
+        n=n_phases * (operator.count("out_channels") // groups),
         a_bits=_bits(stream, operator.inputs[0]),
         b_bits=_bits(stream, operator.inputs[1]),
         out_bits=_bits(stream, chain[-1].outputs[0]),
-        accumulator_bits=ACCUMULATOR["float"],
-        compute_format=_compute_format(stream, operator),
-        fused=_fused(stream, chain, groups * m * n),
+        accumulator_bits=_accumulator_bits(compute_format),
+        compute_format=compute_format,
+        fused=_fused(stream, chain, stream.tensor(operator.outputs[0]).n_elements),
         window=window,
     )
 
 
-def _two(sizes: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width; a one-dimensional convolution has height 1, a third dimension counts as height."""
-    if len(sizes) == 1:
-        return 1, sizes[0]
-    height = 1
-    for size in sizes[:-1]:
-        height *= size
-    return height, sizes[-1]
+class _Axis(NamedTuple):
+    """One dimension of a convolution; ``shift``: further inputs that the phases of one place need."""
+
+    in_size: int = 1
+    out_size: int = 1
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    padding: int = 0
+    shift: int = 0
+    phases: int = 1
+
+    def by_phase(self) -> _Axis:
+        """The plain convolution that makes one phase of a transposed one."""
+        kernel = ceil_div(self.kernel, self.stride)
+        return _Axis(
+            in_size=self.in_size,
+            out_size=ceil_div(self.out_size, self.stride),
+            kernel=kernel,
+            dilation=self.dilation,
+            padding=(kernel - 1) * self.dilation - self.padding // self.stride,
+            shift=int(self.padding % self.stride != 0),
+            phases=self.stride,
+        )
+
+
+def _window(operator: Operator) -> tuple[int, ConvWindow, int]:
+    """(depth of the kernel, window over height and width, output phases); one dimension has height 1."""
+    names = ("in_size", "out_size", "kernel", "stride", "dilation", "padding")
+    given = [_Axis(*sizes) for sizes in zip(*(operator.sizes(name) for name in names), strict=False)]
+    if len(given) > 3:
+        raise InputError(f"{operator.name}: kernel: given {len(given)} dimensions, allowed 1 to 3")
+    if operator.attributes["transposed"]:
+        given = [axis.by_phase() for axis in given]
+    depth, height, width = [_Axis()] * (3 - len(given)) + given
+    window = ConvWindow(
+        height.in_size, width.in_size, height.out_size, width.out_size,
+        height.kernel, width.kernel, height.stride, width.stride,
+        images=operator.count("batch") * depth.out_size,
+        dilation_height=height.dilation, dilation_width=width.dilation,
+        pad_top=height.padding, pad_left=width.padding,
+        shift_height=height.shift, shift_width=width.shift,
+    )  # fmt: skip
+    return depth.kernel, window, depth.phases * height.phases * width.phases
 
 
 def _vector(stream: OperatorStream, chain: list[Operator]) -> VectorLayer:
     """Whole rows of the (first) result; bytes and work are spread evenly over them, rounded up."""
     operator = chain[0]
-    result = stream.tensor(operator.outputs[0])
-    width = result.shape[-1] if result.shape else 1
-    rows = max(1, result.n_elements // width)
-    if rows > MOST_ROWS:
-        rows = ceil_div(rows, ceil_div(rows, MOST_ROWS))
-    work: dict[str, int] = {}
-    for kind, times in vector_work(operator):
-        work[kind] = work.get(kind, 0) + times
-    if operator.kind == "conv":
-        macs = operator.macs
-        work = {"mul": macs, "add": macs}
+    made = {stream.base(name).name for member in chain for name in member.outputs}
+    read_bytes = stream.read_bytes(operator)
+    work: dict[str, int] = {"mul": operator.macs, "add": operator.macs} if operator.kind == "conv" else {}
+    for member in chain:
+        for kind, times in vector_work(member):
+            work[kind] = work.get(kind, 0) + times
+    for member in chain[1:]:
+        others = dict.fromkeys(name for name in member.inputs if stream.base(name).name not in made)
+        read_bytes += sum(stream.tensor(name).n_bytes for name in others)
+    write_bytes = stream.write_bytes(chain[-1])
+    rows = _n_rows(stream.tensor(operator.outputs[0]), max(read_bytes, write_bytes))
     return VectorLayer(
         name=operator.kind,
         rows=rows,
-        read_bytes=ceil_div(stream.read_bytes(operator), rows),
-        write_bytes=ceil_div(stream.write_bytes(operator), rows),
+        read_bytes=ceil_div(read_bytes, rows),
+        write_bytes=ceil_div(write_bytes, rows),
         operations=tuple((kind, ceil_div(times, rows)) for kind, times in sorted(work.items())),
         reduces=is_reducing(operator),
     )
+
+
+def _n_rows(result: TensorSpec, n_bytes: int) -> int:
+    """Rows of ``result``, some taken together when they are very many or very short."""
+    width = result.shape[-1] if result.shape else 1
+    rows = max(1, result.n_elements // width)
+    most = max(1, min(MOST_ROWS, n_bytes // LEAST_ROW_BYTES))
+    return ceil_div(rows, ceil_div(rows, most))

@@ -8,52 +8,37 @@ outputs really needs, so that what is loaded is the input slab with its halo and
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import gcd
 from typing import NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.units import ceil_div
+from tilewright.workloads.conv_window import ConvWindow
 
-__all__ = ["ConvWindow", "Fused", "GemmLayer", "VectorLayer"]
-
-
-class ConvWindow(NamedTuple):
-    """Geometry of a convolution: input and output maps, kernel, stride (padding is not loaded)."""
-
-    in_height: int
-    in_width: int
-    out_height: int
-    out_width: int
-    kernel_height: int
-    kernel_width: int
-    stride_height: int
-    stride_width: int
-
-    @property
-    def taps(self) -> int:
-        return self.kernel_height * self.kernel_width
-
-    def slab(self, n_pixels: int) -> tuple[int, int]:
-        """(rows, columns) of the input that ``n_pixels`` consecutive output pixels need."""
-        if n_pixels < self.out_width:
-            columns = min(self.in_width, (n_pixels - 1) * self.stride_width + self.kernel_width)
-            return min(self.in_height, self.kernel_height), columns
-        out_rows = ceil_div(n_pixels, self.out_width)
-        return min(self.in_height, (out_rows - 1) * self.stride_height + self.kernel_height), self.in_width
+__all__ = ["ConvWindow", "Fused", "GemmLayer", "VectorLayer", "Whole"]
 
 
 class Fused(NamedTuple):
     """Vector work on every output element behind the product, before it is stored.
 
-    ``operations``: (kind, times per element). ``extra_inputs``: further tensors of the output's shape that are
-    loaded (a residual). ``reduces``: whether rows are reduced (statistics of a norm).
+    ``operations``: (kind, times per element). ``extra_bits``: for each further tensor of the output's shape that is
+    loaded (a residual) the bits of an element. ``reduces``: whether rows are reduced (statistics of a norm).
     """
 
     operations: tuple[tuple[str, int], ...] = ()
-    extra_inputs: int = 0
+    extra_bits: tuple[int, ...] = ()
     reduces: bool = False
 
 
 NOTHING_FUSED = Fused()
+
+
+class Whole(NamedTuple):
+    """Extents of a product before it was cut into pieces for the cores."""
+
+    groups: int
+    m: int
+    n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +46,9 @@ class GemmLayer:
     """A product to be mapped; extents of one group.
 
     ``compute_format`` is what the matrix unit multiplies in; storage bits are per element with scales
-    included. ``b_is_weight``: B is a parameter, stored in the order in which its tiles are read.
+    included. ``b_is_weight``: B is a parameter, stored in the order in which its tiles are read. A convolution's k
+    counts channel by channel, all taps of one before those of the next. ``whole``: the product that this is a cut of
+    (see :meth:`cuts`).
     """
 
     name: str
@@ -77,35 +64,66 @@ class GemmLayer:
     b_is_weight: bool = True
     fused: Fused = NOTHING_FUSED
     window: ConvWindow | None = None
+    whole: Whole | None = None
 
     def __post_init__(self) -> None:
         for field in ("groups", "m", "k", "n"):
             if getattr(self, field) < 1:
                 raise InputError(f"{self.name}: {field}: given {getattr(self, field)}, allowed 1 or more")
+        if self.fused.extra_bits and not self.fused.operations:
+            raise InputError(f"{self.name}: fused: an input that is loaded needs an operation that uses it")
 
     @property
     def n_groups(self) -> int:
         return self.groups
 
     @property
+    def before_cut(self) -> Whole:
+        """Extents of the product before it was cut for the cores."""
+        return self.whole or Whole(self.groups, self.m, self.n)
+
+    @property
     def macs(self) -> int:
-        return self.groups * self.m * self.k * self.n
+        """Multiply-adds of the whole product, without what rounding up the pieces of the cores adds."""
+        groups, m, n = self.before_cut
+        return groups * m * self.k * n
 
     @property
     def compulsory_bits(self) -> int:
-        """A, B, C and the fused inputs, each moved once."""
-        a_elements = self.m * self.k
+        """A (of a convolution the pixels that are needed), B, C and the fused inputs of the whole, each moved once."""
+        groups, m, n = self.before_cut
+        a_elements = m * self.k
         if self.window is not None:
-            a_elements = self.window.in_height * self.window.in_width * (self.k // self.window.taps)
-        out = self.m * self.n * self.out_bits * (1 + self.fused.extra_inputs)
-        return self.groups * (a_elements * self.a_bits + self.k * self.n * self.b_bits + out)
+            a_elements = self.window.needed_pixels * (self.k // self.window.taps)
+        out = m * n * (self.out_bits + sum(self.fused.extra_bits))
+        return groups * (a_elements * self.a_bits + self.k * n * self.b_bits + out)
 
-    def for_cores(self, n_cores: int) -> GemmLayer:
-        """The same product cut along n into enough equal groups to give every core work (n rounded up)."""
-        if self.groups >= n_cores or n_cores == 1:
-            return self
-        parts = min(self.n, ceil_div(n_cores, self.groups))
-        return replace(self, groups=self.groups * parts, n=ceil_div(self.n, parts))
+    def cuts(self, n_cores: int) -> tuple[GemmLayer, ...]:
+        """The ways to give ``n_cores`` cores equal pieces of this product: cut along n, or along m (with as few pieces
+        as occupy every core, or so many that every core has equally many). Every piece loads its own operands;
+        rounding up the extent of a piece is paid for. The layer itself when its groups suffice.
+        """
+        if self.groups >= n_cores:
+            return (self,)
+        found: dict[GemmLayer, None] = {}
+        for parts in (ceil_div(n_cores, self.groups), n_cores // gcd(n_cores, self.groups)):
+            for cut in (self._cut(parts, n=True), self._cut(parts, n=False)):
+                if cut is not None:
+                    found[cut] = None
+        return tuple(found) or (self,)
+
+    def _cut(self, parts: int, *, n: bool) -> GemmLayer | None:
+        """Cut along n or m into at most ``parts`` pieces; a convolution along m between output rows."""
+        granule = 1 if n or self.window is None else self.window.out_width
+        extent = self.n if n else self.m
+        piece = ceil_div(ceil_div(extent, granule), parts) * granule
+        n_pieces = ceil_div(extent, piece)
+        if n_pieces == 1:
+            return None
+        groups, whole = self.groups * n_pieces, Whole(self.groups, self.m, self.n)
+        if n:
+            return replace(self, groups=groups, n=piece, whole=whole)
+        return replace(self, groups=groups, m=piece, whole=whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +131,7 @@ class VectorLayer:
     """Element-wise, reduction, normalisation or memory work, row by row.
 
     ``operations``: (kind, how many) for one row. Each row reads ``read_bytes`` from DRAM and writes
-    ``write_bytes``; either may be 0, not both.
+    ``write_bytes``; either may be 0. ``groups`` equal pieces of ``rows`` rows each.
     """
 
     name: str
@@ -122,12 +140,18 @@ class VectorLayer:
     write_bytes: int
     operations: tuple[tuple[str, int], ...] = ()
     reduces: bool = False
+    groups: int = 1
 
     @property
     def n_groups(self) -> int:
-        return 1
+        return self.groups
 
     @property
     def compulsory_bytes(self) -> int:
         """Bytes moved over all rows."""
-        return self.rows * (self.read_bytes + self.write_bytes)
+        return self.groups * self.rows * (self.read_bytes + self.write_bytes)
+
+    def for_cores(self, n_cores: int) -> VectorLayer:
+        """The same work in at most ``n_cores`` equal pieces (rows rounded up)."""
+        rows = ceil_div(self.groups * self.rows, n_cores)
+        return replace(self, rows=rows, groups=ceil_div(self.groups * self.rows, rows))

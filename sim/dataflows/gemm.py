@@ -11,15 +11,15 @@ output tile overlap the products of the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import Pool, TileCore
-from tilewright.sim.costs import TileCosts, Work
+from tilewright.sim.dataflows.gemm_costs import GemmCosts
+from tilewright.sim.dataflows.spans import Span, spans
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
 from tilewright.sim.result import LowerBound
 from tilewright.units import bits_to_bytes, ceil_div, exact
@@ -27,77 +27,7 @@ from tilewright.workloads.gemm import GemmLayer
 
 MOST_SIZES = 12  # candidates per extent
 MOST_DEPTHS_OF_K = 5
-
-
-class GemmCosts(TileCosts):
-    """Costs of the tiles of one product."""
-
-    layer: GemmLayer
-
-    def load_a(self, rows: int, depth: int) -> Work:
-        """A tile (rows, depth): rows of a row-major matrix, or the input slab of a convolution (NHWC)."""
-        layer, window = self.layer, self.layer.window
-        if window is None:
-            return self.load(rows, depth, layer.a_bits, stride_elements=layer.k if depth < layer.k else 0)
-        slab_rows, slab_columns = window.slab(rows)
-        channels, of_channels = max(1, depth // window.taps), layer.k // window.taps
-        if channels < of_channels:
-            return self.load(slab_rows * slab_columns, channels, layer.a_bits, stride_elements=of_channels)
-        gap = window.in_width * of_channels if slab_columns < window.in_width else 0
-        return self.load(slab_rows, slab_columns * channels, layer.a_bits, stride_elements=gap)
-
-    def a_bytes(self, rows: int, depth: int) -> int:
-        """Room that the A tile takes on chip."""
-        window = self.layer.window
-        if window is None:
-            return bits_to_bytes(rows * depth * self.layer.a_bits)
-        slab_rows, slab_columns = window.slab(rows)
-        return bits_to_bytes(slab_rows * slab_columns * max(1, depth // window.taps) * self.layer.a_bits)
-
-    def load_b(self, depth: int, columns: int) -> Work:
-        """B tile: one run when B is a weight (stored tile by tile), else strided rows."""
-        layer = self.layer
-        if layer.b_is_weight or columns == layer.n:
-            return self.load(1, depth * columns, layer.b_bits)
-        return self.load(depth, columns, layer.b_bits, stride_elements=layer.n)
-
-    def multiply(self, rows: int, depth: int, columns: int, *, add_to: bool) -> Work:
-        """One tile of the product into the accumulators."""
-        layer = self.layer
-        return self._remember(
-            ("multiply", rows, depth, columns, add_to),
-            lambda: self.product(
-                rows,
-                depth,
-                columns,
-                number_format=layer.compute_format,
-                a_bits=layer.a_bits,
-                b_bits=layer.b_bits,
-                out_bits=layer.accumulator_bits,
-                partial_bits=layer.accumulator_bits,
-                add_to=add_to,
-            ),
-        )
-
-    def epilogue(self, rows: int, columns: int) -> Work:
-        """The fused vector work on one output tile."""
-        layer, n = self.layer, rows * columns
-        return self.vector(
-            tuple((kind, times * n) for kind, times in layer.fused.operations),
-            reads_bits=n * (layer.accumulator_bits + layer.fused.extra_inputs * layer.out_bits),
-            writes_bits=n * layer.out_bits,
-            reduces=layer.fused.reduces,
-        )
-
-    def store_c(self, rows: int, columns: int) -> Work:
-        """Output tile to DRAM, rows of a row-major matrix."""
-        layer = self.layer
-        return self.store(rows, columns, layer.out_bits, stride_elements=layer.n if columns < layer.n else 0)
-
-    def load_extra(self, rows: int, columns: int) -> Work:
-        """A fused input's tile of the output's shape."""
-        layer = self.layer
-        return self.load(rows, columns, layer.out_bits, stride_elements=layer.n if columns < layer.n else 0)
+MOST_PARTS_OF_A_ROW = 3
 
 
 class GemmCore(TileCore[GemmCosts]):
@@ -106,183 +36,157 @@ class GemmCore(TileCore[GemmCosts]):
     layer: GemmLayer
 
 
-class Span(NamedTuple):
-    """One tile along an extent; ``start`` is set only when the program is unrolled."""
-
-    size: int
-    first: bool
-    last: bool
-    start: int = 0
-
-
-def spans(core: TileCore[Any], extent: int, tile: int, name: str) -> Iterator[Span]:
-    """Loop over the tiles of an extent; the first and the last stand alone."""
-    n = ceil_div(extent, tile)
-    if core.unroll:
-        for i in range(n):
-            yield Span(min(tile, extent - i * tile), i == 0, i == n - 1, i * tile)
-        return
-    if n == 1:
-        yield Span(extent, True, True)
-        return
-    yield Span(tile, True, False)
-    for _ in core.loop(n - 2, name=name):
-        yield Span(tile, False, False)
-    yield Span(extent - (n - 1) * tile, False, True)
-
-
-class _Pools(NamedTuple):
-    kept: Pool
-    streamed: Pool
-    c: Pool
-    extra: Pool | None
-
-
 def lower(core: GemmCore, tiling: Tiling) -> None:
     """The loop nest: groups, kept operand's tiles, streamed operand's tiles, k."""
-    layer, keep_a = core.layer, tiling["order"] == 0
-    pools = _declare(core, tiling, keep_a=keep_a)
+    layer = core.layer
+    nest = _Nest(core, tiling)
     core.declared()
-    outer, inner = (layer.m, layer.n) if keep_a else (layer.n, layer.m)
-    outer_tile, inner_tile = (tiling["m"], tiling["n"]) if keep_a else (tiling["n"], tiling["m"])
+    outer, inner = ((layer.m, "m"), (layer.n, "n")) if nest.keep_a else ((layer.n, "n"), (layer.m, "m"))
     for group in core.loop(core.n_groups, name="groups"):
-        for o in spans(core, outer, outer_tile, "rows" if keep_a else "columns"):
-            for i in spans(core, inner, inner_tile, "columns" if keep_a else "rows"):
-                rows, columns = (o, i) if keep_a else (i, o)
-                for k in spans(core, layer.k, tiling["k"], "k"):
-                    here = o.first and i.first and core.n_groups == 1
-                    there = bool(tiling["prefetched"]) and here and (k.first or not keep_a)
-                    _loads(
-                        core,
-                        pools,
-                        rows,
-                        columns,
-                        k,
-                        first_use=i.first,
-                        keep_a=keep_a,
-                        b_is_there=there,
-                        group=group,
-                    )
-                    _multiply(core, pools, rows, columns, k, i, group)
-                _finish(core, pools, rows, columns, group)
+        for o in spans(core, outer[0], nest.tile[outer[1]], LOOP_NAMES[outer[1]]):
+            for i in spans(core, inner[0], nest.tile[inner[1]], LOOP_NAMES[inner[1]]):
+                for k in spans(core, layer.k, nest.tile["k"], "k"):
+                    step = _Step(group, o, i, *((o, i) if nest.keep_a else (i, o)), k)
+                    nest.load(step)
+                    nest.multiply(step)
+                nest.finish(step)
 
 
-def first_weight_tiles(layer: GemmLayer, tiling: Tiling) -> tuple[int, int]:
-    """(tiles, bytes) of B that ``prefetched=1`` finds on chip: the first panel, or the first streamed tile."""
+def first_weight_tiles(layer: GemmLayer, tiling: Tiling) -> tuple[tuple[int, int], ...]:
+    """(depth, columns) of the tiles of B that ``prefetched=1`` finds on chip: the first panel, or the first tile."""
     depth, columns = min(tiling["k"], layer.k), min(tiling["n"], layer.n)
-    tiles = 1 if tiling["order"] == 0 else ceil_div(layer.k, depth)
-    elements = depth * columns if tiling["order"] == 0 else layer.k * columns
-    return tiles, bits_to_bytes(elements * layer.b_bits)
+    if tiling["order"] == 0:
+        return ((depth, columns),)
+    whole, rest = divmod(layer.k, depth)
+    return ((depth, columns),) * whole + (((rest, columns),) if rest else ())
 
 
-def _declare(core: GemmCore, tiling: Tiling, *, keep_a: bool) -> _Pools:
-    layer, costs = core.layer, core.costs
-    a_bytes = costs.a_bytes(min(tiling["m"], layer.m), min(tiling["k"], layer.k))
-    b_bytes = bits_to_bytes(min(tiling["k"], layer.k) * min(tiling["n"], layer.n) * layer.b_bits)
-    panel = ceil_div(layer.k, tiling["k"]) + tiling["depth"] - 1
-    c_elements = min(tiling["m"], layer.m) * min(tiling["n"], layer.n)
-    names = ("A panel", "B") if keep_a else ("B panel", "A")
-    kept_bytes, streamed_bytes = (a_bytes, b_bytes) if keep_a else (b_bytes, a_bytes)
-    extra = None
-    if layer.fused.extra_inputs:
-        extra_bytes = bits_to_bytes(c_elements * layer.out_bits * layer.fused.extra_inputs)
-        extra = core.pool("fused input", slots=2, slot_bytes=extra_bytes)
-    there = 0
-    if tiling["prefetched"] and core.n_groups == 1:
-        there, _ = first_weight_tiles(layer, tiling)
-    return _Pools(
-        core.pool(names[0], slots=panel, slot_bytes=kept_bytes, filled=0 if keep_a else there),
-        core.pool(names[1], slots=tiling["depth"], slot_bytes=streamed_bytes, filled=there if keep_a else 0),
-        core.pool("C", slots=2, slot_bytes=bits_to_bytes(c_elements * layer.accumulator_bits)),
-        extra,
-    )
+LOOP_NAMES = {"m": "rows", "n": "columns"}
 
 
-def _loads(
-    core: GemmCore,
-    pools: _Pools,
-    rows: Span,
-    columns: Span,
-    k: Span,
-    *,
-    first_use: bool,
-    keep_a: bool,
-    b_is_there: bool,
-    group: int,
-) -> None:
-    costs = core.costs
-    a = (costs.load_a(rows.size, k.size), "load A", ("load_a", group, rows, k))
-    b = (costs.load_b(k.size, columns.size), "load B", ("load_b", group, k, columns))
-    kept, streamed = (a, b) if keep_a else (b, a)
-    if first_use and (keep_a or not b_is_there):
-        work, label, run = kept
-        core.load(work, waits=[pools.kept.free], signals=[pools.kept.full], label=label, run=run)
-    if keep_a and b_is_there:
-        return
-    work, label, run = streamed
-    core.load(work, waits=[pools.streamed.free], signals=[pools.streamed.full], label=label, run=run)
+class _Step(NamedTuple):
+    """One tile of the product: where the outer, inner and k loops stand."""
+
+    group: int
+    outer: Span
+    inner: Span
+    rows: Span
+    columns: Span
+    k: Span
 
 
-def _multiply(core: GemmCore, pools: _Pools, rows: Span, columns: Span, k: Span, inner: Span, group: int) -> None:
-    core.matrix(
-        core.costs.multiply(rows.size, k.size, columns.size, add_to=not k.first),
-        waits=[
-            pools.streamed.full,
-            *((pools.kept.full,) if inner.first else ()),
-            *((pools.c.free,) if k.first else ()),
-        ],
-        signals=[
-            pools.streamed.free,
-            *((pools.kept.free,) if inner.last else ()),
-            *((pools.c.full,) if k.last else ()),
-        ],
-        label="A B",
-        run=("multiply", group, rows, k, columns),
-    )
+class _Nest:
+    """The pools of a tiling and the commands of its steps."""
 
+    def __init__(self, core: GemmCore, tiling: Tiling) -> None:
+        layer, costs = core.layer, core.costs
+        self.core = core
+        self.keep_a = tiling["order"] == 0
+        self.tile = {name: min(tiling[name], getattr(layer, name)) for name in ("m", "n", "k")}
+        self.prefetched = bool(tiling["prefetched"]) and core.n_groups == 1
+        m, n, k = (self.tile[name] for name in ("m", "n", "k"))
+        n_rows, n_columns, panel = ceil_div(layer.m, m), ceil_div(layer.n, n), ceil_div(layer.k, k)
+        # Never more slots than tiles that pass through them. The next panel may begin to arrive under this one.
+        n_panels = layer.groups * (n_rows if self.keep_a else n_columns)
+        kept = panel + (min(tiling["depth"] - 1, panel) if n_panels > 1 else 0)
+        n_outputs = layer.groups * n_rows * n_columns
+        streamed, outputs = min(tiling["depth"], n_outputs * panel), min(2, n_outputs)
+        there = len(first_weight_tiles(layer, tiling)) if self.prefetched else 0
+        a_bytes, b_bytes = costs.a_bytes(m, k), costs.b_bytes(k, n)
+        if self.keep_a:
+            self.kept = core.pool("A panel", slots=kept, slot_bytes=a_bytes)
+            self.streamed = core.pool("B", slots=streamed, slot_bytes=b_bytes, filled=there)
+        else:
+            self.kept = core.pool("B panel", slots=kept, slot_bytes=b_bytes, filled=there)
+            self.streamed = core.pool("A", slots=streamed, slot_bytes=a_bytes)
+        self.c = core.pool("C", slots=outputs, slot_bytes=costs.c_bytes(m, n))
+        self.done = core.semaphore("C finished") if layer.fused.operations else self.c.full
+        self.extra: Pool | None = None
+        if layer.fused.extra_bits:
+            self.extra = core.pool("fused input", slots=outputs, slot_bytes=costs.extra_bytes(m, n))
 
-def _finish(core: GemmCore, pools: _Pools, rows: Span, columns: Span, group: int) -> None:
-    """Fused vector work, then the store; without such work the accumulators are stored as they are."""
-    costs, c = core.costs, pools.c
-    ready = c.full
-    if core.layer.fused.operations:
-        waits = [c.full]
-        if pools.extra is not None:
-            for _ in range(core.layer.fused.extra_inputs):
-                last = _ == core.layer.fused.extra_inputs - 1
-                core.load(
-                    costs.load_extra(rows.size, columns.size),
-                    waits=[pools.extra.free] if _ == 0 else [],
-                    signals=[pools.extra.full] if last else [],
-                    label="load fused input",
-                    run=("load_extra", group, rows, columns),
-                )
-            waits.append(pools.extra.full)
-        ready = core.shared_semaphore("C finished")
-        core.vector(
-            costs.epilogue(rows.size, columns.size),
-            waits=waits,
-            signals=[ready, *((pools.extra.free,) if pools.extra is not None else ())],
-            label="fused work",
-            run=("fused", group, rows, columns),
+    def load(self, step: _Step) -> None:
+        """The kept operand's tile at its first use, then the streamed one's; not the weights that are there."""
+        first_panel = self.prefetched and step.outer.first and step.inner.first
+        a_pool, b_pool = (self.kept, self.streamed) if self.keep_a else (self.streamed, self.kept)
+        load_a = step.inner.first or not self.keep_a
+        load_b = step.inner.first or self.keep_a
+        if first_panel and (step.k.first or not self.keep_a):
+            load_b = False
+        loads = ((load_a, self._load_a, a_pool), (load_b, self._load_b, b_pool))
+        for wanted, load, pool in loads if self.keep_a else reversed(loads):
+            if wanted:
+                load(step, pool)
+
+    def _load_a(self, step: _Step, pool: Pool) -> None:
+        work = self.core.costs.load_a(step.rows, step.k, row_tile=self.tile["m"], depth_tile=self.tile["k"])
+        run = ("load_a", step.group, step.rows, step.k)
+        self.core.load(work, waits=[pool.free], signals=[pool.full], label="load A", run=run)
+
+    def _load_b(self, step: _Step, pool: Pool) -> None:
+        work = self.core.costs.load_b(step.k.size, step.columns.size)
+        run = ("load_b", step.group, step.k, step.columns)
+        self.core.load(work, waits=[pool.free], signals=[pool.full], label="load B", run=run)
+
+    def multiply(self, step: _Step) -> None:
+        """One tile of the product; the kept operand is waited for at its first use and given up at its last."""
+        kept, streamed, c, k = self.kept, self.streamed, self.c, step.k
+        self.core.matrix(
+            self.core.costs.multiply(step.rows.size, k.size, step.columns.size, add_to=not k.first),
+            waits=[
+                streamed.full,
+                *((kept.full,) if step.inner.first else ()),
+                *((c.free,) if k.first else ()),
+            ],
+            signals=[
+                streamed.free,
+                *((kept.free,) if step.inner.last else ()),
+                *((c.full,) if k.last else ()),
+            ],
+            label="A B",
+            run=("multiply", step.group, step.rows, k, step.columns),
         )
-    core.store(
-        costs.store_c(rows.size, columns.size),
-        waits=[ready],
-        signals=[c.free],
-        label="store C",
-        run=("store_c", group, rows, columns),
-    )
+
+    def finish(self, step: _Step) -> None:
+        """Fused vector work, then the store; without such work the accumulators are stored as they are."""
+        core, costs, c, extra = self.core, self.core.costs, self.c, self.extra
+        where = (step.group, step.rows, step.columns)
+        rows, columns = step.rows.size, step.columns.size
+        if extra is not None:
+            last = len(core.layer.fused.extra_bits) - 1
+            for number in range(last + 1):
+                core.load(
+                    costs.load_extra(number, rows, columns),
+                    waits=[extra.free] if number == 0 else [],
+                    signals=[extra.full] if number == last else [],
+                    label="load fused input",
+                    run=("load_extra", *where, number),
+                )
+        if core.layer.fused.operations:
+            core.vector(
+                costs.epilogue(rows, columns),
+                waits=[c.full, *((extra.full,) if extra is not None else ())],
+                signals=[self.done, *((extra.free,) if extra is not None else ())],
+                label="fused work",
+                run=("fused", *where),
+            )
+        core.store(
+            costs.store_c(rows, columns), waits=[self.done], signals=[c.free], label="store C", run=("store_c", *where)
+        )
 
 
 # -- space and bound ---------------------------------------------------------------------------------------
 
 
 def _row_tiles(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
+    """Whole output rows of a convolution, so that the slab has no ragged ends; equal parts of one when it is long."""
     granule = machine.matrix.rows
-    if layer.window is not None and layer.m > layer.window.out_width:
-        granule = layer.window.out_width  # whole output rows, so that the slab has no ragged ends
-    return tile_sizes(layer.m, granule, most=MOST_SIZES)
+    if layer.window is None or layer.m <= layer.window.out_width:
+        return tile_sizes(layer.m, granule, most=MOST_SIZES)
+    width = layer.window.out_width
+    parts = [size for size in tile_sizes(width, granule, most=width) if size < width and width % size == 0]
+    few = dict.fromkeys([*parts[: MOST_PARTS_OF_A_ROW - 1], *parts[-1:]])
+    return (*tile_sizes(layer.m, width, most=MOST_SIZES), *few)
 
 
 def _depths(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
@@ -336,7 +240,8 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
             f"{', '.join(known)}{did_you_mean(layer.compute_format, known)}"
         )
     elements = machine.matrix.rows * machine.matrix.columns * machine.n_cores
-    outputs = layer.groups * layer.m * layer.n
+    groups, m, n = layer.before_cut
+    outputs = groups * m * n
     per_output = sum(times * machine.vector.cycles[kind] for kind, times in layer.fused.operations)
     return LowerBound(
         matrix_cycles=_up(Fraction(layer.macs) / (elements * exact(rate))),
