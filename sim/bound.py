@@ -42,7 +42,7 @@ def _matrix_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     wide = layer.qkv_format
     if format_bits(layer.score_format) > format_bits(layer.qkv_format):
         wide = layer.score_format
-    elements = unit.rows * unit.columns * machine.n_cores
+    elements = unit.n_multipliers * machine.n_cores
     cycles = Fraction(0)
     for number_format, width in ((layer.qkv_format, layer.head_dim), (wide, layer.value_dim)):
         rate = unit.multiplies_per_pe_per_cycle.get(number_format)
