@@ -149,7 +149,7 @@ def _label_commands(axes: Axes, commands: list[TraceCommand], start: int, end: i
     for command in commands:
         left, right = max(command.start, start), min(command.end, end)
         room = int((right - left) / (end - start) * width_points / _POINTS_PER_LETTER)
-        text = fitting_label(command.label, room) or command.label[: max(room - 1, 0)] + "…"
+        text = fitting_label(command.label, room) or command.label.rpartition(".")[2][: max(room - 1, 0)] + "…"
         if len(text) < 3 and not command.label.endswith(text):
             continue
         axes.text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,13 +25,16 @@ _MOST_ALTERNATIVES = 3
 class OperatorGroup:
     """Operators of a network that are the same but for their names and for what was loaded ahead.
 
-    ``number`` counts groups from 1, most cycles first; ``formats`` are the number formats of the operands.
+    ``number`` counts groups from 1, most cycles first; ``formats`` are the number formats of the operands;
+    ``loads_ahead``: weights of a following operator may be loaded under a member.
     """
 
     number: int
     members: tuple[OperatorResult, ...]
     size: str
     formats: str
+    masked: bool
+    loads_ahead: bool
     dram_bytes_per_cycle: float
 
     @property
@@ -117,10 +121,11 @@ class OperatorGroup:
         needed = {"matrix": bound.matrix_cycles, "vector": bound.vector_cycles, "dram": bound.dram_cycles}[name]
         share = needed * self.count / max(1.0, busy[name] * self.cycles)
         if name == "matrix":
-            causes = "array edges, fill and drain" + (", masked tiles" if self.first.kind == "attention" else "")
+            causes = "array edges, fill and drain" + (", masked tiles" if self.masked else "")
             return f"{head}, but {min(share, 1) * 100:.0f} % of the multiply-adds possible: {causes}"
         if name == "dram":
-            return f"{head}, {1 / max(share, 1e-9):.1f}x the bytes that it must move"
+            ahead = ", with the next operator's weights" if self.loads_ahead else ""
+            return f"{head}, {1 / max(share, 1e-9):.2f}x the bytes that it must move{ahead}"
         return f"{head}, {min(share, 1) * 100:.0f} % of it compulsory: start-up and lanes left idle"
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,8 +170,13 @@ class NetworkCase:
     def groups(self) -> tuple[OperatorGroup, ...]:
         """The operators in groups of identical ones, most cycles first."""
         found: dict[object, list[OperatorResult]] = {}
-        for operator in self.result.operators:
-            found.setdefault(self._signature(operator), []).append(operator)
+        ahead: set[object] = set()
+        operators = self.result.operators
+        for operator, following in zip(operators, [*operators[1:], None], strict=True):
+            signature = self._signature(operator)
+            found.setdefault(signature, []).append(operator)
+            if self.result.prefetch and following is not None and following.weight_bytes:
+                ahead.add(signature)
         ordered = sorted(found.values(), key=lambda members: -sum(member.cycles for member in members))
         return tuple(
             OperatorGroup(
@@ -174,6 +184,8 @@ class NetworkCase:
                 members=tuple(members),
                 size=size_text(self.operator(members[0])),
                 formats=self.formats(members[0]),
+                masked=self.operator(members[0]).text("mask") not in ("", "none"),
+                loads_ahead=self._signature(members[0]) in ahead,
                 dram_bytes_per_cycle=self.dram_bytes_per_cycle,
             )
             for number, members in enumerate(ordered, start=1)
@@ -264,18 +276,23 @@ class NetworkCase:
 
 
 def common_name(names: Iterable[str]) -> str:
-    """The name that ``names`` share: ``a.0.b`` and ``a.1.b`` are ``a.*.b``, ``a.x`` and ``a.y`` are ``a.{x,y}``."""
+    """The name that ``names`` share: ``a.0.b`` to ``a.3.b`` are ``a.0-3.b``, ``a.x`` and ``a.y`` are ``a.{x,y}``.
+
+    Where more than a few differ it says ``*``. Of names with different numbers of parts, those of the commonest number are shown, and dots for the others.
+    """
     split = [name.split(".") for name in names]
-    first, *others = split
-    if any(len(parts) != len(first) for parts in others):
-        return f"{'.'.join(first)}, ..." if others else ".".join(first)
-    return ".".join(_common_part([parts[at] for parts in split]) for at in range(len(first)))
+    (n_parts, _), *others = Counter(map(len, split)).most_common()
+    alike = [parts for parts in split if len(parts) == n_parts]
+    shared = ".".join(_common_part([parts[at] for parts in alike]) for at in range(n_parts))
+    return f"{shared}, ..." if others else shared
 
 
 def _common_part(parts: list[str]) -> str:
     different = list(dict.fromkeys(parts))
     if len(different) == 1:
         return different[0]
-    if len(different) > _MOST_ALTERNATIVES or all(part.isdecimal() for part in different):
-        return "*"
-    return "{" + ",".join(different) + "}"
+    if all(part.isdecimal() for part in different):
+        numbers = sorted(map(int, different))
+        if numbers == list(range(numbers[0], numbers[-1] + 1)):
+            return f"{numbers[0]}-{numbers[-1]}"
+    return "*" if len(different) > _MOST_ALTERNATIVES else "{" + ",".join(different) + "}"

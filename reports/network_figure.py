@@ -22,12 +22,19 @@ def roofline_png(roof: Roofline, *, title: str) -> bytes:
     axes.set_ylim(roof.y.low, roof.y.high)
     x1, y1, x2, y2 = roof.slope
     axes.plot([x1, x2], [y1, y2], color=_ROOF_COLOUR, linewidth=1.4)
-    axes.annotate(roof.bandwidth, (x1, y1), xytext=(14, 4), textcoords="offset points", fontsize=8, va="bottom")
-    for item in roof.roofs:
+    axes.annotate(roof.bandwidth, (x1, y1), xytext=(30, 4), textcoords="offset points", fontsize=8, va="bottom")
+    for number, item in enumerate(roof.roofs):
         peak = item.macs_per_cycle
         axes.plot([roof.ridge(item), roof.x.high], [peak, peak], color=_ROOF_COLOUR, linewidth=1.4)
         text = f"{item.formats}: {peak:,.0f} a cycle"
-        axes.annotate(text, (roof.x.high, peak), xytext=(-4, 4), textcoords="offset points", ha="right", fontsize=8)
+        axes.annotate(
+            text,
+            (roof.x.high, peak),
+            xytext=(-4, -14 if number else 12),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+        )
     for point in roof.points:
         axes.scatter(
             [point.x], [point.y], s=(1.25 * point.radius) ** 2, color=point.colour, edgecolors="white", linewidths=0.8,

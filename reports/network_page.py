@@ -27,6 +27,7 @@ __all__ = ["CLOSE_OPERATORS", "network_page", "operator_trace"]
 
 CLOSE_OPERATORS = 24
 _MOST_ROWS = 1000
+_NEAR_THE_AXIS = 92
 
 
 def operator_trace(case: NetworkCase) -> TraceWindow:
@@ -90,9 +91,10 @@ def _lead(case: NetworkCase) -> str:
     if result.prefetch:
         saved = change_text(result.cycles / max(1, result.cycles_without_prefetch))
         ahead = f" Weights of the next operator are loaded ahead: {saved} of cycles."
+    weights = bytes_text(result.weight_bytes)
     return (
-        f"{n_operators:,} operators in {len(result.operators):,} runs, {result.n_distinct:,} of them distinct, "
-        f"each at its best tiling ({case.objective}).{ahead}"
+        f"{n_operators:,} operators with {weights} of weights in {len(result.operators):,} runs, "
+        f"{result.n_distinct:,} of them distinct, each at its best tiling ({case.objective}).{ahead}"
     )
 
 
@@ -103,11 +105,10 @@ def _cards(case: NetworkCase) -> list[dict[str, str]]:
     cards = [
         card("cycles", cycles_text(result.cycles), "of one step" if n_steps > 1 else "one run of the network"),
         card("time", seconds_text(result.seconds), "for one step" if n_steps > 1 else _rate(result.seconds)),
-        card("achieved / bound", f"{case.bound_ratio:.3f}", f"{RESOURCES[bound[0]]} bounds most of it"),
+        card("achieved / bound", f"{case.bound_ratio:.3f}", f"mostly set by {RESOURCES[bound[0]]}"),
         card("energy", energy_text(result.energy_pj), largest_part(result.energy_by_component)),
         card("DRAM traffic", bytes_text(result.dram_bytes), f"bus busy {percent_text(case.dram_utilization)}"),
         card("multiply-adds", count_text(result.macs), f"{percent_text(case.array_use)} of the array's peak"),
-        card("weights", bytes_text(result.weight_bytes), "each read at least once"),
     ]
     if n_steps > 1:
         spent = energy_text(result.energy_pj * n_steps)
@@ -116,7 +117,7 @@ def _cards(case: NetworkCase) -> list[dict[str, str]]:
 
 
 def _rate(seconds: float) -> str:
-    return f"{1 / seconds:,.3g} a second" if seconds else ""
+    return f"{1 / seconds:,.3g} a second" if 0 < seconds < 1 else "for the whole network"
 
 
 def _kind_parts(case: NetworkCase) -> list[tuple[str, int, str]]:
@@ -161,8 +162,6 @@ def _worst_row(group: OperatorGroup) -> dict[str, Any]:
         "cells": [
             str(group.number),
             group.label,
-            f"{group.count:,}",
-            cycles_text(group.cycles),
             cycles_text(group.lost_cycles),
             f"{group.bound_ratio:.3f}",
             RESOURCES[group.bound_by],
@@ -222,13 +221,15 @@ def _roofline_data(roof: Roofline) -> dict[str, Any]:
         "y_ticks": [(100 - y.percent(tick), _tick_text(tick)) for tick in y.ticks],
         "slope": (start, end),
         "bandwidth": roof.bandwidth,
+        "bandwidth_dy": -6 if start[1] > _NEAR_THE_AXIS else 18,
         "roofs": [
             {
                 "x": x.percent(roof.ridge(item)),
                 "y": 100 - y.percent(item.macs_per_cycle),
                 "text": f"{item.formats}: {item.macs_per_cycle:,.0f} a cycle",
+                "dy": 18 if number else -22,
             }
-            for item in roof.roofs
+            for number, item in enumerate(roof.roofs)
         ],
         "points": [
             {

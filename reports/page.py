@@ -38,6 +38,7 @@ _STATIONARITY = {
 }
 _TEMPLATES = Path(__file__).with_name("templates")
 _LONG_VALUE = 10
+_LONGER_VALUE = 12
 _BOUND_NAMES = {"matrix": "matrix work", "vector": "vector work", "dram": "compulsory DRAM traffic"}
 
 
@@ -96,7 +97,8 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 def card(name: str, value: str, note: str = "") -> dict[str, str]:
     """One of the boxes at the head of a page."""
-    return {"name": name, "value": value, "note": note, "long": "long" if len(value) > _LONG_VALUE else ""}
+    long = "longer" if len(value) > _LONGER_VALUE else "long" if len(value) > _LONG_VALUE else ""
+    return {"name": name, "value": value, "note": note, "long": long}
 
 
 def _lead(case: ReportCase) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,17 +60,28 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
 
 def _stream(run: NetworkRun) -> OperatorStream:
     """The network in the formats asked for."""
+    from tilewright.formats import tensor_format
     from tilewright.workloads.network import load_network
 
-    with patience(f"reading {run.network}"):
-        stream = load_network(run.network)
     formats = {"weights": run.weights, "activations": run.activations, "cache": run.kv_cache}
     for part, number_format in formats.items():
-        try:
+        with _at(part):
+            tensor_format(number_format or "fp16")
+    with patience(f"reading {run.network}"):
+        stream = load_network(run.network)
+    for part, number_format in formats.items():
+        with _at(part):
             stream = stream.with_formats(**{part: number_format})
-        except InputError as error:
-            raise InputError(f"--{'kv-cache' if part == 'cache' else part}: {error}") from None
     return stream
+
+
+@contextlib.contextmanager
+def _at(part: str) -> Iterator[None]:
+    """Errors inside name the option that gave the format of ``part``."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"--{'kv-cache' if part == 'cache' else part}: {error}") from None
 
 
 def _result(run: NetworkRun, stream: OperatorStream) -> NetworkResult:
