@@ -9,8 +9,8 @@ from tilewright.workloads.network import load_network, network_names, network_op
 
 # Trained parameters, and multiply-accumulates of one run in units of 1e9, with the width of their last digit.
 # torchvision's model table (IMAGENET1K_V1): ResNet, MobileNetV2, EfficientNet-B3, ViT-B/16. timm: DeiT-S. Parameters of
-# torchvision (IMAGENET1K_V1): ResNet, MobileNetV2, EfficientNet-B3, ViT-B/16. timm: DeiT-S. Parameters of
-# multiply-accumulates there), without its fixed sine table. PixArt: 610.86 M in arXiv 2310.00426.
+# BERT, Llama and Stable Diffusion: the published checkpoints. DiT: arXiv 2212.09748, Table 4 (its 118.6 Gflops are
+# multiply-accumulates), without its fixed sine table. PixArt: 610.86 M parameters in arXiv 2310.00426.
 PUBLISHED = {
     "resnet-18": (11_689_512, 1.814, 0.001),
     "resnet-50": (25_557_032, 4.089, 0.001),

@@ -67,7 +67,7 @@ def emit_einsum(draft: Draft, path: str, equation: str, inputs: Sequence[str], o
     if len(terms) != 2 or len(inputs) != 2 or "." in equation or not result:
         return False
     first, second = terms
-    size = {}
+    size: dict[str, int] = {}
     for term, name in zip(terms, inputs, strict=True):
         if len(set(term)) != len(term) or len(term) != len(draft.shape(name)):
             return False
@@ -168,6 +168,9 @@ def emit_attention(
     """
     rows, width = draft.shape(q)[-2:]
     keys = draft.shape(k)[-2]
+    if causal == "top" and rows < keys:  # no row sees the keys behind
+        keys = rows
+        k, v = (_first_rows(draft, name, rows) for name in (k, v))
     *lead, heads = draft.shape(q)[:-2] if len(draft.shape(q)) > 3 else (draft.shape(q)[0], 1)
     batch = math.prod(lead)
     key_source, kv_heads = _before_expansion(draft, k, batch, keys)
@@ -192,6 +195,11 @@ def emit_attention(
         _seen_as(draft, value_source, (batch, kv_heads, keys, draft.shape(v)[-1])),
     ]
     draft.step("attention", path, [*inputs, operand] if operand else inputs, [out], attributes)
+
+
+def _first_rows(draft: Draft, name: str, rows: int) -> str:
+    shape = (*draft.shape(name)[:-2], rows, draft.shape(name)[-1])
+    return draft.view(f"{name}.first", name, shape, "part")
 
 
 def _seen_as(draft: Draft, name: str, shape: tuple[int, ...]) -> str:
@@ -221,9 +229,7 @@ def _mask_attributes(draft: Draft, mask: str, causal: str, rows: int, keys: int)
         return {"mask": "none"}, mask
     if not causal or rows == 1:
         return {"mask": "none"}, ""
-    if causal == "bottom" or rows == keys:
-        return {"mask": "causal"}, ""
-    return {"mask": "banded", "window_right": rows - keys} if rows < keys else {"mask": "none"}, ""
+    return {"mask": "causal" if rows <= keys else "none"}, ""
 
 
 def emit_softmax(draft: Draft, path: str, x: str, out: str, axis: int, function: str = "") -> None:

@@ -110,8 +110,7 @@ class NodeReader:
         for index in (1, 2):
             if index < len(node.input) and node.input[index] and self._values.is_computed(node.input[index]):
                 limits[index - 1] = float(self._values.numbers(node.input[index]).reshape(-1)[0])
-        known = {(0.0, 6.0): "relu6", (0.0, None): "relu"}
-        function = known.get((limits[0], limits[1]), "clip")
+        function = {"[0.0, 6.0]": "relu6", "[0.0, None]": "relu"}.get(str(limits), "clip")
         emit_elementwise(self._draft, path, function, [self._in(node, 0)], self._new(node.output[0]))
 
     def gelu(self, node: Any, path: str) -> None:
@@ -338,4 +337,4 @@ def _path(node: Any) -> str:
             if scopes:
                 return str(scopes[-1])
     name = node.name or (node.output[0] if node.output else node.op_type)
-    return name.strip("/").replace("/", ".")
+    return str(name).strip("/").replace("/", ".")

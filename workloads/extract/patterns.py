@@ -292,8 +292,8 @@ def _fuse_softmax_at(graph: _Graph, softmax: Step) -> bool:
     v = second.inputs[1]
     lead = draft.shape(second.outputs[0])[:-2]
     shapes = [(rows, first.attributes["k"]), (keys, first.attributes["k"]), (keys, second.attributes["n"])]
-    views = [draft.view(f"{name}.heads", name, (*lead, *shape)) for name, shape in zip((q, k, v), shapes, strict=True)]
-    emit_attention(draft, softmax.path, *views, second.outputs[0], mask=mask)
+    heads = [draft.view(f"{name}.heads", name, (*lead, *shape)) for name, shape in zip((q, k, v), shapes, strict=True)]
+    emit_attention(draft, softmax.path, heads[0], heads[1], heads[2], second.outputs[0], mask=mask)
     graph.replace(second, draft.steps[-1])
     return True
 

@@ -1,0 +1,98 @@
+"""PyTorch modules as operator streams, by ``torch.export``: shapes alone, no weights needed.
+
+Put the module on the meta device (``with torch.device("meta"): model = Model()``) and give inputs there as well; a
+module with weights works too. Nothing is taken apart: attention, convolutions, linear layers and norms stay whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tilewright.errors import InputError
+from tilewright.workloads.extract.draft import Draft
+from tilewright.workloads.extract.simplify import simplify
+from tilewright.workloads.extract.torch_nodes import GraphReader
+from tilewright.workloads.extract.unknown import Unknown
+from tilewright.workloads.stream import OperatorStream
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["stream_from_exported", "stream_from_torch"]
+
+_INSTALL = "reading PyTorch modules needs torch; install it with: pip install 'tilewright[torch]'"
+
+
+def stream_from_torch(
+    module: torch.nn.Module,
+    inputs: Sequence[Any],
+    *,
+    keywords: Mapping[str, Any] | None = None,
+    name: str = "",
+    caches: Sequence[str] = (),
+    n_kept: int = 0,
+    unknown: str | Mapping[str, str] = "error",
+    fold_batch_norm: bool = True,
+) -> OperatorStream:
+    """The operator stream of ``module`` called with ``inputs`` and ``keywords`` (tensors on the module's device).
+
+    The module is exported as it is used for inference. ``caches`` names inputs of ``forward`` that are key/value caches
+    (tensors, or lists of them); the last ``n_kept`` results are caches as they are afterwards. ``unknown`` says what
+    becomes of operators that are not understood: "error" (they are listed with their places), "memory" (each counts
+    as the traffic of its inputs and results), or a mapping from operator name (``aten.roll``) to "memory", "view" or
+    "elementwise:FUNCTION". Raises InputError, one sentence, when torch is not installed, the module cannot be
+    exported, or an operator is not understood.
+    """
+    torch = _torch()
+    what = name or type(module).__name__
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, tuple(inputs), dict(keywords or {}), strict=False)
+    except Exception as fault:
+        # whatever a user's module raises, a person reads one sentence
+        raise InputError(f"{what}: this module cannot be exported ({_first_line(fault)})") from None
+    finally:
+        module.train(was_training)
+    return stream_from_exported(
+        program, name=what, caches=caches, n_kept=n_kept, unknown=unknown, fold_batch_norm=fold_batch_norm
+    )
+
+
+def stream_from_exported(
+    program: torch.export.ExportedProgram,
+    *,
+    name: str,
+    caches: Sequence[str] = (),
+    n_kept: int = 0,
+    unknown: str | Mapping[str, str] = "error",
+    fold_batch_norm: bool = True,
+) -> OperatorStream:
+    """As :func:`stream_from_torch`, of a program that ``torch.export`` has made already."""
+    torch = _torch()
+    draft = Draft(name)
+    choice = Unknown(name, unknown)
+    GraphReader(draft, choice, program, caches).read()
+    choice.complain()
+    draft.n_parameters = sum({id(one): one.numel() for one in program.parameters()}.values()) or None
+    for kept in draft.outputs[len(draft.outputs) - n_kept :]:
+        if draft.role(kept) == "activation":
+            draft.base(kept).role = "cache"
+    simplify(draft, fold_batch_norm=fold_batch_norm)
+    return draft.finish(source=f"torch.export, PyTorch {torch.__version__.partition('+')[0]}")
+
+
+def _torch() -> Any:
+    try:
+        import torch
+        import torch.export
+    except ImportError:
+        raise InputError(_INSTALL) from None
+    return torch
+
+
+def _first_line(fault: Exception) -> str:
+    text = str(fault).strip() or type(fault).__name__
+    return text.splitlines()[0].rstrip(".:")[:200]
