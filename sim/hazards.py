@@ -84,6 +84,12 @@ class Store:
         self.n_taken += 1
         return slot
 
+    def hold(self, tag: str, state: str, value: FloatArray) -> None:
+        """Fill the next slot before anything runs."""
+        slot, writer = self.next_slot(), Use(0, 0, "before the start")
+        slot.tag = tag
+        slot.cells = {0: _Cell(state, value.size * self.bits_of(state), writer, {}, value)}
+
     def find(self, tag: str) -> _Slot | None:
         return next((slot for slot in self.slots if slot.tag == tag), None)
 

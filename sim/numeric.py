@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from tilewright.sim.trace import record_path
 from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.attention import AttentionLayer
 
-__all__ = ["Chip", "Dram", "HazardError", "operation", "run_on_numbers"]
+__all__ = ["Chip", "Dram", "HazardError", "given", "interpret", "operation", "run_on_numbers"]
 
 FloatArray = npt.NDArray[np.float64]
 Operation = Callable[..., None]
@@ -76,9 +77,9 @@ class Dram:
     def __init__(self, layer: AttentionLayer, q: npt.ArrayLike, k: npt.ArrayLike, v: npt.ArrayLike) -> None:
         heads, kv_heads = layer.query_heads, layer.kv_heads
         groups, rows = layer.batch * kv_heads, layer.queries_per_kv_head * layer.query_len
-        q = _given("q", q, (layer.batch, heads, layer.query_len, layer.head_dim))
-        k = _given("k", k, (layer.batch, kv_heads, layer.key_len, layer.head_dim))
-        v = _given("v", v, (layer.batch, kv_heads, layer.key_len, layer.value_dim))
+        q = given("q", q, (layer.batch, heads, layer.query_len, layer.head_dim))
+        k = given("k", k, (layer.batch, kv_heads, layer.key_len, layer.head_dim))
+        v = given("v", v, (layer.batch, kv_heads, layer.key_len, layer.value_dim))
         self.layer = layer
         self.q = q.reshape(groups, rows, layer.head_dim) / math.sqrt(layer.head_dim)
         self.k = k.reshape(groups, layer.key_len, layer.head_dim)
@@ -101,7 +102,8 @@ class Dram:
         return self.o.reshape(layer.batch, layer.query_heads, layer.query_len, layer.value_dim)
 
 
-def _given(name: str, array: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+def given(name: str, array: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """``array`` in float64; raises InputError for another shape or values that are not finite."""
     values = np.asarray(array, dtype=np.float64)
     if values.shape != shape:
         raise InputError(f"{name}: wrong shape; given {values.shape}; allowed {shape}")
@@ -171,10 +173,11 @@ def _run_phase(phase: Phase, costs: Costs, tiling: Tiling, dram: Dram) -> None:
     core = Core(costs, n_groups=len(dram.k), builder=builder)
     phase.lower(core, tiling)
     (key,) = (p.name for p in phase.parameters if p.name == "key" or p.name.endswith("_key"))
-    _interpret(builder.build(), Chip(dram, core, tiling[key]))
+    interpret(builder.build(), Chip(dram, core, tiling[key]))
 
 
-def _interpret(program: Program, chip: Chip) -> None:
+def interpret(program: Program, chip: Any) -> None:
+    """Run the commands of an unrolled ``program`` on ``chip``, which their operations are called with."""
     order = Order(program)
     running: dict[int, Execution] = {}
     for cycle, starts, engine, command in _timeline(program):

@@ -124,12 +124,12 @@ def _slab_at(window: ConvWindow, first_pixel: int, n_pixels: int) -> Slab:
     columns = _reach_of_columns(
         window, first_pixel % width if one_row else 0, (first_pixel + n_pixels - 1) % width if one_row else width - 1
     )
-    n_rows, extent = 0, 0
+    n_rows, step = 0, 1
     for image in range(first // height, last // height + 1):
         rows = _rows(window, max(0, first - image * height), min(height - 1, last - image * height))
         n_rows += len(rows)
-        extent += rows[-1] - rows[0] + 1 if rows else 0
-    return Slab(max(1, n_rows), columns, max(1, extent // max(1, n_rows)))
+        step = max(step, _step(rows))
+    return Slab(max(1, n_rows), columns, step)
 
 
 @lru_cache(maxsize=65536)
@@ -144,5 +144,9 @@ def _largest_slab(window: ConvWindow, n_pixels: int, tile: int) -> Slab:
     inside = _rows(unpadded, 0, n_rows - 1)
     halos = (images - 1) * max(0, window.reach_height - window.stride_height)
     of_images = images * len(_rows(window, 0, height - 1))
-    step = (inside[-1] - inside[0] + 1) // len(inside)
-    return Slab(max(1, min(len(inside) + halos, of_images)), columns, max(1, step))
+    return Slab(max(1, min(len(inside) + halos, of_images)), columns, _step(inside))
+
+
+def _step(rows: list[int]) -> int:
+    """Mean distance of neighbouring rows, rounded down."""
+    return (rows[-1] - rows[0]) // (len(rows) - 1) if len(rows) > 1 else 1

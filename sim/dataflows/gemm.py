@@ -46,7 +46,7 @@ def lower(core: GemmCore, tiling: Tiling) -> None:
         for o in spans(core, outer[0], nest.tile[outer[1]], LOOP_NAMES[outer[1]]):
             for i in spans(core, inner[0], nest.tile[inner[1]], LOOP_NAMES[inner[1]]):
                 for k in spans(core, layer.k, nest.tile["k"], "k"):
-                    step = _Step(group, o, i, *((o, i) if nest.keep_a else (i, o)), k)
+                    step = Step(group, o, i, *((o, i) if nest.keep_a else (i, o)), k)
                     nest.load(step)
                     nest.multiply(step)
                 nest.finish(step)
@@ -64,7 +64,7 @@ def first_weight_tiles(layer: GemmLayer, tiling: Tiling) -> tuple[tuple[int, int
 LOOP_NAMES = {"m": "rows", "n": "columns"}
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """One tile of the product: where the outer, inner and k loops stand."""
 
     group: int
@@ -86,9 +86,11 @@ class _Nest:
         self.prefetched = bool(tiling["prefetched"]) and core.n_groups == 1
         m, n, k = (self.tile[name] for name in ("m", "n", "k"))
         n_rows, n_columns, panel = ceil_div(layer.m, m), ceil_div(layer.n, n), ceil_div(layer.k, k)
-        # Never more slots than tiles that pass through them. The next panel may begin to arrive under this one.
-        n_panels = layer.groups * (n_rows if self.keep_a else n_columns)
-        kept = panel + (min(tiling["depth"] - 1, panel) if n_panels > 1 else 0)
+        # Never more slots than tiles that pass through them. Loads come in order, so the streamed operand's slots
+        # limit how far they run ahead: the next panel needs slots of its own only where they reach beyond a panel.
+        n_panels, n_inner = (n_rows, n_columns) if self.keep_a else (n_columns, n_rows)
+        beyond = max(0, tiling["depth"] - panel) if layer.groups * n_panels > 1 else 0
+        kept = min(panel + (beyond if n_inner == 1 else min(beyond, panel)), layer.groups * n_panels * panel)
         n_outputs = layer.groups * n_rows * n_columns
         streamed, outputs = min(tiling["depth"], n_outputs * panel), min(2, n_outputs)
         there = len(first_weight_tiles(layer, tiling)) if self.prefetched else 0
@@ -105,7 +107,7 @@ class _Nest:
         if layer.fused.extra_bits:
             self.extra = core.pool("fused input", slots=outputs, slot_bytes=costs.extra_bytes(m, n))
 
-    def load(self, step: _Step) -> None:
+    def load(self, step: Step) -> None:
         """The kept operand's tile at its first use, then the streamed one's; not the weights that are there."""
         first_panel = self.prefetched and step.outer.first and step.inner.first
         a_pool, b_pool = (self.kept, self.streamed) if self.keep_a else (self.streamed, self.kept)
@@ -118,17 +120,17 @@ class _Nest:
             if wanted:
                 load(step, pool)
 
-    def _load_a(self, step: _Step, pool: Pool) -> None:
+    def _load_a(self, step: Step, pool: Pool) -> None:
         work = self.core.costs.load_a(step.rows, step.k, row_tile=self.tile["m"], depth_tile=self.tile["k"])
-        run = ("load_a", step.group, step.rows, step.k)
+        run = ("load_a", step)
         self.core.load(work, waits=[pool.free], signals=[pool.full], label="load A", run=run)
 
-    def _load_b(self, step: _Step, pool: Pool) -> None:
+    def _load_b(self, step: Step, pool: Pool) -> None:
         work = self.core.costs.load_b(step.k.size, step.columns.size)
-        run = ("load_b", step.group, step.k, step.columns)
+        run = ("load_b", step)
         self.core.load(work, waits=[pool.free], signals=[pool.full], label="load B", run=run)
 
-    def multiply(self, step: _Step) -> None:
+    def multiply(self, step: Step) -> None:
         """One tile of the product; the kept operand is waited for at its first use and given up at its last."""
         kept, streamed, c, k = self.kept, self.streamed, self.c, step.k
         self.core.matrix(
@@ -144,13 +146,12 @@ class _Nest:
                 *((c.full,) if k.last else ()),
             ],
             label="A B",
-            run=("multiply", step.group, step.rows, k, step.columns),
+            run=("multiply", step),
         )
 
-    def finish(self, step: _Step) -> None:
+    def finish(self, step: Step) -> None:
         """Fused vector work, then the store; without such work the accumulators are stored as they are."""
         core, costs, c, extra = self.core, self.core.costs, self.c, self.extra
-        where = (step.group, step.rows, step.columns)
         rows, columns = step.rows.size, step.columns.size
         if extra is not None:
             last = len(core.layer.fused.extra_bits) - 1
@@ -160,7 +161,7 @@ class _Nest:
                     waits=[extra.free] if number == 0 else [],
                     signals=[extra.full] if number == last else [],
                     label="load fused input",
-                    run=("load_extra", *where, number),
+                    run=("load_extra", step, number),
                 )
         if core.layer.fused.operations:
             core.vector(
@@ -168,10 +169,10 @@ class _Nest:
                 waits=[c.full, *((extra.full,) if extra is not None else ())],
                 signals=[self.done, *((extra.free,) if extra is not None else ())],
                 label="fused work",
-                run=("fused", *where),
+                run=("fused", step),
             )
         core.store(
-            costs.store_c(rows, columns), waits=[self.done], signals=[c.free], label="store C", run=("store_c", *where)
+            costs.store_c(rows, columns), waits=[self.done], signals=[c.free], label="store C", run=("store_c", step)
         )
 
 
