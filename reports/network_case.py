@@ -278,7 +278,8 @@ class NetworkCase:
 def common_name(names: Iterable[str]) -> str:
     """The name that ``names`` share: ``a.0.b`` to ``a.3.b`` are ``a.0-3.b``, ``a.x`` and ``a.y`` are ``a.{x,y}``.
 
-    Where more than a few differ it says ``*``. Of names with different numbers of parts, those of the commonest number are shown, and dots for the others.
+    Where more than a few differ it says ``*``. Of names with different numbers of parts, those of the commonest number
+    are shown, and dots for the others.
     """
     split = [name.split(".") for name in names]
     (n_parts, _), *others = Counter(map(len, split)).most_common()

@@ -30,6 +30,7 @@ from tilewright.workloads.network import load_network, network_names
 from tilewright.workloads.stream import OperatorStream
 
 __all__ = [
+    "ATTENTION_DATAFLOWS",
     "compare",
     "dataflow_names",
     "dataflow_parameters",

@@ -37,15 +37,24 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of two networks, made by the command line."""
+    """The report of two layers and that of a whole network, made by the command line."""
     folder = tmp_path_factory.mktemp("report") / "out"
     with pytest.raises(SystemExit) as stopped:
         main(["compare", "bert-base", "vit-b-14", "-a", "edge-16x16", "--report", str(folder)])
     assert stopped.value.code == 0
+    network = folder / "network"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TILEWRIGHT_CACHE", str(folder.parent / "cache"))
+        with pytest.raises(SystemExit) as stopped:
+            main(["simulate", "vit-b-16:image=64", "-a", "edge-16x16", "--report", str(network)])
+    assert stopped.value.code == 0
     return folder
 
 
-@pytest.mark.parametrize("name", ["index.html", "bert-base.html"])
+PAGES = ["index.html", "bert-base.html", "network/index.html"]
+
+
+@pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_opens_without_a_fault(browser: Browser, report: Path, name: str, scheme: str) -> None:
     page = browser.new_page(viewport=_DESK, color_scheme=scheme)
@@ -64,7 +73,7 @@ def test_page_opens_without_a_fault(browser: Browser, report: Path, name: str, s
     assert (background == "rgb(18, 21, 26)") == (scheme == "dark")
 
 
-@pytest.mark.parametrize("name", ["index.html", "bert-base.html"])
+@pytest.mark.parametrize("name", PAGES)
 def test_page_fits_a_telephone(browser: Browser, report: Path, name: str) -> None:
     page = browser.new_page(viewport=_PHONE)
     page.goto((report / name).as_uri())
@@ -93,3 +102,19 @@ def test_bars_are_drawn_to_scale(browser: Browser, report: Path) -> None:
         assert whole > 50
         assert parts
         assert sum(parts) <= whole + 1
+
+
+def test_roofline_marks_lie_inside_the_plot(browser: Browser, report: Path) -> None:
+    page = browser.new_page(viewport=_PHONE)
+    page.goto((report / "network" / "index.html").as_uri())
+    plot, *marks = page.evaluate(
+        """() => [...document.querySelectorAll('.roofline svg, .roofline circle')].map(element => {
+            const box = element.getBoundingClientRect();
+            return [box.left, box.right, box.top, box.bottom];
+        })"""
+    )
+    page.close()
+    assert len(marks) > 3
+    for left, right, top, bottom in marks:
+        assert plot[0] <= (left + right) / 2 <= plot[1]
+        assert plot[2] <= (top + bottom) / 2 <= plot[3]

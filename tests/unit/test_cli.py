@@ -55,7 +55,40 @@ MISTAKES = [
     (
         ["simulate", "bert-bas", "-a", "edge-16x16"],
         'tilewright: error: unknown workload; given "bert-bas"; allowed a built-in name, NAME:key=value,..., '
-        'attention:key=value,... or a YAML file (did you mean "bert-base"?)',
+        'attention:key=value,..., a YAML file, or a model as .onnx or .json (did you mean "bert-base"?)',
+    ),
+    (
+        ["simulate", "resnet-51", "-a", "edge-16x16"],
+        'tilewright: error: unknown workload; given "resnet-51"; allowed a built-in name, ',
+    ),
+    (
+        ["simulate", "resnet-18:image=big", "-a", "edge-16x16"],
+        "tilewright: error: resnet-18:image=big: image: must be a whole number; ",
+    ),
+    (
+        ["simulate", "llama-3-8b:decode=1", "-a", "edge-16x16"],
+        "tilewright: error: llama-3-8b:decode=1: context: missing; ",
+    ),
+    (
+        ["simulate", "no.json", "-a", "edge-16x16"],
+        "tilewright: error: no.json: no such file; ",
+    ),
+    (
+        ["simulate", "resnet-18", "-a", "edge-16x16", "--weights", "in8"],
+        'tilewright: error: --weights: unknown number format; given "in8"; ',
+    ),
+    (
+        ["simulate", "resnet-18", "-a", "edge-16x16", "--tile", "m=4"],
+        'tilewright: error: --tile: is for attention layers; given the network "resnet-18"',
+    ),
+    (
+        ["simulate", "t5", "-a", "edge-16x16", "--no-fuse"],
+        'tilewright: error: --no-fuse: is for whole networks; given the attention layer "t5"',
+    ),
+    (
+        ["compare", "resnet-18", "-a", "edge-16x16"],
+        'tilewright: error: this takes attention layers; given the network "resnet-18"; for networks: '
+        "tilewright simulate",
     ),
     (
         ["simulate", "attention:heads=12,seq=0,head_dim=64", "-a", "edge-16x16"],
@@ -106,7 +139,7 @@ MISTAKES = [
     ),
     (
         ["list", "machine"],
-        'tilewright: error: unknown list; given "machine"; allowed machines, workloads, dataflows '
+        'tilewright: error: unknown list; given "machine"; allowed machines, workloads, networks, dataflows '
         '(did you mean "machines"?)',
     ),
     (
@@ -210,7 +243,7 @@ def test_interruption_is_one_line_and_exit_code_130(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stand_in_api, "trace", interrupt)
-    ran = tw("simulate", *BASE, "--report", "out")
+    ran = tw("simulate", "t5", "-a", "edge-16x16", "--report", "out")
     assert (ran.code, ran.err) == (130, "tilewright: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 
@@ -241,7 +274,9 @@ def test_simulate_prints_readable_numbers(tw: Run, stand_in_api: ModuleType) -> 
     assert ran.code == 0
     for wanted in ("bert-base on edge-16x16 with mas", "560,000", "560 us", "393,216 cycles, set by matrix", "1.424"):
         assert wanted in ran.out
-    assert ran.err == ""
+    note = "bert-base is taken as its attention layer; the whole network is network:bert-base"
+    assert ran.err == f"tilewright: {note}\n"
+    assert tw("simulate", "attention:bert-base", "-a", "edge-16x16").err == ""
 
 
 def test_compare_marks_the_best_row(tw: Run, stand_in_api: ModuleType) -> None:
@@ -311,7 +346,7 @@ def test_report_of_many_workloads(tw: Run, stand_in_api: ModuleType, tmp_path: P
     assert {"index.html", "bert-base.html", "t5.html", "t5.timeline.png", "t5.trace.json"} <= names
 
 
-@pytest.mark.parametrize("kind", ["machines", "workloads", "dataflows"])
+@pytest.mark.parametrize("kind", ["machines", "workloads", "networks", "dataflows"])
 def test_list(kind: str, tw: Run, stand_in_api: ModuleType) -> None:
     data = json.loads(tw("list", kind, "--json", "-").out)[kind]
     text = tw("list", kind).out

@@ -14,6 +14,7 @@ from tilewright.errors import InputError
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
+    from tilewright.reports.network_case import NetworkCase
     from tilewright.sim.network_result import NetworkResult
     from tilewright.workloads.stream import OperatorStream
 
@@ -22,9 +23,13 @@ __all__ = ["NetworkRun", "simulate_network"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkRun:
-    """What is asked for; ``dataflow`` is that of the attention operators (None: the better of the usual ones)."""
+    """What is asked for; ``dataflow`` is that of the attention operators (None: the better of the usual ones).
+
+    ``note`` is said with the result: how the name was understood, where it could mean something else.
+    """
 
     network: str
+    note: str
     machine: MachineSpec
     objective: Objective
     weights: str | None
@@ -47,6 +52,8 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
     from tilewright.reports.network_case import NetworkCase
 
     case = NetworkCase(result=result, stream=stream, machine=run.machine, objective=run.objective, command=run.command)
+    if run.note:
+        note(run.note)
     _show(outputs, case, every=run.all_operators)
     outputs.write_json(case.to_dict())
     outputs.write_csv(result.rows())
@@ -87,7 +94,6 @@ def _at(part: str) -> Iterator[None]:
 def _result(run: NetworkRun, stream: OperatorStream) -> NetworkResult:
     import tilewright.search.api as api
 
-    chosen = {} if run.dataflow is None else {"attention_dataflows": (run.dataflow,)}
     with ProgressBar() as progress:
         return api.simulate_network(
             stream,
@@ -96,16 +102,14 @@ def _result(run: NetworkRun, stream: OperatorStream) -> NetworkResult:
             prefetch=run.prefetch,
             fuse=run.fuse,
             keep_mappings=run.keep_mappings,
+            attention_dataflows=api.ATTENTION_DATAFLOWS if run.dataflow is None else (run.dataflow,),
             progress=progress,
-            **chosen,
         )
 
 
-def _show(outputs: Outputs, case: object, *, every: bool) -> None:
-    from tilewright.reports.network_case import NetworkCase
+def _show(outputs: Outputs, case: NetworkCase, *, every: bool) -> None:
     from tilewright.reports.network_table import kinds_table, limits_table, operators_table, totals_table
 
-    assert isinstance(case, NetworkCase)
     if not outputs.speaks:
         return
     console = outputs.console()

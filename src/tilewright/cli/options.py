@@ -104,7 +104,7 @@ ReportOption = Annotated[
     typer.Option(
         "--report",
         metavar="DIR",
-        help="Write an HTML page, the timeline as PNG, and a trace for ui.perfetto.dev.",
+        help="Write an HTML page, figures as PNG, and a trace for ui.perfetto.dev.",
         rich_help_panel=_OUTPUTS,
     ),
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
-from tilewright.cli.naming import what_is_named
+from tilewright.cli.naming import Named, what_is_named
 from tilewright.cli.options import (
     ActivationsOption,
     AllOperatorsOption,
@@ -82,20 +82,17 @@ def simulate(
     if named.kind == "attention":
         if given:
             raise InputError(f'{given[0]}: is for whole networks; given the attention layer "{workload}"')
-        if named.note:
-            note(named.note)
         flow = dataflow or _USUAL_DATAFLOW
-        _simulate_layer(outputs, named.text, spec, flow, tiling, goal, command_line(context))
+        _simulate_layer(outputs, named, spec, flow, tiling, goal, command_line(context))
         return
     if tiling:
         raise InputError(f'--tile: is for attention layers; given the network "{workload}"')
-    if named.note:
-        note(named.note)
 
     from tilewright.cli.network import NetworkRun, simulate_network
 
     run = NetworkRun(
         network=named.text,
+        note=named.note,
         machine=spec,
         objective=goal,
         weights=weights,
@@ -113,14 +110,14 @@ def simulate(
 
 def _simulate_layer(
     outputs: Outputs,
-    text: str,
+    named: Named,
     machine: MachineSpec,
     dataflow: str,
     tiling: dict[str, int] | None,
     objective: Objective,
     command: str,
 ) -> None:
-    (layer,) = workloads_of([text])
+    (layer,) = workloads_of([named.text])
     announce_compilation()
 
     import tilewright.search.api as api
@@ -128,6 +125,8 @@ def _simulate_layer(
 
     with ProgressBar() as progress:
         result = api.simulate(layer, machine, dataflow, tiling=tiling, objective=objective, progress=progress)
+    if named.note:
+        note(named.note)
     outputs.show(result_table(result))
     outputs.write_json(result.to_dict())
     outputs.write_csv([result.to_row()])
