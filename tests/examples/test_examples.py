@@ -48,3 +48,14 @@ def test_readme_table_is_what_the_simulator_says() -> None:
         written = [int(cell.strip(" *").replace(",", "")) for cell in row.group(1).split("|")[:7]]
         results = tilewright.compare(network, "edge-16x16").results
         assert written == [result.cycles for result in results]
+
+
+def test_readme_table_of_networks_is_what_the_simulator_says() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for network in ("resnet-18", "mobilenet-v2"):
+        row = re.search(rf"^\| `{network}` \| ([^\n]*) \|$", readme, flags=re.MULTILINE)
+        assert row is not None
+        written = row.group(1).split(" | ")
+        result = tilewright.simulate_network(network, "edge-16x16")
+        assert written[2] == f"{result.cycles:,}"
+        assert written[4] == f"{result.cycles / result.lower_bound_cycles:.3f}"
