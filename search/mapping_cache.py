@@ -31,16 +31,16 @@ def cache_folder() -> Path:
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
     """Changes whenever code that decides about mappings changes."""
-    import tilewright.hw_models
-    import tilewright.sim
+    from tilewright import formats, hw_models, sim, units, workloads
+    from tilewright.search import objective, tiling
 
+    paths = [Path(str(module.__file__)) for module in (formats, units, objective, tiling)]
+    for package, pattern in ((sim, "**/*.py"), (hw_models, "**/*.py"), (workloads, "*.py")):
+        paths += [path for folder in package.__path__ for path in sorted(Path(folder).glob(pattern))]
     digest = hashlib.sha256()
-    for package in (tilewright.sim, tilewright.hw_models):
-        for folder in package.__path__:
-            for path in sorted(Path(folder).rglob("*.py")):
-                digest.update(path.name.encode())
-                digest.update(path.read_bytes())
-    digest.update((Path(__file__).parent / "tiling.py").read_bytes())
+    for path in paths:
+        digest.update(f"{path.parent.name}/{path.name}".encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -24,7 +24,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import Objective, score
 from tilewright.sim.attention import build_phase, count_phase, fits
 from tilewright.sim.core import WorkTotals
-from tilewright.sim.costs import TileCosts
+from tilewright.sim.costs import Costs, TileCosts
 from tilewright.sim.engine import run_images
 from tilewright.sim.image import pack
 from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
@@ -228,8 +228,12 @@ def _nothing_fits(
         levers=(
             "no other value of the free tiles needs less; " + least.levers
             if fixed
-            else "no tiling of this dataflow needs less; use a larger buffer, a narrower number format, or a "
-            "dataflow whose need does not grow with the length (fusemax, flash2)"
+            else "no tiling of this dataflow needs less; use a larger buffer, a narrower number format"
+            + (
+                ", or a dataflow whose need does not grow with the length (fusemax, flash2)"
+                if isinstance(costs, Costs)
+                else ""
+            )
         ),
     )
 

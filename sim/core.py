@@ -105,6 +105,8 @@ class TileCore(Generic[C]):
     ``n_groups``: how many of the layer's independent pieces (heads, batch entries) this core does.
     """
 
+    levers = "use smaller tiles, or fewer slots"
+
     def __init__(
         self,
         costs: C,
@@ -164,7 +166,7 @@ class TileCore(Generic[C]):
                 demand=self.used_bytes,
                 limit=self.capacity_bytes,
                 unit="bytes",
-                levers="use a smaller query or key tile, or stream K and V instead of keeping them resident",
+                levers=self.levers,
             )
 
     def shared_semaphore(self, name: str) -> int:
@@ -250,6 +252,7 @@ class Core(TileCore[Costs]):
     """A core as an attention lowering sees it."""
 
     layer: AttentionLayer
+    levers = "use a smaller query or key tile, or stream K and V instead of keeping them resident"
 
     def row_blocks(self, query: int, key: int, *, resident: bool = False) -> tuple[Any, ...]:
         """The tree of row blocks; every pool must have been declared before."""

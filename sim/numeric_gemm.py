@@ -227,7 +227,8 @@ class _Slab:
     def of(self, x: FloatArray) -> FloatArray:
         """(rows, columns, channels) out of x (images, in_height, in_width, channels)."""
         rows = [x[image, y, self.columns, self.channels] for image, y in self.rows]
-        return np.array(rows).reshape(len(rows), -1, self.channels.stop - self.channels.start)
+        n_columns, n_channels = (part.stop - part.start for part in (self.columns, self.channels))
+        return np.array(rows).reshape(len(rows), n_columns, n_channels)
 
     def unrolled(self, slab: FloatArray) -> FloatArray:
         """(pixels, k) from what is on chip."""

@@ -1,0 +1,175 @@
+"""Products, convolutions and vector work of any shape: right numbers, and one amount of work however it is run."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.attention import core_shares, evaluate
+from tilewright.sim.core import TileCore, WorkCounter
+from tilewright.sim.engine import run_program
+from tilewright.sim.mapping import Dataflow, get_dataflow
+from tilewright.sim.numeric_gemm import convolution, run_product_on_numbers
+from tilewright.sim.program import ProgramBuilder
+from tilewright.workloads.conv_window import ConvWindow
+from tilewright.workloads.gemm import Fused, GemmLayer, VectorLayer
+
+# `make fuzz N=10000` sets this; the quick suite runs some.
+N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "60"))
+thorough = settings(max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+EDGE = load_machine("edge-16x16").with_(**{"matrix.rows": 4, "matrix.columns": 4})
+MACHINES = (
+    EDGE,
+    EDGE.with_(**{"vector.lanes": 2, "dram.bandwidth_gb_per_s": 50}),
+    EDGE.with_(**{"dram.bandwidth_gb_per_s": 3000, "dram.first_access_latency_ns": 0, "dram.burst_bytes": 1}),
+    EDGE.with_(**{"dram.detail": "row_buffer", "matrix.stationarity": "weight"}),
+)
+SIZES = st.integers(1, 9)
+OPERATIONS = st.sampled_from([(), (("max", 1),), (("add", 2), ("exp", 1))])
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> ConvWindow:
+    def axis() -> tuple[int, int, int, int, int, int]:
+        kernel, stride, dilation, pad = (draw(st.integers(*ends)) for ends in ((1, 3), (1, 3), (1, 2), (0, 2)))
+        reach = (kernel - 1) * dilation + 1
+        size = draw(st.integers(max(1, reach - 2 * pad), 9))
+        return size, (size + 2 * pad - reach) // stride + 1, kernel, stride, dilation, pad
+
+    down, across = axis(), axis()
+    sizes = [value for pair in zip(down[:4], across[:4], strict=True) for value in pair]
+    return ConvWindow(
+        *sizes, images=draw(st.integers(1, 3)), dilation_height=down[4], dilation_width=across[4],
+        pad_top=down[5], pad_left=across[5],
+    )  # fmt: skip
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> GemmLayer:
+    window = draw(st.none() | windows())
+    m, k = draw(st.integers(1, 12)), draw(SIZES)
+    if window is not None:
+        m, k = window.images * window.out_height * window.out_width, window.taps * draw(st.integers(1, 3))
+    operations = draw(OPERATIONS)
+    bits = st.sampled_from([4, 8, 16])
+    return GemmLayer(
+        name="product",
+        groups=draw(st.integers(1, 2)),
+        m=m,
+        k=k,
+        n=draw(SIZES),
+        a_bits=draw(bits),
+        b_bits=draw(bits),
+        out_bits=draw(bits),
+        accumulator_bits=32,
+        compute_format=draw(st.sampled_from(["int8", "fp16"])),
+        b_is_weight=draw(st.booleans()),
+        fused=Fused(operations, extra_bits=tuple(draw(st.lists(bits, max_size=2))) if operations else ()),
+        window=window,
+    )
+
+
+class Case(NamedTuple):
+    layer: GemmLayer | VectorLayer
+    machine: MachineSpec
+    tiling: dict[str, int]
+
+    @property
+    def dataflow(self) -> Dataflow:
+        name = "gemm" if isinstance(self.layer, GemmLayer) else "vector"
+        return get_dataflow(name, name)
+
+
+@st.composite
+def products(draw: st.DrawFn) -> Case:
+    layer = draw(layers())
+    tiling = {name: draw(st.integers(1, getattr(layer, name))) for name in ("m", "n", "k")}
+    if layer.window is not None and draw(st.booleans()):
+        tiling["m"] = min(layer.m, layer.window.out_width * draw(st.integers(1, 4)))
+    tiling |= {"order": draw(st.integers(0, 1)), "depth": draw(st.integers(1, 4)), "prefetched": 0}
+    if layer.groups == 1 and layer.b_is_weight:
+        tiling["prefetched"] = draw(st.integers(0, 1))
+    return Case(layer, draw(st.sampled_from(MACHINES)), tiling)
+
+
+@st.composite
+def vector_work(draw: st.DrawFn) -> Case:
+    layer = VectorLayer(
+        name="rows",
+        rows=draw(st.integers(1, 40)),
+        read_bytes=draw(st.integers(0, 70)),
+        write_bytes=draw(st.integers(0, 70)),
+        operations=draw(OPERATIONS),
+        reduces=draw(st.booleans()),
+        groups=draw(st.integers(1, 3)),
+    )
+    tiling = {"rows": draw(st.integers(1, layer.rows)), "depth": draw(st.integers(1, 4))}
+    return Case(layer, draw(st.sampled_from(MACHINES)), tiling)
+
+
+@thorough
+@given(case=products(), seed=st.integers(0, 2**32))
+def test_every_mapping_computes_the_product(case: Case, seed: int) -> None:
+    layer, random = case.layer, np.random.default_rng(seed)
+    assert isinstance(layer, GemmLayer)
+    window, shape = layer.window, (layer.groups, layer.m, layer.k)
+    a = random.normal(size=shape)
+    if window is not None:
+        channels = layer.k // window.taps
+        a = random.normal(size=(layer.groups, window.images, window.in_height, window.in_width, channels))
+    b = random.normal(size=(layer.groups, layer.k, layer.n))
+    extras = [random.normal(size=(layer.groups, layer.m, layer.n)) for _ in layer.fused.extra_bits]
+    want = a @ b if window is None else np.stack([convolution(window, x, w) for x, w in zip(a, b, strict=True)])
+    got = run_product_on_numbers(layer, case.machine, case.tiling, a, b, extras)
+    np.testing.assert_allclose(got, sum(extras, start=want), rtol=1e-12, atol=1e-12)
+
+
+def outcome(case: Case, *, unroll: bool, skip: bool) -> tuple[Any, ...]:
+    (phase,) = case.dataflow.phases
+    costs = case.dataflow.costs(case.layer, case.machine)
+    builder = ProgramBuilder(TileCore.engines(1), [TileCore.channel(costs)], unroll=unroll)
+    phase.lower(phase.core(costs, n_groups=case.layer.n_groups, builder=builder), case.tiling)
+    run = run_program(builder.build(), skip=skip)
+    assert not run.stuck
+    return run.cycles, run.busy_cycles, run.channel_bytes, run.n_commands
+
+
+@thorough
+@given(case=products() | vector_work())
+def test_loops_skipping_and_counting_change_nothing(case: Case) -> None:
+    """Looped and unrolled program, skipping or not: one result; the counted work is the busy time."""
+    ((cycles, busy, (n_bytes,), _),) = {
+        outcome(case, unroll=unroll, skip=skip) for unroll in (False, True) for skip in (False, True)
+    }
+    (phase,) = case.dataflow.phases
+    costs, counter = case.dataflow.costs(case.layer, case.machine), WorkCounter()
+    phase.lower(phase.core(costs, n_groups=case.layer.n_groups, builder=counter), case.tiling)
+    assert counter.totals()[:3] == (busy[2], busy[3], n_bytes)
+    assert cycles >= max(busy)
+
+
+@thorough
+@given(case=products() | vector_work(), n_cores=st.integers(1, 5))
+def test_no_run_beats_the_bound(case: Case, n_cores: int) -> None:
+    """Also when the layer is cut for several cores, whose pieces do all of it."""
+    machine = case.machine.with_(n_cores=n_cores)
+    pieces = case.layer.cuts(n_cores) if isinstance(case.layer, GemmLayer) else (case.layer.for_cores(n_cores),)
+    for piece in pieces:
+        tiling = {**case.tiling, "prefetched": 0} if isinstance(piece, GemmLayer) else dict(case.tiling)
+        for name in tiling.keys() & {"m", "n", "k", "rows"}:
+            tiling[name] = min(tiling[name], getattr(piece, name))
+        result = evaluate(case.dataflow, piece, machine, tiling)
+        assert result.cycles >= result.lower_bound.cycles
+        assert result.lower_bound == case.dataflow.bound(piece, machine)
+        if isinstance(piece, GemmLayer) and isinstance(case.layer, GemmLayer):
+            whole = case.layer
+            assert piece.macs == whole.macs <= piece.groups * piece.m * piece.k * piece.n
+            assert piece.compulsory_bits == whole.compulsory_bits
+        assert sum(share.n_groups * share.n_cores for share in core_shares(piece, machine)) == piece.n_groups
