@@ -26,7 +26,7 @@ from tilewright.sim.costs import TileCosts
 from tilewright.sim.dataflows.gemm import first_weight_tiles
 from tilewright.sim.dataflows.gemm_costs import GemmCosts
 from tilewright.sim.engine import simulate
-from tilewright.sim.jobs import Job, JobLayer, jobs_of
+from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, jobs_of
 from tilewright.sim.mapping import Dataflow, Tiling, check_tiling, get_dataflow
 from tilewright.sim.network_result import NetworkResult, OperatorResult
 from tilewright.sim.program import Program
@@ -300,9 +300,10 @@ def _assumptions(mapped: Any, *, prefetch: bool) -> tuple[str, ...]:
     notes: dict[str, None] = {}
     for entry in mapped:
         notes.update(dict.fromkeys(entry.alone.assumptions))
-    notes["operators run one after the other; activations go through DRAM between operators that are not fused"] = None
+    own = [
+        "operators run one after the other; activations go through DRAM between operators that are not fused",
+        *JOB_ASSUMPTIONS,
+    ]
     if prefetch:
-        notes["the next operator's first weight tiles are loaded under the current one where the buffer has room"] = (
-            None
-        )
-    return tuple(notes)
+        own.append("the next operator's first weight tiles are loaded under the current one where the buffer has room")
+    return (*notes, *own)

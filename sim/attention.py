@@ -11,7 +11,7 @@ from tilewright.errors import MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import MATRIX, VECTOR, BuffersDeclared, TileCore, WorkCounter, WorkTotals
-from tilewright.sim.costs import ASSUMPTIONS, TileCosts, Work
+from tilewright.sim.costs import ASSUMPTIONS, ATTENTION_ASSUMPTIONS, TileCosts, Work
 from tilewright.sim.engine import Run, simulate
 from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
 from tilewright.sim.program import Program, ProgramBuilder
@@ -199,7 +199,8 @@ def _busy_share(programs: Sequence[Program], runs: Sequence[Run], kind: int, cor
 
 def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tuple[str, ...]:
     """Everything taken for granted in this result, in sentences."""
-    notes = [*machine.assumptions, *(ASSUMPTIONS if dataflow.operator == "attention" else ()), *dataflow.assumptions]
+    of_attention = ATTENTION_ASSUMPTIONS if dataflow.operator == "attention" else ()
+    notes = [*machine.assumptions, *ASSUMPTIONS, *of_attention, *dataflow.assumptions]
     if machine.dram.detail == "bandwidth":
         notes.append("DRAM: first-access latency, then full bandwidth, shared fairly by load and store")
     else:
@@ -208,7 +209,8 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
         shares = core_shares(layer, machine)
         dealt = ", ".join(f"{share.n_cores} cores x {share.n_groups}" for share in shares)
         notes.append(
-            f"independent pieces (heads) are dealt out to the cores whole: {dealt}; they share the DRAM channel fairly"
+            f"independent pieces (heads, groups, cuts) are dealt out to the cores whole: {dealt}; "
+            "each loads its own operands, and they share the DRAM channel fairly"
         )
     return tuple(notes)
 

@@ -21,9 +21,14 @@ from tilewright.hw_models.vector_unit import vector_cycles
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.attention import AttentionLayer
 
-__all__ = ["ASSUMPTIONS", "Costs", "TileCosts", "Work"]
+__all__ = ["ASSUMPTIONS", "ATTENTION_ASSUMPTIONS", "Costs", "TileCosts", "Work"]
 
 ASSUMPTIONS = (
+    "a matrix or vector command lasts at least as long as its bytes need through the working buffer",
+    "buffer and matrix-unit energy are counted per byte and per multiply-add, idle power per cycle where the "
+    "machine gives it",
+)
+ATTENTION_ASSUMPTIONS = (
     "the scale 1/sqrt(E) is folded into Q and costs nothing",
     "a key tile that the mask cuts through is computed whole; a tile that it hides is not paid for",
     "softmax of a row block is three passes (maximum; subtract, exponential, sum; divide) in the layerwise, "
@@ -32,8 +37,6 @@ ASSUMPTIONS = (
     "one-pass dataflows",
     "entries of S and P that the mask hides read as minus infinity and zero where a later pass covers more of a "
     "row than was computed",
-    "buffer and matrix-unit energy are counted per byte and per multiply-add, idle power per cycle where the "
-    "machine gives it",
 )
 
 

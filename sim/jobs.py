@@ -31,12 +31,19 @@ from tilewright.workloads.operators import Operator, TensorSpec
 from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, vector_work
 
-__all__ = ["Job", "JobLayer", "jobs_of"]
+__all__ = ["JOB_ASSUMPTIONS", "Job", "JobLayer", "jobs_of"]
 
 JobLayer = GemmLayer | VectorLayer | AttentionLayer
 
 MOST_ROWS = 65536  # a vector operator of more rows is folded: its rows only say how it can be cut
 LEAST_ROW_BYTES = 64  # rows of fewer are folded too, so that rounding up a row's share stays small
+JOB_ASSUMPTIONS = (
+    "an array multiplies in the wider of the two operands' formats",
+    "biases ride on the accumulators and cost no vector work; their bytes, and those of other fused inputs much smaller "
+    "than the output, are not counted",
+    "a transposed convolution is computed by output phase, a depthwise one on the vector unit, one over three "
+    "dimensions plane by plane",
+)
 SMALL_SHARE = 16  # a fused input of less than this share of the output's values costs nothing to load
 LEAST_ACCUMULATOR_BITS = 32  # integer products are summed in int32, floating-point ones in fp32 (fp64 in fp64)
 

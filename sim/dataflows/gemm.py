@@ -269,9 +269,12 @@ GEMM = register(
             ),
         ),
         assumptions=(
-            "weights lie in DRAM in the order in which their tiles are read; activations row by row",
+            "weights lie in DRAM in the order in which their tiles are read; activations row by row, those of a "
+            "grouped convolution group by group",
             "a convolution loads the input slab of its output tile, halo included, and unrolls it on the way "
             "into the array",
+            "sums are kept in the working buffer as wide as they are summed (int32 behind whole numbers, fp32 behind "
+            "floating point) and become narrower on their way out at no cost",
         ),
         operator="gemm",
         costs=GemmCosts,

@@ -108,6 +108,7 @@ VECTOR = register(
                 core=VectorCore,
             ),
         ),
+        assumptions=("a vector operator reads each input once and works in place; its halo, if any, stays on chip",),
         operator="vector",
         costs=VectorCosts,
         bound=vector_bound,

@@ -1,0 +1,193 @@
+"""Tilings of products, convolutions and vector work: pruning, capacity, cores written out, what a result says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tilewright.errors import InputError, MappingError
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.objective import OBJECTIVES, check_objective
+from tilewright.search.tiling import best_tiling
+from tilewright.sim.attention import build_phase, core_shares, count_phase, evaluate, fits
+from tilewright.sim.core import TileCore
+from tilewright.sim.engine import simulate
+from tilewright.sim.mapping import Dataflow, get_dataflow
+from tilewright.sim.program import ProgramBuilder
+from tilewright.workloads.conv_window import ConvWindow
+from tilewright.workloads.gemm import Fused, GemmLayer, VectorLayer, Whole
+
+
+def a_layer(**changes: Any) -> GemmLayer:
+    values: dict[str, Any] = {
+        "name": "product", "groups": 1, "m": 70, "k": 90, "n": 50, "a_bits": 8, "b_bits": 8, "out_bits": 8,
+        "accumulator_bits": 32, "compute_format": "int8",
+    }  # fmt: skip
+    return GemmLayer(**(values | changes))
+
+
+CONV = a_layer(m=2 * 12 * 12, k=9 * 20, n=24, window=ConvWindow(12, 12, 12, 12, 3, 3, 1, 1, 2, pad_top=1, pad_left=1))
+LAYERS: dict[str, GemmLayer | VectorLayer] = {
+    "product": a_layer(),
+    "product with residual": a_layer(groups=2, fused=Fused((("add", 1), ("exp", 1)), extra_bits=(16,))),
+    "decode": a_layer(m=1, n=300, b_bits=4),
+    "convolution": CONV,
+    "one long output row": a_layer(m=200, k=15, n=20, window=ConvWindow(1, 204, 1, 200, 1, 5, 1, 1)),
+    "vector work": VectorLayer(name="rows", rows=300, read_bytes=100, write_bytes=50, operations=(("exp", 50),)),
+    "vector work in pieces": VectorLayer(name="rows", rows=77, read_bytes=64, write_bytes=64, groups=3),
+}
+
+
+def small(**changes: object) -> MachineSpec:
+    """A buffer that does not hold everything."""
+    return load_machine("edge-16x16").with_(**{"buffers.l1.capacity_kib": 12, **changes})
+
+
+def flow_of(layer: GemmLayer | VectorLayer) -> Dataflow:
+    name = "gemm" if isinstance(layer, GemmLayer) else "vector"
+    return get_dataflow(name, name)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_pruning_does_not_lose_the_optimum(layer: GemmLayer | VectorLayer, objective: str) -> None:
+    flow, goal = flow_of(layer), check_objective(objective)
+    for machine in (small(), small(**{"dram.bandwidth_gb_per_s": 1.5}), small(**{"vector.lanes": 1, "n_cores": 2})):
+        pruned = best_tiling(flow, layer, machine, objective=goal)
+        whole = best_tiling(flow, layer, machine, objective=goal, prune=False)
+        assert (pruned.cycles, pruned.energy_pj) == (whole.cycles, pytest.approx(whole.energy_pj))
+        assert pruned.summary.n_simulated <= whole.summary.n_simulated == whole.summary.n_fitting
+        result = evaluate(flow, layer, machine, pruned.tiling)
+        assert (result.cycles, result.energy_pj) == (pruned.cycles, pytest.approx(pruned.energy_pj))
+        assert result.cycles >= result.lower_bound.cycles
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_counted_work_is_what_runs(layer: GemmLayer | VectorLayer) -> None:
+    """Of every candidate; and what the buffers hold is what ``fits`` says."""
+    machine, (phase,) = small(), flow_of(layer).phases
+    costs = flow_of(layer).costs(layer, machine)
+    n_fitting = 0
+    for tiling in phase.space(layer, machine):
+        if not fits(phase, costs, tiling):
+            with pytest.raises(MappingError, match=r"which has 12,288 bytes; use smaller tiles"):
+                build_phase(phase, costs, tiling)
+            continue
+        n_fitting += 1
+        work, program = count_phase(phase, costs, tiling), build_phase(phase, costs, tiling)
+        run = simulate(program)
+        assert (run.busy_cycles[2], run.busy_cycles[3]) == (work.matrix_cycles, work.vector_cycles)
+        assert run.channel_bytes[0] == work.channel_bytes
+        assert sum(program.buffer_bytes.values()) <= machine.buffers[0].capacity_bytes
+    assert n_fitting > 3
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_capacity_is_tight(layer: GemmLayer | VectorLayer) -> None:
+    flow, machine = flow_of(layer), small()
+    tiling = best_tiling(flow, layer, machine).tiling
+    need = evaluate(flow, layer, machine, tiling).peak_buffer_bytes["l1"]
+    exact = machine.with_(**{"buffers.l1.capacity_kib": need / 1024})
+    assert evaluate(flow, layer, exact, tiling).peak_buffer_bytes["l1"] == need
+    with pytest.raises(MappingError, match=f"needs {need:,} bytes of buffer l1, which has {need - 1:,} bytes"):
+        evaluate(flow, layer, machine.with_(**{"buffers.l1.capacity_kib": (need - 1) / 1024}), tiling)
+
+
+def test_everything_on_chip_takes_its_size_once() -> None:
+    """One tile of each: no second slot for a tile that never comes."""
+    layer = a_layer()
+    tiling = {"m": 70, "n": 50, "k": 90, "order": 0, "depth": 2, "prefetched": 0}
+    result = evaluate(flow_of(layer), layer, load_machine("edge-16x16"), tiling)
+    assert result.peak_buffer_bytes["l1"] == 70 * 90 + 90 * 50 + 4 * 70 * 50
+    assert result.dram_read_bytes == 64 * -(-70 * 90 // 64) + 64 * -(-90 * 50 // 64)
+
+
+def test_nothing_fits_is_said_without_advice_on_attention() -> None:
+    with pytest.raises(MappingError, match=r"a narrower number format$"):
+        best_tiling(flow_of(CONV), CONV, small(**{"buffers.l1.capacity_kib": 1 / 8}))
+
+
+def test_a_format_that_the_array_cannot_multiply_is_refused() -> None:
+    layer = a_layer(compute_format="fp64")
+    with pytest.raises(InputError, match=r'no multiply rate .*given "fp64"'):
+        evaluate(flow_of(layer), layer, small(), {"m": 1, "n": 1, "k": 1, "order": 0, "depth": 1, "prefetched": 0})
+
+
+# -- several cores -----------------------------------------------------------------------------------------
+
+
+def test_cuts_give_every_core_a_piece() -> None:
+    layer = a_layer(m=1000, n=10)
+    assert layer.cuts(1) == (layer,)
+    assert replace(layer, groups=4).cuts(4) == (replace(layer, groups=4),)
+    by_columns, by_rows = layer.cuts(4)
+    assert (by_columns.groups, by_columns.m, by_columns.n) == (4, 1000, 3)
+    assert (by_rows.groups, by_rows.m, by_rows.n) == (4, 250, 10)
+    assert by_columns.whole == by_rows.whole == Whole(1, 1000, 10)
+    assert [(cut.groups, cut.n) for cut in replace(layer, m=1, n=5).cuts(4)] == [(3, 2)]  # not 4 pieces of 2
+    assert replace(layer, m=1, n=1).cuts(4) == (replace(layer, m=1, n=1),)
+    assert {cut.groups for cut in replace(layer, groups=3).cuts(4)} == {6, 12}
+
+
+def test_a_convolution_is_cut_between_output_rows() -> None:
+    assert [(cut.m, cut.n, cut.groups) for cut in CONV.cuts(4)] == [(288, 6, 4), (72, 24, 4)]
+    by_rows = CONV.cuts(5)[1]
+    assert (by_rows.m, by_rows.groups) == (60, 5)
+
+
+def test_vector_work_is_dealt_out_to_the_cores() -> None:
+    layer = VectorLayer(name="rows", rows=10, read_bytes=8, write_bytes=8, operations=(("exp", 8),))
+    assert (layer.for_cores(4).rows, layer.for_cores(4).groups) == (3, 4)
+    assert (layer.for_cores(7).rows, layer.for_cores(7).groups) == (2, 5)
+    assert layer.for_cores(1) == layer
+
+
+@pytest.mark.parametrize("bandwidth", [0.7, 60.0])
+@pytest.mark.parametrize("name", ["product", "product with residual", "convolution", "vector work"])
+def test_lock_step_equals_all_cores(name: str, bandwidth: float) -> None:
+    """Four cores of one machine against four cores written out, for every way to cut the layer."""
+    layer = LAYERS[name]
+    machine = load_machine("tileflow-edge").with_(**{"dram.bandwidth_gb_per_s": bandwidth})
+    flow, (phase,) = flow_of(layer), flow_of(layer).phases
+    pieces = layer.cuts(4) if isinstance(layer, GemmLayer) else (layer.for_cores(4), replace(layer, groups=5))
+    for piece in pieces:
+        costs = flow.costs(piece, machine)
+        tiling = best_tiling(flow, piece, small(n_cores=4)).tiling
+        in_step = simulate(build_phase(phase, costs, tiling))
+        groups = [share.n_groups for share in core_shares(piece, machine) for _ in range(share.n_cores)]
+        assert sum(groups) == piece.n_groups
+        engines = [engine for i in range(len(groups)) for engine in TileCore.engines(1, f" {i}")]
+        builder = ProgramBuilder(engines, [TileCore.channel(costs)])
+        for i, n_groups in enumerate(groups):
+            core = phase.core(costs, n_groups=n_groups, builder=builder, first_engine=4 * i, name=f" {i}")
+            phase.lower(core, tiling)
+        written_out = simulate(builder.build())
+        assert (in_step.cycles, in_step.channel_bytes) == (written_out.cycles, written_out.channel_bytes)
+
+
+# -- what a result says ------------------------------------------------------------------------------------
+
+
+def test_assumptions_are_those_of_products() -> None:
+    tiling = {"m": 48, "n": 16, "k": 90, "order": 0, "depth": 2, "prefetched": 0}
+    result = evaluate(flow_of(a_layer()), a_layer(), load_machine("edge-16x16"), tiling)
+    text = "\n".join(result.assumptions)
+    assert "weights lie in DRAM in the order in which their tiles are read" in text
+    assert "unrolls it on the way into the array" in text
+    assert "kept in the working buffer as wide as they are summed" in text
+    assert "energy are counted per byte" in text
+    assert "softmax" not in "\n".join(note for note in result.assumptions if note not in small().assumptions)
+
+
+def test_sums_are_as_wide_as_the_accumulators() -> None:
+    """Partial sums through the buffer cost their width: int32 behind int8, however narrow the result is."""
+    layer = a_layer(m=16, n=16, k=64)
+    tiling = {"m": 16, "n": 16, "k": 16, "order": 0, "depth": 2, "prefetched": 0}
+    machine = load_machine("edge-16x16")
+    result = evaluate(flow_of(layer), layer, machine, tiling)
+    operands = 4 * (16 * 16 + 16 * 16)
+    assert result.buffer_read_bytes["l1"] == operands + 3 * 16 * 16 * 4 + result.dram_write_bytes
+    assert result.buffer_write_bytes["l1"] == 4 * 16 * 16 * 4 + result.dram_read_bytes
