@@ -61,9 +61,14 @@ def _spread(draft: Draft, name: str, shape: Sequence[int]) -> str:
 
 
 def emit_einsum(draft: Draft, path: str, equation: str, inputs: Sequence[str], out: str) -> bool:
-    """A product of two tensors in Einstein's notation; False when it is another thing, and nothing was written."""
+    """A product of two tensors in Einstein's notation, or one tensor in another order; False when it is another
+    thing.
+    """
     sides, _, result = equation.replace(" ", "").partition("->")
     terms = sides.split(",")
+    if len(inputs) == 1 and sorted(sides) == sorted(result) and len(set(sides)) == len(sides):
+        draft.values[out].view_of = inputs[0]
+        return True
     if len(terms) != 2 or len(inputs) != 2 or "." in equation or not result:
         return False
     first, second = terms

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-__all__ = ["read_mask"]
+__all__ = ["HIDDEN_BELOW", "read_mask"]
 
-_HIDDEN_BELOW = -1e4  # an additive mask this low leaves a weight of zero
+#: A score this low, or lowered by as much, leaves a weight of zero.
+HIDDEN_BELOW = -1e4
 
 
 def read_mask(data: Array, rows: int, keys: int) -> dict[str, Any] | None:
@@ -51,7 +52,7 @@ def _visible(data: Array) -> NDArray[np.bool_] | None:
         return np.asarray(data, dtype=np.bool_)
     numbers = data.astype(np.float64)
     seen = numbers == 0
-    return seen if bool((seen | (numbers <= _HIDDEN_BELOW)).all()) else None
+    return seen if bool((seen | (numbers <= HIDDEN_BELOW)).all()) else None
 
 
 def _band(

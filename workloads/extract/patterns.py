@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from tilewright.workloads.extract.draft import Draft, Step
 from tilewright.workloads.extract.emit import emit_attention
+from tilewright.workloads.extract.masks import HIDDEN_BELOW
 
 __all__ = ["fuse_activation", "fuse_norm", "fuse_rotary", "fuse_softmax"]
 
@@ -335,7 +336,27 @@ def _scores(graph: _Graph, softmax: Step) -> tuple[Step, str] | None:
         if sum(is_score) != 1:
             return None
         name, mask = operands[is_score.index(True)], operands[is_score.index(False)]
+        if step.function == "where":
+            mask = _seen_where(graph.draft, step, mask)
+        if not mask:
+            return None
     return None
+
+
+def _seen_where(draft: Draft, choice: Step, mask: str) -> str:
+    """The mask of a choice between scores and a number, true where the score stays; empty when it hides nothing."""
+    places = [index for index, name in enumerate(choice.inputs) if draft.is_number(name)]
+    number = draft.numbers(choice.inputs[places[0]]) if len(places) == 1 else None
+    if number is None or len(choice.inputs) != 3 or float(number.reshape(-1)[0]) > HIDDEN_BELOW:
+        return ""
+    if places[0] == 2:
+        return mask
+    data = draft.numbers(mask)
+    turned = draft.view(f"{mask}.turned", mask, draft.shape(mask), "cast")
+    if data is not None:
+        seen = ~data.astype(bool).reshape(draft.shape(mask))
+        draft.values[turned].data = lambda: seen
+    return turned
 
 
 def _leads_to_product(graph: _Graph, name: str) -> bool:

@@ -209,14 +209,33 @@ Handler = Callable[[_Call, str, list[str]], bool]
 
 def _elementwise(call: _Call, name: str, outputs: list[str]) -> bool:
     function = ELEMENTWISE[name]
+    tensors = call.tensors()
+    neutral = {"mul": 1, "div": 1, "add": 0, "sub": 0}.get(name)
+    if neutral is not None and len(tensors) == 1 and call["other"] == neutral:
+        call.draft.values[outputs[0]].view_of = tensors[0]
+        return True
+    if name == "masked_fill":  # where the mask holds the number, elsewhere the value
+        x, mask = tensors[:2]
+        filled = call.draft.value(f"{outputs[0]}.filled", (), call.draft.values[x].number_format, "constant")
+        call.draft.values[filled].data = _lazy_number(call["value"])
+        tensors = [mask, filled, x]
     if function == "clip":
         limits = (
             call["min"] if "min" in call.arguments else call["min_val"],
             call["max"] if "max" in call.arguments else call["max_val"],
         )
         function = {(0, 6): "relu6", (0, None): "relu"}.get(limits, "clip")
-    emit.emit_elementwise(call.draft, call.path, function, call.tensors(), outputs[0])
+    emit.emit_elementwise(call.draft, call.path, function, tensors, outputs[0])
     return True
+
+
+def _lazy_number(value: Any) -> Callable[[], Any] | None:
+    if not isinstance(value, int | float):
+        return None
+    import numpy as np
+
+    number = np.float64(value)
+    return lambda: np.asarray(number)
 
 
 def _gelu(call: _Call, name: str, outputs: list[str]) -> bool:
@@ -254,7 +273,7 @@ def _move(call: _Call, name: str, outputs: list[str]) -> bool:
     if function == "concat" and roles[0] == "cache" and "cache" not in roles[1:]:
         attributes["function"] = "append"
         call.draft.values[outputs[0]].role = "cache"
-    call.draft.step("reshape", call.path, inputs, outputs[:1], attributes)
+    call.draft.step("reshape", call.path, inputs, outputs, attributes)
     return True
 
 

@@ -211,6 +211,11 @@ MOVES: Mapping[str, str] = {
     "scatter_add": "scatter",
     "index_copy": "scatter",
     "copy": "copy",
+    "topk": "sort",
+    "sort": "sort",
+    "argsort": "sort",
+    "histc": "sort",
+    "bincount": "sort",
     "slice_scatter": "scatter",
     "select_scatter": "scatter",
 }
