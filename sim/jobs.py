@@ -18,10 +18,11 @@ How operators become products:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import NamedTuple
 
 from tilewright.errors import InputError
-from tilewright.formats import format_bits
+from tilewright.formats import element_format, format_bits, tensor_bits
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_operator import attention_layer
@@ -39,8 +40,8 @@ MOST_ROWS = 65536  # a vector operator of more rows is folded: its rows only say
 LEAST_ROW_BYTES = 64  # rows of fewer are folded too, so that rounding up a row's share stays small
 JOB_ASSUMPTIONS = (
     "an array multiplies in the wider of the two operands' formats",
-    "biases ride on the accumulators and cost no vector work; their bytes, and those of other fused inputs much smaller "
-    "than the output, are not counted",
+    "biases ride on the accumulators and cost no vector work; their bytes, and those of other fused inputs much "
+    "smaller than the output, are not counted",
     "a transposed convolution is computed by output phase, a depthwise one on the vector unit, one over three "
     "dimensions plane by plane",
 )
@@ -136,13 +137,17 @@ def _job(stream: OperatorStream, chain: list[Operator]) -> Job:
     return Job(layer=layer, operators=tuple(chain), weight_bytes=sum(weights.values()))
 
 
-def _bits(stream: OperatorStream, name: str) -> int:
-    return format_bits(stream.tensor(name).number_format)
+def _bits(stream: OperatorStream, name: str) -> int | Fraction:
+    """Bits moved for one value of a tensor, its part of the scales included."""
+    spec = stream.tensor(name)
+    bits = Fraction(tensor_bits(spec.number_format, spec.shape), spec.n_elements)
+    return int(bits) if bits.denominator == 1 else bits
 
 
 def _compute_format(stream: OperatorStream, operator: Operator) -> str:
     """The wider of the two operands' formats is what the array multiplies in."""
     a, b = (stream.tensor(name).number_format for name in operator.inputs[:2])
+    a, b = element_format(a), element_format(b)
     return a if format_bits(a) >= format_bits(b) else b
 
 
@@ -157,7 +162,7 @@ def _fused(stream: OperatorStream, chain: list[Operator], n_outputs: int) -> Fus
     accumulators; what is larger is loaded once for every value of the output.
     """
     counts: dict[str, int] = {}
-    extra_bits: list[int] = []
+    extra_bits: list[int | Fraction] = []
     made = {stream.base(name).name for member in chain for name in member.outputs}
     row = chain[0].count("n" if chain[0].kind == "matmul" else "out_channels")
     for member in chain:
