@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -98,6 +98,16 @@ class OperatorGroup:
         return self.dram_bytes / (self.dram_bytes_per_cycle * max(1, self.cycles))
 
     @property
+    def busy(self) -> dict[str, float]:
+        """How busy each resource is while the members run, from 0 to 1."""
+        return {"matrix": self.matrix_utilization, "vector": self.vector_utilization, "dram": self.dram_utilization}
+
+    @property
+    def limited_by(self) -> str:
+        """The resource that is busiest while the members run; the bound may be set by another one."""
+        return _busiest(self.busy)
+
+    @property
     def intensity(self) -> float:
         """Multiply-adds per DRAM byte."""
         return self.macs / max(1, self.dram_bytes)
@@ -112,8 +122,7 @@ class OperatorGroup:
         if self.bound_ratio < 1.02:
             return f"at its bound: {RESOURCES[self.bound_by]}"
         bound = self.first.lower_bound
-        busy = {"matrix": self.matrix_utilization, "vector": self.vector_utilization, "dram": self.dram_utilization}
-        name = max(busy, key=lambda resource: busy[resource])
+        busy, name = self.busy, self.limited_by
         if busy[name] < 0.9:
             parts = ", ".join(f"{RESOURCES[r]} {share * 100:.0f} %" for r, share in busy.items() if share >= 0.005)
             return f"units wait for each other; busy: {parts}"
@@ -141,6 +150,7 @@ class OperatorGroup:
             "energy_pj": self.energy_pj,
             "dram_bytes": self.dram_bytes,
             "macs": self.macs,
+            "limited_by": self.limited_by,
             "bound_by": self.bound_by,
             "bound_ratio": self.bound_ratio,
             "reason": self.reason,
@@ -207,11 +217,24 @@ class NetworkCase:
         operands = operands[:2] if operator.kind in ("matmul", "conv", "attention") else operands[:1]
         return " x ".join(dict.fromkeys(self.stream.tensor(name).number_format for name in operands))
 
-    def cycles_by_bound(self) -> dict[str, int]:
-        """Cycles of the operators by the resource that bounds them."""
+    def macs_by_formats(self) -> dict[str, int]:
+        """Multiply-adds by the number formats of their operands, most first."""
+        found: dict[str, int] = {}
+        for group in self.groups:
+            if group.macs:
+                found[group.formats] = found.get(group.formats, 0) + group.macs
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+    def limited_by(self, operator: OperatorResult) -> str:
+        """The resource that is busiest while ``operator`` runs."""
+        dram = operator.dram_bytes / (self.dram_bytes_per_cycle * max(1, operator.cycles))
+        return _busiest({"matrix": operator.matrix_utilization, "vector": operator.vector_utilization, "dram": dram})
+
+    def cycles_by_limit(self) -> dict[str, int]:
+        """Cycles of the operators by the resource that is busiest while they run."""
         found = dict.fromkeys(RESOURCES, 0)
         for operator in self.result.operators:
-            found[operator.bound_by] += operator.cycles
+            found[self.limited_by(operator)] += operator.cycles
         return found
 
     @property
@@ -253,7 +276,8 @@ class NetworkCase:
                 "energy_pj": result.energy_pj * n_steps,
             },
             "by_kind": result.by_kind(),
-            "cycles_by_bound": self.cycles_by_bound(),
+            "macs_by_formats": self.macs_by_formats(),
+            "cycles_by_limit": self.cycles_by_limit(),
             "groups": [group.to_dict() for group in self.groups],
             "operators": [operator.to_dict() for operator in result.operators],
         }
@@ -273,6 +297,10 @@ class NetworkCase:
             operator.lower_bound,
             self.formats(operator),
         )
+
+
+def _busiest(busy: Mapping[str, float]) -> str:
+    return max(busy, key=lambda resource: busy[resource])
 
 
 def common_name(names: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tilewright.reports.charts import parts_chart, stacked_chart
 from tilewright.reports.network_case import RESOURCES, NetworkCase, OperatorGroup
+from tilewright.reports.network_table import formats_text
 from tilewright.reports.page import card, energy_rows, largest_part, machine_rows, render, timeline_data
 from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, OPERATOR_COLOURS
 from tilewright.reports.quantity import (
@@ -68,14 +69,14 @@ def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
         "cards": _cards(case),
         "timeline": timeline_data(trace, files, colours=OPERATOR_COLOURS, n_close=CLOSE_OPERATORS),
         "kind_chart": parts_chart(_kind_parts(case)),
-        "bound_chart": parts_chart(_bound_parts(case)),
+        "limit_chart": parts_chart(_limit_parts(case)),
         "roofline": _roofline_data(roof) if roof else None,
         "energy_rows": energy_rows(result.energy_by_component),
         "energy_chart": stacked_chart(_energy_by_kind(case)),
         "kind_rows": _kind_rows(case),
         "worst": [_worst_row(group) for group in case.worst()],
         "groups": [_group_row(group, case) for group in case.groups],
-        "operators": [_operator_row(o) for o in result.operators[:_MOST_ROWS]],
+        "operators": [_operator_row(o, case) for o in result.operators[:_MOST_ROWS]],
         "n_operators": f"{len(result.operators):,}",
         "left_out": max(0, len(result.operators) - _MOST_ROWS),
         "assumptions": result.assumptions,
@@ -94,18 +95,19 @@ def _lead(case: NetworkCase) -> str:
     weights = bytes_text(result.weight_bytes)
     return (
         f"{n_operators:,} operators with {weights} of weights in {len(result.operators):,} runs, "
-        f"{result.n_distinct:,} of them distinct, each at its best tiling ({case.objective}).{ahead}"
+        f"{result.n_distinct:,} of them distinct, each at its best tiling ({case.objective}); "
+        f"products in {formats_text(case)}.{ahead}"
     )
 
 
 def _cards(case: NetworkCase) -> list[dict[str, str]]:
     result = case.result
     n_steps = result.n_steps
-    bound = max(case.cycles_by_bound().items(), key=lambda item: item[1])
+    limit = max(case.cycles_by_limit().items(), key=lambda item: item[1])
     cards = [
         card("cycles", cycles_text(result.cycles), "of one step" if n_steps > 1 else "one run of the network"),
         card("time", seconds_text(result.seconds), "for one step" if n_steps > 1 else _rate(result.seconds)),
-        card("achieved / bound", f"{case.bound_ratio:.3f}", f"mostly set by {RESOURCES[bound[0]]}"),
+        card("achieved / bound", f"{case.bound_ratio:.3f}", f"mostly limited by {RESOURCES[limit[0]]}"),
         card("energy", energy_text(result.energy_pj), largest_part(result.energy_by_component)),
         card("DRAM traffic", bytes_text(result.dram_bytes), f"bus busy {percent_text(case.dram_utilization)}"),
         card("multiply-adds", count_text(result.macs), f"{percent_text(case.array_use)} of the array's peak"),
@@ -125,8 +127,8 @@ def _kind_parts(case: NetworkCase) -> list[tuple[str, int, str]]:
     return [(kind, int(row["cycles"]), OPERATOR_COLOURS.get(kind, BASE_COLOUR)) for kind, row in rows]
 
 
-def _bound_parts(case: NetworkCase) -> list[tuple[str, int, str]]:
-    return [(RESOURCES[name], n_cycles, ATTRIBUTION_COLOURS[name]) for name, n_cycles in case.cycles_by_bound().items()]
+def _limit_parts(case: NetworkCase) -> list[tuple[str, int, str]]:
+    return [(RESOURCES[name], n_cycles, ATTRIBUTION_COLOURS[name]) for name, n_cycles in case.cycles_by_limit().items()]
 
 
 def _energy_by_kind(case: NetworkCase) -> list[tuple[str, dict[str, float]]]:
@@ -164,7 +166,7 @@ def _worst_row(group: OperatorGroup) -> dict[str, Any]:
             group.label,
             cycles_text(group.lost_cycles),
             f"{group.bound_ratio:.3f}",
-            RESOURCES[group.bound_by],
+            RESOURCES[group.limited_by],
             percent_text(group.matrix_utilization),
             percent_text(group.dram_utilization),
         ],
@@ -185,7 +187,7 @@ def _group_row(group: OperatorGroup, case: NetworkCase) -> dict[str, Any]:
             cycles_text(group.cycles),
             percent_text(group.cycles / max(1, case.result.cycles)),
             f"{group.bound_ratio:.3f}",
-            RESOURCES[group.bound_by],
+            RESOURCES[group.limited_by],
             percent_text(group.matrix_utilization),
             percent_text(group.vector_utilization),
             percent_text(group.dram_utilization),
@@ -196,7 +198,7 @@ def _group_row(group: OperatorGroup, case: NetworkCase) -> dict[str, Any]:
     }
 
 
-def _operator_row(operator: OperatorResult) -> list[str]:
+def _operator_row(operator: OperatorResult, case: NetworkCase) -> list[str]:
     fused = ", ".join(name.rpartition(".")[2] for name in operator.fused)
     return [
         operator.name,
@@ -204,7 +206,7 @@ def _operator_row(operator: OperatorResult) -> list[str]:
         fused,
         cycles_text(operator.cycles),
         f"{operator.bound_ratio:.3f}",
-        RESOURCES[operator.bound_by],
+        RESOURCES[case.limited_by(operator)],
         bytes_text(operator.dram_bytes),
         energy_text(operator.energy_pj),
     ]

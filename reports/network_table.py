@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tilewright.sim.network_result import OperatorResult
 
-__all__ = ["kinds_table", "limits_table", "operators_table", "total_rows", "totals_table"]
+__all__ = ["formats_text", "kinds_table", "limits_table", "operators_table", "total_rows", "totals_table"]
 
 _MOST_NAME = 44
 _MOST_ROWS = 30
@@ -46,7 +46,7 @@ def operators_table(console: Console, case: NetworkCase, *, every: bool = False)
         Column(header="cycles", cells=[cycles_text(group.cycles) for group in groups]),
         Column(header="share", cells=[percent_text(group.cycles / total) for group in groups]),
         Column(header="/ bound", cells=[f"{group.bound_ratio:.3f}" for group in groups]),
-        Column(header="bound by", cells=[RESOURCES[group.bound_by] for group in groups], right=False),
+        Column(header="limited by", cells=[RESOURCES[group.limited_by] for group in groups], right=False),
         Column(header="matrix", cells=[percent_text(group.matrix_utilization) for group in groups], rank=1),
         Column(header="DRAM bytes", cells=[bytes_text(group.dram_bytes) for group in groups], rank=4),
         Column(header="energy", cells=[energy_text(group.energy_pj) for group in groups], rank=2),
@@ -72,7 +72,7 @@ def _every_operator(console: Console, case: NetworkCase, total: int) -> Table:
         Column(header="cycles", cells=[cycles_text(o.cycles) for o in operators]),
         Column(header="share", cells=[percent_text(o.cycles / total) for o in operators]),
         Column(header="/ bound", cells=[f"{o.bound_ratio:.3f}" for o in operators]),
-        Column(header="bound by", cells=[RESOURCES[o.bound_by] for o in operators], right=False),
+        Column(header="limited by", cells=[RESOURCES[case.limited_by(o)] for o in operators], right=False),
         Column(header="matrix", cells=[percent_text(o.matrix_utilization) for o in operators], rank=1),
         Column(header="DRAM bytes", cells=[bytes_text(o.dram_bytes) for o in operators], rank=4),
         Column(header="energy", cells=[energy_text(o.energy_pj) for o in operators], rank=2),
@@ -120,19 +120,20 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
     energy = result.energy_pj or 1.0
     parts = sorted(result.energy_by_component.items(), key=lambda item: -item[1])
     shares = ", ".join(f"{name} {part / energy * 100:.0f} %" for name, part in parts if part / energy >= 0.005)
-    bounds = ", ".join(
+    limits = ", ".join(
         f"{RESOURCES[name]} {percent_text(n / max(1, result.cycles))}"
-        for name, n in case.cycles_by_bound().items()
+        for name, n in case.cycles_by_limit().items()
         if n
     )
     rows = [
         ("cycles", cycles_text(result.cycles)),
         ("time", seconds_text(result.seconds) + (" for one step" if result.n_steps > 1 else "")),
         ("lower bound", f"{cycles_text(result.lower_bound_cycles)} cycles; achieved / bound {case.bound_ratio:.3f}"),
-        ("time bound by", bounds),
+        ("time limited by", limits),
         ("energy", f"{energy_text(result.energy_pj)}  ({shares})"),
         ("DRAM traffic", f"{bytes_text(result.dram_read_bytes)} read, {bytes_text(result.dram_write_bytes)} written"),
         ("multiply-adds", f"{count_text(result.macs)}; {percent_text(case.array_use)} of what the array can do"),
+        ("number formats", formats_text(case)),
         ("weights", bytes_text(result.weight_bytes)),
         ("matrix unit busy", percent_text(case.matrix_utilization)),
         ("vector unit busy", percent_text(case.vector_utilization)),
@@ -146,6 +147,14 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
         all_cycles = cycles_text(result.cycles * result.n_steps)
         rows.append((f"all {result.n_steps} steps", f"{all_cycles} cycles, {time}, {spent}"))
     return rows
+
+
+def formats_text(case: NetworkCase) -> str:
+    """The number formats of the products, with their share of the multiply-adds where there are several."""
+    found = case.macs_by_formats()
+    if len(found) < 2:
+        return next(iter(found), "no products")
+    return ", ".join(f"{name} ({n / max(1, case.result.macs) * 100:.0f} %)" for name, n in found.items())
 
 
 def _mapping(group: OperatorGroup) -> str:

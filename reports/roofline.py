@@ -136,20 +136,19 @@ def _point(group: OperatorGroup, case: NetworkCase) -> RoofPoint:
 
 
 def _roofs(groups: list[OperatorGroup]) -> tuple[Roof, ...]:
-    """The peak of the unit that does the multiply-adds, by formats, from the largest operator of each."""
-    largest: dict[str, OperatorGroup] = {}
+    """The peak of the unit that does the multiply-adds, by formats: the highest that a bound of an operator allows."""
+    peaks: dict[str, int] = {}
     for group in groups:
-        unit = " on the vector unit" if group.first.lower_bound.matrix_cycles == 0 else ""
-        name = f"{group.formats}{unit}"
-        if name not in largest or group.first.macs > largest[name].first.macs:
-            largest[name] = group
-    peaks: dict[int, list[str]] = {}
-    for name, group in largest.items():
         bound = group.first.lower_bound
-        peaks.setdefault(round(group.first.macs / max(1, bound.matrix_cycles or bound.vector_cycles)), []).append(name)
+        unit = "" if bound.matrix_cycles else " on the vector unit"
+        peak = round(group.first.macs / max(1, bound.matrix_cycles or bound.vector_cycles))
+        name = f"{group.formats}{unit}"
+        peaks[name] = max(peak, peaks.get(name, 1))
+    names: dict[int, list[str]] = {}
+    for name, peak in peaks.items():
+        names.setdefault(peak, []).append(name)
     return tuple(
-        Roof(formats=", ".join(names), macs_per_cycle=float(peak))
-        for peak, names in sorted(peaks.items(), reverse=True)
+        Roof(formats=", ".join(names[peak]), macs_per_cycle=float(peak)) for peak in sorted(names, reverse=True)
     )
 
 

@@ -155,7 +155,7 @@ def test_identical_operators_are_one_group_and_nothing_is_lost(case: NetworkCase
     assert set(groups) == {"layers.0-2.product", "layers.0-2.softmax"}
     assert sum(group.cycles for group in groups.values()) == case.result.cycles
     assert sum(group.count for group in groups.values()) == len(case.result.operators)
-    assert sum(case.cycles_by_bound().values()) == case.result.cycles
+    assert sum(case.cycles_by_limit().values()) == case.result.cycles
     assert groups["layers.0-2.product"].macs == case.result.macs == 3 * 48 * 64 * 64
     assert [group.number for group in case.groups] == [1, 2]
     assert all(group.reason for group in case.worst())
