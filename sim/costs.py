@@ -69,9 +69,9 @@ class TileCosts:
         n: int,
         *,
         number_format: str,
-        a_bits: int,
-        b_bits: int,
-        out_bits: int,
+        a_bits: int | Fraction,
+        b_bits: int | Fraction,
+        out_bits: int | Fraction,
         partial_bits: int,
         add_to: bool,
     ) -> Work:
@@ -93,7 +93,12 @@ class TileCosts:
     # -- vector work -----------------------------------------------------------------------------------
 
     def vector(
-        self, operations: Sequence[tuple[str, int]], *, reads_bits: int, writes_bits: int, reduces: bool = False
+        self,
+        operations: Sequence[tuple[str, int]],
+        *,
+        reads_bits: int | Fraction,
+        writes_bits: int | Fraction,
+        reduces: bool = False,
     ) -> Work:
         """Element-wise and reduction work: (kind, elements) pairs, with the bits through the buffer."""
 
@@ -112,15 +117,15 @@ class TileCosts:
 
     # -- transfers -------------------------------------------------------------------------------------
 
-    def load(self, n_runs: int, run_elements: int, bits: int, *, stride_elements: int = 0) -> Work:
+    def load(self, n_runs: int, run_elements: int, bits: int | Fraction, *, stride_elements: int = 0) -> Work:
         """Bring ``n_runs`` contiguous runs of elements from DRAM into the working buffer."""
         return self._transfer("load", n_runs, run_elements, bits, stride_elements)
 
-    def store(self, n_runs: int, run_elements: int, bits: int, *, stride_elements: int = 0) -> Work:
+    def store(self, n_runs: int, run_elements: int, bits: int | Fraction, *, stride_elements: int = 0) -> Work:
         """Write ``n_runs`` contiguous runs of elements from the working buffer to DRAM."""
         return self._transfer("store", n_runs, run_elements, bits, stride_elements)
 
-    def _transfer(self, way: str, n_runs: int, run_elements: int, bits: int, stride_elements: int) -> Work:
+    def _transfer(self, way: str, n_runs: int, run_elements: int, bits: int | Fraction, stride_elements: int) -> Work:
         def make() -> Work:
             run_bytes = bits_to_bytes(run_elements * bits)
             stride = bits_to_bytes(stride_elements * bits) if stride_elements else run_bytes

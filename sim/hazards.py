@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ class _Cell:
     """A value, None while it is being written; ``state`` says what it is (``S``, ``P``, …)."""
 
     state: str
-    bits: int
+    bits: int | Fraction
     writer: Use
     users: dict[int, Use]
     value: FloatArray | None = None
@@ -71,7 +72,12 @@ class Store:
     """
 
     def __init__(
-        self, name: str, n_slots: int, *, slot_bits: int | None = None, bits_of: Callable[[str], int] = lambda state: 0
+        self,
+        name: str,
+        n_slots: int,
+        *,
+        slot_bits: int | None = None,
+        bits_of: Callable[[str], int | Fraction] = lambda state: 0,
     ) -> None:
         self.name = name
         self.slots = [_Slot() for _ in range(n_slots)]

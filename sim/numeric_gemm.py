@@ -8,6 +8,7 @@ convolution; that it is not larger than the room reserved and the bytes paid for
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -136,13 +137,13 @@ class _ProductChip:
             place.store.hold(place.tag, "B", self.b[0, begin : begin + depth, :columns])
             begin += depth
 
-    def _bits_of(self, state: str) -> int:
+    def _bits_of(self, state: str) -> int | Fraction:
         layer = self.layer
         return {"A": layer.a_bits, "B": layer.b_bits, "C": layer.out_bits, **self._extra_bits()}.get(
             state, layer.accumulator_bits
         )
 
-    def _extra_bits(self) -> dict[str, int]:
+    def _extra_bits(self) -> dict[str, int | Fraction]:
         return {_extra_state(number): bits for number, bits in enumerate(self.layer.fused.extra_bits)}
 
     # A tile that is streamed belongs to the kept panel that it is streamed past.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tilewright.formats import element_format, format_bits
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.operators import Operator, TensorSpec
 
@@ -13,20 +14,23 @@ if TYPE_CHECKING:
 __all__ = ["attention_layer", "split_attention"]
 
 _EXTENTS = ("batch", "query_heads", "kv_heads", "query_len", "key_len", "head_dim", "value_dim")
+LEAST_SCORE_BITS = 16
 _OPTIONAL = ("mask", "window_left", "window_right")
 
 
 def attention_layer(operator: Operator, stream: OperatorStream | None = None) -> AttentionLayer:
     """The attention layer that an operator of kind attention describes.
 
-    With ``stream``, Q, K, V and the scores take the number format of its first input; without, fp16. Raises InputError
+    With ``stream``, Q, K and V take the element format of its first input, and so do the scores unless it has fewer
+    than 16 bits: softmax is then done in fp16, as SageAttention does. Without, fp16. Raises InputError
     when the extents do not fit together.
     """
     given: dict[str, Any] = {key: operator.count(key) for key in _EXTENTS}
     given |= {key: operator.attributes[key] for key in _OPTIONAL if key in operator.attributes}
     if stream is not None:
-        number_format = stream.tensor(operator.inputs[0]).number_format
-        given |= {"qkv_format": number_format, "score_format": number_format}
+        number_format = element_format(stream.tensor(operator.inputs[0]).number_format)
+        scores = number_format if format_bits(number_format) >= LEAST_SCORE_BITS else "fp16"
+        given |= {"qkv_format": number_format, "score_format": scores}
     return AttentionLayer(name=operator.name, **given)
 
 

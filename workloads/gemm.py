@@ -8,6 +8,7 @@ outputs really needs, so that what is loaded is the input slab with its halo and
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import gcd
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ class Fused(NamedTuple):
     """
 
     operations: tuple[tuple[str, int], ...] = ()
-    extra_bits: tuple[int, ...] = ()
+    extra_bits: tuple[int | Fraction, ...] = ()
     reduces: bool = False
 
 
@@ -56,9 +57,9 @@ class GemmLayer:
     m: int
     k: int
     n: int
-    a_bits: int
-    b_bits: int
-    out_bits: int
+    a_bits: int | Fraction
+    b_bits: int | Fraction
+    out_bits: int | Fraction
     accumulator_bits: int
     compute_format: str
     b_is_weight: bool = True
@@ -89,7 +90,7 @@ class GemmLayer:
         return groups * m * self.k * n
 
     @property
-    def compulsory_bits(self) -> int:
+    def compulsory_bits(self) -> int | Fraction:
         """A (of a convolution the pixels that are needed), B, C and the fused inputs of the whole, each moved once."""
         groups, m, n = self.before_cut
         a_elements = m * self.k

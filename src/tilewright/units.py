@@ -17,9 +17,9 @@ def ceil_div(numerator: int, denominator: int) -> int:
     return -(-numerator // denominator)
 
 
-def bits_to_bytes(bits: int) -> int:
-    """Whole bytes that hold ``bits`` bits."""
-    return ceil_div(bits, BITS_PER_BYTE)
+def bits_to_bytes(bits: int | Fraction) -> int:
+    """Whole bytes that hold ``bits`` bits (a fraction where values share scales)."""
+    return int(-(-bits // BITS_PER_BYTE))
 
 
 def exact(value: float | int | str | Fraction) -> Fraction:

@@ -182,7 +182,7 @@ def test_followers_of_a_depthwise_convolution_are_counted() -> None:
     n, total = 8 * 36, {kind: layer.rows * times for kind, times in layer.operations}
     assert (total["mul"], total["add"], total["max"]) == pytest.approx((9 * n, 10 * n, n), rel=0.02)
     assert layer.rows * layer.read_bytes == pytest.approx(n + 72 + n, rel=0.02)  # map, weights, residual
-    assert layer.rows * layer.write_bytes == n
+    assert layer.rows * layer.write_bytes == pytest.approx(n, rel=0.02)
 
 
 # -- formats -----------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_formats_reach_the_layer(weights: str, activations: str, multiplied: str
 def test_attention_takes_the_streams_format() -> None:
     stream = load_network("bert-base").with_formats(activations="int8")
     layer = next(job.layer for job in jobs_of(stream) if isinstance(job.layer, AttentionLayer))
-    assert (layer.qkv_format, layer.score_format) == ("int8", "int8")
+    assert (layer.qkv_format, layer.score_format) == ("int8", "fp16")  # softmax is done in 16 bits
 
 
 # -- convolutions ------------------------------------------------------------------------------------------
@@ -269,12 +269,7 @@ def test_transposed_convolutions(sizes: dict[str, Any]) -> None:
     b = StreamBuilder("turned")
     stream = b.finish([conv(b, b.input("x", (2, 3, 6, 5)), 7, transposed=True, **sizes)])
     layer, (operator,) = product_of(stream), stream.operators
-    window, stride, kernel, pad = (
-        layer.window,
-        sizes.get("stride", (1, 1))[0],
-        sizes["kernel"][0],
-        operator.sizes("padding")[0],
-    )
+    window, (kernel, stride, pad) = layer.window, (operator.sizes(key)[0] for key in ("kernel", "stride", "padding"))
     assert window is not None
     assert layer.m * layer.n == stream.tensor(stream.outputs[0]).n_elements
     if kernel % stride == 0:
