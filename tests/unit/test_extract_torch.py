@@ -170,3 +170,18 @@ def test_a_module_that_cannot_be_exported() -> None:
 def test_a_module_that_fails() -> None:
     with pytest.raises(InputError, match="this module cannot be exported"):
         extract(nn.Linear(8, 4), (2, 9))
+
+
+def test_an_operator_of_another_library_is_named_in_full() -> None:
+    from torch import library
+
+    @library.custom_op("tilewright_test::relu", mutates_args=())
+    def relu(x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @relu.register_fake
+    def _(x: torch.Tensor) -> torch.Tensor:
+        return torch.empty_like(x)
+
+    with pytest.raises(InputError, match=r"operators not understood: tilewright_test\.relu at"):
+        extract(Calls(lambda m, x: relu(x)), (4, 8))

@@ -26,6 +26,8 @@ __all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "stream_from_onnx"]
 OLDEST_OPSET, NEWEST_OPSET = 9, 26
 
 _STANDARD = ("", "ai.onnx")
+#: What reading a file raises whose parts contradict each other.
+_FAULTS_OF_A_FILE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 
 
 def stream_from_onnx(
@@ -48,11 +50,25 @@ def stream_from_onnx(
     what = name or (Path(source).name if isinstance(source, str | Path) else source.graph.name or "onnx model")
     model = _read(onnx, Path(source)) if isinstance(source, str | Path) else source
     _check_version(what, model)
-    model = _inlined(onnx, model)
+    try:
+        return _stream(what, _inlined(onnx, model), source, dict(sizes or {}), Unknown(what, unknown), fold_batch_norm)
+    except InputError as fault:
+        raise InputError(" ".join(str(fault).split())) from None  # names in a file may hold anything
+    except _FAULTS_OF_A_FILE as fault:
+        raise InputError(f"{what}: is not a valid ONNX model ({_first_line(fault)})") from None
+
+
+def _stream(
+    what: str,
+    model: Any,
+    source: str | Path | onnx.ModelProto,
+    sizes: dict[str, int],
+    choice: Unknown,
+    fold_batch_norm: bool,
+) -> OperatorStream:
     draft = Draft(what)
     folder = Path(source).parent if isinstance(source, str | Path) else Path()
-    values = GraphValues(model, draft, _open_sizes(what, model, dict(sizes or {})), folder)
-    choice = Unknown(what, unknown)
+    values = GraphValues(model, draft, _open_sizes(what, model, sizes), folder)
     reader = NodeReader(draft, values, choice)
     for node in model.graph.node:
         reader.read(node)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tilewright.errors import InputError
-from tilewright.workloads.extract import emit
 from tilewright.workloads.extract.draft import Draft
-from tilewright.workloads.extract.torch_tables import CREATES, ELEMENTWISE, IGNORED, MOVES, REDUCTIONS, VIEWS
+from tilewright.workloads.extract.torch_operators import HANDLERS, Call, flat
+from tilewright.workloads.extract.torch_tables import IGNORED, VIEWS
 from tilewright.workloads.extract.torch_values import Known, format_of, node_path, result_shape
 from tilewright.workloads.extract.unknown import Unknown
 
 __all__ = ["GraphReader"]
+
+_OWN_LIBRARIES = ("aten", "prims", "quantized_decomposed")
 
 
 class GraphReader:
@@ -34,7 +35,7 @@ class GraphReader:
         graph = self._program.graph_module
         self._enter_inputs(graph.graph)
         outputs = self._walk(graph, {})
-        self._draft.outputs = [name for name in _flat(outputs) if isinstance(name, str)]
+        self._draft.outputs = [name for name in flat(outputs) if isinstance(name, str)]
 
     def _enter_inputs(self, graph: Any) -> None:
         signature = self._program.graph_signature
@@ -110,21 +111,25 @@ class GraphReader:
             return
         if self._known.evaluate(self._draft, node, self._made):
             return
-        self._made[node] = self._handle(node, name, _Call(self, node))
-        if name != _plain_name(node.target) and node.args and hasattr(node.args[0], "meta"):
+        call = Call(self._draft, node, self._resolve)
+        try:
+            self._made[node] = self._handle(node, name, call)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as fault:
+            place = f"{self._draft.name}: {call.path}: {node.target}"
+            raise InputError(f"{place}: cannot be read in this form ({fault})") from None
+        if _works_in_place(node.target) and node.args and hasattr(node.args[0], "meta"):
             self._made[node.args[0]] = self._made[node]  # done in place: the old name means the new values
 
-    def _handle(self, node: Any, name: str, call: _Call) -> Any:
-        wanted = self._unknown.wanted(f"aten.{name}")
+    def _handle(self, node: Any, name: str, call: Call) -> Any:
+        full_name = name if "." in name else f"aten.{name}"
+        wanted = self._unknown.wanted(full_name)
         if not wanted and name in VIEWS:
             return call.views(name)
-        handler = None if wanted else _HANDLERS.get(name)
+        handler = None if wanted else HANDLERS.get(name)
         outputs = call.outputs()
-        flat = _flat(outputs)
-        if handler is not None and handler(call, name, flat):
-            return outputs
-        text = str(node.target).rpartition(".")[0] if "aten" in str(node.target) else str(node.target)
-        self._unknown.handle(self._draft, f"aten.{name}" if "aten" in text else text, call.path, call.tensors(), flat)
+        names = flat(outputs)
+        if handler is None or not handler(call, name, names):
+            self._unknown.handle(self._draft, full_name, call.path, call.tensors(), names)
         return outputs
 
     def _call_region(self, node: Any) -> None:
@@ -141,359 +146,25 @@ class GraphReader:
         self._made[node] = result
 
 
-class _Call:
-    """One call of an operator: its arguments by the names of the operator's definition, and its results."""
-
-    def __init__(self, reader: GraphReader, node: Any) -> None:
-        self.reader = reader
-        self.draft = reader._draft
-        self.node = node
-        self.path = node_path(node)
-        names = [argument.name for argument in node.target._schema.arguments] if hasattr(node.target, "_schema") else []
-        defaults = (
-            {argument.name: argument.default_value for argument in node.target._schema.arguments} if names else {}
-        )
-        given = dict(zip(names, (reader._resolve(one) for one in node.args), strict=False))
-        self.arguments = defaults | given | {key: reader._resolve(one) for key, one in node.kwargs.items()}
-
-    def __getitem__(self, name: str) -> Any:
-        return self.arguments.get(name)
-
-    def name(self, *keys: str) -> str:
-        """The tensor that the first of these arguments that is there stands for; empty where none is."""
-        for key in keys:
-            found = self.arguments.get(key)
-            if isinstance(found, str) and found in self.draft.values:
-                return found
-        return ""
-
-    def tensors(self) -> list[str]:
-        """All tensors among the arguments, in order."""
-        return [
-            one for one in _flat(list(self.arguments.values())) if isinstance(one, str) and one in self.draft.values
-        ]
-
-    def shape(self, value: Any) -> tuple[int, ...]:
-        return result_shape(self.draft.name, self.path, value)
-
-    def outputs(self) -> Any:
-        """Enter the results into the draft: a name, or a list of them."""
-        return self._enter(self.node.meta["val"])
-
-    def _enter(self, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [self._enter(one) for one in value]
-        if not hasattr(value, "shape") or 0 in self.shape(value):
-            return None
-        return self.draft.value(self.node.name, self.shape(value), format_of(self.draft.name, value))
-
-    def views(self, name: str) -> Any:
-        """Enter the results as views of the first argument."""
-        base = self.tensors()[0]
-        return self._view(self.node.meta["val"], base, name)
-
-    def _view(self, value: Any, base: str, name: str) -> Any:
-        if isinstance(value, list | tuple):
-            return [self._view(one, base, name) for one in value]
-        if not hasattr(value, "shape") or 0 in self.shape(value):
-            return None
-        kind = VIEWS[name]
-        number_format = format_of(self.draft.name, value) if kind == "cast" else ""
-        return self.draft.view(self.node.name, base, self.shape(value), kind, number_format)
-
-
-# --- operators ------------------------------------------------------------------------------------------------------
-
-Handler = Callable[[_Call, str, list[str]], bool]
-
-
-def _elementwise(call: _Call, name: str, outputs: list[str]) -> bool:
-    function = ELEMENTWISE[name]
-    tensors = call.tensors()
-    neutral = {"mul": 1, "div": 1, "add": 0, "sub": 0}.get(name)
-    if neutral is not None and len(tensors) == 1 and call["other"] == neutral:
-        call.draft.values[outputs[0]].view_of = tensors[0]
-        return True
-    if name == "masked_fill":  # where the mask holds the number, elsewhere the value
-        x, mask = tensors[:2]
-        filled = call.draft.value(f"{outputs[0]}.filled", (), call.draft.values[x].number_format, "constant")
-        call.draft.values[filled].data = _lazy_number(call["value"])
-        tensors = [mask, filled, x]
-    if function == "clip":
-        limits = (
-            call["min"] if "min" in call.arguments else call["min_val"],
-            call["max"] if "max" in call.arguments else call["max_val"],
-        )
-        function = {(0, 6): "relu6", (0, None): "relu"}.get(limits, "clip")
-    emit.emit_elementwise(call.draft, call.path, function, tensors, outputs[0])
-    return True
-
-
-def _lazy_number(value: Any) -> Callable[[], Any] | None:
-    if not isinstance(value, int | float):
-        return None
-    import numpy as np
-
-    number = np.float64(value)
-    return lambda: np.asarray(number)
-
-
-def _gelu(call: _Call, name: str, outputs: list[str]) -> bool:
-    function = "gelu_tanh" if call["approximate"] == "tanh" else "gelu"
-    emit.emit_elementwise(call.draft, call.path, function, call.tensors(), outputs[0])
-    return True
-
-
-def _glu(call: _Call, name: str, outputs: list[str]) -> bool:
-    x, shape = call.tensors()[0], call.draft.shape(outputs[0])
-    halves = [call.draft.view(f"{x}.half", x, shape, "part") for _ in range(2)]
-    gate = call.draft.value(f"{outputs[0]}.gate", shape, call.draft.values[outputs[0]].number_format)
-    emit.emit_elementwise(call.draft, call.path, "sigmoid", halves[1:], gate)
-    emit.emit_elementwise(call.draft, call.path, "mul", [halves[0], gate], outputs[0])
-    return True
-
-
-def _reduction(call: _Call, name: str, outputs: list[str]) -> bool:
-    tensors = call.tensors()
-    if name in ("max", "min") and call.name("other"):
-        emit.emit_elementwise(call.draft, call.path, name, tensors, outputs[0])
-        return True
-    emit.emit_reduction(call.draft, call.path, REDUCTIONS[name], tensors[0], outputs[0])
-    call.draft.steps[-1].outputs += outputs[1:]
-    return True
-
-
-def _move(call: _Call, name: str, outputs: list[str]) -> bool:
-    inputs, function = call.tensors(), MOVES[name]
-    roles = [call.draft.role(one) for one in inputs]
-    attributes = {"function": function}
-    if function == "concat" and len(inputs) == 1:
-        call.draft.values[outputs[0]].view_of = inputs[0]
-        return True
-    if function == "concat" and roles[0] == "cache" and "cache" not in roles[1:]:
-        attributes["function"] = "append"
-        call.draft.values[outputs[0]].role = "cache"
-    call.draft.step("reshape", call.path, inputs, outputs, attributes)
-    return True
-
-
-def _softmax(call: _Call, name: str, outputs: list[str]) -> bool:
-    emit.emit_softmax(call.draft, call.path, call.tensors()[0], outputs[0], call["dim"], "log" if "log" in name else "")
-    return True
-
-
-def _norm(call: _Call, name: str, outputs: list[str]) -> bool:
-    x = call.tensors()[0]
-    shape = call.draft.shape(x)
-    parameters = [call.name("weight"), call.name("bias")]
-    if "layer_norm" in name or "rms_norm" in name:
-        function, columns = ("layer" if "layer" in name else "rms"), math.prod(call["normalized_shape"])
-    elif "group_norm" in name:
-        groups = call["num_groups"] if call["num_groups"] is not None else call["group"]
-        function, columns = "group", math.prod(shape[1:]) // groups
-    elif "instance_norm" in name:
-        function, columns = "instance", math.prod(shape[2:])
-    else:
-        function, columns = "batch", math.prod(shape) // shape[1]
-        parameters += [call.name("running_mean"), call.name("running_var")]
-    emit.emit_norm(call.draft, call.path, function, x, outputs[0], columns, parameters)
-    return True
-
-
-def _linear(call: _Call, name: str, outputs: list[str]) -> bool:
-    x, weight, bias = (call.name(key) for key in ("input", "weight", "bias"))
-    emit.emit_matmul(call.draft, call.path, x, weight, outputs[0], bias=bias, turned=True)
-    return True
-
-
-def _matmul(call: _Call, name: str, outputs: list[str]) -> bool:
-    tensors = call.tensors()
-    if name in ("addmm", "baddbmm"):
-        bias, a, b = tensors
-        product = call.draft.value(
-            f"{outputs[0]}.product", call.draft.shape(outputs[0]), call.draft.values[a].number_format
-        )
-        emit.emit_matmul(call.draft, call.path, a, b, product)
-        emit.emit_elementwise(call.draft, call.path, "add", [product, bias], outputs[0])
-        return True
-    emit.emit_matmul(call.draft, call.path, tensors[0], tensors[1], outputs[0])
-    return True
-
-
-def _einsum(call: _Call, name: str, outputs: list[str]) -> bool:
-    return emit.emit_einsum(call.draft, call.path, str(call["equation"]), call.tensors(), outputs[0])
-
-
-def _conv(call: _Call, name: str, outputs: list[str]) -> bool:
-    weight = call.name("weight")
-    kernel = call.draft.shape(weight)[2:]
-    dilation, padding = _listed(call["dilation"], len(kernel)), call["padding"]
-    if isinstance(padding, str):
-        spans = [step * (taps - 1) if padding == "same" else 0 for step, taps in zip(dilation, kernel, strict=True)]
-        padding = [*(span // 2 for span in spans), *(span - span // 2 for span in spans)]
-    else:
-        padding = _listed(padding, len(kernel)) * 2
-    emit.emit_conv(
-        call.draft,
-        call.path,
-        call.name("input"),
-        weight,
-        outputs[0],
-        bias=call.name("bias"),
-        stride=_listed(call["stride"], len(kernel)),
-        padding=padding,
-        dilation=dilation,
-        groups=int(call["groups"]),
-        transposed="transpose" in name or bool(call["transposed"]),
-    )
-    return True
-
-
-def _listed(value: Any, n_dims: int) -> list[int]:
-    numbers = list(value) if isinstance(value, list | tuple) else [value]
-    return numbers if len(numbers) == n_dims else numbers * n_dims
-
-
-def _pool(call: _Call, name: str, outputs: list[str]) -> bool:
-    function = "max" if "max" in name else "average"
-    n_dims = int(name.split("_with_")[0].strip("d")[-1])
-    x = call.name("self", "input")
-    if name.startswith(("adaptive", "_adaptive")):
-        sizes = zip(call.draft.shape(x)[-n_dims:], call.draft.shape(outputs[0])[-n_dims:], strict=True)
-        kernel = [-(-before // after) for before, after in sizes]
-        stride, padding = kernel, [0]
-    else:
-        kernel = _listed(call["kernel_size"], n_dims)
-        stride = _listed(call["stride"], n_dims) if call["stride"] else kernel
-        padding = _listed(call["padding"], n_dims)
-    emit.emit_pool(call.draft, call.path, function, x, outputs[0], kernel=kernel, stride=stride, padding=padding)
-    call.draft.steps[-1].outputs += outputs[1:]
-    return True
-
-
-def _attention(call: _Call, name: str, outputs: list[str]) -> bool:
-    q, k, v = (call.name(key) for key in ("query", "key", "value"))
-    causal = "top" if call["is_causal"] else ""
-    emit.emit_attention(call.draft, call.path, q, k, v, outputs[0], mask=call.name("attn_mask"), causal=causal)
-    return True
-
-
-def _gather(call: _Call, name: str, outputs: list[str]) -> bool:
-    tensors, shape = call.tensors(), call.draft.shape(outputs[0])
-    if name == "embedding":
-        table, indices = call.name("weight"), [call.name("indices")]
-        emit.emit_gather(call.draft, call.path, table, indices, outputs[0], call.draft.shape(table)[-1])
-        return True
-    table, indices = tensors[0], tensors[1:]
-    if not call.draft.is_known(table) and all(map(call.draft.is_known, indices)):
-        smaller = math.prod(shape) <= call.draft.values[table].n_elements
-        call.draft.values[outputs[0]].view_of = table
-        call.draft.values[outputs[0]].view_kind = "part" if smaller else "expand"
-        return True
-    columns = 1
-    if name == "index_select":
-        columns = math.prod(call.draft.shape(table)[call["dim"] % len(shape) + 1 :])
-    elif name == "index" and isinstance(call["indices"], list):
-        columns = math.prod(call.draft.shape(table)[len(call["indices"]) :])
-    emit.emit_gather(call.draft, call.path, table, indices, outputs[0], columns)
-    return True
-
-
-def _create(call: _Call, name: str, outputs: list[str]) -> bool:
-    for output in outputs:
-        call.draft.values[output].role = "constant"
-    return True
-
-
-def _quantize(call: _Call, name: str, outputs: list[str]) -> bool:
-    kind = "dequantize" if "dequantize" in name else "quantize"
-    x = call.tensors()[0]
-    if kind == "dequantize":
-        call.draft.values[outputs[0]].view_of = x
-        call.draft.values[outputs[0]].view_kind = "cast"
-        return True
-    n_elements = call.draft.values[outputs[0]].n_elements
-    call.draft.step("quantize", call.path, [x], [outputs[0]], {"n_elements": n_elements})
-    return True
-
-
-_HANDLERS: Mapping[str, Handler] = {
-    **dict.fromkeys(ELEMENTWISE, _elementwise),
-    **dict.fromkeys(REDUCTIONS, _reduction),
-    **dict.fromkeys(MOVES, _move),
-    **dict.fromkeys(CREATES, _create),
-    **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax", "_safe_softmax"), _softmax),
-    **dict.fromkeys(
-        (
-            "layer_norm",
-            "native_layer_norm",
-            "rms_norm",
-            "_fused_rms_norm",
-            "group_norm",
-            "native_group_norm",
-            "instance_norm",
-            "batch_norm",
-            "native_batch_norm",
-            "_native_batch_norm_legit_no_training",
-        ),
-        _norm,
-    ),
-    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "addmm", "baddbmm"), _matmul),
-    **dict.fromkeys(
-        (
-            "conv1d",
-            "conv2d",
-            "conv3d",
-            "convolution",
-            "conv_transpose1d",
-            "conv_transpose2d",
-            "conv_transpose3d",
-        ),
-        _conv,
-    ),
-    **dict.fromkeys(
-        (
-            *(
-                f"{how}_pool{n}d"
-                for how in ("max", "avg", "adaptive_avg", "_adaptive_avg", "adaptive_max")
-                for n in (1, 2, 3)
-            ),
-            "max_pool2d_with_indices",
-        ),
-        _pool,
-    ),
-    **dict.fromkeys(("embedding", "index_select", "index", "gather", "take_along_dim"), _gather),
-    **dict.fromkeys(
-        (
-            "quantize_per_tensor",
-            "quantize_per_channel",
-            "dequantize_per_tensor",
-            "dequantize_per_channel",
-            "fake_quantize_per_tensor_affine",
-        ),
-        _quantize,
-    ),
-    "einsum": _einsum,
-    "gelu": _gelu,
-    "glu": _glu,
-    "linear": _linear,
-    "scaled_dot_product_attention": _attention,
-}
-
-
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
-def _plain_name(target: Any) -> str:
-    """``add_`` of ``aten.add_.Tensor``."""
-    text = str(target)
-    return text.split(".")[1] if text.count(".") >= 1 else text
+def _parts(target: Any) -> tuple[str, str]:
+    """``aten`` and ``add_`` of ``aten.add_.Tensor``."""
+    library, _, name = str(target).partition(".")
+    return library, name.partition(".")[0] or library
+
+
+def _works_in_place(target: Any) -> bool:
+    name = _parts(target)[1]
+    return name.endswith("_") and not name.endswith("__")
 
 
 def _operator_name(target: Any) -> str:
-    """The name without the underscore of an operator that works in place."""
-    name = _plain_name(target)
-    return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+    """``add`` of ``aten.add_.Tensor``; those of other libraries with the library's name, ``mine.add``."""
+    library, name = _parts(target)
+    name = name[:-1] if _works_in_place(target) else name
+    return name if library in _OWN_LIBRARIES else f"{library}.{name}"
 
 
 def _is_higher_order(target: Any) -> bool:
@@ -509,10 +180,4 @@ def _belongs(placeholder: str, argument: str) -> bool:
 
 
 def _tensors(value: Any) -> list[Any]:
-    return [one for one in _flat(value) if hasattr(one, "shape")]
-
-
-def _flat(value: Any) -> list[Any]:
-    if isinstance(value, list | tuple):
-        return [one for part in value for one in _flat(part)]
-    return [] if value is None else [value]
+    return [one for one in flat(value) if hasattr(one, "shape")]

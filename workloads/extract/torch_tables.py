@@ -49,7 +49,7 @@ VIEWS: Mapping[str, ViewKind] = {
         ),
         "reshape",
     ),
-    **dict.fromkeys(("to", "_to_copy", "type_as", "float", "half", "bfloat16"), "cast"),
+    **dict.fromkeys(("to", "_to_copy", "convert_element_type", "type_as", "float", "half", "bfloat16"), "cast"),
     **dict.fromkeys(
         (
             "slice",
