@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_stream"]
 
-_ROW, _GAP, _BOX, _LEFT, _TOP = 26, 10, 430, 70, 64
+_ROW, _GAP, _BOX, _LEFT, _TOP = 26, 10, 560, 70, 64
 _LANE, _N_LANES = 9, 6
 _MOST_ROWS = 1500
 _COLOURS = {
@@ -132,7 +132,7 @@ def _box(operator: Operator, y: int) -> str:
 
 
 def _short(path: str) -> str:
-    return path if len(path) <= 22 else "..." + path[-19:]
+    return path if len(path) <= 30 else "..." + path[-27:].lstrip(".")
 
 
 def _text(x: int, y: int, text: str, style: str) -> str:
