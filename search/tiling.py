@@ -12,7 +12,7 @@ for the energy-delay product, which does not add up, the Pareto fronts of the ph
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -30,7 +30,7 @@ from tilewright.sim.image import pack
 from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
 from tilewright.sim.result import SearchSummary
 
-__all__ = ["BATCH", "Candidate", "TilingSearch", "best_tiling"]
+__all__ = ["BATCH", "Candidate", "Evaluated", "PhaseSearch", "Progress", "TilingSearch", "best_tiling", "pareto"]
 
 BATCH = 64
 
@@ -46,6 +46,8 @@ class Candidate(NamedTuple):
 
 
 class Evaluated(NamedTuple):
+    """A tiling of one phase that was run: both figures are exact."""
+
     cycles: int
     energy_pj: float
     tiling: dict[str, int]
@@ -81,7 +83,7 @@ def best_tiling(
     fixed = dict(fixed or {})
     check_tiling(dataflow, layer, fixed)
     costs = dataflow.costs(layer, machine)
-    searches = [_PhaseSearch(phase, costs, objective, fixed) for phase in dataflow.phases]
+    searches = [PhaseSearch(phase, costs, objective, fixed) for phase in dataflow.phases]
     total = sum(len(search.candidates) for search in searches)
     done = 0
     fronts: list[list[Evaluated]] = []
@@ -120,7 +122,9 @@ def _shifted(progress: Progress | None, done: int, total: int) -> Callable[[int]
     return lambda n: report(done + n, total)
 
 
-class _PhaseSearch:
+class PhaseSearch:
+    """The tilings of one phase that fit on chip, with their bounds, and their exact runs."""
+
     def __init__(self, phase: Phase, costs: TileCosts, objective: Objective, fixed: Tiling) -> None:
         self.phase = phase
         self.costs = costs
@@ -146,43 +150,52 @@ class _PhaseSearch:
         cycles = max(work.matrix_cycles, work.vector_cycles, -(-dram.numerator // dram.denominator))
         return Candidate(cycles, work.energy_pj, tiling)
 
-    def _bound(self, candidate: Candidate) -> tuple[float, float]:
+    def bound(self, candidate: Candidate) -> tuple[float, float]:
+        """The score below which no run of ``candidate`` can end."""
         energy = candidate.dynamic_pj + self.static_pj * candidate.bound_cycles
         return score(self.objective, candidate.bound_cycles, energy)
 
     def run(self, *, keep_front: bool, prune: bool, progress: Callable[[int], None] | None) -> list[Evaluated]:
         """The best mapping, or (``keep_front``) all that no other beats in both cycles and energy."""
-        order = sorted(self.candidates, key=self._bound)
-        best: Evaluated | None = None
-        front: list[Evaluated] = []
+        found: list[Evaluated] = []
+
+        def best() -> Evaluated | None:
+            return min(found, key=self.score) if found and prune and not keep_front else None
+
+        done = 0
+        for batch in self.batches(best):
+            found += self.evaluate(batch)
+            done += len(batch)
+            if progress is not None:
+                progress(done)
+        if progress is not None:
+            progress(len(self.candidates))
+        return pareto(found) if keep_front else [min(found, key=self.score)]
+
+    def batches(self, best: Callable[[], Evaluated | None]) -> Iterator[list[Candidate]]:
+        """Candidates in the order of their bounds, until none left can beat ``best()`` (asked before each batch)."""
+        order = sorted(self.candidates, key=self.bound)
         at = 0
         # Small batches first: the bound is tight, so a few runs often settle it.
         size = 8
         while at < len(order):
             batch = order[at : at + size]
-            if prune and best is not None and not keep_front:
-                limit = score(self.objective, best.cycles, best.energy_pj)
-                batch = [candidate for candidate in batch if self._bound(candidate) < limit]
+            limit = best()
+            if limit is not None:
+                to_beat = self.score(limit)
+                batch = [candidate for candidate in batch if self.bound(candidate) < to_beat]
                 if not batch:
-                    break
-            for result in self._evaluate(batch):
-                if best is None or self._score(result) < self._score(best):
-                    best = result
-                if keep_front:
-                    front.append(result)
+                    return
+            yield batch
             at += size
             size = min(BATCH, 2 * size)
-            if progress is not None:
-                progress(min(at, len(order)))
-        if progress is not None:
-            progress(len(order))
-        assert best is not None
-        return _pareto(front) if keep_front else [best]
 
-    def _score(self, result: Evaluated) -> tuple[float, float]:
+    def score(self, result: Evaluated) -> tuple[float, float]:
+        """The figure to minimise, and the one that decides between equals."""
         return score(self.objective, result.cycles, result.energy_pj)
 
-    def _evaluate(self, batch: Sequence[Candidate]) -> list[Evaluated]:
+    def evaluate(self, batch: Sequence[Candidate]) -> list[Evaluated]:
+        """Run the candidates exactly, on all cores."""
         images = [pack(build_phase(self.phase, self.costs, c.tiling))[0] for c in batch]
         self.n_simulated += len(batch)
         results = []
@@ -243,7 +256,7 @@ def _static_pj_per_cycle(machine: MachineSpec) -> float:
     return sum(energy_by_component(machine, Counters(), many).values()) / many
 
 
-def _pareto(results: Sequence[Evaluated]) -> list[Evaluated]:
+def pareto(results: Sequence[Evaluated]) -> list[Evaluated]:
     """Results that no other beats in both cycles and energy."""
     front: list[Evaluated] = []
     for result in sorted(results, key=lambda r: (r.cycles, r.energy_pj)):
