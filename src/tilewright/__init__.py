@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         trace,
         why,
     )
+    from tilewright.search.sweep import sweep
     from tilewright.workloads.load import load_workload, workload_names
     from tilewright.workloads.network import load_network, network_names
 
@@ -36,6 +37,7 @@ __all__ = [
     "network_names",
     "simulate",
     "simulate_network",
+    "sweep",
     "trace",
     "why",
     "workload_names",
@@ -52,6 +54,7 @@ _HOME_OF_NAME = {
     "network_names": "tilewright.workloads.network",
     "simulate": "tilewright.search.api",
     "simulate_network": "tilewright.search.api",
+    "sweep": "tilewright.search.sweep",
     "trace": "tilewright.search.api",
     "why": "tilewright.search.api",
     "workload_names": "tilewright.workloads.load",

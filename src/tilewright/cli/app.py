@@ -10,6 +10,7 @@ import tilewright
 from tilewright.cli.catalogue import list_names, show
 from tilewright.cli.compare import compare
 from tilewright.cli.simulate import simulate
+from tilewright.cli.sweep import sweep
 from tilewright.cli.why import why
 
 __all__ = ["app"]
@@ -46,5 +47,6 @@ def _common(
 app.command("simulate")(simulate)
 app.command("compare")(compare)
 app.command("why")(why)
+app.command("sweep")(sweep)
 app.command("list")(list_names)
 app.command("show")(show)

@@ -1,0 +1,321 @@
+"""Run a sweep: every design point with its best mapping, on all cores, into a store that survives anything.
+
+Workers write each finished point themselves, so nothing that was finished is ever lost. A worker that is killed takes
+its pool with it: the pool is built anew, the points that were in its hands are done again one at a time, and a
+point that kills its worker a second time is set aside (quarantined) with that as its error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tilewright.errors import InputError, TilewrightError
+from tilewright.search.design_figures import base_values
+from tilewright.search.store import RETRIED, ResultsStore, StoredPoint
+from tilewright.search.sweep_space import SweepPoint, count_points, design_values, points
+from tilewright.search.sweep_spec import Sweep, load_sweep
+from tilewright.search.sweep_work import SweepBench, begin_worker, do_points, is_ready
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["SweepProgress", "WorkerError", "run_sweep", "sweep", "sweep_rows", "sweep_status"]
+
+_CHUNK = 8
+_LOOK_UP = 512
+
+
+class WorkerError(TilewrightError):
+    """The worker processes cannot start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepProgress:
+    """How far a sweep is: points ``done`` of ``total``, those of this run each second, and the seconds left.
+
+    ``counts`` says how many of the points of this run ended in which status.
+    """
+
+    done: int
+    total: int
+    points_per_s: float
+    seconds_left: float | None
+    counts: Mapping[str, int]
+
+
+Progress = Callable[[SweepProgress], None]
+
+
+def sweep(
+    spec: str | Path | Mapping[str, Any] | Sweep,
+    store: str | Path | None = None,
+    jobs: int | None = None,
+    *,
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Run the sweep in a file (or a mapping of the same fields) and give its rows, one a design point.
+
+    ``store``: the file that keeps the results, from which a sweep that was broken off goes on; None: a temporary one.
+    ``jobs``: worker processes, all cores when None; 1 works in this process. A script that uses more needs
+    ``if __name__ == "__main__":``. ``retry_failed``: do failed points again. See :func:`sweep_rows` for the columns.
+    """
+    import pandas as pd
+
+    checked = spec if isinstance(spec, Sweep) else load_sweep(spec)
+    with contextlib.ExitStack() as stack:
+        if store is None:
+            store = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "sweep.db"
+        run_sweep(checked, store, jobs=jobs, retry_failed=retry_failed, progress=progress)
+        return pd.DataFrame(sweep_rows(checked, store))
+
+
+def run_sweep(
+    sweep: Sweep,
+    store: str | Path,
+    *,
+    jobs: int | None = None,
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+) -> Counter[str]:
+    """Do every point of ``sweep`` that is not in ``store`` yet; how many of them ended in which status.
+
+    Raises StoreError when the store cannot be written, KeyboardInterrupt once the workers have finished
+    the points in their hands, WorkerError when no worker can start.
+    """
+    n_jobs = n_cores() if jobs is None else jobs
+    if n_jobs < 1:
+        raise InputError(f"jobs: out of range; given {jobs}; allowed a whole number of at least 1")
+    with ResultsStore(store) as opened:
+        opened.check()
+        machine = asdict(sweep.machine)
+        opened.note_sweep(sweep.text, sweep.name, machine)
+        if retry_failed:
+            opened.forget((point.key for point in points(sweep)), RETRIED)
+        run = _Run(sweep, opened, progress)
+        if n_jobs == 1:
+            run.alone()
+        else:
+            run.in_processes(n_jobs)
+        return run.counts
+
+
+def sweep_status(sweep: Sweep, store: str | Path) -> Counter[str]:
+    """How many points of ``sweep`` ended in which status, and how many are ``missing``; the store may not exist yet."""
+    if not Path(store).exists():
+        return Counter(missing=count_points(sweep))
+    counts: Counter[str] = Counter()
+    with ResultsStore(store, create=False) as opened:
+        opened.check()
+        for batch in _batches(points(sweep), _LOOK_UP):
+            known = opened.statuses(point.key for point in batch)
+            counts.update(known.values())
+            counts["missing"] += len(batch) - len(known)
+    return counts
+
+
+def sweep_rows(sweep: Sweep, store: str | Path) -> Iterator[dict[str, Any]]:
+    """The finished points of ``sweep`` as flat rows, in its order.
+
+    Columns: ``machine``, ``workload``, ``dataflow``, ``objective``, one for each parameter by its path, ``area_mm2``
+    (None where not known), ``peak_tops``, ``status`` (done, infeasible, failed, quarantined), ``cycles``, ``seconds``,
+    ``energy_pj``, ``power_w`` (average, DRAM included), ``within_limits``, further figures of the result (``tile_...``,
+    ``energy_..._pj``), ``error``, ``evaluation_s``, ``key``.
+    """
+    base = base_values(sweep.machine)
+    with ResultsStore(store, create=False) as opened:
+        for point in opened.rows(point.key for point in points(sweep)):
+            yield _flat(sweep, base, point)
+
+
+def _flat(sweep: Sweep, base: dict[str, Any], point: StoredPoint) -> dict[str, Any]:
+    values = design_values(sweep, base, dict(point.parameters))
+    row: dict[str, Any] = {
+        "machine": point.machine,
+        "workload": point.workload,
+        "dataflow": point.dataflow,
+        "objective": point.objective,
+        **point.parameters,
+        "area_mm2": values["area_mm2"],
+        "peak_tops": values["peak_tops"],
+        "status": point.status,
+        "cycles": point.cycles,
+        "seconds": point.seconds,
+        "energy_pj": point.energy_pj,
+        "power_w": point.power_w,
+    }
+    within = False
+    if point.seconds is not None and point.energy_pj is not None:
+        figures = {**row, "latency_ms": point.seconds * 1e3, "energy_mj": point.energy_pj * 1e-9}
+        within = all(limit.holds(figures) for limit in sweep.limits)
+    row["within_limits"] = within
+    row.update({name: value for name, value in point.result.items() if name not in row})
+    return row | {"error": point.error, "evaluation_s": point.evaluation_s, "key": point.key}
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Run:
+    def __init__(self, sweep: Sweep, store: ResultsStore, progress: Progress | None) -> None:
+        self.sweep = sweep
+        self.store = store
+        self.progress = progress
+        self.bench = SweepBench(machine=sweep.machine, layers=sweep.layers, objective=sweep.objective)
+        self.total = count_points(sweep)
+        self.n_found = 0
+        self.counts: Counter[str] = Counter()
+        self.begun = time.monotonic()
+
+    def missing(self) -> Iterator[SweepPoint]:
+        """The points that the store does not have, looked up a few hundred at a time."""
+        for batch in _batches(points(self.sweep), _LOOK_UP):
+            known = self.store.statuses(point.key for point in batch)
+            self.n_found += len(known)
+            self.tell()
+            yield from (point for point in batch if point.key not in known)
+
+    def tell(self) -> None:
+        if self.progress is None:
+            return
+        n_new = self.counts.total()
+        elapsed = time.monotonic() - self.begun
+        rate = n_new / elapsed if elapsed > 0 else 0.0
+        done = self.n_found + n_new
+        left = (self.total - done) / rate if rate else None
+        self.progress(
+            SweepProgress(done=done, total=self.total, points_per_s=rate, seconds_left=left, counts=dict(self.counts))
+        )
+
+    def alone(self) -> None:
+        """Every missing point in this process."""
+        from tilewright.search import api  # noqa: F401 (registers the dataflows)
+
+        for point in self.missing():
+            row = self.bench.run(point)
+            self.store.add(row)
+            self.counts[row.status] += 1
+            self.tell()
+
+    def in_processes(self, n_jobs: int) -> None:
+        """Every missing point in ``n_jobs`` worker processes; few chunks are on their way at any time."""
+        chunk = max(1, min(_CHUNK, self.total // (4 * n_jobs)))
+        chunks = _batches(self.missing(), chunk)
+        first = next(chunks, None)
+        if first is None:
+            return
+        with _Crew(self.bench, self.store.path, n_jobs) as crew:
+            pending: dict[Future[Counter[str]], list[SweepPoint]] = {}
+            todo: list[SweepPoint] | None = first
+            while todo is not None or pending:
+                try:
+                    while todo is not None and len(pending) < 2 * n_jobs:
+                        pending[crew.submit(todo)] = todo
+                        todo = next(chunks, None)
+                    for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                        self.counts.update(future.result())
+                        del pending[future]
+                        self.tell()
+                except BrokenProcessPool:
+                    self.one_at_a_time(crew, [point for points in pending.values() for point in points])
+                    pending.clear()
+
+    def one_at_a_time(self, crew: _Crew, suspects: Sequence[SweepPoint]) -> None:
+        """A worker was killed: do again what was in the pool's hands; what kills its worker again is set aside."""
+        crew.rebuild()
+        finished = self.store.statuses(point.key for point in suspects)
+        self.counts.update(finished.values())
+        for point in suspects:
+            if point.key in finished:
+                continue
+            try:
+                self.counts.update(crew.submit([point]).result())
+            except BrokenProcessPool:
+                error = "the worker process was killed twice while it ran this point (out of memory, or a crash)"
+                self.store.add(self.bench.row(point, status="quarantined", error=error))
+                self.counts["quarantined"] += 1
+                crew.rebuild()
+            self.tell()
+
+
+class _Crew:
+    """A pool of spawned workers that can be rebuilt, and that ends with the points in its hands when told to."""
+
+    def __init__(self, bench: SweepBench, path: Path, n_jobs: int) -> None:
+        self.context = multiprocessing.get_context("spawn")
+        self.stop: Any = self.context.RawValue("b", 0)  # no lock that a killed worker could keep
+        self.n_jobs = n_jobs
+        self.arguments = (bench, path.absolute(), self.stop)
+        self.pool = self._pool()
+
+    def _pool(self) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(
+            self.n_jobs, mp_context=self.context, initializer=begin_worker, initargs=self.arguments
+        )
+        try:
+            with _deaf_to_interrupts():
+                ready = pool.submit(is_ready)
+            ready.result()
+        except BrokenProcessPool:
+            pool.shutdown()
+            raise WorkerError(
+                'the worker processes cannot start; a script that runs a sweep needs if __name__ == "__main__": around '
+                "it (or jobs=1), and the store must be writable"
+            ) from None
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        return pool
+
+    def submit(self, points: list[SweepPoint]) -> Future[Counter[str]]:
+        with _deaf_to_interrupts():  # a worker inherits that until it has set itself up
+            return self.pool.submit(do_points, points)
+
+    def rebuild(self) -> None:
+        self.pool.shutdown()
+        self.pool = self._pool()
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.stop.value = 1
+        self.pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _batches(items: Iterator[SweepPoint], n: int) -> Iterator[list[SweepPoint]]:
+    some: list[SweepPoint] = []
+    for item in items:
+        some.append(item)
+        if len(some) == n:
+            yield some
+            some = []
+    if some:
+        yield some

@@ -1,0 +1,373 @@
+"""A sweep as a file: which designs, workloads and dataflows, for which objective, within which limits.
+
+Every fault is one line with file, line and field, found before anything runs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le, MinLen
+
+from tilewright.document import STRICT_FIELDS, load_document, validate_data
+from tilewright.document_yaml import Document, FieldPath, dotted, read_yaml
+from tilewright.errors import InputError, did_you_mean
+from tilewright.hw_models.load import load_machine, machine_names
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.conditions import Condition, Value, parse_condition
+from tilewright.search.design_figures import DESIGN_FIGURES, AreaRule, area_rule_of, base_values
+from tilewright.search.objective import Objective
+from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.load import load_workload
+
+__all__ = ["RESULT_FIGURES", "Axis", "Interval", "SamplingSpec", "Sweep", "load_sweep"]
+
+#: What a limit may call on once a point has run.
+RESULT_FIGURES = ("cycles", "seconds", "energy_pj", "power_w", "latency_ms", "energy_mj")
+
+_LONGEST_AXIS = 100_000
+_N_TRIED_ALONE = 64
+_RANGE_FORMS = "{from, to, step}, {from, to, factor} or, for sobol, {from, to} with scale: linear or geometric"
+
+Text = Annotated[str, MinLen(1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingSpec:
+    """Which of the designs are run: all of them (grid), or ``n`` points of a scrambled Sobol sequence."""
+
+    __pydantic_config__ = STRICT_FIELDS
+
+    method: Literal["grid", "sobol"] = "grid"
+    n: Annotated[int, Ge(1), Le(10_000_000)] | None = None
+    seed: Annotated[int, Ge(0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.method == "sobol" and self.n is None:
+            raise ValueError("n: sobol needs the number of designs to draw; allowed for example n: 256")
+        if self.method == "grid" and self.n is not None:
+            raise ValueError("n: a grid runs every design; allowed together with method: sobol")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SweepFile:
+    __pydantic_config__ = STRICT_FIELDS
+
+    machine: Text
+    workloads: Annotated[tuple[Text, ...], MinLen(1)]
+    name: Text = "sweep"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    together: tuple[Mapping[str, tuple[Any, ...]], ...] = ()
+    conditions: tuple[Text, ...] = ()
+    dataflows: Annotated[tuple[Text, ...], MinLen(1)] = ("mas",)
+    objective: Objective = "latency"
+    sampling: SamplingSpec = field(default_factory=SamplingSpec)
+    limits: tuple[Text, ...] = ()
+    area: AreaRule | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """All numbers from ``low`` to ``high``, for sampling."""
+
+    low: float
+    high: float
+    geometric: bool
+    whole: bool
+
+    def at(self, share: float) -> float:
+        """The number at ``share`` (0 to 1) of the way, to six digits; a whole one where the field needs that."""
+        if self.geometric:
+            number = self.low * (self.high / self.low) ** share
+        else:
+            number = self.low + (self.high - self.low) * share
+        return round(number) if self.whole else float(f"{number:.6g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """What varies together: ``paths`` of the machine, and the sets of values they take, or one interval."""
+
+    paths: tuple[str, ...]
+    settings: tuple[tuple[Value, ...], ...] = ()
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """A checked sweep; ``text`` is the file as it was."""
+
+    name: str
+    text: str
+    machine: MachineSpec
+    axes: tuple[Axis, ...]
+    conditions: tuple[Condition, ...]
+    layers: tuple[AttentionLayer, ...]
+    dataflows: tuple[str, ...]
+    objective: Objective
+    sampling: SamplingSpec
+    limits: tuple[Condition, ...]
+    area: AreaRule | None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The fields of the machine that the sweep changes."""
+        return tuple(path for axis in self.axes for path in axis.paths)
+
+
+def load_sweep(source: str | Path | Mapping[str, Any]) -> Sweep:
+    """The sweep in a YAML file, or given as the same fields in a mapping.
+
+    Paths of machines and workloads in a file are relative to it. Raises InputError with every fault's line.
+    """
+    if isinstance(source, Mapping):
+        data = dict(source)
+        file = validate_data(data, _SweepFile, what="sweep", name="sweep")
+        return _Reader(file, Document(data=data), "sweep", Path(), json.dumps(data, indent=2, default=str)).sweep()
+    file = load_document(source, _SweepFile, what="sweep")
+    text = Path(source).read_text(encoding="utf-8-sig")
+    document = read_yaml(text, "sweep", str(source))
+    return _Reader(file, document, str(source), Path(source).parent, text).sweep()
+
+
+class _Reader:
+    """Turns the file into a :class:`Sweep`; it knows where everything stands."""
+
+    def __init__(self, file: _SweepFile, document: Document, name: str, folder: Path, text: str) -> None:
+        self.file = file
+        self.document = document
+        self.name = name
+        self.folder = folder
+        self.text = text
+        self.taken: set[str] = set()
+
+    def sweep(self) -> Sweep:
+        from tilewright.search.api import dataflow_names
+
+        file = self.file
+        machine = self.machine()
+        axes = (*self.parameters(machine), *self.together(machine))
+        self.check_values(machine, axes)
+        values = base_values(machine)
+        area = file.area or area_rule_of(machine)
+        known = {*values, *self.taken, *DESIGN_FIGURES}
+        for at, dataflow in enumerate(file.dataflows):
+            if dataflow not in dataflow_names():
+                names = dataflow_names()
+                raise self.fault(
+                    ("dataflows", at),
+                    f'unknown dataflow; given "{dataflow}"; allowed {", ".join(names)}{did_you_mean(dataflow, names)}',
+                )
+            if dataflow in file.dataflows[:at]:
+                raise self.fault(("dataflows", at), f'"{dataflow}" is given twice; allowed once')
+        return Sweep(
+            name=file.name,
+            text=self.text,
+            machine=machine,
+            axes=axes,
+            conditions=self.conditions("conditions", file.conditions, known, machine, area),
+            layers=self.layers(),
+            dataflows=file.dataflows,
+            objective=file.objective,
+            sampling=file.sampling,
+            limits=self.conditions("limits", file.limits, {*DESIGN_FIGURES, *RESULT_FIGURES}, machine, area),
+            area=area,
+        )
+
+    def fault(self, path: FieldPath, message: str, *, at_key: bool = False) -> InputError:
+        place = self.document.places.get(path)
+        where = self.name
+        if place is not None:
+            line, column = (place.key_line, place.key_column) if at_key else (place.line, place.column)
+            where = f"{self.name}:{line}:{column}"
+        return InputError(f"{where}: {dotted(path)}: {message}")
+
+    def placed(self, path: FieldPath, error: InputError, *, drop: str = "", at_key: bool = False) -> InputError:
+        """``error`` at ``path`` of this file; ``drop`` is a beginning of its text that would only repeat that."""
+        first = str(error).splitlines()[0]
+        return self.fault(path, first.removeprefix(drop), at_key=at_key)
+
+    def machine(self) -> MachineSpec:
+        given = self.file.machine
+        is_file = given not in machine_names() and (given.endswith((".yaml", ".yml")) or "/" in given)
+        if is_file:
+            return load_machine(self.folder / given)
+        try:
+            return load_machine(given)
+        except InputError as error:
+            raise self.placed(("machine",), error) from None
+
+    def layers(self) -> tuple[AttentionLayer, ...]:
+        layers: list[AttentionLayer] = []
+        for at, given in enumerate(self.file.workloads):
+            is_file = given.endswith((".yaml", ".yml"))
+            try:
+                layer = load_workload(self.folder / given if is_file else given)
+            except InputError as error:
+                raise (error if is_file else self.placed(("workloads", at), error)) from None
+            if layer.name in [other.name for other in layers]:
+                raise self.fault(("workloads", at), f'"{layer.name}" is given twice; allowed different names')
+            layers.append(layer)
+        return tuple(layers)
+
+    def parameters(self, machine: MachineSpec) -> list[Axis]:
+        axes = []
+        fields = base_values(machine)
+        for given, values in self.file.parameters.items():
+            place: FieldPath = ("parameters", given)
+            path = self.path(machine, given, place)
+            if isinstance(values, Mapping):
+                axes.append(self.ranged(path, values, place, whole=isinstance(fields.get(path), int)))
+            else:
+                listed = values if isinstance(values, list | tuple) else [values]
+                axes.append(Axis(paths=(path,), settings=tuple((v,) for v in self.listed(listed, place))))
+        return axes
+
+    def together(self, machine: MachineSpec) -> list[Axis]:
+        axes = []
+        for at, columns in enumerate(self.file.together):
+            place: FieldPath = ("together", at)
+            if not columns:
+                raise self.fault(place, "nothing is tied together; allowed two or more parameters with a list each")
+            paths = tuple(self.path(machine, given, (*place, given)) for given in columns)
+            lengths = {given: len(values) for given, values in columns.items()}
+            if len(set(lengths.values())) > 1:
+                shown = ", ".join(f"{given} {length}" for given, length in lengths.items())
+                raise self.fault(place, f"lists of different lengths; given {shown}; allowed one value each in a set")
+            lists = [self.listed(values, (*place, given), unique=False) for given, values in columns.items()]
+            rows = zip(*lists, strict=True)
+            axes.append(Axis(paths=paths, settings=tuple(dict.fromkeys(rows))))
+        return axes
+
+    def path(self, machine: MachineSpec, given: str, place: FieldPath) -> str:
+        """The parameter's path with buffers by name; each may be given once."""
+        steps = given.split(".")
+        if steps[0] == "buffers" and len(steps) > 1 and steps[1].isdecimal() and int(steps[1]) < len(machine.buffers):
+            steps[1] = machine.buffers[int(steps[1])].name
+        path = ".".join(steps)
+        if path in self.taken:
+            raise self.fault(place, "is varied twice; allowed in one place", at_key=True)
+        if steps[0] in ("name", "description", "assumptions", "sources"):
+            raise self.fault(place, "is no figure of the machine; allowed for example matrix.rows", at_key=True)
+        self.taken.add(path)
+        return path
+
+    def listed(self, values: Sequence[Any], place: FieldPath, *, unique: bool = True) -> list[Value]:
+        if not values:
+            raise self.fault(place, "no value; allowed a list of at least one value")
+        for at, value in enumerate(values):
+            if not isinstance(value, str | int | float):
+                raise self.fault((*place, at), "not a single value; allowed numbers, texts, true and false")
+            if unique and value in values[:at]:
+                raise self.fault((*place, at), f"{value} is given twice; allowed once")
+        return list(values)
+
+    def ranged(self, path: str, given: Mapping[str, Any], place: FieldPath, *, whole: bool) -> Axis:
+        allowed = ("from", "to", "step", "factor", "scale")
+        for key in given:
+            if key not in allowed:
+                message = f'unknown field; given "{key}"; allowed {", ".join(allowed)}{did_you_mean(key, allowed)}'
+                raise self.fault((*place, key), message, at_key=True)
+        numbers = {key: value for key, value in given.items() if key != "scale"}
+        for key, value in numbers.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise self.fault((*place, key), f"not a number; given {value}; allowed a number")
+        if "from" not in given or "to" not in given or ("step" in given and "factor" in given):
+            raise self.fault(place, f"not a range; allowed {_RANGE_FORMS}")
+        low, high = given["from"], given["to"]
+        if low > high:
+            raise self.fault((*place, "to"), f"out of range; given {high}; allowed at least {low}")
+        if "step" in given or "factor" in given:
+            if "scale" in given:
+                raise self.fault((*place, "scale"), "is for ranges without step or factor", at_key=True)
+            return Axis(paths=(path,), settings=tuple((value,) for value in self.steps(given, place)))
+        if self.file.sampling.method != "sobol":
+            raise self.fault(place, f"a grid needs a step or a factor; allowed {_RANGE_FORMS}")
+        scale = given.get("scale", "linear")
+        if scale not in ("linear", "geometric"):
+            raise self.fault((*place, "scale"), f'unknown scale; given "{scale}"; allowed linear, geometric')
+        if scale == "geometric" and low <= 0:
+            raise self.fault((*place, "from"), f"out of range; given {low}; allowed a number greater than 0")
+        interval = Interval(low=low, high=high, geometric=scale == "geometric", whole=whole)
+        return Axis(paths=(path,), interval=interval)
+
+    def steps(self, given: Mapping[str, Any], place: FieldPath) -> list[Value]:
+        low, high = given["from"], given["to"]
+        if "step" in given:
+            step = given["step"]
+            if step <= 0:
+                raise self.fault((*place, "step"), f"out of range; given {step}; allowed a number greater than 0")
+            n = math.floor((high - low) / step + 1e-9) + 1
+            values = (low + at * step for at in range(min(n, _LONGEST_AXIS + 1)))
+        else:
+            factor = given["factor"]
+            if factor <= 1 or low <= 0:
+                bad, least = ("factor", 1) if factor <= 1 else ("from", 0)
+                message = f"out of range; given {given[bad]}; allowed a number greater than {least}"
+                raise self.fault((*place, bad), message)
+            n = math.floor(math.log(high / low) / math.log(factor) + 1e-9) + 1
+            values = (low * factor**at for at in range(min(n, _LONGEST_AXIS + 1)))
+        if n > _LONGEST_AXIS:
+            raise self.fault(place, f"{n:,} values; allowed at most {_LONGEST_AXIS:,}")
+        return [_tidy(value) for value in values]
+
+    def check_values(self, machine: MachineSpec, axes: Sequence[Axis]) -> None:
+        """Try each value alone; one that is wrong alone and together with the rest is a fault of the file."""
+        firsts = {path: value for axis in axes for path, value in zip(axis.paths, _first(axis), strict=True)}
+        for axis in axes:
+            tried = axis.settings or (_first(axis),)
+            for at, setting in enumerate(islice(tried, _N_TRIED_ALONE)):
+                changes = dict(zip(axis.paths, setting, strict=True))
+                try:
+                    machine.with_(**changes)
+                except InputError:
+                    try:
+                        machine.with_(**{**firsts, **changes})
+                    except InputError as error:
+                        place = self.place_of_value(axis, at)
+                        dropped = f"{machine.name}: {axis.paths[0]}: "
+                        raise self.placed(place, error, drop=dropped, at_key=place[-1] in axis.paths) from None
+
+    def place_of_value(self, axis: Axis, at: int) -> FieldPath:
+        """The deepest place of the file that holds value ``at`` of the first parameter of ``axis``."""
+        for place in self.document.places:
+            wanted = place[:-1] if len(place) > 2 and isinstance(place[-1], int) else place
+            if not wanted or place[0] not in ("parameters", "together"):
+                continue
+            if wanted[-1] == axis.paths[0] and (*wanted, at) in self.document.places:
+                return (*wanted, at)
+        return ("parameters", axis.paths[0]) if axis.paths[0] in self.file.parameters else ("together",)
+
+    def conditions(
+        self, section: str, texts: Sequence[str], known: set[str], machine: MachineSpec, area: AreaRule | None
+    ) -> tuple[Condition, ...]:
+        found = []
+        for at, text in enumerate(texts):
+            try:
+                condition = parse_condition(text, known)
+            except InputError as error:
+                raise self.placed((section, at), error) from None
+            if "area_mm2" in condition.names and area is None:
+                raise self.fault(
+                    (section, at),
+                    f"the area is not known: {machine.name} does not give matrix_mm2, vector_mm2 and buffers_mm2; "
+                    "allowed with area: {mm2_per_pe, mm2_per_lane, mm2_per_kib} in the sweep",
+                )
+            found.append(condition)
+        return tuple(found)
+
+
+def _first(axis: Axis) -> tuple[Value, ...]:
+    return axis.settings[0] if axis.interval is None else (axis.interval.low,)
+
+
+def _tidy(value: float) -> Value:
+    """Without the dust of binary fractions: 0.1 + 2 x 0.1 is 0.3, and a whole number is whole."""
+    rounded = float(f"{value:.12g}")
+    return int(rounded) if rounded.is_integer() else rounded

@@ -1,0 +1,170 @@
+"""``tilewright sweep``: a design space run point by point into a store, from where it left off."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tilewright.cli.options import CsvOption, JsonOption
+from tilewright.cli.outputs import Outputs, note
+from tilewright.cli.progress import ProgressBar, announce_compilation
+from tilewright.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tilewright.search.sweep import SweepProgress
+    from tilewright.search.sweep_best import SweepBest
+    from tilewright.search.sweep_spec import Sweep
+
+__all__ = ["sweep"]
+
+_STATES = ("done", "infeasible", "failed", "quarantined", "missing")
+_MEANING = {
+    "done": "best mapping found",
+    "infeasible": "the design cannot run the workload",
+    "failed": "ended in an error; do again with --retry-failed",
+    "quarantined": "killed its worker twice; do again with --retry-failed",
+    "missing": "not run yet",
+}
+
+
+def sweep(
+    spec: Annotated[
+        str, typer.Argument(metavar="SWEEP.yaml", help="Designs, workloads, objective, limits.", show_default=False)
+    ],
+    store: Annotated[
+        str,
+        typer.Option("--store", metavar="FILE", help="Keeps the results; a sweep goes on from it.", show_default=False),
+    ],
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", metavar="N", help="Worker processes.", show_default="all cores")
+    ] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Say how far the sweep is, and run nothing.", show_default=False)
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do failed points again.", show_default=False)
+    ] = False,
+    csv: CsvOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Run every design of a sweep file with its best mapping. What the store already holds is not done again.
+
+    Ctrl-C, a crash or a full disk lose no finished point: the same command goes on.
+    """
+    outputs = Outputs(csv=csv, json=json)
+    outputs.check()
+    if status and retry_failed:
+        raise InputError("--retry-failed: runs points, and --status runs nothing; give one of the two")
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs: out of range; given {jobs}; allowed a whole number of at least 1")
+
+    from tilewright.search.sweep_spec import load_sweep
+
+    checked = load_sweep(spec)
+    if not status:
+        announce_compilation()
+        _run(checked, store, jobs, retry_failed)
+    _show(outputs, checked, store)
+
+
+def _run(checked: Sweep, store: str, jobs: int | None, retry_failed: bool) -> None:
+    from tilewright.search.sweep import run_sweep, sweep_status
+
+    with ProgressBar() as bar:
+
+        def tell(progress: SweepProgress) -> None:
+            bad = progress.counts.get("failed", 0) + progress.counts.get("quarantined", 0)
+            what = f"{progress.done:,} of {progress.total:,}, {progress.points_per_s:,.1f} points/s"
+            bar(progress.done, max(1, progress.total), what + (f", {bad:,} failed" if bad else ""))
+
+        try:
+            run_sweep(checked, store, jobs=jobs, retry_failed=retry_failed, progress=tell)
+        except KeyboardInterrupt:
+            counts = sweep_status(checked, store)
+            n_left, n = counts["missing"], counts.total()
+            note(f"{n - n_left:,} of {n:,} points are in {store}; the same command goes on from there")
+            raise
+
+
+def _show(outputs: Outputs, checked: Sweep, store: str) -> None:
+    from pathlib import Path
+
+    from tilewright.search.sweep import sweep_rows, sweep_status
+    from tilewright.search.sweep_best import best_of_sweep
+
+    counts = sweep_status(checked, store)
+    rows = sweep_rows(checked, store) if Path(store).exists() else iter(())
+    kept = list(rows) if outputs.csv is not None else rows
+    best = best_of_sweep(checked, kept)
+    if outputs.speaks:
+        outputs.show(_state_table(checked, counts), *_best_tables(outputs, checked, best))
+    if isinstance(kept, list):
+        outputs.write_csv(kept)
+    outputs.write_json(_data(checked, counts, best))
+
+
+def _state_table(checked: Sweep, counts: Counter[str]) -> RenderableType:
+    from tilewright.reports.table import catalogue_table
+
+    cells = [[state, f"{counts[state]:,}", _MEANING[state]] for state in _STATES if counts[state] or state == "done"]
+    return catalogue_table(f"{checked.name}: {counts.total():,} points", ["state", "points", "meaning"], cells)
+
+
+def _best_tables(outputs: Outputs, checked: Sweep, best: SweepBest) -> list[RenderableType]:
+    from rich.text import Text
+
+    if not best.by_workload:
+        return [Text("no finished point is within the limits")] if best.n_within == 0 else []
+    shown = [_table(outputs, checked, f"best {checked.objective} of each workload", list(best.by_workload.values()))]
+    if len(checked.layers) > 1:
+        if best.design:
+            shown.append(_table(outputs, checked, "the best design for all workloads", best.design))
+        else:
+            shown.append(Text("no design serves all workloads within the limits"))
+    return shown
+
+
+def _table(outputs: Outputs, checked: Sweep, title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Figures downwards, so that there is room for any number of parameters; a column for each workload."""
+    from tilewright.reports.table import Column, fitted_table
+
+    figures: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("dataflow", lambda row: str(row["dataflow"])),
+        *((path, partial(_figure, path)) for path in checked.paths),
+        ("latency, ms", lambda row: f"{row['seconds'] * 1e3:,.4g}"),
+        ("energy, mJ", lambda row: f"{row['energy_pj'] * 1e-9:,.4g}"),
+        ("power, W", lambda row: f"{row['power_w']:.3g}"),
+        ("peak rate, TOPS", lambda row: f"{row['peak_tops']:.3g}"),
+    ]
+    if checked.area is not None:
+        figures.append(("area, mm2", lambda row: f"{row['area_mm2']:.3g}"))
+    columns = [Column(header="", cells=[name for name, _ in figures], right=False)]
+    for at, row in enumerate(rows):
+        columns.append(Column(header=row["workload"], cells=[told(row) for _, told in figures], rank=at))
+    return fitted_table(outputs.console(), title, columns)
+
+
+def _figure(path: str, row: Mapping[str, Any]) -> str:
+    value = row[path]
+    return f"{value:,.6g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _data(checked: Sweep, counts: Counter[str], best: SweepBest) -> dict[str, Any]:
+    def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in row.items() if value is not None}
+
+    return {
+        "name": checked.name,
+        "machine": checked.machine.name,
+        "objective": checked.objective,
+        "points": {state: counts[state] for state in _STATES},
+        "within_limits": best.n_within,
+        "best_by_workload": [plain(row) for row in best.by_workload.values()],
+        "best_design": [plain(row) for row in best.design],
+    }
