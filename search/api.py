@@ -12,6 +12,9 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
+from tilewright.search.methods.method import get_method, method_names
+from tilewright.search.methods.outcome import SearchOutcome
+from tilewright.search.methods.run import run_method
 from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.objective import check_objective
 from tilewright.search.tiling import best_tiling
@@ -38,6 +41,8 @@ __all__ = [
     "load_network",
     "longest",
     "network_names",
+    "search_methods",
+    "search_tiling",
     "simulate",
     "simulate_network",
     "trace",
@@ -194,6 +199,45 @@ def longest(workload: Workload, machine: Machine, dataflow: str, tiling: Tiling 
     """
     layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
     return longest_sequence(flow, layer, spec, fixed=tiling)
+
+
+def search_methods() -> dict[str, str]:
+    """The ways to search a tiling, with a line on each."""
+    return {name: get_method(name).summary for name in method_names()}
+
+
+def search_tiling(
+    workload: Workload,
+    machine: Machine,
+    dataflow: str = "mas",
+    method: str = "exhaustive",
+    objective: str = "latency",
+    *,
+    seed: int = 0,
+    budget: int | None = None,
+    tiling: Tiling | None = None,
+    progress: Progress | None = None,
+) -> SearchOutcome:
+    """The best tiling that a search method finds: exact figures, the gap to what is proven, and the curve to it.
+
+    ``method`` is one of :func:`search_methods`. The same ``seed`` gives the same outcome. ``budget`` is the most exact
+    runs (None: all that it takes for ``exhaustive``, 5 % of the tilings that fit on chip for the others, at least eight
+    a phase). ``tiling`` holds some tiles. Raises InputError for bad names, tiles or budgets and for a method whose
+    library is not installed, MappingError when no mapping fits on chip.
+    """
+    layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
+    label = f"{layer.name} / {flow.name}"
+    return run_method(
+        get_method(method),
+        flow,
+        layer,
+        spec,
+        objective=check_objective(objective),
+        seed=seed,
+        budget=budget,
+        fixed=tiling,
+        progress=None if progress is None else (lambda done, total: progress(done, total, label)),
+    )
 
 
 def simulate_network(

@@ -152,8 +152,11 @@ class PhaseSearch:
 
     def bound(self, candidate: Candidate) -> tuple[float, float]:
         """The score below which no run of ``candidate`` can end."""
-        energy = candidate.dynamic_pj + self.static_pj * candidate.bound_cycles
-        return score(self.objective, candidate.bound_cycles, energy)
+        return score(self.objective, candidate.bound_cycles, self.least_energy(candidate))
+
+    def least_energy(self, candidate: Candidate) -> float:
+        """The energy (pJ) below which no run of ``candidate`` can end."""
+        return candidate.dynamic_pj + self.static_pj * candidate.bound_cycles
 
     def run(self, *, keep_front: bool, prune: bool, progress: Callable[[int], None] | None) -> list[Evaluated]:
         """The best mapping, or (``keep_front``) all that no other beats in both cycles and energy."""

@@ -1,0 +1,168 @@
+"""Are the search methods repeatable, honest about what they prove, and never better than the proven optimum?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import tilewright
+from tilewright.errors import InputError, MappingError
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.methods import method as registry
+from tilewright.search.methods.method import SearchMethod, get_method, method_names, register
+from tilewright.search.methods.outcome import SearchOutcome
+from tilewright.search.methods.problem import Point, Problem
+from tilewright.search.methods.run import run_method
+from tilewright.search.objective import OBJECTIVES, check_objective
+from tilewright.search.tiling import best_tiling
+from tilewright.sim.attention import evaluate
+from tilewright.sim.mapping import dataflow_names, get_dataflow
+from tilewright.workloads.load import load_workload
+
+LAYER = "attention:heads=3,seq=80,head_dim=24"
+LIBRARY = {"nsga2": "pymoo", "tpe": "optuna"}
+
+
+def small(**changes: object) -> MachineSpec:
+    """The edge machine with a small buffer, so that not everything fits."""
+    return load_machine("edge-16x16").with_(**{"buffers.l1.capacity_kib": 24, **changes})
+
+
+def search(method: str, dataflow: str, objective: str = "latency", layer: str = LAYER, **options: Any) -> SearchOutcome:
+    if method in LIBRARY:
+        pytest.importorskip(LIBRARY[method], reason="not installed: pip install 'tilewright[search]'")
+    machine = options.pop("machine", None) or small()
+    return run_method(
+        get_method(method),
+        get_dataflow(dataflow),
+        load_workload(layer),
+        machine,
+        objective=check_objective(objective),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("dataflow", dataflow_names())
+def test_exhaustive_is_the_tiling_search(dataflow: str, objective: str) -> None:
+    found = search("exhaustive", dataflow, objective)
+    same = best_tiling(get_dataflow(dataflow), load_workload(LAYER), small(), objective=check_objective(objective))
+    assert (found.tiling, found.cycles, found.n_evaluations) == (same.tiling, same.cycles, same.summary.n_simulated)
+    assert found.energy_pj == pytest.approx(same.energy_pj)
+    assert (found.proven, found.gap, found.lower_bound) == (True, 0.0, found.value)
+
+
+@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("dataflow", dataflow_names())
+def test_no_method_is_better_than_the_optimum(dataflow: str, method: str) -> None:
+    for layer in (LAYER, "attention:heads=8,kv_heads=2,query_len=1,key_len=150,head_dim=32"):
+        for objective in ("latency", "edp"):
+            best = search("exhaustive", dataflow, objective, layer)
+            found = search(method, dataflow, objective, layer, seed=3)
+            assert found.lower_bound <= best.value <= found.value
+            assert not found.proven or found.value == best.value
+            assert found.value <= (1 + found.gap) * found.lower_bound * (1 + 1e-12)
+            exact = evaluate(get_dataflow(dataflow), load_workload(layer), small(), found.tiling)
+            assert exact.cycles == found.cycles
+            assert exact.energy_pj == pytest.approx(found.energy_pj)
+
+
+@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("dataflow", ["layerwise", "mas"])
+def test_a_seed_makes_a_method_repeatable(dataflow: str, method: str) -> None:
+    found = search(method, dataflow, seed=7)
+    assert found == search(method, dataflow, seed=7)
+    assert search(method, dataflow, seed=8).value >= found.lower_bound
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_the_curve_ends_at_the_result_and_the_budget_holds(method: str) -> None:
+    found = search(method, "layerwise", budget=15)
+    numbers, values = zip(*found.curve, strict=True)
+    assert list(numbers) == sorted(set(numbers))
+    assert list(values) == sorted(set(values), reverse=True)
+    assert values[-1] == found.value
+    assert numbers[-1] <= found.n_evaluations <= 15
+    assert list(found.curve_frame().columns) == ["evaluation", "best"]
+    (row,) = found.to_frame().to_dict("records")
+    assert (row["method"], row["value"], row["n_evaluations"]) == (method, found.value, found.n_evaluations)
+
+
+@pytest.mark.parametrize("method", ["cp_sat", "mcts", "genetic", "mcts_genetic", "random"])
+def test_with_budget_for_everything_every_method_proves_the_optimum(method: str) -> None:
+    best = search("exhaustive", "flat")
+    found = search(method, "flat", budget=best.n_fitting)
+    assert (found.value, found.proven, found.gap) == (best.value, True, 0.0)
+
+
+@pytest.mark.parametrize("method", ["mcts", "genetic", "mcts_genetic"])
+@pytest.mark.parametrize(("network", "dataflow"), [("bert-base", "mas"), ("bert-small", "tileflow")])
+def test_tree_and_genetic_search_come_near_with_a_twentieth_of_the_runs(
+    network: str, dataflow: str, method: str
+) -> None:
+    machine = load_machine("edge-16x16")
+    best = search("exhaustive", dataflow, layer=network, machine=machine)
+    found = search(method, dataflow, layer=network, machine=machine, budget=best.n_fitting // 20)
+    assert found.value <= 1.01 * best.value
+
+
+def test_cp_sat_proves_by_bounds_alone() -> None:
+    """Bounds that meet the result end the search before everything was run."""
+    machine = load_machine("edge-16x16")
+    found = search("cp_sat", "mas", "energy", "bert-small", machine=machine)
+    assert found.proven
+    assert found.n_evaluations < found.n_fitting / 10
+
+
+def test_held_tiles_are_held() -> None:
+    found = search("mcts", "mas", fixed={"query": 16})
+    assert found.tiling["query"] == 16
+
+
+def test_a_method_of_ones_own_goes_through_the_same_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    def propose(problem: Problem) -> Iterator[list[Point]]:
+        while True:  # the same again: costs nothing and comes to an end
+            yield [problem.points[0]]
+
+    monkeypatch.setattr(registry, "_REGISTRY", {name: get_method(name) for name in method_names()})
+    register(SearchMethod(name="first", summary="the first tiling", propose=propose))
+    found = search("first", "mas")
+    assert (found.n_evaluations, found.proven) == (1, False)
+    with pytest.raises(InputError, match='search method "first" is registered already'):
+        register(SearchMethod(name="first", summary="again", propose=propose))
+
+
+def test_proposing_what_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = SearchMethod(name="wrong", summary="nonsense", propose=lambda problem: iter([[(0,) * 5]]))
+    with pytest.raises(InputError, match="is no tiling that fits on chip"):
+        run_method(wrong, get_dataflow("mas"), load_workload(LAYER), small())
+
+
+def test_faults_are_one_line() -> None:
+    with pytest.raises(InputError, match=r'method: unknown name "mtcs"; allowed: .*did you mean "mcts"'):
+        tilewright.search_tiling(LAYER, small(), "mas", method="mtcs")
+    with pytest.raises(InputError, match=r"budget: given 2; allowed 3 or more"):
+        tilewright.search_tiling(LAYER, small(), "layerwise", method="random", budget=2)
+    with pytest.raises(MappingError, match="no tiling of this dataflow needs less"):
+        tilewright.search_tiling(LAYER, small(**{"buffers.l1.capacity_kib": 1}), "flat", method="genetic")
+
+
+@pytest.mark.parametrize(("method", "library"), LIBRARY.items())
+def test_a_missing_library_is_said_with_the_way_to_get_it(
+    method: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.partition(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(InputError, match=rf"method {method} needs .*pip install 'tilewright\[search\]'"):
+        tilewright.search_tiling(LAYER, small(), "mas", method=method)
+
+
+def test_the_methods_are_listed_with_a_line_each() -> None:
+    listed = tilewright.search_methods()
+    assert tuple(listed) == method_names()
+    assert all(listed.values())
