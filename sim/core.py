@@ -141,10 +141,7 @@ class TileCore(Generic[C]):
     # -- resources ---------------------------------------------------------------------------------------
 
     def pool(self, name: str, *, slots: int, slot_bytes: int, filled: int = 0) -> Pool:
-        """Reserve ``slots`` slots, ``filled`` of which hold their tile from the start.
-
-        Raises MappingError when the working buffer cannot hold them too.
-        """
+        """Reserve ``slots`` slots, ``filled`` of which hold their tile from the start."""
         self.reserve(name, slots * slot_bytes)
         pool = Pool(
             name,
@@ -156,18 +153,10 @@ class TileCore(Generic[C]):
         return pool
 
     def reserve(self, name: str, n_bytes: int) -> None:
-        """Take ``n_bytes`` of the working buffer."""
+        """Take ``n_bytes`` of the working buffer; :meth:`declared` compares the sum with its capacity."""
         self.used_bytes += n_bytes
         used = self.builder.buffer_bytes
         used[name] = used.get(name, 0) + n_bytes
-        if self.used_bytes > self.capacity_bytes:
-            raise MappingError(
-                resource=f"buffer {self.costs.working.name}",
-                demand=self.used_bytes,
-                limit=self.capacity_bytes,
-                unit="bytes",
-                levers=self.levers,
-            )
 
     def shared_semaphore(self, name: str) -> int:
         """The semaphore of that name, declared at its first use."""
@@ -176,7 +165,18 @@ class TileCore(Generic[C]):
         return self._shared[name]
 
     def declared(self) -> None:
-        """Called by a lowering when it has declared its pools, before the loops."""
+        """Called by a lowering when it has declared its pools, before the loops.
+
+        Raises MappingError with the whole need when the working buffer cannot hold it.
+        """
+        if self.used_bytes > self.capacity_bytes:
+            raise MappingError(
+                resource=f"buffer {self.costs.working.name}",
+                demand=self.used_bytes,
+                limit=self.capacity_bytes,
+                unit="bytes",
+                levers=self.levers,
+            )
         if self.only_declare:
             raise BuffersDeclared
 
