@@ -145,7 +145,7 @@ class _Reader:
         self.name = name
         self.folder = folder
         self.text = text
-        self.taken: set[str] = set()
+        self.homes: dict[str, FieldPath] = {}
 
     def sweep(self) -> Sweep:
         from tilewright.search.api import dataflow_names
@@ -156,7 +156,7 @@ class _Reader:
         self.check_values(machine, axes)
         values = base_values(machine)
         area = file.area or area_rule_of(machine)
-        known = {*values, *self.taken, *DESIGN_FIGURES}
+        known = {*values, *self.homes, *DESIGN_FIGURES}
         for at, dataflow in enumerate(file.dataflows):
             if dataflow not in dataflow_names():
                 names = dataflow_names()
@@ -188,10 +188,9 @@ class _Reader:
             where = f"{self.name}:{line}:{column}"
         return InputError(f"{where}: {dotted(path)}: {message}")
 
-    def placed(self, path: FieldPath, error: InputError, *, drop: str = "", at_key: bool = False) -> InputError:
-        """``error`` at ``path`` of this file; ``drop`` is a beginning of its text that would only repeat that."""
-        first = str(error).splitlines()[0]
-        return self.fault(path, first.removeprefix(drop), at_key=at_key)
+    def placed(self, path: FieldPath, error: InputError) -> InputError:
+        """``error`` at ``path`` of this file."""
+        return self.fault(path, str(error).splitlines()[0])
 
     def machine(self) -> MachineSpec:
         given = self.file.machine
@@ -251,11 +250,11 @@ class _Reader:
         if steps[0] == "buffers" and len(steps) > 1 and steps[1].isdecimal() and int(steps[1]) < len(machine.buffers):
             steps[1] = machine.buffers[int(steps[1])].name
         path = ".".join(steps)
-        if path in self.taken:
+        if path in self.homes:
             raise self.fault(place, "is varied twice; allowed in one place", at_key=True)
         if steps[0] in ("name", "description", "assumptions", "sources"):
             raise self.fault(place, "is no figure of the machine; allowed for example matrix.rows", at_key=True)
-        self.taken.add(path)
+        self.homes[path] = place
         return path
 
     def listed(self, values: Sequence[Any], place: FieldPath, *, unique: bool = True) -> list[Value]:
@@ -330,19 +329,20 @@ class _Reader:
                     try:
                         machine.with_(**{**firsts, **changes})
                     except InputError as error:
-                        place = self.place_of_value(axis, at)
-                        dropped = f"{machine.name}: {axis.paths[0]}: "
-                        raise self.placed(place, error, drop=dropped, at_key=place[-1] in axis.paths) from None
+                        raise self.wrong_value(machine, axis, at, error) from None
 
-    def place_of_value(self, axis: Axis, at: int) -> FieldPath:
-        """The deepest place of the file that holds value ``at`` of the first parameter of ``axis``."""
-        for place in self.document.places:
-            wanted = place[:-1] if len(place) > 2 and isinstance(place[-1], int) else place
-            if not wanted or place[0] not in ("parameters", "together"):
-                continue
-            if wanted[-1] == axis.paths[0] and (*wanted, at) in self.document.places:
-                return (*wanted, at)
-        return ("parameters", axis.paths[0]) if axis.paths[0] in self.file.parameters else ("together",)
+    def wrong_value(self, machine: MachineSpec, axis: Axis, at: int, error: InputError) -> InputError:
+        """``error`` of the machine with value ``at`` of ``axis``, at that value; an unknown field, at its key."""
+        said = str(error).splitlines()[0].removeprefix(f"{machine.name}: ")
+        path = next((path for path in axis.paths if said.startswith(f"{path}: ")), axis.paths[0])
+        said = said.removeprefix(f"{path}: ")
+        home = self.homes[path]
+        if said.startswith("unknown field"):
+            return self.fault(home, said, at_key=True)
+        here = self.document.data
+        for step in home:
+            here = here[step]
+        return self.fault((*home, at) if isinstance(here, list | tuple) else home, said)
 
     def conditions(
         self, section: str, texts: Sequence[str], known: set[str], machine: MachineSpec, area: AreaRule | None
