@@ -17,7 +17,6 @@ from tilewright.search.methods.outcome import SearchOutcome
 from tilewright.search.methods.run import run_method
 from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.objective import check_objective
-from tilewright.search.tiling import best_tiling
 from tilewright.search.what_if import what_ifs
 from tilewright.sim import mapping
 from tilewright.sim.attention import build_phase, evaluate, longest_sequence, phase_tiling, trace_mapping
@@ -77,13 +76,17 @@ def simulate(
     tiling: Tiling | None = None,
     objective: str = "latency",
     progress: Progress | None = None,
+    *,
+    method: str = "exhaustive",
+    seed: int = 0,
 ) -> SimulationResult:
     """``workload`` on ``machine`` with ``dataflow``; tiles that ``tiling`` does not give are searched.
 
-    Raises InputError for bad names or tiles, MappingError when no mapping fits on chip.
+    ``method`` is one of :func:`search_methods`, ``seed`` its chance. Raises InputError for bad names or tiles,
+    MappingError when no mapping fits on chip.
     """
     layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
-    return _simulate(layer, spec, flow, dict(tiling or {}), objective, progress)
+    return _simulate(layer, spec, flow, dict(tiling or {}), objective, progress, method, seed)
 
 
 def _simulate(
@@ -93,21 +96,16 @@ def _simulate(
     tiling: dict[str, int],
     objective: str,
     progress: Progress | None,
+    method: str = "exhaustive",
+    seed: int = 0,
 ) -> SimulationResult:
-    goal = check_objective(objective)
+    check_objective(objective)
+    get_method(method)
     mapping.check_tiling(flow, layer, tiling)
     limit = longest_sequence(flow, layer, spec)
     if all(parameter.name in tiling for parameter in flow.parameters):
         return evaluate(flow, layer, spec, tiling, longest=limit)
-    label = f"{layer.name} / {flow.name}"
-    found = best_tiling(
-        flow,
-        layer,
-        spec,
-        objective=goal,
-        fixed=tiling,
-        progress=None if progress is None else (lambda done, total: progress(done, total, label)),
-    )
+    found = search_tiling(layer, spec, flow.name, method, objective, seed=seed, tiling=tiling, progress=progress)
     return evaluate(flow, layer, spec, found.tiling, search=found.summary, longest=limit)
 
 
@@ -117,22 +115,27 @@ def compare(
     dataflows: Sequence[str] | None = None,
     objective: str = "latency",
     progress: Progress | None = None,
+    *,
+    method: str = "exhaustive",
+    seed: int = 0,
 ) -> ComparisonResult:
     """Every workload with every dataflow (all of them by default), each at its own best tiling.
 
-    A dataflow for which nothing fits on chip is reported in ``infeasible`` with the reason.
+    ``method`` is one of :func:`search_methods`, ``seed`` its chance. A dataflow for which nothing fits on chip is
+    reported in ``infeasible`` with the reason.
     """
     given = [workloads] if isinstance(workloads, str | AttentionLayer) else list(workloads)
     layers = [_layer(workload) for workload in given]
     spec = _machine(machine)
     flows = [mapping.get_dataflow(name) for name in (dataflows or mapping.dataflow_names())]
     check_objective(objective)
+    get_method(method)
     results: list[SimulationResult] = []
     infeasible: dict[tuple[str, str], str] = {}
     jobs = [(layer, flow) for layer in layers for flow in flows]
     for at, (layer, flow) in enumerate(jobs):
         try:
-            results.append(_simulate(layer, spec, flow, {}, objective, _part(progress, at, len(jobs))))
+            results.append(_simulate(layer, spec, flow, {}, objective, _part(progress, at, len(jobs)), method, seed))
         except MappingError as error:
             infeasible[layer.name, flow.name] = str(error)
     return ComparisonResult(results=tuple(results), infeasible=infeasible)

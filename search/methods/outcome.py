@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tilewright.search.objective import Objective, score
+from tilewright.sim.result import SearchSummary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +53,18 @@ class SearchOutcome:
     def gap(self) -> float:
         """How far the result may at most be from the optimum, as a part of the proven bound (0.01 is 1 %)."""
         return 0.0 if self.proven else self.value / self.lower_bound - 1
+
+    @property
+    def summary(self) -> SearchSummary:
+        """How the tiling was found, as it stands beside a result."""
+        return SearchSummary(
+            objective=self.objective,
+            n_candidates=self.n_candidates,
+            n_fitting=self.n_fitting,
+            n_simulated=self.n_evaluations,
+            proven=self.proven,
+            seconds=self.seconds,
+        )
 
     def to_row(self) -> dict[str, Any]:
         """Flat data: one column per tile (``tile.query``), the rest by name."""

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import tilewright
+from tilewright.cli.options import METHODS
+from tilewright.cli.run import run
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
@@ -160,6 +162,28 @@ def test_a_missing_library_is_said_with_the_way_to_get_it(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(InputError, match=rf"method {method} needs .*pip install 'tilewright\[search\]'"):
         tilewright.search_tiling(LAYER, small(), "mas", method=method)
+
+
+def test_simulate_and_compare_take_a_method() -> None:
+    result = tilewright.simulate(LAYER, small(), "flat", method="random", seed=1)
+    found = tilewright.search_tiling(LAYER, small(), "flat", method="random", seed=1)
+    assert (result.cycles, result.tiling) == (found.cycles, found.tiling)
+    assert result.search is not None and (result.search.proven, result.search.n_simulated) == (False, 8)
+    (same,) = tilewright.compare(LAYER, small(), ["flat"], method="random", seed=1).results
+    assert same.cycles == result.cycles
+    with pytest.raises(InputError, match=r'method: unknown name "rondom"'):
+        tilewright.compare(LAYER, small(), method="rondom")
+
+
+def test_the_command_line_knows_the_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    assert method_names() == METHODS
+    arguments = ["simulate", LAYER, "-a", "edge-16x16", "-d", "mas", "--seed", "1", "--method"]
+    assert run([*arguments, "mcts"]) == 0
+    assert "simulated in" in capsys.readouterr().out
+    assert run([*arguments, "mtcs"]) == 2
+    assert 'did you mean "mcts"' in capsys.readouterr().err
+    assert run(["simulate", "resnet-18", "-a", "edge-16x16", "--method", "mcts"]) == 2
+    assert "--method: is for attention layers" in capsys.readouterr().err
 
 
 def test_the_methods_are_listed_with_a_line_each() -> None:

@@ -13,9 +13,12 @@ from tilewright.cli.options import (
     DataflowsOption,
     JsonOption,
     MachineOption,
+    MethodOption,
     Objective,
     ObjectiveOption,
     ReportOption,
+    SeedOption,
+    method_of,
     objective_of,
 )
 from tilewright.cli.outputs import Outputs, note
@@ -55,6 +58,8 @@ def compare(
     all_networks: AllOption = False,
     dataflow: DataflowsOption = None,
     objective: ObjectiveOption = "latency",
+    method: MethodOption = "exhaustive",
+    seed: SeedOption = 0,
     json: JsonOption = None,
     csv: CsvOption = None,
     markdown: MarkdownOption = None,
@@ -63,7 +68,7 @@ def compare(
     """Compare the dataflows on one or more attention layers, each at its own best tiling."""
     outputs = Outputs(json=json, csv=csv, report=report, markdown=markdown)
     outputs.check()
-    goal = objective_of(objective)
+    goal, way = objective_of(objective), method_of(method)
     spec = machine_of(machine)
     layers = workloads_of([*(workload or []), *(_all_networks() if all_networks else [])])
     if not layers:
@@ -74,7 +79,7 @@ def compare(
     import tilewright.search.api as api
 
     with ProgressBar() as progress:
-        comparison = api.compare(layers, spec, dataflows, objective=goal, progress=progress)
+        comparison = api.compare(layers, spec, dataflows, objective=goal, progress=progress, method=way, seed=seed)
     _show(outputs, comparison, layers, goal)
     outputs.write_json(_data(comparison, spec, goal))
     outputs.write_csv([result.to_row() for result in comparison.results])

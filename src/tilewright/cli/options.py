@@ -10,6 +10,7 @@ import typer
 from tilewright.errors import InputError, did_you_mean
 
 __all__ = [
+    "METHODS",
     "OBJECTIVES",
     "ActivationsOption",
     "AllOperatorsOption",
@@ -19,17 +20,20 @@ __all__ = [
     "JsonOption",
     "KvCacheOption",
     "MachineOption",
+    "MethodOption",
     "NoCacheOption",
     "NoFuseOption",
     "NoPrefetchOption",
     "Objective",
     "ObjectiveOption",
     "ReportOption",
+    "SeedOption",
     "SimulatedArgument",
     "SimulatedDataflowOption",
     "TileOption",
     "WeightsOption",
     "WorkloadArgument",
+    "method_of",
     "objective_of",
     "tiling_of",
 ]
@@ -37,7 +41,10 @@ __all__ = [
 Objective = Literal["latency", "energy", "edp"]
 OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "edp")
 
+METHODS = ("exhaustive", "cp_sat", "mcts", "genetic", "mcts_genetic", "nsga2", "tpe", "random")
+
 _OUTPUTS = "Output"
+_SEARCH = "Search"
 _NETWORKS = "Whole networks"
 _MOST_DIGITS = 18
 
@@ -90,6 +97,18 @@ TileOption = Annotated[
 ]
 ObjectiveOption = Annotated[
     str, typer.Option("--objective", metavar="|".join(OBJECTIVES), help="What the best tiling makes small.")
+]
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help=f"How tiles are searched: {', '.join(METHODS)}. Only exhaustive always proves its result.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="Chance of the search method.", rich_help_panel=_SEARCH)
 ]
 JsonOption = Annotated[
     str | None,
@@ -170,6 +189,15 @@ def objective_of(text: str) -> Objective:
     if text not in OBJECTIVES:
         raise InputError(
             f'--objective: unknown; given "{text}"; allowed {", ".join(OBJECTIVES)}{did_you_mean(text, OBJECTIVES)}'
+        )
+    return text
+
+
+def method_of(text: str) -> str:
+    """The search method called ``text`` (a built-in one); raises InputError for another word."""
+    if text not in METHODS:
+        raise InputError(
+            f'--method: unknown; given "{text}"; allowed {", ".join(METHODS)}{did_you_mean(text, METHODS)}'
         )
     return text
 

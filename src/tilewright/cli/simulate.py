@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,16 +15,19 @@ from tilewright.cli.options import (
     JsonOption,
     KvCacheOption,
     MachineOption,
+    MethodOption,
     NoCacheOption,
     NoFuseOption,
     NoPrefetchOption,
     Objective,
     ObjectiveOption,
     ReportOption,
+    SeedOption,
     SimulatedArgument,
     SimulatedDataflowOption,
     TileOption,
     WeightsOption,
+    method_of,
     objective_of,
     tiling_of,
 )
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["simulate"]
 
 _USUAL_DATAFLOW = "mas"
+_USUAL_METHOD = "exhaustive"
 
 
 def simulate(
@@ -47,6 +51,8 @@ def simulate(
     dataflow: SimulatedDataflowOption = None,
     tile: TileOption = None,
     objective: ObjectiveOption = "latency",
+    method: MethodOption = _USUAL_METHOD,
+    seed: SeedOption = 0,
     weights: WeightsOption = None,
     activations: ActivationsOption = None,
     kv_cache: KvCacheOption = None,
@@ -65,7 +71,7 @@ def simulate(
     """
     outputs = Outputs(json=json, csv=csv, report=report)
     outputs.check()
-    goal, tiling = objective_of(objective), tiling_of(tile)
+    goal, tiling, way = objective_of(objective), tiling_of(tile), method_of(method)
     only_for_networks = {
         "--weights": weights,
         "--activations": activations,
@@ -83,10 +89,12 @@ def simulate(
         if given:
             raise InputError(f'{given[0]}: is for whole networks; given the attention layer "{workload}"')
         flow = dataflow or _USUAL_DATAFLOW
-        _simulate_layer(outputs, named, spec, flow, tiling, goal, command_line(context))
+        search = {"method": way, "seed": seed}
+        _simulate_layer(outputs, named, spec, flow, tiling, goal, command_line(context), search)
         return
-    if tiling:
-        raise InputError(f'--tile: is for attention layers; given the network "{workload}"')
+    for option, is_given in (("--tile", tiling), ("--method", way != _USUAL_METHOD), ("--seed", seed)):
+        if is_given:
+            raise InputError(f'{option}: is for attention layers; given the network "{workload}"')
 
     from tilewright.cli.network import NetworkRun, simulate_network
 
@@ -116,6 +124,7 @@ def _simulate_layer(
     tiling: dict[str, int] | None,
     objective: Objective,
     command: str,
+    search: dict[str, Any],
 ) -> None:
     (layer,) = workloads_of([named.text])
     announce_compilation()
@@ -124,7 +133,7 @@ def _simulate_layer(
     from tilewright.reports.table import result_table
 
     with ProgressBar() as progress:
-        result = api.simulate(layer, machine, dataflow, tiling=tiling, objective=objective, progress=progress)
+        result = api.simulate(layer, machine, dataflow, tiling=tiling, objective=objective, progress=progress, **search)
     if named.note:
         note(named.note)
     outputs.show(result_table(result))
