@@ -14,6 +14,7 @@ from typing import Any
 
 from tilewright.errors import InputError, TilewrightError
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.counted_work import WorkMemory
 from tilewright.search.objective import Objective
 from tilewright.search.store import ResultsStore, Status, StoredPoint, StoreError
 from tilewright.search.sweep_space import Design, SweepPoint
@@ -37,6 +38,7 @@ class SweepBench:
     layers: tuple[AttentionLayer, ...]
     objective: Objective
     last: tuple[Design, MachineSpec] | None = field(default=None)
+    memory: WorkMemory = field(default_factory=WorkMemory)
 
     def run(self, point: SweepPoint) -> StoredPoint:
         """The row of ``point``. A design that cannot run it, or a fault of ours, is a row with an error."""
@@ -67,7 +69,8 @@ class SweepBench:
 
     def _figures(self, point: SweepPoint) -> dict[str, Any]:
         machine, layer, flow = self._machine(point.design), self.layers[point.layer], get_dataflow(point.dataflow)
-        found = best_tiling(flow, layer, machine, objective=self.objective)
+        counted = self.memory.of(machine, point.layer, point.dataflow)
+        found = best_tiling(flow, layer, machine, objective=self.objective, counted=counted)
         result = evaluate(flow, layer, machine, found.tiling)
         rest = {name: value for name, value in result.to_row().items() if name not in _LEFT_OUT}
         return {

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 from typing import NamedTuple
@@ -30,11 +30,33 @@ from tilewright.sim.image import pack
 from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
 from tilewright.sim.result import SearchSummary
 
-__all__ = ["BATCH", "Candidate", "Evaluated", "PhaseSearch", "Progress", "TilingSearch", "best_tiling", "pareto"]
+__all__ = [
+    "BATCH",
+    "Candidate",
+    "CountedWork",
+    "Evaluated",
+    "PhaseSearch",
+    "Progress",
+    "TilingSearch",
+    "best_tiling",
+    "pareto",
+]
 
 BATCH = 64
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedWork:
+    """What is known of mappings without running them.
+
+    ``work`` by phase and by those parameters of the tiling that change it; ``fitting``, whether a tiling fits, by
+    phase, tiling and the capacities of the buffers in KiB.
+    """
+
+    work: dict[tuple[str | int, ...], WorkTotals] = field(default_factory=dict)
+    fitting: dict[tuple[str | int | float, ...], bool] = field(default_factory=dict)
 
 
 class Candidate(NamedTuple):
@@ -72,18 +94,21 @@ def best_tiling(
     fixed: Tiling | None = None,
     prune: bool = True,
     progress: Progress | None = None,
+    counted: CountedWork | None = None,
 ) -> TilingSearch:
     """The tiling of ``dataflow`` that minimises ``objective`` over its tiling space.
 
     ``fixed`` holds some parameters at given values. ``prune=False`` runs every candidate that fits (the test
-    of the pruning). ``progress(done, total)`` is called now and then. Raises MappingError when no candidate
-    fits, with the smallest need.
+    of the pruning). ``progress(done, total)`` is called now and then. ``counted`` is what was counted before, and kept
+    for searches to come, for the same dataflow and layer on machines of one signature
+    (:func:`tilewright.search.counted_work.work_signature`). Raises MappingError when no candidate fits, with the
+    smallest need.
     """
     begun = time.perf_counter()
     fixed = dict(fixed or {})
     check_tiling(dataflow, layer, fixed)
     costs = dataflow.costs(layer, machine)
-    searches = [PhaseSearch(phase, costs, objective, fixed) for phase in dataflow.phases]
+    searches = [PhaseSearch(phase, costs, objective, fixed, counted) for phase in dataflow.phases]
     total = sum(len(search.candidates) for search in searches)
     done = 0
     fronts: list[list[Evaluated]] = []
@@ -125,7 +150,14 @@ def _shifted(progress: Progress | None, done: int, total: int) -> Callable[[int]
 class PhaseSearch:
     """The tilings of one phase that fit on chip, with their bounds, and their exact runs."""
 
-    def __init__(self, phase: Phase, costs: TileCosts, objective: Objective, fixed: Tiling) -> None:
+    def __init__(
+        self,
+        phase: Phase,
+        costs: TileCosts,
+        objective: Objective,
+        fixed: Tiling,
+        counted: CountedWork | None = None,
+    ) -> None:
         self.phase = phase
         self.costs = costs
         self.objective = objective
@@ -134,18 +166,26 @@ class PhaseSearch:
         self.static_pj = _static_pj_per_cycle(machine)
         space = list(_space(phase, layer, machine, fixed))
         self.n_candidates = len(space)
-        fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
+        self._counted = CountedWork() if counted is None else counted
+        self._capacities = [buffer.capacity_kib for buffer in machine.buffers]
+        fitting = [tiling for tiling in space if self._fits(tiling)]
         if not fitting:
             raise _nothing_fits(phase, costs, space, fixed)
-        self._work: dict[tuple[int, ...], WorkTotals] = {}
         self._work_names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
         self.candidates = [self._bounded(tiling) for tiling in fitting]
 
+    def _fits(self, tiling: dict[str, int]) -> bool:
+        key: tuple[str | int | float, ...] = (self.phase.name, *tiling.values(), *self._capacities)
+        known = self._counted.fitting.get(key)
+        if known is None:
+            known = self._counted.fitting[key] = fits(self.phase, self.costs, tiling)
+        return known
+
     def _bounded(self, tiling: dict[str, int]) -> Candidate:
-        key = tuple(tiling[name] for name in self._work_names)
-        work = self._work.get(key)
+        key: tuple[str | int, ...] = (self.phase.name, *(tiling[name] for name in self._work_names))
+        work = self._counted.work.get(key)
         if work is None:
-            work = self._work[key] = count_phase(self.phase, self.costs, tiling)
+            work = self._counted.work[key] = count_phase(self.phase, self.costs, tiling)
         dram = Fraction(work.channel_bytes) / self.costs.rate
         cycles = max(work.matrix_cycles, work.vector_cycles, -(-dram.numerator // dram.denominator))
         return Candidate(cycles, work.energy_pj, tiling)

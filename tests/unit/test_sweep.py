@@ -20,10 +20,13 @@ import pytest
 
 import tilewright
 from tilewright.search import sweep_work
+from tilewright.search.counted_work import WorkMemory
 from tilewright.search.store import ResultsStore
 from tilewright.search.sweep import SweepProgress, run_sweep, sweep_rows, sweep_status
 from tilewright.search.sweep_best import best_of_sweep
 from tilewright.search.sweep_spec import load_sweep
+from tilewright.search.tiling import best_tiling
+from tilewright.sim.mapping import get_dataflow
 
 SPEC = """\
 name: small
@@ -185,6 +188,34 @@ def test_failing_point_is_a_row_and_stops_nothing(
     assert run_sweep(sweep, store, jobs=1).total() == 0
     assert run_sweep(sweep, store, jobs=1, retry_failed=True).total() == N_POINTS // 4
     assert stored(store) == undisturbed
+
+
+@pytest.mark.parametrize("detail", ["bandwidth", "row_buffer"])
+@pytest.mark.parametrize("dataflow", tilewright.dataflow_names())
+def test_what_was_counted_before_changes_nothing(dataflow: str, detail: str) -> None:
+    """The same search with what other machines left in the memory, and without."""
+    layer = tilewright.load_workload("attention:heads=3,seq=40,head_dim=16")
+    base, flow, chance = tilewright.load_machine("edge-16x16"), get_dataflow(dataflow), random.Random(5)
+    memory = WorkMemory()
+    for _ in range(8 if detail == "bandwidth" else 3):
+        machine = base.with_(
+            **{
+                "matrix.rows": chance.choice([8, 16]),
+                "clock_ghz": chance.choice([0.5, 1, 2]),
+                "n_cores": chance.choice([1, 2]),
+                "dram.detail": detail,
+                "dram.bandwidth_gb_per_s": chance.choice([4, 8, 16, 17, 60]),
+                "dram.first_access_latency_ns": chance.choice([0, 100]),
+                "buffers.l1.capacity_kib": chance.choice([12, 16, 64]),
+                "energy.static_mw": chance.choice([0, 500]),
+            }
+        )
+        for objective in ("latency", "energy"):
+            plain = best_tiling(flow, layer, machine, objective=objective)
+            found = best_tiling(flow, layer, machine, objective=objective, counted=memory.of(machine, 0, dataflow))
+            assert (found.tiling, found.cycles, found.energy_pj) == (plain.tiling, plain.cycles, plain.energy_pj)
+            assert found.summary.n_simulated == plain.summary.n_simulated
+    assert len(memory.known) > 1
 
 
 KILLER = """\

@@ -1,0 +1,68 @@
+"""Work counted once for machines that differ only in what counting does not see.
+
+The work of a mapping (cycles of its units, bytes, energy of what is done) is the same at any clock, buffer capacity,
+idle power or first-access latency, and at any bandwidth with the same number of DRAM channels. A sweep that varies
+those need not count again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tilewright.hw_models.row_buffer import channel_count
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.tiling import CountedWork
+
+__all__ = ["WorkMemory", "is_seen_by_counting", "work_signature"]
+
+_MOST = 128
+
+
+def work_signature(machine: MachineSpec) -> MachineSpec:
+    """``machine`` with everything that counting does not see at a value of no meaning: equal for equal work."""
+    dram = machine.dram
+    if dram.detail == "bandwidth":
+        timing = dram.row_timing
+        n_channels = 1 if timing is None else channel_count(timing, dram.bandwidth_gb_per_s)
+        dram = replace(dram, bandwidth_gb_per_s=n_channels, first_access_latency_ns=0)
+    return replace(
+        machine,
+        clock_ghz=1 if machine.dram.detail == "bandwidth" else machine.clock_ghz,
+        buffers=tuple(replace(buffer, capacity_kib=1) for buffer in machine.buffers),
+        dram=dram,
+        energy=replace(machine.energy, static_mw=0, dram_background_mw=0),
+        area=None,
+        assumptions=(),
+        sources=(),
+    )
+
+
+def is_seen_by_counting(path: str) -> bool:
+    """Whether a change of the machine's field ``path`` mostly means counting anew (for the order of designs)."""
+    return path not in (
+        "clock_ghz",
+        "dram.bandwidth_gb_per_s",
+        "dram.first_access_latency_ns",
+        "energy.static_mw",
+        "energy.dram_background_mw",
+    ) and not (path.startswith("buffers.") and path.endswith(".capacity_kib"))
+
+
+@dataclass(slots=True)
+class WorkMemory:
+    """What was counted lately, by machine (as counting sees it), layer and dataflow; the oldest is forgotten."""
+
+    known: OrderedDict[Any, CountedWork] = field(default_factory=OrderedDict)
+
+    def of(self, machine: MachineSpec, layer: int, dataflow: str) -> CountedWork:
+        """Work counted so far, to be read and added to."""
+        key = (work_signature(machine), layer, dataflow)
+        found = self.known.pop(key, None)
+        if found is None:
+            found = CountedWork()
+            while len(self.known) >= _MOST:
+                self.known.popitem(last=False)
+        self.known[key] = found
+        return found
