@@ -9,7 +9,7 @@ from tilewright.search.methods.problem import Point, Problem
 
 __all__ = ["GENETIC", "propose", "refine"]
 
-_DRAWN = 3  # of so many drawn by chance, the one of the lowest counted bound is run
+_DRAWN = 5  # of so many drawn by chance, the one of the lowest counted bound is run
 _RIVALS = 2  # a parent is the best of so many drawn by chance
 _JUMP = 0.2  # part of the changes that go to any value, not to a neighbouring one
 

@@ -27,7 +27,7 @@ class Problem:
 
     ``points`` are the tilings that fit on chip (a value per factor, in the order of ``factors``). ``results`` grows
     while the method runs: after a method has proposed points and is asked for more, their exact results are there.
-    ``random`` is the only source of chance, ``budget`` the number of exact runs that the method may ask for.
+    ``random`` is the only source of chance, ``budget`` about how many exact runs this phase will have.
     ``front`` is true when the best of this phase alone does not decide (the energy-delay product over several phases).
     """
 
@@ -49,6 +49,7 @@ class Problem:
             point: tuple(places[value] for places, value in zip(at, point, strict=True)) for point in self.points
         }
         self._results: dict[Point, Evaluated] = {}
+        self.pending: Sequence[Point] = ()
 
     @property
     def results(self) -> Mapping[Point, Evaluated]:
@@ -98,13 +99,13 @@ class Problem:
             key=lambda point: sum(abs(a - b) for a, b in zip(self._places[point], places, strict=True)),
         )
 
-    def run(self, proposed: Iterable[Point]) -> list[Evaluated]:
-        """Run the proposed points that are new, as far as the budget goes, and keep the results."""
+    def run(self, proposed: Iterable[Point], most: int) -> list[Evaluated]:
+        """Run the proposed points that are new and keep the results; what exceeds ``most`` stays in ``pending``."""
         new = [point for point in dict.fromkeys(proposed) if point not in self._results]
         for point in new:
             if point not in self._candidates:
                 raise InputError(f"search method: proposed {point}, which is no tiling that fits on chip")
-        new = new[: self.budget - len(self._results)]
+        new, self.pending = new[:most], new[most:]
         found = self.search.evaluate([self._candidates[point] for point in new]) if new else []
         self._results.update(zip(new, found, strict=True))
         return found

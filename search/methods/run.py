@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -45,12 +46,14 @@ def run_method(
     check_tiling(dataflow, layer, held)
     costs = dataflow.costs(layer, machine)
     searches = [PhaseSearch(phase, costs, objective, held) for phase in dataflow.phases]
-    shares = _shares([len(search.candidates) for search in searches], method.share, budget)
+    sizes = [len(search.candidates) for search in searches]
+    total = _runs(sizes, method.share, budget)
     front = objective == "edp" and len(searches) > 1
     problems = [
-        Problem(search, seed=seed, budget=share, front=front) for search, share in zip(searches, shares, strict=True)
+        Problem(search, seed=seed, budget=-(-total * size // sum(sizes)), front=front)
+        for search, size in zip(searches, sizes, strict=True)
     ]
-    curve = _run(method, problems, objective, progress)
+    curve = _run(method, problems, objective, total, progress)
     chosen = _best(problems, objective)
     cycles, energy_pj = sum(part.cycles for part in chosen), sum(part.energy_pj for part in chosen)
     value = score(objective, cycles, energy_pj)[0]
@@ -79,56 +82,63 @@ def run_method(
     )
 
 
-def _shares(sizes: Sequence[int], share: float, budget: int | None) -> list[int]:
-    """How many exact runs each phase may have: in proportion to its points, at least one."""
+def _runs(sizes: Sequence[int], share: float, budget: int | None) -> int:
+    """How many exact runs all the phases may have together."""
     if budget is None:
-        return [min(size, max(_LEAST_RUNS, round(share * size))) for size in sizes]
+        return sum(min(size, max(_LEAST_RUNS, round(share * size))) for size in sizes)
     if budget < len(sizes):
         raise InputError(f"budget: given {budget}; allowed {len(sizes)} or more (one run for each phase)")
-    shares = [max(1, budget * size // sum(sizes)) for size in sizes]
-    while sum(shares) > budget:
-        shares[shares.index(max(shares))] -= 1
-    return [min(size, part) for size, part in zip(sizes, shares, strict=True)]
+    return min(budget, sum(sizes))
 
 
 def _run(
-    method: SearchMethod, problems: Sequence[Problem], objective: Objective, progress: Progress | None
+    method: SearchMethod,
+    problems: Sequence[Problem],
+    objective: Objective,
+    total: int,
+    progress: Progress | None,
 ) -> tuple[tuple[int, float], ...]:
-    """Let the phases take turns until all are at their end; the curve of the best so far."""
+    """Let the phases take turns until all are at their end or ``total`` runs are done; the curve of the best so far.
+
+    The next turn goes to the phase that has most to gain (best result less what is proven) for the runs it has had.
+    """
     curve: list[tuple[int, float]] = []
-    total = sum(problem.budget for problem in problems)
-    proposers = [(problem, method.propose(problem)) for problem in problems]
-    while proposers:
-        left = []
-        for problem, proposer in proposers:
-            before = sum(len(p.results) for p in problems)
-            found = _next_results(problem, proposer)
-            if found is None:
-                continue
-            left.append((problem, proposer))
-            _extend(curve, problems, problem, found, before, objective)
-            if progress is not None:
-                progress(before + len(found), total)
-        proposers = left
+    proposers = {problem: method.propose(problem) for problem in problems}
+    done = 0
+    while proposers and done < total:
+        problem = max(proposers, key=_urgency)
+        waiting = sum(not other.results for other in problems if other is not problem)
+        found = _next_results(problem, proposers[problem], total - done - waiting)
+        if found:
+            _extend(curve, problems, problem, found, done, objective)
+            done += len(found)
+        else:
+            del proposers[problem]
+        if progress is not None:
+            progress(done, total)
     if progress is not None:
         progress(total, total)
     return tuple(curve)
 
 
-def _next_results(problem: Problem, proposer: Iterator[Sequence[Point]]) -> list[Evaluated] | None:
-    """Results of the next batch that holds something new; None when none is needed or comes, or the budget is spent."""
+def _urgency(problem: Problem) -> float:
+    if not problem.results:
+        return math.inf
+    return (problem.score(problem.best()[0])[0] - problem.floor()[0]) / len(problem.results)
+
+
+def _next_results(problem: Problem, proposer: Iterator[Sequence[Point]], most: int) -> list[Evaluated]:
+    """Results (``most`` or fewer) of the next batch that holds something new; none when none is needed or comes."""
     if problem.settled:
-        return None
+        return []
     for _ in range(_PATIENCE):
-        if len(problem.results) >= problem.budget:
-            return None
-        batch = next(proposer, None)
+        batch: Sequence[Point] | None = problem.pending or next(proposer, None)
         if batch is None:
-            return None
-        found = problem.run(batch)
+            return []
+        found = problem.run(batch, most)
         if found:
             return found
-    return None
+    return []
 
 
 def _extend(

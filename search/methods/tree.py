@@ -16,7 +16,7 @@ from tilewright.search.methods.problem import Point, Problem
 __all__ = ["MCTS", "propose"]
 
 _EXPLORATION = 0.1
-_DRAWN = 3  # completions drawn by chance below a new node; the one of the lowest bound is run
+_DRAWN = 5  # completions drawn by chance below a new node; the one of the lowest bound is run
 
 
 class _Node:

@@ -94,6 +94,15 @@ def test_the_curve_ends_at_the_result_and_the_budget_holds(method: str) -> None:
     assert (row["method"], row["value"], row["n_evaluations"]) == (method, found.value, found.n_evaluations)
 
 
+@pytest.mark.parametrize("method", method_names())
+def test_the_least_budget_runs_each_phase_once(method: str) -> None:
+    """Batches are cut where runs are kept for other phases, and what was cut is run later."""
+    for budget in (3, 7, 40):
+        found = search(method, "layerwise", budget=budget)
+        assert found.n_evaluations <= budget
+        assert found.curve[0][0] >= 3
+
+
 @pytest.mark.parametrize("method", ["cp_sat", "mcts", "genetic", "mcts_genetic", "random"])
 def test_with_budget_for_everything_every_method_proves_the_optimum(method: str) -> None:
     best = search("exhaustive", "flat")
