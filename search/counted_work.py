@@ -15,7 +15,7 @@ from tilewright.hw_models.row_buffer import channel_count
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.tiling import CountedWork
 
-__all__ = ["WorkMemory", "is_seen_by_counting", "work_signature"]
+__all__ = ["WorkMemory", "effort_of_change", "work_signature"]
 
 _MOST = 128
 
@@ -39,15 +39,13 @@ def work_signature(machine: MachineSpec) -> MachineSpec:
     )
 
 
-def is_seen_by_counting(path: str) -> bool:
-    """Whether a change of the machine's field ``path`` mostly means counting anew (for the order of designs)."""
-    return path not in (
-        "clock_ghz",
-        "dram.bandwidth_gb_per_s",
-        "dram.first_access_latency_ns",
-        "energy.static_mw",
-        "energy.dram_background_mw",
-    ) and not (path.startswith("buffers.") and path.endswith(".capacity_kib"))
+def effort_of_change(path: str) -> int:
+    """What a change of the machine's field ``path`` mostly means: 2 to count anew, 1 to run anew, 0 to choose anew."""
+    if path in ("energy.static_mw", "energy.dram_background_mw"):
+        return 0
+    if path.startswith("buffers.") and path.endswith(".capacity_kib"):
+        return 0
+    return 1 if path in ("clock_ghz", "dram.bandwidth_gb_per_s", "dram.first_access_latency_ns") else 2
 
 
 @dataclass(slots=True)

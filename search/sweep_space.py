@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 from tilewright.search.conditions import Condition, Value
-from tilewright.search.counted_work import is_seen_by_counting
+from tilewright.search.counted_work import effort_of_change
 from tilewright.search.design_figures import DESIGN_FIGURES, area_mm2, base_values, peak_tops
 from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.sweep_spec import Axis, Sweep
@@ -86,8 +86,8 @@ def _needs_no_run(limit: Condition) -> bool:
 
 
 def _grid(sweep: Sweep) -> Iterator[Design]:
-    # What needs no new counting of work varies fastest.
-    axes = sorted(sweep.axes, key=lambda axis: not any(map(is_seen_by_counting, axis.paths)))
+    # What takes least effort to change varies fastest.
+    axes = sorted(sweep.axes, key=lambda axis: -max(map(effort_of_change, axis.paths), default=0))
     paths = [path for axis in axes for path in axis.paths]
     for settings in product(*(axis.settings for axis in axes)):
         yield dict(zip(paths, (value for setting in settings for value in setting), strict=True))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import product
 from typing import NamedTuple
 
@@ -49,14 +48,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedWork:
-    """What is known of mappings without running them.
+    """What is known of mappings without running them again.
 
     ``work`` by phase and by those parameters of the tiling that change it; ``fitting``, whether a tiling fits, by
-    phase, tiling and the capacities of the buffers in KiB.
+    phase, tiling and the capacities of the buffers in KiB; ``cycles`` of exact runs, by phase, tiling, clock, DRAM
+    bandwidth and first-access latency.
     """
 
     work: dict[tuple[str | int, ...], WorkTotals] = field(default_factory=dict)
     fitting: dict[tuple[str | int | float, ...], bool] = field(default_factory=dict)
+    cycles: dict[tuple[str | int | float, ...], int] = field(default_factory=dict)
 
 
 class Candidate(NamedTuple):
@@ -167,6 +168,7 @@ class PhaseSearch:
         space = list(_space(phase, layer, machine, fixed))
         self.n_candidates = len(space)
         self._counted = CountedWork() if counted is None else counted
+        self._timing = (machine.clock_ghz, machine.dram.bandwidth_gb_per_s, machine.dram.first_access_latency_ns)
         self._capacities = [buffer.capacity_kib for buffer in machine.buffers]
         fitting = [tiling for tiling in space if self._fits(tiling)]
         if not fitting:
@@ -186,8 +188,9 @@ class PhaseSearch:
         work = self._counted.work.get(key)
         if work is None:
             work = self._counted.work[key] = count_phase(self.phase, self.costs, tiling)
-        dram = Fraction(work.channel_bytes) / self.costs.rate
-        cycles = max(work.matrix_cycles, work.vector_cycles, -(-dram.numerator // dram.denominator))
+        rate = self.costs.rate
+        dram_cycles = -(-work.channel_bytes * rate.denominator // rate.numerator)
+        cycles = max(work.matrix_cycles, work.vector_cycles, dram_cycles)
         return Candidate(cycles, work.energy_pj, tiling)
 
     def bound(self, candidate: Candidate) -> tuple[float, float]:
@@ -239,14 +242,22 @@ class PhaseSearch:
 
     def evaluate(self, batch: Sequence[Candidate]) -> list[Evaluated]:
         """Run the candidates exactly, on all cores."""
-        images = [pack(build_phase(self.phase, self.costs, c.tiling))[0] for c in batch]
+        known = self._counted.cycles
+        keys: list[tuple[str | int | float, ...]] = [
+            (self.phase.name, *self._timing, *candidate.tiling.values()) for candidate in batch
+        ]
+        new = [(key, candidate.tiling) for key, candidate in zip(keys, batch, strict=True) if key not in known]
+        images = [pack(build_phase(self.phase, self.costs, tiling))[0] for _, tiling in new]
+        for (key, tiling), n_cycles in zip(new, run_images(images), strict=True):
+            if n_cycles < 0:
+                raise AssertionError(f"{self.phase.name} deadlocks with tiling {tiling}")
+            known[key] = int(n_cycles)
         self.n_simulated += len(batch)
         results = []
-        for candidate, cycles in zip(batch, run_images(images), strict=True):
-            if cycles < 0:
-                raise AssertionError(f"{self.phase.name} deadlocks with tiling {candidate.tiling}")
-            energy = candidate.dynamic_pj + self.static_pj * int(cycles)
-            results.append(Evaluated(int(cycles), energy, candidate.tiling))
+        for key, candidate in zip(keys, batch, strict=True):
+            cycles = known[key]
+            energy = candidate.dynamic_pj + self.static_pj * cycles
+            results.append(Evaluated(cycles, energy, candidate.tiling))
         return results
 
 
