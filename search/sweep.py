@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SweepProgress", "WorkerError", "run_sweep", "sweep", "sweep_rows", "sweep_status"]
 
-_CHUNK = 8
+_CHUNK = 64  # neighbours share what was counted and run, so they go to one worker
 _LOOK_UP = 512
 
 
@@ -214,7 +214,7 @@ class _Run:
 
     def in_processes(self, n_jobs: int) -> None:
         """Every missing point in ``n_jobs`` worker processes; few chunks are on their way at any time."""
-        chunk = max(1, min(_CHUNK, self.total // (4 * n_jobs)))
+        chunk = max(1, min(_CHUNK, self.total // (16 * n_jobs)))
         chunks = _batches(self.missing(), chunk)
         first = next(chunks, None)
         if first is None:
