@@ -9,7 +9,7 @@ from tilewright.search.methods.problem import Point, Problem
 
 __all__ = ["RANDOM"]
 
-_BATCH = 8
+_BATCH = 2
 
 
 def propose(problem: Problem) -> Iterator[list[Point]]:
