@@ -19,9 +19,9 @@ from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.objective import check_objective
 from tilewright.search.what_if import what_ifs
 from tilewright.sim import mapping
-from tilewright.sim.attention import build_phase, evaluate, longest_sequence, phase_tiling, trace_mapping
 from tilewright.sim.costs import Costs
 from tilewright.sim.critical_path import attribute
+from tilewright.sim.evaluation import build_phase, evaluate, longest_sequence, phase_tiling, trace_mapping
 from tilewright.sim.mapping import Dataflow, Tiling
 from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.result import Attribution, ComparisonResult, SimulationResult, WhyResult

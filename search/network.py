@@ -21,11 +21,11 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.attention import Ahead, build_phase, evaluate, phase_tiling
 from tilewright.sim.costs import TileCosts
 from tilewright.sim.dataflows.gemm import first_weight_tiles
 from tilewright.sim.dataflows.gemm_costs import GemmCosts
 from tilewright.sim.engine import simulate
+from tilewright.sim.evaluation import Ahead, build_phase, evaluate, phase_tiling
 from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, jobs_of
 from tilewright.sim.mapping import Dataflow, Tiling, check_tiling, get_dataflow
 from tilewright.sim.network_result import NetworkResult, OperatorResult

@@ -19,7 +19,7 @@ from tilewright.search.objective import Objective
 from tilewright.search.store import ResultsStore, Status, StoredPoint, StoreError
 from tilewright.search.sweep_space import Design, SweepPoint
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.attention import evaluate
+from tilewright.sim.evaluation import evaluate
 from tilewright.sim.mapping import get_dataflow
 from tilewright.workloads.attention import AttentionLayer
 

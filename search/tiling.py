@@ -21,10 +21,10 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import Objective, score
-from tilewright.sim.attention import build_phase, count_phase, fits
 from tilewright.sim.core import WorkTotals
 from tilewright.sim.costs import Costs, TileCosts
 from tilewright.sim.engine import run_images
+from tilewright.sim.evaluation import build_phase, count_phase, fits
 from tilewright.sim.image import pack
 from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
 from tilewright.sim.result import SearchSummary

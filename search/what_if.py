@@ -8,7 +8,7 @@ from tilewright.errors import MappingError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import Objective
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.attention import evaluate
+from tilewright.sim.evaluation import evaluate
 from tilewright.sim.mapping import Dataflow, Tiling
 from tilewright.sim.result import WhatIf
 from tilewright.workloads.attention import AttentionLayer

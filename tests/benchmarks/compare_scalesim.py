@@ -46,8 +46,8 @@ def run_tilewright(rows: list[dict[str, int]]) -> tuple[float, int]:
     """(seconds to lower and run all layers exactly, cycles); checks the compute cycles on the way."""
     from tilewright.hw_models.load import load_machine
     from tilewright.hw_models.matrix_unit import product
-    from tilewright.sim.attention import evaluate
     from tilewright.sim.engine import warm_up
+    from tilewright.sim.evaluation import evaluate
     from tilewright.sim.mapping import get_dataflow
     from tilewright.workloads.gemm import GemmLayer
 

@@ -14,9 +14,9 @@ import pytest
 from tilewright.hw_models.load import load_machine
 from tilewright.search.tiling import best_tiling
 from tilewright.sim import kernel
-from tilewright.sim.attention import build_phase, count_phase, evaluate, fits
 from tilewright.sim.costs import Costs
 from tilewright.sim.engine import run_images, run_program
+from tilewright.sim.evaluation import build_phase, count_phase, evaluate, fits
 from tilewright.sim.image import pack
 from tilewright.sim.mapping import get_dataflow
 from tilewright.sim.program import Program

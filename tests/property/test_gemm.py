@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.attention import core_shares, evaluate
 from tilewright.sim.core import TileCore, WorkCounter
 from tilewright.sim.engine import run_program
+from tilewright.sim.evaluation import core_shares, evaluate
 from tilewright.sim.mapping import Dataflow, get_dataflow
 from tilewright.sim.numeric_gemm import convolution, run_product_on_numbers
 from tilewright.sim.program import ProgramBuilder

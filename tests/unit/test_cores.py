@@ -7,10 +7,10 @@ from fractions import Fraction
 import pytest
 
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.attention import build_phase, core_shares, evaluate
 from tilewright.sim.core import Core
 from tilewright.sim.costs import Costs
 from tilewright.sim.engine import Run, simulate
+from tilewright.sim.evaluation import build_phase, core_shares, evaluate
 from tilewright.sim.mapping import get_dataflow
 from tilewright.sim.program import Channel, Engine, ProgramBuilder
 from tilewright.workloads.load import load_workload

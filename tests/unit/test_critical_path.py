@@ -9,10 +9,10 @@ import pytest
 from tilewright.errors import ProgramError
 from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.attention import build_phase, phase_tiling
 from tilewright.sim.costs import Costs, Work
 from tilewright.sim.critical_path import attribute
 from tilewright.sim.engine import run_program
+from tilewright.sim.evaluation import build_phase, phase_tiling
 from tilewright.sim.mapping import dataflow_names, get_dataflow
 from tilewright.sim.program import Channel, Engine, Program, ProgramBuilder
 from tilewright.sim.result import Attribution

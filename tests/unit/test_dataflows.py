@@ -7,7 +7,7 @@ import pytest
 import tilewright
 from tilewright.hw_models.load import load_machine
 from tilewright.search.api import compare, longest, simulate
-from tilewright.sim.attention import evaluate
+from tilewright.sim.evaluation import evaluate
 from tilewright.sim.mapping import get_dataflow
 from tilewright.workloads.load import load_workload
 

@@ -21,7 +21,7 @@ from tilewright.search.methods.problem import Point, Problem
 from tilewright.search.methods.run import run_method
 from tilewright.search.objective import OBJECTIVES, check_objective
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.attention import evaluate
+from tilewright.sim.evaluation import evaluate
 from tilewright.sim.mapping import dataflow_names, get_dataflow
 from tilewright.workloads.load import load_workload
 

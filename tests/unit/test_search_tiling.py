@@ -9,9 +9,9 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import OBJECTIVES, check_objective
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.attention import build_phase, count_phase, evaluate, fits, phase_tiling
 from tilewright.sim.costs import Costs
 from tilewright.sim.engine import simulate
+from tilewright.sim.evaluation import build_phase, count_phase, evaluate, fits, phase_tiling
 from tilewright.sim.mapping import dataflow_names, get_dataflow, tile_sizes
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer

@@ -19,8 +19,8 @@ import pytest
 
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.attention import evaluate, fits, phase_tiling
 from tilewright.sim.costs import Costs
+from tilewright.sim.evaluation import evaluate, fits, phase_tiling
 from tilewright.sim.mapping import get_dataflow
 from tilewright.sim.result import SimulationResult
 from tilewright.workloads.attention import AttentionLayer
