@@ -126,7 +126,8 @@ def _best_mapping(
             fault = error
             continue
         except InputError as error:
-            raise InputError(f"{job.operators[0].path or job.name}: {error}") from None
+            place = job.operators[0].path or job.name
+            raise InputError(f"{place}: {error}; other formats are given with --weights and --activations") from None
         if best is None or _score(found, objective) < _score(best, objective):
             best = found
     if best is None:
