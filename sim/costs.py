@@ -189,8 +189,15 @@ class Costs(TileCosts):
 
     def scores(self, rows: int, keys: int) -> Work:
         """S tile (rows, keys) = Q (rows, E) K^T (E, keys)."""
+        return self._scores(rows, keys, out_bits=self.score_bits)
+
+    def scores_in_array(self, rows: int, keys: int) -> Work:
+        """S tile that stays in the array's registers."""
+        return self._scores(rows, keys, out_bits=0)
+
+    def _scores(self, rows: int, keys: int, *, out_bits: int) -> Work:
         return self._remember(
-            ("scores", rows, keys),
+            ("scores", rows, keys, out_bits),
             lambda: self.product(
                 rows,
                 self.layer.head_dim,
@@ -198,7 +205,7 @@ class Costs(TileCosts):
                 number_format=self.layer.qkv_format,
                 a_bits=self.qkv_bits,
                 b_bits=self.qkv_bits,
-                out_bits=self.score_bits,
+                out_bits=out_bits,
                 partial_bits=self.accumulator_bits,
                 add_to=False,
             ),
@@ -219,23 +226,6 @@ class Costs(TileCosts):
                 out_bits=self.accumulator_bits,
                 partial_bits=self.accumulator_bits,
                 add_to=add_to,
-            ),
-        )
-
-    def scores_in_array(self, rows: int, keys: int) -> Work:
-        """S tile that stays in the array's registers."""
-        return self._remember(
-            ("scores in array", rows, keys),
-            lambda: self.product(
-                rows,
-                self.layer.head_dim,
-                keys,
-                number_format=self.layer.qkv_format,
-                a_bits=self.qkv_bits,
-                b_bits=self.qkv_bits,
-                out_bits=0,
-                partial_bits=self.accumulator_bits,
-                add_to=False,
             ),
         )
 

@@ -280,32 +280,57 @@ def values_stage(
     last_signals: Sequence[int] = (),
 ) -> None:
     """O of one row block: per key tile load V and multiply with P; then store O."""
-    layer, costs = core.layer, core.costs
     for tile in core.key_tiles(block, data.key):
-        if tile.fresh:
-            core.load(
-                costs.load(1, tile.keys * layer.value_dim, costs.qkv_bits),
-                waits=[data.v.free],
-                signals=[data.v.full],
-                label="load V",
-                run=("load_v", block, tile),
-            )
-        core.matrix(
-            costs.values(block.rows, tile.keys, add_to=not tile.first),
-            waits=[
-                *((data.v.full,) if tile.fresh else ()),
-                *((data.o.free, *first_waits) if tile.first else ()),
-                *tile_waits,
-            ],
-            signals=[
-                *((data.v.free,) if data.gives_back(tile) else ()),
-                *tile_signals,
-                *((data.o.full, *last_signals) if tile.last else ()),
-            ],
-            label="P V",
-            run=("values", block, tile),
+        load_value(core, data, block, tile)
+        value_tile(
+            core,
+            data,
+            block,
+            tile,
+            waits=[*(first_waits if tile.first else ()), *tile_waits],
+            signals=[*tile_signals, *(last_signals if tile.last else ())],
         )
     store_output(core, data, block)
+
+
+def load_value(core: Core, data: Operands, block: RowBlock, tile: Tile) -> None:
+    """Bring one V tile, unless it is on chip already."""
+    if tile.fresh:
+        core.load(
+            core.costs.load(1, tile.keys * core.layer.value_dim, core.costs.qkv_bits),
+            waits=[data.v.free],
+            signals=[data.v.full],
+            label="load V",
+            run=("load_v", block, tile),
+        )
+
+
+def value_tile(
+    core: Core,
+    data: Operands,
+    block: RowBlock,
+    tile: Tile,
+    *,
+    waits: Sequence[int] = (),
+    signals: Sequence[int] = (),
+    run: str = "values",
+) -> None:
+    """One tile of P V; the first takes a slot of O, the last hands it on."""
+    core.matrix(
+        core.costs.values(block.rows, tile.keys, add_to=not tile.first),
+        waits=[
+            *((data.v.full,) if tile.fresh else ()),
+            *((data.o.free,) if tile.first else ()),
+            *waits,
+        ],
+        signals=[
+            *((data.v.free,) if data.gives_back(tile) else ()),
+            *((data.o.full,) if tile.last else ()),
+            *signals,
+        ],
+        label="P V",
+        run=(run, block, tile),
+    )
 
 
 def store_output(core: Core, data: Operands, block: RowBlock) -> None:

@@ -66,34 +66,12 @@ def store_rows(core: Core, block: RowBlock, key: int, *, ready: int, pool: Pool)
 
 def values_pass(core: Core, tiling: Tiling) -> None:
     """O = P V with P from DRAM: row blocks, key tiles inside; the next loads overlap."""
-    layer, costs = core.layer, core.costs
     data = parts.Operands(core, tiling, scores=False)
-    rows = parts.rows_of(layer, tiling["query"])
-    p = core.pool("P", slots=tiling["depth"], slot_bytes=costs.score_bytes(rows * tiling["key"]))
+    rows = parts.rows_of(core.layer, tiling["query"])
+    p = core.pool("P", slots=tiling["depth"], slot_bytes=core.costs.score_bytes(rows * tiling["key"]))
     for (block,) in core.windows(core.row_blocks(tiling["query"], tiling["key"], resident=data.resident), 1):
         for tile in core.key_tiles(block, data.key):
             load_tile(core, block, tile, waits=[p.free], signals=[p.full], what="P")
-            if tile.fresh:
-                core.load(
-                    costs.load(1, tile.keys * layer.value_dim, costs.qkv_bits),
-                    waits=[data.v.free],
-                    signals=[data.v.full],
-                    label="load V",
-                    run=("load_v", block, tile),
-                )
-            core.matrix(
-                costs.values(block.rows, tile.keys, add_to=not tile.first),
-                waits=[
-                    p.full,
-                    *((data.v.full,) if tile.fresh else ()),
-                    *((data.o.free,) if tile.first else ()),
-                ],
-                signals=[
-                    p.free,
-                    *((data.v.free,) if data.gives_back(tile) else ()),
-                    *((data.o.full,) if tile.last else ()),
-                ],
-                label="P V",
-                run=("values_from_dram", block, tile),
-            )
+            parts.load_value(core, data, block, tile)
+            parts.value_tile(core, data, block, tile, waits=[p.full], signals=[p.free], run="values_from_dram")
         parts.store_output(core, data, block)
