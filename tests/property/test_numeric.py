@@ -92,6 +92,7 @@ def cases(draw: st.DrawFn, name: str) -> Case:
         tiling |= {"query": layer.query_len, "resident": 0}
         tiling["heads"] = tiling["heads"] if layer.mask == "none" else 1
     if tiling.get("overwrite"):
+        tiling["resident"] = 1  # without it, the mapping is refused: only resident K tiles can be written over
         covered = overwritten_tiles(layer, tiling, layer.score_bits, layer.qkv_bits)
         tiling["overwrite"] = int(covered < ceil_div(layer.key_len, tiling["key"]))
     return Case(dataflow, layer, machine, tiling)

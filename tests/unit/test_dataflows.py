@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import tilewright
+from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.search.api import compare, longest, simulate
 from tilewright.sim.evaluation import evaluate
@@ -70,3 +71,9 @@ def test_more_of_a_resource_never_hurts_at_the_best_tiling() -> None:
         more = simulate("attention:heads=2,seq=256,head_dim=64", machine.with_(**change))
         assert more.cycles <= base.cycles
         assert base.cycles >= base.lower_bound_cycles
+
+
+def test_proactive_overwrite_needs_resident_keys() -> None:
+    tiling = {"query": 16, "key": 64, "depth": 2, "resident": 0, "overwrite": 1}
+    with pytest.raises(InputError, match='tile "overwrite": 1 needs resident=1'):
+        simulate("bert-base", "edge-16x16", "mas", tiling)
