@@ -26,6 +26,7 @@ programs = _programs.programs
 
 # `make fuzz N=10000` sets this; the quick suite runs a few hundred.
 N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "300"))
+MAX_EVENTS = 200_000
 MAX_UNSKIPPED = 20_000  # longer runs are not walked command by command, only added up
 thorough = settings(
     max_examples=N_EXAMPLES,
@@ -56,11 +57,13 @@ def _attribution(program: Program, *, skip: bool, max_events: int) -> Attributio
 @given(mixed_programs())
 def test_skipping_does_not_change_the_critical_path(program: Program) -> None:
     run = run_program(program)
-    skipping = _attribution(program, skip=True, max_events=200_000)
+    skipping = _attribution(program, skip=True, max_events=MAX_EVENTS)
     if run.stuck:
         assert skipping is None
         return
-    assert skipping is not None
+    if skipping is None:  # a run that hardly repeats may need more room than there is, but only a long one
+        assert run.n_commands > MAX_EVENTS
+        return
     assert skipping.total_cycles == run.cycles
     if run.n_commands <= MAX_UNSKIPPED:
         assert skipping == _attribution(program, skip=False, max_events=MAX_UNSKIPPED)
