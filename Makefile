@@ -18,13 +18,13 @@ OUT ?= out
 # pytest answers 5 when it found no test; that is no failure.
 PYTEST = run_pytest() { $(BIN)/pytest "$$@" || { rc=$$?; [ $$rc -eq 5 ] || exit $$rc; }; }; run_pytest
 
-.PHONY: help setup setup-core run test lint models bench fuzz validation clean
+.PHONY: help setup setup-core run test lint extras bench fuzz validation clean
 
 help:
 	@echo 'make run         set up, then compare the dataflows on the built-in networks; reports in $(OUT)/'
 	@echo 'make test        set up, then run the quick tests'
 	@echo 'make lint        style, types and import layers'
-	@echo 'make models      extractors of PyTorch and Hugging Face models (installs them)'
+	@echo 'make extras      what stands on PyTorch and the other optional libraries (installs them)'
 	@echo 'make validation  compare with published figures'
 	@echo 'make bench       speed of the engine and of the search'
 	@echo 'make fuzz N=...  random programs, engine against reference'
@@ -81,14 +81,14 @@ lint: setup
 	@MYPY=$(BIN)/mypy .ci/typecheck
 	$(BIN)/lint-imports
 
-# The extractors of PyTorch modules and Hugging Face configurations, with the libraries that they need (about 1 GB).
-$(VENV)/.installed-models: $(VENV)/.installed-dev constraints-models.txt
-	@echo 'Installing PyTorch and the model libraries'
-	@$(PIP_INSTALL) --constraint constraints-models.txt --no-build-isolation --editable '.[dev,onnx,zoo]' onnxscript
+# What stands on the optional libraries: PyTorch, Hugging Face, Triton, Dask, pymoo, Optuna, pyarrow (about 2 GB).
+$(VENV)/.installed-extras: $(VENV)/.installed-dev constraints-extras.txt
+	@echo 'Installing PyTorch and the other optional libraries'
+	@$(PIP_INSTALL) --constraint constraints-extras.txt --no-build-isolation --editable '.[dev,all]'
 	@touch $@
 
-models: $(VENV)/.installed-models
-	@$(PYTEST) -n $(TEST_JOBS) -q tests/unit/test_extract_*.py tests/unit/test_number_values.py tests/validation/test_extractors_agree.py
+extras: $(VENV)/.installed-extras
+	@$(PYTEST) -n $(TEST_JOBS) -q -m 'extras and not slow' --benchmark-skip
 
 validation: setup
 	@$(PYTEST) tests/validation -s

@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from tilewright.workloads.extract.onnx import stream_from_onnx  # noqa: E402
 
+pytestmark = pytest.mark.extras
+
 
 def tensor(name: str, *shape: int, dtype: Any = np.float32) -> Any:
     values = np.arange(np.prod(shape, dtype=int)).reshape(shape) % 7

@@ -16,6 +16,8 @@ from torch.nn import functional  # noqa: E402
 
 from tilewright.workloads.extract.torch import stream_from_torch  # noqa: E402
 
+pytestmark = pytest.mark.extras
+
 
 def extract(module: Any, *shapes: tuple[int, ...], **options: Any) -> OperatorStream:
     inputs = [torch.empty(shape, device="meta") for shape in shapes]

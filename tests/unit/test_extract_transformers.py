@@ -12,6 +12,8 @@ from tilewright.errors import InputError
 from tilewright.workloads.extract.transformers import stream_from_config
 from tilewright.workloads.network import load_network
 
+pytestmark = pytest.mark.extras
+
 LLAMA = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],

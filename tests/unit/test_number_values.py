@@ -106,6 +106,7 @@ def test_values_of_the_formats_that_no_library_has() -> None:
     assert bits.dtype == np.uint32 and not (bits & 0x1FFF).any()
 
 
+@pytest.mark.extras
 def test_torch_casts_to_the_same_bits() -> None:
     torch = pytest.importorskip("torch")
     for name, dtype in (
@@ -120,6 +121,7 @@ def test_torch_casts_to_the_same_bits() -> None:
         np.testing.assert_array_equal(encode(values, name), theirs)
 
 
+@pytest.mark.extras
 def test_torch_reads_the_shared_exponents_of_mx_as_we_write_them() -> None:
     torch = pytest.importorskip("torch")
     tensor = quantise(np.random.default_rng(3).standard_normal((8, 64)) * 1e3, "mxfp4")

@@ -20,7 +20,7 @@ from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.transformers import DecoderConfig, add_decoder_layer
 
-pytestmark = pytest.mark.validation
+pytestmark = [pytest.mark.validation, pytest.mark.extras]
 
 RECORDED = Path(__file__).parents[1] / "golden" / "extracted_streams.json"
 NETWORKS = ("resnet-18", "bert-base", "llama-block")
