@@ -25,7 +25,7 @@ from tilewright.sim.evaluation import evaluate
 from tilewright.sim.mapping import dataflow_names, get_dataflow
 from tilewright.workloads.load import load_workload
 
-pytestmark = pytest.mark.extras  # two of the methods are libraries'
+pytestmark = pytest.mark.extras  # two of the methods are libraries
 
 LAYER = "attention:heads=3,seq=80,head_dim=24"
 LIBRARY = {"nsga2": "pymoo", "tpe": "optuna"}
