@@ -20,7 +20,16 @@ from typing import Any, Literal
 
 from tilewright.errors import InputError, TilewrightError
 
-__all__ = ["RETRIED", "SCHEMA_VERSION", "STATUSES", "ResultsStore", "Status", "StoreError", "StoredPoint"]
+__all__ = [
+    "RETRIED",
+    "SCHEMA_VERSION",
+    "STATUSES",
+    "ResultsStore",
+    "Status",
+    "StoreError",
+    "StoredPoint",
+    "StoredSweep",
+]
 
 SCHEMA_VERSION = 1
 Status = Literal["done", "infeasible", "failed", "quarantined"]
@@ -92,6 +101,17 @@ class StoredPoint:
     evaluation_s: float = 0.0
     version: str = ""
     finished_at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSweep:
+    """What a sweep asked for: its file as ``text``, its base machine as plain data, and who began it when."""
+
+    text: str
+    name: str
+    machine: Mapping[str, Any]
+    version: str
+    begun_at: str
 
 
 class ResultsStore:
@@ -211,6 +231,19 @@ class ResultsStore:
         values = (text, name, json.dumps(machine, sort_keys=True), __version__, _now())
         with self._plainly():
             self._connection.execute("INSERT OR IGNORE INTO sweeps VALUES (?, ?, ?, ?, ?)", values)
+
+    def sweeps(self) -> list[StoredSweep]:
+        """The sweeps that wrote into the store, as they were begun."""
+        chosen = "SELECT text, name, machine, version, begun_at FROM sweeps ORDER BY begun_at, rowid"
+        with self._plainly():
+            found = self._connection.execute(chosen).fetchall()
+        try:
+            return [
+                StoredSweep(text=text, name=name, machine=json.loads(machine), version=version, begun_at=begun_at)
+                for text, name, machine, version, begun_at in found
+            ]
+        except (TypeError, ValueError):
+            raise self._damaged("a sweep is not as it was written") from None
 
     def close(self) -> None:
         """Release the file; the write-ahead log goes into it when nobody else has it open."""

@@ -32,7 +32,7 @@ from tilewright.search.sweep_work import SweepBench, begin_worker, do_points, is
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SweepProgress", "WorkerError", "run_sweep", "sweep", "sweep_rows", "sweep_status"]
+__all__ = ["SweepProgress", "WorkerError", "flat_row", "run_sweep", "sweep", "sweep_rows", "sweep_status"]
 
 _CHUNK = 64  # neighbours share what was counted and run, so they go to one worker
 _LOOK_UP = 512
@@ -138,10 +138,11 @@ def sweep_rows(sweep: Sweep, store: str | Path) -> Iterator[dict[str, Any]]:
     base = base_values(sweep.machine)
     with ResultsStore(store, create=False) as opened:
         for point in opened.rows(point.key for point in points(sweep)):
-            yield _flat(sweep, base, point)
+            yield flat_row(sweep, base, point)
 
 
-def _flat(sweep: Sweep, base: dict[str, Any], point: StoredPoint) -> dict[str, Any]:
+def flat_row(sweep: Sweep, base: dict[str, Any], point: StoredPoint) -> dict[str, Any]:
+    """``point`` with the columns of :func:`sweep_rows`; ``base`` are the figures of the base machine."""
     values = design_values(sweep, base, dict(point.parameters))
     row: dict[str, Any] = {
         "machine": point.machine,

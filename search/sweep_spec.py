@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
 
-from tilewright.document import STRICT_FIELDS, load_document, validate_data
+from tilewright.document import STRICT_FIELDS, load_document, parse_document, validate_data
 from tilewright.document_yaml import Document, FieldPath, dotted, read_yaml
 from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.load import load_machine, machine_names
@@ -26,7 +26,7 @@ from tilewright.search.objective import Objective
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
 
-__all__ = ["RESULT_FIGURES", "Axis", "Interval", "SamplingSpec", "Sweep", "load_sweep"]
+__all__ = ["RESULT_FIGURES", "Axis", "Interval", "SamplingSpec", "Sweep", "load_sweep", "restore_sweep"]
 
 #: What a limit may call on once a point has run.
 RESULT_FIGURES = ("cycles", "seconds", "energy_pj", "power_w", "latency_ms", "energy_mj")
@@ -136,10 +136,28 @@ def load_sweep(source: str | Path | Mapping[str, Any]) -> Sweep:
     return _Reader(file, document, str(source), Path(source).parent, text).sweep()
 
 
+def restore_sweep(text: str, machine: MachineSpec, *, name: str, folder: Path) -> Sweep:
+    """The sweep whose file was ``text``, with the base ``machine`` that it had then; ``name`` is its place in messages.
+
+    Workload files are looked for in ``folder``. Raises InputError as :func:`load_sweep` does.
+    """
+    file = parse_document(text, _SweepFile, what="sweep", name=name)
+    return _Reader(file, read_yaml(text, "sweep", name), name, folder, text, machine).sweep()
+
+
 class _Reader:
     """Turns the file into a :class:`Sweep`; it knows where everything stands."""
 
-    def __init__(self, file: _SweepFile, document: Document, name: str, folder: Path, text: str) -> None:
+    def __init__(
+        self,
+        file: _SweepFile,
+        document: Document,
+        name: str,
+        folder: Path,
+        text: str,
+        known_machine: MachineSpec | None = None,
+    ) -> None:
+        self.known_machine = known_machine
         self.file = file
         self.document = document
         self.name = name
@@ -193,6 +211,8 @@ class _Reader:
         return self.fault(path, str(error).splitlines()[0])
 
     def machine(self) -> MachineSpec:
+        if self.known_machine is not None:
+            return self.known_machine
         given = self.file.machine
         is_file = given not in machine_names() and (given.endswith((".yaml", ".yml")) or "/" in given)
         if is_file:
