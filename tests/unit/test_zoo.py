@@ -8,14 +8,24 @@ from tilewright.errors import InputError
 from tilewright.workloads.network import load_network, network_names, network_options, network_source
 
 # Trained parameters, and multiply-accumulates of one run in units of 1e9, with the width of their last digit.
-# torchvision's model table (IMAGENET1K_V1): ResNet, MobileNetV2, EfficientNet-B3, ViT-B/16. timm: DeiT-S. Parameters of
+# torchvision's model table (IMAGENET1K_V1): ResNet, VGG, SqueezeNet, MobileNetV2, EfficientNet-B3, ViT-B/16; DeepLabV3
+# there has an auxiliary head of 3,851 parameters and 0.016e9 multiply-accumulates more. FSRCNN, DMCNN-VD and MC-CNN:
+# weights of 15.6, 651.4 and 108.6 KiB at 8 bit and the layers of arXiv 2212.05344; of DMCNN-VD, that study's first
+# layers are 10 pixels narrower than its last ones ask for, which makes 276.0e9 there. timm: DeiT-S. Parameters of
 # BERT, Llama and Stable Diffusion: the published checkpoints. DiT: arXiv 2212.09748, Table 4 (its 118.6 Gflops are
 # multiply-accumulates), without its fixed sine table. PixArt: 610.86 M parameters in arXiv 2310.00426.
 PUBLISHED = {
     "resnet-18": (11_689_512, 1.814, 0.001),
     "resnet-50": (25_557_032, 4.089, 0.001),
+    "resnet-152": (60_192_808, 11.514, 0.001),
+    "vgg-16": (138_357_544, 15.470, 0.001),
+    "squeezenet": (1_248_424, 0.819, 0.001),
     "mobilenet-v2": (3_504_872, 0.301, 0.001),
     "efficientnet-b3": (12_233_232, 1.827, 0.001),
+    "deeplabv3-mobilenet-v3:image=520": (11_029_328 - 3_851, 10.452 - 0.016, 0.001),
+    "fsrcnn": (15_992, 8.3626, 0.0001),
+    "dmcnn-vd": (667_008, 278.8, 0.1),
+    "mc-cnn": (111_168, 52.2788, 0.0001),
     "vit-b-16": (86_567_656, 17.564, 0.001),
     "deit-s": (22_050_664, 4.6, 0.05),
     "bert-base": (109_482_240, 11.17, 0.01),
@@ -120,6 +130,7 @@ def test_batch_scales_products_and_not_weights() -> None:
         ("resnet-50:batch", 'expected key=value; given "batch"'),
         ("resnet-50:batch=1,batch=2", "batch: given twice"),
         ("resnet-50:weights=int99", "weights: unknown number format"),
+        ("vgg-16:image=225", "image: must be a multiple of 32; given 225"),
         ("vit-b-16:image=225", "image: must be a multiple of 16; given 225"),
         ("bert-base:seq=513", "seq: BERT has 512 positions; given 513"),
         ("llama-3-8b:decode=1", "context: missing"),
@@ -144,3 +155,17 @@ def test_options_are_listed_with_their_usual_values() -> None:
         "activations": "fp16",
     }
     assert network_options("llama-3-8b")["logits"] == "last"
+
+
+def test_pools_that_round_up_count_the_partial_window() -> None:
+    pools = [op for op in load_network("squeezenet").operators if op.kind == "pool"]
+    assert [pool.sizes("in_size")[0] for pool in pools] == [109, 54, 27]
+    assert [pool.sizes("out_size")[0] for pool in pools] == [54, 27, 13]
+    assert [pool.sizes("padding") for pool in pools] == [(0, 0, 0, 0), (0, 0, 1, 1), (0, 0, 0, 0)]
+
+
+def test_dilated_convolutions_keep_the_map() -> None:
+    rates = [op for op in load_network("deeplabv3-mobilenet-v3").operators if "pyramid.dilated" in op.name]
+    dilated = [op for op in rates if op.kind == "conv"]
+    assert [op.sizes("dilation")[0] for op in dilated] == [12, 24, 36]
+    assert all(op.sizes("in_size") == op.sizes("out_size") == (33, 33) for op in dilated)

@@ -9,7 +9,7 @@ from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT
 from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.zoo import diffusion, transformers, vision
+from tilewright.workloads.zoo import convolutional, diffusion, transformers, vision
 from tilewright.workloads.zoo.layers import Layers
 
 __all__ = ["build_network", "network_names", "network_options", "network_source"]
@@ -34,6 +34,7 @@ class _Entry:
 
 
 _PICTURE = {"batch": 1, "image": 224, "classes": 1000}
+_PIXELS = {"batch": 1, "height": 540, "width": 960}
 _TEXT = {"batch": 1, "seq": 128}
 _GENERATE = {"batch": 1, "prefill": 2048, "decode": 0, "context": 0}
 
@@ -44,6 +45,15 @@ def _picture(options: Options) -> dict[str, int]:
 
 def _resnet(*depths: int, bottleneck: bool) -> Build:
     return lambda b, o: vision.resnet(b, depths=depths, bottleneck=bottleneck, **_picture(o))
+
+
+def _vgg(b: Layers, options: Options) -> OperatorStream:
+    _need_multiple(b.name, options, "image", 32)
+    return convolutional.vgg(b, **_picture(options))
+
+
+def _plain(widths: tuple[int, ...], kernels: tuple[int, ...], n_channels: int) -> Build:
+    return lambda b, o: convolutional.plain_convolutions(b, widths=widths, kernels=kernels, n_channels=n_channels, **o)
 
 
 def _vision_transformer(hidden: int, heads: int) -> Build:
@@ -116,6 +126,15 @@ _NETWORKS: Mapping[str, _Entry] = {
     "resnet-50": _Entry(
         build=_resnet(3, 4, 6, 3, bottleneck=True), options=_PICTURE, source="arXiv 1512.03385, Table 1"
     ),
+    "resnet-152": _Entry(
+        build=_resnet(3, 8, 36, 3, bottleneck=True), options=_PICTURE, source="arXiv 1512.03385, Table 1"
+    ),
+    "vgg-16": _Entry(build=_vgg, options=_PICTURE, source="arXiv 1409.1556, Table 1, column D"),
+    "squeezenet": _Entry(
+        build=lambda b, o: convolutional.squeezenet(b, **_picture(o)),
+        options=_PICTURE,
+        source="arXiv 1602.07360, Table 1 (version 1.0)",
+    ),
     "mobilenet-v2": _Entry(
         build=lambda b, o: vision.mobilenet_v2(b, **_picture(o)),
         options=_PICTURE,
@@ -125,6 +144,26 @@ _NETWORKS: Mapping[str, _Entry] = {
         build=lambda b, o: vision.efficientnet(b, width=1.2, depth=1.4, **_picture(o)),
         options=_PICTURE | {"image": 300},
         source="arXiv 1905.11946, Table 1, width 1.2 and depth 1.4",
+    ),
+    "deeplabv3-mobilenet-v3": _Entry(
+        build=lambda b, o: convolutional.deeplab_v3(b, **_picture(o)),
+        options=_PICTURE | {"image": 513, "classes": 21},
+        source="arXiv 1706.05587; arXiv 1905.02244, Table 1; joined as in torchvision",
+    ),
+    "fsrcnn": _Entry(
+        build=_plain((56, 12, 12, 12, 12, 12, 56, 16), (5, 1, 3, 3, 3, 3, 1, 3), 1),
+        options=_PIXELS,
+        source="arXiv 1608.00367, FSRCNN(56, 12, 4), its last layer as 16 sub-pixel maps (arXiv 2212.05344)",
+    ),
+    "dmcnn-vd": _Entry(
+        build=_plain((64,) * 19 + (3,), (3,) * 20, 3),
+        options=_PIXELS | {"height": 512, "width": 768},
+        source="arXiv 1802.03769, DMCNN-VD; picture as in arXiv 2212.05344",
+    ),
+    "mc-cnn": _Entry(
+        build=_plain((64,) * 4, (3,) * 4, 1),
+        options=_PIXELS | {"height": 376, "width": 1242},
+        source="arXiv 1510.05970, fast architecture; picture as in arXiv 2212.05344",
     ),
     "vit-b-16": _Entry(build=_vision_transformer(768, 12), options=_PICTURE, source="arXiv 2010.11929, Table 1"),
     "deit-s": _Entry(build=_vision_transformer(384, 6), options=_PICTURE, source="arXiv 2012.12877, Table 1"),

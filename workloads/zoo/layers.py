@@ -58,14 +58,17 @@ class Layers(StreamBuilder):
         bias: bool = True,
         batch_norm: bool = False,
         padding: int | None = None,
+        dilation: int = 1,
     ) -> str:
         """A square convolution of x (batch, channels, height, width), padded by (kernel - 1) / 2 unless said otherwise.
+
+        ``dilation`` spreads the taps, and the usual padding with them.
 
         ``batch_norm``: without a bias, and followed by a batch norm that is folded into weight and bias.
         """
         batch, n_in, *in_size = self.shape(x)
-        pad = (kernel - 1) // 2 if padding is None else padding
-        out_size = [(extent + 2 * pad - kernel) // stride + 1 for extent in in_size]
+        pad = dilation * ((kernel - 1) // 2) if padding is None else padding
+        out_size = [(extent + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1 for extent in in_size]
         inputs = [x, self.trained(f"{name}.weight", n_out, n_in // groups, kernel, kernel)]
         if bias or batch_norm:
             inputs.append(self.trained(f"{name}.bias", n_out))
@@ -80,7 +83,7 @@ class Layers(StreamBuilder):
             "kernel": (kernel, kernel),
             "stride": (stride, stride),
             "padding": (pad,) * 4,
-            "dilation": (1, 1),
+            "dilation": (dilation, dilation),
             "transposed": False,
         }
         return self.add("conv", name, inputs, [batch, n_out, *out_size], attributes)
@@ -145,10 +148,18 @@ class Layers(StreamBuilder):
         attributes = {"function": "mean", "rows": batch * channels, "columns": math.prod(size)}
         return self.add("reduction", name, [x], (batch, channels), attributes)
 
-    def max_pool(self, x: str, kernel: int, name: str = "pool", *, stride: int, padding: int) -> str:
-        """The greatest value of each square window of x (batch, channels, height, width)."""
+    def max_pool(
+        self, x: str, kernel: int, name: str = "pool", *, stride: int, padding: int, ceil: bool = False
+    ) -> str:
+        """The greatest value of each square window of x (batch, channels, height, width).
+
+        ``ceil``: a window that is only partly on the map counts too; the map is padded behind its end for it.
+        """
         batch, channels, *in_size = self.shape(x)
-        out_size = [(extent + 2 * padding - kernel) // stride + 1 for extent in in_size]
+        spare = [-(extent + 2 * padding - kernel) % stride if ceil else 0 for extent in in_size]
+        out_size = [
+            (extent + 2 * padding + more - kernel) // stride + 1 for extent, more in zip(in_size, spare, strict=True)
+        ]
         attributes = {
             "function": "max",
             "batch": batch,
@@ -157,7 +168,7 @@ class Layers(StreamBuilder):
             "out_size": out_size,
             "kernel": (kernel, kernel),
             "stride": (stride, stride),
-            "padding": (padding,) * 4,
+            "padding": (padding, padding, *(padding + more for more in spare)),
         }
         return self.add("pool", name, [x], (batch, channels, *out_size), attributes)
 

@@ -8,7 +8,7 @@ from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.transformers import EncoderConfig, add_pre_norm_layer
 
-__all__ = ["efficientnet", "mobilenet_v2", "resnet", "vision_transformer"]
+__all__ = ["efficientnet", "mobilenet_v2", "resnet", "rounded", "vision_transformer"]
 
 
 def resnet(
@@ -101,20 +101,20 @@ def efficientnet(b: Layers, *, width: float, depth: float, batch: int, image: in
     Padded by (kernel - 1) / 2 on all sides, so maps of odd size round up (300: 150, 75, 38, 19, 10).
     """
     x = b.input("image", (batch, 3, image, image))
-    x = b.elementwise("silu", b.conv(x, _rounded(32 * width), 3, "stem.conv", stride=2, batch_norm=True))
+    x = b.elementwise("silu", b.conv(x, rounded(32 * width), 3, "stem.conv", stride=2, batch_norm=True))
     index = 0
     for expansion, channels, repeats, first_stride, kernel in _EFFICIENTNET:
         for repeat in range(math.ceil(repeats * depth)):
             with b.scope("blocks", index):
                 stride = first_stride if not repeat else 1
-                x = _inverted(b, x, _rounded(channels * width), expansion, kernel, stride, "silu", squeeze=True)
+                x = _inverted(b, x, rounded(channels * width), expansion, kernel, stride, "silu", squeeze=True)
             index += 1
-    x = b.elementwise("silu", b.conv(x, 4 * _rounded(320 * width), 1, "head.conv", batch_norm=True))
+    x = b.elementwise("silu", b.conv(x, 4 * rounded(320 * width), 1, "head.conv", batch_norm=True))
     logits = b.linear(b.global_mean(x), classes, "classifier")
     return b.finish([logits], n_parameters=b.n_parameters)
 
 
-def _rounded(channels: float) -> int:
+def rounded(channels: float) -> int:
     """The nearest multiple of 8 that is not more than a tenth below."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest
