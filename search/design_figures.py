@@ -1,8 +1,8 @@
-"""Figures of a design that need no run: its silicon area and its peak rate.
+"""Figures of a design that need no run: its silicon area, what it leaks, and its peak rate.
 
 Area is in proportion: so many square millimetres for a processing element, a vector lane and a KiB of buffer, taken
-from the parts of area that the base machine publishes, or given in the sweep file. Neither the clock nor the number
-format of an element changes it.
+from the parts of area that the base machine publishes, given in the sweep file, or added up from published parts at a
+node. Leakage is in proportion to area. The clock changes neither.
 """
 
 from __future__ import annotations
@@ -14,10 +14,20 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from tilewright.document import STRICT_FIELDS
+from tilewright.hw_models.area import part_area
 from tilewright.hw_models.describe import figures
 from tilewright.hw_models.spec import MachineSpec
 
-__all__ = ["DESIGN_FIGURES", "AreaRule", "area_mm2", "area_rule_of", "base_values", "peak_tops"]
+__all__ = [
+    "DESIGN_FIGURES",
+    "AreaChoice",
+    "AreaRule",
+    "area_mm2",
+    "area_rule_of",
+    "base_values",
+    "leakage_mw",
+    "peak_tops",
+]
 
 #: What a condition or a limit may call on before anything has run.
 DESIGN_FIGURES = ("area_mm2", "peak_tops")
@@ -27,14 +37,71 @@ NotNegative = Annotated[float, Ge(0)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AreaRule:
-    """Square millimetres of one processing element, one vector lane, one KiB of buffer, and of what stays the same."""
+    """Square millimetres of one processing element, one vector lane, one KiB of buffer, and of what stays the same.
+
+    Leakage is in milliwatts for a square millimetre of elements and lanes, and for a KiB of buffer.
+    """
+
+    mm2_per_pe: float
+    mm2_per_lane: float
+    mm2_per_kib: float
+    other_mm2: float = 0.0
+    leakage_mw_per_mm2: float = 0.0
+    leakage_mw_per_kib: float = 0.0
+
+
+_SIZES = ("mm2_per_pe", "mm2_per_lane", "mm2_per_kib")
+_PARTS = ("node_nm", "pe_format", "lane_format")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AreaChoice:
+    """Area as a sweep file gives it: three rates, or a node and the formats of its multiply-adds."""
 
     __pydantic_config__ = STRICT_FIELDS
 
-    mm2_per_pe: NotNegative
-    mm2_per_lane: NotNegative
-    mm2_per_kib: NotNegative
+    mm2_per_pe: NotNegative | None = None
+    mm2_per_lane: NotNegative | None = None
+    mm2_per_kib: NotNegative | None = None
+    node_nm: int | None = None
+    pe_format: str | None = None
+    lane_format: str | None = None
     other_mm2: NotNegative = 0.0
+    leakage_mw_per_mm2: NotNegative | None = None
+    leakage_mw_per_kib: NotNegative | None = None
+
+    def __post_init__(self) -> None:
+        rates = [name for name in _SIZES if getattr(self, name) is not None]
+        parts = [name for name in _PARTS if getattr(self, name) is not None]
+        whole = len(rates) == len(_SIZES) if rates else {"node_nm", "pe_format"} <= set(parts)
+        if not whole or (rates and parts):
+            given = ", ".join((*rates, *parts)) or "neither"
+            raise ValueError(
+                f"not a rule; given {given}; "
+                f"allowed {', '.join(_SIZES)} together, or node_nm, pe_format and lane_format"
+            )
+
+    def rule(self) -> AreaRule:
+        """The rates that this stands for. Raises InputError for an unknown node or format."""
+        if self.node_nm is None or self.pe_format is None:
+            return AreaRule(
+                mm2_per_pe=self.mm2_per_pe or 0.0,
+                mm2_per_lane=self.mm2_per_lane or 0.0,
+                mm2_per_kib=self.mm2_per_kib or 0.0,
+                other_mm2=self.other_mm2,
+                leakage_mw_per_mm2=self.leakage_mw_per_mm2 or 0.0,
+                leakage_mw_per_kib=self.leakage_mw_per_kib or 0.0,
+            )
+        parts = part_area(self.node_nm, self.pe_format, self.lane_format or "fp16")
+        per_mm2, per_kib = self.leakage_mw_per_mm2, self.leakage_mw_per_kib
+        return AreaRule(
+            mm2_per_pe=parts.mm2_per_pe,
+            mm2_per_lane=parts.mm2_per_lane,
+            mm2_per_kib=parts.mm2_per_kib,
+            other_mm2=self.other_mm2,
+            leakage_mw_per_mm2=parts.leakage_mw_per_mm2 if per_mm2 is None else per_mm2,
+            leakage_mw_per_kib=parts.leakage_mw_per_kib if per_kib is None else per_kib,
+        )
 
 
 def base_values(machine: MachineSpec) -> dict[str, Any]:
@@ -66,6 +133,15 @@ def area_mm2(rule: AreaRule | None, values: Mapping[str, Any]) -> float | None:
         return None
     n_pes, n_lanes, kib = _sizes(values)
     return rule.mm2_per_pe * n_pes + rule.mm2_per_lane * n_lanes + rule.mm2_per_kib * kib + rule.other_mm2
+
+
+def leakage_mw(rule: AreaRule | None, values: Mapping[str, Any]) -> float:
+    """What the design with ``values`` leaks by ``rule``, in milliwatts, beside the machine's own ``static_mw``."""
+    if rule is None:
+        return 0.0
+    n_pes, n_lanes, kib = _sizes(values)
+    logic_mm2 = rule.mm2_per_pe * n_pes + rule.mm2_per_lane * n_lanes
+    return rule.leakage_mw_per_mm2 * logic_mm2 + rule.leakage_mw_per_kib * kib
 
 
 def peak_tops(values: Mapping[str, Any]) -> float:

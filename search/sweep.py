@@ -177,7 +177,7 @@ class _Run:
         self.sweep = sweep
         self.store = store
         self.progress = progress
-        self.bench = SweepBench(machine=sweep.machine, layers=sweep.layers, objective=sweep.objective)
+        self.bench = SweepBench(machine=sweep.machine, layers=sweep.layers, objective=sweep.objective, area=sweep.area)
         self.total = count_points(sweep)
         self.n_found = 0
         self.counts: Counter[str] = Counter()

@@ -58,6 +58,8 @@ def points(sweep: Sweep) -> Iterator[SweepPoint]:
     machine = asdict(sweep.machine)
     for words in ("description", "assumptions", "sources"):
         del machine[words]
+    if sweep.area is not None:  # what it leaks is part of the energy
+        machine["leakage"] = asdict(sweep.area)
     fixed = [
         [cache.key("sweep point", machine, layer, dataflow, sweep.objective) for dataflow in sweep.dataflows]
         for layer in sweep.layers

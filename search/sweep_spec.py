@@ -21,7 +21,7 @@ from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.load import load_machine, machine_names
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.conditions import Condition, Value, parse_condition
-from tilewright.search.design_figures import DESIGN_FIGURES, AreaRule, area_rule_of, base_values
+from tilewright.search.design_figures import DESIGN_FIGURES, AreaChoice, AreaRule, area_rule_of, base_values
 from tilewright.search.objective import Objective
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
@@ -69,7 +69,7 @@ class _SweepFile:
     objective: Objective = "latency"
     sampling: SamplingSpec = field(default_factory=SamplingSpec)
     limits: tuple[Text, ...] = ()
-    area: AreaRule | None = None
+    area: AreaChoice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ class _Reader:
         axes = (*self.parameters(machine), *self.together(machine))
         self.check_values(machine, axes)
         values = base_values(machine)
-        area = file.area or area_rule_of(machine)
+        area = self.area() or area_rule_of(machine)
         known = {*values, *self.homes, *DESIGN_FIGURES}
         for at, dataflow in enumerate(file.dataflows):
             if dataflow not in dataflow_names():
@@ -221,6 +221,15 @@ class _Reader:
             return load_machine(given)
         except InputError as error:
             raise self.placed(("machine",), error) from None
+
+    def area(self) -> AreaRule | None:
+        if self.file.area is None:
+            return None
+        try:
+            return self.file.area.rule()
+        except InputError as error:
+            field, _, said = str(error).removeprefix("area.").partition(": ")
+            raise self.fault(("area", field), said) from None
 
     def layers(self) -> tuple[AttentionLayer, ...]:
         layers: list[AttentionLayer] = []
@@ -377,7 +386,8 @@ class _Reader:
                 raise self.fault(
                     (section, at),
                     f"the area is not known: {machine.name} does not give matrix_mm2, vector_mm2 and buffers_mm2; "
-                    "allowed with area: {mm2_per_pe, mm2_per_lane, mm2_per_kib} in the sweep",
+                    "allowed with area: {node_nm: 45, pe_format: int8}, or with "
+                    "area: {mm2_per_pe, mm2_per_lane, mm2_per_kib} in the sweep",
                 )
             found.append(condition)
         return tuple(found)

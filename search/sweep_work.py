@@ -15,6 +15,7 @@ from typing import Any
 from tilewright.errors import InputError, TilewrightError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.counted_work import WorkMemory
+from tilewright.search.design_figures import AreaRule, base_values, leakage_mw
 from tilewright.search.objective import Objective
 from tilewright.search.store import ResultsStore, Status, StoredPoint, StoreError
 from tilewright.search.sweep_space import Design, SweepPoint
@@ -37,6 +38,8 @@ class SweepBench:
     machine: MachineSpec
     layers: tuple[AttentionLayer, ...]
     objective: Objective
+    area: AreaRule | None = None
+    base: dict[str, Any] = field(default_factory=dict)
     last: tuple[Design, MachineSpec] | None = field(default=None)
     memory: WorkMemory = field(default_factory=WorkMemory)
 
@@ -89,8 +92,18 @@ class SweepBench:
 
     def _machine(self, design: Design) -> MachineSpec:
         if self.last is None or self.last[0] != design:
-            self.last = design, self.machine.with_(**design)
+            self.last = design, self.machine.with_(**(design | self._leakage(design)))
         return self.last[1]
+
+    def _leakage(self, design: Design) -> dict[str, float]:
+        """What the area of ``design`` leaks comes on top of the static power that the machine or the design gives."""
+        if self.area is None:
+            return {}
+        if not self.base:
+            self.base = base_values(self.machine)
+        values = self.base | design
+        leaks_mw = leakage_mw(self.area, values)
+        return {} if leaks_mw == 0 else {"energy.static_mw": values["energy.static_mw"] + leaks_mw}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import tilewright
 from tilewright.errors import InputError
 from tilewright.search.conditions import parse_condition
-from tilewright.search.design_figures import area_mm2, area_rule_of, base_values, peak_tops
+from tilewright.search.design_figures import AreaChoice, area_mm2, area_rule_of, base_values, leakage_mw, peak_tops
 from tilewright.search.sweep_space import count_points, designs, points
 from tilewright.search.sweep_spec import load_sweep
 
@@ -100,7 +101,6 @@ def test_designs_are_made_when_asked_for() -> None:
 
 
 def test_area_is_in_proportion_and_agrees_with_the_published_one() -> None:
-    import tilewright
 
     machine = tilewright.load_machine("fusemax-cloud")
     rule, values = area_rule_of(machine), base_values(machine)
@@ -210,6 +210,9 @@ BAD = [
     (HEAD + "sampling: {method: sobol}\n", "S:3:11: sampling.n: sobol needs the number of designs to draw"),
     (HEAD + "sampling: {n: 4}\n", "S:3:15: sampling.n: a grid runs every design"),
     (HEAD + "area: {mm2_per_pe: -1, mm2_per_lane: 0, mm2_per_kib: 0}\n", "S:3:20: area.mm2_per_pe: out of range"),
+    (HEAD + "area: {mm2_per_pe: 1}\n", "S:3:7: area: not a rule; given mm2_per_pe; allowed mm2_per_pe, mm2_per_lane"),
+    (HEAD + "area: {node_nm: 28, pe_format: int8}\n", "S:3:17: area.node_nm: no area is known; given 28; allowed 22"),
+    (HEAD + "area: {node_nm: 45, pe_format: in8}\n", 'S:3:32: area.pe_format: no area of a multiply-add; given "in8"'),
     ("machine: edge-16x16\nworkloads: [bert-bse]\n", 'S:2:13: workloads.0: unknown workload; given "bert-bse"'),
     ("machine: edge-16x16\nworkloads: [bert-base, bert-base]\n", 'S:2:24: workloads.1: "bert-base" is given twice'),
     ("machine: [\n", "S:2:1: sweep: not valid YAML"),
@@ -241,3 +244,33 @@ def test_files_beside_the_sweep(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(machine_text("edge-16x16").replace("name: edge-16x16", "name: mine"))
     (tmp_path / "sweep.yaml").write_text(f'machine: ./mine.yaml\nworkloads: ["{LAYER}"]\n')
     assert load_sweep(tmp_path / "sweep.yaml").machine.name == "mine"
+
+
+def test_area_and_leakage_of_published_parts_at_a_node() -> None:
+    machine = tilewright.load_machine("edge-16x16")
+    rule, values = AreaChoice(node_nm=45, pe_format="int8").rule(), base_values(machine)
+    pes, lanes, kib = 256, 256, 5120
+    assert area_mm2(rule, values) == pytest.approx(
+        pes * rule.mm2_per_pe + lanes * rule.mm2_per_lane + kib * rule.mm2_per_kib
+    )
+    # 282 + 137 um2 of cells and 64 register bits, seven tenths of the block
+    assert rule.mm2_per_pe == pytest.approx((282 + 137 + 64 * 5.98 * (45 / 40) ** 2) / 0.7 * 1e-6)
+    logic = pes * rule.mm2_per_pe + lanes * rule.mm2_per_lane
+    assert leakage_mw(rule, values) == pytest.approx(rule.leakage_mw_per_mm2 * logic + 0.14 / 1024 * kib)
+    assert leakage_mw(None, values) == 0
+
+
+def test_parts_fill_half_of_the_published_chip() -> None:
+    """TileFlow's chip (22 nm, 7.84 mm2 with everything) has four cores of 16 x 16, 16 lanes and 384 KiB."""
+    rule = AreaChoice(node_nm=22, pe_format="fp16").rule()
+    parts = 4 * (256 * rule.mm2_per_pe + 16 * rule.mm2_per_lane + 384 * rule.mm2_per_kib)
+    assert parts == pytest.approx(3.75, abs=0.01)
+
+
+def test_leakage_is_part_of_the_energy() -> None:
+    file = {"machine": "edge-16x16", "workloads": ["attention:heads=1,seq=32,head_dim=16"]}
+    (dry,) = tilewright.sweep(file, jobs=1).to_dict("records")
+    (leaky,) = tilewright.sweep(file | {"area": {"node_nm": 45, "pe_format": "int8"}}, jobs=1).to_dict("records")
+    assert leaky["cycles"] == dry["cycles"]
+    rule, values = AreaChoice(node_nm=45, pe_format="int8").rule(), base_values(tilewright.load_machine("edge-16x16"))
+    assert leaky["energy_pj"] - dry["energy_pj"] == pytest.approx(leakage_mw(rule, values) * 1e9 * leaky["seconds"])
