@@ -35,11 +35,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from tilewright import formats
 from tilewright.errors import InputError, did_you_mean
+from tilewright.formats import NumberFormat
 from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec
 from tilewright.units import exact
 
-__all__ = ["MatrixCost", "elementwise", "fill_drain_once", "product"]
+__all__ = ["MatrixCost", "elementwise", "fill_drain_once", "holding_format", "product"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,35 @@ def product(unit: MatrixUnitSpec, m: int, k: int, n: int, number_format: str) ->
         read_elements_b=read_b,
         write_elements=write,
         read_partial_elements=read_partial,
+    )
+
+
+def holding_format(unit: MatrixUnitSpec, number_format: str) -> str | None:
+    """The narrowest format with a multiply rate that holds every value of ``number_format``; the fastest of several.
+
+    The format itself where it has a rate. Integers of b bits are values of a float whose mantissa, hidden bit and sign
+    have b bits. None when the unit has no such format. Raises InputError for an unknown format.
+    """
+    if number_format in unit.multiplies_per_pe_per_cycle:
+        return number_format
+    given = formats.number_format(number_format)
+    fitting = [
+        (known.bits, -rate, name)
+        for name, rate in unit.multiplies_per_pe_per_cycle.items()
+        if _holds(known := formats.number_format(name), given)
+    ]
+    return min(fitting)[2] if fitting else None
+
+
+def _holds(wide: NumberFormat, narrow: NumberFormat) -> bool:
+    if wide.kind == narrow.kind == "integer":
+        return wide.bits >= narrow.bits
+    if narrow.kind == "integer":
+        return wide.mantissa_bits + 2 >= narrow.bits
+    return (
+        wide.kind == "float"
+        and wide.exponent_bits >= narrow.exponent_bits
+        and wide.mantissa_bits >= narrow.mantissa_bits
     )
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.matrix_unit import holding_format
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
@@ -68,16 +69,22 @@ def simulate_stream(
     prefetch: bool = True,
     fuse: bool = True,
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
+    widen: bool = False,
     cache: MappingCache | None = None,
     progress: Progress | None = None,
 ) -> NetworkResult:
     """Run ``stream`` on ``machine``; exact cycles, energy and traffic by operator and in all.
+
+    ``widen``: a product in a format that the array lacks is done in the narrowest that holds its values; storage and
+    traffic stay as they are.
 
     Raises InputError, with the operator's place in the model, for a number format that the machine cannot multiply and
     for an operator that fits in no mapping.
     """
     kept = MappingCache() if cache is None else cache
     jobs = jobs_of(stream, fuse=fuse)
+    if widen:
+        jobs = tuple(_widened(job, machine) for job in jobs)
     mapped: dict[JobLayer, _Mapped] = {}
     distinct = list(dict.fromkeys(job.layer for job in jobs))
     for at, layer in enumerate(distinct):
@@ -108,7 +115,7 @@ def simulate_stream(
         n_distinct=len(distinct),
         prefetch=prefetch,
         cycles_without_prefetch=sum(mapped[job.layer].alone.cycles for job in jobs),
-        assumptions=_assumptions(mapped.values(), prefetch=prefetch),
+        assumptions=_assumptions(mapped.values(), prefetch=prefetch, widen=widen),
     )
 
 
@@ -134,6 +141,15 @@ def _best_mapping(
         assert fault is not None
         raise InputError(f"{job.operators[0].path or job.name}: {fault}")
     return best
+
+
+def _widened(job: Job, machine: MachineSpec) -> Job:
+    """``job`` with products in a format that the array multiplies; unchanged where there is none."""
+    layer = job.layer
+    if not isinstance(layer, GemmLayer):
+        return job
+    wide = holding_format(machine.matrix, layer.compute_format)
+    return job if wide in (None, layer.compute_format) else replace(job, layer=replace(layer, compute_format=wide))
 
 
 def _pieces(layer: JobLayer, n_cores: int) -> tuple[JobLayer, ...]:
@@ -297,7 +313,7 @@ def _operator_result(job: Job, mapped: _Mapped, run: _Run, machine: MachineSpec)
     )
 
 
-def _assumptions(mapped: Any, *, prefetch: bool) -> tuple[str, ...]:
+def _assumptions(mapped: Any, *, prefetch: bool, widen: bool) -> tuple[str, ...]:
     notes: dict[str, None] = {}
     for entry in mapped:
         notes.update(dict.fromkeys(entry.alone.assumptions))
@@ -305,6 +321,8 @@ def _assumptions(mapped: Any, *, prefetch: bool) -> tuple[str, ...]:
         "operators run one after the other; activations go through DRAM between operators that are not fused",
         *JOB_ASSUMPTIONS,
     ]
+    if widen:
+        own.append("a product in a format that the array lacks is done in the narrowest that holds its values")
     if prefetch:
         own.append("the next operator's first weight tiles are loaded under the current one where the buffer has room")
     return (*notes, *own)

@@ -145,10 +145,17 @@ def _bits(stream: OperatorStream, name: str) -> int | Fraction:
 
 
 def _compute_format(stream: OperatorStream, operator: Operator) -> str:
-    """The wider of the two operands' formats is what the array multiplies in."""
-    a, b = (stream.tensor(name).number_format for name in operator.inputs[:2])
-    a, b = element_format(a), element_format(b)
+    """The wider of the two operands' formats is what the array multiplies in.
+
+    Activations that are narrowed as they are loaded (attribute ``activations_as``) count in the narrow format.
+    """
+    a, b = (_multiplied_format(stream, operator, name) for name in operator.inputs[:2])
     return a if format_bits(a) >= format_bits(b) else b
+
+
+def _multiplied_format(stream: OperatorStream, operator: Operator, name: str) -> str:
+    narrow = operator.text("activations_as") if stream.base(name).role == "activation" else ""
+    return narrow or element_format(stream.tensor(name).number_format)
 
 
 def _accumulator_bits(compute_format: str) -> int:
