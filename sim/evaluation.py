@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tilewright.errors import MappingError
-from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.energy import energy_by_component
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import MATRIX, VECTOR, BuffersDeclared, TileCore, WorkCounter, WorkTotals
+from tilewright.sim.core import BuffersDeclared, TileCore, WorkCounter, WorkTotals
 from tilewright.sim.costs import ASSUMPTIONS, ATTENTION_ASSUMPTIONS, TileCosts, Work
-from tilewright.sim.engine import Run, simulate
+from tilewright.sim.engine import simulate
+from tilewright.sim.mapped_work import MappedWork, mapped_work
 from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
 from tilewright.sim.program import Program, ProgramBuilder
 from tilewright.sim.result import SearchSummary, SimulationResult
@@ -28,7 +31,9 @@ __all__ = [
     "evaluate",
     "fits",
     "longest_sequence",
+    "needed_bytes",
     "phase_tiling",
+    "timed_result",
     "trace_mapping",
 ]
 
@@ -121,15 +126,24 @@ def count_phase(phase: Phase, costs: TileCosts, tiling: Tiling) -> WorkTotals:
 
 def fits(phase: Phase, costs: TileCosts, tiling: Tiling) -> bool:
     """Whether the buffers of the phase fit (much cheaper than building it)."""
-    core = phase.core(costs, n_groups=1, builder=WorkCounter())
-    core.only_declare = True
     try:
-        phase.lower(core, tiling)
-    except BuffersDeclared:
-        return True
+        _declare(phase, costs, tiling)
     except MappingError:
         return False
     return True
+
+
+def needed_bytes(phase: Phase, costs: TileCosts, tiling: Tiling) -> int:
+    """Bytes of the working buffer that the phase takes; raises MappingError when it does not fit."""
+    return _declare(phase, costs, tiling).used_bytes
+
+
+def _declare(phase: Phase, costs: TileCosts, tiling: Tiling) -> TileCore[Any]:
+    core = phase.core(costs, n_groups=1, builder=WorkCounter())
+    core.only_declare = True
+    with contextlib.suppress(BuffersDeclared):
+        phase.lower(core, tiling)
+    return core
 
 
 # -- one mapping -------------------------------------------------------------------------------------------
@@ -151,12 +165,24 @@ def evaluate(
     check_tiling(dataflow, layer, tiling)
     costs = dataflow.costs(layer, machine)
     programs = [build_phase(p, costs, phase_tiling(p, tiling)) for p in dataflow.phases]
-    runs = [simulate(program) for program in programs]
-    cycles = sum(run.cycles for run in runs)
-    counters = sum((_counters(program) for program in programs), Counters())
-    energy = energy_by_component(machine, counters, cycles)
-    moved = sum(sum(run.channel_bytes) for run in runs)
-    peak = max(sum(program.buffer_bytes.values()) for program in programs)
+    cycles = sum(simulate(program).cycles for program in programs)
+    return timed_result(dataflow, layer, machine, tiling, cycles, mapped_work(programs), search=search, longest=longest)
+
+
+def timed_result(
+    dataflow: Dataflow,
+    layer: Layer,
+    machine: MachineSpec,
+    tiling: Tiling,
+    cycles: int,
+    work: MappedWork,
+    *,
+    search: SearchSummary | None = None,
+    longest: int | None = None,
+) -> SimulationResult:
+    """The result of a mapping that does ``work`` in ``cycles``, both known from its exact run."""
+    energy = energy_by_component(machine, work.counters, cycles)
+    core_cycles = cycles * machine.n_cores
     return SimulationResult(
         workload=layer.name,
         machine=machine.name,
@@ -166,35 +192,19 @@ def evaluate(
         seconds=cycles / (machine.clock_ghz * 1e9),
         energy_pj=sum(energy.values()),
         energy_by_component=energy,
-        dram_read_bytes=counters.dram_read_bytes,
-        dram_write_bytes=counters.dram_write_bytes,
-        buffer_read_bytes=dict(counters.buffer_read_bytes),
-        buffer_write_bytes=dict(counters.buffer_write_bytes),
-        matrix_utilization=_busy_share(programs, runs, MATRIX, cycles * machine.n_cores),
-        vector_utilization=_busy_share(programs, runs, VECTOR, cycles * machine.n_cores),
-        dram_utilization=float(Fraction(moved) / (costs.rate * cycles)),
-        peak_buffer_bytes={costs.working.name: peak},
+        dram_read_bytes=work.counters.dram_read_bytes,
+        dram_write_bytes=work.counters.dram_write_bytes,
+        buffer_read_bytes=dict(work.counters.buffer_read_bytes),
+        buffer_write_bytes=dict(work.counters.buffer_write_bytes),
+        matrix_utilization=work.matrix_cycles / core_cycles,
+        vector_utilization=work.vector_cycles / core_cycles,
+        dram_utilization=float(Fraction(work.channel_bytes) / (bytes_per_cycle(machine) * cycles)),
+        peak_buffer_bytes={machine.working_buffer.name: work.peak_buffer_bytes},
         lower_bound=dataflow.bound(layer, machine),
         longest_sequence=longest,
         assumptions=_assumptions(dataflow, layer, machine),
         search=search,
     )
-
-
-def _counters(program: Program) -> Counters:
-    total = Counters()
-    for engine, command, times in program.commands():
-        total = total + command.cost.counters * (times * program.engines[engine].weight)
-    return total
-
-
-def _busy_share(programs: Sequence[Program], runs: Sequence[Run], kind: int, core_cycles: int) -> float:
-    busy = 0
-    for program, run in zip(programs, runs, strict=True):
-        for engine, cycles in enumerate(run.busy_cycles):
-            if engine % ENGINES_PER_CORE == kind:
-                busy += cycles * program.engines[engine].weight
-    return busy / core_cycles
 
 
 def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tuple[str, ...]:
