@@ -1,52 +1,46 @@
-"""Run a sweep: every design point with its best mapping, on all cores, into a store that survives anything.
+"""Run a sweep: every design with its best mapping, on all cores or a cluster, into a store that survives anything.
 
-Workers write each finished point themselves, so nothing that was finished is ever lost. A worker that is killed takes
-its pool with it: the pool is built anew, the points that were in its hands are done again one at a time, and a
-point that kills its worker a second time is set aside (quarantined) with that as its error.
+Each finished point is in the store before it is counted, so nothing that was finished is ever lost. Points in the
+hands of a worker that is killed are done again one at a time, and one that kills its worker again is set aside
+(quarantined) with that as its error.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import signal
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tilewright.errors import InputError, TilewrightError
+from tilewright.errors import InputError
 from tilewright.search.design_figures import base_values
+from tilewright.search.executors.dispatch import Dispatcher
+from tilewright.search.executors.executor import Executor, WorkerError
+from tilewright.search.executors.inline import InlineExecutor
+from tilewright.search.executors.pool import PoolExecutor
 from tilewright.search.store import RETRIED, ResultsStore, StoredPoint
 from tilewright.search.sweep_space import SweepPoint, count_points, design_values, points
 from tilewright.search.sweep_spec import Sweep, load_sweep
-from tilewright.search.sweep_work import SweepBench, begin_worker, do_points, is_ready
+from tilewright.search.sweep_work import SweepBench
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["SweepProgress", "WorkerError", "flat_row", "run_sweep", "sweep", "sweep_rows", "sweep_status"]
 
-_CHUNK = 64  # neighbours share what was counted and run, so they go to one worker
 _LOOK_UP = 512
-
-
-class WorkerError(TilewrightError):
-    """The worker processes cannot start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepProgress:
     """How far a sweep is: points ``done`` of ``total``, those of this run each second, and the seconds left.
 
-    ``counts`` says how many of the points of this run ended in which status.
+    ``counts`` says how many of the points of this run ended in which status; ``n_workers`` processes are at work.
     """
 
     done: int
@@ -54,6 +48,7 @@ class SweepProgress:
     points_per_s: float
     seconds_left: float | None
     counts: Mapping[str, int]
+    n_workers: int
 
 
 Progress = Callable[[SweepProgress], None]
@@ -105,12 +100,11 @@ def run_sweep(
         opened.note_sweep(sweep.text, sweep.name, machine)
         if retry_failed:
             opened.forget((point.key for point in points(sweep)), RETRIED)
-        run = _Run(sweep, opened, progress)
-        if n_jobs == 1:
-            run.alone()
-        else:
-            run.in_processes(n_jobs)
-        return run.counts
+        bench = SweepBench(machine=sweep.machine, layers=sweep.layers, objective=sweep.objective, area=sweep.area)
+        executor: Executor
+        executor = InlineExecutor(bench, opened) if n_jobs == 1 else PoolExecutor(bench, opened, n_jobs)
+        with contextlib.closing(executor):
+            return _Run(sweep, opened, bench, executor, progress).all()
 
 
 def sweep_status(sweep: Sweep, store: str | Path) -> Counter[str]:
@@ -173,25 +167,40 @@ def n_cores() -> int:
 
 
 class _Run:
-    def __init__(self, sweep: Sweep, store: ResultsStore, progress: Progress | None) -> None:
+    def __init__(
+        self, sweep: Sweep, store: ResultsStore, bench: SweepBench, executor: Executor, progress: Progress | None
+    ) -> None:
         self.sweep = sweep
         self.store = store
+        self.bench = bench
+        self.executor = executor
         self.progress = progress
-        self.bench = SweepBench(machine=sweep.machine, layers=sweep.layers, objective=sweep.objective, area=sweep.area)
         self.total = count_points(sweep)
         self.n_found = 0
         self.counts: Counter[str] = Counter()
         self.begun = time.monotonic()
+
+    def all(self) -> Counter[str]:
+        """Do every missing point; how many ended in which status."""
+        Dispatcher(self.executor, set_aside=self.set_aside, told=self.told).do(self.missing(), self.total)
+        return self.counts
 
     def missing(self) -> Iterator[SweepPoint]:
         """The points that the store does not have, looked up a few hundred at a time."""
         for batch in _batches(points(self.sweep), _LOOK_UP):
             known = self.store.statuses(point.key for point in batch)
             self.n_found += len(known)
-            self.tell()
+            self.told(Counter())
             yield from (point for point in batch if point.key not in known)
 
-    def tell(self) -> None:
+    def set_aside(self, point: SweepPoint, error: str) -> None:
+        """Keep ``point`` as one that must not be run again."""
+        self.store.add(self.bench.row(point, status="quarantined", error=error))
+        self.told(Counter(quarantined=1))
+
+    def told(self, counts: Counter[str]) -> None:
+        """Pass on how far the sweep is, now that more points have finished."""
+        self.counts.update(counts)
         if self.progress is None:
             return
         n_new = self.counts.total()
@@ -200,115 +209,15 @@ class _Run:
         done = self.n_found + n_new
         left = (self.total - done) / rate if rate else None
         self.progress(
-            SweepProgress(done=done, total=self.total, points_per_s=rate, seconds_left=left, counts=dict(self.counts))
+            SweepProgress(
+                done=done,
+                total=self.total,
+                points_per_s=rate,
+                seconds_left=left,
+                counts=dict(self.counts),
+                n_workers=self.executor.n_workers,
+            )
         )
-
-    def alone(self) -> None:
-        """Every missing point in this process."""
-        from tilewright.search import api  # noqa: F401 (registers the dataflows)
-
-        for point in self.missing():
-            row = self.bench.run(point)
-            self.store.add(row)
-            self.counts[row.status] += 1
-            self.tell()
-
-    def in_processes(self, n_jobs: int) -> None:
-        """Every missing point in ``n_jobs`` worker processes; few chunks are on their way at any time."""
-        chunk = max(1, min(_CHUNK, self.total // (16 * n_jobs)))
-        chunks = _batches(self.missing(), chunk)
-        first = next(chunks, None)
-        if first is None:
-            return
-        with _Crew(self.bench, self.store.path, n_jobs) as crew:
-            pending: dict[Future[Counter[str]], list[SweepPoint]] = {}
-            todo: list[SweepPoint] | None = first
-            while todo is not None or pending:
-                try:
-                    while todo is not None and len(pending) < 2 * n_jobs:
-                        pending[crew.submit(todo)] = todo
-                        todo = next(chunks, None)
-                    for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                        self.counts.update(future.result())
-                        del pending[future]
-                        self.tell()
-                except BrokenProcessPool:
-                    self.one_at_a_time(crew, [point for points in pending.values() for point in points])
-                    pending.clear()
-
-    def one_at_a_time(self, crew: _Crew, suspects: Sequence[SweepPoint]) -> None:
-        """A worker was killed: do again what was in the pool's hands; what kills its worker again is set aside."""
-        crew.rebuild()
-        finished = self.store.statuses(point.key for point in suspects)
-        self.counts.update(finished.values())
-        for point in suspects:
-            if point.key in finished:
-                continue
-            try:
-                self.counts.update(crew.submit([point]).result())
-            except BrokenProcessPool:
-                error = "the worker process was killed twice while it ran this point (out of memory, or a crash)"
-                self.store.add(self.bench.row(point, status="quarantined", error=error))
-                self.counts["quarantined"] += 1
-                crew.rebuild()
-            self.tell()
-
-
-class _Crew:
-    """A pool of spawned workers that can be rebuilt, and that ends with the points in its hands when told to."""
-
-    def __init__(self, bench: SweepBench, path: Path, n_jobs: int) -> None:
-        self.context = multiprocessing.get_context("spawn")
-        self.stop: Any = self.context.RawValue("b", 0)  # no lock that a killed worker could keep
-        self.n_jobs = n_jobs
-        self.arguments = (bench, path.absolute(), self.stop)
-        self.pool = self._pool()
-
-    def _pool(self) -> ProcessPoolExecutor:
-        pool = ProcessPoolExecutor(
-            self.n_jobs, mp_context=self.context, initializer=begin_worker, initargs=self.arguments
-        )
-        try:
-            with _deaf_to_interrupts():
-                ready = pool.submit(is_ready)
-            ready.result()
-        except BrokenProcessPool:
-            pool.shutdown()
-            raise WorkerError(
-                'the worker processes cannot start; a script that runs a sweep needs if __name__ == "__main__": around '
-                "it (or jobs=1), and the store must be writable"
-            ) from None
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-        return pool
-
-    def submit(self, points: list[SweepPoint]) -> Future[Counter[str]]:
-        with _deaf_to_interrupts():  # a worker inherits that until it has set itself up
-            return self.pool.submit(do_points, points)
-
-    def rebuild(self) -> None:
-        self.pool.shutdown()
-        self.pool = self._pool()
-
-    def __enter__(self) -> _Crew:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self.stop.value = 1
-        self.pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _batches(items: Iterator[SweepPoint], n: int) -> Iterator[list[SweepPoint]]:
