@@ -1,0 +1,89 @@
+"""Line-buffer depth-first fusion (LBDF): a group runs row by row, all its weights on chip.
+
+Every feature map of the group keeps only the rows that are still needed. The rows of all maps are made in one order
+in time: row z of map i is finished at time (z + 1 - o_i) / r_i, where r_i is how many of its rows fall on one unit of
+time (a consumer with stride s reads s times as fast as it writes) and o_i how many rows it is ahead:
+
+    o_i = max over its readers c of (reach_c - pad_c + s_c (o_c - 1)),   1 where nobody in the group reads it,
+
+reach = (kernel - 1) dilation + 1. When a reader makes its row w, row w s_c - pad_c is the oldest that it needs, and
+o_i + pad_c + s_c (1 - o_c) rows from there on have been made. The largest of these over the readers is the number of
+rows that map i holds: k rows in front of one k x k convolution; in front of a residual block also the lag of its main
+path, for the sum that waits for it. A reader with an upsampling factor u divides these rows by u.
+
+Where a reader needs a whole map before its first row (the gate of a squeeze and excite, keys and values), the group
+runs in phases: a later one starts when the earlier ones have ended, and what crosses is held whole. A global pooling
+adds up the rows as they are made and holds one.
+
+Formulas: derived here; the idea is that of Goetschalckx and Verhelst (JETCAS 9(2), 2019, DOI
+10.1109/JETCAS.2019.2905361) and, with residuals, of Shi et al. (JETCAS 11(4), 2021, DOI 10.1109/JETCAS.2021.3120103).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.rows import plan_rows
+from tilewright.sim.fusion.scheme import GroupCost, register_scheme
+
+__all__ = ["LBDF", "LineBuffers"]
+
+Granularity = Literal["row", "element"]
+LBDF = "lbdf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineBuffers:
+    """LBDF for a working buffer of ``capacity_bytes``.
+
+    ``granularity``: maps are filled row by row, which is how the programs run, or ``element`` by element, which needs
+    ((k - 1) width + k) pixels in front of a k x k convolution and no whole row behind it.
+    """
+
+    capacity_bytes: int
+    granularity: Granularity = "row"
+
+    name = LBDF
+    source = "Goetschalckx and Verhelst, JETCAS 9(2) 2019; Shi et al., JETCAS 11(4) 2021; formulas derived here"
+    assumptions = (
+        "all weights of a group stay on chip, loaded once",
+        "an element-wise operator or a join writes over its only input, or beside the others, without room of its own",
+        "one image at a time; the maps of a group have the same number of images",
+        "a result that leaves the group has one row on chip (one pixel at element granularity) until it is stored",
+    )
+
+    def cost(self, graph: FusionGraph, group_mask: int) -> GroupCost:
+        """See the module's text; the reason why a group cannot run is that its maps differ in their images."""
+        plan = plan_rows(graph, group_mask)
+        weights = 0
+        nodes = graph.nodes
+        for i in members(group_mask):
+            weights += nodes[i].weight_bytes
+        reads = sum(tensor.n_bytes for tensor in graph.read_from_outside(group_mask))
+        writes = sum(nodes[i].output.n_bytes for i in graph.needed_outside(group_mask))
+        by_element = self.granularity == "element"
+        room = plan.element_bytes() if by_element else plan.row_bytes()
+        return GroupCost(
+            buffer_bytes=weights + room,
+            dram_read_bytes=reads,
+            dram_write_bytes=writes,
+            weight_bytes=weights,
+            reason=plan.reason,
+        )
+
+    def fusable_mask(self, graph: FusionGraph) -> int:
+        """All nodes but those whose weights alone fill the buffer, and those whose rows are not known."""
+        mask = 0
+        for node in graph.nodes:
+            if node.weight_bytes < self.capacity_bytes and node.kind not in ("gather", "memory"):
+                mask |= node.bit
+        return mask
+
+
+def _make(capacity_bytes: int) -> LineBuffers:
+    return LineBuffers(capacity_bytes=capacity_bytes)
+
+
+register_scheme(LBDF, _make)

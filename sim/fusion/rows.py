@@ -1,0 +1,282 @@
+"""How far ahead of each other the maps of a group are made, and how many of their rows must be kept.
+
+The formulas stand in :mod:`tilewright.sim.fusion.lbdf`. Maps are numbered: the nodes of the graph, then its inputs.
+What depends on the graph alone (rates, the numbers in the edges) is worked out once for each graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
+
+from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
+from tilewright.sim.fusion.graph import FusionEdge, FusionGraph, members
+from tilewright.units import bits_to_bytes
+
+__all__ = ["Maps", "Reader", "RowPlan", "maps_of", "plan_rows"]
+
+Number: TypeAlias = int | Fraction
+_IN_PLACE = ("elementwise", "concat", "norm", "softmax")
+
+
+class Reader(NamedTuple):
+    """One reading of a map: by node ``consumer``, with its windows; ``sweeps``: it adds up rows as they are made."""
+
+    consumer: int
+    rows: AxisWindow
+    columns: AxisWindow
+    slides: bool
+    sweeps: bool
+
+
+class Maps:
+    """The maps of a graph: ``tensors``, who ``reads`` each (readers), what each node reads (``sources``).
+
+    ``rates``: rows of each map on one unit of time. Where rates around a circle of edges do not agree, the edge that
+    closes it does not slide (its map is kept whole).
+    """
+
+    def __init__(self, graph: FusionGraph) -> None:
+        n_nodes = len(graph)
+        numbers = {tensor.name: n_nodes + i for i, tensor in enumerate(graph.inputs)}
+        self.n_nodes = n_nodes
+        self.tensors: list[FeatureMap] = [*(node.output for node in graph.nodes), *graph.inputs]
+        ends = [(edge, edge.producer if edge.producer >= 0 else numbers[edge.tensor.name]) for edge in graph.edges]
+        self.rates = _rates(len(self.tensors), ends)
+        readers: list[list[Reader]] = [[] for _ in self.tensors]
+        sources: list[list[tuple[int, Reader]]] = [[] for _ in range(n_nodes)]
+        for edge, source in ends:
+            reader = Reader(
+                edge.consumer,
+                edge.rows,
+                edge.columns,
+                slides=_slides(edge, source, self.rates),
+                sweeps=edge.rows.whole and graph.nodes[edge.consumer].kind == "reduction",
+            )
+            readers[source].append(reader)
+            sources[edge.consumer].append((source, reader))
+        self.reads = tuple(map(tuple, readers))
+        self.sources = tuple(map(tuple, sources))
+        self.in_place = [node.kind in _IN_PLACE for node in graph.nodes]
+        self.joins = [node.kind == "concat" for node in graph.nodes]
+        self.row_bytes = [tensor.row_bytes for tensor in self.tensors]
+
+
+_KNOWN: WeakKeyDictionary[FusionGraph, Maps] = WeakKeyDictionary()
+
+
+def maps_of(graph: FusionGraph) -> Maps:
+    """The maps of ``graph``, worked out once."""
+    found = _KNOWN.get(graph)
+    if found is None:
+        found = _KNOWN[graph] = Maps(graph)
+    return found
+
+
+def _rates(n_maps: int, ends: list[tuple[FusionEdge, int]]) -> list[Number]:
+    """Rows of each map on one unit of time, from edge to edge; unconnected maps have 1."""
+    near: list[list[tuple[int, Fraction]]] = [[] for _ in range(n_maps)]
+    for edge, source in ends:
+        if not edge.rows.whole:
+            ratio = Fraction(edge.rows.stride, edge.rows.up)
+            near[edge.consumer].append((source, ratio))
+            near[source].append((edge.consumer, 1 / ratio))
+    rates: list[Number] = [0] * n_maps
+    for start in range(n_maps):
+        if rates[start]:
+            continue
+        rates[start] = 1
+        waiting = [start]
+        while waiting:
+            here = waiting.pop()
+            for other, ratio in near[here]:
+                if not rates[other]:
+                    rates[other] = rates[here] * ratio
+                    waiting.append(other)
+    return rates
+
+
+def _slides(edge: FusionEdge, source: int, rates: list[Number]) -> bool:
+    rows = edge.rows
+    return not rows.whole and rates[source] * rows.up == rates[edge.consumer] * rows.stride
+
+
+class RowPlan(NamedTuple):
+    """The maps of a group and the rows of each that are kept.
+
+    ``phases``, ``offsets`` and ``rides_on`` are by node: the phase in which its rows are made, how many rows it is
+    ahead (o_i), and the map whose place on chip it shares. ``rings`` gives, for every map that has a place of its own,
+    the rows kept. ``reason``: why the group cannot run row by row.
+    """
+
+    maps: Maps
+    phases: Mapping[int, int]
+    offsets: Mapping[int, Number]
+    rides_on: Mapping[int, int]
+    rings: Mapping[int, int]
+    readers: Mapping[int, tuple[Reader, ...]]
+    reason: str | None = None
+
+    def row_bytes(self) -> int:
+        """Room of all maps, whole rows."""
+        row_bytes = self.maps.row_bytes
+        return sum([rows * row_bytes[i] for i, rows in self.rings.items()])
+
+    def element_bytes(self) -> int:
+        """Room of all maps when they are filled pixel by pixel, from left to right in each row."""
+        columns = _offsets(self.maps, self.phases, self.readers, along_rows=False)
+        total = 0
+        for i, rows in self.rings.items():
+            tensor = self.maps.tensors[i]
+            if rows >= tensor.height > 1:
+                pixels = tensor.height * tensor.width
+            else:
+                across = _kept(i, self.phases, self.readers[i], columns, tensor.width, along_rows=False)
+                pixels = (rows - 1) * tensor.width + across
+            total += bits_to_bytes(pixels * tensor.pixel_bits)
+        return total
+
+
+def plan_rows(graph: FusionGraph, mask: int) -> RowPlan:
+    """The rows that the group ``mask`` keeps of each of its maps."""
+    maps = maps_of(graph)
+    inside = members(mask)
+    readers: dict[int, tuple[Reader, ...]] = {
+        i: tuple([r for r in maps.reads[i] if mask >> r.consumer & 1]) for i in inside
+    }
+    phases = _phases(maps, mask, inside)
+    for i in inside:
+        for source, _ in maps.sources[i]:
+            if source not in readers:
+                readers[source] = tuple([r for r in maps.reads[source] if mask >> r.consumer & 1])
+                phases[source] = min([phases[r.consumer] for r in readers[source]])
+    offsets = _offsets(maps, phases, readers, along_rows=True)
+    rides_on = _riders(graph, maps, mask, inside, readers, phases)
+    rings: dict[int, int] = {}
+    for i, reading in readers.items():
+        if i not in rides_on:
+            height = maps.tensors[i].height
+            rings[i] = _kept(i, phases, reading, offsets, height, along_rows=True)
+    batches = {maps.tensors[i].batch for i in readers}
+    reason = None if len(batches) == 1 else "its feature maps differ in the number of images"
+    return RowPlan(maps, phases, offsets, rides_on, rings, readers, reason)
+
+
+def _phases(maps: Maps, mask: int, inside: tuple[int, ...]) -> dict[int, int]:
+    """A node runs in the phase behind those of the maps that it needs whole."""
+    phases: dict[int, int] = {}
+    ready: dict[int, int] = {}
+    for i in inside:
+        phase, sweeps = 0, False
+        for source, reader in maps.sources[i]:
+            sweeps = sweeps or reader.sweeps
+            if mask >> source & 1 and source < maps.n_nodes:
+                waits = 0 if reader.slides or reader.sweeps else 1
+                phase = max(phase, phases[source] + waits, ready[source])
+            elif not reader.slides and not reader.sweeps and maps.tensors[source].height > 1:
+                phase = max(phase, 1)  # an input is loaded whole first
+        phases[i] = phase
+        ready[i] = phase + 1 if sweeps else phase
+    return phases
+
+
+def _offsets(
+    maps: Maps, phases: Mapping[int, int], readers: Mapping[int, tuple[Reader, ...]], *, along_rows: bool
+) -> dict[int, Number]:
+    """o_i of every map, from the readers back; inputs come last in ``readers`` and nobody makes them."""
+    offsets: dict[int, Number] = {}
+    n_nodes = maps.n_nodes
+    inside = sorted([i for i in readers if i < n_nodes], reverse=True)
+    for i in [*inside, *[i for i in readers if i >= n_nodes]]:
+        most: Number = 1
+        phase = phases[i]
+        for reader in readers[i]:
+            window = reader.rows if along_rows else reader.columns
+            if reader.slides and not window.whole and phases[reader.consumer] == phase:
+                ahead = _ahead(window, offsets[reader.consumer])
+                most = max(most, ahead)
+        offsets[i] = most
+    return offsets
+
+
+def _ahead(window: AxisWindow, offset: Number) -> Number:
+    """o_i that reader ``window`` with its own ``offset`` asks for."""
+    if window.up == 1:
+        return window.reach - window.pad + window.stride * (offset - 1)
+    # the row floor((w s - pad + reach - 1) / up) must be there with row w: the worst w decides
+    up, stride = window.up, window.stride
+    most: Number | None = None
+    for w in range(up):
+        needed = (w * stride - window.pad + window.reach - 1) // up + 1
+        ahead = needed - Fraction(stride, up) * (w + 1 - offset)
+        most = ahead if most is None else max(most, ahead)
+    assert most is not None
+    return most
+
+
+def _kept(
+    i: int,
+    phases: Mapping[int, int],
+    reading: tuple[Reader, ...],
+    offsets: Mapping[int, Number],
+    extent: int,
+    *,
+    along_rows: bool,
+) -> int:
+    """Rows (columns) of map i from the oldest that a reader still needs to the newest made."""
+    most: int = 1
+    for reader in reading:
+        window = reader.rows if along_rows else reader.columns
+        if reader.sweeps:
+            continue
+        if not reader.slides or window.whole or phases[reader.consumer] != phases[i]:
+            return extent
+        held = _held(window, offsets[i], offsets[reader.consumer])
+        most = max(most, held)
+    return min(extent, most)
+
+
+def _held(window: AxisWindow, offset: Number, of_reader: Number) -> int:
+    if window.up == 1:
+        exact = offset + window.pad + window.stride * (1 - of_reader)
+        return int(exact) if isinstance(exact, int) else exact.numerator // exact.denominator
+    up, stride = window.up, window.stride
+    most = 0
+    for w in range(up):
+        made = offset + Fraction(stride, up) * (w + 1 - of_reader)
+        most = max(most, made.numerator // made.denominator - (w * stride - window.pad) // up)
+    return most
+
+
+def _riders(
+    graph: FusionGraph,
+    maps: Maps,
+    mask: int,
+    inside: tuple[int, ...],
+    readers: Mapping[int, tuple[Reader, ...]],
+    phases: Mapping[int, int],
+) -> dict[int, int]:
+    """Maps whose only reader works in place: they share its place on chip (a join has all of them)."""
+    found: dict[int, int] = {}
+    taken: set[int] = set()
+    for i in inside:
+        if len(readers[i]) != 1 or graph.nodes[i].is_output or graph.successor_masks[i] & ~mask:
+            continue
+        reader = readers[i][0]
+        host = reader.consumer
+        if not maps.in_place[host] or not reader.slides or not reader.rows.is_pointwise or phases[host] != phases[i]:
+            continue
+        if maps.joins[host]:
+            found[i] = host
+        elif host not in taken and maps.row_bytes[i] <= maps.row_bytes[host]:
+            found[i] = host
+            taken.add(host)
+    return {i: _root(found, i) for i in found}
+
+
+def _root(found: Mapping[int, int], i: int) -> int:
+    while i in found:
+        i = found[i]
+    return i

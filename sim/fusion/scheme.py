@@ -1,0 +1,138 @@
+"""Fusion schemes: what running a group of operators together costs, and when it can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.sim.fusion.graph import FusionGraph
+
+__all__ = ["FusionScheme", "GroupCost", "Memoised", "get_scheme", "register_scheme", "scheme_names"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupCost:
+    """What a group needs on chip and moves to and from DRAM.
+
+    ``buffer_bytes``: the least room with which it runs. ``dram_read_bytes`` and ``dram_write_bytes`` are those of
+    feature maps; ``weight_bytes`` is the traffic of weights, as often as they are loaded (counting rules differ in
+    whether it belongs to the sum). ``reason`` says why the scheme cannot run the group at all, None when it can.
+    """
+
+    buffer_bytes: int
+    dram_read_bytes: int
+    dram_write_bytes: int
+    weight_bytes: int
+    reason: str | None = None
+
+    @property
+    def feature_map_bytes(self) -> int:
+        """DRAM traffic of feature maps alone."""
+        return self.dram_read_bytes + self.dram_write_bytes
+
+    @property
+    def dram_bytes(self) -> int:
+        """DRAM traffic of feature maps and weights."""
+        return self.dram_read_bytes + self.dram_write_bytes + self.weight_bytes
+
+    def valid(self, buffer_capacity: int) -> bool:
+        """Whether the group runs with a working buffer of so many bytes."""
+        return self.reason is None and self.buffer_bytes <= buffer_capacity
+
+
+@runtime_checkable
+class FusionScheme(Protocol):
+    """A way to run groups. ``capacity_bytes`` is the working buffer for which choices inside a group are made.
+
+    A group of one node is always possible: where the scheme's own form does not fit, its cost is that of the layer
+    run alone. ``fusable_mask`` are the nodes that can be in larger groups at all.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def assumptions(self) -> tuple[str, ...]: ...
+
+    @property
+    def capacity_bytes(self) -> int: ...
+
+    def cost(self, graph: FusionGraph, group_mask: int) -> GroupCost:
+        """The cost of one group (connected and convex; this is not checked here)."""
+        ...
+
+    def fusable_mask(self, graph: FusionGraph) -> int:
+        """The nodes that can be in a group with others."""
+        ...
+
+
+@dataclass(slots=True)
+class Memoised:
+    """A scheme that remembers the costs that it has worked out, for each graph."""
+
+    scheme: FusionScheme
+    _known: WeakKeyDictionary[FusionGraph, dict[int, GroupCost]] = field(default_factory=WeakKeyDictionary)
+
+    @property
+    def name(self) -> str:
+        return self.scheme.name
+
+    @property
+    def source(self) -> str:
+        return self.scheme.source
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        return self.scheme.assumptions
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self.scheme.capacity_bytes
+
+    def cost(self, graph: FusionGraph, group_mask: int) -> GroupCost:
+        of_graph = self._known.get(graph)
+        if of_graph is None:
+            of_graph = self._known[graph] = {}
+        found = of_graph.get(group_mask)
+        if found is None:
+            found = of_graph[group_mask] = self.scheme.cost(graph, group_mask)
+        return found
+
+    def fusable_mask(self, graph: FusionGraph) -> int:
+        return self.scheme.fusable_mask(graph)
+
+
+_SCHEMES: dict[str, Callable[[int], FusionScheme]] = {}
+
+
+def register_scheme(name: str, make: Callable[[int], FusionScheme]) -> None:
+    """Add a scheme; ``make(capacity_bytes)`` gives it for a working buffer of that size."""
+    _SCHEMES[name] = make
+
+
+def scheme_names() -> tuple[str, ...]:
+    """Names of the fusion schemes."""
+    _load()
+    return tuple(_SCHEMES)
+
+
+def get_scheme(name: str, capacity_bytes: int) -> Memoised:
+    """The scheme ``name`` for a working buffer of ``capacity_bytes``, remembering what it has worked out.
+
+    Raises InputError for an unknown name.
+    """
+    _load()
+    if name not in _SCHEMES:
+        hint = did_you_mean(name, _SCHEMES)
+        raise InputError(f'unknown fusion scheme; given "{name}"; allowed {", ".join(_SCHEMES)}{hint}')
+    return Memoised(_SCHEMES[name](capacity_bytes))
+
+
+def _load() -> None:
+    import tilewright.sim.fusion.lbdf  # noqa: F401  (registers itself)
