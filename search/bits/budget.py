@@ -1,0 +1,108 @@
+"""Budgets as people write them: ``latency=0.6x``, ``size=5.5MB``, ``energy=2mJ``, ``bops=72G``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.search.bits.problem import COSTS, CostKind
+
+__all__ = ["Budget", "Limits", "amount_text", "limits_of", "parse_budget", "parse_budgets"]
+
+#: Most of each cost, in whole numbers of its unit.
+Limits = Mapping[CostKind, int]
+
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SECONDS = {"s": Fraction(1), "ms": Fraction(1, 10**3), "us": Fraction(1, 10**6), "ns": Fraction(1, 10**9)}
+#: What one of a unit is in the whole numbers of a cost; times are turned into cycles by the machine's clock.
+_UNITS: Mapping[CostKind, Mapping[str, Fraction]] = {
+    "size": {unit: Fraction(8 * n_bytes) for unit, n_bytes in _BYTES.items()},
+    "bops": {unit: Fraction(count) for unit, count in {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.items()},
+    "latency": {"": Fraction(1), "cycles": Fraction(1)},
+    "energy": {unit: Fraction(10**power) for unit, power in {"pJ": 3, "nJ": 6, "uJ": 9, "mJ": 12, "J": 15}.items()},
+    "dram": {unit: Fraction(n_bytes) for unit, n_bytes in _BYTES.items()},
+}
+_FORM = re.compile(r"\s*([a-z]+)\s*=\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The most of one cost: ``value`` times that of the reference (unit ``x``), or in a unit of its own."""
+
+    kind: CostKind
+    value: Fraction
+    unit: str
+
+    @property
+    def text(self) -> str:
+        """As it is written."""
+        return f"{self.kind}={float(self.value):g}{self.unit}"
+
+    def limit(self, reference: Mapping[CostKind, int], clock_hz: Fraction | None = None) -> int:
+        """The budget as a whole number of the cost's unit, rounded down; ``reference`` holds the reference's costs.
+
+        Raises InputError for a time where no machine gives a clock, and for a cost that is not known.
+        """
+        if self.unit == "x":
+            if self.kind not in reference:
+                known = ", ".join(reference)
+                raise InputError(f"budget: {self.text}: {self.kind} comes from the simulator; allowed here: {known}")
+            return int(self.value * reference[self.kind])
+        if self.kind == "latency" and self.unit in _SECONDS:
+            if clock_hz is None:
+                raise InputError(f"budget: {self.text}: a time needs a machine; allowed cycles")
+            return int(self.value * _SECONDS[self.unit] * clock_hz)
+        return int(self.value * _UNITS[self.kind][self.unit])
+
+
+def parse_budget(text: str) -> Budget:
+    """``KIND=NUMBER`` with ``x`` (times the reference) or a unit behind it.
+
+    Raises InputError for another form, an unknown cost or unit, or nothing left to spend.
+    """
+    found = _FORM.fullmatch(text)
+    if not found:
+        raise InputError(
+            f'budget: not of the form COST=AMOUNT; given "{text}"; allowed for example latency=0.6x, size=5.5MB, '
+            "energy=2mJ"
+        )
+    kind, amount, unit = found.groups()
+    if kind not in COSTS:
+        raise InputError(f'budget: unknown cost; given "{kind}"; allowed {", ".join(COSTS)}{did_you_mean(kind, COSTS)}')
+    units = {"x": 1, **_UNITS[kind], **(_SECONDS if kind == "latency" else {})}
+    if unit not in units:
+        names = ", ".join(name or "no unit" for name in units)
+        hint = did_you_mean(unit or "-", filter(None, units))
+        raise InputError(f'budget: {kind}: unknown unit; given "{unit}"; allowed {names}{hint}')
+    value = Fraction(amount)
+    if value <= 0:
+        raise InputError(f"budget: {kind}: given {amount}; allowed more than 0")
+    return Budget(kind=kind, value=value, unit=unit)
+
+
+def parse_budgets(texts: Iterable[str]) -> tuple[Budget, ...]:
+    """Budgets of several texts, which may hold several with commas; raises InputError for a cost given twice."""
+    budgets = tuple(parse_budget(part) for text in texts for part in text.split(",") if part.strip())
+    for at, budget in enumerate(budgets):
+        for other in budgets[:at]:
+            if other.kind == budget.kind:
+                raise InputError(f"budget: {budget.kind}: given twice, as {other.text} and as {budget.text}")
+    return budgets
+
+
+def limits_of(
+    budgets: Iterable[Budget], reference: Mapping[CostKind, int], clock_hz: Fraction | None = None
+) -> dict[CostKind, int]:
+    """The limit of each budget in whole numbers; see :meth:`Budget.limit`."""
+    return {budget.kind: budget.limit(reference, clock_hz) for budget in budgets}
+
+
+def amount_text(kind: CostKind, amount: float) -> str:
+    """A cost in the unit that people read: ``5.84 MB``, ``12.3 G``, ``7,784,011 cycles``, ``1.21 mJ``."""
+    if kind == "latency":
+        return f"{amount:,.0f} cycles"
+    per_unit, unit = {"size": (8e6, "MB"), "bops": (1e9, "G"), "energy": (1e12, "mJ"), "dram": (1e6, "MB")}[kind]
+    return f"{amount / per_unit:,.4g} {unit}"
