@@ -16,7 +16,7 @@ from tilewright.hw_models.dram_grades import RowTimingSpec
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.units import exact
 
-__all__ = ["TransferCost", "bytes_per_cycle", "port_names", "transfer"]
+__all__ = ["TransferCost", "bytes_per_cycle", "first_access_cycles", "port_names", "transfer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,11 @@ class TransferCost:
 def bytes_per_cycle(machine: MachineSpec) -> Fraction:
     """DRAM bytes in one core-clock cycle, exactly as the decimals of the file say (GB/s over GHz)."""
     return _bytes_per_cycle(machine.dram.bandwidth_gb_per_s, machine.clock_ghz)
+
+
+def first_access_cycles(machine: MachineSpec) -> int:
+    """Core-clock cycles that cover the first access' latency."""
+    return _in_cycles(machine.dram.first_access_latency_ns, machine.clock_ghz)
 
 
 def port_names(machine: MachineSpec) -> tuple[str, ...]:
@@ -62,7 +67,7 @@ def transfer(machine: MachineSpec, *, n_runs: int, run_bytes: int, stride_bytes:
     dram = machine.dram
     burst = dram.burst_bytes
     n_bytes = n_runs * (-(-run_bytes // burst) * burst)
-    latency = _in_cycles(dram.first_access_latency_ns, machine.clock_ghz)
+    latency = first_access_cycles(machine)
     timing = dram.row_timing
     if timing is None:
         return TransferCost(latency_cycles=latency, occupancy_bytes=n_bytes, n_bytes=n_bytes, n_activations=0)

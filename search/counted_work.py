@@ -7,17 +7,12 @@ those need not count again.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from tilewright.hw_models.row_buffer import channel_count
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.search.tiling import CountedWork
 
-__all__ = ["WorkMemory", "effort_of_change", "work_signature"]
-
-_MOST = 128
+__all__ = ["effort_of_change", "work_signature"]
 
 
 def work_signature(machine: MachineSpec) -> MachineSpec:
@@ -46,21 +41,3 @@ def effort_of_change(path: str) -> int:
     if path.startswith("buffers.") and path.endswith(".capacity_kib"):
         return 0
     return 1 if path in ("clock_ghz", "dram.bandwidth_gb_per_s", "dram.first_access_latency_ns") else 2
-
-
-@dataclass(slots=True)
-class WorkMemory:
-    """What was counted lately, by machine (as counting sees it), layer and dataflow; the oldest is forgotten."""
-
-    known: OrderedDict[Any, CountedWork] = field(default_factory=OrderedDict)
-
-    def of(self, machine: MachineSpec, layer: int, dataflow: str) -> CountedWork:
-        """Work counted so far, to be read and added to."""
-        key = (work_signature(machine), layer, dataflow)
-        found = self.known.pop(key, None)
-        if found is None:
-            found = CountedWork()
-            while len(self.known) >= _MOST:
-                self.known.popitem(last=False)
-        self.known[key] = found
-        return found

@@ -14,13 +14,11 @@ from typing import Any
 
 from tilewright.errors import InputError, TilewrightError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.search.counted_work import WorkMemory
 from tilewright.search.design_figures import AreaRule, base_values, leakage_mw
 from tilewright.search.objective import Objective
+from tilewright.search.shared_search import SearchMemory
 from tilewright.search.store import ResultsStore, Status, StoredPoint, StoreError
 from tilewright.search.sweep_space import Design, SweepPoint
-from tilewright.search.tiling import best_tiling
-from tilewright.sim.evaluation import evaluate
 from tilewright.sim.mapping import get_dataflow
 from tilewright.workloads.attention import AttentionLayer
 
@@ -41,7 +39,7 @@ class SweepBench:
     area: AreaRule | None = None
     base: dict[str, Any] = field(default_factory=dict)
     last: tuple[Design, MachineSpec] | None = field(default=None)
-    memory: WorkMemory = field(default_factory=WorkMemory)
+    memory: SearchMemory = field(default_factory=SearchMemory)
 
     def run(self, point: SweepPoint) -> StoredPoint:
         """The row of ``point``. A design that cannot run it, or a fault of ours, is a row with an error."""
@@ -72,9 +70,9 @@ class SweepBench:
 
     def _figures(self, point: SweepPoint) -> dict[str, Any]:
         machine, layer, flow = self._machine(point.design), self.layers[point.layer], get_dataflow(point.dataflow)
-        counted = self.memory.of(machine, point.layer, point.dataflow)
-        found = best_tiling(flow, layer, machine, objective=self.objective, counted=counted)
-        result = evaluate(flow, layer, machine, found.tiling)
+        shared = self.memory.of(flow, layer, machine)
+        found = shared.best(machine, self.objective)
+        result = shared.result(machine, found)
         rest = {name: value for name, value in result.to_row().items() if name not in _LEFT_OUT}
         return {
             "status": "done",

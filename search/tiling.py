@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
@@ -31,33 +31,23 @@ from tilewright.sim.result import SearchSummary
 
 __all__ = [
     "BATCH",
+    "FIRST_BATCH",
     "Candidate",
-    "CountedWork",
     "Evaluated",
     "PhaseSearch",
     "Progress",
     "TilingSearch",
     "best_tiling",
+    "nothing_fits",
     "pareto",
+    "static_pj_per_cycle",
+    "tiling_space",
 ]
 
-BATCH = 64
+FIRST_BATCH = 8  # small: the bound is tight, so a few runs often settle it
+BATCH = 64  # later ones double up to this
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountedWork:
-    """What is known of mappings without running them again.
-
-    ``work`` by phase and by those parameters of the tiling that change it; ``fitting``, whether a tiling fits, by
-    phase, tiling and the capacities of the buffers in KiB; ``cycles`` of exact runs, by phase, tiling, clock, DRAM
-    bandwidth and first-access latency.
-    """
-
-    work: dict[tuple[str | int, ...], WorkTotals] = field(default_factory=dict)
-    fitting: dict[tuple[str | int | float, ...], bool] = field(default_factory=dict)
-    cycles: dict[tuple[str | int | float, ...], int] = field(default_factory=dict)
 
 
 class Candidate(NamedTuple):
@@ -95,21 +85,19 @@ def best_tiling(
     fixed: Tiling | None = None,
     prune: bool = True,
     progress: Progress | None = None,
-    counted: CountedWork | None = None,
 ) -> TilingSearch:
     """The tiling of ``dataflow`` that minimises ``objective`` over its tiling space.
 
     ``fixed`` holds some parameters at given values. ``prune=False`` runs every candidate that fits (the test
-    of the pruning). ``progress(done, total)`` is called now and then. ``counted`` is what was counted before, and kept
-    for searches to come, for the same dataflow and layer on machines of one signature
-    (:func:`tilewright.search.counted_work.work_signature`). Raises MappingError when no candidate fits, with the
-    smallest need.
+    of the pruning). ``progress(done, total)`` is called now and then. Raises MappingError when no
+    candidate fits, with the smallest need. Many machines that differ little are searched faster by
+    :class:`tilewright.search.shared_search.SharedSearch`.
     """
     begun = time.perf_counter()
     fixed = dict(fixed or {})
     check_tiling(dataflow, layer, fixed)
     costs = dataflow.costs(layer, machine)
-    searches = [PhaseSearch(phase, costs, objective, fixed, counted) for phase in dataflow.phases]
+    searches = [PhaseSearch(phase, costs, objective, fixed) for phase in dataflow.phases]
     total = sum(len(search.candidates) for search in searches)
     done = 0
     fronts: list[list[Evaluated]] = []
@@ -157,41 +145,32 @@ class PhaseSearch:
         costs: TileCosts,
         objective: Objective,
         fixed: Tiling,
-        counted: CountedWork | None = None,
     ) -> None:
         self.phase = phase
         self.costs = costs
         self.objective = objective
         self.n_simulated = 0
         layer, machine = costs.layer, costs.machine
-        self.static_pj = _static_pj_per_cycle(machine)
-        space = list(_space(phase, layer, machine, fixed))
+        self.static_pj = static_pj_per_cycle(machine)
+        space = tiling_space(phase, layer, machine, fixed)
         self.n_candidates = len(space)
-        self._counted = CountedWork() if counted is None else counted
-        self._timing = (machine.clock_ghz, machine.dram.bandwidth_gb_per_s, machine.dram.first_access_latency_ns)
-        self._capacities = [buffer.capacity_kib for buffer in machine.buffers]
-        fitting = [tiling for tiling in space if self._fits(tiling)]
+        fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
         if not fitting:
-            raise _nothing_fits(phase, costs, space, fixed)
-        self._work_names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
-        self.candidates = [self._bounded(tiling) for tiling in fitting]
+            raise nothing_fits(phase, costs, space, fixed)
+        known: dict[tuple[int, ...], WorkTotals] = {}
+        names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
+        self.candidates = [self._bounded(tiling, tuple(tiling[name] for name in names), known) for tiling in fitting]
 
-    def _fits(self, tiling: dict[str, int]) -> bool:
-        key: tuple[str | int | float, ...] = (self.phase.name, *tiling.values(), *self._capacities)
-        known = self._counted.fitting.get(key)
-        if known is None:
-            known = self._counted.fitting[key] = fits(self.phase, self.costs, tiling)
-        return known
-
-    def _bounded(self, tiling: dict[str, int]) -> Candidate:
-        key: tuple[str | int, ...] = (self.phase.name, *(tiling[name] for name in self._work_names))
-        work = self._counted.work.get(key)
+    def _bounded(
+        self, tiling: dict[str, int], kind: tuple[int, ...], known: dict[tuple[int, ...], WorkTotals]
+    ) -> Candidate:
+        """``tiling`` with its bounds; tilings of one ``kind`` do the same work."""
+        work = known.get(kind)
         if work is None:
-            work = self._counted.work[key] = count_phase(self.phase, self.costs, tiling)
+            work = known[kind] = count_phase(self.phase, self.costs, tiling)
         rate = self.costs.rate
         dram_cycles = -(-work.channel_bytes * rate.denominator // rate.numerator)
-        cycles = max(work.matrix_cycles, work.vector_cycles, dram_cycles)
-        return Candidate(cycles, work.energy_pj, tiling)
+        return Candidate(max(work.matrix_cycles, work.vector_cycles, dram_cycles), work.energy_pj, tiling)
 
     def bound(self, candidate: Candidate) -> tuple[float, float]:
         """The score below which no run of ``candidate`` can end."""
@@ -222,8 +201,7 @@ class PhaseSearch:
         """Candidates in the order of their bounds, until none left can beat ``best()`` (asked before each batch)."""
         order = sorted(self.candidates, key=self.bound)
         at = 0
-        # Small batches first: the bound is tight, so a few runs often settle it.
-        size = 8
+        size = FIRST_BATCH
         while at < len(order):
             batch = order[at : at + size]
             limit = best()
@@ -242,26 +220,18 @@ class PhaseSearch:
 
     def evaluate(self, batch: Sequence[Candidate]) -> list[Evaluated]:
         """Run the candidates exactly, on all cores."""
-        known = self._counted.cycles
-        keys: list[tuple[str | int | float, ...]] = [
-            (self.phase.name, *self._timing, *candidate.tiling.values()) for candidate in batch
-        ]
-        new = [(key, candidate.tiling) for key, candidate in zip(keys, batch, strict=True) if key not in known]
-        images = [pack(build_phase(self.phase, self.costs, tiling))[0] for _, tiling in new]
-        for (key, tiling), n_cycles in zip(new, run_images(images), strict=True):
-            if n_cycles < 0:
-                raise AssertionError(f"{self.phase.name} deadlocks with tiling {tiling}")
-            known[key] = int(n_cycles)
+        images = [pack(build_phase(self.phase, self.costs, candidate.tiling))[0] for candidate in batch]
         self.n_simulated += len(batch)
         results = []
-        for key, candidate in zip(keys, batch, strict=True):
-            cycles = known[key]
-            energy = candidate.dynamic_pj + self.static_pj * cycles
-            results.append(Evaluated(cycles, energy, candidate.tiling))
+        for candidate, n_cycles in zip(batch, run_images(images), strict=True):
+            if n_cycles < 0:
+                raise AssertionError(f"{self.phase.name} deadlocks with tiling {candidate.tiling}")
+            cycles = int(n_cycles)
+            results.append(Evaluated(cycles, candidate.dynamic_pj + self.static_pj * cycles, candidate.tiling))
         return results
 
 
-def _space(phase: Phase, layer: Layer, machine: MachineSpec, fixed: Tiling) -> list[dict[str, int]]:
+def tiling_space(phase: Phase, layer: Layer, machine: MachineSpec, fixed: Tiling) -> list[dict[str, int]]:
     """The phase's space with some parameters held; a held combination is taken as it is."""
     names = [parameter.name for parameter in phase.parameters]
     values = [
@@ -276,10 +246,10 @@ def _space(phase: Phase, layer: Layer, machine: MachineSpec, fixed: Tiling) -> l
     return legal
 
 
-def _nothing_fits(
+def nothing_fits(
     phase: Phase, costs: TileCosts, space: Sequence[dict[str, int]], fixed: Tiling
 ) -> MappingError | InputError:
-    """The error of the candidate that needs least."""
+    """The error of the candidate of ``space`` that needs least, when none fits."""
     errors = []
     for tiling in space:
         try:
@@ -305,7 +275,8 @@ def _nothing_fits(
     )
 
 
-def _static_pj_per_cycle(machine: MachineSpec) -> float:
+def static_pj_per_cycle(machine: MachineSpec) -> float:
+    """Energy of a cycle in which nothing is done."""
     many = 1_000_000
     return sum(energy_by_component(machine, Counters(), many).values()) / many
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from tilewright.errors import InputError, did_you_mean
@@ -168,6 +169,7 @@ def check_tiling(dataflow: Dataflow, layer: Layer, tiling: Tiling) -> None:
             )
 
 
+@lru_cache(maxsize=4096)
 def tile_sizes(extent: int, granule: int, *, most: int = 40) -> tuple[int, ...]:
     """Tile sizes worth trying for ``extent``: for every number of tiles the smallest multiple of ``granule``
     that makes that number (a larger one would only unbalance the tiles), at most ``most``, largest first.

@@ -20,13 +20,11 @@ import pytest
 
 import tilewright
 from tilewright.search import sweep_work
-from tilewright.search.counted_work import WorkMemory
+from tilewright.search.shared_search import SharedSearch
 from tilewright.search.store import ResultsStore
 from tilewright.search.sweep import SweepProgress, run_sweep, sweep_rows, sweep_status
 from tilewright.search.sweep_best import best_of_sweep
 from tilewright.search.sweep_spec import load_sweep
-from tilewright.search.tiling import best_tiling
-from tilewright.sim.mapping import get_dataflow
 
 SPEC = """\
 name: small
@@ -171,68 +169,40 @@ def test_failing_point_is_a_row_and_stops_nothing(
     spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, Any]
 ) -> None:
     sweep, store = load_sweep(spec), tmp_path / "r.db"
-    real = sweep_work.best_tiling
+    real = SharedSearch.best
 
-    def faulty(flow: Any, layer: Any, machine: Any, **options: Any) -> Any:
+    def faulty(search: Any, machine: Any, objective: Any) -> Any:
         if machine.matrix.rows == 12:
             raise ZeroDivisionError("a fault\nof ours")
-        return real(flow, layer, machine, **options)
+        return real(search, machine, objective)
 
-    monkeypatch.setattr(sweep_work, "best_tiling", faulty)
+    monkeypatch.setattr(SharedSearch, "best", faulty)
     counts = run_sweep(sweep, store, jobs=1)
     assert counts["failed"] == N_POINTS // 4
     assert {row["error"] for row in sweep_rows(sweep, store) if row["status"] == "failed"} == {
         "ZeroDivisionError: a fault of ours"
     }
-    monkeypatch.setattr(sweep_work, "best_tiling", real)
+    monkeypatch.setattr(SharedSearch, "best", real)
     assert run_sweep(sweep, store, jobs=1).total() == 0
     assert run_sweep(sweep, store, jobs=1, retry_failed=True).total() == N_POINTS // 4
     assert stored(store) == undisturbed
 
 
-@pytest.mark.parametrize("detail", ["bandwidth", "row_buffer"])
-@pytest.mark.parametrize("dataflow", tilewright.dataflow_names())
-def test_what_was_counted_before_changes_nothing(dataflow: str, detail: str) -> None:
-    """The same search with what other machines left in the memory, and without."""
-    layer = tilewright.load_workload("attention:heads=3,seq=40,head_dim=16")
-    base, flow, chance = tilewright.load_machine("edge-16x16"), get_dataflow(dataflow), random.Random(5)
-    memory = WorkMemory()
-    for _ in range(8 if detail == "bandwidth" else 3):
-        machine = base.with_(
-            **{
-                "matrix.rows": chance.choice([8, 16]),
-                "clock_ghz": chance.choice([0.5, 1, 2]),
-                "n_cores": chance.choice([1, 2]),
-                "dram.detail": detail,
-                "dram.bandwidth_gb_per_s": chance.choice([4, 8, 16, 17, 60]),
-                "dram.first_access_latency_ns": chance.choice([0, 100]),
-                "buffers.l1.capacity_kib": chance.choice([12, 16, 64]),
-                "energy.static_mw": chance.choice([0, 500]),
-            }
-        )
-        for objective in ("latency", "energy"):
-            plain = best_tiling(flow, layer, machine, objective=objective)
-            found = best_tiling(flow, layer, machine, objective=objective, counted=memory.of(machine, 0, dataflow))
-            assert (found.tiling, found.cycles, found.energy_pj) == (plain.tiling, plain.cycles, plain.energy_pj)
-            assert found.summary.n_simulated == plain.summary.n_simulated
-    assert len(memory.known) > 1
-
-
 KILLER = """\
 import os, sys
 import tilewright
-from tilewright.search import sweep_work
+from tilewright.search.shared_search import SharedSearch
 from tilewright.search.sweep import run_sweep
 from tilewright.search.sweep_spec import load_sweep
 
-real = sweep_work.best_tiling
+real = SharedSearch.best
 
-def deadly(flow, layer, machine, **options):
-    if machine.matrix.rows == 12 and machine.dram.bandwidth_gb_per_s == 20 and layer.query_heads == 2:
+def deadly(search, machine, objective):
+    if machine.matrix.rows == 12 and machine.dram.bandwidth_gb_per_s == 20 and search.layer.query_heads == 2:
         os.kill(os.getpid(), 9)
-    return real(flow, layer, machine, **options)
+    return real(search, machine, objective)
 
-sweep_work.best_tiling = deadly
+SharedSearch.best = deadly
 
 if __name__ == "__main__":
     print(dict(run_sweep(load_sweep(sys.argv[1]), sys.argv[2], jobs=2)))

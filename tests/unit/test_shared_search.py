@@ -1,0 +1,140 @@
+"""Do searches that share what was counted and run find what each finds alone, to the last figure?"""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tilewright
+from tilewright.errors import MappingError, TilewrightError
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search import shared_search
+from tilewright.search.objective import OBJECTIVES, check_objective
+from tilewright.search.shared_search import SearchMemory
+from tilewright.search.tiling import best_tiling
+from tilewright.sim.evaluation import build_phase, evaluate, phase_tiling
+from tilewright.sim.image import pack
+from tilewright.sim.mapping import get_dataflow
+from tilewright.sim.retiming import RetimedImages
+
+LAYERS = {
+    "square": "attention:heads=3,seq=40,head_dim=16",
+    "causal": "attention:heads=2,seq=96,head_dim=16,mask=causal",
+    "decode": "attention:heads=8,kv_heads=2,query_len=1,key_len=150,head_dim=32",
+}
+CHOICES: dict[str, list[Any]] = {
+    "matrix.rows": [8, 16],
+    "vector.lanes": [16, 256],
+    "clock_ghz": [0.5, 0.7, 1, 2],
+    "n_cores": [1, 2],
+    "dram.bandwidth_gb_per_s": [4, 8, 16, 17, 60, 33.3],
+    "dram.first_access_latency_ns": [0, 100],
+    "buffers.l1.capacity_kib": [4, 12, 16, 64],
+    "energy.static_mw": [0, 500],
+}
+
+
+def machines(n: int, seed: int, **fixed: object) -> list[MachineSpec]:
+    base, chance = tilewright.load_machine("edge-16x16"), random.Random(seed)
+    return [base.with_(**{name: chance.choice(values) for name, values in CHOICES.items()}, **fixed) for _ in range(n)]
+
+
+@pytest.mark.parametrize("detail", ["bandwidth", "row_buffer"])
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("dataflow", tilewright.dataflow_names())
+def test_shared_searches_find_what_each_finds_alone(dataflow: str, name: str, detail: str) -> None:
+    layer, flow, memory = tilewright.load_workload(LAYERS[name]), get_dataflow(dataflow), SearchMemory()
+    n_found = 0
+    for i, machine in enumerate(machines(7 if detail == "bandwidth" else 2, seed=5, **{"dram.detail": detail})):
+        objective = check_objective(OBJECTIVES[i % len(OBJECTIVES)])
+        shared = memory.of(flow, layer, machine)
+        refusal = None
+        try:
+            plain = best_tiling(flow, layer, machine, objective=objective)
+        except MappingError as error:
+            refusal = str(error)
+        if refusal is not None:
+            with pytest.raises(MappingError) as caught:
+                shared.best(machine, objective)
+            assert str(caught.value) == refusal
+            continue
+        found = shared.best(machine, objective)
+        assert (found.tiling, found.cycles, found.energy_pj) == (plain.tiling, plain.cycles, plain.energy_pj)
+        for figure in ("n_candidates", "n_fitting", "n_simulated", "proven", "objective"):
+            assert getattr(found.summary, figure) == getattr(plain.summary, figure)
+        assert shared.result(machine, found) == evaluate(flow, layer, machine, plain.tiling)
+        n_found += 1
+    assert n_found or detail == "row_buffer"
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_neighbours_share_and_change_nothing(objective: str) -> None:
+    """Many machines of one signature, in an order in which every kind of memory is used again."""
+    layer, flow, memory = tilewright.load_workload(LAYERS["square"]), get_dataflow("mas"), SearchMemory()
+    base, goal = tilewright.load_machine("edge-16x16"), check_objective(objective)
+    for bandwidth in (3, 20, 3, 17.5):
+        for clock in (0.3, 1):
+            for capacity in (64, 8, 13, 5120):
+                machine = base.with_(
+                    **{
+                        "dram.bandwidth_gb_per_s": bandwidth,
+                        "clock_ghz": clock,
+                        "buffers.l1.capacity_kib": capacity,
+                        "energy.static_mw": 20 * clock,
+                    }
+                )
+                plain = best_tiling(flow, layer, machine, objective=goal)
+                found = memory.of(flow, layer, machine).best(machine, goal)
+                assert (found.tiling, found.cycles, found.energy_pj) == (plain.tiling, plain.cycles, plain.energy_pj)
+                assert found.summary.n_simulated == plain.summary.n_simulated
+    assert len(memory.known) == 2  # 17.5 GB/s and less are one DRAM channel fewer than 20
+
+
+def test_memory_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_search, "_MOST_BYTES", 1)
+    layer, flow, memory = tilewright.load_workload(LAYERS["square"]), get_dataflow("flash2"), SearchMemory()
+    for machine in machines(3, seed=1):
+        memory.of(flow, layer, machine)
+        assert len(memory.known) == 1
+
+
+def test_rate_too_fine_for_shared_programs_is_searched_alone() -> None:
+    layer, flow, memory = tilewright.load_workload(LAYERS["square"]), get_dataflow("mas"), SearchMemory()
+    base = tilewright.load_machine("edge-16x16")
+    for clock in (1, 1.00000000000001):
+        machine = base.with_(clock_ghz=clock, **{"dram.bandwidth_gb_per_s": 30.0000000000001})
+        plain: object
+        try:
+            plain = best_tiling(flow, layer, machine).tiling
+        except TilewrightError as error:
+            with pytest.raises(type(error)):
+                memory.of(flow, layer, machine).best(machine, "latency")
+        else:
+            assert memory.of(flow, layer, machine).best(machine, "latency").tiling == plain
+
+
+def test_retimed_images_are_those_of_the_other_machine() -> None:
+    layer, flow = tilewright.load_workload(LAYERS["square"]), get_dataflow("mas")
+    tilings = [
+        {"query": 16, "key": 16, "depth": 2, "resident": 0, "overwrite": 0},
+        {"query": 40, "key": 8, "depth": 2, "resident": 1, "overwrite": 0},
+    ]
+    base = tilewright.load_machine("edge-16x16").with_(n_cores=2)  # two cores with unequal shares of the channel
+
+    def images(machine: MachineSpec) -> list[Any]:
+        costs = flow.costs(layer, machine)
+        return [pack(build_phase(flow.phases[0], costs, phase_tiling(flow.phases[0], t)))[0] for t in tilings]
+
+    retimed = RetimedImages(Fraction(30), 100)
+    for number, image in enumerate(images(base)):
+        retimed.add(number, image)
+    for clock, bandwidth, rate in ((0.6, 7, Fraction(35, 3)), (1, 30, Fraction(30)), (2, 45, Fraction(45, 2))):
+        other = base.with_(clock_ghz=clock, **{"dram.bandwidth_gb_per_s": bandwidth})
+        assert retimed.set_timing(rate, round(100 * clock))
+        for mine, theirs in zip(retimed.images([0, 1]), images(other), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert not retimed.set_timing(Fraction(10**20, 3 * 10**17 + 1), 1)
