@@ -135,4 +135,5 @@ def get_scheme(name: str, capacity_bytes: int) -> Memoised:
 
 
 def _load() -> None:
-    import tilewright.sim.fusion.lbdf  # noqa: F401  (registers itself)
+    import tilewright.sim.fusion.lbdf
+    import tilewright.sim.fusion.optimus_rules  # noqa: F401  (schemes register themselves)
