@@ -6,7 +6,9 @@ Names of machines, workloads, networks and dataflows may be given as text (as on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
@@ -31,6 +33,9 @@ from tilewright.workloads.load import load_workload
 from tilewright.workloads.network import load_network, network_names
 from tilewright.workloads.stream import OperatorStream
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
     "ATTENTION_DATAFLOWS",
     "compare",
@@ -42,6 +47,7 @@ __all__ = [
     "network_names",
     "search_methods",
     "search_tiling",
+    "search_tilings",
     "simulate",
     "simulate_network",
     "trace",
@@ -241,6 +247,41 @@ def search_tiling(
         fixed=tiling,
         progress=None if progress is None else (lambda done, total: progress(done, total, label)),
     )
+
+
+def search_tilings(
+    workloads: Workload | Sequence[Workload],
+    machine: Machine,
+    dataflows: Sequence[str] | None = None,
+    methods: Sequence[str] = ("exhaustive",),
+    objective: str = "latency",
+    *,
+    seeds: Sequence[int] = (0,),
+    budget: int | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Every workload with every dataflow, method and seed, as a frame: one row each, columns as in ``SearchOutcome``.
+
+    ``infeasible`` holds the reason where nothing fits on chip (and nothing else is known); it is empty elsewhere.
+    Parameters as in :func:`search_tiling`; all dataflows by default.
+    """
+    import pandas as pd
+
+    given = [workloads] if isinstance(workloads, str | AttentionLayer) else list(workloads)
+    spec = _machine(machine)
+    names = list(dataflows or mapping.dataflow_names())
+    jobs = list(product([_layer(workload) for workload in given], names, methods, seeds))
+    rows: list[dict[str, object]] = []
+    for at, (layer, flow, method, seed) in enumerate(jobs):
+        try:
+            found = search_tiling(
+                layer, spec, flow, method, objective, seed=seed, budget=budget, progress=_part(progress, at, len(jobs))
+            )
+            rows.append({**found.to_row(), "infeasible": ""})
+        except MappingError as error:
+            place = {"workload": layer.name, "machine": spec.name, "dataflow": flow, "method": method}
+            rows.append({**place, "objective": objective, "seed": seed, "infeasible": str(error)})
+    return pd.DataFrame(rows)
 
 
 def simulate_network(

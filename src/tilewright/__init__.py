@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tilewright.hw_models.load import load_machine, machine_names
+    from tilewright.reports.sweep.report import report_sweep
     from tilewright.search.api import (
         compare,
         dataflow_names,
         dataflow_summary,
         search_methods,
         search_tiling,
+        search_tilings,
         simulate,
         simulate_network,
         trace,
@@ -37,8 +39,10 @@ __all__ = [
     "load_workload",
     "machine_names",
     "network_names",
+    "report_sweep",
     "search_methods",
     "search_tiling",
+    "search_tilings",
     "simulate",
     "simulate_network",
     "sweep",
@@ -56,8 +60,10 @@ _HOME_OF_NAME = {
     "load_workload": "tilewright.workloads.load",
     "machine_names": "tilewright.hw_models.load",
     "network_names": "tilewright.workloads.network",
+    "report_sweep": "tilewright.reports.sweep.report",
     "search_methods": "tilewright.search.api",
     "search_tiling": "tilewright.search.api",
+    "search_tilings": "tilewright.search.api",
     "simulate": "tilewright.search.api",
     "simulate_network": "tilewright.search.api",
     "sweep": "tilewright.search.sweep",

@@ -23,7 +23,7 @@ from tilewright.search.objective import OBJECTIVES, check_objective
 from tilewright.search.tiling import best_tiling
 from tilewright.sim.evaluation import evaluate
 from tilewright.sim.mapping import dataflow_names, get_dataflow
-from tilewright.workloads.load import load_workload
+from tilewright.workloads.load import load_workload, workload_names
 
 pytestmark = pytest.mark.extras  # two of the methods are libraries
 
@@ -201,3 +201,31 @@ def test_the_methods_are_listed_with_a_line_each() -> None:
     listed = tilewright.search_methods()
     assert tuple(listed) == method_names()
     assert all(listed.values())
+
+
+def test_many_searches_are_one_frame() -> None:
+    frame = tilewright.search_tilings(
+        LAYER, small(), ["mas", "flash2"], ["exhaustive", "mcts"], seeds=(0, 1), budget=None
+    )
+    assert len(frame) == 8 and frame["proven"][frame["method"] == "exhaustive"].all()
+    best = frame[frame["method"] == "exhaustive"].groupby("dataflow")["value"].min()
+    assert (frame["value"] >= frame["dataflow"].map(best)).all()
+    assert (frame["infeasible"] == "").all()
+
+
+def test_a_search_in_which_nothing_fits_is_a_row_with_the_reason() -> None:
+    tiny = load_machine("edge-16x16").with_(**{"buffers.l1.capacity_kib": 1})
+    frame = tilewright.search_tilings("bert-base", tiny, ["flat"])
+    assert frame["infeasible"].str.contains("l1").all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [name for name in method_names() if name != "exhaustive"])
+@pytest.mark.parametrize("network", [name for name in workload_names() if not name.startswith("fusemax-")])
+def test_no_method_is_better_than_the_optimum_of_a_network(network: str, method: str) -> None:
+    if method in LIBRARY:
+        pytest.importorskip(LIBRARY[method], reason="not installed: pip install 'tilewright[search]'")
+    frame = tilewright.search_tilings(network, "edge-16x16", methods=["exhaustive", method])
+    assert frame["proven"][frame["method"] == "exhaustive"].all()
+    best = frame[frame["method"] == "exhaustive"].set_index("dataflow")["value"]
+    assert (frame["value"] >= frame["dataflow"].map(best)).all()
