@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tilewright.errors import InputError, TilewrightError
+from tilewright.hw_models.redesign import Redesigner
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.design_figures import AreaRule, base_values, leakage_mw
 from tilewright.search.objective import Objective
@@ -40,6 +41,10 @@ class SweepBench:
     base: dict[str, Any] = field(default_factory=dict)
     last: tuple[Design, MachineSpec] | None = field(default=None)
     memory: SearchMemory = field(default_factory=SearchMemory)
+    redesigner: Redesigner = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.redesigner = Redesigner(self.machine)
 
     def run(self, point: SweepPoint) -> StoredPoint:
         """The row of ``point``. A design that cannot run it, or a fault of ours, is a row with an error."""
@@ -90,7 +95,7 @@ class SweepBench:
 
     def _machine(self, design: Design) -> MachineSpec:
         if self.last is None or self.last[0] != design:
-            self.last = design, self.machine.with_(**(design | self._leakage(design)))
+            self.last = design, self.redesigner.design(design | self._leakage(design))
         return self.last[1]
 
     def _leakage(self, design: Design) -> dict[str, float]:
