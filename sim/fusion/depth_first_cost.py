@@ -1,0 +1,294 @@
+"""Energy and cycles of a group executed depth first on a memory hierarchy.
+
+The model is that of DeFiNES (Mei, Goetschalckx, Symons, Verhelst, HPCA 2023), read from the paper and from what its
+public tool does, and written anew: data of every layer and tile in the lowest memory where they fit
+(:mod:`~tilewright.sim.fusion.depth_first_homes`), copies between layers
+(:mod:`~tilewright.sim.fusion.depth_first_copies`), and each layer with its cheapest order of loops
+(:mod:`~tilewright.sim.fusion.depth_first_mapping`). Tiles of the same kind are worked out once and counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from tilewright.errors import MappingError
+from tilewright.hw_models.hierarchy import HierarchySpec, Operand
+from tilewright.sim.fusion.depth_first_copies import Copy, copy_cost
+from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry, Mode, geometry
+from tilewright.sim.fusion.depth_first_homes import TileShape, lowest, moments_of, most_with_vertical
+from tilewright.sim.fusion.depth_first_layers import nest_of, weight_bits
+from tilewright.sim.fusion.depth_first_mapping import NestCost, Objective, best_order, n_loop_factors
+from tilewright.sim.fusion.graph import FusionGraph, members
+
+__all__ = ["ASSUMPTIONS", "DepthFirstCost", "depth_first_cost"]
+
+#: What the model takes for granted.
+ASSUMPTIONS = (
+    "a cache keeps one memory for the whole run (vertical) or between two neighbouring tiles (horizontal)",
+    "tile, caches and weights each have room of their own; a cache in the memory of a tile is read in place",
+    "results of the group go to DRAM, its inputs come from there",
+    "weights come from DRAM with the first tile and stay in the lowest memory that holds those of all layers",
+    "an addition, a comparison or a copy of a value costs as much as a multiply-add",
+    "copies before a layer run together, and the layer waits for them; the drain behind the last step is not counted",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthFirstCost:
+    """A group under one tiling. Energy by memory name and "array"; cycles of layers and of copies between them.
+
+    ``homes``: memory by what lies there (weights, caches where there are any). ``peak_bits``: the most data of a tile
+    and of caches at any moment.
+    """
+
+    plan: DepthFirstGeometry
+    energy_pj: dict[str, float]
+    layer_cycles: int
+    copy_cycles: int
+    homes: dict[str, str]
+    peak_bits: int
+
+    @property
+    def cycles(self) -> int:
+        return self.layer_cycles + self.copy_cycles
+
+    @property
+    def total_pj(self) -> float:
+        return sum(self.energy_pj.values())
+
+    def worth(self, objective: Objective) -> float:
+        """The figure to be made small."""
+        if objective == "edp":
+            return self.total_pj * self.cycles
+        return self.total_pj if objective == "energy" else float(self.cycles)
+
+
+def depth_first_cost(
+    graph: FusionGraph,
+    group: int,
+    hierarchy: HierarchySpec,
+    *,
+    mode: Mode,
+    tile: tuple[int, int],
+    objective: Objective = "energy",
+    n_factors: int = n_loop_factors,
+) -> DepthFirstCost:
+    """Cost of ``group`` with tiles of (columns, rows) ``tile`` of its last result, all images.
+
+    ``objective`` decides among orders of loops, ``n_factors`` how finely these are cut. Raises InputError for an
+    unknown mode or an operator that has no loops to run, MappingError where a layer does not fit at all.
+    """
+    plan = geometry(graph, group, mode, tile)
+    return _Run(plan, hierarchy, objective, n_factors).cost()
+
+
+#: One tile of which the cost depends on nothing else: kinds along both axes, homes of the cache to the right and left.
+_Kind = tuple[int, int, int, int, bool]
+
+
+@dataclass(slots=True)
+class _Sum:
+    energy_pj: dict[str, float] = field(default_factory=dict)
+    layer_cycles: int = 0
+    copy_cycles: int = 0
+
+    def add(self, other: _Sum, times: int) -> None:
+        for name, value in other.energy_pj.items():
+            self.energy_pj[name] = self.energy_pj.get(name, 0.0) + value * times
+        self.layer_cycles += other.layer_cycles * times
+        self.copy_cycles += other.copy_cycles * times
+
+
+class _Run:
+    def __init__(
+        self, plan: DepthFirstGeometry, hierarchy: HierarchySpec, objective: Objective, n_factors: int
+    ) -> None:
+        self.plan, self.hierarchy = plan, hierarchy
+        self.objective, self.n_factors = objective, n_factors
+        self.levels = hierarchy.activation_levels
+        self.weight_levels = hierarchy.levels("weight")
+        self.columns = _examples(plan.columns.kinds)
+        self.rows = _examples(plan.rows.kinds)
+        self.moments = {(x, y): moments_of(self._shape(x, y)) for x in self.columns for y in self.rows}
+        self.with_vertical = most_with_vertical(plan, self.moments, self.rows, hierarchy.activation_bits)
+        self.vertical_home = max(map(self._vertical_home, self.moments))
+        self.weight_home = max(map(self._weight_home, self.moments))
+        self.top_weights = self.weight_levels[-1].name
+
+    def _shape(self, x: int, y: int) -> TileShape:
+        plan = self.plan
+        return TileShape(
+            plan, plan.columns.steps[self.columns[x]], plan.rows.steps[self.rows[y]], self.hierarchy.activation_bits
+        )
+
+    # -- homes -------------------------------------------------------------------------------------------------
+
+    def _horizontal_home(self, kind: tuple[int, int]) -> int:
+        return lowest(self.levels, self.moments[kind].most_with_horizontal) if self.plan.columns.cached else 0
+
+    def _vertical_home(self, kind: tuple[int, int]) -> int:
+        if not self.plan.rows.cached:
+            return 0
+        for place, memory in enumerate(self.levels):
+            if memory.capacity_bits >= self._data_bits(kind, place):
+                return place
+        return len(self.levels) - 1
+
+    def _data_bits(self, kind: tuple[int, int], place: int) -> int:
+        """All data of tile and caches, were the vertical cache in level ``place``."""
+        shared = self.moments[kind].corners if place == self._horizontal_home(kind) else 0
+        return self.with_vertical[kind] - shared
+
+    def _weight_home(self, kind: tuple[int, int]) -> int:
+        weights = sum(weight_bits(self.plan.graph.nodes[i], self.hierarchy) for i in members(self.plan.group))
+        moments = self.moments[kind]
+        for place, memory in enumerate(self.weight_levels):
+            data = 0
+            if memory in self.levels:
+                level = self.levels.index(memory)
+                data = moments.most_alive if level <= lowest(self.levels, moments.most_alive) else 0
+                if self.plan.columns.cached and level == self._horizontal_home(kind):
+                    data = moments.most_with_horizontal
+                if self.plan.rows.cached and level == self.vertical_home:
+                    data = self._data_bits(kind, level)
+            if memory.feeds is None and memory.capacity_bits >= weights + data:
+                return place
+        return len(self.weight_levels) - 1
+
+    # -- all tiles ---------------------------------------------------------------------------------------------
+
+    def cost(self) -> DepthFirstCost:
+        """Sum over all tiles of all images."""
+        total, known = _Sum(), dict[_Kind, _Sum]()
+        for kind, times in self._tiles().items():
+            if kind not in known:
+                known[kind] = self._tile(*kind)
+            total.add(known[kind], times)
+        names = {"weights": self.weight_levels[self.weight_home].name}
+        if self.plan.columns.cached and len(self.plan.columns.steps) > 1:
+            names["horizontal cache"] = self.levels[max(map(self._horizontal_home, self.moments))].name
+        if self.plan.rows.cached and len(self.plan.rows.steps) > 1:
+            names["vertical cache"] = self.levels[self.vertical_home].name
+        return DepthFirstCost(
+            plan=self.plan,
+            energy_pj=total.energy_pj,
+            layer_cycles=total.layer_cycles,
+            copy_cycles=total.copy_cycles,
+            homes=names,
+            peak_bits=max(self.with_vertical.values()),
+        )
+
+    def _tiles(self) -> Counter[_Kind]:
+        """How many tiles there are of each kind; the first of all brings the weights."""
+        batch = max(one.batch for one in self.plan.maps.values())
+        found: Counter[_Kind] = Counter()
+        for y, n_rows in Counter(self.plan.rows.kinds).items():
+            for (x, right, left), n in self._across(y).items():
+                found[x, y, right, left, False] = n * n_rows * batch
+        y = self.plan.rows.kinds[0]
+        x = self.plan.columns.kinds[0]
+        right = self._homes_across(y)[0] if len(self.plan.columns.kinds) > 1 else 0
+        found[x, y, right, 0, False] -= 1
+        found[x, y, right, 0, True] = 1
+        return +found
+
+    def _homes_across(self, y: int) -> list[int]:
+        """Where the horizontal cache lies between neighbouring tiles: as high as either of the two needs it."""
+        homes = [self._horizontal_home((x, y)) for x in self.plan.columns.kinds]
+        return [max(pair) for pair in pairwise(homes)]
+
+    def _across(self, y: int) -> Counter[tuple[int, int, int]]:
+        between = self._homes_across(y)
+        kinds = self.plan.columns.kinds
+        return Counter(zip(kinds, [*between, 0], [0, *between], strict=True))
+
+    # -- one tile ----------------------------------------------------------------------------------------------
+
+    def _tile(self, x: int, y: int, right: int, left: int, is_first: bool) -> _Sum:
+        shape, plan = self._shape(x, y), self.plan
+        dram = len(self.levels) - 1
+        at = dict.fromkeys(plan.outside, dram)
+        total, pending = _Sum(), list[Copy]()
+        for node in members(plan.group):
+            result = plan.result[node]
+            if not shape.fresh_bits(result):
+                continue
+            home, out, cost = self._layer(shape, node, is_first=is_first)
+            pending += self._inputs(shape, node, home, at, left)
+            moved = copy_cost(pending, self.hierarchy)
+            total.add(_Sum(moved.energy_pj, copy_cycles=moved.cycles), 1)
+            total.add(_Sum(cost.energy_pj, layer_cycles=cost.cycles), 1)
+            at[result] = out
+            pending = self._to_caches(shape, result, out, right)
+            for name in (plan.edges[place][1] for place in shape.edges_into(node)):
+                if name in plan.outside and at.pop(name + ":kept", None) is None:
+                    at[name + ":kept"] = 0
+                    pending += self._to_caches(shape, name, home, right)
+        return total
+
+    def _inputs(self, shape: TileShape, node: int, home: int, at: dict[str, int], left: int) -> list[Copy]:
+        """What must be brought to the layer's input memory: earlier layers' results, and cached parts."""
+        copies = []
+        for name in {self.plan.edges[place][1] for place in shape.edges_into(node)}:
+            copies.append(Copy(shape.fresh_bits(name), at[name], home))
+            copies.append(Copy(shape.from_left_bits(name), left, home))
+            copies.append(Copy(shape.from_above_bits(name), self.vertical_home, home))
+        return copies
+
+    def _to_caches(self, shape: TileShape, name: str, home: int, right: int) -> list[Copy]:
+        computed, from_above = shape.to_right_bits(name)
+        return [
+            Copy(shape.to_below_bits(name), home, self.vertical_home),
+            Copy(computed, home, right),
+            Copy(from_above, self.vertical_home, right),
+        ]
+
+    def _layer(self, shape: TileShape, node: int, *, is_first: bool) -> tuple[int, int, NestCost]:
+        """(level of the input, level of the output, cost) of one layer on one tile.
+
+        Where no order of loops fits (partial sums take more room than results), the output, then the input, then both
+        go one level up, and so on.
+        """
+        edges = list(shape.edges_into(node))
+        reading = sum(shape.read_bits(place) for place in edges)
+        made = shape.fresh_bits(self.plan.result[node])
+        top = len(self.levels) - 1
+        home = lowest(self.levels, reading)
+        is_result = node in self.plan.graph.needed_outside(self.plan.group)
+        out = top if is_result else self._out_home(made, reading, home)
+        nest = nest_of(self.plan, shape, node, edges)
+        weights = self.top_weights if is_first else self.weight_levels[self.weight_home].name
+        for up in range(top + 1):
+            for more_in, more_out in ((up, up), (up, up + 1), (up + 1, up)):
+                levels = min(home + more_in, top), min(out + more_out, top)
+                tops: tuple[tuple[Operand, str], ...] = (
+                    ("weight", weights),
+                    ("input", self.levels[levels[0]].name),
+                    ("output", self.levels[levels[1]].name),
+                )
+                cost = best_order(nest, self.hierarchy, tops, self.objective, self.n_factors)
+                if cost is not None:
+                    return *levels, cost
+        raise MappingError(
+            resource=f"on-chip memory for {self.plan.graph.nodes[node].name}",
+            demand=reading + made,
+            limit=self.levels[-1].capacity_bits,
+            unit="bits",
+            levers="take smaller tiles or a larger memory",
+        )
+
+    def _out_home(self, made: int, reading: int, home: int) -> int:
+        for place, memory in enumerate(self.levels):
+            if memory.capacity_bits >= made + (reading if place == home else 0):
+                return place
+        return len(self.levels) - 1
+
+
+def _examples(kinds: tuple[int, ...]) -> dict[int, int]:
+    """The first step of each kind."""
+    found: dict[int, int] = {}
+    for place, kind in enumerate(kinds):
+        found.setdefault(kind, place)
+    return found
