@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
 from tilewright.sim.fusion.rows import plan_rows
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
 
@@ -51,11 +52,15 @@ class LineBuffers:
         "all weights of a group stay on chip, loaded once",
         "an element-wise operator or a join writes over its only input, or beside the others, without room of its own",
         "one image at a time; the maps of a group have the same number of images",
+        *ALONE_ASSUMPTIONS,
         "a result that leaves the group has one row on chip (one pixel at element granularity) until it is stored",
     )
 
     def cost(self, graph: FusionGraph, group_mask: int) -> GroupCost:
-        """See the module's text; the reason why a group cannot run is that its maps differ in their images."""
+        """See the module's text; a node that does not fit with all its weights is run as a layer alone.
+
+        The reason why a group cannot run is that its maps differ in their images.
+        """
         plan = plan_rows(graph, group_mask)
         weights = 0
         nodes = graph.nodes
@@ -64,9 +69,11 @@ class LineBuffers:
         reads = sum(tensor.n_bytes for tensor in graph.read_from_outside(group_mask))
         writes = sum(nodes[i].output.n_bytes for i in graph.needed_outside(group_mask))
         by_element = self.granularity == "element"
-        room = plan.element_bytes() if by_element else plan.row_bytes()
+        room = weights + (plan.element_bytes() if by_element else plan.row_bytes())
+        if room > self.capacity_bytes and not group_mask & (group_mask - 1):
+            return alone(graph, group_mask.bit_length() - 1, self.capacity_bytes)
         return GroupCost(
-            buffer_bytes=weights + room,
+            buffer_bytes=room,
             dram_read_bytes=reads,
             dram_write_bytes=writes,
             weight_bytes=weights,
