@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     from tilewright.sim.trace import TraceCommand, TraceWindow
 
-__all__ = ["cycles_png", "energy_png", "new_figure", "png_bytes", "speedup_png", "timeline_png"]
+__all__ = [
+    "cycles_png",
+    "energy_png",
+    "new_figure",
+    "png_bytes",
+    "speedup_png",
+    "svg_bytes",
+    "timeline_figure",
+    "timeline_png",
+]
 
 _DPI = 130
 _LABEL_POINTS = 7.0
@@ -37,6 +46,18 @@ def timeline_png(
     colours: Mapping[str, str] = KIND_COLOURS,
     n_close: int = READABLE_COMMANDS,
 ) -> bytes:
+    """:func:`timeline_figure` as a PNG file."""
+    return png_bytes(timeline_figure(trace, title=title, subtitle=subtitle, colours=colours, n_close=n_close))
+
+
+def timeline_figure(
+    trace: TraceWindow,
+    *,
+    title: str,
+    subtitle: str = "",
+    colours: Mapping[str, str] = KIND_COLOURS,
+    n_close: int = READABLE_COMMANDS,
+) -> Figure:
     """The timeline of ``trace``: one lane per engine, coloured by kind, cycles below and time above.
 
     A long trace gets two panels: everything recorded, and a closer look at about ``n_close`` commands, in which labels
@@ -62,7 +83,7 @@ def timeline_png(
     kinds = {c.kind for c in trace.commands}
     _legend(figure, {kind: colour for kind, colour in colours.items() if kind in kinds})
     figure.suptitle(f"{title}\n{subtitle}" if subtitle else title, fontsize=11, x=0.01, ha="left", parse_math=False)
-    return png_bytes(figure)
+    return figure
 
 
 def cycles_png(results: Sequence[SimulationResult], *, best: SimulationResult | None, title: str) -> bytes:
@@ -218,4 +239,14 @@ def png_bytes(figure: Figure) -> bytes:
     """``figure`` as a PNG file."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": "Tilewright"})
+    return stream.getvalue()
+
+
+def svg_bytes(figure: Figure) -> bytes:
+    """``figure`` as an SVG file, the same one every time; its texts stay texts."""
+    import matplotlib
+
+    stream = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "tilewright", "svg.fonttype": "none"}):
+        figure.savefig(stream, format="svg", metadata={"Creator": "Tilewright", "Date": None})
     return stream.getvalue()

@@ -10,7 +10,7 @@ from tilewright.reports.quantity import cycles_text, energy_text, ratio_text
 from tilewright.reports.ranking import BASELINE_DATAFLOW, dataflow_order, speedups
 from tilewright.sim.result import ComparisonResult, SimulationResult
 
-__all__ = ["comparison_markdown"]
+__all__ = ["comparison_markdown", "markdown_table"]
 
 
 def comparison_markdown(comparison: ComparisonResult) -> str:
@@ -36,7 +36,7 @@ def comparison_markdown(comparison: ComparisonResult) -> str:
             "mean speed-up",
             "most energy saved",
         ]
-        parts += ["\nBeside the published headline:\n", _lines(head, rows)]
+        parts += ["\nBeside the published headline:\n", markdown_table(head, rows)]
         parts += [f"\n{headline.source}: {headline.note}. Our mean is the geometric mean.\n"]
     return "\n".join(parts)
 
@@ -57,13 +57,14 @@ def _table(
         if extra:
             cells.append(ratio_text(extra[1][workload]) if workload in extra[1] else "")
         rows.append([workload, *cells])
-    return _lines(["network", *names, *([extra[0]] if extra else [])], rows)
+    return markdown_table(["network", *names, *([extra[0]] if extra else [])], rows)
 
 
-def _lines(head: list[str], rows: list[list[str]]) -> str:
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    """A table of texts, the first column to the left and the others to the right; each cell on one line."""
     ruler = ["---"] + ["---:"] * (len(head) - 1)
     return "\n".join("| " + " | ".join(_escaped(c) for c in row) + " |" for row in [head, ruler, *rows])
 
 
 def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+    return " ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,1 @@
+"""What a sweep found: its page, figures for papers, tables for other tools."""

@@ -1,0 +1,158 @@
+"""Figures of a sweep for papers: the Pareto fronts, the sensitivity, the timelines of the best designs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from tilewright.reports.figure import new_figure, png_bytes, svg_bytes, timeline_figure
+from tilewright.reports.files import staged_folder, write_file
+from tilewright.reports.folder import file_stems
+from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR
+from tilewright.reports.quantity import cycles_text, percent_text, seconds_text, tiling_text
+from tilewright.reports.sweep.best import BestPoint
+from tilewright.reports.sweep.case import SweepCase
+from tilewright.reports.sweep.front import front_mask
+from tilewright.reports.sweep.page import OBJECTIVE_WORDS
+from tilewright.reports.sweep.sensitivity import Effect
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.collections import PathCollection
+    from matplotlib.figure import Figure
+
+__all__ = ["pareto_figure", "sensitivity_figure", "write_figures"]
+
+_COLUMNS = 3
+_MOST_DRAWN = 20_000
+
+
+def write_figures(
+    folder: str | Path,
+    case: SweepCase,
+    effects: Sequence[Effect],
+    bests: Sequence[BestPoint],
+    *,
+    form: Literal["png", "svg"],
+) -> Path:
+    """Write ``pareto``, ``sensitivity`` and a ``timeline-WORKLOAD`` for each best design as files of ``form`` into
+    ``folder``; gives the folder.
+
+    Raises InputError when it cannot be written; then none of the files is there.
+    """
+    to_bytes: Callable[[Figure], bytes] = png_bytes if form == "png" else svg_bytes
+    with staged_folder(folder) as stage:
+        for stem, figure in _figures(case, effects, bests):
+            write_file(stage / f"{stem}.{form}", to_bytes(figure))
+    return Path(folder)
+
+
+def _figures(case: SweepCase, effects: Sequence[Effect], bests: Sequence[BestPoint]) -> Iterator[tuple[str, Figure]]:
+    if not case.points.empty:
+        yield "pareto", pareto_figure(case)
+    if effects:
+        yield "sensitivity", sensitivity_figure(case, effects)
+    stems = file_stems([best.workload for best in bests])
+    for best in bests:
+        if best.trace is not None and best.result is not None and best.trace.commands:
+            result = best.result
+            title = f"{best.workload} on {result.machine} with {result.dataflow}"
+            told = f"{tiling_text(result.tiling)}: {cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}"
+            yield f"timeline-{stems[best.workload]}", timeline_figure(best.trace, title=title, subtitle=told)
+
+
+def pareto_figure(case: SweepCase) -> Figure:
+    """Energy over latency, a panel for each workload: every point by its area (by one colour where that is not known),
+    the front over latency and energy within the limits as steps; points outside the limits are hollow."""
+    workloads = case.workloads
+    n_columns = min(_COLUMNS, len(workloads))
+    n_rows = math.ceil(len(workloads) / n_columns)
+    figure = new_figure(max(4.6, 3.9 * n_columns), 0.7 + 3.2 * n_rows)
+    panels = figure.subplots(n_rows, n_columns, squeeze=False)
+    has_area = "area_mm2" in case.goals
+    area = case.points["area_mm2"].to_numpy(dtype=float)
+    shade = (float(np.nanmin(area)), float(np.nanmax(area))) if has_area else None
+    marks = None
+    for panel, workload in zip(panels.flat, workloads, strict=False):
+        marks = _pareto_panel(panel, case, workload, shade)
+    for panel in panels.flat[len(workloads) :]:
+        panel.set_visible(False)
+    if marks is not None and has_area:
+        figure.colorbar(marks, ax=panels, label="area, mm2", pad=0.01).ax.tick_params(labelsize=7)
+    title = f"{case.opened.sweep.name} on {case.opened.sweep.machine.name}"
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)
+    return figure
+
+
+def _pareto_panel(axes: Axes, case: SweepCase, workload: str, shade: tuple[float, float] | None) -> PathCollection:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    points = case.points[case.points["workload"] == workload]
+    within = points["within_limits"].to_numpy(dtype=bool)
+    x, y = points["latency_ms"].to_numpy(dtype=float), points["energy_mj"].to_numpy(dtype=float)
+    front = np.flatnonzero(within)[front_mask(np.column_stack([x[within], y[within]]))]
+    front = front[np.argsort(x[front])]
+    drawn = np.arange(0, len(x), max(1, math.ceil(len(x) / _MOST_DRAWN)))
+    inside, outside = drawn[within[drawn]], drawn[~within[drawn]]
+    axes.scatter(x[outside], y[outside], s=7, facecolors="none", edgecolors="0.75", linewidths=0.5, rasterized=True)
+    if shade is None:
+        marks = axes.scatter(x[inside], y[inside], s=8, color=BASE_COLOUR, alpha=0.6, linewidths=0, rasterized=True)
+    else:
+        area = points["area_mm2"].to_numpy(dtype=float)
+        marks = axes.scatter(
+            x[inside],
+            y[inside],
+            s=8,
+            c=area[inside],
+            vmin=shade[0],
+            vmax=shade[1],
+            cmap="viridis",
+            alpha=0.75,
+            linewidths=0,
+            rasterized=True,
+        )
+    axes.step(x[front], y[front], where="post", color="black", linewidth=1.0)
+    axes.scatter(x[front], y[front], s=16, facecolors="none", edgecolors="black", linewidths=0.8)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_title(workload, fontsize=9, loc="left", parse_math=False)
+    axes.set_xlabel("latency, ms", fontsize=8)
+    axes.set_ylabel("energy, mJ", fontsize=8)
+    axes.tick_params(labelsize=7, which="both")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if _decades(axis) < 1 else (1, 2, 5), numticks=9))
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(NullFormatter())
+    for side in ("right", "top"):
+        axes.spines[side].set_visible(False)
+    return marks
+
+
+def _decades(axis: Axis) -> float:
+    low, high = axis.get_view_interval()
+    return math.log10(high / low) if 0 < low < high else 0.0
+
+
+def sensitivity_figure(case: SweepCase, effects: Sequence[Effect]) -> Figure:
+    """The share of the variance of the objective that each parameter explains, as bars."""
+    figure = new_figure(6.5, 0.9 + 0.36 * len(effects))
+    axes = figure.subplots()
+    shares = [100 * effect.share for effect in effects]
+    colours = [BEST_COLOUR if at == 0 else BASE_COLOUR for at in range(len(effects))]
+    bars = axes.barh([effect.name for effect in effects], shares, color=colours, height=0.7)
+    axes.bar_label(bars, labels=[percent_text(effect.share) for effect in effects], padding=4, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(*shares, 1.0) * 1.14)
+    objective = OBJECTIVE_WORDS[case.opened.sweep.objective]
+    axes.set_xlabel(f"share of the variance of log({objective}), %", fontsize=8)
+    axes.tick_params(labelsize=8)
+    for text in axes.get_yticklabels():
+        text.set_parse_math(False)
+    for side in ("right", "top"):
+        axes.spines[side].set_visible(False)
+    return figure

@@ -1,0 +1,98 @@
+"""The report of a sweep: from a store to a page, tables and figures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tilewright.errors import InputError
+from tilewright.reports.files import check_file, check_folder, write_file
+from tilewright.reports.sweep.best import BestPoint, best_points
+from tilewright.reports.sweep.case import SweepCase, read_case
+from tilewright.reports.sweep.export import check_parquet, write_csv_rows, write_parquet
+from tilewright.reports.sweep.figures import write_figures
+from tilewright.reports.sweep.limits import DEFAULT_POINTS, FEWEST_POINTS, MOST_POINTS
+from tilewright.reports.sweep.markdown import sweep_markdown
+from tilewright.reports.sweep.page import sweep_page
+from tilewright.reports.sweep.sample import choose_points
+from tilewright.reports.sweep.sensitivity import Effect, sensitivity
+from tilewright.search.stored_sweep import open_sweep
+
+__all__ = ["report_sweep"]
+
+Progress = Callable[[int, int, str], None]
+
+
+def report_sweep(
+    store: str | Path,
+    output: str | Path | None = None,
+    *,
+    sweep: str | None = None,
+    csv: str | Path | None = None,
+    parquet: str | Path | None = None,
+    markdown: str | Path | None = None,
+    png: str | Path | None = None,
+    svg: str | Path | None = None,
+    max_points: int = DEFAULT_POINTS,
+    command: str = "",
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Report on a sweep in the results file ``store``; gives the paths written, in the order of the arguments.
+
+    ``output``: one HTML page that needs nothing beside it. ``sweep``: its name, or its file, where the store holds
+    several. ``csv``, ``parquet`` (needs pyarrow): every point; ``markdown``: the best, the fronts, the sensitivity;
+    ``png``, ``svg``: folders of figures. ``max_points``: the most points that the page carries (100 to 50,000).
+    ``command`` stands in the page's footer. Raises InputError for a store or a place that will not do, before
+    the work begins.
+    """
+    _check({"output": output, "csv": csv, "parquet": parquet, "markdown": markdown}, {"png": png, "svg": svg})
+    if not FEWEST_POINTS <= max_points <= MOST_POINTS:
+        raise InputError(
+            f"max_points: out of range; given {max_points}; allowed {FEWEST_POINTS} to {MOST_POINTS:,} points"
+        )
+    if parquet is not None:
+        check_parquet()
+    case = read_case(open_sweep(store, sweep), progress)
+    drawn = output is not None or png is not None or svg is not None
+    effects = sensitivity(case) if drawn or markdown is not None else ()
+    bests = best_points(case, progress) if drawn else ()
+    jobs: list[tuple[str | Path | None, Callable[[str | Path], Path]]] = [
+        (output, lambda place: _write_page(place, case, effects, bests, max_points, command)),
+        (csv, lambda place: _write_csv(place, case)),
+        (parquet, lambda place: write_parquet(case, place)),
+        (markdown, lambda place: write_file(place, sweep_markdown(case, effects))),
+        (png, lambda place: write_figures(place, case, effects, bests, form="png")),
+        (svg, lambda place: write_figures(place, case, effects, bests, form="svg")),
+    ]
+    return [write(place) for place, write in jobs if place is not None]
+
+
+def _check(files: Mapping[str, str | Path | None], folders: Mapping[str, str | Path | None]) -> None:
+    """Refuse at once (InputError) what could not be written later."""
+    if not any(place is not None for place in (*files.values(), *folders.values())):
+        raise InputError("nothing to write; allowed at least one of output, csv, parquet, markdown, png, svg")
+    for name, place in files.items():
+        if place is not None:
+            check_file(place, what=name)
+    for name, place in folders.items():
+        if place is not None:
+            check_folder(place, what=name)
+
+
+def _write_page(
+    output: str | Path,
+    case: SweepCase,
+    effects: tuple[Effect, ...],
+    bests: tuple[BestPoint, ...],
+    max_points: int,
+    command: str,
+) -> Path:
+    held = choose_points(case, max_points)
+    return write_file(output, sweep_page(case, effects, bests, held, command=command))
+
+
+def _write_csv(place: str | Path, case: SweepCase) -> Path:
+    stream = io.StringIO()
+    write_csv_rows(case, stream)
+    return write_file(place, stream.getvalue())
