@@ -179,15 +179,22 @@ class ResultsStore:
 
     def add(self, point: StoredPoint) -> bool:
         """Put ``point`` on the disk; False when a row with its key was there already, which then stays."""
-        from tilewright import __version__
-
-        values = [
-            json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
-            for value in (getattr(point, name) for name in _COLUMNS[:-1])
-        ]
-        values[_COLUMNS.index("version")] = __version__
         with self._plainly():
-            return self._connection.execute(_ADD, (*values, _now())).rowcount == 1
+            return self._connection.execute(_ADD, _values(point)).rowcount == 1
+
+    def add_all(self, points: Sequence[StoredPoint]) -> int:
+        """Put ``points`` on the disk together, all or none; how many were new."""
+        run = self._connection.execute
+        with self._plainly():
+            run("BEGIN IMMEDIATE")
+            try:
+                n_new = self._connection.executemany(_ADD, map(_values, points)).rowcount
+                run("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk has undone it already
+                    run("ROLLBACK")
+                raise
+        return n_new
 
     def statuses(self, keys: Iterable[str]) -> dict[str, Status]:
         """What has become of those of ``keys`` that are in the store."""
@@ -292,6 +299,18 @@ class ResultsStore:
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise StoreError(f"{self.path}: another process has kept it locked for {_WAIT_S:.0f} s") from None
             raise StoreError(f"{self.path}: {type(fault).__name__}: {fault}") from None
+
+
+def _values(point: StoredPoint) -> tuple[Any, ...]:
+    """``point`` as the values of a row."""
+    from tilewright import __version__
+
+    values = [
+        json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
+        for value in (getattr(point, name) for name in _COLUMNS[:-1])
+    ]
+    values[_COLUMNS.index("version")] = __version__
+    return (*values, _now())
 
 
 def batched(items: Iterable[str], n: int) -> Iterator[list[str]]:

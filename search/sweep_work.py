@@ -17,8 +17,9 @@ from tilewright.hw_models.redesign import Redesigner
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.design_figures import AreaRule, base_values, leakage_mw
 from tilewright.search.objective import Objective
+from tilewright.search.row_writer import RowWriter
 from tilewright.search.shared_search import SearchMemory
-from tilewright.search.store import ResultsStore, Status, StoredPoint, StoreError
+from tilewright.search.store import Status, StoredPoint, StoreError
 from tilewright.search.sweep_space import Design, SweepPoint
 from tilewright.sim.mapping import get_dataflow
 from tilewright.workloads.attention import AttentionLayer
@@ -112,7 +113,7 @@ class SweepBench:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Worker:
     bench: SweepBench
-    store: ResultsStore
+    writer: RowWriter
     stop: Any
 
 
@@ -128,7 +129,7 @@ def begin_worker(bench: SweepBench, path: Path, stop: Any) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     engine.warm_up()
-    _workers[:] = [_Worker(bench=bench, store=ResultsStore(path), stop=stop)]
+    _workers[:] = [_Worker(bench=bench, writer=RowWriter(path), stop=stop)]
 
 
 def is_ready() -> bool:
@@ -137,15 +138,16 @@ def is_ready() -> bool:
 
 
 def do_points(points: Sequence[SweepPoint]) -> Counter[str]:
-    """Run ``points``, each on the disk before the next; how many ended in which status."""
+    """Run ``points``; how many ended in which status, once all their rows are on the disk."""
     (worker,) = _workers
     counts: Counter[str] = Counter()
     for point in points:
         if worker.stop.value:
             break
         row = worker.bench.run(point)
-        worker.store.add(row)
+        worker.writer.add(row)
         counts[row.status] += 1
+    worker.writer.finish()
     return counts
 
 
