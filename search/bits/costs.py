@@ -1,0 +1,223 @@
+"""What every option costs on a machine, from the simulator, each operator at its best mapping.
+
+For each pair of formats the network is run once with all layers in it (a layer without that option in its widest). A
+layer's option costs what its operators cost there; the rest of the network what it costs beside the widest options. The
+sum is off by what a border between formats and the loading of weights ahead change: the whole network is run again with
+the mixed formats to say by how much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.formats import element_format, format_bits
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.bits.problem import Assignment, BitProblem, CostKind, Option, problem_of
+from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivity, Sensitivity
+from tilewright.search.mapping_cache import MappingCache
+from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
+from tilewright.search.objective import Objective
+from tilewright.sim.network_result import NetworkResult, OperatorResult
+from tilewright.workloads.operators import Operator
+from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream_formats import MULTIPLIES, OperatorFormats, with_operator_formats
+
+__all__ = ["SIMULATED", "BitCosts", "SimulationSettings", "difference", "simulated_costs"]
+
+Progress = Callable[[int, int, str], None]
+Pair = tuple[str, str]  # formats of weights and activations
+
+SIMULATED: tuple[CostKind, ...] = ("latency", "energy", "dram")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationSettings:
+    """How the networks are run; see :func:`tilewright.simulate_network`."""
+
+    objective: Objective = "latency"
+    prefetch: bool = True
+    fuse: bool = True
+    attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS
+    cache: MappingCache = field(default_factory=MappingCache)
+
+
+class BitCosts:
+    """A network on a machine whose layers may take the options of a table.
+
+    ``problem`` has all costs; :meth:`run` really simulates an assignment. Runs are kept, so asking twice costs nothing.
+    """
+
+    def __init__(
+        self,
+        stream: OperatorStream,
+        machine: MachineSpec,
+        sensitivity: Sensitivity,
+        settings: SimulationSettings,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        self.machine = machine
+        self.sensitivity = sensitivity
+        self.settings = settings
+        self._operators = _operators_of(stream, sensitivity)
+        self.stream = _in_reference(stream, sensitivity)
+        self._runs: dict[tuple[tuple[str, OperatorFormats], ...], NetworkResult] = {}
+        counted = problem_of(sensitivity)
+        self._by_pair = self._uniform_runs(counted, progress)
+        reference = self._run(counted, counted.reference)
+        self.problem = problem_of(sensitivity, self._costs, self._constants(counted, reference))
+
+    def run(self, assignment: Assignment, progress: Progress | None = None) -> NetworkResult:
+        """The whole network with the formats of ``assignment``, really simulated."""
+        return self._run(self.problem, assignment, progress)
+
+    def real_costs(self, assignment: Assignment) -> dict[CostKind, int]:
+        """Every cost of ``assignment``, the simulated ones from the run of the whole network."""
+        return {**self.problem.costs(assignment), **_figures(self.run(assignment))}
+
+    def formatted(self, assignment: Assignment) -> OperatorStream:
+        """The stream in the formats of ``assignment``."""
+        return with_operator_formats(self.stream, self._formats(self.problem, assignment))
+
+    def _run(self, problem: BitProblem, assignment: Assignment, progress: Progress | None = None) -> NetworkResult:
+        formats = self._formats(problem, assignment)
+        key = tuple(sorted(formats.items(), key=lambda item: item[0]))
+        if key not in self._runs:
+            self._runs[key] = simulate_stream(
+                with_operator_formats(self.stream, formats),
+                self.machine,
+                objective=self.settings.objective,
+                prefetch=self.settings.prefetch,
+                fuse=self.settings.fuse,
+                attention_dataflows=self.settings.attention_dataflows,
+                widen=True,
+                cache=self.settings.cache,
+                progress=progress,
+            )
+        return self._runs[key]
+
+    def _formats(self, problem: BitProblem, assignment: Assignment) -> dict[str, OperatorFormats]:
+        chosen = problem.by_layer(assignment)
+        return {
+            operator.name: OperatorFormats(weights=chosen[name].weights, activations=chosen[name].activations)
+            for name, operators in self._operators.items()
+            for operator in operators
+        }
+
+    def _uniform_runs(self, counted: BitProblem, progress: Progress | None) -> dict[Pair, dict[str, OperatorResult]]:
+        """Results by operator for each pair of formats in which all layers can be."""
+        pairs = list(dict.fromkeys(key[:2] for key in counted.option_keys()))
+        found: dict[Pair, dict[str, OperatorResult]] = {}
+        for at, (weights, activations) in enumerate(pairs):
+            assignment = tuple(
+                next((i for i, o in enumerate(d.options) if (o.weights, o.activations) == (weights, activations)), 0)
+                for d in counted.decisions
+            )
+            result = self._run(counted, assignment, _part(progress, at, len(pairs), weights, activations))
+            found[weights, activations] = {one.name: one for one in result.operators}
+        return found
+
+    def _costs(self, layer: LayerSensitivity, option: OptionSensitivity) -> dict[CostKind, int]:
+        results = self._by_pair[option.weights, option.activations]
+        own = [results[operator.name] for operator in self._operators[layer.name]]
+        return {
+            "latency": sum(one.cycles for one in own),
+            "energy": round(1000 * sum(one.energy_pj for one in own)),
+            "dram": sum(one.dram_bytes for one in own),
+        }
+
+    def _constants(self, counted: BitProblem, reference: NetworkResult) -> dict[CostKind, int]:
+        """What the rest of the network costs beside layers in their widest options."""
+        totals = _figures(reference)
+        chosen = counted.by_layer(counted.reference)
+        for layer, option in ((layer, _same(layer, chosen[layer.name])) for layer in self.sensitivity.layers):
+            for kind, cost in self._costs(layer, option).items():
+                totals[kind] -= cost
+        listed = {operator.name for operators in self._operators.values() for operator in operators}
+        stream = with_operator_formats(self.stream, self._formats(counted, counted.reference))
+        weights = {
+            stream.base(op.inputs[1]).name for op in stream.operators if op.name in listed and len(op.inputs) > 1
+        }
+        stored = [t for t in stream.tensors if t.role == "weight" and t.view_of is None and t.name not in weights]
+        totals["size"] = sum(8 * tensor.n_bytes for tensor in stored)
+        totals["bops"] = sum(_bit_operations(stream, op) for op in stream.operators if op.name not in listed)
+        return totals
+
+
+def _same(layer: LayerSensitivity, option: Option) -> OptionSensitivity:
+    return next(one for one in layer.options if one.key == option.key)
+
+
+def _figures(result: NetworkResult) -> dict[CostKind, int]:
+    return {"latency": result.cycles, "energy": round(1000 * result.energy_pj), "dram": result.dram_bytes}
+
+
+def _part(progress: Progress | None, at: int, n_pairs: int, *names: str) -> Progress | None:
+    """Progress of one run as progress of all of them, in thousandths of a run."""
+    if progress is None:
+        return None
+    report = progress
+    pair = "/".join(names)
+    return lambda done, total, what: report(1000 * at + 1000 * done // max(1, total), 1000 * n_pairs, f"{pair}: {what}")
+
+
+def _bit_operations(stream: OperatorStream, operator: Operator) -> int:
+    if operator.kind not in MULTIPLIES:
+        return 0
+    a, b = (format_bits(element_format(stream.tensor(name).number_format)) for name in operator.inputs[:2])
+    return operator.macs * a * b
+
+
+def _operators_of(stream: OperatorStream, sensitivity: Sensitivity) -> dict[str, tuple[Operator, ...]]:
+    """The operators of each layer; raises InputError for a name that is none, or an operator of two layers."""
+    known = {operator.name: operator for operator in stream.operators if operator.kind in MULTIPLIES}
+    by_path = {operator.path: operator for operator in known.values() if operator.path}
+    found: dict[str, tuple[Operator, ...]] = {}
+    owners: dict[str, str] = {}
+    for layer in sensitivity.layers:
+        members = []
+        for name in layer.operator_names:
+            operator = known.get(name) or by_path.get(name)
+            if operator is None:
+                raise InputError(
+                    f'sensitivity: {layer.name}: {stream.name} has no product of that name; given "{name}"'
+                    f"{did_you_mean(name, known)}"
+                )
+            if operator.name in owners:
+                raise InputError(
+                    f"sensitivity: {layer.name}: operator {operator.name} belongs to layer {owners[operator.name]} too"
+                )
+            owners[operator.name] = layer.name
+            members.append(operator)
+        found[layer.name] = tuple(members)
+    return found
+
+
+def _in_reference(stream: OperatorStream, sensitivity: Sensitivity) -> OperatorStream:
+    """``stream`` with everything that no layer decides in the widest formats of the table."""
+    options = [option for layer in sensitivity.layers for option in layer.options]
+    widest = max(options, key=lambda option: option.n_bits)
+    return stream.with_formats(weights=widest.weights, activations=widest.activations)
+
+
+def simulated_costs(
+    stream: OperatorStream,
+    machine: MachineSpec,
+    sensitivity: Sensitivity,
+    settings: SimulationSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> BitCosts:
+    """The table's options with what they cost in ``stream`` on ``machine``.
+
+    What no layer decides (residuals, operators that are not listed) is in the widest formats of the table. Raises
+    InputError for layers that are no operators of the stream, and for a format that the machine cannot multiply at all.
+    """
+    return BitCosts(stream, machine, sensitivity, settings or SimulationSettings(), progress=progress)
+
+
+def difference(model: Mapping[CostKind, int], real: Mapping[CostKind, int]) -> dict[CostKind, float]:
+    """How far the sums of operators' costs are from the real run, as a share of it."""
+    return {kind: model[kind] / real[kind] - 1.0 for kind in SIMULATED if kind in model and real.get(kind)}
