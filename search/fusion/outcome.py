@@ -1,0 +1,170 @@
+"""What a search for fusion groups reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tilewright.search.fusion.plan import Plan, singles
+from tilewright.search.fusion.problem import FusionObjective
+from tilewright.sim.fusion.graph import FusionGraph
+from tilewright.sim.fusion.scheme import FusionScheme, GroupCost
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FusionOutcome"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusionOutcome:
+    """The best partition that a method found, and how far it may be from the optimum.
+
+    ``plan`` holds the groups in an order in which they can run, ``costs`` what each needs and moves, ``unfused`` the
+    costs of every node alone. ``lower_bound`` (bytes) is proven for every plan, None where the method proves nothing.
+    ``curve`` is the best objective so far: (plans proposed, bytes). ``n_groups_listed``: the groups that fit, where the
+    method lists them all. ``split_rates``: of the groups that did not fit, how many were split, and how many by
+    explanations. ``seconds`` is wall-clock time and takes no part in comparisons.
+    """
+
+    network: str
+    scheme: FusionScheme
+    method: str
+    objective: FusionObjective
+    seed: int
+    budget: int
+    capacity_bytes: int
+    graph: FusionGraph
+    plan: Plan
+    costs: tuple[GroupCost, ...]
+    unfused: tuple[GroupCost, ...]
+    fusable: int
+    n_plans: int
+    lower_bound: int | None
+    curve: tuple[tuple[int, int], ...]
+    n_groups_listed: int | None = None
+    n_split: int = 0
+    n_rectified: int = 0
+    machine: str = ""
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def value(self) -> int:
+        """The objective of the plan, in bytes."""
+        return self._objective_of(self.costs)
+
+    @property
+    def unfused_value(self) -> int:
+        """The objective of every operator alone, in bytes."""
+        return self._objective_of(self.unfused)
+
+    def _objective_of(self, costs: tuple[GroupCost, ...]) -> int:
+        return sum(cost.dram_bytes if self.objective == "dram" else cost.feature_map_bytes for cost in costs)
+
+    @property
+    def fusable_value(self) -> int:
+        """The part of the objective that belongs to operators which can be fused at all, in bytes."""
+        kept = tuple(cost for mask, cost in zip(self.plan, self.costs, strict=True) if mask & self.fusable)
+        return self._objective_of(kept)
+
+    @property
+    def saved(self) -> float:
+        """The part of the unfused objective that fusion saves."""
+        return 1 - self.value / self.unfused_value if self.unfused_value else 0.0
+
+    @property
+    def proven(self) -> bool:
+        """Whether the plan is the optimum of its space."""
+        return self.lower_bound is not None and self.value <= self.lower_bound
+
+    @property
+    def gap(self) -> float | None:
+        """How far the plan may at most be above the optimum, as a part of the bound; None without a bound."""
+        if self.proven:
+            return 0.0
+        return self.value / self.lower_bound - 1 if self.lower_bound else None
+
+    @property
+    def fused_groups(self) -> Plan:
+        """The groups of more than one node."""
+        return tuple(mask for mask in self.plan if mask & (mask - 1))
+
+    @property
+    def peak_buffer_bytes(self) -> int:
+        """The most that a group of more than one node needs on chip; 0 without such a group."""
+        needs = (cost.buffer_bytes for mask, cost in zip(self.plan, self.costs, strict=True) if mask & (mask - 1))
+        return max(needs, default=0)
+
+    def group_rows(self) -> list[dict[str, Any]]:
+        """A row per group, in the order in which they run."""
+        alone = {node.bit: cost for node, cost in zip(self.graph.nodes, self.unfused, strict=True)}
+        rows = []
+        for at, (mask, cost) in enumerate(zip(self.plan, self.costs, strict=True), start=1):
+            nodes = [node for node in self.graph.nodes if mask & node.bit]
+            unfused = sum(alone[node.bit].dram_bytes for node in nodes)
+            rows.append(
+                {
+                    "group": at,
+                    "n_operators": sum(len(node.operators) for node in nodes),
+                    "first": nodes[0].name,
+                    "last": nodes[-1].name,
+                    "buffer_bytes": cost.buffer_bytes,
+                    "dram_read_bytes": cost.dram_read_bytes,
+                    "dram_write_bytes": cost.dram_write_bytes,
+                    "weight_bytes": cost.weight_bytes,
+                    "dram_bytes": cost.dram_bytes,
+                    "unfused_dram_bytes": unfused,
+                    "operators": " ".join(name for node in nodes for name in node.operators),
+                }
+            )
+        return rows
+
+    def to_row(self) -> dict[str, Any]:
+        """Flat data of the whole search."""
+        return {
+            "network": self.network,
+            "machine": self.machine,
+            "scheme": self.scheme.name,
+            "capacity_bytes": self.capacity_bytes,
+            "method": self.method,
+            "objective": self.objective,
+            "seed": self.seed,
+            "budget": self.budget,
+            "n_plans": self.n_plans,
+            "n_operators": len(self.graph),
+            "n_groups": len(self.plan),
+            "n_fused_groups": len(self.fused_groups),
+            "value_bytes": self.value,
+            "fusable_value_bytes": self.fusable_value,
+            "unfused_bytes": self.unfused_value,
+            "saved": self.saved,
+            "lower_bound_bytes": self.lower_bound,
+            "gap": self.gap,
+            "proven": self.proven,
+            "peak_buffer_bytes": self.peak_buffer_bytes,
+            "n_groups_listed": self.n_groups_listed,
+            "n_split": self.n_split,
+            "n_rectified": self.n_rectified,
+            "seconds": self.seconds,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON writes it."""
+        return {
+            **self.to_row(),
+            "assumptions": list(self.scheme.assumptions),
+            "source": self.scheme.source,
+            "curve": [list(point) for point in self.curve],
+            "groups": self.group_rows(),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per group (columns as in :meth:`group_rows`)."""
+        import pandas as pd
+
+        return pd.DataFrame(self.group_rows())
+
+    @staticmethod
+    def unfused_plan(graph: FusionGraph) -> Plan:
+        """Every node alone."""
+        return singles(graph)

@@ -1,0 +1,118 @@
+"""A fusion search as a method sees it: the graph, what groups cost, the plans so far, and the budget."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.search.fusion.plan import Plan, singles
+from tilewright.sim.fusion.graph import FusionGraph
+from tilewright.sim.fusion.scheme import FusionScheme, GroupCost
+
+__all__ = ["OBJECTIVES", "FusionObjective", "FusionProblem", "check_fusion_objective"]
+
+FusionObjective: TypeAlias = Literal["dram", "feature_maps"]
+OBJECTIVES: tuple[FusionObjective, ...] = get_args(FusionObjective)
+
+
+def check_fusion_objective(name: str) -> FusionObjective:
+    """``name`` as an objective: dram (bytes of feature maps and weights) or feature_maps (without weights)."""
+    for objective in OBJECTIVES:
+        if name.replace("-", "_") == objective:
+            return objective
+    raise InputError(f'objective: given "{name}"; allowed {", ".join(OBJECTIVES)}{did_you_mean(name, OBJECTIVES)}')
+
+
+@dataclass(slots=True, kw_only=True)
+class FusionProblem:
+    """What is searched, and what is known so far.
+
+    ``budget`` is the most plans that may be proposed. ``random`` is the only source of chance. ``best`` and
+    ``best_value`` (bytes) are the best plan so far, ``curve`` holds (plans proposed, best value) wherever it improved.
+    ``lower_bound`` (bytes) is proven, None where nothing is. ``n_split`` counts groups that were split because they did
+    not fit, ``n_rectified`` those of them for which explanations named a way.
+    """
+
+    graph: FusionGraph
+    scheme: FusionScheme
+    capacity_bytes: int
+    objective: FusionObjective
+    budget: int
+    seed: int
+    progress: Callable[[int, int], None] | None = None
+    random: random.Random = field(init=False)
+    fusable: int = field(init=False)
+    best: Plan = field(init=False)
+    best_value: int = field(init=False)
+    n_plans: int = 0
+    lower_bound: int | None = None
+    n_groups_listed: int | None = None
+    n_split: int = 0
+    n_rectified: int = 0
+    curve: list[tuple[int, int]] = field(default_factory=list)
+    _values: dict[int, int | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.fusable = self.scheme.fusable_mask(self.graph)
+        self.best = singles(self.graph)
+        self.best_value = self.plan_value(self.best)
+
+    def cost(self, mask: int) -> GroupCost:
+        """What the group needs and moves."""
+        return self.scheme.cost(self.graph, mask)
+
+    def value(self, mask: int) -> int | None:
+        """The objective of one group, in bytes; None when it cannot run on the machine.
+
+        A group of one node always can (how, is the scheme's to say).
+        """
+        known = self._values
+        if mask not in known:
+            known[mask] = self._value(mask)
+        return known[mask]
+
+    def _value(self, mask: int) -> int | None:
+        is_single = mask & (mask - 1) == 0
+        if not is_single and mask & ~self.fusable:
+            return None
+        cost = self.cost(mask)
+        if not is_single and not cost.valid(self.capacity_bytes):
+            return None
+        return cost.dram_bytes if self.objective == "dram" else cost.feature_map_bytes
+
+    def fits(self, mask: int) -> bool:
+        """Whether the group can run on the machine."""
+        return self.value(mask) is not None
+
+    def plan_value(self, plan: Plan) -> int:
+        """The objective of a plan of groups that all fit, in bytes; raises InputError for one that does not."""
+        total = 0
+        for mask in plan:
+            value = self.value(mask)
+            if value is None:
+                raise InputError(f"{self.graph.name}: the group {', '.join(self.graph.names(mask))} does not fit")
+            total += value
+        return total
+
+    # --- proposing plans ----------------------------------------------------------------------------------------------
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the budget is spent."""
+        return self.n_plans >= self.budget
+
+    def propose(self, plan: Plan) -> int:
+        """Count the plan, keep it if it is the best so far, and give its objective in bytes."""
+        value = self.plan_value(plan)
+        self.n_plans += 1
+        if not self.curve or value < self.best_value:
+            if value <= self.best_value:
+                self.best, self.best_value = plan, value
+            self.curve.append((self.n_plans, self.best_value))
+        if self.progress is not None and self.n_plans % 50 == 0:
+            self.progress(self.n_plans, self.budget)
+        return value

@@ -1,0 +1,135 @@
+"""Running a search for fusion groups."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tilewright.errors import InputError
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.fusion.method import fusion_method_names, get_fusion_method
+from tilewright.search.fusion.outcome import FusionOutcome
+from tilewright.search.fusion.plan import ordered, singles
+from tilewright.search.fusion.problem import FusionProblem, check_fusion_objective
+from tilewright.search.fusion.split import Splitter, random_splitter
+from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
+from tilewright.sim.fusion.scheme import FusionScheme, get_scheme
+from tilewright.workloads.network import load_network
+from tilewright.workloads.stream import OperatorStream
+
+__all__ = ["USUAL_BUDGET", "fusion_methods", "search_fusion", "search_groups"]
+
+USUAL_BUDGET = 2000
+
+
+def fusion_methods() -> dict[str, str]:
+    """The ways to search fusion groups, with a line on each."""
+    return {name: get_fusion_method(name).summary for name in fusion_method_names()}
+
+
+def search_fusion(
+    network: str | Path | OperatorStream,
+    machine: str | MachineSpec | None = None,
+    scheme: str = "lbdf",
+    objective: str = "dram",
+    method: str = "dp",
+    *,
+    buffer_bytes: int | None = None,
+    absorb: bool = True,
+    budget: int = USUAL_BUDGET,
+    seed: int = 0,
+    explainer: str = "pg",
+    progress: Callable[[int, int], None] | None = None,
+) -> FusionOutcome:
+    """The fusion groups of ``network`` with the least DRAM traffic that ``method`` finds.
+
+    ``network``: what :func:`load_network` takes, or a stream. The groups must fit in ``buffer_bytes``, or else in the
+    first on-chip buffer of ``machine``. ``objective``: ``dram``, or ``feature_maps`` (without weights). ``absorb``:
+    activations are part of the operator that they follow. ``budget``: the most plans proposed by methods that prove
+    nothing; the same ``seed`` gives the same outcome. ``explainer``: for ``get-`` methods, one of ``gnn``, ``pg``,
+    ``rg``. Raises InputError for bad names and numbers, and for a method whose library is not installed.
+    """
+    spec = load_machine(machine) if isinstance(machine, str) else machine
+    if buffer_bytes is None:
+        if spec is None:
+            raise InputError("search_fusion: buffer_bytes: missing; give it, or a machine that has a buffer")
+        buffer_bytes = spec.buffers[0].capacity_bytes
+    stream = network if isinstance(network, OperatorStream) else load_network(network)
+    return search_groups(
+        fusion_graph(stream, absorb=absorb),
+        get_scheme(scheme, buffer_bytes),
+        capacity_bytes=buffer_bytes,
+        objective=objective,
+        method=method,
+        budget=budget,
+        seed=seed,
+        explainer=explainer,
+        machine="" if spec is None else spec.name,
+        progress=progress,
+    )
+
+
+def search_groups(
+    graph: FusionGraph,
+    scheme: FusionScheme,
+    *,
+    capacity_bytes: int,
+    objective: str = "dram",
+    method: str = "dp",
+    budget: int = USUAL_BUDGET,
+    seed: int = 0,
+    explainer: str = "pg",
+    machine: str = "",
+    splitter: Splitter | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FusionOutcome:
+    """:func:`search_fusion` for a graph and a scheme that are there already (and remember what groups cost).
+
+    ``splitter``: what a ``get-`` method splits groups with that do not fit, where it is there already; it must be of
+    the same graph, scheme, capacity and objective.
+    """
+    way = get_fusion_method(method)
+    for name, value, least in (("buffer_bytes", capacity_bytes, 1), ("budget", budget, 1), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"search_fusion: {name}: out of range; given {value}; allowed {least} or more")
+    begin = time.perf_counter()
+    problem = FusionProblem(
+        graph=graph,
+        scheme=scheme,
+        capacity_bytes=capacity_bytes,
+        objective=check_fusion_objective(objective),
+        budget=budget,
+        seed=seed,
+        progress=progress,
+    )
+    split: Splitter = random_splitter
+    if way.explained:
+        from tilewright.search.fusion.explain.splitter import explained_splitter
+
+        split = splitter or explained_splitter(problem, explainer)
+    way.search(problem, split)
+    plan = ordered(graph, problem.best)
+    return FusionOutcome(
+        network=graph.name,
+        scheme=scheme,
+        method=method,
+        objective=problem.objective,
+        seed=seed,
+        budget=budget,
+        capacity_bytes=capacity_bytes,
+        graph=graph,
+        plan=plan,
+        costs=tuple(problem.cost(mask) for mask in plan),
+        unfused=tuple(problem.cost(mask) for mask in singles(graph)),
+        fusable=problem.fusable,
+        n_plans=problem.n_plans,
+        lower_bound=problem.lower_bound,
+        curve=tuple(problem.curve),
+        n_groups_listed=problem.n_groups_listed,
+        n_split=problem.n_split,
+        n_rectified=problem.n_rectified,
+        machine=machine,
+        seconds=time.perf_counter() - begin,
+    )
