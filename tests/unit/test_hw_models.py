@@ -21,6 +21,7 @@ from tilewright.hw_models.spec import BufferSpec, MachineSpec, MatrixUnitSpec, V
 
 NAMES = (
     "edge-16x16",
+    "edge-16x16-bitfusion",
     "eyeriss",
     "flat-cloud",
     "flat-edge",
