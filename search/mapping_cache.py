@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ForgetfulCache", "MappingCache", "cache_folder"]
+__all__ = ["ForgetfulCache", "MappingCache", "cache_folder", "code_digest"]
 
 
 def cache_folder() -> Path:
@@ -29,8 +29,8 @@ def cache_folder() -> Path:
 
 
 @lru_cache(maxsize=1)
-def _code_digest() -> str:
-    """Changes whenever code that decides about mappings changes."""
+def code_digest() -> str:
+    """A hash that changes whenever code that decides about mappings changes; it is part of every content key."""
     from tilewright import formats, hw_models, sim, units, workloads
     from tilewright.search import objective, tiling
 
@@ -65,7 +65,7 @@ class MappingCache:
 
     def key(self, *parts: Any) -> str:
         """The hash that stands for a question."""
-        text = json.dumps([_code_digest(), *[_plain(part) for part in parts]], sort_keys=True)
+        text = json.dumps([code_digest(), *[_plain(part) for part in parts]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def get(self, key: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
 from tilewright.search.design_figures import base_values
+from tilewright.search.executors.cluster import ClusterExecutor
 from tilewright.search.executors.dispatch import Dispatcher
 from tilewright.search.executors.executor import Executor, WorkerError
 from tilewright.search.executors.inline import InlineExecutor
@@ -59,6 +60,7 @@ def sweep(
     store: str | Path | None = None,
     jobs: int | None = None,
     *,
+    scheduler: str | None = None,
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
@@ -66,7 +68,8 @@ def sweep(
 
     ``store``: the file that keeps the results, from which a sweep that was broken off goes on; None: a temporary one.
     ``jobs``: worker processes, all cores when None; 1 works in this process. A script that uses more needs
-    ``if __name__ == "__main__":``. ``retry_failed``: do failed points again. See :func:`sweep_rows` for the columns.
+    ``if __name__ == "__main__":``. ``scheduler``: a Dask scheduler (``tcp://host:port``) whose workers do the
+    points instead. ``retry_failed``: do failed points again. See :func:`sweep_rows` for the columns.
     """
     import pandas as pd
 
@@ -74,7 +77,7 @@ def sweep(
     with contextlib.ExitStack() as stack:
         if store is None:
             store = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "sweep.db"
-        run_sweep(checked, store, jobs=jobs, retry_failed=retry_failed, progress=progress)
+        run_sweep(checked, store, jobs=jobs, scheduler=scheduler, retry_failed=retry_failed, progress=progress)
         return pd.DataFrame(sweep_rows(checked, store))
 
 
@@ -83,17 +86,20 @@ def run_sweep(
     store: str | Path,
     *,
     jobs: int | None = None,
+    scheduler: str | None = None,
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Counter[str]:
     """Do every point of ``sweep`` that is not in ``store`` yet; how many of them ended in which status.
 
+    ``jobs`` processes of this machine do them (None: one a core), or the workers of the Dask ``scheduler``.
     Raises StoreError when the store cannot be written, KeyboardInterrupt once the workers have finished
-    the points in their hands, WorkerError when no worker can start.
+    the points in their hands, WorkerError when no worker can start or the scheduler cannot be reached.
     """
-    n_jobs = n_cores() if jobs is None else jobs
-    if n_jobs < 1:
+    if jobs is not None and jobs < 1:
         raise InputError(f"jobs: out of range; given {jobs}; allowed a whole number of at least 1")
+    if jobs is not None and scheduler is not None:
+        raise InputError("jobs: says how many processes of this machine work; with a scheduler its own workers do")
     with ResultsStore(store) as opened:
         opened.check()
         machine = asdict(sweep.machine)
@@ -101,10 +107,15 @@ def run_sweep(
         if retry_failed:
             opened.forget((point.key for point in points(sweep)), RETRIED)
         bench = SweepBench(machine=sweep.machine, layers=sweep.layers, objective=sweep.objective, area=sweep.area)
-        executor: Executor
-        executor = InlineExecutor(bench, opened) if n_jobs == 1 else PoolExecutor(bench, opened, n_jobs)
-        with contextlib.closing(executor):
+        with contextlib.closing(_executor(bench, opened, jobs, scheduler)) as executor:
             return _Run(sweep, opened, bench, executor, progress).all()
+
+
+def _executor(bench: SweepBench, store: ResultsStore, jobs: int | None, scheduler: str | None) -> Executor:
+    if scheduler is not None:
+        return ClusterExecutor(bench, store, scheduler)
+    n_jobs = n_cores() if jobs is None else jobs
+    return InlineExecutor(bench, store) if n_jobs == 1 else PoolExecutor(bench, store, n_jobs)
 
 
 def sweep_status(sweep: Sweep, store: str | Path) -> Counter[str]:

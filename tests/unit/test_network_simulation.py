@@ -185,7 +185,7 @@ def test_the_question_changes_the_key() -> None:
 def test_other_code_is_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = MappingCache(Path("nowhere"))
     before = cache.key("tiling")
-    monkeypatch.setattr(mapping_cache, "_code_digest", lambda: "other code")
+    monkeypatch.setattr(mapping_cache, "code_digest", lambda: "other code")
     assert cache.key("tiling") != before
 
 

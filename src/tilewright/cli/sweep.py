@@ -28,7 +28,7 @@ _MEANING = {
     "done": "best mapping found",
     "infeasible": "the design cannot run the workload",
     "failed": "ended in an error; do again with --retry-failed",
-    "quarantined": "killed its worker twice; do again with --retry-failed",
+    "quarantined": "killed its worker again and again; do again with --retry-failed",
     "missing": "not run yet",
 }
 
@@ -43,6 +43,10 @@ def sweep(
     ],
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", metavar="N", help="Worker processes.", show_default="all cores")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="Let a Dask cluster work.", show_default=False),
     ] = None,
     status: Annotated[
         bool, typer.Option("--status", help="Say how far the sweep is, and run nothing.", show_default=False)
@@ -64,27 +68,37 @@ def sweep(
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs: out of range; given {jobs}; allowed a whole number of at least 1")
 
+    if jobs is not None and scheduler is not None:
+        raise InputError("--jobs: says how many processes of this machine work; with --scheduler its own workers do")
+
     from tilewright.search.sweep_spec import load_sweep
 
     checked = load_sweep(spec)
     if not status:
-        announce_compilation()
-        _run(checked, store, jobs, retry_failed)
+        if scheduler is None:
+            announce_compilation()
+        _run(checked, store, jobs, scheduler, retry_failed)
     _show(outputs, checked, store)
 
 
-def _run(checked: Sweep, store: str, jobs: int | None, retry_failed: bool) -> None:
+def _run(checked: Sweep, store: str, jobs: int | None, scheduler: str | None, retry_failed: bool) -> None:
     from tilewright.search.sweep import run_sweep, sweep_status
 
+    is_told = False
     with ProgressBar() as bar:
 
         def tell(progress: SweepProgress) -> None:
+            nonlocal is_told
             bad = progress.counts.get("failed", 0) + progress.counts.get("quarantined", 0)
             what = f"{progress.done:,} of {progress.total:,}, {progress.points_per_s:,.1f} points/s"
+            what += f", {progress.n_workers:,} workers" if scheduler is not None else ""
             bar(progress.done, max(1, progress.total), what + (f", {bad:,} failed" if bad else ""))
+            if progress.n_workers == 0 and not is_told:
+                note(f"no worker is connected to {scheduler} now; waiting for one (Ctrl-C ends)")
+                is_told = True
 
         try:
-            run_sweep(checked, store, jobs=jobs, retry_failed=retry_failed, progress=tell)
+            run_sweep(checked, store, jobs=jobs, scheduler=scheduler, retry_failed=retry_failed, progress=tell)
         except KeyboardInterrupt:
             counts = sweep_status(checked, store)
             n_left, n = counts["missing"], counts.total()
