@@ -35,7 +35,7 @@ NotNegative = Annotated[float, Ge(0)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementDevice:
-    """What was measured on. ``kind`` is ``interpreter`` where kernels ran in Triton's interpreter: no times of a GPU."""
+    """What was measured on. ``kind`` is ``interpreter`` where kernels ran in Triton's interpreter: no GPU's times."""
 
     __pydantic_config__ = STRICT_FIELDS
 

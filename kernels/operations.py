@@ -6,6 +6,7 @@ Tensors are PyTorch's, dense and on one device (on the CPU with TRITON_INTERPRET
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from tilewright.errors import InputError
@@ -19,6 +20,7 @@ __all__ = [
     "norm_product",
     "pack_int4",
     "product",
+    "sparse_call",
     "unfused_attention",
 ]
 
@@ -106,10 +108,21 @@ def block_sparse_attention(
     """
     import torch
 
+    if out is None:
+        out = torch.empty((*q.shape[:2], v.shape[2]), dtype=q.dtype, device=q.device)
+    sparse_call(q, k, v, kept, tiles=tiles or AttentionTiles(), out=out)()
+    return out
+
+
+def sparse_call(
+    q: Tensor, k: Tensor, v: Tensor, kept: Tensor, *, tiles: AttentionTiles, out: Tensor
+) -> Callable[[], None]:
+    """A call that writes :func:`block_sparse_attention` to ``out``; the lists of blocks are made here, once."""
+    import torch
+
     kernels = _kernels("attention")
     planes, query_len, dim = q.shape
     key_len, value_dim = v.shape[1:]
-    tiles = tiles or AttentionTiles()
     expected = (planes, _ceil_div(query_len, tiles.query), _ceil_div(key_len, tiles.key))
     if tuple(kept.shape) != expected:
         raise InputError(f"kept: shape {tuple(kept.shape)}; allowed {expected} with these tiles")
@@ -118,13 +131,15 @@ def block_sparse_attention(
     ends = counts.flatten().cumsum(0, dtype=torch.int32).view(planes, -1)
     starts = torch.cat([ends[:, :1] - counts[:, :1], ends], dim=1).to(torch.int32).contiguous()
     blocks = kept.nonzero()[:, 2].to(torch.int32).contiguous()
-    out = torch.empty((planes, query_len, value_dim), dtype=q.dtype, device=q.device) if out is None else out
-    kernels.block_sparse_rows[(expected[1], planes)](
-        q, k, v, out, starts, blocks, 1 / math.sqrt(dim), query_len, key_len,
-        dim=dim, value_dim=value_dim, block_m=tiles.query, block_n=tiles.key,
-        num_stages=tiles.stages, num_warps=tiles.warps,
-    )  # fmt: skip
-    return out
+
+    def run() -> None:
+        kernels.block_sparse_rows[(expected[1], planes)](
+            q, k, v, out, starts, blocks, 1 / math.sqrt(dim), query_len, key_len,
+            dim=dim, value_dim=value_dim, block_m=tiles.query, block_n=tiles.key,
+            num_stages=tiles.stages, num_warps=tiles.warps,
+        )  # fmt: skip
+
+    return run
 
 
 def product(

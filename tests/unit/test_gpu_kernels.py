@@ -1,4 +1,7 @@
-"""The Triton kernels, in Triton's interpreter on the CPU: fresh random inputs, poisoned outputs, float64 references."""
+"""The Triton kernels against float64 references: fresh random inputs, poisoned outputs.
+
+On a GPU where there is one, else in Triton's interpreter on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from tilewright.kernels.tiles import AttentionTiles, MlpTiles, ProductTiles
 
 pytestmark = pytest.mark.extras
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel is compiled; set before Triton is imported
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'tilewright[gpu]'")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # read where a kernel is defined
 pytest.importorskip("triton", reason="triton is not installed: pip install 'tilewright[gpu]'")
 
 
@@ -31,15 +36,15 @@ def seed() -> int:
 
 
 def normal(*shape: int) -> Any:
-    return torch.randn(*shape).half()
+    return torch.randn(*shape, device=DEVICE).half()
 
 
 def poisoned(*shape: int, dtype: Any = torch.float16) -> Any:
-    return torch.full(shape, float("nan"), dtype=dtype)
+    return torch.full(shape, float("nan"), dtype=dtype, device=DEVICE)
 
 
 def exact(tensor: Any) -> Any:
-    return tensor.double().numpy()
+    return tensor.double().cpu().numpy()
 
 
 def close(ours: Any, wanted: Any, tolerance: float = 2e-3) -> None:
@@ -78,11 +83,11 @@ def test_unfused_attention(mask: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("seed")
 def test_block_sparse_attention() -> None:
     q, k, v = normal(3, 50, 16), normal(3, 70, 16), normal(3, 70, 32)
-    kept = torch.rand(3, 4, 3) < 0.4
+    kept = torch.rand(3, 4, 3, device=DEVICE) < 0.4
     kept[1, 2] = False  # a row of blocks without any key
     out = poisoned(3, 50, 32)
     operations.block_sparse_attention(q, k, v, kept, tiles=AttentionTiles(query=16, key=32), out=out)
-    close(out, reference.block_sparse_attention(exact(q), exact(k), exact(v), kept.numpy(), 16, 32))
+    close(out, reference.block_sparse_attention(exact(q), exact(k), exact(v), kept.cpu().numpy(), 16, 32))
 
 
 @pytest.mark.usefixtures("seed")
@@ -95,8 +100,8 @@ def test_product(tiles: ProductTiles) -> None:
 
 @pytest.mark.usefixtures("seed")
 def test_int8_product_with_scales_is_exact_before_its_last_rounding() -> None:
-    a, b = (torch.randint(-128, 128, shape, dtype=torch.int8) for shape in ((33, 90), (90, 40)))
-    a_scale, b_scale = torch.rand(33), torch.rand(40)
+    a, b = (torch.randint(-128, 128, shape, dtype=torch.int8, device=DEVICE) for shape in ((33, 90), (90, 40)))
+    a_scale, b_scale = torch.rand(33, device=DEVICE), torch.rand(40, device=DEVICE)
     c = poisoned(33, 40, dtype=torch.float32)
     operations.product(a, b, a_scale=a_scale, b_scale=b_scale, tiles=ProductTiles(m=16, n=32, k=32), out=c)
     close(c, exact(a) @ exact(b) * exact(a_scale)[:, None] * exact(b_scale), 1e-6)
@@ -104,8 +109,8 @@ def test_int8_product_with_scales_is_exact_before_its_last_rounding() -> None:
 
 @pytest.mark.usefixtures("seed")
 def test_fp8_product_with_scales() -> None:
-    a, b = (torch.randn(shape).to(torch.float8_e4m3fn) for shape in ((32, 64), (64, 32)))
-    a_scale, b_scale = torch.rand(32), torch.rand(32)
+    a, b = (torch.randn(shape, device=DEVICE).to(torch.float8_e4m3fn) for shape in ((32, 64), (64, 32)))
+    a_scale, b_scale = torch.rand(32, device=DEVICE), torch.rand(32, device=DEVICE)
     c = poisoned(32, 32, dtype=torch.float32)
     operations.product(a, b, a_scale=a_scale, b_scale=b_scale, tiles=ProductTiles(m=16, n=16, k=32), out=c)
     close(c, exact(a) @ exact(b) * exact(a_scale)[:, None] * exact(b_scale), 1e-5)
@@ -114,14 +119,14 @@ def test_fp8_product_with_scales() -> None:
 @pytest.mark.usefixtures("seed")
 @pytest.mark.parametrize("group_size", [32, 128])
 def test_int4_weights_with_group_scales(group_size: int) -> None:
-    codes = torch.randint(-8, 8, (256, 48))
-    scales = (0.5 + torch.rand(256 // group_size, 48)).half()
+    codes = torch.randint(-8, 8, (256, 48), device=DEVICE)
+    scales = (0.5 + torch.rand(256 // group_size, 48, device=DEVICE)).half()
     a, c = normal(20, 256), poisoned(20, 48)
     packed = operations.pack_int4(codes)
     assert packed.shape == (128, 48) and packed.dtype == torch.uint8
     tiles = ProductTiles(m=16, n=16, k=64)
     operations.int4_weight_product(a, packed, scales, group_size=group_size, tiles=tiles, out=c)
-    close(c, exact(a) @ reference.int4_weights(codes.numpy(), exact(scales), group_size))
+    close(c, exact(a) @ reference.int4_weights(codes.cpu().numpy(), exact(scales), group_size))
 
 
 @pytest.mark.usefixtures("seed")

@@ -9,6 +9,7 @@ import typer
 import tilewright
 from tilewright.cli.catalogue import list_names, show
 from tilewright.cli.compare import compare
+from tilewright.cli.measure import measure
 from tilewright.cli.report import report
 from tilewright.cli.search import search
 from tilewright.cli.simulate import simulate
@@ -52,5 +53,6 @@ app.command("why")(why)
 app.command("search")(search)
 app.command("sweep")(sweep)
 app.command("report")(report)
+app.command("measure")(measure)
 app.command("list")(list_names)
 app.command("show")(show)

@@ -1,0 +1,191 @@
+"""What is measured: configurations of each suite, from quick library calls to sweeps over a kernel's tiles.
+
+A configuration says what is computed and how, and can build its calls on a device. Shapes are those of the models that
+the simulator's users ask about (Llama-3, BERT, ViT), and each tile sweep covers schedules that are good and bad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, product, zip_longest
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.kernels.calls import BUILDERS, Build
+from tilewright.kernels.measurement import configuration_key
+
+__all__ = ["SUITES", "Configuration", "configurations"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """One thing to measure; fields as in :class:`tilewright.kernels.measurement.Measurement`."""
+
+    operator: str
+    kernel: str
+    shape: Mapping[str, int] = field(hash=False)
+    formats: Mapping[str, str] = field(hash=False)
+    tiles: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def key(self) -> str:
+        return configuration_key(self.operator, self.kernel, self.shape, self.formats, self.tiles)
+
+    @property
+    def build(self) -> Build:
+        """Makes one call with fresh inputs."""
+        return BUILDERS[self.operator, self.kernel]
+
+
+_FP16 = {"a": "fp16", "b": "fp16", "out": "fp16"}
+_INT8 = {"a": "int8", "b": "int8", "out": "int32"}
+_FP8 = {"a": "fp8_e4m3", "b": "fp8_e4m3", "out": "fp16"}
+_INT4 = {"a": "fp16", "b": "int4", "out": "fp16"}
+
+_GEMM_M = (1, 4, 16, 64, 256, 1024, 4096, 8192)
+_GEMM_NK = ((4096, 4096), (6144, 4096), (14336, 4096), (4096, 14336), (768, 3072), (1024, 1024))
+_GEMM_TILED = ((4096, 4096, 4096), (1024, 4096, 4096), (256, 14336, 4096), (2048, 768, 3072))
+_GEMM_TILES = [
+    {"m": m, "n": n, "k": k, "group": 8, "stages": stages, "warps": 8 if m * n >= 128 * 128 else 4}
+    for m, n, k, stages in product((32, 64, 128), (64, 128, 256), (32, 64), (2, 4))
+]
+_QUANTISED_TILES = [
+    {"m": m, "n": n, "k": 128, "group": 8, "stages": 3, "warps": 8 if m * n >= 128 * 128 else 4}
+    for m, n in product((32, 64, 128), (64, 128, 256))
+]
+_ATTENTION = (  # batch, heads, kv_heads, query_len, key_len, head_dim
+    (1, 12, 12, 512, 512, 64),
+    (8, 12, 12, 512, 512, 64),
+    (1, 16, 16, 4096, 4096, 64),
+    (1, 32, 8, 2048, 2048, 128),
+    (1, 32, 8, 8192, 8192, 128),
+    (4, 32, 8, 4096, 4096, 128),
+    (16, 32, 8, 1, 4096, 128),
+    (1, 32, 8, 1, 8192, 128),
+)
+_ATTENTION_TILED = ((8, 12, 12, 512, 512, 64), (1, 16, 16, 4096, 4096, 64), (1, 32, 8, 4096, 4096, 128))
+_ATTENTION_TILES = [
+    {"query": query, "key": key, "stages": stages, "warps": 8 if query >= 128 else 4}
+    for query, key, stages in product((32, 64, 128), (32, 64, 128), (2, 3))
+]
+_ROWS = ((1, 4096), (64, 4096), (1024, 4096), (8192, 4096), (32768, 4096), (4096, 16384), (65536, 768))
+
+
+def _gemm() -> Iterator[Configuration]:
+    for m, (n, k) in product(_GEMM_M, _GEMM_NK):
+        shape = {"m": m, "n": n, "k": k}
+        yield Configuration(operator="gemm", kernel="torch_matmul", shape=shape, formats=_FP16)
+        if m >= 32:
+            yield Configuration(operator="gemm", kernel="torch_int_mm", shape=shape, formats=_INT8)
+        if m >= 16:
+            yield Configuration(operator="gemm", kernel="torch_scaled_mm", shape=shape, formats=_FP8)
+
+
+def _gemm_tiles() -> Iterator[Configuration]:
+    for tiles, (m, n, k) in product(_GEMM_TILES, _GEMM_TILED):
+        shape = {"m": m, "n": n, "k": k}
+        yield Configuration(operator="gemm", kernel="triton", shape=shape, formats=_FP16, tiles=tiles)
+
+
+def _gemm_quantised_tiles() -> Iterator[Configuration]:
+    for tiles, (m, n, k) in product(_QUANTISED_TILES, _GEMM_TILED[:3]):
+        shape = {"m": m, "n": n, "k": k}
+        for formats in (_INT8 | {"out": "fp16"}, _FP8):
+            yield Configuration(operator="gemm", kernel="triton", shape=shape, formats=formats, tiles=tiles)
+        grouped = shape | {"group_size": 128}
+        yield Configuration(operator="gemm", kernel="triton", shape=grouped, formats=_INT4, tiles=tiles)
+
+
+def _attention_shape(layer: tuple[int, ...], causal: bool) -> dict[str, int]:
+    names = ("batch", "heads", "kv_heads", "query_len", "key_len", "head_dim")
+    return dict(zip(names, layer, strict=True)) | {"value_dim": layer[-1], "causal": int(causal)}
+
+
+def _attention() -> Iterator[Configuration]:
+    for layer, causal in product(_ATTENTION, (False, True)):
+        if causal and layer[3] == 1:
+            continue
+        shape = _attention_shape(layer, causal)
+        for kernel in ("torch_sdpa", "triton_fused", "triton_unfused"):
+            if kernel == "triton_unfused" and layer[0] * layer[1] * layer[3] * layer[4] > 1 << 30:
+                continue  # S and P alone would take more than 6 GB
+            yield Configuration(operator="attention", kernel=kernel, shape=shape, formats=_FP16)
+
+
+def _attention_tiles() -> Iterator[Configuration]:
+    for tiles, layer, causal in product(_ATTENTION_TILES, _ATTENTION_TILED, (False, True)):
+        shape = _attention_shape(layer, causal)
+        yield Configuration(operator="attention", kernel="triton_fused", shape=shape, formats=_FP16, tiles=tiles)
+
+
+def _sparse() -> Iterator[Configuration]:
+    for kept in (1000, 500, 250, 100, 50):
+        shape = _attention_shape((1, 16, 16, 4096, 4096, 64), False) | {"kept_per_mille": kept}
+        tiles = {"query": 64, "key": 64, "stages": 2, "warps": 4}
+        yield Configuration(operator="block_sparse_attention", kernel="triton", shape=shape, formats=_FP16, tiles=tiles)
+
+
+def _fusion() -> Iterator[Configuration]:
+    for m in (256, 4096, 32768):
+        mlp = {"m": m, "width": 256, "hidden": 1024, "out_width": 256}
+        yield Configuration(operator="mlp", kernel="torch", shape=mlp, formats=_FP16)
+        for row, hidden in product((16, 32, 64), (16, 32, 64)):
+            tiles = {"row": row, "hidden": hidden, "stages": 1, "warps": 8}
+            yield Configuration(operator="mlp", kernel="triton_fused", shape=mlp, formats=_FP16, tiles=tiles)
+    for m, (n, k) in product((64, 1024, 8192), ((4096, 4096), (3072, 768))):
+        shape = {"m": m, "n": n, "k": k}
+        yield Configuration(operator="norm_gemm", kernel="torch", shape=shape, formats=_FP16)
+        tiles = {"m": 64 if m < 1024 else 128, "n": 128, "k": 32, "group": 8, "stages": 3, "warps": 8}
+        yield Configuration(operator="norm_gemm", kernel="triton_fused", shape=shape, formats=_FP16, tiles=tiles)
+
+
+def _elementwise() -> Iterator[Configuration]:
+    for operator, (rows, columns) in product(("elementwise", "softmax", "rmsnorm"), _ROWS):
+        shape = {"rows": rows, "columns": columns}
+        yield Configuration(operator=operator, kernel="torch", shape=shape, formats={"a": "fp16", "out": "fp16"})
+
+
+def _tiny() -> Iterator[Configuration]:
+    """A configuration of each kernel at sizes that an interpreter can do: to try the way, not to learn times."""
+    small = {"m": 16, "n": 32, "k": 32}
+    tiles = {"m": 16, "n": 16, "k": 16, "group": 1, "stages": 1, "warps": 1}
+    yield Configuration(operator="gemm", kernel="torch_matmul", shape=small, formats=_FP16)
+    for formats in (_FP16, _INT8 | {"out": "fp16"}, _FP8):
+        yield Configuration(operator="gemm", kernel="triton", shape=small, formats=formats, tiles=tiles)
+    yield Configuration(operator="gemm", kernel="triton", shape=small | {"group_size": 16}, formats=_INT4, tiles=tiles)
+    attention = _attention_shape((1, 2, 1, 16, 16, 16), True)
+    for kernel in ("torch_sdpa", "triton_fused", "triton_unfused"):
+        yield Configuration(operator="attention", kernel=kernel, shape=attention, formats=_FP16)
+    sparse = _attention_shape((1, 2, 2, 32, 32, 16), False) | {"kept_per_mille": 500}
+    pair = {"query": 16, "key": 16, "stages": 1, "warps": 1}
+    yield Configuration(operator="block_sparse_attention", kernel="triton", shape=sparse, formats=_FP16, tiles=pair)
+    mlp = {"m": 16, "width": 16, "hidden": 32, "out_width": 16}
+    yield Configuration(operator="mlp", kernel="torch", shape=mlp, formats=_FP16)
+    row = {"row": 16, "hidden": 16, "stages": 1, "warps": 1}
+    yield Configuration(operator="mlp", kernel="triton_fused", shape=mlp, formats=_FP16, tiles=row)
+    yield Configuration(operator="norm_gemm", kernel="torch", shape=small, formats=_FP16)
+    yield Configuration(operator="norm_gemm", kernel="triton_fused", shape=small, formats=_FP16, tiles=tiles)
+    for operator in ("elementwise", "softmax", "rmsnorm"):
+        shape = {"rows": 4, "columns": 32}
+        yield Configuration(operator=operator, kernel="torch", shape=shape, formats={"a": "fp16", "out": "fp16"})
+
+
+#: Each suite in parts; parts are measured in turn, so that a budget cuts all of them and none off.
+SUITES: Mapping[str, tuple[Callable[[], Iterator[Configuration]], ...]] = {
+    "attention": (_attention, _attention_tiles, _sparse),
+    "gemm": (_gemm, _gemm_tiles, _gemm_quantised_tiles),
+    "fusion": (_fusion,),
+    "elementwise": (_elementwise,),
+    "tiny": (_tiny,),
+}
+
+
+def configurations(names: list[str]) -> list[Configuration]:
+    """The configurations of the named suites, their parts in turn. Raises InputError for an unknown suite."""
+    for name in names:
+        if name not in SUITES:
+            allowed = ", ".join(SUITES)
+            raise InputError(f'--suite: unknown suite; given "{name}"; allowed {allowed}{did_you_mean(name, SUITES)}')
+    parts = [part() for name in dict.fromkeys(names) for part in SUITES[name]]
+    found = [each for each in chain.from_iterable(zip_longest(*parts)) if each is not None]
+    return list({each.key: each for each in found}.values())
