@@ -210,32 +210,36 @@ class _Run:
         shape, plan = self._shape(x, y), self.plan
         dram = len(self.levels) - 1
         at = dict.fromkeys(plan.outside, dram)
+        brought: set[tuple[str, int]] = set()
         total, pending = _Sum(), list[Copy]()
         for node in members(plan.group):
             result = plan.result[node]
             if not shape.fresh_bits(result):
                 continue
             home, out, cost = self._layer(shape, node, is_first=is_first)
-            pending += self._inputs(shape, node, home, at, left)
+            inputs = {plan.edges[place][1] for place in shape.edges_into(node)}
+            first_read = [name for name in plan.outside if name in inputs and at[name] == dram]
+            for name in inputs:
+                if (name, home) not in brought:
+                    brought.add((name, home))
+                    pending += self._inputs(shape, name, at.get(name, home), home, left)
             moved = copy_cost(pending, self.hierarchy)
             total.add(_Sum(moved.energy_pj, copy_cycles=moved.cycles), 1)
             total.add(_Sum(cost.energy_pj, layer_cycles=cost.cycles), 1)
             at[result] = out
             pending = self._to_caches(shape, result, out, right)
-            for name in (plan.edges[place][1] for place in shape.edges_into(node)):
-                if name in plan.outside and at.pop(name + ":kept", None) is None:
-                    at[name + ":kept"] = 0
-                    pending += self._to_caches(shape, name, home, right)
+            for name in first_read:
+                at[name] = home
+                pending += self._to_caches(shape, name, home, right)
         return total
 
-    def _inputs(self, shape: TileShape, node: int, home: int, at: dict[str, int], left: int) -> list[Copy]:
-        """What must be brought to the layer's input memory: earlier layers' results, and cached parts."""
-        copies = []
-        for name in {self.plan.edges[place][1] for place in shape.edges_into(node)}:
-            copies.append(Copy(shape.fresh_bits(name), at[name], home))
-            copies.append(Copy(shape.from_left_bits(name), left, home))
-            copies.append(Copy(shape.from_above_bits(name), self.vertical_home, home))
-        return copies
+    def _inputs(self, shape: TileShape, name: str, source: int, home: int, left: int) -> list[Copy]:
+        """What must be brought to a layer's input memory: an earlier layer's result, and cached parts."""
+        return [
+            Copy(shape.fresh_bits(name), source, home),
+            Copy(shape.from_left_bits(name), left, home),
+            Copy(shape.from_above_bits(name), self.vertical_home, home),
+        ]
 
     def _to_caches(self, shape: TileShape, name: str, home: int, right: int) -> list[Copy]:
         computed, from_above = shape.to_right_bits(name)

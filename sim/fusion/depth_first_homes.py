@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 
 from tilewright.hw_models.hierarchy import MemorySpec
 from tilewright.sim.fusion.depth_first_geometry import AxisStep, DepthFirstGeometry
+from tilewright.sim.fusion.geometry import FeatureMap
 from tilewright.sim.fusion.graph import members
 
 __all__ = ["Moments", "TileShape", "lowest", "moments_of", "most_with_vertical"]
@@ -30,16 +32,19 @@ def lowest(levels: tuple[MemorySpec, ...], bits: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TileShape:
-    """One tile: its step along columns and along rows, and sizes in bits of what it reads, makes and keeps."""
+    """One tile: its step along columns and along rows, and sizes in bits of what it reads, makes and keeps.
+
+    ``word_bits``: what a value takes, None: as many bits as the map says.
+    """
 
     plan: DepthFirstGeometry
     columns: AxisStep
     rows: AxisStep
-    word_bits: int
+    word_bits: int | None
 
     def pixel_bits(self, name: str) -> int:
         """Bits of one pixel of a map."""
-        return self.plan.maps[name].channels * self.word_bits
+        return _pixel_bits(self.plan.maps[name], self.word_bits)
 
     def fresh_bits(self, name: str) -> int:
         """What is computed, or fetched, of a map."""
@@ -145,7 +150,7 @@ def _from_cache(tile: TileShape, name: str, *, before: bool) -> int:
 
 
 def most_with_vertical(
-    plan: DepthFirstGeometry, moments: Mapping[tuple[int, int], Moments], rows: Mapping[int, int], word_bits: int
+    plan: DepthFirstGeometry, moments: Mapping[tuple[int, int], Moments], rows: Mapping[int, int], word_bits: int | None
 ) -> dict[tuple[int, int], int]:
     """The most bits at any moment of the tiles of each kind, the vertical cache as it stands then included.
 
@@ -154,13 +159,12 @@ def most_with_vertical(
     """
     found: dict[tuple[int, int], int] = {}
     widths = {name: plan.columns.total(name) for name in plan.maps}
+    pixel = {name: _pixel_bits(one, word_bits) for name, one in plan.maps.items()}
     for y, step in rows.items():
         before = plan.rows.steps[step - 1].parts if step else None
         old = {name: before[name].keep if before else 0 for name in plan.maps}
-        gain = {}
-        for name, one in plan.maps.items():
-            gain[name] = (plan.rows.steps[step][name].keep - old[name]) * one.channels * word_bits
-        kept = sum(old[name] * widths[name] * plan.maps[name].channels * word_bits for name in plan.maps)
+        gain = {name: (plan.rows.steps[step][name].keep - old[name]) * pixel[name] for name in plan.maps}
+        kept = sum(old[name] * widths[name] * pixel[name] for name in plan.maps)
         for x, columns in zip(plan.columns.kinds, plan.columns.steps, strict=True):
             of_tile = moments[x, y]
             most = kept
@@ -171,3 +175,7 @@ def most_with_vertical(
                 most = max(most, bits + kept)
             found[x, y] = max(found.get((x, y), 0), most)
     return found
+
+
+def _pixel_bits(one: FeatureMap, word_bits: int | None) -> int:
+    return ceil(one.pixel_bits) if word_bits is None else one.channels * word_bits

@@ -73,7 +73,8 @@ def compute(
             whole = (node.output.height, node.output.width)
             if all((window.height, window.width) == whole for _, window in inputs):
                 return np.concatenate(parts)
-            return np.asarray(np.sum(parts, axis=0))  # along rows or columns: each is zero (padding) where the others are
+            # Along rows or columns: each is zero (padding) where the others are.
+            return np.asarray(np.sum(parts, axis=0))
         case "pad":
             return inputs[0][1].cut(*_shifted(inputs[0][0], rows, columns))
         case "upsample":

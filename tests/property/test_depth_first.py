@@ -29,7 +29,7 @@ class Drawing:
 
     def graph(self) -> FusionGraph:
         size = [self.draw(st.integers(5, 12)) for _ in range(2)]
-        x = self.net.input("x", (1, self.of(1, 2, 4), *size))
+        x = self.conv(self.net.input("x", (1, self.of(1, 2, 4), *size)), "stem", same=True)
         for i in range(self.of(1, 2, 3, 4)):
             x = self.block(x, f"b{i}")
         outputs = [x]

@@ -1,0 +1,153 @@
+"""Depth-first tiling as a fusion scheme: a group runs tile by tile in one working buffer.
+
+The buffer holds all weights of the group, what the tile needs and makes at any moment, and the caches of the mode (see
+:mod:`tilewright.sim.fusion.depth_first_geometry`). Maps from outside are read once where both axes are cached, else
+with the overlap of neighbouring tiles again; results are written once. Energy and cycles on a machine with several
+levels of memory: :func:`tilewright.sim.fusion.depth_first_cost.depth_first_cost`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+
+from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry, Mode, geometry
+from tilewright.sim.fusion.depth_first_homes import TileShape, moments_of, most_with_vertical
+from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
+from tilewright.sim.fusion.scheme import GroupCost, register_scheme
+from tilewright.units import bits_to_bytes
+
+__all__ = ["SCHEME_NAMES", "DepthFirst"]
+
+#: Name of the scheme for each mode.
+SCHEME_NAMES: dict[Mode, str] = {
+    "fully_cached": "depth_first",
+    "h_cached_v_recompute": "depth_first_h_cached",
+    "fully_recompute": "depth_first_recompute",
+}
+#: Parts of the output's width and height that are tried as tiles where none is given; 0 stands for one pixel.
+_PARTS_CACHED = ((1, 0), (0, 0), (16, 0), (16, 16))
+_PARTS = ((1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (1, 32), (4, 4), (8, 8), (16, 16), (32, 32))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthFirst:
+    """Depth-first tiling in ``mode`` with tiles of (columns, rows) ``tile`` of a group's last result.
+
+    Without ``tile`` each group takes, of some tiles, the one with the least DRAM traffic that fits
+    ``capacity_bytes``; where none fits, the one that needs the least room.
+    """
+
+    capacity_bytes: int
+    mode: Mode = "fully_cached"
+    tile: tuple[int, int] | None = None
+
+    source = "DeFiNES: Mei, Goetschalckx, Symons, Verhelst, HPCA 2023 (arXiv 2212.05344); formulas derived here"
+    assumptions = (
+        "all weights of a group stay on chip, loaded once",
+        "a tile's data and the caches have room of their own in one buffer; corners of both caches are held once",
+        "one image at a time; the maps of a group have the same number of images",
+        "a layer that does not fit with all its weights runs alone",
+        *ALONE_ASSUMPTIONS,
+    )
+
+    @property
+    def name(self) -> str:
+        return SCHEME_NAMES[self.mode]
+
+    def cost(self, graph: FusionGraph, group_mask: int) -> GroupCost:
+        """See the class; the reasons why a group cannot run are images that differ and operators that read places."""
+        reason = _reason(graph, group_mask)
+        found = None if reason else self._best(graph, group_mask)
+        is_one = group_mask & (group_mask - 1) == 0
+        if is_one and (found is None or not found.valid(self.capacity_bytes)):
+            return alone(graph, group_mask.bit_length() - 1, self.capacity_bytes)
+        if found is None:
+            return GroupCost(buffer_bytes=0, dram_read_bytes=0, dram_write_bytes=0, weight_bytes=0, reason=reason)
+        return found
+
+    def fusable_mask(self, graph: FusionGraph) -> int:
+        """All nodes but those whose weights alone fill the buffer, and those that read places known at run time."""
+        mask = 0
+        for node in graph.nodes:
+            if node.weight_bytes < self.capacity_bytes and not _reason(graph, node.bit):
+                mask |= node.bit
+        return mask
+
+    def _best(self, graph: FusionGraph, mask: int) -> GroupCost:
+        tiles = [self.tile] if self.tile else self._tiles(graph, mask)
+        costs = [group_cost(geometry(graph, mask, self.mode, tile)) for tile in tiles]
+        fitting = [one for one in costs if one.valid(self.capacity_bytes)]
+        if fitting:
+            return min(fitting, key=lambda one: (one.dram_bytes, one.buffer_bytes))
+        return min(costs, key=lambda one: (one.buffer_bytes, one.dram_bytes))
+
+    def _tiles(self, graph: FusionGraph, mask: int) -> list[tuple[int, int]]:
+        last = graph.nodes[graph.needed_outside(mask)[-1]].output
+        parts = _PARTS_CACHED if self.mode == "fully_cached" else _PARTS
+        return list(dict.fromkeys((_part(last.width, x), _part(last.height, y)) for x, y in parts))
+
+
+def group_cost(plan: DepthFirstGeometry) -> GroupCost:
+    """Room and DRAM traffic of a tiling in one working buffer, maps in their own formats."""
+    graph, nodes = plan.graph, plan.graph.nodes
+    weights = sum(nodes[i].weight_bytes for i in members(plan.group))
+    reads = 0
+    for name in plan.outside:
+        one = plan.maps[name]
+        pixels = plan.columns.total(name) * plan.rows.total(name) * one.batch
+        reads += bits_to_bytes(pixels * one.pixel_bits)
+    writes = sum(nodes[i].output.n_bytes for i in graph.needed_outside(plan.group))
+    return GroupCost(
+        buffer_bytes=weights + bits_to_bytes(_most_bits(plan)),
+        dram_read_bytes=reads,
+        dram_write_bytes=writes,
+        weight_bytes=weights,
+    )
+
+
+def _most_bits(plan: DepthFirstGeometry) -> int:
+    """The most bits of maps and caches at any moment."""
+    columns, rows = _examples(plan.columns.kinds), _examples(plan.rows.kinds)
+    moments = {
+        (x, y): moments_of(TileShape(plan, plan.columns.steps[i], plan.rows.steps[j], None))
+        for x, i in columns.items()
+        for y, j in rows.items()
+    }
+    whole = most_with_vertical(plan, moments, rows, None)
+    return max(bits - moments[kind].corners for kind, bits in whole.items())
+
+
+def _examples(kinds: tuple[int, ...]) -> dict[int, int]:
+    return {kind: kinds.index(kind) for kind in Counter(kinds)}
+
+
+def _part(extent: int, part: int) -> int:
+    return -(-extent // part) if part else 1
+
+
+def _reason(graph: FusionGraph, mask: int) -> str | None:
+    """Why a group cannot be cut into tiles; None when it can."""
+    images = {one.batch for one in graph.read_from_outside(mask)}
+    for i in members(mask):
+        node = graph.nodes[i]
+        if node.kind in ("gather", "memory"):
+            return f"{node.name}: what a tile of a {node.kind} needs is not known before it runs"
+        if node.output.extra_bytes:
+            return f"{node.name}: has several results"
+        images.add(node.output.batch)
+    return None if len(images) == 1 else "its feature maps differ in the number of images"
+
+
+def _register() -> None:
+    for mode, name in SCHEME_NAMES.items():
+        register_scheme(name, partial(_make, mode=mode))
+
+
+def _make(capacity_bytes: int, *, mode: Mode) -> DepthFirst:
+    return DepthFirst(capacity_bytes=capacity_bytes, mode=mode)
+
+
+_register()
