@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         trace,
         why,
     )
+    from tilewright.search.bits.choose import search_bits
     from tilewright.search.sweep import sweep
     from tilewright.workloads.load import load_workload, workload_names
     from tilewright.workloads.network import load_network, network_names
@@ -40,6 +41,7 @@ __all__ = [
     "machine_names",
     "network_names",
     "report_sweep",
+    "search_bits",
     "search_methods",
     "search_tiling",
     "search_tilings",
@@ -61,6 +63,7 @@ _HOME_OF_NAME = {
     "machine_names": "tilewright.hw_models.load",
     "network_names": "tilewright.workloads.network",
     "report_sweep": "tilewright.reports.sweep.report",
+    "search_bits": "tilewright.search.bits.choose",
     "search_methods": "tilewright.search.api",
     "search_tiling": "tilewright.search.api",
     "search_tilings": "tilewright.search.api",

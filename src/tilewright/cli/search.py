@@ -7,7 +7,7 @@ Each space has a module of its own (:data:`_SPACES`) with ``OPTIONS``, the optio
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,6 +21,8 @@ from tilewright.errors import InputError, did_you_mean
 __all__ = ["SearchCall", "search"]
 
 _SPACES = {
+    "bits": "tilewright.cli.search_bits",
+    "fusion": "tilewright.cli.search_fusion",
     "tiling": "tilewright.cli.search_tiling",
 }
 
@@ -46,6 +48,19 @@ class SearchCall:
 
 
 _SEARCH = "Search"
+_FUSION = "Fusion groups"
+_SPENT_ON_COSTS = ("bits",)  # their budgets are amounts of costs; those of the others are numbers of runs
+
+
+def _count(texts: Sequence[str]) -> int:
+    text = texts[-1].strip()
+    if len(texts) > 1 or not text.isdecimal() or not 1 <= len(text) <= 18 or int(text) < 1:
+        raise InputError(f'--budget: not a count; given "{" ".join(texts)}"; allowed a whole number of at least 1')
+    return int(text)
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def search(
@@ -73,12 +88,71 @@ def search(
         str | None, typer.Option("--method", metavar="NAME", help="How it is searched.", rich_help_panel=_SEARCH)
     ] = None,
     budget: Annotated[
-        int | None,
-        typer.Option("--budget", metavar="N", min=1, help="Most plans or runs to try.", rich_help_panel=_SEARCH),
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            metavar="N|COST=AMOUNT",
+            help="Most plans or runs to try. Of --over bits: the most of a cost, as latency=0.6x, size=5.5MB, "
+            "energy=2mJ, dram=10MB, bops=72G; may be repeated.",
+            rich_help_panel=_SEARCH,
+        ),
     ] = None,
+    sensitivity: Annotated[
+        str | None,
+        typer.Option(
+            "--sensitivity",
+            metavar="FILE",
+            help="Of --over bits: what each format of each layer adds to the loss (JSON).",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    pareto: Annotated[
+        bool,
+        typer.Option(
+            "--pareto",
+            help="Of --over bits: the whole curve over the first budget's cost, too.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
+        ),
+    ] = False,
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", min=0, help="Chance of the method.", rich_help_panel=_SEARCH)
     ] = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option(
+            "--scheme", metavar="NAME", help="Of --over fusion: how groups run, as lbdf.", rich_help_panel=_FUSION
+        ),
+    ] = None,
+    buffer: Annotated[
+        str | None,
+        typer.Option(
+            "--buffer",
+            metavar="SIZE",
+            help="Room for a group, as 256KiB.",
+            show_default="the machine's first buffer",
+            rich_help_panel=_FUSION,
+        ),
+    ] = None,
+    explainer: Annotated[
+        str | None,
+        typer.Option("--explainer", metavar="gnn|pg|rg", help="Of get- methods.", rich_help_panel=_FUSION),
+    ] = None,
+    separate: Annotated[
+        bool,
+        typer.Option(
+            "--separate",
+            help="Activations are operators of their own, not part of the one they follow.",
+            show_default=False,
+            rich_help_panel=_FUSION,
+        ),
+    ] = False,
+    all_operators: Annotated[
+        bool,
+        typer.Option(
+            "--all-operators", help="Show operators that run alone, too.", show_default=False, rich_help_panel=_FUSION
+        ),
+    ] = False,
     dataflow: Annotated[
         str | None,
         typer.Option("--dataflow", "-d", metavar="NAME", help="Of --over tiling: how the layer is scheduled."),
@@ -93,12 +167,19 @@ def search(
     ] = None,
 ) -> None:
     """Search a large space of choices for the best one, and say how far it is from what is proven."""
-    given = {
+    given: dict[str, Any] = {
         "machine": machine,
         "objective": objective,
         "method": method,
-        "budget": budget,
+        "budget": budget or None,
+        "sensitivity": sensitivity,
+        "pareto": pareto or None,
         "seed": seed,
+        "scheme": scheme,
+        "buffer": buffer,
+        "explainer": explainer,
+        "separate": separate or None,
+        "all_operators": all_operators or None,
         "dataflow": dataflow,
         "weights": weights,
         "activations": activations,
@@ -111,8 +192,11 @@ def search(
     for name in options:
         if name not in space.OPTIONS:
             raise InputError(
-                f"--{name}: means nothing to --over {over}; allowed --{', --'.join(sorted(space.OPTIONS))}"
+                f"--{_dashed(name)}: means nothing to --over {over}; allowed --"
+                + ", --".join(map(_dashed, sorted(space.OPTIONS)))
             )
+    if "budget" in options and over not in _SPENT_ON_COSTS:
+        options["budget"] = _count(budget or [])
     outputs = Outputs(json=json, csv=csv, report=report)
     outputs.check()
     space.run(SearchCall(target=target, options=options, outputs=outputs, command=command_line(context)))

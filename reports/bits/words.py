@@ -1,0 +1,82 @@
+"""The words for costs and formats that tables, pictures and pages of bit widths share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tilewright.formats import bits_per_element
+from tilewright.reports.quantity import change_text
+from tilewright.search.bits.budget import amount_text
+from tilewright.search.bits.choose import BitPoint, BitsResult
+
+__all__ = ["COST_NAMES", "budget_rows", "curve_scale", "format_colour", "lead_text", "point_cells", "proof_text"]
+
+COST_NAMES: Mapping[str, str] = {
+    "size": "weights",
+    "bops": "bit operations",
+    "latency": "latency",
+    "energy": "energy",
+    "dram": "DRAM traffic",
+}
+# From few bits to many; 9 and more share the last.
+_COLOURS = ((2.0, "#c2453d"), (3.0, "#d97a1e"), (4.6, "#e0a81e"), (6.6, "#4f9a4a"), (8.6, "#3b6fd4"))
+_WIDE = "#7d4bb3"
+
+
+def format_colour(name: str) -> str:
+    """A colour for the width of a format: red for 2 bits, over yellow for 4, blue for 8."""
+    width = float(bits_per_element(name))
+    return next((colour for most, colour in _COLOURS if width <= most), _WIDE)
+
+
+def lead_text(result: BitsResult) -> str:
+    """What was searched and whether it is proven, in a sentence or two."""
+    n_layers = sum(len(decision.layers) for decision in result.problem.decisions)
+    rounds = "once" if result.n_rounds == 1 else f"{result.n_rounds} times"
+    return (
+        f"{n_layers} layers, {len(result.problem.decisions)} decisions. The formats of least summed sensitivity within "
+        f"the budget; the program was solved {rounds}, until the run of the whole network kept it. "
+        f"Sensitivity: {result.measured_by}."
+    )
+
+
+def proof_text(result: BitsResult) -> str:
+    """Whether nothing is better under the model."""
+    return "proven" if result.proven else f"at most {result.gap * 100:.2g} % above the least"
+
+
+def budget_rows(result: BitsResult) -> list[list[str]]:
+    """For each cost: the widest formats, the limit, what was reached, whether it binds, and the error of the sums."""
+    rows = []
+    errors = result.model_error
+    for kind, reached in result.chosen.costs.items():
+        limit = result.limits.get(kind)
+        binds = "binds" if kind in result.binding else "slack" if limit is not None else ""
+        rows.append(
+            [
+                COST_NAMES[kind],
+                amount_text(kind, result.reference.costs[kind]),
+                amount_text(kind, limit) if limit is not None else "",
+                amount_text(kind, reached),
+                change_text(reached / max(1, result.reference.costs[kind])),
+                binds,
+                change_text(1 + errors[kind]) if kind in errors else "exact",
+            ]
+        )
+    return rows
+
+
+def point_cells(point: BitPoint) -> list[str]:
+    """A point's name, sensitivity and costs."""
+    return [point.name, f"{point.sensitivity:.4g}", *(amount_text(kind, cost) for kind, cost in point.costs.items())]
+
+
+def curve_scale(kind: str) -> tuple[float, str]:
+    """Units per axis unit, and the axis title of a cost."""
+    return {
+        "size": (8e6, "weights, MB"),
+        "bops": (1e9, "bit operations, G"),
+        "latency": (1.0, "latency, cycles"),
+        "energy": (1e12, "energy, mJ"),
+        "dram": (1e6, "DRAM traffic, MB"),
+    }[kind]

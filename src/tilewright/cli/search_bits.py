@@ -1,0 +1,69 @@
+"""``tilewright search --over bits``: the number formats of a network's layers within budgets on a machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tilewright.cli.inputs import machine_of
+from tilewright.cli.options import objective_of
+from tilewright.cli.outputs import note
+from tilewright.cli.progress import ProgressBar, announce_compilation, patience
+from tilewright.errors import InputError
+
+if TYPE_CHECKING:
+    from tilewright.cli.search import SearchCall
+    from tilewright.search.bits.choose import BitsResult
+
+__all__ = ["OPTIONS", "run"]
+
+OPTIONS = frozenset({"machine", "objective", "budget", "sensitivity", "pareto", "report"})
+_HOW = (
+    "this search needs to know what each format of each layer adds to the loss: a JSON file such as "
+    "examples/sensitivity-resnet-18.json; measured on a PyTorch model by tilewright.search.bits"
+)
+
+
+def run(call: SearchCall) -> None:
+    """Search, show the formats and write what was asked for; raises InputError."""
+    if "sensitivity" not in call.options:
+        raise InputError(f"--sensitivity: missing; {_HOW}")
+    if "budget" not in call.options:
+        raise InputError("--budget: missing; allowed for example latency=0.6x, size=5.5MB, energy=2mJ")
+    machine = machine_of(call.needed("machine"))
+    objective = objective_of(call.option("objective", "latency"))
+
+    from tilewright.search.bits.budget import parse_budgets
+    from tilewright.search.bits.choose import search_bits
+    from tilewright.search.bits.costs import SimulationSettings
+    from tilewright.search.bits.sensitivity import load_sensitivity
+    from tilewright.workloads.network import load_network
+
+    budgets = parse_budgets(call.option("budget"))
+    sensitivity = load_sensitivity(call.option("sensitivity"))
+    with patience(f"reading {call.target}"):
+        stream = load_network(call.target)
+    announce_compilation()
+    with ProgressBar() as progress:
+        result = search_bits(
+            stream,
+            machine,
+            sensitivity,
+            [budget.text for budget in budgets],
+            curve=budgets[0].kind if call.option("pareto") else None,
+            settings=SimulationSettings(objective=objective),
+            progress=progress,
+        )
+    _show(call, result)
+    call.outputs.write_json(result.to_dict())
+    call.outputs.write_csv(result.rows())
+    if call.outputs.report is not None:
+        from tilewright.reports.bits.page import write_bits_report
+
+        note(f"wrote {write_bits_report(call.outputs.report, result, command=call.command)}")
+
+
+def _show(call: SearchCall, result: BitsResult) -> None:
+    from tilewright.reports.bits.table import budget_table, layers_table, points_table
+
+    if call.outputs.speaks:
+        call.outputs.show(layers_table(call.outputs.console(), result), points_table(result), budget_table(result))
