@@ -96,7 +96,10 @@ class FusionOutcome:
         return max(needs, default=0)
 
     def group_rows(self) -> list[dict[str, Any]]:
-        """A row per group, in the order in which they run."""
+        """A row per group, in the order in which they run.
+
+        ``n_nodes``: what was fused; ``n_operators`` also counts operators that are part of the one they follow.
+        """
         alone = {node.bit: cost for node, cost in zip(self.graph.nodes, self.unfused, strict=True)}
         rows = []
         for at, (mask, cost) in enumerate(zip(self.plan, self.costs, strict=True), start=1):
@@ -105,6 +108,7 @@ class FusionOutcome:
             rows.append(
                 {
                     "group": at,
+                    "n_nodes": len(nodes),
                     "n_operators": sum(len(node.operators) for node in nodes),
                     "first": nodes[0].name,
                     "last": nodes[-1].name,

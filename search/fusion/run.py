@@ -23,6 +23,8 @@ __all__ = ["USUAL_BUDGET", "fusion_methods", "search_fusion", "search_groups"]
 
 USUAL_BUDGET = 2000
 
+Progress = Callable[[int, int, str], None]  # done, in all, what is being worked on
+
 
 def fusion_methods() -> dict[str, str]:
     """The ways to search fusion groups, with a line on each."""
@@ -41,7 +43,7 @@ def search_fusion(
     budget: int = USUAL_BUDGET,
     seed: int = 0,
     explainer: str = "pg",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> FusionOutcome:
     """The fusion groups of ``network`` with the least DRAM traffic that ``method`` finds.
 
@@ -83,7 +85,7 @@ def search_groups(
     explainer: str = "pg",
     machine: str = "",
     splitter: Splitter | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> FusionOutcome:
     """:func:`search_fusion` for a graph and a scheme that are there already (and remember what groups cost).
 
@@ -102,13 +104,14 @@ def search_groups(
         objective=check_fusion_objective(objective),
         budget=budget,
         seed=seed,
-        progress=progress,
+        progress=None if progress is None else (lambda done, total: progress(done, total, f"{method}: plans")),
     )
     split: Splitter = random_splitter
     if way.explained:
         from tilewright.search.fusion.explain.splitter import explained_splitter
 
-        split = splitter or explained_splitter(problem, explainer)
+        told = None if progress is None else (lambda done, total: progress(done, total, "training the validity model"))
+        split = splitter or explained_splitter(problem, explainer, progress=told)
     way.search(problem, split)
     plan = ordered(graph, problem.best)
     return FusionOutcome(

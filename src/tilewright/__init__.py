@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         why,
     )
     from tilewright.search.bits.choose import search_bits
+    from tilewright.search.fusion.run import fusion_methods, search_fusion
     from tilewright.search.sweep import sweep
     from tilewright.workloads.load import load_workload, workload_names
     from tilewright.workloads.network import load_network, network_names
@@ -35,6 +36,7 @@ __all__ = [
     "compare",
     "dataflow_names",
     "dataflow_summary",
+    "fusion_methods",
     "load_machine",
     "load_network",
     "load_workload",
@@ -42,6 +44,7 @@ __all__ = [
     "network_names",
     "report_sweep",
     "search_bits",
+    "search_fusion",
     "search_methods",
     "search_tiling",
     "search_tilings",
@@ -57,6 +60,7 @@ _HOME_OF_NAME = {
     "compare": "tilewright.search.api",
     "dataflow_names": "tilewright.search.api",
     "dataflow_summary": "tilewright.search.api",
+    "fusion_methods": "tilewright.search.fusion.run",
     "load_machine": "tilewright.hw_models.load",
     "load_network": "tilewright.workloads.network",
     "load_workload": "tilewright.workloads.load",
@@ -64,6 +68,7 @@ _HOME_OF_NAME = {
     "network_names": "tilewright.workloads.network",
     "report_sweep": "tilewright.reports.sweep.report",
     "search_bits": "tilewright.search.bits.choose",
+    "search_fusion": "tilewright.search.fusion.run",
     "search_methods": "tilewright.search.api",
     "search_tiling": "tilewright.search.api",
     "search_tilings": "tilewright.search.api",
