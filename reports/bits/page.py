@@ -62,7 +62,7 @@ def bits_page(result: BitsResult, *, command: str = "", files: Sequence[str] = (
         "layers": _layers(result),
         "legend": _legend(result),
         "curve_rows": [point_cells(point)[1:] for point in result.curve],
-        "assumptions": result.run.assumptions,
+        "assumptions": result.assumptions,
     }
     return render("bits.html.j2", context)
 

@@ -76,7 +76,7 @@ def curve_scale(kind: str) -> tuple[float, str]:
     return {
         "size": (8e6, "weights, MB"),
         "bops": (1e9, "bit operations, G"),
-        "latency": (1.0, "latency, cycles"),
+        "latency": (1e6, "latency, million cycles"),
         "energy": (1e12, "energy, mJ"),
         "dram": (1e6, "DRAM traffic, MB"),
     }[kind]

@@ -19,6 +19,7 @@ from tilewright.search.bits.sensitivity import Sensitivity, load_sensitivity
 from tilewright.sim.network_result import NetworkResult
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream_formats import FORMAT_ASSUMPTIONS
 
 __all__ = ["BitPoint", "BitsResult", "choose_bits", "search_bits"]
 
@@ -72,6 +73,12 @@ class BitsResult:
         return self.gap == 0.0
 
     @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the costs stand on: those of the run, and those of mixed formats."""
+        own = "what no layer of the table decides (residuals, biases, other operators) is in the table's widest formats"
+        return (own, *FORMAT_ASSUMPTIONS, *self.run.assumptions)
+
+    @property
     def model_error(self) -> dict[CostKind, float]:
         """How far the sums of operators' costs are from the whole run, as a share of it."""
         return difference(self.model_costs, self.chosen.costs)
@@ -111,6 +118,7 @@ class BitsResult:
             "chosen": _point_data(self.chosen),
             "reference": _point_data(self.reference),
             "uniform": [_point_data(point) for point in self.uniform],
+            "assumptions": list(self.assumptions),
             "layers": self.rows(),
             "curve_over": self.curve_kind,
             "curve": [_point_data(point) for point in self.curve],
@@ -170,7 +178,8 @@ def choose_bits(
     if not limits:
         raise InputError(f"budget: none given; allowed {', '.join(COSTS)}, as latency=0.6x")
     solution, n_rounds, seconds = _within_real(costs, limits)
-    found = _curve(costs, curve, limits, progress) if curve is not None else ()
+    chosen = _point("chosen", costs, solution.assignment)
+    found = _curve(costs, curve, limits, chosen, progress) if curve is not None else ()
     return BitsResult(
         network=costs.stream.name,
         machine=costs.machine.name,
@@ -178,7 +187,7 @@ def choose_bits(
         problem=problem,
         budgets=tuple(budgets),
         limits=limits,
-        chosen=_point("chosen", costs, solution.assignment),
+        chosen=chosen,
         model_costs=solution.costs,
         binding=solution.binding,
         gap=solution.gap,
@@ -248,19 +257,20 @@ def _uniform(costs: BitCosts) -> tuple[BitPoint, ...]:
 
 
 def _curve(
-    costs: BitCosts, kind: CostKind, limits: Mapping[CostKind, int], progress: Progress | None
+    costs: BitCosts, kind: CostKind, limits: Mapping[CostKind, int], chosen: BitPoint, progress: Progress | None
 ) -> tuple[BitPoint, ...]:
     """The curve under the other budgets, every point from a whole run; at most some points, evenly over the curve."""
     others = {name: limit for name, limit in limits.items() if name != kind}
     points = _thinned(pareto_curve(costs.problem, kind, limits=others, progress=progress))
-    found = []
+    found = [chosen]
     for at, point in enumerate(points):
         if progress is not None:
             progress(at, len(points), f"curve of {kind}, whole runs")
-        found.append(_point("curve", costs, point.assignment))
-    found.sort(key=lambda point: (point.costs[kind], point.sensitivity))
+        one = _point("curve", costs, point.assignment)
+        if all(one.costs[name] <= limit for name, limit in others.items()):
+            found.append(one)
     front: list[BitPoint] = []
-    for one in found:
+    for one in sorted(found, key=lambda point: (point.costs[kind], point.sensitivity)):
         if not front or one.sensitivity < front[-1].sensitivity:
             front.append(one)
     return tuple(front)
