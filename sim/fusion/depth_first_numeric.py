@@ -16,7 +16,7 @@ from tilewright.sim.fusion.depth_first_geometry import AxisStep, DepthFirstGeome
 from tilewright.sim.fusion.depth_first_values import Values, Window, compute
 from tilewright.sim.fusion.graph import members
 
-__all__ = ["TiledRun", "run_tiled"]
+__all__ = ["TileState", "TiledRun", "empty_results", "fresh_spans", "make_part", "run_tiled"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,97 +39,107 @@ def run_tiled(plan: DepthFirstGeometry, inputs: Mapping[str, Values], weights: M
 
     The results of the group are NaN where no tile wrote them.
     """
-    run = _Run(plan, inputs, weights)
+    state = TileState(plan)
+    found = TiledRun(results=empty_results(plan))
     for j, rows in enumerate(plan.rows.steps):
-        run.start_row(j)
-        for columns in plan.columns.steps:
-            run.tile(columns, rows)
-        run.end_row(rows)
-    return run.run
+        for i, columns in enumerate(plan.columns.steps):
+            seen: dict[str, Window] = {}
+            for name in plan.outside:
+                spans = fresh_spans(columns[name], rows[name])
+                seen[name] = state.advance(name, i, j, inputs[name][:, slice(*spans[0]), slice(*spans[1])])
+                found.fetched_pixels += columns[name].fresh * rows[name].fresh
+            for node in members(plan.group):
+                name = plan.result[node]
+                made = make_part(plan, node, seen, weights.get(node), columns, rows)
+                seen[name] = state.advance(name, i, j, made)
+                if name in found.results:
+                    spans = fresh_spans(columns[name], rows[name])
+                    found.results[name][:, slice(*spans[0]), slice(*spans[1])] = made
+                pixels = columns[name].fresh * rows[name].fresh
+                found.computed_pixels[node] = found.computed_pixels.get(node, 0) + pixels
+    found.horizontal_pixels, found.vertical_pixels = state.horizontal_pixels, state.vertical_pixels
+    return found
 
 
-class _Run:
-    def __init__(self, plan: DepthFirstGeometry, inputs: Mapping[str, Values], weights: Mapping[int, Values]) -> None:
-        self.plan, self.inputs, self.weights = plan, inputs, weights
-        wanted = [plan.result[node] for node in plan.graph.needed_outside(plan.group)]
-        self.run = TiledRun(
-            results={
-                name: np.full((plan.maps[name].channels, plan.maps[name].height, plan.maps[name].width), np.nan)
-                for name in wanted
-            }
-        )
-        #: Rows kept from the row of tiles above, and those that this one leaves, as windows on whole rows.
-        self.above: dict[str, Window] = {}
-        self.below: dict[str, Values] = {}
+def empty_results(plan: DepthFirstGeometry) -> dict[str, Values]:
+    """Room for the results of a group, by name."""
+    names = [plan.result[node] for node in plan.graph.needed_outside(plan.group)]
+    sizes = {name: plan.maps[name].size for name in names}
+    return {name: np.full(size, np.nan) for name, size in sizes.items()}
+
+
+def fresh_spans(columns: Part, rows: Part) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(rows, columns) that are computed now."""
+    return (rows.fresh_begin, rows.fresh_end), (columns.fresh_begin, columns.fresh_end)
+
+
+def make_part(
+    plan: DepthFirstGeometry,
+    node: int,
+    seen: Mapping[str, Window],
+    weights: Values | None,
+    columns: AxisStep,
+    rows: AxisStep,
+) -> Values:
+    """What a node computes in a tile, from what the tile has of its inputs."""
+    one, name = plan.graph.nodes[node], plan.result[node]
+    fresh = columns[name].fresh, rows[name].fresh
+    if not all(fresh):
+        return np.zeros((one.output.channels, fresh[1], fresh[0]))
+    inputs = [(edge, seen[source]) for edge, source in plan.edges if edge.consumer == node]
+    return compute(one, inputs, weights, *fresh_spans(columns[name], rows[name]))
+
+
+class TileState:
+    """The caches of every map, and what each tile has of it; a map's tiles come in order, rows of tiles outermost."""
+
+    def __init__(self, plan: DepthFirstGeometry) -> None:
+        self.plan = plan
+        self.horizontal_pixels: dict[str, int] = {}
+        self.vertical_pixels: dict[str, int] = {}
+        #: Rows kept from the row of tiles above, and those that this one leaves.
+        self._above: dict[str, Window] = {}
+        self._below: dict[str, Values] = {}
         #: Columns kept from the tile to the left.
-        self.left: dict[str, Window] = {}
+        self._left: dict[str, Window] = {}
 
-    def start_row(self, row: int) -> None:
-        """The horizontal caches are empty at the start of a row of tiles."""
-        self.left = {}
-        self.below = {}
-        for name, one in self.plan.maps.items():
-            part = self.plan.rows.steps[row][name]
-            self.below[name] = np.full((one.channels, part.keep, one.width), np.nan)
+    def advance(self, name: str, i: int, j: int, fresh: Values) -> Window:
+        """Tile (i, j) of a map: ``fresh`` joins what the caches hold, and what later tiles need is kept."""
+        columns, rows = self.plan.columns.steps[i][name], self.plan.rows.steps[j][name]
+        if i == 0:
+            self._start_row(name, j, rows)
+        buffer = self._buffer(name, columns, rows)
+        top, left = rows.fresh_begin - buffer.top, columns.fresh_begin - buffer.left
+        buffer.values[:, top : top + rows.fresh, left : left + columns.fresh] = fresh
+        self._keep(name, buffer, columns, rows)
+        return buffer
 
-    def end_row(self, rows: AxisStep) -> None:
-        """What was kept for the next row of tiles becomes the vertical cache."""
-        for name, values in self.below.items():
-            self.above[name] = self._window(name, values, rows[name].keep_begin, 0)
-            held = rows[name].keep * self.plan.columns.total(name) if self.plan.rows.cached else 0
-            self.run.vertical_pixels[name] = max(self.run.vertical_pixels.get(name, 0), held)
+    def _start_row(self, name: str, j: int, rows: Part) -> None:
+        """The horizontal cache is empty at the start of a row of tiles; what the last row kept is now above."""
+        self._left.pop(name, None)
+        if j:
+            self._above[name] = self._window(name, self._below[name], self.plan.rows.steps[j - 1][name].keep_begin, 0)
+        one = self.plan.maps[name]
+        self._below[name] = np.full((one.channels, rows.keep, one.width), np.nan)
+        held = rows.keep * self.plan.columns.total(name) if self.plan.rows.cached else 0
+        self.vertical_pixels[name] = max(self.vertical_pixels.get(name, 0), held)
 
     def _window(self, name: str, values: Values, top: int, left: int) -> Window:
         one = self.plan.maps[name]
         return Window(values=values, top=top, left=left, height=one.height, width=one.width)
-
-    def tile(self, columns: AxisStep, rows: AxisStep) -> None:
-        """One tile through all layers."""
-        buffers: dict[str, Window] = {}
-        for name in self.plan.outside:
-            buffers[name] = self._buffer(name, columns[name], rows[name])
-            self._write(buffers[name], self._fetch(name, columns[name], rows[name]), columns[name], rows[name])
-            self._keep(name, buffers[name], columns[name], rows[name])
-        for node in members(self.plan.group):
-            name = self.plan.result[node]
-            buffers[name] = self._buffer(name, columns[name], rows[name])
-            fresh = self._compute(node, buffers, columns[name], rows[name])
-            self._write(buffers[name], fresh, columns[name], rows[name])
-            self._keep(name, buffers[name], columns[name], rows[name])
 
     def _buffer(self, name: str, columns: Part, rows: Part) -> Window:
         """Room for what the tile needs of a map, filled with what the caches have of it."""
         left, top = min(columns.need_begin, columns.fresh_begin), min(rows.need_begin, rows.fresh_begin)
         right, bottom = max(columns.need_end, columns.fresh_end), max(rows.need_end, rows.fresh_end)
         values = np.full((self.plan.maps[name].channels, bottom - top, right - left), np.nan)
-        if self.plan.columns.cached and name in self.left:
-            values[:, :, : columns.fresh_begin - left] = self.left[name].cut((top, bottom), (left, columns.fresh_begin))
-        if self.plan.rows.cached and name in self.above:
-            fresh = self.above[name].cut((top, rows.fresh_begin), (columns.fresh_begin, right))
-            values[:, : rows.fresh_begin - top, columns.fresh_begin - left :] = fresh
+        if self.plan.columns.cached and name in self._left:
+            kept = self._left[name].cut((top, bottom), (left, columns.fresh_begin))
+            values[:, :, : columns.fresh_begin - left] = kept
+        if self.plan.rows.cached and name in self._above:
+            kept = self._above[name].cut((top, rows.fresh_begin), (columns.fresh_begin, right))
+            values[:, : rows.fresh_begin - top, columns.fresh_begin - left :] = kept
         return self._window(name, values, top, left)
-
-    def _fetch(self, name: str, columns: Part, rows: Part) -> Values:
-        self.run.fetched_pixels += columns.fresh * rows.fresh
-        source = self.inputs[name]
-        return source[:, rows.fresh_begin : rows.fresh_end, columns.fresh_begin : columns.fresh_end]
-
-    def _compute(self, node: int, buffers: Mapping[str, Window], columns: Part, rows: Part) -> Values:
-        one = self.plan.graph.nodes[node]
-        self.run.computed_pixels[node] = self.run.computed_pixels.get(node, 0) + columns.fresh * rows.fresh
-        if not columns.fresh or not rows.fresh:
-            return np.zeros((one.output.channels, rows.fresh, columns.fresh))
-        seen = [(edge, buffers[name]) for edge, name in self.plan.edges if edge.consumer == node]
-        spans = (rows.fresh_begin, rows.fresh_end), (columns.fresh_begin, columns.fresh_end)
-        found = compute(one, seen, self.weights.get(node), *spans)
-        result = self.run.results.get(self.plan.result[node])
-        if result is not None:
-            result[:, slice(*spans[0]), slice(*spans[1])] = found
-        return found
-
-    def _write(self, buffer: Window, fresh: Values, columns: Part, rows: Part) -> None:
-        top, left = rows.fresh_begin - buffer.top, columns.fresh_begin - buffer.left
-        buffer.values[:, top : top + rows.fresh, left : left + columns.fresh] = fresh
 
     def _keep(self, name: str, buffer: Window, columns: Part, rows: Part) -> None:
         """Move into the caches what later tiles need."""
@@ -137,15 +147,14 @@ class _Run:
             needed = rows.need_begin, rows.need_end
             kept = buffer.cut(needed, (columns.keep_begin, columns.keep_end))
             older = buffer.left - columns.keep_begin
-            if older > 0 and name in self.left:
-                kept[:, :, :older] = self.left[name].cut(needed, (columns.keep_begin, buffer.left))
-            self.left[name] = self._window(name, kept, rows.need_begin, columns.keep_begin)
-            held = columns.keep * rows.need
-            self.run.horizontal_pixels[name] = max(self.run.horizontal_pixels.get(name, 0), held)
+            if older > 0 and name in self._left:
+                kept[:, :, :older] = self._left[name].cut(needed, (columns.keep_begin, buffer.left))
+            self._left[name] = self._window(name, kept, rows.need_begin, columns.keep_begin)
+            self.horizontal_pixels[name] = max(self.horizontal_pixels.get(name, 0), kept.shape[1] * kept.shape[2])
         if self.plan.rows.cached:
             across = columns.fresh_begin, columns.fresh_end
             kept = buffer.cut((rows.keep_begin, rows.keep_end), across)
             older = buffer.top - rows.keep_begin
-            if older > 0 and name in self.above:
-                kept[:, :older] = self.above[name].cut((rows.keep_begin, buffer.top), across)
-            self.below[name][:, :, slice(*across)] = kept
+            if older > 0 and name in self._above:
+                kept[:, :older] = self._above[name].cut((rows.keep_begin, buffer.top), across)
+            self._below[name][:, :, slice(*across)] = kept
