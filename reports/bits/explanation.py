@@ -1,0 +1,59 @@
+"""Which parts of a network cost the most quality per bit, as a table and a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tilewright.reports.figure import new_figure, png_bytes
+from tilewright.reports.quantity import percent_text
+from tilewright.reports.table import catalogue_table
+from tilewright.search.bits.explain import Explanation
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["explanation_png", "explanation_table"]
+
+_TITLES = {"kind": "kind of operator", "place": "place in the network", "part": "part of a block", "block": "block"}
+_COLOUR = "#3b6fd4"
+_MOST_BARS = 14
+
+
+def explanation_table(explanation: Explanation, *, title: str = "loss per bit taken") -> Table:
+    """Groups of layers under each aspect, the dearest bit first, and how far the account can be trusted."""
+    rows = [
+        [_TITLES[aspect], group.group, f"{len(group.layers)}", f"{group.per_bit:.4g}", percent_text(group.share)]
+        for aspect in _TITLES
+        for group in explanation.of(aspect)
+    ]
+    table = catalogue_table(title, ["by", "group", "layers", "loss per bit", "share of loss"], rows)
+    table.caption = trust_text(explanation)
+    return table
+
+
+def trust_text(explanation: Explanation) -> str:
+    """The rank correlation on configurations that were held out, in words."""
+    return (
+        f"rank correlation {explanation.rank_correlation:.3f} on {explanation.n_held_out} configurations held out; "
+        f"fitted to {explanation.n_fitted}"
+    )
+
+
+def explanation_png(explanation: Explanation, *, title: str = "") -> bytes:
+    """Loss per bit taken from a layer, by kind, place and part of a block."""
+    aspects = ("kind", "place", "part")
+    groups = [explanation.of(aspect)[:_MOST_BARS] for aspect in aspects]
+    figure = new_figure(10.0, 1.2 + 0.26 * max(len(rows) for rows in groups))
+    for axes, aspect, rows in zip(figure.subplots(1, len(aspects)), aspects, groups, strict=True):
+        names = [f"{row.group} ({len(row.layers)})" for row in rows]
+        axes.barh(range(len(rows)), [row.per_bit for row in rows], color=_COLOUR, height=0.7)
+        axes.set_yticks(range(len(rows)), names, fontsize=8)
+        axes.invert_yaxis()
+        axes.axvline(0, color="0.4", linewidth=0.8)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.set_xlabel("loss per bit taken", fontsize=8)
+        axes.set_title(_TITLES[aspect], fontsize=9, loc="left")
+        for side in ("right", "top"):
+            axes.spines[side].set_visible(False)
+    figure.suptitle(f"{title + ': ' if title else ''}{trust_text(explanation)}", fontsize=9)
+    return png_bytes(figure)
