@@ -92,7 +92,7 @@ def dram_energy_pj(machine: MachineSpec, counters: Counters, cycles: int) -> dic
 
 
 def _nanoseconds(machine: MachineSpec, cycles: int) -> float:
-    return float(cycles / exact(machine.clock_ghz))
+    return float(cycles / exact(machine.clock_ghz)) if cycles else 0.0
 
 
 def _weighted(pj: Mapping[str, float], counts: Mapping[str, int]) -> float:

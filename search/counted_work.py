@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tilewright.hw_models.row_buffer import channel_count
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.spec import EnergySpec, MachineSpec
 
-__all__ = ["effort_of_change", "work_signature"]
+__all__ = ["effort_of_change", "unit_signature", "work_signature"]
 
 
 def work_signature(machine: MachineSpec) -> MachineSpec:
@@ -31,6 +31,27 @@ def work_signature(machine: MachineSpec) -> MachineSpec:
         area=None,
         assumptions=(),
         sources=(),
+    )
+
+
+def unit_signature(machine: MachineSpec) -> MachineSpec:
+    """:func:`work_signature` without energies and what only they depend on: equal for programs that run alike but for
+    the speed of the DRAM.
+    """
+    machine, energy = work_signature(machine), machine.energy
+    if machine.dram.detail == "bandwidth":
+        machine = replace(machine, dram=replace(machine.dram, bandwidth_gb_per_s=1, grade=None, timing=None))
+    return replace(
+        machine,
+        energy=EnergySpec(
+            multiply_accumulate_pj=dict.fromkeys(energy.multiply_accumulate_pj, 0),
+            matrix_elementwise_pj=dict.fromkeys(energy.matrix_elementwise_pj, 0),
+            vector_pj=dict.fromkeys(energy.vector_pj, 0),
+            buffer_read_pj_per_byte=dict.fromkeys(energy.buffer_read_pj_per_byte, 0),
+            buffer_write_pj_per_byte=dict.fromkeys(energy.buffer_write_pj_per_byte, 0),
+            dram_read_pj_per_byte=0,
+            dram_write_pj_per_byte=0,
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Best mappings of one layer on machines that differ little, each found with what the ones before have left.
+"""Best mappings of one layer on many machines, each found with what the ones before have left.
 
 The result is that of :func:`tilewright.search.tiling.best_tiling`, to the last figure; a test compares them.
 """
@@ -8,67 +8,123 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from itertools import product
 from typing import Any
 
+from tilewright.errors import InputError
 from tilewright.hw_models.dram import bytes_per_cycle, first_access_cycles
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.search.counted_work import work_signature
+from tilewright.search.counted_work import unit_signature, work_signature
 from tilewright.search.objective import Objective, score
-from tilewright.search.phase_table import PhaseTable, TimingTooFineError
+from tilewright.search.phase_table import PhaseTable, Setting
+from tilewright.search.phase_work import OtherProgramError, PhaseWork, mapped_work_of
 from tilewright.search.tiling import TilingSearch, best_tiling, nothing_fits, static_pj_per_cycle, tiling_space
-from tilewright.sim.evaluation import build_phase, phase_tiling, timed_result
-from tilewright.sim.mapped_work import MappedWork, mapped_work
+from tilewright.sim.asked_costs import Answers, AskedCosts, UnaskedWorkError
+from tilewright.sim.costs import TileCosts
+from tilewright.sim.evaluation import evaluate, timed_result
+from tilewright.sim.mapped_work import MappedWork
 from tilewright.sim.mapping import Dataflow, Layer, Tiling
-from tilewright.sim.result import SearchSummary, SimulationResult
+from tilewright.sim.result import LowerBound, SearchSummary, SimulationResult
+from tilewright.sim.retiming import TimingTooFineError
 
 __all__ = ["SearchMemory", "SharedSearch"]
 
-_MOST_BYTES = 192 * 2**20
-_MOST_WORKS = 512
+_MOST_BYTES = 128 * 2**20
+_MOST_SEARCHES = 48  # of some megabytes each
+_MOST_MAPPED = 256
 _ROOMY_KIB = 1_073_741_824  # the largest buffer that a machine can have
 
 
-class SharedSearch:
-    """Searches of one dataflow and layer on machines of one signature (:func:`work_signature`).
-
-    ``machine`` is any of them, and all have the same candidates for every parameter of the tiling.
-    """
+class Recording:
+    """The tilings of one dataflow and layer, recorded with the costs of ``machine``."""
 
     def __init__(self, dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> None:
-        self.dataflow = dataflow
-        self.layer = layer
-        near, *far = machine.buffers
-        roomy = replace(machine, buffers=(replace(near, capacity_kib=_ROOMY_KIB), *far))
-        self._costs = dataflow.costs(layer, roomy)
-        timing = bytes_per_cycle(machine), first_access_cycles(machine)
-        retimes = machine.dram.detail == "bandwidth"
-        self._tables = [
-            PhaseTable(phase, self._costs, tiling_space(phase, layer, machine, {}), timing, retimes=retimes)
-            for phase in dataflow.phases
+        self.asked = AskedCosts(dataflow.costs(layer, _roomy(machine)))
+        self.tables = [
+            PhaseTable(phase, self.asked, tiling_space(phase, layer, machine, {})) for phase in dataflow.phases
         ]
-        self._n_candidates = sum(len(table.tilings) for table in self._tables)
-        self._works: OrderedDict[tuple[int, ...], MappedWork] = OrderedDict()
+        self.n_candidates = sum(len(table.tilings) for table in self.tables)
+        self._units: dict[MachineSpec, int] = {}
 
     @property
-    def n_bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """About how much memory this takes."""
-        return sum(table.n_bytes for table in self._tables) + 4096 * len(self._works)
+        return sum(table.memory_bytes for table in self.tables)
+
+    def units(self, machine: MachineSpec) -> int:
+        """A number that machines share on which programs differ only by the speed of the DRAM."""
+        return self._units.setdefault(unit_signature(machine), len(self._units))
+
+
+class SharedSearch:
+    """Searches of one dataflow and layer on machines of one signature (:func:`work_signature`), ``machine`` among them.
+
+    ``recording``: that of any machine with the same candidates for every parameter of the tiling. Where it turns out
+    not to hold on this machine, another is made.
+    """
+
+    def __init__(
+        self, dataflow: Dataflow, layer: Layer, machine: MachineSpec, recording: Recording | None = None
+    ) -> None:
+        self.dataflow = dataflow
+        self.layer = layer
+        self.recording = recording or Recording(dataflow, layer, machine)
+        self._costs = dataflow.costs(layer, _roomy(machine))
+        self._can_record = True
+        self._begin(machine)
+
+    def _begin(self, machine: MachineSpec) -> None:
+        self._answers = Answers(self.recording.asked, self._costs)
+        self._works = [PhaseWork(table, self._answers) for table in self.recording.tables]
+        self._units = self.recording.units(machine)
+        self._mapped: dict[tuple[int, ...], MappedWork] = {}
+        self._bounds: dict[Fraction, LowerBound] = {}
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the recording, as far as it goes, holds on this machine."""
+        try:
+            return self._answers.update()
+        except InputError:  # a number format that this machine cannot multiply, say
+            return False
 
     def best(self, machine: MachineSpec, objective: Objective) -> TilingSearch:
         """As :func:`tilewright.search.tiling.best_tiling` on ``machine``, which must have the signature."""
-        begun = time.perf_counter()
-        fitting = [self._fitting(table, machine) for table in self._tables]
-        timing = bytes_per_cycle(machine), first_access_cycles(machine)
-        static_pj = static_pj_per_cycle(machine)
-        keep_front = objective == "edp" and len(self._tables) > 1
+        refusal: InputError | None = None
         try:
-            parts = [
-                table.search(numbers, timing, static_pj, objective, keep_front=keep_front)
-                for table, numbers in zip(self._tables, fitting, strict=True)
-            ]
-        except TimingTooFineError:
-            return best_tiling(self.dataflow, self.layer, machine, objective=objective)
+            if not self.agrees:
+                raise OtherProgramError
+            return self._best(machine, objective)
+        except _NothingFitsError as fault:
+            refusal = nothing_fits(fault.table.phase, self._costs_of(machine), [fault.table.smallest()], {})
+        except OtherProgramError:
+            if self._can_record:
+                self._can_record = False  # once is enough: the new one was made on this machine
+                self.recording = Recording(self.dataflow, self.layer, machine)
+                self._begin(machine)
+                return self.best(machine, objective)
+        except (UnaskedWorkError, TimingTooFineError, InputError):
+            pass  # a lowering that cannot be recorded, or an error that only concerns other machines' tilings
+        if refusal is not None:
+            raise refusal
+        return best_tiling(self.dataflow, self.layer, machine, objective=objective)
+
+    def _best(self, machine: MachineSpec, objective: Objective) -> TilingSearch:
+        begun = time.perf_counter()
+        tables = self.recording.tables
+        fitting = [table.fitting(machine.working_buffer.capacity_bytes) for table in tables]
+        for table, numbers in zip(tables, fitting, strict=True):
+            if not len(numbers):
+                raise _NothingFitsError(table)
+        latency_cycles = first_access_cycles(machine) if machine.dram.detail == "bandwidth" else None
+        setting = Setting(units=self._units, rate=bytes_per_cycle(machine), latency_cycles=latency_cycles)
+        static_pj = static_pj_per_cycle(machine)
+        keep_front = objective == "edp" and len(tables) > 1
+        parts = [
+            work.search(numbers, setting, static_pj, objective, keep_front=keep_front)
+            for work, numbers in zip(self._works, fitting, strict=True)
+        ]
         chosen = min(
             product(*(front for front, _ in parts)),
             key=lambda some: score(objective, sum(p.cycles for p in some), sum(p.energy_pj for p in some)),
@@ -79,7 +135,7 @@ class SharedSearch:
             energy_pj=sum(part.energy_pj for part in chosen),
             summary=SearchSummary(
                 objective=objective,
-                n_candidates=self._n_candidates,
+                n_candidates=self.recording.n_candidates,
                 n_fitting=sum(map(len, fitting)),
                 n_simulated=sum(n_runs for _, n_runs in parts),
                 proven=True,
@@ -89,41 +145,64 @@ class SharedSearch:
 
     def result(self, machine: MachineSpec, found: TilingSearch) -> SimulationResult:
         """As :func:`tilewright.sim.evaluation.evaluate` of the mapping that was found on ``machine``."""
-        work = self._work(found.tiling)
+        try:
+            work = self._mapped_work(found.tiling)
+        except (OtherProgramError, UnaskedWorkError, InputError):
+            return evaluate(self.dataflow, self.layer, machine, found.tiling)
         return timed_result(self.dataflow, self.layer, machine, found.tiling, found.cycles, work)
 
-    def _work(self, tiling: Tiling) -> MappedWork:
+    def _mapped_work(self, tiling: Tiling) -> MappedWork:
         key = tuple(tiling.values())
-        work = self._works.get(key)
-        if work is None:
-            programs = [build_phase(p, self._costs, phase_tiling(p, tiling)) for p in self.dataflow.phases]
-            while len(self._works) >= _MOST_WORKS:
-                self._works.popitem(last=False)
-            work = self._works[key] = mapped_work(programs)
-        return work
+        if key not in self._mapped:
+            if len(self._mapped) >= _MOST_MAPPED:
+                self._mapped.clear()
+            parts = [(work, work.table.number_of(tiling)) for work in self._works]
+            self._mapped[key] = mapped_work_of(parts)
+        return self._mapped[key]
 
-    def _fitting(self, table: PhaseTable, machine: MachineSpec) -> Any:
-        fitting = table.fitting(machine.working_buffer.capacity_bytes)
-        if not len(fitting):
-            costs = self.dataflow.costs(self.layer, machine)
-            raise nothing_fits(table.phase, costs, [table.smallest()], {})
-        return fitting
+    def _costs_of(self, machine: MachineSpec) -> TileCosts:
+        return self.dataflow.costs(self.layer, machine)
+
+
+class _NothingFitsError(Exception):
+    def __init__(self, table: PhaseTable) -> None:
+        self.table = table
 
 
 @dataclass(slots=True)
 class SearchMemory:
-    """The shared searches used last; the oldest are forgotten when all together take too much memory."""
+    """The shared searches used last, and their recordings; the oldest are forgotten."""
 
-    known: OrderedDict[Any, SharedSearch] = field(default_factory=OrderedDict)
+    searches: OrderedDict[Any, SharedSearch] = field(default_factory=OrderedDict)
+    recordings: OrderedDict[Any, Recording] = field(default_factory=OrderedDict)
 
     def of(self, dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> SharedSearch:
         """The search for ``machine`` and all like it."""
         values = tuple(parameter.candidates(layer, machine) for parameter in dataflow.parameters)
-        key = (work_signature(machine), layer, dataflow.name, values)
-        found = self.known.get(key)
+        kind = (layer, dataflow.name, machine.n_cores, values)
+        key = (work_signature(machine), kind)
+        found = self.searches.get(key)
         if found is None:
-            found = self.known[key] = SharedSearch(dataflow, layer, machine)
-            while len(self.known) > 1 and sum(search.n_bytes for search in self.known.values()) > _MOST_BYTES:
-                self.known.popitem(last=False)
-        self.known.move_to_end(key)
+            found = self._new(dataflow, layer, machine, kind)
+            self.searches[key] = found
+            while len(self.searches) > _MOST_SEARCHES:
+                self.searches.popitem(last=False)
+        self.searches.move_to_end(key)
         return found
+
+    def _new(self, dataflow: Dataflow, layer: Layer, machine: MachineSpec, kind: Any) -> SharedSearch:
+        recording = self.recordings.get(kind)
+        found = SharedSearch(dataflow, layer, machine, recording)
+        if recording is not None and not found.agrees:
+            found = SharedSearch(dataflow, layer, machine)
+        self.recordings[kind] = found.recording
+        self.recordings.move_to_end(kind)
+        while len(self.recordings) > 1 and sum(r.memory_bytes for r in self.recordings.values()) > _MOST_BYTES:
+            self.recordings.popitem(last=False)
+        return found
+
+
+def _roomy(machine: MachineSpec) -> MachineSpec:
+    """``machine`` with a working buffer that holds any tiling."""
+    near, *far = machine.buffers
+    return replace(machine, buffers=(replace(near, capacity_kib=_ROOMY_KIB), *far))

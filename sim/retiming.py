@@ -1,8 +1,8 @@
-"""Packed programs that are run again and again at other DRAM bandwidths and first-access latencies.
+"""Packed programs that are run again and again with other costs.
 
-With the DRAM described by bandwidth, these two change nothing in a program but the latency of its transfers and the
-integer scale in which the channel is shared; both are plain fields of the packed image. Writing them anew takes a
-hundredth of the time of lowering and packing the program.
+A program that was recorded (:mod:`tilewright.sim.asked_costs`) is the same on another machine but for the figures of
+its commands and the integer scale in which the channel is shared: plain fields of the packed image. Writing them anew
+takes a hundredth of the time of lowering and packing the program.
 """
 
 from __future__ import annotations
@@ -13,44 +13,51 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from tilewright.sim.image import AT_CHANNELS, AT_COMMANDS, AT_LISTS, COMMAND_SIZE, N_CHANNELS
-from tilewright.sim.program import MAX_WORK_UNITS
+from tilewright.sim.asked_costs import number_of
+from tilewright.sim.image import AT_CHANNELS, AT_COMMANDS, AT_LISTS, COMMAND_SIZE, N_CHANNELS, pack
+from tilewright.sim.program import MAX_WORK_UNITS, Program
 
-__all__ = ["RetimedImages"]
+__all__ = ["RetimedImages", "TimingTooFineError"]
 
 Int64Array = npt.NDArray[np.int64]
 
 _FIRST_SIZE = 1 << 14
+_CYCLES, _CHANNEL, _WORK, _BYTES = 0, 1, 2, 3  # fields of a command
+
+
+class TimingTooFineError(ArithmeticError):
+    """The fraction of bytes a cycle is too fine: a transfer would need too large whole numbers."""
 
 
 class RetimedImages:
-    """Images of one-channel programs by number, all at one rate (bytes a cycle) and latency (cycles) at a time.
+    """Images of one-channel programs by number, all with the costs of one machine at a time.
 
-    ``rate`` and ``latency_cycles`` are those of the programs that will be added.
+    ``rate``: bytes a cycle of the machine on which the programs are recorded.
     """
 
-    def __init__(self, rate: Fraction, latency_cycles: int) -> None:
-        self._given = self._now = (rate, latency_cycles)
+    def __init__(self, rate: Fraction) -> None:
+        self._recorded_rate = rate
         self._flat = np.empty(_FIRST_SIZE, dtype=np.int64)
         self._used = 0
         self._spans: dict[int, tuple[int, int]] = {}
-        # Places of the fields that change, and what a latency or rate makes of them.
+        # One row a command: place, question. One row a transfer: place, question, shares of its channel. One row an
+        # image: place of its channel, shares.
         self._commands: list[Int64Array] = []
-        self._channels: list[int] = []
-        self._bytes: list[Int64Array] = []  # of a transfer, times the channel's shares
-        self._shares: list[int] = []
-        self._tables: tuple[Int64Array, Int64Array, Int64Array, Int64Array] | None = None
+        self._transfers: list[Int64Array] = []
+        self._channels: list[tuple[int, int]] = []
+        self._tables: tuple[Int64Array, Int64Array, Int64Array] | None = None
 
     @property
-    def n_bytes(self) -> int:
-        """Memory that the images take."""
+    def memory_bytes(self) -> int:
+        """About how much memory the images take."""
         return 2 * self._flat.nbytes
 
     def __contains__(self, number: int) -> bool:
         return number in self._spans
 
-    def add(self, number: int, image: Int64Array) -> None:
-        """Take in the image of a program that was built for the first rate and latency."""
+    def add(self, number: int, program: Program) -> None:
+        """Take in a recorded program; the costs must then be set anew."""
+        image, texts = pack(program)
         assert image[N_CHANNELS] == 1
         begin, end = self._used, self._used + len(image)
         if end > len(self._flat):
@@ -58,38 +65,41 @@ class RetimedImages:
         self._flat[begin:end] = image
         self._used = end
         self._spans[number] = begin, end
-        commands = image[image[AT_COMMANDS] : image[AT_LISTS]].reshape(-1, COMMAND_SIZE)
-        transfers = np.flatnonzero(commands[:, 1] >= 0)
+        fields = image[image[AT_COMMANDS] : image[AT_LISTS]].reshape(-1, COMMAND_SIZE)
+        places = begin + int(image[AT_COMMANDS]) + COMMAND_SIZE * np.arange(len(fields))
+        commands = np.column_stack([places, np.array([number_of(text.cost) for text in texts], dtype=np.int64)])
         channel = int(image[AT_CHANNELS])
-        shares = int(image[channel]) // self._given[0].numerator
-        self._commands.append(begin + int(image[AT_COMMANDS]) + transfers * COMMAND_SIZE)
-        self._channels.append(begin + channel)
-        self._bytes.append(commands[transfers, 3] * shares)
-        self._shares.append(shares)
+        shares = int(image[channel]) // self._recorded_rate.numerator
+        transfers = commands[fields[:, _CHANNEL] >= 0]
+        self._commands.append(commands)
+        self._transfers.append(np.column_stack([transfers, np.full(len(transfers), shares)]))
+        self._channels.append((begin + channel, shares))
         self._tables = None
 
-    def set_timing(self, rate: Fraction, latency_cycles: int) -> bool:
-        """Let all images run at this rate and latency; False where a transfer would need too large whole numbers."""
+    def set_costs(self, cycles: Int64Array, n_bytes: Int64Array, rate: Fraction, latency_cycles: int | None) -> None:
+        """Give every command the cycles and bytes that answer its question, and the channel this rate.
+
+        ``latency_cycles`` stands for the cycles of every transfer, if given. Raises TimingTooFineError.
+        """
         if self._tables is None:
             self._tables = (
-                np.concatenate([np.empty(0, np.int64), *self._commands]),
-                np.array(self._channels, dtype=np.int64),
-                np.concatenate([np.empty(0, np.int64), *self._bytes]),
-                np.array(self._shares, dtype=np.int64),
+                np.concatenate(self._commands),
+                np.concatenate(self._transfers),
+                np.array(self._channels, dtype=np.int64).reshape(-1, 2),
             )
-            self._now = (Fraction(0), 0)  # the new ones are at the rate that they were built for
-        if self._now == (rate, latency_cycles):
-            return True
-        commands, channels, n_bytes, shares = self._tables
-        most = max(int(n_bytes.max(initial=0)) * rate.denominator, int(shares.max(initial=0)) * rate.numerator)
+        commands, transfers, channels = self._tables
+        work = n_bytes[transfers[:, 1]]
+        most = max(int(work.max(initial=0)) * rate.denominator, rate.numerator) * int(channels[:, 1].max(initial=1))
         if most > MAX_WORK_UNITS:
-            return False
-        self._flat[commands] = latency_cycles
-        self._flat[commands + 2] = n_bytes * rate.denominator
-        self._flat[channels] = shares * rate.numerator
-        self._now = (rate, latency_cycles)
-        return True
+            raise TimingTooFineError
+        flat, places = self._flat, transfers[:, 0]
+        flat[commands[:, 0] + _CYCLES] = cycles[commands[:, 1]]
+        if latency_cycles is not None:
+            flat[places + _CYCLES] = latency_cycles
+        flat[places + _BYTES] = work
+        flat[places + _WORK] = work * transfers[:, 2] * rate.denominator
+        flat[channels[:, 0]] = channels[:, 1] * rate.numerator
 
     def images(self, numbers: Sequence[int]) -> list[Int64Array]:
-        """The images with these numbers, at the rate and latency of now; they change with the next."""
+        """The images with these numbers and the costs of now; they change with the next."""
         return [self._flat[begin:end] for begin, end in (self._spans[number] for number in numbers)]

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import tilewright
-from tilewright.errors import MappingError, TilewrightError
+from tilewright.errors import InputError, MappingError, TilewrightError
+from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search import shared_search
 from tilewright.search.objective import OBJECTIVES, check_objective
 from tilewright.search.shared_search import SearchMemory
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.evaluation import build_phase, evaluate, phase_tiling
+from tilewright.sim.asked_costs import Answers, AskedCosts
+from tilewright.sim.costs import TileCosts
+from tilewright.sim.evaluation import build_phase, evaluate
 from tilewright.sim.image import pack
 from tilewright.sim.mapping import get_dataflow
-from tilewright.sim.retiming import RetimedImages
+from tilewright.sim.retiming import RetimedImages, TimingTooFineError
 
 LAYERS = {
     "square": "attention:heads=3,seq=40,head_dim=16",
@@ -40,7 +44,7 @@ CHOICES: dict[str, list[Any]] = {
 
 def machines(n: int, seed: int, **fixed: object) -> list[MachineSpec]:
     base, chance = tilewright.load_machine("edge-16x16"), random.Random(seed)
-    return [base.with_(**{name: chance.choice(values) for name, values in CHOICES.items()}, **fixed) for _ in range(n)]
+    return [base.with_(**({name: chance.choice(values) for name, values in CHOICES.items()} | fixed)) for _ in range(n)]
 
 
 @pytest.mark.parametrize("detail", ["bandwidth", "row_buffer"])
@@ -91,7 +95,8 @@ def test_neighbours_share_and_change_nothing(objective: str) -> None:
                 found = memory.of(flow, layer, machine).best(machine, goal)
                 assert (found.tiling, found.cycles, found.energy_pj) == (plain.tiling, plain.cycles, plain.energy_pj)
                 assert found.summary.n_simulated == plain.summary.n_simulated
-    assert len(memory.known) == 2  # 17.5 GB/s and less are one DRAM channel fewer than 20
+    assert len(memory.searches) > 1  # more bandwidth, more channels
+    assert len(memory.recordings) == 1
 
 
 def test_memory_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +104,7 @@ def test_memory_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, flow, memory = tilewright.load_workload(LAYERS["square"]), get_dataflow("flash2"), SearchMemory()
     for machine in machines(3, seed=1):
         memory.of(flow, layer, machine)
-        assert len(memory.known) == 1
+        assert len(memory.recordings) == 1
 
 
 def test_rate_too_fine_for_shared_programs_is_searched_alone() -> None:
@@ -119,22 +124,73 @@ def test_rate_too_fine_for_shared_programs_is_searched_alone() -> None:
 
 def test_retimed_images_are_those_of_the_other_machine() -> None:
     layer, flow = tilewright.load_workload(LAYERS["square"]), get_dataflow("mas")
+    (phase,) = flow.phases
     tilings = [
         {"query": 16, "key": 16, "depth": 2, "resident": 0, "overwrite": 0},
         {"query": 40, "key": 8, "depth": 2, "resident": 1, "overwrite": 0},
     ]
     base = tilewright.load_machine("edge-16x16").with_(n_cores=2)  # two cores with unequal shares of the channel
+    asked = AskedCosts(flow.costs(layer, base))
+    retimed = RetimedImages(Fraction(30))
+    for number, tiling in enumerate(tilings):
+        retimed.add(number, build_phase(phase, cast(TileCosts, asked), tiling))
+    for changes in (
+        {"clock_ghz": 0.6, "dram.bandwidth_gb_per_s": 7, "vector.lanes": 8},
+        {"matrix.rows": 5, "matrix.fill_drain": "hidden"},
+        {"dram.detail": "row_buffer", "dram.bandwidth_gb_per_s": 45},
+    ):
+        other = base.with_(**changes)
+        answers = Answers(asked, flow.costs(layer, other))
+        assert answers.update()
+        for latency_cycles in (None, 60) if "clock_ghz" in changes else (None,):
+            retimed.set_costs(answers.cycles, answers.n_bytes, bytes_per_cycle(other), latency_cycles)
+            for image, tiling in zip(retimed.images([0, 1]), tilings, strict=True):
+                np.testing.assert_array_equal(image, pack(build_phase(phase, flow.costs(layer, other), tiling))[0])
+    with pytest.raises(TimingTooFineError):
+        retimed.set_costs(answers.cycles, answers.n_bytes, Fraction(10**20, 3 * 10**17 + 1), None)
 
-    def images(machine: MachineSpec) -> list[Any]:
-        costs = flow.costs(layer, machine)
-        return [pack(build_phase(flow.phases[0], costs, phase_tiling(flow.phases[0], t)))[0] for t in tilings]
 
-    retimed = RetimedImages(Fraction(30), 100)
-    for number, image in enumerate(images(base)):
-        retimed.add(number, image)
-    for clock, bandwidth, rate in ((0.6, 7, Fraction(35, 3)), (1, 30, Fraction(30)), (2, 45, Fraction(45, 2))):
-        other = base.with_(clock_ghz=clock, **{"dram.bandwidth_gb_per_s": bandwidth})
-        assert retimed.set_timing(rate, round(100 * clock))
-        for mine, theirs in zip(retimed.images([0, 1]), images(other), strict=True):
-            np.testing.assert_array_equal(mine, theirs)
-    assert not retimed.set_timing(Fraction(10**20, 3 * 10**17 + 1), 1)
+@pytest.mark.parametrize("dataflow", ["fusemax", "flash2", "mas"])
+def test_machines_of_another_make_get_a_recording_of_their_own(dataflow: str) -> None:
+    """One machine's array does softmax, the other's does not; nothing else tells their tilings apart."""
+    layer, flow, memory = tilewright.load_workload(LAYERS["square"]), get_dataflow(dataflow), SearchMemory()
+    shape = {"matrix.rows": 16, "matrix.columns": 16, "n_cores": 1, "clock_ghz": 1, "buffers.0.capacity_kib": 64}
+    for name in ("fusemax-cloud", "edge-16x16", "fusemax-cloud", "edge-16x16"):
+        for bandwidth in (10, 40):
+            machine = tilewright.load_machine(name).with_(**shape, **{"dram.bandwidth_gb_per_s": bandwidth})
+            plain = best_tiling(flow, layer, machine, objective="energy")
+            shared = memory.of(flow, layer, machine)
+            found = shared.best(machine, "energy")
+            assert (found.tiling, found.cycles, found.energy_pj) == (plain.tiling, plain.cycles, plain.energy_pj)
+            assert shared.result(machine, found) == evaluate(flow, layer, machine, plain.tiling)
+
+
+def test_lowering_with_works_of_its_own_is_searched_alone() -> None:
+    layer, flow, memory = tilewright.load_workload(LAYERS["square"]), get_dataflow("flash2"), SearchMemory()
+    real = flow.phases[0].lower
+
+    def twice(core: Any, tiling: Any) -> None:
+        real(core, tiling)
+        core.vector(core.costs.row_maximum(8, 8)._replace(cycles=7), label="more")
+
+    own = replace(flow, name="own", phases=(replace(flow.phases[0], lower=twice),))
+    for machine in machines(2, seed=2, **{"buffers.l1.capacity_kib": 64}):
+        plain = best_tiling(own, layer, machine)
+        shared = memory.of(own, layer, machine)
+        found = shared.best(machine, "latency")
+        assert (found.tiling, found.cycles, found.energy_pj) == (plain.tiling, plain.cycles, plain.energy_pj)
+        assert shared.result(machine, found) == evaluate(own, layer, machine, plain.tiling)
+
+
+def test_format_that_one_machine_cannot_multiply_is_no_fault_of_the_other() -> None:
+    flow, memory = get_dataflow("mas"), SearchMemory()
+    layer = tilewright.load_workload(LAYERS["square"] + ",qkv_format=int8")
+    able = tilewright.load_machine("edge-16x16")
+    data = {"matrix.multiplies_per_pe_per_cycle": {"fp16": 1}, "energy.multiply_accumulate_pj": {"fp16": 2.0}}
+    for machine in (able.with_(**data), able, able.with_(**data), able):
+        shared = memory.of(flow, layer, machine)
+        if machine is able:
+            assert shared.best(machine, "latency").tiling == best_tiling(flow, layer, machine).tiling
+        else:
+            with pytest.raises(InputError, match="no multiply rate"):
+                shared.best(machine, "latency")

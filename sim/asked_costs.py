@@ -1,0 +1,175 @@
+"""Lowerings recorded with what they ask of the costs, so that they need not run again on another machine.
+
+What a lowering writes depends on the machine only through the costs that it is given: the :class:`Work` of each
+tile, which it hands on as it is, and some plain figures (bits, bytes, whether the array does softmax). The works are
+recorded as *questions*, to be answered by the costs of any other machine; the figures as *facts*, which must be the
+same there for the recording to hold. The DRAM's bandwidth is no fact: a lowering may not look at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tilewright.sim.core import WorkCounter
+from tilewright.sim.costs import TileCosts, Work
+
+__all__ = ["Answers", "AskedCosts", "AskedWork", "Entry", "UnaskedWorkError", "WorkRecorder", "number_of"]
+
+
+class UnaskedWorkError(TypeError):
+    """A lowering made a work of its own."""
+
+
+class AskedWork(Work):
+    """The answer to the question with this ``number``."""
+
+    number: int
+
+
+class _Question(NamedTuple):
+    name: str
+    arguments: tuple[Any, ...]
+    options: tuple[tuple[str, Any], ...]
+
+    def ask(self, costs: TileCosts) -> Any:
+        return getattr(costs, self.name)(*self.arguments, **dict(self.options))
+
+
+class _Reading(NamedTuple):
+    path: tuple[str, ...]
+
+    def ask(self, costs: TileCosts) -> Any:
+        value: Any = costs
+        for name in self.path:
+            value = getattr(value, name)
+        return value
+
+
+class AskedCosts:
+    """The ``costs`` of one machine as a lowering sees them, with a record of ``questions`` and ``facts``."""
+
+    def __init__(self, costs: TileCosts) -> None:
+        self.layer = costs.layer
+        self.rate = costs.rate
+        self.questions: list[_Question] = []
+        self.facts: list[tuple[_Question | _Reading, Any]] = []
+        self._costs = costs
+        self._known: dict[_Question, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._costs, name)
+        if callable(value):
+
+            def ask(*arguments: Any, **options: Any) -> Any:
+                return self._answer(_Question(name, _fixed(arguments), tuple(sorted(options.items()))))
+
+            answer: Any = ask
+        elif is_dataclass(value):
+            answer = _Watched(value, (name,), self._note)
+        else:
+            self._note((name,), value)
+            answer = value
+        setattr(self, name, answer)  # the next time it is found at once
+        return answer
+
+    def _note(self, path: tuple[str, ...], value: Any) -> None:
+        self.facts.append((_Reading(path), value))
+
+    def _answer(self, question: _Question) -> Any:
+        if question in self._known:
+            return self._known[question]
+        answer = question.ask(self._costs)
+        if isinstance(answer, Work):
+            answer = AskedWork(*answer)
+            answer.number = len(self.questions)
+            self.questions.append(question)
+        else:
+            self.facts.append((question, answer))
+        self._known[question] = answer
+        return answer
+
+
+class _Watched:
+    """A part of the machine of which every figure that is read becomes a fact."""
+
+    def __init__(self, value: Any, path: tuple[str, ...], note: Callable[[tuple[str, ...], Any], None]) -> None:
+        self._value = value
+        self._path = path
+        self._note = note
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._value, name)
+        path = (*self._path, name)
+        answer: Any = value
+        if callable(value):
+            self._note(self._path, self._value)  # it may look at anything
+        elif is_dataclass(value):
+            answer = _Watched(value, path, self._note)
+        else:
+            self._note(path, value)
+        setattr(self, name, answer)
+        return answer
+
+
+def _fixed(value: Any) -> Any:
+    """``value`` with lists as tuples, so that it can be looked up."""
+    return tuple(map(_fixed, value)) if type(value) in (list, tuple) else value
+
+
+def number_of(work: Work) -> int:
+    """The question that ``work`` answers. Raises UnaskedWorkError for a work that came from nowhere."""
+    if not isinstance(work, AskedWork) or not hasattr(work, "number"):
+        raise UnaskedWorkError("a lowering must hand on the works of the costs as they are")
+    return work.number
+
+
+class Answers:
+    """What the ``costs`` of one machine answer to the questions of a record, as columns that grow with it.
+
+    ``works``: the answers; ``cycles``, ``n_bytes``, ``energy_pj``: their figures.
+    """
+
+    def __init__(self, asked: AskedCosts, costs: TileCosts) -> None:
+        self.works: list[Work] = []
+        self.cycles = self.n_bytes = np.empty(0, dtype=np.int64)
+        self.energy_pj = np.empty(0, dtype=np.float64)
+        self._asked = asked
+        self._costs = costs
+        self._n_facts = 0
+
+    def update(self) -> bool:
+        """Answer what has been asked since; False when a fact is not so on this machine."""
+        facts = self._asked.facts
+        if any(question.ask(self._costs) != value for question, value in facts[self._n_facts :]):
+            return False
+        self._n_facts = len(facts)
+        new: list[Work] = [question.ask(self._costs) for question in self._asked.questions[len(self.works) :]]
+        if new:
+            self.works += new
+            self.cycles = np.append(self.cycles, np.array([work.cycles for work in new], dtype=np.int64))
+            self.n_bytes = np.append(self.n_bytes, np.array([work.n_bytes for work in new], dtype=np.int64))
+            self.energy_pj = np.append(self.energy_pj, np.array([work.energy_pj for work in new], dtype=np.float64))
+        return True
+
+
+class Entry(NamedTuple):
+    """``times`` commands on the engine of kind ``engine``, each with the work that answers question ``number``."""
+
+    engine: int
+    times: int
+    number: int
+
+
+class WorkRecorder(WorkCounter):
+    """A counter that notes what is to be added up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[Entry] = []
+
+    def add(self, engine: int, work: Work) -> None:
+        self.entries.append(Entry(engine, self._times, number_of(work)))
