@@ -88,12 +88,14 @@ class SweepCase:
     """One sweep of a store. ``points``: a frame with a row for each finished point; columns ``workload``,
     ``dataflow``, the parameters by their path, the :data:`FIGURES`, ``tiling`` (text), ``within_limits``.
 
-    ``counts`` is by status, ``missing`` among them; ``current``: whether the code of this version wrote the rows;
+    ``workloads``: names of those with a finished point, in the order of the sweep. ``counts`` is by status, ``missing``
+    among them; ``current``: whether the code of this version wrote the rows;
     ``worker_s``: seconds of work in all points; ``kinds``: the types of the values of each column of the flat rows.
     """
 
     opened: OpenedSweep
     points: pd.DataFrame
+    workloads: tuple[str, ...]
     counts: Counter[str]
     failures: tuple[Failure, ...]
     best: SweepBest
@@ -112,12 +114,6 @@ class SweepCase:
         known = bool(self.points["area_mm2"].notna().any())
         return ["latency_ms", "energy_mj", *(["area_mm2"] if known else [])]
 
-    @property
-    def workloads(self) -> list[str]:
-        """Names of the workloads with a finished point, in the order of the sweep."""
-        there = set(self.points["workload"])
-        return [layer.name for layer in self.opened.sweep.layers if layer.name in there]
-
 
 def read_case(opened: OpenedSweep, progress: Progress | None = None) -> SweepCase:
     """Read the sweep's rows once. Raises InputError when the store holds none of them."""
@@ -131,15 +127,18 @@ def read_case(opened: OpenedSweep, progress: Progress | None = None) -> SweepCas
             f"tilewright sweep SWEEP.yaml --store {opened.store}"
         )
     reader.counts["missing"] = max(0, total - reader.counts.total())
+    points = reader.frame()
+    there = set(points["workload"].unique())
     return SweepCase(
         opened=opened,
-        points=reader.frame(),
+        points=points,
+        workloads=tuple(layer.name for layer in opened.sweep.layers if layer.name in there),
         counts=reader.counts,
         failures=tuple(sorted(reader.failures.values(), key=lambda failure: -failure.n_points)),
         best=best,
         current=current,
         worker_s=reader.worker_s,
-        kinds={name: frozenset(kinds) for name, kinds in reader.kinds.items()},
+        kinds=reader.kinds(),
     )
 
 
@@ -154,7 +153,7 @@ class _Reader:
         self.counts: Counter[str] = Counter()
         self.failures: dict[tuple[str, str], Failure] = {}
         self.worker_s = 0.0
-        self.kinds: dict[str, set[type]] = {}
+        self.shapes: dict[tuple[tuple[str, ...], tuple[type, ...]], None] = {}
         self.plain = ("workload", "dataflow", *self.paths, "within_limits")
         self.columns: dict[str, list[Any]] = {
             name: [] for name in (*self.plain, *(figure.id for figure in FIGURES), "tiling")
@@ -167,9 +166,7 @@ class _Reader:
                 self.progress(at, max(self.total, at + 1), f"reading {self.name}")
             self.counts[row["status"]] += 1
             self.worker_s += row["evaluation_s"]
-            for name, value in row.items():
-                if value is not None:
-                    self.kinds.setdefault(name, set()).add(type(value))
+            self.shapes[tuple(row), tuple(map(type, row.values()))] = None
             if row["status"] == "done":
                 yield self.take(row)
             else:
@@ -194,6 +191,15 @@ class _Reader:
             self.failures[key] = Failure(status=row["status"], error=error, design=design)
         self.failures[key].n_points += 1
         self.failures[key].workloads[f"{row['workload']} with {row['dataflow']}"] += 1
+
+    def kinds(self) -> dict[str, frozenset[type]]:
+        """The types of the values of each column, None aside; a column without a value is left out."""
+        found: dict[str, set[type]] = {}
+        for names, types in self.shapes:
+            for name, kind in zip(names, types, strict=True):
+                if kind is not type(None):
+                    found.setdefault(name, set()).add(kind)
+        return {name: frozenset(kinds) for name, kinds in found.items()}
 
     def frame(self) -> pd.DataFrame:
         import pandas as pd

@@ -109,4 +109,4 @@ def _text(value: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(text.split()).replace("<", "&lt;")

@@ -109,13 +109,14 @@ def sweep_exploration(case: SweepCase, held: PagePoints) -> Exploration:
         if "within" in within:
             filters[_LIMITS] = ["within"]
     columns.append(ExploreColumn(id="tiling", label="tiling", values=points["tiling"].tolist(), role="note"))
-    several = len(case.workloads) > 1
+    several = [len(case.workloads) > 1, points["dataflow"].nunique() > 1, "area_mm2" in case.goals]
+    colour = next((name for name, yes in zip(("workload", "dataflow", "area_mm2"), several, strict=True) if yes), "")
     return Exploration(
         columns=columns,
         x="latency_ms",
         y="energy_mj",
         third="area_mm2" if "area_mm2" in case.goals else "",
-        colour="workload" if several else "dataflow",
+        colour=colour,
         group="workload",
         filters=filters,
     )
@@ -167,9 +168,10 @@ def _notes(case: SweepCase, held: PagePoints) -> list[str]:
         notes.append(
             f"This page carries {len(held.rows):,} of {held.n_all:,} finished points: {cut} on the fronts of each "
             "workload (over latency, energy and area and over each two of them, within the limits and without, and of "
-            "each dataflow), and of the rest an even choice in the order of the objective, from each workload and "
-            "dataflow. Charts, filters and the table are of these; the best designs, the sensitivity and the counts "
-            "are of all points. A front under a filter may lack points that are not on a front of the whole."
+            "each dataflow) or best at a value of a parameter; and of the rest an even choice in the order of the "
+            "objective, from each workload and dataflow. Charts, filters and the table are of these; the best designs, "
+            "the sensitivity and the counts are of all points. A front under a filter may lack points that are not on "
+            "a front of the whole."
         )
     if not case.current:
         notes.append(
@@ -282,7 +284,7 @@ def _effect(effect: Effect, case: SweepCase) -> dict[str, Any]:
     bars = []
     for value in effect.values:
         ratio = value.ratio
-        text = "none within limits" if ratio is None else ratio_text(ratio)
+        text = "none" if ratio is None else ratio_text(ratio)
         is_best = ratio is not None and math.isclose(ratio, min(ratios))
         width = 0.0 if ratio is None else round(ratio / most * 100, 3)
         segment = Segment(

@@ -12,10 +12,13 @@ from tilewright.reports.sweep.front import front_mask
 
 __all__ = ["PagePoints", "choose_points"]
 
+_MOST_VALUES = 64
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PagePoints:
-    """``rows`` of the frame that the page holds, of ``n_all``; ``n_front`` of them are there because a front has them.
+    """``rows`` of the frame that the page holds, of ``n_all``; ``n_front`` of them are there because of a front, or as
+    the best at a value.
 
     ``complete``: the page holds every point. ``fronts_cut``: there was no room even for all points of the fronts.
     """
@@ -32,8 +35,8 @@ class PagePoints:
 
 def choose_points(case: SweepCase, most: int) -> PagePoints:
     """At most ``most`` points. First the front of each workload over latency, energy and area, within the limits and
-    without them; then the front of each pair of these, and of each dataflow; then points of each workload and
-    dataflow (each in proportion to its number), evenly in the order of the objective.
+    without them; then the front of each pair of these, of each dataflow, and the best at each value of a parameter;
+    then points of each workload and dataflow (in proportion to their number), evenly in the order of the objective.
     """
     n = len(case.points)
     if n <= most:
@@ -68,6 +71,18 @@ def _fronts(case: SweepCase) -> Iterator[np.ndarray]:
     for name in case.workloads:
         for flow in case.opened.sweep.dataflows:
             yield _front_of(costs, [0, 1], within & (workload == name) & (dataflow == flow))
+    yield _best_of_values(case)
+
+
+def _best_of_values(case: SweepCase) -> np.ndarray:
+    """The least latency, energy and area at each value of each parameter with few values, of each workload."""
+    mask = np.zeros(len(case.points), dtype=bool)
+    within = case.points[case.points["within_limits"]]
+    for path in case.opened.sweep.paths:
+        if within[path].nunique() <= _MOST_VALUES:
+            for goal in case.goals:
+                mask[within.groupby(["workload", path])[goal].idxmin().to_numpy()] = True
+    return mask
 
 
 def _front_of(costs: np.ndarray, goals: Sequence[int], own: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ function draw(parent, tag, attributes = {}, text = "") {
 }
 
 function choice(label, options, chosen, change) {
-  const select = make("select", { onchange: () => change(select.value) });
+  const select = make("select", { "aria-label": label, onchange: () => change(select.value) });
   for (const [value, text] of options) select.append(make("option", { value, selected: value === chosen }, text));
   return make("label", { class: "choice" }, make("span", {}, label), select);
 }
@@ -191,16 +191,16 @@ class Model {
 
   painter() {
     const column = this.byId.get(this.colour);
-    if (!column) return { of: () => PALETTE[0], legend: [] };
+    if (!column) return { of: () => PALETTE[0], legend: [], name: "" };
     if (column.levels && (column.isText || column.levels.length <= 6)) {
       const shades = column.isText ? PALETTE : spread(column.levels.length);
       const of = (i) => shades[column.places.get(column.values[i]) % shades.length];
-      return { of, legend: column.levels.map((level, at) => [column.text(level), shades[at % shades.length]]) };
+      return { of, legend: column.levels.map((level, at) => [column.text(level), shades[at % shades.length]]), name: column.isText ? "" : column.name };
     }
     const scale = new Scale(column, this.order, 0, 1);
     const of = (i) => ramp(scale.to(column.values[i]));
     const ends = [0, 0.5, 1].map((share) => [numberText(Number(scale.from(share).toPrecision(3))), ramp(share)]);
-    return { of, legend: ends };
+    return { of, legend: ends, name: column.name };
   }
 }
 
@@ -358,12 +358,13 @@ function idsOf(text) {
   return (text || "").split(" ").filter(Boolean);
 }
 
-function legendOf(entries) {
-  return entries.map(([text, colour]) => {
+function legendOf(painter) {
+  const entries = painter.legend.map(([text, colour]) => {
     const mark = make("i");
     mark.style.background = colour;
     return make("li", {}, mark, text);
   });
+  return [...(painter.name ? [make("li", {}, `${painter.name}:`)] : []), ...entries];
 }
 
 // The values of a point, for a tip.

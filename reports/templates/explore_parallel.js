@@ -35,7 +35,7 @@ function parallelView(model, place) {
     };
     pen.lineWidth = 1;
     pen.strokeStyle = shade("--soft");
-    pen.globalAlpha = Math.max(0.015, Math.min(0.09, 40 / model.n));
+    pen.globalAlpha = Math.max(0.01, Math.min(0.07, 25 / model.n));
     for (const i of everything) if (!model.shown[i]) line(i);
     for (const raised of [0, 1]) {
       const many = raised ? model.nFront : model.order.length;
@@ -54,7 +54,7 @@ function parallelView(model, place) {
       line(model.hand);
     }
     axes.forEach((axis, at) => drawAxis(svg, axis, at, height));
-    legend.replaceChildren(...legendOf(painter.legend));
+    legend.replaceChildren(...legendOf(painter));
   }
 
   function drawAxis(svg, { column, x, scale }, at, height) {

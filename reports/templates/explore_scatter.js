@@ -23,7 +23,8 @@ function scatterView(model, place) {
   plot.box.append(tip);
   plot.box.tabIndex = 0;
   plot.box.setAttribute("aria-label", "scatter plot; left and right arrow go along the front, Escape lets go");
-  place.append(legend, said);
+  const over = make("p", { class: "soft over" });
+  place.append(legend, over, said);
 
   function paint({ pen, svg, width, height, shade }) {
     const [left, right, top, bottom] = [width < 560 ? 48 : 62, 14, 12, 44];
@@ -63,8 +64,11 @@ function scatterView(model, place) {
     if (x.better && y.better) stairs(pen, x, y, xs, ys, painter, shade);
     const held = spots.find(([i]) => i === model.hand);
     if (held) draw(svg, "circle", { class: "hand", cx: held[1], cy: held[2], r: 8 });
-    showTip(held, width);
-    legend.replaceChildren(...legendOf(painter.legend));
+    showTip(held, width, height);
+    legend.replaceChildren(...legendOf(painter));
+    const names = model.goals().map((goal) => goal.label);
+    const each = model.group && model.group.levels.length > 1 ? `, in each ${model.group.label}` : "";
+    over.textContent = names.length ? `Front over ${names.join(", ")}${each}.` : "No front: choose an axis that has a better end.";
   }
 
   // The best that is reached over the two axes alone, as steps.
@@ -90,7 +94,7 @@ function scatterView(model, place) {
     pen.globalAlpha = 1;
   }
 
-  function showTip(held, width) {
+  function showTip(held, width, height) {
     tip.hidden = !held;
     if (!held) {
       said.textContent = "";
@@ -101,7 +105,7 @@ function scatterView(model, place) {
     tip.replaceChildren(make("p", {}, state), ...tipRows(model, i));
     const room = tip.offsetWidth;
     tip.style.left = `${Math.max(4, Math.min(width - room - 4, px < width / 2 ? px + 14 : px - room - 14))}px`;
-    tip.style.top = `${Math.max(4, py - 30)}px`;
+    tip.style.top = `${Math.max(-120, Math.min(py - 30, height - tip.offsetHeight))}px`;
     const [x, y] = [model.column(model.axes.x), model.column(model.axes.y)];
     said.textContent = `${x.label} ${x.at(i)} ${x.unit || ""}, ${y.label} ${y.at(i)} ${y.unit || ""}: ${state}`;
   }
