@@ -22,7 +22,7 @@ from tilewright.hw_models.hierarchy import HierarchySpec, MemorySpec, Operand
 from tilewright.sim.fusion.depth_first_nest import LOOPS, RELEVANT, Floats, Ints, LoopNest, Orders, orders_of, unroll
 from tilewright.sim.fusion.depth_first_ports import Activity, Fill, Link, filling_cycles, stall_cycles
 
-__all__ = ["NestCost", "Objective", "best_order", "n_loop_factors"]
+__all__ = ["LoopStudy", "NestCost", "Objective", "best_order", "n_loop_factors"]
 
 Objective: TypeAlias = Literal["energy", "cycles", "edp"]
 #: Factors into which the loops in time are cut at most, unless a caller says otherwise: 6! = 720 orders.
@@ -63,7 +63,7 @@ def best_order(
 
     Among equals in ``objective`` the one with the least of the other figure. None where no order fits.
     """
-    study = _Study(nest, hierarchy, dict(tops), n_factors)
+    study = LoopStudy(nest, hierarchy, dict(tops), n_factors)
     rows = study.fitting
     if not rows.size:
         return None
@@ -102,7 +102,7 @@ class _Side:
 npt_bool: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]"
 
 
-class _Study:
+class LoopStudy:
     """All orders of one nest under one choice of outermost memories."""
 
     def __init__(self, nest: LoopNest, hierarchy: HierarchySpec, tops: dict[Operand, str], n_factors: int) -> None:
@@ -196,7 +196,7 @@ class _Study:
 
     # -- what moves --------------------------------------------------------------------------------------------
 
-    def _elements(self, side: _Side, level: int, *, whole: bool) -> Floats:
+    def elements(self, side: _Side, level: int, *, whole: bool) -> Floats:
         """Values in one copy of memory ``level`` (0 is the array's lane)."""
         if level == 0:
             return np.ones(self.n)
@@ -215,16 +215,16 @@ class _Study:
         rest = frozenset(self.hierarchy.axes) - side.fed[level - 1]
         return float(np.prod(self.unrolled.extents(rest, whole=False)))
 
-    def _times(self, side: _Side, level: int) -> Floats:
+    def times(self, side: _Side, level: int) -> Floats:
         """How often what memory ``level`` holds is replaced, the first time included."""
         trips = self.orders.trips
         return np.asarray(trips[:, -1] / trips[self.rows, side.cuts[level]])
 
-    def _returning(self, side: _Side, level: int) -> Floats:
+    def returning(self, side: _Side, level: int) -> Floats:
         """How often a partial sum comes back down across the link above memory ``level``; the first time none does."""
         above = np.arange(self.length) >= side.cuts[level][:, None]
         again = np.where(above & ~side.relevant, self.orders.size, 1).prod(axis=1)
-        return np.asarray(self._times(side, level) * (1 - 1 / again))
+        return np.asarray(self.times(side, level) * (1 - 1 / again))
 
     def energy(self) -> dict[str, Floats]:
         """Picojoules of each order by memory, and of the array."""
@@ -239,8 +239,8 @@ class _Study:
 
     def _energy_below(self, side: _Side, level: int, memory: MemorySpec) -> Floats:
         """Accesses of one copy on behalf of what is nearer to the array."""
-        times, bits = self._times(side, level - 1), side.bits_at[level - 1]
-        values = self._elements(side, level - 1, whole=False) * self._fan_out(side, level, whole=False)
+        times, bits = self.times(side, level - 1), side.bits_at[level - 1]
+        values = self.elements(side, level - 1, whole=False) * self._fan_out(side, level, whole=False)
         if level > 1:
             # The link moves no more in a cycle than either end can, and each cycle is an access.
             nearer = side.memories[level - 2].port_bits_per_cycle * self._fan_out(side, level, whole=False)
@@ -250,16 +250,16 @@ class _Study:
             accesses = _accesses(values * bits, memory)
         if side.operand != "output":
             return accesses * times * memory.read_pj
-        return accesses * (times * memory.write_pj + self._returning(side, level - 1) * memory.read_pj)
+        return accesses * (times * memory.write_pj + self.returning(side, level - 1) * memory.read_pj)
 
     def _energy_above(self, side: _Side, level: int, memory: MemorySpec) -> Floats:
         """Accesses of one copy on behalf of the memory above it."""
         bits = side.bits_at[level]
-        accesses = _accesses(self._elements(side, level, whole=False) * bits, memory)
-        times = self._times(side, level)
+        accesses = _accesses(self.elements(side, level, whole=False) * bits, memory)
+        times = self.times(side, level)
         if side.operand != "output":
             return accesses * times * memory.write_pj
-        return accesses * (times * memory.read_pj + self._returning(side, level) * memory.write_pj)
+        return accesses * (times * memory.read_pj + self.returning(side, level) * memory.write_pj)
 
     # -- time --------------------------------------------------------------------------------------------------
 
@@ -300,7 +300,7 @@ class _Study:
             for level, outer in enumerate(side.memories, start=1):
                 inner = side.memories[level - 2] if level > 1 else None
                 bits, period = side.bits_at[level - 1], self.orders.trips[self.rows, side.cuts[level - 1]]
-                values = self._elements(side, level - 1, whole=True)
+                values = self.elements(side, level - 1, whole=True)
                 at_rest = self._repeats_on_top(side, level - 1, relevant=False)
                 window = np.where(doubled[side.operand][level - 1], period, period // at_rest)
                 found.append(
@@ -312,7 +312,7 @@ class _Study:
                         outer_bits=values * bits * self._fan_out(side, level, whole=True),
                         period=period,
                         window=window,
-                        times=self._times(side, level - 1),
+                        times=self.times(side, level - 1),
                         returns=self._partial(side, side.cuts[level - 1])
                         if side.operand == "output"
                         else np.zeros(self.n, dtype=bool),
@@ -342,7 +342,7 @@ class _Study:
         for side in self.sides.values():
             shares[side.operand] = []
             for level, memory in enumerate(side.memories, start=1):
-                held = self._elements(side, level, whole=False) * side.bits_at[level]
+                held = self.elements(side, level, whole=False) * side.bits_at[level]
                 part = np.floor(held / self._repeats_on_top(side, level, relevant=True)) / memory.capacity_bits
                 shares[side.operand].append(part)
                 used[memory.name] = used.get(memory.name, np.zeros(self.n)) + part
