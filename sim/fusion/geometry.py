@@ -15,6 +15,7 @@ class FeatureMap(NamedTuple):
 
     A sequence has its tokens as rows of one pixel, a vector one row of one pixel. ``bits`` is what one value takes,
     its part of shared scales included. ``extra_bytes``: further results of the same operator, moved with it.
+    ``channels_first``: the tensor's shape is (batch, channels, height, width) and not (batch, height, channels).
     """
 
     name: str
@@ -24,6 +25,7 @@ class FeatureMap(NamedTuple):
     bits: int | Fraction
     batch: int = 1
     extra_bytes: int = 0
+    channels_first: bool = False
 
     @property
     def n_elements(self) -> int:

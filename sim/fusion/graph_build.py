@@ -2,10 +2,11 @@
 
 What is assumed:
 
-* A tensor of four dimensions that a convolution or a pool makes or reads, or that comes from one by element-wise
-  operators, norms, joins and upsampling, is (batch, channels, height, width). One of three dimensions at such a place
-  is (batch, channels, positions), with the positions as rows of one pixel. Any other tensor has its last dimension as
-  channels and what stands before it as rows; of three dimensions or more, the first is the batch.
+* A tensor of four dimensions that a convolution or a pool makes or reads (or an upsampling, a pad, a mean of each
+  channel, a norm by channels), or that comes from one by element-wise operators, norms, joins and upsampling, is
+  (batch, channels, height, width). One of three dimensions at such a place is (batch, channels, positions), with the
+  positions as rows of one pixel. Any other tensor has its last dimension as channels and what stands before it as
+  rows; of three dimensions or more, the first is the batch.
 * An upsampling reads two neighbouring rows and columns, as bilinear interpolation does (enough for the nearest, too).
 * A view between two shapes keeps rows where both have the same rows, or where one lists the pixels of the other;
   any other view needs all of what it reads before its first row.
@@ -117,7 +118,9 @@ class _Builder:
         elif shape:
             height, channels = math.prod(shape[:-1]), shape[-1]
         whole_bits: int | Fraction = int(bits) if bits.denominator == 1 else bits
-        return FeatureMap(spec.name, channels, height, width, whole_bits, batch, extra_bytes)
+        return FeatureMap(
+            spec.name, channels, height, width, whole_bits, batch, extra_bytes, spatial and len(shape) >= 3
+        )
 
     # -- nodes -------------------------------------------------------------------------------------------------
 
@@ -163,7 +166,7 @@ class _Builder:
     # -- edges -------------------------------------------------------------------------------------------------
 
     def _edges(self, node: FusionNode, chain: list[Operator], maker: dict[str, int]) -> Iterable[FusionEdge]:
-        found: dict[FusionEdge, None] = {}
+        found: list[FusionEdge] = []
         for operator in chain:
             for place, name in enumerate(operator.inputs):
                 base = self.stream.base(name)
@@ -173,7 +176,9 @@ class _Builder:
                     continue  # stays where it is
                 tensor = self.feature_map(base.name)
                 axes = self._axes(operator, place, name, node.output)
-                found[FusionEdge(maker.get(base.name, -1), node.index, tensor, *axes)] = None
+                edge = FusionEdge(maker.get(base.name, -1), node.index, tensor, *axes)
+                if edge not in found or node.kind == "concat":  # a join may take the same map twice
+                    found.append(edge)
         return found
 
     def _axes(self, operator: Operator, place: int, name: str, output: FeatureMap) -> _Axes:
@@ -216,7 +221,8 @@ def _spatial_tensors(stream: OperatorStream) -> set[str]:
     """Tensors that are (batch, channels, positions...): see the module's text."""
     found: set[str] = set()
     for operator in stream.operators:
-        if operator.kind in _SPATIAL_KINDS:
+        shape = stream.tensor(operator.inputs[0]).shape
+        if operator.kind in _SPATIAL_KINDS or (len(shape) >= 3 and _is_by_channel(operator, shape)):
             found |= {operator.inputs[0], operator.outputs[0]}
     while True:
         known = len(found)
@@ -237,6 +243,18 @@ def _spatial_tensors(stream: OperatorStream) -> set[str]:
         }  # fmt: skip
         if len(found) == known:
             return found
+
+
+def _is_by_channel(operator: Operator, shape: tuple[int, ...]) -> bool:
+    """What is only done to maps of (batch, channels, positions...)."""
+    match operator.kind:
+        case "norm":
+            return operator.text("function") in ("batch", "group", "instance")
+        case "reduction":
+            return len(shape) == 4 and operator.count("rows") == shape[0] * shape[1]
+        case "reshape":
+            return len(shape) == 4 and operator.text("function") in ("upsample", "pad")
+    return False
 
 
 def _kind(operator: Operator, stream: OperatorStream) -> NodeKind:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from math import gcd, lcm
 from typing import NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -108,7 +109,8 @@ class RowPlan(NamedTuple):
 
     ``phases``, ``offsets`` and ``rides_on`` are by node: the phase in which its rows are made, how many rows it is
     ahead (o_i), and the map whose place on chip it shares. ``rings`` gives, for every map that has a place of its own,
-    the rows kept. ``reason``: why the group cannot run row by row.
+    the rows kept. ``steps``: rows of each map on one step, empty when rows are made one by one. ``reason``: why the
+    group cannot run row by row.
     """
 
     maps: Maps
@@ -117,6 +119,7 @@ class RowPlan(NamedTuple):
     rides_on: Mapping[int, int]
     rings: Mapping[int, int]
     readers: Mapping[int, tuple[Reader, ...]]
+    steps: Mapping[int, int]
     reason: str | None = None
 
     def row_bytes(self) -> int:
@@ -133,14 +136,19 @@ class RowPlan(NamedTuple):
             if rows >= tensor.height > 1:
                 pixels = tensor.height * tensor.width
             else:
-                across = _kept(i, self.phases, self.readers[i], columns, tensor.width, along_rows=False)
+                across = _kept(i, self.phases, self.readers[i], columns, tensor.width, {}, along_rows=False)
                 pixels = (rows - 1) * tensor.width + across
             total += bits_to_bytes(pixels * tensor.pixel_bits)
         return total
 
 
-def plan_rows(graph: FusionGraph, mask: int) -> RowPlan:
-    """The rows that the group ``mask`` keeps of each of its maps."""
+def plan_rows(graph: FusionGraph, mask: int, *, spare_rows: int = 0, rows_per_step: int = 0) -> RowPlan:
+    """The rows that the group ``mask`` keeps of each of its maps.
+
+    ``spare_rows`` more are kept of maps that are loaded or stored, so that transfers can run ahead or behind.
+    ``rows_per_step``: 0 makes rows one by one; else the map that advances slowest makes so many at a time, the others
+    what belongs to them.
+    """
     maps = maps_of(graph)
     inside = members(mask)
     readers: dict[int, tuple[Reader, ...]] = {
@@ -151,17 +159,22 @@ def plan_rows(graph: FusionGraph, mask: int) -> RowPlan:
         for source, _ in maps.sources[i]:
             if source not in readers:
                 readers[source] = tuple([r for r in maps.reads[source] if mask >> r.consumer & 1])
-                phases[source] = min([phases[r.consumer] for r in readers[source]])
+                phases[source] = min([phases[r.consumer] - (not r.slides and not r.sweeps) for r in readers[source]])
+    steps = _steps(maps, readers, rows_per_step)
     offsets = _offsets(maps, phases, readers, along_rows=True)
     rides_on = _riders(graph, maps, mask, inside, readers, phases)
     rings: dict[int, int] = {}
     for i, reading in readers.items():
         if i not in rides_on:
             height = maps.tensors[i].height
-            rings[i] = _kept(i, phases, reading, offsets, height, along_rows=True)
+            rows = _kept(i, phases, reading, offsets, height, steps, along_rows=True)
+            crosses = i >= maps.n_nodes or not mask >> i & 1 or graph.nodes[i].is_output
+            if spare_rows and (crosses or graph.successor_masks[i] & ~mask):
+                rows = min(height, rows + spare_rows * steps.get(i, 1))
+            rings[i] = rows
     batches = {maps.tensors[i].batch for i in readers}
     reason = None if len(batches) == 1 else "its feature maps differ in the number of images"
-    return RowPlan(maps, phases, offsets, rides_on, rings, readers, reason)
+    return RowPlan(maps, phases, offsets, rides_on, rings, readers, steps, reason)
 
 
 def _phases(maps: Maps, mask: int, inside: tuple[int, ...]) -> dict[int, int]:
@@ -222,32 +235,54 @@ def _kept(
     reading: tuple[Reader, ...],
     offsets: Mapping[int, Number],
     extent: int,
+    steps: Mapping[int, int],
     *,
     along_rows: bool,
 ) -> int:
     """Rows (columns) of map i from the oldest that a reader still needs to the newest made."""
-    most: int = 1
+    most = steps.get(i, 1)
     for reader in reading:
         window = reader.rows if along_rows else reader.columns
         if reader.sweeps:
             continue
         if not reader.slides or window.whole or phases[reader.consumer] != phases[i]:
             return extent
-        held = _held(window, offsets[i], offsets[reader.consumer])
+        made = (steps[i], steps[reader.consumer]) if steps else None
+        held = _held(window, offsets[i], offsets[reader.consumer], made)
         most = max(most, held)
     return min(extent, most)
 
 
-def _held(window: AxisWindow, offset: Number, of_reader: Number) -> int:
-    if window.up == 1:
-        exact = offset + window.pad + window.stride * (1 - of_reader)
-        return int(exact) if isinstance(exact, int) else exact.numerator // exact.denominator
-    up, stride = window.up, window.stride
+def _held(window: AxisWindow, offset: Number, of_reader: Number, steps: tuple[int, int] | None) -> int:
+    """The most rows between the oldest that the reader's next rows need and the newest made.
+
+    ``steps``: rows of the map and of the reader on one step; None where rows are made one by one.
+    """
+    stride, up = window.stride, window.up
+    if up == 1 and type(offset) is int and type(of_reader) is int:
+        advance = stride if steps is None else steps[0]
+        return offset + window.pad + advance - stride * of_reader
     most = 0
-    for w in range(up):
-        made = offset + Fraction(stride, up) * (w + 1 - of_reader)
-        most = max(most, made.numerator // made.denominator - (w * stride - window.pad) // up)
+    for n in range(up):
+        if steps is None:  # the reader makes row n at time (n + 1 - of_reader) of its own
+            first, made = n, _floor(offset + Fraction(stride, up) * (n + 1 - of_reader))
+        else:
+            first, made = _floor(of_reader + steps[1] * (n - 1)), _floor(offset + steps[0] * n)
+        most = max(most, made - (first * stride - window.pad) // up)
     return most
+
+
+def _floor(value: Number) -> int:
+    return value.numerator // value.denominator
+
+
+def _steps(maps: Maps, readers: Mapping[int, tuple[Reader, ...]], rows_per_step: int) -> dict[int, int]:
+    """Rows of each map on one step: whole numbers in the proportion of the rates."""
+    if not rows_per_step:
+        return {}
+    rates = [Fraction(maps.rates[i]) for i in readers]
+    unit = Fraction(lcm(*(rate.denominator for rate in rates)), gcd(*(rate.numerator for rate in rates)))
+    return {i: int(maps.rates[i] * unit) * rows_per_step for i in readers}
 
 
 def _riders(
@@ -270,7 +305,11 @@ def _riders(
             continue
         if maps.joins[host]:
             found[i] = host
-        elif host not in taken and maps.row_bytes[i] <= maps.row_bytes[host]:
+        elif (
+            host not in taken
+            and maps.row_bytes[i] <= maps.row_bytes[host]
+            and maps.tensors[i].size == maps.tensors[host].size
+        ):
             found[i] = host
             taken.add(host)
     return {i: _root(found, i) for i in found}

@@ -1,0 +1,258 @@
+"""A fused group as a program: loads, products, vector work and stores of rows, bound by semaphores, and its exact run.
+
+Weights are loaded once, each node's before its first row; maps are kept as :mod:`tilewright.sim.fusion.rows` says,
+their rows in rotating slots. The program is the list of commands of :mod:`tilewright.sim.fusion.schedule`; where
+neighbouring sections of it are the same, they become a loop, which the engine then skips through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from tilewright.errors import InputError
+from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.core import LOAD, MATRIX, STORE, TileCore
+from tilewright.sim.costs import ASSUMPTIONS, Work
+from tilewright.sim.engine import simulate
+from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS, GroupCosts
+from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.rows import RowPlan, plan_rows
+from tilewright.sim.fusion.schedule import Command, Link, Schedule, Stream, schedule
+from tilewright.sim.program import Program, ProgramBuilder
+from tilewright.workloads.stream import OperatorStream
+
+__all__ = ["FusedResult", "FusedTiling", "LineBufferProgram", "fused_program", "simulate_group"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedTiling:
+    """How a group is run: see :func:`tilewright.sim.fusion.rows.plan_rows`."""
+
+    spare_rows: int = 0
+    rows_per_step: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("spare_rows", "rows_per_step"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}: given {getattr(self, name)}; allowed 0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedResult:
+    """One group, run exactly on one core of ``machine``."""
+
+    group: tuple[str, ...]
+    machine: str
+    cycles: int
+    seconds: float
+    energy_pj: float
+    energy_by_component: dict[str, float]
+    dram_read_bytes: int
+    dram_write_bytes: int
+    buffer_bytes: dict[str, int]
+    matrix_utilization: float
+    vector_utilization: float
+    n_commands: int
+    n_jumps: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def peak_buffer_bytes(self) -> int:
+        """Room of all weights and maps of the group."""
+        return sum(self.buffer_bytes.values())
+
+
+def fused_program(
+    stream: OperatorStream,
+    graph: FusionGraph,
+    mask: int,
+    machine: MachineSpec,
+    *,
+    tiling: FusedTiling | None = None,
+) -> Program:
+    """The program of a group run with line buffers. ``graph`` is that of ``stream``.
+
+    Raises InputError for a group that cannot be run row by row and MappingError when it does not fit on chip.
+    """
+    return LineBufferProgram(stream, graph, mask, machine, tiling or FusedTiling()).program()
+
+
+def simulate_group(
+    stream: OperatorStream,
+    graph: FusionGraph,
+    mask: int,
+    machine: MachineSpec,
+    *,
+    tiling: FusedTiling | None = None,
+) -> FusedResult:
+    """Run a group on one core of ``machine``, exactly; errors as in :func:`fused_program`."""
+    return measured(fused_program(stream, graph, mask, machine, tiling=tiling), tuple(graph.names(mask)), machine)
+
+
+def measured(program: Program, group: tuple[str, ...], machine: MachineSpec) -> FusedResult:
+    """The exact run of a program of a fused group, with its energy."""
+    run = simulate(program)
+    counters = Counters()
+    for _, command, times in program.commands():
+        counters = counters + command.cost.counters * times
+    energy = energy_by_component(machine, counters, run.cycles)
+    return FusedResult(
+        group=group,
+        machine=machine.name,
+        cycles=run.cycles,
+        seconds=run.cycles / (machine.clock_ghz * 1e9),
+        energy_pj=sum(energy.values()),
+        energy_by_component=energy,
+        dram_read_bytes=counters.dram_read_bytes,
+        dram_write_bytes=counters.dram_write_bytes,
+        buffer_bytes=dict(program.buffer_bytes),
+        matrix_utilization=run.busy_cycles[MATRIX] / run.cycles,
+        vector_utilization=run.busy_cycles[MATRIX + 1] / run.cycles,
+        n_commands=run.n_commands,
+        n_jumps=run.n_jumps,
+        assumptions=(*machine.assumptions, *ASSUMPTIONS, *COMMAND_ASSUMPTIONS),
+    )
+
+
+class LineBufferProgram:
+    """A group with all that its program is made of; ``unroll`` gives the program that is run on numbers."""
+
+    def __init__(
+        self, stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec, tiling: FusedTiling
+    ) -> None:
+        if not graph.is_group(mask):
+            raise InputError(f"{graph.name}: a fusion group must hang together and no path may leave it and come back")
+        self.stream, self.graph, self.mask = stream, graph, mask
+        self.plan: RowPlan = plan_rows(graph, mask, spare_rows=tiling.spare_rows, rows_per_step=tiling.rows_per_step)
+        if any(graph.nodes[i].kind in ("attention", "matmul", "gather", "memory") for i in members(mask)):
+            raise InputError(f"{graph.name}: attention, products of activations and look-ups do not run row by row")
+        if self.plan.reason is not None:
+            raise InputError(f"{graph.name}: the group cannot run row by row: {self.plan.reason}")
+        self.order: Schedule = schedule(graph, mask, self.plan)
+        self.costs = GroupCosts(stream, graph, machine)
+        self.images = graph.nodes[members(mask)[0]].output.batch
+
+    def program(self, *, unroll: bool = False) -> Program:
+        """The program; see :func:`fused_program`."""
+        builder = ProgramBuilder(TileCore.engines(1), [TileCore.channel(self.costs)], unroll=unroll)
+        core = TileCore(self.costs, n_groups=1, builder=builder)
+        self._reserve(core)
+        core.declared()
+        _Writer(self, core).write()
+        return builder.build()
+
+    def _reserve(self, core: TileCore[GroupCosts]) -> None:
+        for i in members(self.mask):
+            if self.graph.nodes[i].weight_bytes:
+                core.reserve(f"weights of {self.graph.nodes[i].name}", self.graph.nodes[i].weight_bytes)
+        for place, rows in self.plan.rings.items():
+            core.reserve(f"rows of {self.plan.maps.tensors[place].name}", rows * self.plan.maps.row_bytes[place])
+
+
+class _Writer:
+    """Writes the commands of all images."""
+
+    def __init__(self, made: LineBufferProgram, core: TileCore[GroupCosts]) -> None:
+        self.made, self.core = made, core
+        self.order, self.graph, self.costs = made.order, made.graph, made.costs
+        self.links: dict[Link, int] = {}
+        images = made.images
+        between = made.order.holders if images > 1 else ()
+        self.between = {pair: core.semaphore(f"{_name(pair)} image", 1, is_slot=True) for pair in between}
+        self.last = {command.stream: command.number for command in made.order.commands}
+        self.weights: dict[int, int] = {}
+
+    def write(self) -> None:
+        """Image by image; the first one finds the weights on their way."""
+        for image in range(self.made.images):
+            self._image(image)
+
+    def _image(self, image: int) -> None:
+        sections = [list(part) for _, part in groupby(self.order.commands, key=lambda command: command.step)]
+        texts = [tuple(self._text(command, image) for command in section) for section in sections]
+        at = 0
+        while at < len(sections):
+            same = 1
+            while at + same < len(sections) and texts[at + same] == texts[at]:
+                same += 1
+            if self.core.unroll or same == 1:
+                for section in sections[at : at + same]:
+                    self._section(section, image)
+            else:
+                for _ in self.core.loop(same, name="rows"):
+                    self._section(sections[at], image)
+            at += same
+
+    def _section(self, section: list[Command], image: int) -> None:
+        for command in section:
+            self._weights(command, image)
+            engine, work, waits, signals = self._text(command, image)
+            run = ("fused", command, image) if self.core.unroll else None
+            label = self._label(command)
+            if engine == LOAD:
+                self.core.load(work, waits=waits, signals=signals, label=label, run=run)
+            elif engine == STORE:
+                self.core.store(work, waits=waits, signals=signals, label=label, run=run)
+            elif engine == MATRIX:
+                self.core.matrix(work, waits=waits, signals=signals, label=label, run=run)
+            else:
+                self.core.vector(work, waits=waits, signals=signals, label=label, run=run)
+
+    def _weights(self, command: Command, image: int) -> None:
+        """The node's weights, before its first command."""
+        i = command.stream.on
+        first = command.number == 0 and image == 0 and command.stream.action == "make"
+        if first and self.graph.nodes[i].weight_bytes:
+            run = ("fused weights", i) if self.core.unroll else None
+            self.core.load(
+                self.costs.load_weights(self.graph.nodes[i]),
+                signals=[self._weights_there(i)],
+                label=f"load weights of {self.graph.nodes[i].name}",
+                run=run,
+            )
+
+    def _weights_there(self, i: int) -> int:
+        if i not in self.weights:
+            self.weights[i] = self.core.semaphore(f"weights of {self.graph.nodes[i].name} ready")
+        return self.weights[i]
+
+    def _text(self, command: Command, image: int) -> tuple[int, Work, tuple[int, ...], tuple[int, ...]]:
+        """(engine, work, waits, signals): what makes two commands the same."""
+        stream = command.stream
+        key = (stream, command.number)
+        waits = [self._link(link) for link in self.order.waits.get(key, ())]
+        signals = [self._link(link) for link in self.order.signals.get(key, ())]
+        first, last = command.number == 0, command.number == self.last[stream]
+        if first and image == 0 and stream.action == "make" and self.graph.nodes[stream.on].weight_bytes:
+            waits.append(self._weights_there(stream.on))
+        waits += [token for (_, writer), token in self.between.items() if first and writer == stream]
+        signals += [token for (user, _), token in self.between.items() if last and user == stream]
+        return self.order.engines[stream], self._work(command), tuple(waits), tuple(signals)
+
+    def _link(self, link: Link) -> int:
+        if link not in self.links:
+            what = "ready" if link.data else "free"
+            self.links[link] = self.core.semaphore(
+                f"{_name((link.source, link.target))} {what}", 0, is_slot=not link.data
+            )
+        return self.links[link]
+
+    def _work(self, command: Command) -> Work:
+        stream = command.stream
+        if stream.action == "load":
+            return self.costs.load_rows(self.made.plan.maps.tensors[stream.on], command.rows)
+        if stream.action == "store":
+            return self.costs.store_rows(self.made.plan.maps.tensors[stream.on], command.rows)
+        return self.costs.make_rows(self.graph.nodes[stream.on], command.first, command.rows)
+
+    def _label(self, command: Command) -> str:
+        name = self.made.plan.maps.tensors[command.stream.on].name
+        if command.stream.action == "make":
+            name = self.graph.nodes[command.stream.on].name
+        return f"{command.stream.action} {name}" if command.stream.action != "make" else name
+
+
+def _name(pair: tuple[Stream, Stream]) -> str:
+    return " to ".join(f"{stream.action} {stream.on}" for stream in pair)

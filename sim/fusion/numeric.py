@@ -1,0 +1,284 @@
+"""A fused group on numbers: its commands compute rows from the rows that its slots hold.
+
+As in :mod:`tilewright.sim.numeric`: the commands of the program without loops work in the order in which they finish,
+on slots that refuse what is not there, does not fit, or that no token protects. Row z of a map lies in slot z modulo
+the rows that the plan keeps. A place on chip is cut into parts where a join has its inputs made in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright.errors import InputError
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.lowering import FusedTiling, LineBufferProgram
+from tilewright.sim.fusion.row_values import RowReader, Rows, from_maps, to_maps
+from tilewright.sim.fusion.schedule import Command, needed_rows
+from tilewright.sim.hazards import Execution, HazardError, Place, Store
+from tilewright.sim.numeric import interpret, operation
+from tilewright.units import BITS_PER_BYTE
+from tilewright.workloads.stream import OperatorStream
+
+__all__ = ["run_group_on_numbers", "run_partition_on_numbers"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def run_partition_on_numbers(
+    stream: OperatorStream,
+    graph: FusionGraph,
+    partition: tuple[int, ...],
+    machine: MachineSpec,
+    values: Mapping[str, FloatArray],
+    *,
+    tiling: FusedTiling | None = None,
+) -> dict[str, FloatArray]:
+    """Group after group; ``values`` as in :func:`run_group_on_numbers`. Returns all that DRAM then holds.
+
+    Raises InputError when the groups do not cover the network or cannot run one after the other.
+    """
+    order = graph.order(partition)
+    if len(order) != len(partition) or sum(partition) != graph.all_mask:
+        raise InputError(f"{graph.name}: the groups do not cover the network, or wait for each other in a circle")
+    known = dict(values)
+    for mask in order:
+        known |= run_group_on_numbers(stream, graph, mask, machine, known, tiling=tiling)
+    return known
+
+
+def run_group_on_numbers(
+    stream: OperatorStream,
+    graph: FusionGraph,
+    mask: int,
+    machine: MachineSpec,
+    values: Mapping[str, FloatArray],
+    *,
+    tiling: FusedTiling | None = None,
+) -> dict[str, FloatArray]:
+    """The tensors that a group stores, as its commands compute them on one core of ``machine``.
+
+    ``values``: the stored tensors that it reads and its weights, in the shapes of the stream. Errors as in
+    :func:`tilewright.sim.fusion.lowering.fused_program`; DeadlockError when the program gets stuck and HazardError when
+    a command uses data that is not there.
+    """
+    made = LineBufferProgram(stream, graph, mask, machine, tiling or FusedTiling())
+    program = made.program(unroll=True)
+    chip = _Chip(made, values, program.buffer_bytes)
+    interpret(program, chip)
+    return chip.results()
+
+
+class _Piece(NamedTuple):
+    """Neighbouring channels of a map: the part of the place that holds them, and the map whose state they have."""
+
+    part: tuple[int, int]
+    state: int
+    channels: int
+
+
+class _Chip:
+    """DRAM, weights and the places of the maps."""
+
+    def __init__(self, made: LineBufferProgram, values: Mapping[str, FloatArray], reserved: Mapping[str, int]) -> None:
+        self.made, self.plan, self.graph = made, made.plan, made.graph
+        self.tensors = made.plan.maps.tensors
+        self.reader = RowReader(made.stream, values)
+        self.operators = {operator.name: operator for operator in made.stream.operators}
+        self.stored = made.graph.needed_outside(made.mask)
+        self.dram: dict[int, FloatArray] = {}
+        for i in self.plan.readers:
+            tensor = self.tensors[i]
+            if i >= self.plan.maps.n_nodes or not made.mask >> i & 1:
+                self.dram[i] = to_maps(tensor, np.asarray(values[tensor.name], dtype=np.float64))
+        for i in self.stored:
+            tensor = self.tensors[i]
+            self.dram[i] = np.full((tensor.batch, tensor.channels, tensor.height, tensor.width), np.nan)
+        self._pieces: dict[int, tuple[_Piece, ...]] = {}
+        self.stores: dict[tuple[int, int, tuple[int, int]], Store] = {}
+        self._check_room(reserved)
+        self.weights: dict[int, Store] = {}
+        for i in members(made.mask):
+            node = made.graph.nodes[i]
+            if node.weight_bytes:
+                room = reserved[f"weights of {node.name}"] * BITS_PER_BYTE
+                self.weights[i] = Store(f"weights of {node.name}", 1, slot_bits=room, bits_of=lambda _: BITS_PER_BYTE)
+
+    def bits(self, i: int) -> int | Fraction:
+        """Bits of one row of map i."""
+        tensor = self.tensors[i]
+        return tensor.width * tensor.channels * tensor.bits
+
+    def _check_room(self, reserved: Mapping[str, int]) -> None:
+        """The parts of a row, each as large as the largest that it ever holds, fit in the room of a row."""
+        needs: dict[int, dict[tuple[int, int], int | Fraction]] = {place: {} for place in self.plan.rings}
+        for i in self.plan.readers:
+            parts = needs[self.place(i)]
+            for piece in self.pieces(i):
+                bits = piece.channels * self.tensors[i].width * self.tensors[piece.state].bits
+                parts[piece.part] = max(bits, parts.get(piece.part, 0))
+        for place, rows in self.plan.rings.items():
+            name = f"rows of {self.tensors[place].name}"
+            if sum(needs[place].values()) * rows > reserved[name] * BITS_PER_BYTE:
+                raise HazardError(f"{name} need more than the {reserved[name]} bytes that were reserved")
+
+    def place(self, i: int) -> int:
+        """The map in whose place map i lies."""
+        return self.plan.rides_on.get(i, i)
+
+    def pieces(self, i: int) -> tuple[_Piece, ...]:
+        """What a row of map i consists of on chip."""
+        if i not in self._pieces:
+            self._pieces[i] = tuple(self._find_pieces(i))
+        return self._pieces[i]
+
+    def _find_pieces(self, i: int) -> list[_Piece]:
+        inside = i < self.plan.maps.n_nodes and self.made.mask >> i & 1
+        sources = [p for p, _ in self.plan.maps.sources[i]] if inside else []
+        in_place = [p for p in sources if self.plan.rides_on.get(p) == self.place(i)]
+        if not in_place:
+            return [_Piece((i, 0), i, self.tensors[i].channels)]
+        if self.graph.nodes[i].kind != "concat":
+            return [piece._replace(state=i) for piece in self.pieces(in_place[0])]
+        found: list[_Piece] = []
+        for number, p in enumerate(sources):
+            copied = [_Piece((i, number), i, self.tensors[p].channels)]
+            found += self.pieces(p) if p in in_place else copied
+        return found
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def at(self, i: int, piece: _Piece, image: int, row: int) -> Place:
+        """Where a piece of row ``row`` of map i lies."""
+        place = self.place(i)
+        slot = row % self.plan.rings[place]
+        key = (place, slot, piece.part)
+        if key not in self.stores:
+            self.stores[key] = Store(f"row {slot} of {self.tensors[place].name}, part {piece.part}", 1)
+        return Place(self.stores[key], f"row {row} of {self.tensors[place].name}, image {image}")
+
+    def read(self, run: Execution, i: int, image: int, row: int) -> FloatArray:
+        """Row ``row`` of map i, finished."""
+        return np.concatenate(
+            [run.read(self.at(i, piece, image, row), f"map {piece.state}") for piece in self.pieces(i)]
+        )
+
+    def write(self, run: Execution, i: int, image: int, row: int, value: FloatArray) -> None:
+        """Row ``row`` of map i; of a join only what is not made in place."""
+        first = 0
+        for piece in self.pieces(i):
+            part = value[first : first + piece.channels]
+            first += piece.channels
+            if piece.state == i:
+                run.write(self.at(i, piece, image, row), f"map {i}", part, opens=piece.part[0] == i)
+
+    def results(self) -> dict[str, FloatArray]:
+        """The stored tensors in the shapes of the stream; raises HazardError for rows that nobody stored."""
+        found = {}
+        for i in self.stored:
+            tensor = self.tensors[i]
+            if np.isnan(self.dram[i]).any():
+                raise HazardError(f"some row of {tensor.name} was never stored to DRAM")
+            shape = self.made.stream.tensor(tensor.name).shape
+            found[tensor.name] = from_maps(tensor, self.dram[i], shape)
+        return found
+
+
+@operation("fused weights")
+def _load_weights(chip: _Chip, run: Execution, i: int) -> None:
+    place = Place(chip.weights[i], "weights")
+    run.write(place, "weights", np.zeros(chip.graph.nodes[i].weight_bytes), opens=True)
+
+
+@operation("fused")
+def _command(chip: _Chip, run: Execution, command: Command, image: int) -> None:
+    action, i = command.stream
+    tensor = chip.tensors[i]
+    rows = range(command.first, command.first + command.rows)
+    if action == "make":
+        _make(chip, run, command, image)
+        return
+    moved = chip.made.costs.load_rows(tensor, len(rows)) if action == "load" else None
+    moved = moved or chip.made.costs.store_rows(tensor, len(rows))
+    paid = moved.counters.dram_read_bytes + moved.counters.dram_write_bytes
+    if paid * BITS_PER_BYTE < len(rows) * chip.bits(i):
+        raise run.error(f"moves {len(rows) * chip.bits(i)} bits, but pays for {paid} bytes")
+    for row in rows:
+        if action == "load":
+            chip.write(run, i, image, row, chip.dram[i][image, :, row])
+            continue
+        if not np.isnan(chip.dram[i][image, :, row]).all():
+            raise run.error(f"stores row {row} of {tensor.name}, which was stored before")
+        run.store(chip.dram[i], (image, slice(None), row), chip.read(run, i, image, row))
+
+
+def _make(chip: _Chip, run: Execution, command: Command, image: int) -> None:
+    """Rows of a node's result, or rows of its input that a global pooling adds up."""
+    i = command.stream.on
+    node = chip.graph.nodes[i]
+    if i in chip.weights:
+        run.read(Place(chip.weights[i], "weights"), "weights")
+    if node.kind == "reduction" and node.output.height == 1:
+        _sweep(chip, run, command, image)
+        return
+    for row in range(command.first, command.first + command.rows):
+        inputs: dict[str, Rows] = {}
+        for p, reader in chip.plan.maps.sources[i]:
+            tensor = chip.tensors[p]
+            known = dict(inputs[tensor.name].rows) if tensor.name in inputs else {}
+            for y in needed_rows(reader.rows, row, 1):
+                if y not in known and not _is_there(chip, i, p):
+                    known[y] = chip.read(run, p, image, y)
+            inputs[tensor.name] = Rows(tensor, known)
+        value: FloatArray | None = None
+        for name in node.operators:
+            if node.kind == "concat":
+                value = _joined(chip, i, row, inputs)
+                break
+            value = chip.reader.row(chip.operators[name], node.output, row, inputs, value)
+        assert value is not None
+        chip.write(run, i, image, row, value)
+
+
+def _is_there(chip: _Chip, i: int, p: int) -> bool:
+    """Input p of the join i is made in its place: nothing to copy."""
+    return chip.graph.nodes[i].kind == "concat" and chip.plan.rides_on.get(p) == chip.place(i)
+
+
+def _joined(chip: _Chip, i: int, row: int, inputs: Mapping[str, Rows]) -> FloatArray:
+    """A row of a join; zeros stand for what lies in its place already and is not written."""
+    sources = [p for p, _ in chip.plan.maps.sources[i]]
+    if any(_is_there(chip, i, p) for p in sources):
+        width = chip.tensors[i].width
+        parts = [
+            np.zeros((chip.tensors[p].channels, width))
+            if _is_there(chip, i, p)
+            else inputs[chip.tensors[p].name].rows[row]
+            for p in sources
+        ]
+        return np.concatenate(parts)
+    operator = chip.operators[chip.graph.nodes[i].name]
+    return chip.reader.row(operator, chip.graph.nodes[i].output, row, inputs, None)
+
+
+def _sweep(chip: _Chip, run: Execution, command: Command, image: int) -> None:
+    i = command.stream.on
+    node = chip.graph.nodes[i]
+    ((source, _),) = chip.plan.maps.sources[i]
+    tensor = chip.tensors[source]
+    if chip.operators[node.name].text("function") != "mean":
+        raise InputError(f"{node.name}: only the mean of a whole map runs on numbers")
+    rows = [chip.read(run, source, image, y) for y in range(command.first, command.first + command.rows)]
+    total = np.sum(rows, axis=(0, 2))[:, None] / (tensor.height * tensor.width)
+    (piece,) = chip.pieces(i)
+    place = chip.at(i, piece, image, 0)
+    if command.first:
+        total = total + run.read(place, f"sum to row {command.first}")
+    end = command.first + command.rows
+    state = f"map {i}" if end == tensor.height else f"sum to row {end}"
+    run.write(place, state, total, opens=command.first == 0)

@@ -1,0 +1,73 @@
+"""Fused programs compute what the network computes, in the room and with the traffic that the schemes claim."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.property.fusion_networks import networks, partitions
+from tilewright.errors import MappingError
+from tilewright.hw_models.load import load_machine
+from tilewright.sim.engine import run_program
+from tilewright.sim.fusion.graph import fusion_graph
+from tilewright.sim.fusion.lbdf import LineBuffers
+from tilewright.sim.fusion.lowering import FusedTiling, fused_program
+from tilewright.sim.fusion.numeric import run_partition_on_numbers
+from tilewright.sim.fusion.reference import network_on_numbers, random_values
+
+# `make fuzz N=10000` sets this; the quick suite runs some.
+N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "60"))
+thorough = settings(
+    max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+EDGE = load_machine("edge-16x16").with_(**{"matrix.rows": 4, "matrix.columns": 4, "dram.burst_bytes": 1})
+MACHINES = (
+    EDGE,
+    EDGE.with_(**{"dram.bandwidth_gb_per_s": 3000, "dram.first_access_latency_ns": 0}),
+    EDGE.with_(**{"vector.lanes": 1, "matrix.stationarity": "weight"}),
+)
+TILINGS = st.builds(FusedTiling, spare_rows=st.integers(0, 2), rows_per_step=st.sampled_from([0, 0, 1, 2, 3]))
+
+
+@thorough
+@given(data=st.data())
+def test_line_buffers_compute_the_network(data):
+    stream = data.draw(networks())
+    graph = fusion_graph(stream, absorb=data.draw(st.booleans()))
+    groups = data.draw(partitions(graph))
+    values = random_values(stream, seed=data.draw(st.integers(0, 9)))
+    machine = MACHINES[data.draw(st.integers(0, len(MACHINES) - 1))]
+    found = run_partition_on_numbers(stream, graph, groups, machine, values, tiling=data.draw(TILINGS))
+    wanted = network_on_numbers(stream, values)
+    for name in stream.outputs:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-9, atol=1e-9)
+
+
+@thorough
+@given(data=st.data())
+def test_line_buffers_claim_what_their_program_needs_and_moves(data):
+    stream = data.draw(networks())
+    graph = fusion_graph(stream)
+    mask = data.draw(st.sampled_from(data.draw(partitions(graph))))
+    scheme = LineBuffers(capacity_bytes=2**40)
+    cost = scheme.cost(graph, mask)
+    program = fused_program(stream, graph, mask, EDGE)
+    assert sum(program.buffer_bytes.values()) == cost.buffer_bytes
+    counted = [command.cost.counters for _, command, times in program.commands() for _ in range(times)]
+    assert sum(one.dram_read_bytes for one in counted) >= cost.dram_read_bytes + cost.weight_bytes
+    assert sum(one.dram_write_bytes for one in counted) >= cost.dram_write_bytes
+    row_wise = all(tensor.row_bytes * 8 == tensor.width * tensor.channels * tensor.bits for tensor in graph.inputs)
+    if row_wise:
+        assert sum(one.dram_read_bytes for one in counted) == cost.dram_read_bytes + cost.weight_bytes
+        assert sum(one.dram_write_bytes for one in counted) == cost.dram_write_bytes
+    assert run_program(program).cycles == run_program(program, skip=False).cycles
+    small = EDGE.with_(**{"buffers.l1.capacity_kib": (cost.buffer_bytes - 1) / 1024})
+    with pytest.raises(MappingError):
+        fused_program(stream, graph, mask, small)
+    exact = EDGE.with_(**{"buffers.l1.capacity_kib": cost.buffer_bytes / 1024})
+    fused_program(stream, graph, mask, exact)
