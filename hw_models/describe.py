@@ -27,6 +27,10 @@ _UNITS = (
     ("_ns", "ns"),
     ("_pj", "pJ"),
     ("_mw", "mW"),
+    ("_tb_per_s", "TB/s"),
+    ("_mb", "MB"),
+    ("_us", "us"),
+    ("_w", "W"),
     ("_mm2", "mm2"),
 )
 _NO_SOURCE = ("", "no source given")
@@ -78,7 +82,7 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
         for name, value in _leaves(buffer, ""):
             if name != "name":
                 yield f"buffers.{buffer.name}", name, value
-    for section in ("dram", "energy", "area"):
+    for section in ("dram", "energy", "area", "gpu"):
         if getattr(machine, section) is not None:
             for name, value in _leaves(getattr(machine, section), ""):
                 yield section, name, value
@@ -105,6 +109,9 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _leaves(item, f"{path}.{key}")
+    elif isinstance(value, tuple):
+        for position, item in enumerate(value):
+            yield from _leaves(item, f"{path}.{position}")
     elif value is not None:
         yield path, value
 

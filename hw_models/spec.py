@@ -18,6 +18,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import FormatName
 from tilewright.hw_models.dram_grades import RowTimingSpec, grade_names, row_timing
+from tilewright.hw_models.gpu.spec import GpuSpec
 from tilewright.units import KIB, exact
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ class SourceSpec:
     __pydantic_config__ = _STRICT
 
     fields: Annotated[tuple[Text, ...], MinLen(1)]
-    kind: Literal["datasheet", "paper", "measured", "assumed"]
+    kind: Literal["datasheet", "paper", "measured", "derived", "assumed"]
     source: Text
 
 
@@ -281,6 +282,7 @@ class MachineSpec:
     """A machine: ``n_cores`` equal cores (matrix unit, vector unit, buffers) on one DRAM.
 
     ``buffers`` stand nearest to the units first; ``buffers[0]`` is the working buffer of each core.
+    ``gpu``: what a GPU has beyond that; its kernels are timed by :mod:`tilewright.sim.gpu`.
     ``assumptions`` are sentences on what the description idealises; results repeat them.
     """
 
@@ -296,6 +298,7 @@ class MachineSpec:
     dram: DramSpec
     energy: EnergySpec
     area: AreaSpec | None = None
+    gpu: GpuSpec | None = None
     assumptions: tuple[str, ...] = ()
     sources: tuple[SourceSpec, ...] = ()
 

@@ -20,12 +20,17 @@ from tilewright.hw_models.load import load_machine, machine_names, machine_text
 from tilewright.hw_models.spec import BufferSpec, MachineSpec, MatrixUnitSpec, VectorUnitSpec
 
 NAMES = (
+    "a100",
     "edge-16x16",
     "edge-16x16-bitfusion",
     "eyeriss",
     "flat-cloud",
     "flat-edge",
     "fusemax-cloud",
+    "h100",
+    "h200",
+    "l40s",
+    "mi210",
     "tileflow-cloud",
     "tileflow-edge",
     "tileflow-rtl",

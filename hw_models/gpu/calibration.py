@@ -1,0 +1,157 @@
+"""Calibrated parameters as data: what was fitted, to which measurements, by which split, with which error.
+
+One file a device in ``calibrations/``; ``tilewright calibrate`` writes such files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, MinLen
+
+from tilewright.document import load_document, parse_document, validate_data
+from tilewright.errors import InputError, did_you_mean
+from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.hw_models.spec import MachineSpec
+
+if TYPE_CHECKING:
+    from pydantic import ConfigDict
+
+__all__ = [
+    "PARAMETERS_OF_OPERATOR",
+    "CalibrationSpec",
+    "FamilySpec",
+    "Operator",
+    "Parameters",
+    "calibration_of",
+    "calibration_text",
+    "load_calibration",
+]
+
+_STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
+
+Operator = Literal["gemm", "attention", "rowwise"]
+Parameters = GemmParameters | AttentionParameters | RowwiseParameters
+PARAMETERS_OF_OPERATOR: dict[Operator, type[Parameters]] = {
+    "gemm": GemmParameters,
+    "attention": AttentionParameters,
+    "rowwise": RowwiseParameters,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilySpec:
+    """The parameters of one family of kernels on one device.
+
+    ``measured``: the table they were fitted to; ``split``: the rule that chose the calibration part;
+    ``n_calibration`` and ``n_held_out`` rows; ``held_out_error``: mean absolute percentage error on the other part
+    when the file was written. ``fixed``: parameters that were not fitted.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    operator: Operator
+    family: Annotated[str, MinLen(1)]
+    kind: Literal["calibrated", "assumed"]
+    measured: Annotated[str, MinLen(1)]
+    split: str = ""
+    n_calibration: Annotated[int, Ge(0)] = 0
+    n_held_out: Annotated[int, Ge(0)] = 0
+    held_out_error: Annotated[float, Ge(0)] | None = None
+    fixed: tuple[str, ...] = ()
+    parameters: Mapping[str, float] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        self.typed()
+
+    def typed(self) -> Parameters:
+        """The parameters as the class of the operator."""
+        try:
+            return validate_data(
+                dict(self.parameters), PARAMETERS_OF_OPERATOR[self.operator], what="parameters", name="parameters"
+            )
+        except InputError as fault:
+            raise ValueError(str(fault)) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationSpec:
+    """All families of a device."""
+
+    __pydantic_config__ = _STRICT
+
+    device: Annotated[str, MinLen(1)]
+    families: Annotated[tuple[FamilySpec, ...], MinLen(1)]
+
+    def family(self, operator: Operator, name: str) -> FamilySpec:
+        """The family ``name`` of ``operator``; raises :class:`InputError` when it is not calibrated."""
+        for entry in self.families:
+            if (entry.operator, entry.family) == (operator, name):
+                return entry
+        known = [entry.family for entry in self.families if entry.operator == operator]
+        raise InputError(
+            f'{self.device}: no calibration of {operator} kernels "{name}"; allowed {", ".join(known) or "none"}'
+            f"{did_you_mean(name, known)}; tilewright calibrate makes one from measurements"
+        )
+
+    def has(self, operator: Operator, name: str) -> bool:
+        """Whether the family is calibrated."""
+        return any((entry.operator, entry.family) == (operator, name) for entry in self.families)
+
+
+def calibration_of(machine: MachineSpec) -> CalibrationSpec:
+    """The calibration that comes with ``machine``, or that of the machine it names as a stand-in."""
+    stand_in = machine.gpu.calibrated_as if machine.gpu is not None else None
+    for name in (machine.name, stand_in):
+        if name is not None and name in _names():
+            return _load_shipped(name)
+    raise InputError(
+        f"{machine.name}: comes without a calibration; allowed {', '.join(_names())}, a file by --calibration, or a "
+        "machine that names one of them in gpu.calibrated_as"
+    )
+
+
+def load_calibration(path: str | Path) -> CalibrationSpec:
+    """The calibration in the YAML file at ``path``."""
+    return load_document(path, CalibrationSpec, what="calibration")
+
+
+def calibration_text(calibration: CalibrationSpec) -> str:
+    """``calibration`` as YAML, numbers to four significant digits."""
+    import yaml
+
+    families: list[dict[str, Any]] = []
+    for entry in calibration.families:
+        data: dict[str, Any] = {
+            "operator": entry.operator,
+            "family": entry.family,
+            "kind": entry.kind,
+            "measured": entry.measured,
+            "split": entry.split,
+            "n_calibration": entry.n_calibration,
+            "n_held_out": entry.n_held_out,
+        }
+        if entry.held_out_error is not None:
+            data["held_out_error"] = float(f"{entry.held_out_error:.4g}")
+        data["fixed"] = list(entry.fixed)
+        data["parameters"] = {name: float(f"{value:.4g}") for name, value in entry.parameters.items()}
+        families.append(data)
+    document = {"device": calibration.device, "families": families}
+    return yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    entries = (files("tilewright.hw_models") / "gpu" / "calibrations").iterdir()
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")))
+
+
+@cache
+def _load_shipped(name: str) -> CalibrationSpec:
+    text = (files("tilewright.hw_models") / "gpu" / "calibrations" / f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_document(text, CalibrationSpec, what="calibration", name=f"{name}.yaml")

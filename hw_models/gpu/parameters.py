@@ -1,0 +1,109 @@
+"""The physical parameters of a family of GPU kernels: few, named, one set a device and family.
+
+What a data sheet says (rates, bandwidths, capacities) stands in the machine; here is what only a measurement tells.
+Each field carries its bounds (``annotated_types``): they check a calibration file and limit the fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+from annotated_types import Ge, Le
+
+if TYPE_CHECKING:
+    from pydantic import ConfigDict
+
+__all__ = ["AttentionParameters", "GemmParameters", "RowwiseParameters"]
+
+_STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
+
+Share: TypeAlias = Annotated[float, Ge(0.3), Le(1)]
+Loss: TypeAlias = Annotated[float, Ge(0), Le(0.7)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GemmParameters:
+    """Matrix products.
+
+    ``launch_us``: from the launch to the first tile and from the last tile to the end. ``memory_share``: share of the
+    data sheet's DRAM bandwidth that long streams reach. ``memory_ramp_us``: until the DRAM streams at that rate.
+    ``sm_memory_gb_per_s``: what one multiprocessor alone can draw from DRAM. ``cache_share``: share of the L2 that
+    holds what was touched before. ``feed_bytes_per_cycle``: operands that one multiprocessor takes from the L2.
+    ``store_bytes_per_cycle``: results that it writes. ``step_cycles``: latency left over in each step along k.
+    ``overlap_loss``: part of the shorter of compute and memory time that the longer one does not hide.
+    ``split_us``: a second pass that adds the parts of a split sum. ``sustained_share``: share of the tensor cores' rate
+    at the highest clock that the power limit leaves to a long product.
+
+    For some families only, else 0: ``convert_cycles``, lane cycles that turn one narrow weight into an operand;
+    ``vector_launch_us``, launch of the matrix-vector kernel; ``quantise_row_ns`` and ``quantise_chunk_ns``, for each
+    row of activations, and each 2,048 values of it, that a kernel before the product quantises; ``edge_cycles``, for
+    each row and step that a tile reaches beyond the matrix.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    launch_us: Annotated[float, Ge(0.5), Le(30)]
+    memory_share: Share
+    memory_ramp_us: Annotated[float, Ge(0), Le(5)]
+    sm_memory_gb_per_s: Annotated[float, Ge(5), Le(400)]
+    cache_share: Annotated[float, Ge(0.3), Le(1.3)]
+    feed_bytes_per_cycle: Annotated[float, Ge(10), Le(128)]
+    store_bytes_per_cycle: Annotated[float, Ge(2), Le(128)]
+    step_cycles: Annotated[float, Ge(0), Le(800)]
+    overlap_loss: Loss
+    split_us: Annotated[float, Ge(0), Le(10)]
+    sustained_share: Share
+    convert_cycles: Annotated[float, Ge(0), Le(16)] = 0.0
+    vector_launch_us: Annotated[float, Ge(0), Le(30)] = 0.0
+    quantise_row_ns: Annotated[float, Ge(0), Le(50)] = 0.0
+    quantise_chunk_ns: Annotated[float, Ge(0), Le(50)] = 0.0
+    edge_cycles: Annotated[float, Ge(0), Le(50)] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionParameters:
+    """Fused attention.
+
+    ``launch_us``, ``memory_share``, ``cache_share``: as for products. ``tile_us``: start and end of one tile of
+    queries (fetch Q and the first keys, last scaling, latencies between). ``tile_bytes_per_cycle``: queries in and
+    results out of one multiprocessor. ``block_cycles``: latency left over in each block of keys. ``lane_operations``:
+    operations of a CUDA lane for each score beside its exponential. ``overlap_loss``: part of the shorter of products
+    and softmax that the longer does not hide. ``sm_memory_gb_per_s``: what one multiprocessor draws of keys and values.
+    ``combine_us``: adding the parts when the keys are split. ``tail_share``: part of the longest tile for which the
+    last multiprocessor works alone at the end.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    launch_us: Annotated[float, Ge(0.5), Le(40)]
+    memory_share: Share
+    cache_share: Annotated[float, Ge(0.3), Le(1.3)]
+    tile_us: Annotated[float, Ge(0), Le(10)]
+    tile_bytes_per_cycle: Annotated[float, Ge(1), Le(256)]
+    block_cycles: Annotated[float, Ge(0), Le(4000)]
+    lane_operations: Annotated[float, Ge(0), Le(30)]
+    overlap_loss: Annotated[float, Ge(0), Le(1)]
+    sm_memory_gb_per_s: Annotated[float, Ge(5), Le(400)]
+    combine_us: Annotated[float, Ge(0), Le(20)]
+    tail_share: Annotated[float, Ge(0), Le(1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowwiseParameters:
+    """Element-wise and row-wise kernels (activation, softmax, norm, quantisation).
+
+    ``launch_us``, ``memory_share``, ``cache_share``: as for products. ``memory_ramp_us``: until the DRAM streams at
+    full rate. ``row_us``: latency of one row in one thread block (loads, reductions). ``sm_memory_gb_per_s``: what one
+    multiprocessor alone draws. ``lane_cycles``: lane cycles for each element.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    launch_us: Annotated[float, Ge(0.5), Le(100)]
+    memory_share: Share
+    cache_share: Annotated[float, Ge(0.3), Le(1.3)]
+    memory_ramp_us: Annotated[float, Ge(0), Le(30)]
+    row_us: Annotated[float, Ge(0), Le(30)]
+    sm_memory_gb_per_s: Annotated[float, Ge(5), Le(400)]
+    lane_cycles: Annotated[float, Ge(0), Le(200)]

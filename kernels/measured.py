@@ -1,0 +1,61 @@
+"""Measured kernel times as columns: one table for each operator and family of kernels, whatever file it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["COLUMNS", "MeasuredOperator", "MeasuredTable"]
+
+MeasuredOperator = Literal["gemm", "attention", "rowwise"]
+
+#: The shape columns of each operator. gemm: C[m, n] = A[m, k] B[k, n]. attention: queries and keys of one sequence,
+#: ``window`` of 0 sees all keys. rowwise: ``m`` rows of ``n`` values.
+COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
+    "gemm": ("m", "n", "k"),
+    "attention": ("batch", "queries", "keys", "heads", "kv_heads", "head_dim", "window"),
+    "rowwise": ("m", "n"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredTable:
+    """Times of one family of kernels on one device.
+
+    ``name`` is unique among the tables of a file; ``family`` as the simulator names it. ``columns``: the operator's
+    shape columns (:data:`COLUMNS`), for tile sweeps also ``tile_...``. ``seconds``: one positive time a row.
+    ``weight_copies``: copies of the weights that the measurement rotates through, so that small ones are not found in
+    the L2; ``copies``: of all operands. ``cache_bits``: of one key or value. ``source``: where the figures come from.
+    """
+
+    name: str
+    operator: MeasuredOperator
+    family: str
+    device: str
+    columns: Mapping[str, NDArray[np.int64]] = field(hash=False)
+    seconds: NDArray[np.float64] = field(hash=False)
+    source: str
+    weight_copies: int = 1
+    copies: int = 1
+    cache_bits: int = 16
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    @property
+    def tile_columns(self) -> tuple[str, ...]:
+        """Names of the columns that describe a tiling."""
+        return tuple(name for name in self.columns if name.startswith("tile_"))
+
+    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> MeasuredTable:
+        """The table with the ``chosen`` rows (a mask or positions)."""
+        return replace(
+            self,
+            columns={name: values[chosen] for name, values in self.columns.items()},
+            seconds=self.seconds[chosen],
+        )

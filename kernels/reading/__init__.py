@@ -1,0 +1,54 @@
+"""Readers of measured tables: our own files and the public formats of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tilewright.errors import InputError
+from tilewright.kernels.measured import MeasuredTable
+
+__all__ = ["read_tables"]
+
+
+def read_tables(path: str | Path) -> list[MeasuredTable]:
+    """The tables of the file at ``path``, by its ending, name and header.
+
+    JSON of ``tilewright measure``; CSV of NVIDIA aiconfigurator (``h200_gemm_vllm_0.24.0.csv``), LLMCompass
+    (``matmul_A100.csv``), NeuSight and Tenstorrent. Raises :class:`InputError` for another file, or an empty one.
+    """
+    place = Path(path)
+    if place.suffix == ".json":
+        from tilewright.kernels.reading.own import read_own
+
+        tables = read_own(place)
+    else:
+        tables = _read_csv(place)
+    if not tables or not any(len(table) for table in tables):
+        raise InputError(f"{path}: holds no measured times")
+    return tables
+
+
+def _read_csv(place: Path) -> list[MeasuredTable]:
+    from tilewright.kernels.reading.aiconfigurator import read_aiconfigurator
+    from tilewright.kernels.reading.llmcompass import is_llmcompass, read_llmcompass
+    from tilewright.kernels.reading.others import read_neusight, read_tenstorrent
+
+    try:
+        with place.open(encoding="utf-8") as stream:
+            header = stream.readline().strip().split(",")
+    except OSError as fault:
+        raise InputError(f"{place}: cannot be read ({(fault.strerror or str(fault)).lower()})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{place}: not UTF-8 text; allowed a CSV table or a JSON measurement file") from None
+    if is_llmcompass(place):
+        return read_llmcompass(place)
+    if "latency_ms" in header and "device" in header:
+        return read_neusight(place)
+    if "time_ns" in header and "fidelity" in header:
+        return read_tenstorrent(place)
+    if "latency_ms" in header:
+        return read_aiconfigurator(place)
+    raise InputError(
+        f"{place}: not a table that is known here; allowed JSON of tilewright measure, CSV of aiconfigurator, "
+        "LLMCompass, NeuSight or Tenstorrent"
+    )

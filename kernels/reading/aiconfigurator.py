@@ -1,0 +1,163 @@
+"""Tables of NVIDIA's aiconfigurator: kernel latencies by shape, named DEVICE_OPERATOR_FRAMEWORK_VERSION....csv."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tilewright.errors import InputError
+from tilewright.kernels.measured import MeasuredTable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["read_aiconfigurator"]
+
+_SOURCE = "NVIDIA aiconfigurator (Apache-2.0)"
+_FORMATS = {
+    "bfloat16": "bf16",
+    "fp8": "fp8",
+    "fp8_block": "fp8_block",
+    "int8_wo": "int8_wo",
+    "int4_wo": "int4_wo",
+    "sq": "int8_sq",
+}
+#: Copies of the weights in the collector's loop: 6 in vLLM's (1 for fp8 blocks), 5 in TensorRT-LLM's and SGLang's.
+_WEIGHT_COPIES = {"vllm": 6}
+_OTHER_COPIES = 5
+_ATTENTION = {"context_attention": "prefill", "generation_attention": "decode", "encoder_attention": "encoder"}
+_OPERATORS = ("gemm", *_ATTENTION, "quant_computescale", "quant_scalematrix")
+_OLDER = ("a100", "l40s")
+
+
+def read_aiconfigurator(path: Path) -> list[MeasuredTable]:
+    """The tables of one file: one for each number format and kernel family in it."""
+    import pandas as pd
+
+    device, operator, framework = _name_parts(path)
+    try:
+        frame = pd.read_csv(path)
+    except (ValueError, OSError) as fault:
+        raise InputError(f"{path}: not a CSV table ({fault})") from None
+    frame = frame[frame["latency_ms"] > 0]
+    if operator == "gemm":
+        return _gemm_tables(path, frame, device, framework)
+    if operator in _ATTENTION:
+        return _attention_tables(path, frame, device, _ATTENTION[operator])
+    return [_rowwise_table(path, frame, device, operator)]
+
+
+def _name_parts(path: Path) -> tuple[str, str, str]:
+    """Device, operator and framework from the file's name."""
+    device, _, rest = path.stem.partition("_")
+    operator = next((name for name in _OPERATORS if rest.startswith(f"{name}_")), None)
+    if operator is None:
+        raise InputError(
+            f"{path}: the name does not say what was measured; allowed DEVICE_OPERATOR_FRAMEWORK_VERSION.csv with "
+            f"one of {', '.join(_OPERATORS)}"
+        )
+    return device, operator, rest.removeprefix(f"{operator}_").partition("_")[0]
+
+
+def _ints(path: Path, frame: pd.DataFrame, column: str) -> NDArray[np.int64]:
+    import numpy as np
+
+    if column not in frame:
+        raise InputError(f"{path}: lacks the column {column}; allowed as aiconfigurator writes it")
+    return frame[column].to_numpy(dtype=np.int64)
+
+
+def _seconds(frame: pd.DataFrame) -> NDArray[np.float64]:
+    import numpy as np
+
+    return frame["latency_ms"].to_numpy(dtype=np.float64) * 1e-3
+
+
+def _gemm_tables(path: Path, frame: pd.DataFrame, device: str, framework: str) -> list[MeasuredTable]:
+    groups: list[tuple[Hashable, pd.DataFrame]]
+    if "gemm_dtype" in frame:
+        groups = list(frame.groupby("gemm_dtype", sort=False))
+    else:
+        named = next((f for f in sorted(_FORMATS, key=len, reverse=True) if path.stem.endswith(f"__{f}")), "bfloat16")
+        groups = [(named, frame)]
+    tables = []
+    for dtype, rows in groups:
+        family = _FORMATS.get(str(dtype), str(dtype))
+        if family in ("fp8", "fp8_block") and framework != "vllm":
+            family = f"{family}_{framework}"
+        copies = 1 if family == "fp8_block" else _WEIGHT_COPIES.get(framework, _OTHER_COPIES)
+        tables.append(
+            MeasuredTable(
+                name=f"{path.stem}: {family}",
+                operator="gemm",
+                family=family,
+                device=device,
+                columns={column: _ints(path, rows, column) for column in ("m", "n", "k")},
+                seconds=_seconds(rows),
+                source=_SOURCE,
+                weight_copies=copies,
+            )
+        )
+    return tables
+
+
+def _attention_tables(path: Path, frame: pd.DataFrame, device: str, kind: str) -> list[MeasuredTable]:
+    import numpy as np
+
+    defaults: dict[str, str | int] = {
+        "kernel_source": "",
+        "kv_cache_dtype": "bfloat16",
+        "head_dim": 128,
+        "window_size": 0,
+    }
+    frame = frame.copy()
+    for column, value in defaults.items():
+        if column not in frame:
+            frame[column] = value
+    if "num_key_value_heads" not in frame:
+        frame = frame.assign(num_key_value_heads=frame["num_heads"])
+    tables = []
+    for key, rows in frame.groupby(["kernel_source", "kv_cache_dtype"], sort=False):
+        library, cache = str(key[0]), str(key[1])
+        if library in ("", "vllm_flash_attn", "vllm_vit_flash_attn"):
+            library = "fa2" if device in _OLDER else "fa3"
+        family = f"{library}_{kind}" + ("_fp8" if cache == "fp8" else "")
+        keys = _ints(path, rows, "step") + 1 if kind == "decode" else _ints(path, rows, "isl")
+        columns = {
+            "batch": _ints(path, rows, "batch_size"),
+            "queries": np.ones_like(keys) if kind == "decode" else keys,
+            "keys": keys,
+            "heads": _ints(path, rows, "num_heads"),
+            "kv_heads": _ints(path, rows, "num_key_value_heads"),
+            "head_dim": _ints(path, rows, "head_dim"),
+            "window": _ints(path, rows, "window_size"),
+        }
+        tables.append(
+            MeasuredTable(
+                name=f"{path.stem}: {family}",
+                operator="attention",
+                family=family,
+                device=device,
+                columns=columns,
+                seconds=_seconds(rows),
+                source=_SOURCE,
+                cache_bits=8 if cache == "fp8" else 16,
+            )
+        )
+    return tables
+
+
+def _rowwise_table(path: Path, frame: pd.DataFrame, device: str, operator: str) -> MeasuredTable:
+    family = operator.removeprefix("quant_")
+    return MeasuredTable(
+        name=f"{path.stem}: {family}",
+        operator="rowwise",
+        family=family,
+        device=device,
+        columns={"m": _ints(path, frame, "m"), "n": _ints(path, frame, "k")},
+        seconds=_seconds(frame),
+        source=_SOURCE,
+    )

@@ -1,0 +1,94 @@
+"""Tables of NeuSight (FP32 kernels of PyTorch on eight GPUs) and Tenstorrent (matrix products on Wormhole)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tilewright.errors import InputError
+from tilewright.kernels.measured import MeasuredTable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["read_neusight", "read_tenstorrent"]
+
+_NEUSIGHT_ROWWISE = ("softmax", "ln", "add", "mul", "gelu", "relu", "tanh", "div", "pow")
+
+
+def read_neusight(path: Path) -> list[MeasuredTable]:
+    """One table for each operator and device; linear layers and row-wise operators, in FP32 on the CUDA lanes.
+
+    Batched products are left out: their second operand is another one for each product.
+    """
+    frame = _frame(path)
+    frame = frame[frame["latency_ms"] > 0]
+    if "op" not in frame:
+        raise InputError(f"{path}: NeuSight's table has no column op; convolutions are not read")
+    tables = []
+    for key, rows in frame.groupby(["op", "device"], sort=False):
+        op, device = str(key[0]), str(key[1])
+        product = op == "linear"
+        if not product and op not in _NEUSIGHT_ROWWISE:
+            continue
+        batch = _ints(path, rows, "B")
+        if product:
+            columns = {"m": _ints(path, rows, "M") * batch, "n": _ints(path, rows, "N"), "k": _ints(path, rows, "K")}
+        else:
+            columns = {"m": batch, "n": _ints(path, rows, "H")}
+        tables.append(
+            MeasuredTable(
+                name=f"{path.stem}: {op} on {device}",
+                operator="gemm" if product else "rowwise",
+                family=f"fp32_{op}",
+                device=_neusight_device(device),
+                columns=columns,
+                seconds=rows["latency_ms"].to_numpy(dtype=float) * 1e-3,
+                source="NeuSight (MIT), PyTorch 2.1 in FP32 without TF32",
+            )
+        )
+    return tables
+
+
+def _neusight_device(text: str) -> str:
+    """The machine's short name in a device name of the driver: ``NVIDIA A100-SXM4-40GB`` is ``a100-sxm4-40gb``."""
+    return text.removeprefix("NVIDIA ").removeprefix("Tesla ").replace(" ", "-").lower()
+
+
+def read_tenstorrent(path: Path) -> list[MeasuredTable]:
+    """One table for each number format and math fidelity."""
+    frame = _frame(path)
+    tables = []
+    for key, rows in frame.groupby(["dtype", "fidelity"], sort=False):
+        family = f"{str(key[0]).lower()}_{str(key[1]).lower()}"
+        tables.append(
+            MeasuredTable(
+                name=f"{path.stem}: {family}",
+                operator="gemm",
+                family=family,
+                device="wormhole-n150",
+                columns={column: _ints(path, rows, column) for column in ("m", "n", "k")},
+                seconds=rows["time_ns"].to_numpy(dtype=float) * 1e-9,
+                source="Tenstorrent tt-metal technical report on GEMM (Apache-2.0)",
+            )
+        )
+    return tables
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path)
+    except (ValueError, OSError) as fault:
+        raise InputError(f"{path}: not a CSV table ({fault})") from None
+
+
+def _ints(path: Path, frame: pd.DataFrame, column: str) -> NDArray[np.int64]:
+    import numpy as np
+
+    if column not in frame:
+        raise InputError(f"{path}: lacks the column {column}")
+    return frame[column].to_numpy(dtype=np.int64)

@@ -1,0 +1,80 @@
+"""Our own measurement files as tables: which family of the simulator each kernel belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tilewright.kernels.measured import MeasuredOperator, MeasuredTable
+from tilewright.kernels.measurement import Measurement, load_measurements
+
+__all__ = ["read_own"]
+
+#: Inputs rotate through up to so many sets, more than the L2 holds.
+_COPIES = 8
+
+_GEMM_FAMILIES = {
+    ("torch_matmul", "fp16"): "bf16",
+    ("torch_matmul", "bf16"): "bf16",
+    ("torch_scaled_mm", "fp8_e4m3"): "fp8_cublas",
+    ("torch_int_mm", "int8"): "int8_cublas",
+}
+_ROWWISE = {"elementwise": "gelu", "softmax": "softmax", "rmsnorm": "layernorm"}
+_Key = tuple[MeasuredOperator, str, tuple[str, ...]]
+
+
+def read_own(path: Path) -> list[MeasuredTable]:
+    """One table for each operator, family and set of tile parameters; fused groups have no family and are left out."""
+    import numpy as np
+
+    file = load_measurements(path)
+    groups: dict[_Key, list[tuple[dict[str, int], Measurement]]] = {}
+    for entry in file.measurements:
+        placed = _placed(entry)
+        if placed is not None:
+            operator, family, shape = placed
+            groups.setdefault((operator, family, tuple(sorted(entry.tiles))), []).append((shape, entry))
+    tables = []
+    for (operator, family, tiles), entries in groups.items():
+        columns = {name: np.array([shape[name] for shape, _ in entries], dtype=np.int64) for name in entries[0][0]}
+        columns |= {f"tile_{n}": np.array([entry.tiles[n] for _, entry in entries], dtype=np.int64) for n in tiles}
+        tables.append(
+            MeasuredTable(
+                name=f"{path.stem}: {family}" + (" tiles" if tiles else ""),
+                operator=operator,
+                family=family,
+                device=file.device.name,
+                columns=columns,
+                seconds=np.array([entry.median_s for _, entry in entries]),
+                source=f"tilewright measure, {file.device.name}, {file.taken}",
+                copies=_COPIES,
+            )
+        )
+    return tables
+
+
+def _placed(entry: Measurement) -> tuple[MeasuredOperator, str, dict[str, int]] | None:
+    """Operator, family and shape columns of one measurement; None where the simulator has no kernel of the kind."""
+    shape = entry.shape
+    if entry.operator == "gemm":
+        weights = entry.formats.get("b", "fp16")
+        family = _GEMM_FAMILIES.get((entry.kernel, weights), f"{entry.kernel}_{weights}")
+        return "gemm", family, {name: shape[name] for name in ("m", "n", "k")}
+    if entry.operator == "attention":
+        causal = shape.get("causal", 0)
+        kind = "decode" if shape["query_len"] == 1 else "prefill" if causal else "encoder"
+        return (
+            "attention",
+            f"{entry.kernel}_{kind}",
+            {
+                "batch": shape["batch"],
+                "queries": shape["query_len"],
+                "keys": shape["key_len"],
+                "heads": shape["heads"],
+                "kv_heads": shape.get("kv_heads", shape["heads"]),
+                "head_dim": shape["head_dim"],
+                "window": shape.get("window", 0),
+            },
+        )
+    if entry.operator in _ROWWISE:
+        return "rowwise", f"{_ROWWISE[entry.operator]}_graph", {"m": shape["rows"], "n": shape["columns"]}
+    return None

@@ -1,0 +1,186 @@
+"""Fit the few physical parameters of a family of kernels to the calibration part of a table.
+
+Least squares of the logarithm of predicted over measured time, robust against outliers (soft L1), within the bounds
+that the parameters carry. Nothing is fitted to single shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from tilewright.errors import InputError
+from tilewright.hw_models.gpu.calibration import PARAMETERS_OF_OPERATOR, FamilySpec, Parameters
+from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.kernels.measured import MeasuredOperator, MeasuredTable
+from tilewright.search.gpu.predict import predict_with
+from tilewright.search.gpu.split import calibration_rows, split_rule
+from tilewright.sim.gpu.device import GpuDevice
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["calibrate", "free_parameters", "parameter_bounds"]
+
+_MOST_ROWS = 2500  # of the calibration part, drawn once; more do not change the parameters
+_EVALUATIONS = 30
+_SOFT = 0.05  # residuals beyond 5 % count linearly
+
+_START: dict[MeasuredOperator, Parameters] = {
+    "gemm": GemmParameters(
+        launch_us=2.5,
+        memory_share=0.88,
+        memory_ramp_us=0.5,
+        sm_memory_gb_per_s=60,
+        cache_share=0.65,
+        feed_bytes_per_cycle=62,
+        store_bytes_per_cycle=16,
+        step_cycles=50,
+        overlap_loss=0.12,
+        split_us=2.5,
+        sustained_share=0.72,
+        convert_cycles=2,
+        vector_launch_us=6,
+        quantise_row_ns=3,
+        quantise_chunk_ns=4,
+        edge_cycles=6,
+    ),
+    "attention": AttentionParameters(
+        launch_us=9,
+        memory_share=0.8,
+        cache_share=0.6,
+        tile_us=1,
+        tile_bytes_per_cycle=30,
+        block_cycles=200,
+        lane_operations=4,
+        overlap_loss=0.4,
+        sm_memory_gb_per_s=60,
+        combine_us=2,
+        tail_share=0.3,
+    ),
+    "rowwise": RowwiseParameters(
+        launch_us=10,
+        memory_share=0.8,
+        cache_share=0.6,
+        memory_ramp_us=1,
+        row_us=0.5,
+        sm_memory_gb_per_s=60,
+        lane_cycles=5,
+    ),
+}
+
+
+def parameter_bounds(operator: MeasuredOperator) -> dict[str, tuple[float, float]]:
+    """Least and largest value of each parameter of ``operator``."""
+    cls = PARAMETERS_OF_OPERATOR[operator]
+    hints = get_type_hints(cls, include_extras=True)
+    return {
+        entry.name: (float(hints[entry.name].__metadata__[0].ge), float(hints[entry.name].__metadata__[1].le))
+        for entry in fields(cls)
+    }
+
+
+def free_parameters(operator: MeasuredOperator, family: str) -> tuple[str, ...]:
+    """The parameters that mean something for ``family``; the others are 0."""
+    names = list(parameter_bounds(operator))
+    if operator == "gemm":
+        from tilewright.sim.gpu.families import gemm_family
+
+        kernels = gemm_family(family)
+        idle = {
+            "convert_cycles": not kernels.convert_weights,
+            "vector_launch_us": not kernels.vector_rows,
+            "quantise_row_ns": not kernels.quantises,
+            "quantise_chunk_ns": not kernels.quantises,
+            "edge_cycles": not kernels.rules,
+            "split_us": kernels.splits == (1,),
+        }
+        return tuple(name for name in names if not idle.get(name, False))
+    if operator == "attention":
+        from tilewright.sim.gpu.attention import attention_family
+
+        if not attention_family(family).splits_keys:
+            names.remove("combine_us")
+        else:
+            names.remove("tail_share")
+    return tuple(names)
+
+
+def calibrate(
+    device: GpuDevice,
+    table: MeasuredTable,
+    *,
+    fixed: Mapping[str, float] | None = None,
+    start: Parameters | None = None,
+) -> FamilySpec:
+    """The parameters of the table's family, fitted to the calibration part; the other part is only measured against.
+
+    ``fixed`` parameters keep the given values. Raises :class:`InputError` where a part has no rows.
+    """
+    import numpy as np
+
+    fixed = dict(fixed or {})
+    calibrating = calibration_rows(table)
+    free = [name for name in free_parameters(table.operator, table.family) if name not in fixed]
+    if calibrating.sum() < len(free) or calibrating.all():
+        raise InputError(
+            f"{table.name}: {int(calibrating.sum())} rows to calibrate {len(free)} parameters and "
+            f"{int((~calibrating).sum())} held out; allowed at least as many rows as parameters, and some held out"
+        )
+    part = table.rows(np.flatnonzero(calibrating))
+    if len(part) > _MOST_ROWS:
+        part = part.rows(np.random.default_rng(0).choice(len(part), _MOST_ROWS, replace=False))
+    values = _fit(device, part, free, fixed, start or _START[table.operator])
+    held_out = table.rows(~calibrating)
+    predicted = predict_with(device, _typed(table.operator, values), held_out).seconds
+    error = float(np.mean(np.abs(predicted / held_out.seconds - 1)))
+    return FamilySpec(
+        operator=table.operator,
+        family=table.family,
+        kind="calibrated",
+        measured=table.name,
+        split=split_rule(table.operator),
+        n_calibration=int(calibrating.sum()),
+        n_held_out=len(held_out),
+        held_out_error=error,
+        fixed=tuple(fixed),
+        parameters=values,
+    )
+
+
+def _fit(
+    device: GpuDevice, part: MeasuredTable, free: list[str], fixed: Mapping[str, float], start: Parameters
+) -> dict[str, float]:
+    import numpy as np
+    from scipy.optimize import least_squares
+
+    bounds = parameter_bounds(part.operator)
+    usable = free_parameters(part.operator, part.family)
+    values = {name: float(getattr(start, name)) if name in usable else 0.0 for name in bounds} | dict(fixed)
+    low, high = (np.array([bounds[name][side] for name in free]) for side in (0, 1))
+    first = np.clip([values[name] for name in free], low, high)
+
+    def residuals(point: NDArray[np.float64]) -> NDArray[np.float64]:
+        now = values | dict(zip(free, map(float, np.clip(point, low, high)), strict=True))
+        predicted = predict_with(device, _typed(part.operator, now), part).seconds
+        return np.asarray(np.log(predicted / part.seconds))
+
+    found = least_squares(
+        residuals,
+        first,
+        bounds=(low, high),
+        x_scale=np.maximum(np.abs(first), 0.05),
+        diff_step=[0.02] * len(free),  # the choice of a kernel makes small steps; larger ones see through them
+        loss="soft_l1",
+        f_scale=_SOFT,
+        max_nfev=_EVALUATIONS,
+    )
+    rounded = {name: float(f"{value:.4g}") for name, value in zip(free, found.x, strict=True)}
+    return values | {name: float(np.clip(value, *bounds[name])) for name, value in rounded.items()}
+
+
+def _typed(operator: MeasuredOperator, values: Mapping[str, float]) -> Parameters:
+    cls: Any = PARAMETERS_OF_OPERATOR[operator]
+    return cls(**values)  # type: ignore[no-any-return]

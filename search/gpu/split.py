@@ -1,0 +1,45 @@
+"""Which rows of a table may calibrate, and which are held out: a fixed rule, by shape family, the same for all.
+
+A product belongs to the calibration part when the CRC-32 of its weights' shape "n,k" is odd, attention by
+"keys,heads,kv_heads,head_dim", a row-wise operator by "m,n". All rows of a family of shapes are on one side, so that
+the held-out part holds weights (or heads and lengths) that no parameter has seen.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from tilewright.kernels.measured import MeasuredOperator, MeasuredTable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["SPLIT_COLUMNS", "calibration_rows", "split_rule"]
+
+#: The columns that name a family of shapes.
+SPLIT_COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
+    "gemm": ("n", "k"),
+    "attention": ("keys", "heads", "kv_heads", "head_dim"),
+    "rowwise": ("m", "n"),
+}
+
+
+def split_rule(operator: MeasuredOperator) -> str:
+    """The rule in one sentence."""
+    return f'calibration where the CRC-32 of "{",".join(SPLIT_COLUMNS[operator])}" is odd, the rest held out'
+
+
+def calibration_rows(table: MeasuredTable) -> NDArray[np.bool_]:
+    """A mask of the rows that may calibrate."""
+    import numpy as np
+
+    columns = [table.columns[name] for name in SPLIT_COLUMNS[table.operator]]
+    known: dict[tuple[int, ...], bool] = {}
+    mask = np.empty(len(table), dtype=bool)
+    for row, key in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+        if key not in known:
+            known[key] = zlib.crc32(",".join(map(str, key)).encode()) % 2 == 1
+        mask[row] = known[key]
+    return mask

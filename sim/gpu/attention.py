@@ -1,0 +1,354 @@
+"""Time of fused attention kernels on a GPU (FlashAttention-2 and -3), for many shapes at once.
+
+A thread block holds a tile of queries and walks over blocks of keys and values. Each block costs the two products on
+the tensor cores and the softmax on the CUDA lanes; where warps are specialised the two run as two streams, as in
+MAS-Attention, and a block takes as long as the longer plus what does not overlap. A causal mask shortens the walk of
+early tiles; long tiles start first, so that short ones fill the gaps. Where a launch has too few tiles (one query a
+sequence: decode) the keys are split, and a second kernel adds the parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.hw_models.gpu.parameters import AttentionParameters
+from tilewright.sim.gpu.device import GpuDevice
+from tilewright.sim.gpu.memory import miss_share
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.float64]
+
+__all__ = [
+    "AttentionFamily",
+    "AttentionForecast",
+    "AttentionShapes",
+    "attention_families",
+    "attention_family",
+    "attention_forecast",
+    "attention_times",
+]
+
+_SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
+_BLOCKS_TO_SPLIT = 4  # FlashAttention never splits so few blocks of keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionFamily:
+    """Kernels of one library. ``tiles``: (width of a head at most, queries, keys) of its tiles, narrowest first.
+
+    ``packs_groups``: the query heads of one key head share a tile. ``splits_keys``: the keys may be cut into parts.
+    ``packs_single_queries``: they do where a sequence has one query. ``splits_groups_only``: it splits the keys only
+    where a key head has several query heads. ``writes_cache``: new keys and values are copied into the paged cache
+    first, within the measured time. ``multiply_format`` names the tensor cores' rate.
+    """
+
+    name: str
+    summary: str
+    tiles: tuple[tuple[int, int, int], ...]
+    causal: bool
+    packs_groups: bool
+    splits_keys: bool
+    writes_cache: bool
+    packs_single_queries: bool = False
+    splits_groups_only: bool = False
+    multiply_format: str = "bf16"
+    older_products: bool = False
+
+
+_FA3_TILES = ((64, 192, 128), (96, 192, 128), (128, 128, 128), (192, 128, 96), (256, 128, 64), (512, 64, 64))
+_FA2_TILES = ((64, 128, 128), (96, 128, 64), (128, 128, 64), (192, 128, 64), (256, 64, 64))
+_FAMILIES = {
+    family.name: family
+    for family in (
+        AttentionFamily(
+            name="fa3_prefill",
+            summary="FlashAttention-3, causal, paged cache",
+            tiles=_FA3_TILES,
+            causal=True,
+            packs_groups=True,
+            splits_keys=False,
+            writes_cache=True,
+        ),
+        AttentionFamily(
+            name="fa3_prefill_fp8",
+            summary="FlashAttention-3, causal, keys and values in fp8",
+            tiles=((64, 192, 160), (128, 128, 224), (192, 128, 160), (256, 128, 128)),
+            causal=True,
+            packs_groups=True,
+            splits_keys=False,
+            writes_cache=True,
+            multiply_format="fp8_e4m3",
+        ),
+        AttentionFamily(
+            name="fa3_decode",
+            summary="FlashAttention-3, one query a sequence, paged cache",
+            tiles=((64, 64, 128), (128, 64, 128), (192, 64, 96), (256, 64, 64), (512, 64, 64)),
+            causal=True,
+            packs_groups=True,
+            splits_keys=True,
+            writes_cache=True,
+        ),
+        AttentionFamily(
+            name="fa3_decode_fp8",
+            summary="FlashAttention-3, one query a sequence, keys and values in fp8",
+            tiles=((64, 64, 160), (128, 64, 224), (192, 64, 160), (256, 64, 128)),
+            causal=True,
+            packs_groups=True,
+            splits_keys=True,
+            writes_cache=True,
+            multiply_format="fp8_e4m3",
+        ),
+        AttentionFamily(
+            name="fa3_encoder",
+            summary="FlashAttention-3, every query sees every key",
+            tiles=((64, 192, 192), (96, 192, 144), (128, 128, 176), (192, 128, 112), (256, 128, 80)),
+            causal=False,
+            packs_groups=False,
+            splits_keys=False,
+            writes_cache=False,
+        ),
+        AttentionFamily(
+            name="fa2_prefill",
+            summary="FlashAttention-2, causal, paged cache",
+            tiles=_FA2_TILES,
+            causal=True,
+            packs_groups=False,
+            packs_single_queries=True,
+            splits_keys=False,
+            writes_cache=True,
+            older_products=True,
+        ),
+        AttentionFamily(
+            name="fa2_decode",
+            summary="FlashAttention-2, one query a sequence, paged cache",
+            tiles=((64, 64, 256), (128, 64, 128), (256, 64, 64)),
+            causal=True,
+            packs_groups=True,
+            splits_keys=True,
+            splits_groups_only=True,
+            writes_cache=True,
+            older_products=True,
+        ),
+    )
+}
+
+
+def attention_families() -> tuple[AttentionFamily, ...]:
+    """All families."""
+    return tuple(_FAMILIES.values())
+
+
+def attention_family(name: str) -> AttentionFamily:
+    """The family called ``name``; raises :class:`InputError` for another word."""
+    if name not in _FAMILIES:
+        raise InputError(
+            f'unknown family of attention kernels; given "{name}"; allowed {", ".join(_FAMILIES)}'
+            f"{did_you_mean(name, _FAMILIES)}"
+        )
+    return _FAMILIES[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionShapes:
+    """Attention shapes as arrays of one length.
+
+    ``keys`` counts those of the cache and the new ones; ``window`` of 0 sees all; ``cache_bits`` of one key or value.
+    ``copies``: sets of operands that a measurement rotates through.
+    """
+
+    batch: NDArray[np.int64] = field(hash=False)
+    queries: NDArray[np.int64] = field(hash=False)
+    keys: NDArray[np.int64] = field(hash=False)
+    heads: NDArray[np.int64] = field(hash=False)
+    kv_heads: NDArray[np.int64] = field(hash=False)
+    head_dim: NDArray[np.int64] = field(hash=False)
+    window: NDArray[np.int64] = field(hash=False)
+    cache_bits: int = 16
+    copies: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionForecast:
+    """Predicted times: ``seconds``, and what limits each (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`)."""
+
+    seconds: NDArray[np.float64] = field(hash=False)
+    bound: NDArray[np.int64] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """The shapes in floating point, with the tile that the library takes for each."""
+
+    batch: Numbers
+    queries: Numbers
+    keys: Numbers
+    heads: Numbers
+    kv_heads: Numbers
+    head_dim: Numbers
+    window: Numbers
+    tile_queries: Numbers
+    tile_keys: Numbers
+    cache_bytes: float
+    copies: int
+
+    @property
+    def group(self) -> Numbers:
+        return self.heads / self.kv_heads
+
+
+def attention_forecast(
+    device: GpuDevice, family: AttentionFamily, parameters: AttentionParameters, shapes: AttentionShapes
+) -> AttentionForecast:
+    """Times of the family's kernels with the tiles that the library takes."""
+    limits = np.array([width for width, _, _ in family.tiles])
+    row = np.minimum(np.searchsorted(limits, shapes.head_dim), len(limits) - 1)
+    sizes = np.array(family.tiles, dtype=np.float64)[row]
+    return _forecast(device, family, parameters, shapes, sizes[:, 1], sizes[:, 2])
+
+
+def attention_times(
+    device: GpuDevice,
+    family: AttentionFamily,
+    parameters: AttentionParameters,
+    shapes: AttentionShapes,
+    tiles: list[tuple[int, int]],
+) -> NDArray[np.float64]:
+    """Seconds of each of ``tiles`` (queries, keys) for every shape, as an array shapes x tiles: for ranking tilings."""
+    n = len(shapes.batch)
+    return np.stack(
+        [
+            _forecast(device, family, parameters, shapes, np.full(n, float(q)), np.full(n, float(k))).seconds
+            for q, k in tiles
+        ],
+        axis=1,
+    )
+
+
+def _forecast(
+    device: GpuDevice,
+    family: AttentionFamily,
+    parameters: AttentionParameters,
+    shapes: AttentionShapes,
+    tile_queries: Numbers,
+    tile_keys: Numbers,
+) -> AttentionForecast:
+    case = _Case(
+        **{
+            entry.name: np.asarray(getattr(shapes, entry.name), dtype=np.float64)
+            for entry in fields(shapes)
+            if entry.name not in ("cache_bits", "copies")
+        },
+        tile_queries=tile_queries,
+        tile_keys=tile_keys,
+        cache_bytes=shapes.cache_bits / 8,
+        copies=shapes.copies,
+    )
+    memory = _memory_seconds(device, parameters, case)
+    compute, combine = _compute_seconds(device, family, parameters, case)
+    seconds = parameters.launch_us * 1e-6 + np.maximum(compute, memory) + combine
+    if family.writes_cache:
+        seconds += _fill_seconds(device, parameters, case)
+    bound = np.where(compute >= memory, 1, 2)
+    bound = np.where(np.maximum(compute, memory) < parameters.launch_us * 1e-6, 0, bound)
+    return AttentionForecast(seconds=seconds, bound=bound)
+
+
+def _compute_seconds(
+    device: GpuDevice, family: AttentionFamily, parameters: AttentionParameters, case: _Case
+) -> tuple[Numbers, Numbers]:
+    """Seconds of the multiprocessors, and of adding the parts of split keys."""
+    packed = np.full(len(case.group), family.packs_groups) | (family.packs_single_queries & (case.queries == 1))
+    group = np.where(packed, case.group, 1.0)
+    rows = case.queries * group
+    tiles_of_head = np.ceil(rows / case.tile_queries)
+    n_heads = case.batch * case.heads / group
+    n_tiles = n_heads * tiles_of_head
+    blocks = _blocks(family, case, case.tile_queries / group, tiles_of_head)
+    most_blocks = np.ceil(_most_keys(case, case.tile_queries / group) / case.tile_keys)
+    block = _block_seconds(device, family, parameters, case)
+    moved = 2 * 2 * np.minimum(rows, case.tile_queries) * case.head_dim
+    tile = parameters.tile_us * 1e-6 + moved / parameters.tile_bytes_per_cycle / device.clock_hz
+
+    def run(splits: Numbers | float) -> Numbers:
+        work = n_heads * (blocks * block + splits * tiles_of_head * tile)
+        waves = n_tiles * splits / device.n_sms
+        per_split = np.ceil(most_blocks / splits)
+        longest = per_split * block + tile
+        uneven = np.maximum(per_split * splits / most_blocks, 1)
+        tail = np.where(tiles_of_head > 1, parameters.tail_share * longest, longest * (np.ceil(waves) - waves))
+        return np.maximum(longest, work * uneven / device.n_sms + tail)
+
+    if not family.splits_keys:
+        return run(1.0), np.zeros_like(rows)
+    best, combine = run(1.0), np.zeros_like(rows)
+    for splits in _SPLITS[1:]:
+        possible = (most_blocks > _BLOCKS_TO_SPLIT) & (splits <= most_blocks)
+        possible &= (case.group > 1) | (not family.splits_groups_only)
+        seconds = np.where(possible, run(float(splits)), np.inf)
+        better = seconds + parameters.combine_us * 1e-6 < best + combine
+        combine = np.where(better, parameters.combine_us * 1e-6, combine)
+        best = np.where(better, seconds, best)
+    return best, combine
+
+
+def _blocks(family: AttentionFamily, case: _Case, tile_rows: Numbers, n_tiles: Numbers) -> Numbers:
+    """Blocks of keys that all tiles of one head walk over. ``tile_rows``: queries of a tile, ``n_tiles``: of a head."""
+    past = case.keys - case.queries
+    if not family.causal:
+        return n_tiles * np.ceil(case.keys / case.tile_keys)
+    # Tile i ends at query (i + 1) tile_rows; the mean loss of rounding up follows from their common divisor.
+    common = np.gcd(np.maximum(np.rint(tile_rows), 1).astype(np.int64), case.tile_keys.astype(np.int64))
+    loss = 0.5 * (1 - common / case.tile_keys)
+    ends = n_tiles * (n_tiles - 1) / 2 * tile_rows + case.queries
+    full = (ends + n_tiles * past) / case.tile_keys + loss * n_tiles
+    full = np.where(n_tiles == 1, np.ceil(case.keys / case.tile_keys), full)
+    span = (tile_rows + case.window - 1) / case.tile_keys + 1 - 1 / case.tile_keys
+    before = np.clip((case.window - past) / tile_rows, 0, n_tiles)
+    within = before * (before + 1) / 2 * tile_rows / case.tile_keys + before * loss + (n_tiles - before) * span
+    return np.where(case.window > 0, np.minimum(full, np.maximum(within, n_tiles)), full)
+
+
+def _most_keys(case: _Case, tile_rows: Numbers) -> Numbers:
+    """Keys that the longest tile sees."""
+    return np.where(case.window > 0, np.minimum(case.keys, tile_rows + case.window), case.keys)
+
+
+def _block_seconds(device: GpuDevice, family: AttentionFamily, parameters: AttentionParameters, case: _Case) -> Numbers:
+    """One block of keys: two products and the softmax, in part side by side, or the fetch of the keys if longer."""
+    scores = case.tile_queries * case.tile_keys
+    products = 2 * scores * case.head_dim / device.macs(family.multiply_format, older=family.older_products)
+    softmax = scores * (1 / device.exp_per_cycle + parameters.lane_operations / device.lanes)
+    longer, shorter = np.maximum(products, softmax), np.minimum(products, softmax)
+    cycles = longer + parameters.overlap_loss * shorter + parameters.block_cycles
+    fetched = 2 * case.tile_keys * case.head_dim * case.cache_bytes / (parameters.sm_memory_gb_per_s * 1e9)
+    return np.maximum(cycles / device.clock_hz, fetched)
+
+
+def _memory_seconds(device: GpuDevice, parameters: AttentionParameters, case: _Case) -> Numbers:
+    """Time of moving queries, results, keys and values, from DRAM as far as they are not in the L2."""
+    queries = 2 * case.batch * case.queries * case.heads * case.head_dim
+    seen = np.where(case.window > 0, np.minimum(case.keys, case.queries + case.window), case.keys)
+    keys = 2 * case.batch * seen * case.kv_heads * case.head_dim * case.cache_bytes
+    return _moved_seconds(device, parameters, 2 * queries + keys, case.copies * (2 * queries + keys))
+
+
+def _fill_seconds(device: GpuDevice, parameters: AttentionParameters, case: _Case) -> Numbers:
+    """A kernel before the attention reads the new keys and values and writes them into the paged cache."""
+    new = 2 * case.batch * case.queries * case.kv_heads * case.head_dim
+    touched = 4 * case.batch * case.queries * case.heads * case.head_dim + new * (2 + case.cache_bytes)
+    return _moved_seconds(device, parameters, new * (2 + case.cache_bytes), case.copies * touched)
+
+
+def _moved_seconds(
+    device: GpuDevice, parameters: AttentionParameters, moved_bytes: Numbers, touched_bytes: Numbers
+) -> Numbers:
+    """Seconds to move bytes that lie in the L2 as far as all that is ``touched_bytes`` between two runs fits."""
+    missed = miss_share(touched_bytes, device.l2_bytes * parameters.cache_share)
+    rate = device.dram_bytes_per_s * parameters.memory_share
+    return np.asarray(moved_bytes * (missed / rate + (1 - missed) / device.l2_bytes_per_s))

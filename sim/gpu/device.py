@@ -1,0 +1,75 @@
+"""The figures of a GPU machine that the kernel models calculate with, in bytes, seconds and cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tilewright.errors import InputError
+from tilewright.hw_models.gpu.spec import GpuSpec
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.units import KIB
+
+__all__ = ["GpuDevice", "gpu_device"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuDevice:
+    """A GPU in numbers. ``clock_hz`` is the highest clock; ``macs_per_cycle`` of one multiprocessor, by format."""
+
+    name: str
+    n_sms: int
+    clock_hz: float
+    macs_per_cycle: Mapping[str, float] = field(hash=False)
+    older_products_share: float
+    asynchronous_products: bool
+    lanes: int
+    exp_per_cycle: float
+    shared_bytes_per_cycle: float
+    l2_bytes: float
+    l2_bytes_per_s: float
+    dram_bytes_per_s: float
+    dram_latency_s: float
+    cluster_size: int
+
+    def macs(self, number_format: str, *, older: bool = False) -> float:
+        """Multiply-adds a multiprocessor starts in a cycle; ``older``: with the generation before's instructions."""
+        if number_format not in self.macs_per_cycle:
+            raise InputError(
+                f"{self.name}: cannot multiply {number_format}; allowed {', '.join(sorted(self.macs_per_cycle))}"
+            )
+        return self.macs_per_cycle[number_format] * (self.older_products_share if older else 1.0)
+
+
+def gpu_device(machine: MachineSpec) -> GpuDevice:
+    """The figures of ``machine``; raises :class:`InputError` where it is no GPU (has no section ``gpu``)."""
+    gpu = machine.gpu
+    if gpu is None:
+        raise InputError(f"{machine.name}: is not a GPU (no section gpu); allowed for example h200, a100")
+    l2 = machine.buffer("l2")
+    clock_hz = gpu.clock_max_ghz * 1e9
+    multipliers = float(machine.matrix.n_multipliers)
+    return GpuDevice(
+        name=machine.name,
+        n_sms=machine.n_cores,
+        clock_hz=clock_hz,
+        macs_per_cycle={name: rate * multipliers for name, rate in machine.matrix.multiplies_per_pe_per_cycle.items()},
+        older_products_share=gpu.older_products_share,
+        asynchronous_products=gpu.asynchronous_products,
+        lanes=machine.vector.lanes,
+        exp_per_cycle=machine.vector.lanes / max(machine.vector.cycles["exp"], 1),
+        shared_bytes_per_cycle=machine.working_buffer.read_bytes_per_cycle or 128.0,
+        l2_bytes=l2.capacity_kib * KIB,
+        l2_bytes_per_s=_l2_bytes_per_s(gpu, l2.capacity_kib * KIB, clock_hz),
+        dram_bytes_per_s=machine.dram.bandwidth_gb_per_s * 1e9,
+        dram_latency_s=gpu.dram_latency_cycles / clock_hz,
+        cluster_size=gpu.cluster_size,
+    )
+
+
+def _l2_bytes_per_s(gpu: GpuSpec, capacity_bytes: float, clock_hz: float) -> float:
+    """L2 read bandwidth: measured with a quarter of the cache as working set, else its rate by the data sheet."""
+    if not gpu.l2_read:
+        return (gpu.l2_bytes_per_cycle or 0.0) * clock_hz
+    nearest = min(gpu.l2_read, key=lambda point: abs(point.working_set_mb * 1e6 - capacity_bytes / 4))
+    return nearest.read_tb_per_s * 1e12

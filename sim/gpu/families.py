@@ -1,0 +1,195 @@
+"""Families of GEMM kernels: the tiles a library chooses from and the formats it works in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from tilewright.errors import InputError, did_you_mean
+
+__all__ = ["GemmFamily", "GemmTile", "gemm_families", "gemm_family", "row_spans", "tiles_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GemmTile:
+    """One kernel: a tile of ``rows`` x ``columns`` results for a thread block, k cut into ``splits`` parts.
+
+    ``cluster``: thread blocks that share the loads of the tile's longer side.
+    """
+
+    rows: int
+    columns: int
+    splits: int = 1
+    cluster: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GemmFamily:
+    """Kernels of one library for C[m, n] = A[m, k] B[k, n], B the weights.
+
+    ``multiply_format`` names the tensor cores' rate; ``older_products``: compiled for the generation before.
+    ``convert_weights``: narrow weights are widened on the CUDA lanes. ``vector_rows``: up to so many rows of A the
+    library also has kernels on the CUDA lanes (matrix-vector), which start ``vector_macs`` multiply-adds a lane and
+    cycle. ``rules``: where the library chooses its tile by the rows of A alone: (rows at most, sides), smallest first.
+    ``quantises``: activations are quantised by a kernel of its own before each product.
+    """
+
+    name: str
+    summary: str
+    activation_bits: int
+    weight_bits: int
+    result_bits: int
+    multiply_format: str
+    sides: tuple[tuple[int, int], ...]
+    splits: tuple[int, ...]
+    older_products: bool = False
+    convert_weights: bool = False
+    vector_rows: int = 0
+    vector_macs: int = 1
+    rules: tuple[tuple[int, tuple[tuple[int, int], ...]], ...] = ()
+    quantises: bool = False
+
+
+_SIDES = (
+    *((64, 64), (64, 128), (64, 256), (128, 64), (128, 128), (128, 192), (128, 256), (256, 64), (256, 128)),
+    *((192, 128), (192, 192), (64, 32), (64, 16), (32, 64), (16, 64)),
+)
+_AMPERE_SIDES = (
+    *((64, 64), (64, 128), (64, 256), (128, 64), (128, 128), (128, 256), (256, 64), (256, 128), (32, 64), (64, 32)),
+    *((32, 128), (128, 32), (16, 64), (16, 128)),
+)
+_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
+_FEW_SPLITS = (1, 2, 3, 4, 5, 6, 7)
+
+_FAMILIES = {
+    family.name: family
+    for family in (
+        GemmFamily(
+            name="bf16",
+            summary="cuBLAS, bf16 or fp16 operands and results",
+            activation_bits=16,
+            weight_bits=16,
+            result_bits=16,
+            multiply_format="bf16",
+            sides=_SIDES,
+            splits=_SPLITS,
+        ),
+        GemmFamily(
+            name="fp16_host",
+            summary="cuBLAS or rocBLAS called from PyTorch, timed with the host's part, fp16",
+            activation_bits=16,
+            weight_bits=16,
+            result_bits=16,
+            multiply_format="fp16",
+            sides=_SIDES,
+            splits=_SPLITS,
+        ),
+        GemmFamily(
+            name="fp8",
+            summary="CUTLASS as vLLM calls it, fp8 operands, activations quantised by row on the way, bf16 results",
+            activation_bits=8,
+            weight_bits=8,
+            result_bits=16,
+            multiply_format="fp8_e4m3",
+            sides=((16, 64), (64, 64), (64, 128), (128, 128), (256, 128)),
+            splits=(1,),
+            rules=(
+                (16, ((16, 64),)),
+                (64, ((16, 64), (64, 64))),
+                (128, ((64, 128),)),
+                (8191, ((128, 128),)),
+                (2**31, ((128, 128), (256, 128))),
+            ),
+            quantises=True,
+        ),
+        GemmFamily(
+            name="fp8_block",
+            summary="fp8 operands with a scale for 128 x 128 weights and 128 activations, bf16 results",
+            activation_bits=8,
+            weight_bits=8,
+            result_bits=16,
+            multiply_format="fp8_e4m3",
+            sides=_SIDES,
+            splits=_SPLITS,
+        ),
+        GemmFamily(
+            name="int8_sq",
+            summary="TensorRT SmoothQuant plug-in, int8 operands, fp16 results",
+            activation_bits=8,
+            weight_bits=8,
+            result_bits=16,
+            multiply_format="int8",
+            sides=_AMPERE_SIDES,
+            splits=_FEW_SPLITS,
+            older_products=True,
+            vector_rows=4,
+            vector_macs=4,
+        ),
+        GemmFamily(
+            name="int8_wo",
+            summary="TensorRT weight-only plug-in, int8 weights widened to fp16",
+            activation_bits=16,
+            weight_bits=8,
+            result_bits=16,
+            multiply_format="fp16",
+            sides=_SIDES,
+            splits=_FEW_SPLITS,
+            convert_weights=True,
+            vector_rows=15,
+        ),
+        GemmFamily(
+            name="int4_wo",
+            summary="TensorRT weight-only plug-in, int4 weights widened to fp16",
+            activation_bits=16,
+            weight_bits=4,
+            result_bits=16,
+            multiply_format="fp16",
+            sides=_SIDES,
+            splits=_FEW_SPLITS,
+            convert_weights=True,
+            vector_rows=15,
+        ),
+    )
+}
+
+
+def gemm_families() -> tuple[GemmFamily, ...]:
+    """All families."""
+    return tuple(_FAMILIES.values())
+
+
+def gemm_family(name: str) -> GemmFamily:
+    """The family called ``name``; raises :class:`InputError` for another word."""
+    if name not in _FAMILIES:
+        raise InputError(
+            f'unknown family of GEMM kernels; given "{name}"; allowed {", ".join(_FAMILIES)}'
+            f"{did_you_mean(name, _FAMILIES)}"
+        )
+    return _FAMILIES[name]
+
+
+@cache
+def tiles_of(family: GemmFamily, cluster_size: int) -> Sequence[GemmTile]:
+    """Every kernel that the library may choose on a device whose thread blocks can share loads in ``cluster_size``."""
+    return tuple(
+        GemmTile(rows=rows, columns=columns, splits=splits, cluster=cluster)
+        for rows, columns in family.sides
+        for splits in family.splits
+        for cluster in range(1, cluster_size + 1)
+        if cluster == 1 or rows * columns >= 64 * 128
+    )
+
+
+@cache
+def row_spans(family: GemmFamily, cluster_size: int) -> Sequence[tuple[int, int]]:
+    """For each of :func:`tiles_of`: rows of A above which, and up to which, the library's rules allow it."""
+    spans = []
+    for tile in tiles_of(family, cluster_size):
+        above, span = 0, (0, 0) if family.rules else (0, 2**31)
+        for most, sides in family.rules:
+            if (tile.rows, tile.columns) in sides:
+                span = (above if span == (0, 0) else span[0], most)
+            above = most
+        spans.append(span)
+    return tuple(spans)

@@ -1,0 +1,113 @@
+"""Time of element-wise and row-wise kernels on a GPU: activation, softmax, norm, quantisation.
+
+Rows are read and results written once; a thread block works on one row at a time with the CUDA lanes. What binds is the
+DRAM, the L2, the lanes, or, where rows are few or short, the latency of a row in each multiprocessor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.hw_models.gpu.parameters import RowwiseParameters
+from tilewright.sim.gpu.device import GpuDevice
+from tilewright.sim.gpu.memory import miss_share
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "RowwiseFamily",
+    "RowwiseForecast",
+    "RowwiseShapes",
+    "rowwise_families",
+    "rowwise_family",
+    "rowwise_forecast",
+]
+
+_ROWS_IN_FLIGHT = 8  # thread blocks of a multiprocessor at a time
+_SHORT_BLOCK = 1024  # values that a thread block holds in registers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowwiseFamily:
+    """An operator on rows: bytes read and written for each value, and passes over a row too long for registers."""
+
+    name: str
+    summary: str
+    read_bytes: float
+    write_bytes: float
+    passes: int = 1
+
+
+_FAMILIES = {
+    family.name: family
+    for family in (
+        RowwiseFamily(name="gelu", summary="activation, fp16", read_bytes=2, write_bytes=2),
+        RowwiseFamily(name="softmax", summary="softmax of rows, fp16", read_bytes=2, write_bytes=2, passes=3),
+        RowwiseFamily(name="layernorm", summary="norm of rows, fp16", read_bytes=2, write_bytes=2, passes=2),
+        RowwiseFamily(name="scalematrix", summary="bf16 scaled into fp8", read_bytes=2, write_bytes=1),
+        RowwiseFamily(name="computescale", summary="largest magnitude of a bf16 matrix", read_bytes=2, write_bytes=0),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowwiseShapes:
+    """``m`` rows of ``n`` values, as arrays of one length; ``copies`` that a measurement rotates through."""
+
+    m: NDArray[np.int64] = field(hash=False)
+    n: NDArray[np.int64] = field(hash=False)
+    copies: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowwiseForecast:
+    """Predicted times: ``seconds``, and what limits each (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`)."""
+
+    seconds: NDArray[np.float64] = field(hash=False)
+    bound: NDArray[np.int64] = field(hash=False)
+
+
+def rowwise_families() -> tuple[RowwiseFamily, ...]:
+    """All families."""
+    return tuple(_FAMILIES.values())
+
+
+def rowwise_family(name: str) -> RowwiseFamily:
+    """The family called ``name``; raises :class:`InputError` for another word."""
+    if name not in _FAMILIES:
+        raise InputError(
+            f'unknown row-wise operator; given "{name}"; allowed {", ".join(_FAMILIES)}{did_you_mean(name, _FAMILIES)}'
+        )
+    return _FAMILIES[name]
+
+
+def rowwise_forecast(
+    device: GpuDevice, family: RowwiseFamily, parameters: RowwiseParameters, shapes: RowwiseShapes
+) -> RowwiseForecast:
+    """Times of the operator on each shape."""
+    m, n = np.asarray(shapes.m, dtype=np.float64), np.asarray(shapes.n, dtype=np.float64)
+    cache = device.l2_bytes * parameters.cache_share
+    values = m * n
+    in_flight = np.minimum(m, device.n_sms * _ROWS_IN_FLIGHT) * n * family.read_bytes
+    again = np.where(n > _SHORT_BLOCK, family.passes - 1, 0) * values * family.read_bytes
+    again_missed = miss_share(in_flight, cache)
+    once = values * (family.read_bytes + family.write_bytes)
+    missed = miss_share(once * shapes.copies, cache)
+    blocks = np.minimum(m, device.n_sms)
+    rate = np.minimum(device.dram_bytes_per_s * parameters.memory_share, blocks * parameters.sm_memory_gb_per_s * 1e9)
+    from_dram = once * missed + again * again_missed
+    from_l2 = once * (1 - missed) + again * (1 - again_missed)
+    ramp = parameters.memory_ramp_us * 1e-6 * (1 - np.exp(-from_dram / (rate * device.dram_latency_s * 4)))
+    memory = from_dram / rate + from_l2 / device.l2_bytes_per_s + ramp
+    rounds = np.ceil(m / (device.n_sms * _ROWS_IN_FLIGHT))
+    lanes = values * parameters.lane_cycles / (blocks * device.lanes * device.clock_hz)
+    compute = rounds * parameters.row_us * 1e-6 + lanes
+    longer = np.maximum(memory, compute)
+    bound = np.where(compute >= memory, 1, 2)
+    bound = np.where(longer < parameters.launch_us * 1e-6, 0, bound)
+    return RowwiseForecast(seconds=parameters.launch_us * 1e-6 + longer, bound=bound)
