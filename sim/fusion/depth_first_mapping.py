@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from tilewright.hw_models.hierarchy import HierarchySpec, MemorySpec, Operand
 from tilewright.sim.fusion.depth_first_nest import LOOPS, RELEVANT, Floats, Ints, LoopNest, Orders, orders_of, unroll
@@ -25,6 +26,7 @@ from tilewright.sim.fusion.depth_first_ports import Activity, Fill, Link, fillin
 __all__ = ["LoopStudy", "NestCost", "Objective", "best_order", "n_loop_factors"]
 
 Objective: TypeAlias = Literal["energy", "cycles", "edp"]
+Flags: TypeAlias = npt.NDArray[np.bool_]
 #: Factors into which the loops in time are cut at most, unless a caller says otherwise: 6! = 720 orders.
 n_loop_factors = 6
 
@@ -87,19 +89,19 @@ def best_order(
 
 @dataclass(slots=True)
 class _Side:
-    """One operand under study: its memories, and for each (and the array, first) where its loops end."""
+    """One operand under study: its memories (the array's lanes come before them where levels are counted).
+
+    ``fed``: the axes that one copy of each memory feeds. ``relevant[n, N]``: loops along which the operand changes.
+    ``cuts``: for the array and each memory, how many loops it and all below it have. ``bits_at``: bits of one value
+    that leaves each of them outwards.
+    """
 
     operand: Operand
     memories: list[MemorySpec]
-    #: Axes fed by one copy of the array's lane (none), of each memory.
     fed: list[frozenset[str]]
-    relevant: npt_bool
-    #: Loops of each memory and those below it, before and after loops at the foot of the next one sank down.
+    relevant: Flags
     cuts: list[Ints]
     bits_at: list[Floats]
-
-
-npt_bool: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]"
 
 
 class LoopStudy:
@@ -181,7 +183,7 @@ class LoopStudy:
         partial = self._partial(side, cut)
         return np.where(partial, self.hierarchy.partial_sum_bits, self.hierarchy.activation_bits).astype(float)
 
-    def _partial(self, side: _Side, cut: Ints) -> npt_bool:
+    def _partial(self, side: _Side, cut: Ints) -> Flags:
         above = np.arange(self.length) >= cut[:, None]
         return np.asarray((above & ~side.relevant).any(axis=1))
 
@@ -335,7 +337,7 @@ class LoopStudy:
             found = np.where(inside & going, found * self.orders.size[:, place], found)
         return found
 
-    def _double_buffered(self) -> dict[Operand, list[npt_bool]]:
+    def _double_buffered(self) -> dict[Operand, list[Flags]]:
         """Whether a second copy of what an operand replaces at a time fits beside all that a memory holds."""
         shares: dict[Operand, list[Floats]] = {}
         used: dict[str, Floats] = {}
@@ -346,7 +348,7 @@ class LoopStudy:
                 part = np.floor(held / self._repeats_on_top(side, level, relevant=True)) / memory.capacity_bits
                 shares[side.operand].append(part)
                 used[memory.name] = used.get(memory.name, np.zeros(self.n)) + part
-        found: dict[Operand, list[npt_bool]] = {}
+        found: dict[Operand, list[Flags]] = {}
         for operand in ("output", "weight", "input"):
             if operand not in self.sides:
                 continue

@@ -10,10 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tilewright.hw_models.load import load_machine
+from tilewright.sim.engine import simulate
+from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
 from tilewright.sim.fusion.depth_first_geometry import MODES, DepthFirstGeometry, Mode, geometry
 from tilewright.sim.fusion.depth_first_numeric import TiledRun, run_tiled
+from tilewright.sim.fusion.depth_first_program import TiledProgram
 from tilewright.sim.fusion.depth_first_values import Values, random_weights, run_unfused
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
+from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 
@@ -27,7 +32,7 @@ class Drawing:
     def of(self, *choices: int) -> int:
         return self.draw(st.sampled_from(choices))
 
-    def graph(self) -> FusionGraph:
+    def stream(self) -> OperatorStream:
         size = [self.draw(st.integers(5, 12)) for _ in range(2)]
         x = self.conv(self.net.input("x", (1, self.of(1, 2, 4), *size)), "stem", same=True)
         for i in range(self.of(1, 2, 3, 4)):
@@ -36,7 +41,7 @@ class Drawing:
         if self.draw(st.booleans()):  # a result besides the last one
             outputs.insert(0, self.conv(x, "side"))
             outputs[1] = self.conv(x, "last")
-        return fusion_graph(self.net.finish(outputs))
+        return self.net.finish(outputs)
 
     def block(self, x: str, name: str) -> str:
         kind = self.draw(
@@ -93,15 +98,20 @@ class Drawing:
 
 @st.composite
 def tilings(draw: st.DrawFn) -> tuple[FusionGraph, Mode, tuple[int, int]]:
-    graph = Drawing(draw).graph()
+    graph = fusion_graph(Drawing(draw).stream())
     return graph, draw(st.sampled_from(MODES)), (draw(st.integers(1, 7)), draw(st.integers(1, 7)))
 
 
-def run(graph: FusionGraph, plan: DepthFirstGeometry) -> tuple[TiledRun, dict[str, Values]]:
+def network(graph: FusionGraph) -> tuple[dict[str, Values], dict[int, Values], dict[str, Values]]:
+    """(inputs, weights, all maps) of a network on random whole numbers."""
     draw = np.random.default_rng(len(graph))
     inputs = {one.name: draw.integers(-4, 5, one.size).astype(float) for one in graph.inputs}
     weights = random_weights(graph, seed=7)
-    whole = run_unfused(graph, inputs, weights)
+    return inputs, weights, run_unfused(graph, inputs, weights)
+
+
+def run(graph: FusionGraph, plan: DepthFirstGeometry) -> tuple[TiledRun, dict[str, Values]]:
+    _, weights, whole = network(graph)
     return run_tiled(plan, {name: whole[name] for name in plan.outside}, weights), whole
 
 
@@ -138,6 +148,24 @@ def test_caches_save_work_and_never_compute_twice(drawn: tuple[FusionGraph, Mode
     assert sum(plans[0].tile_kinds.values()) == plans[0].n_tiles
     last = graph.nodes[graph.needed_outside(graph.all_mask)[-1]].output
     assert plans[0].n_tiles == math.ceil(last.width / tile[0]) * math.ceil(last.height / tile[1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_programs_give_what_the_network_gives(data: st.DataObject) -> None:
+    stream = Drawing(data.draw).stream()
+    graph = fusion_graph(stream)
+    tile = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 7))
+    plan = geometry(graph, graph.all_mask, data.draw(st.sampled_from(MODES)), tile)
+    _, weights, whole = network(graph)
+    machine = load_machine("edge-16x16")
+    found = run_tiles_on_numbers(stream, plan, machine, {name: whole[name] for name in plan.outside}, weights)
+    for name, values in found.items():
+        assert np.array_equal(values, whole[name]), name
+    looped, flat = (TiledProgram(stream, plan, machine).program(unroll=unroll) for unroll in (False, True))
+    assert simulate(looped).cycles == simulate(flat).cycles
+    dram = [sum(command.cost.counters.dram_read_bytes * n for _, command, n in p.commands()) for p in (looped, flat)]
+    assert dram[0] == dram[1]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -8,19 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.hierarchy import HierarchySpec, hierarchy_names, hierarchy_of, load_hierarchy
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.fusion.depth_first import DepthFirst
 from tilewright.sim.fusion.depth_first_best import best_depth_first, stacks_of
+from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
 from tilewright.sim.fusion.depth_first_copies import Copy, copy_cost
 from tilewright.sim.fusion.depth_first_cost import depth_first_cost
-from tilewright.sim.fusion.depth_first_geometry import MODES, geometry
+from tilewright.sim.fusion.depth_first_geometry import MODES, Mode, geometry
 from tilewright.sim.fusion.depth_first_mapping import best_order
 from tilewright.sim.fusion.depth_first_nest import LoopNest, orders_of
 from tilewright.sim.fusion.depth_first_ports import Activity, stall_cycles
+from tilewright.sim.fusion.depth_first_program import simulate_tiles
+from tilewright.sim.fusion.depth_first_values import random_weights
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
 from tilewright.sim.fusion.scheme import get_scheme
+from tilewright.sim.hazards import HazardError
+from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 DRAM = (("weight", "dram"), ("input", "dram"), ("output", "dram"))
@@ -267,3 +272,59 @@ def test_tiles_adapt_to_the_buffer() -> None:
     small, large = (scheme.cost(graph, graph.all_mask) for scheme in schemes)
     assert small.valid(128 * 1024)
     assert large.dram_read_bytes < small.dram_read_bytes
+
+
+# --- as a program ---
+
+
+def small() -> OperatorStream:
+    net = Layers("small", activations="int8", weights="int8")
+    x = net.input("x", (1, 8, 48, 40))
+    a = net.elementwise("relu", net.conv(x, 16, 3, "a", bias=False))
+    return net.finish([net.conv(net.elementwise("add", a, net.conv(x, 16, 1, "b", bias=False)), 8, 3, "c", bias=False)])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_program_moves_what_the_scheme_says(mode: Mode) -> None:
+    stream = small()
+    graph = fusion_graph(stream, absorb=True)
+    machine = load_machine("edge-16x16").with_(**{"dram.burst_bytes": 1})
+    scheme = DepthFirst(capacity_bytes=2**20, mode=mode, tile=(16, 8))
+    cost = scheme.cost(graph, graph.all_mask)
+    run = simulate_tiles(stream, graph, graph.all_mask, machine, mode=mode, tile=(16, 8))
+    assert run.dram_read_bytes == cost.dram_read_bytes + cost.weight_bytes
+    assert run.dram_write_bytes == cost.dram_write_bytes
+    assert run.peak_buffer_bytes > cost.buffer_bytes  # a second slot for the next input, and for results on their way
+    macs = geometry(graph, graph.all_mask, mode, (16, 8)).macs
+    assert run.cycles >= macs / 256
+    assert run.n_jumps > 0
+
+
+def test_fusing_saves_traffic_and_time() -> None:
+    stream = small()
+    graph = fusion_graph(stream, absorb=True)
+    machine = load_machine("edge-16x16").with_(**{"dram.bandwidth_gb_per_s": 2})
+    fused = simulate_tiles(stream, graph, graph.all_mask, machine, mode="fully_cached", tile=(40, 8))
+    alone = [
+        simulate_tiles(stream, graph, node.bit, machine, mode="fully_cached", tile=(40, 8)) for node in graph.nodes
+    ]
+    assert fused.cycles < sum(run.cycles for run in alone)
+    assert fused.dram_read_bytes < sum(run.dram_read_bytes for run in alone)
+
+
+def test_a_program_that_does_not_fit_says_so() -> None:
+    stream = small()
+    graph = fusion_graph(stream, absorb=True)
+    machine = load_machine("edge-16x16").with_(**{"buffers.l1.capacity_kib": 16})
+    with pytest.raises(MappingError, match="buffer l1"):
+        simulate_tiles(stream, graph, graph.all_mask, machine, mode="fully_recompute", tile=(40, 48))
+
+
+def test_a_slot_too_few_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = small()
+    graph = fusion_graph(stream)
+    plan = geometry(graph, graph.all_mask, "fully_cached", (8, 8))
+    weights = random_weights(graph, seed=1)
+    monkeypatch.setattr("tilewright.sim.fusion.depth_first_chip.SLOTS", 1)
+    with pytest.raises(HazardError, match="which is not there"):
+        run_tiles_on_numbers(stream, plan, load_machine("edge-16x16"), {"x": np.ones((8, 48, 40))}, weights)

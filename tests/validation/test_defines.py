@@ -14,7 +14,7 @@ import pytest
 
 from tilewright.hw_models.hierarchy import load_hierarchy
 from tilewright.sim.fusion.depth_first_cost import DepthFirstCost, depth_first_cost
-from tilewright.sim.fusion.depth_first_geometry import Mode, geometry
+from tilewright.sim.fusion.depth_first_geometry import MODES, Mode, geometry
 from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
 from tilewright.sim.fusion.graph import FusionEdge, FusionGraph, FusionNode
 
@@ -108,3 +108,17 @@ def test_the_best_tiling_saves_what_defines_saves() -> None:
     print(f"\nlayer by layer / best: {ratio:.2f}, DeFiNES 11.2")
     assert ratio == pytest.approx(11.2, rel=0.05)
     assert best == ours("fully_cached", 4, 72).total_pj
+
+
+@pytest.mark.slow
+def test_the_whole_sweep_has_the_ends_of_the_papers_scales() -> None:
+    """All 108 tilings of the case study; the paper's colour scales go from 1.8 to 47.3 mJ and 18 to 1026 Mcycle."""
+    tilings = [(mode, x, y) for mode in MODES for x in (1, 4, 16, 60, 240, 960) for y in (1, 4, 18, 72, 270, 540)]
+    energy = {tiling: ours(*tiling).total_pj / 1e9 for tiling in tilings}
+    cycles = {tiling: ours(*tiling).cycles / 1e6 for tiling in tilings}
+    for figures, least, most in ((energy, 1.8, 47.3), (cycles, 18.5, 1026.0)):
+        best, worst = min(figures, key=figures.__getitem__), max(figures, key=figures.__getitem__)
+        print(f"\nbest {best} {figures[best]:.3f} (paper {least}), worst {worst} {figures[worst]:.2f} (paper {most})")
+        assert (best, worst) == (("fully_cached", 4, 72), ("fully_recompute", 1, 1))
+        assert figures[best] == pytest.approx(least, rel=0.03)
+        assert figures[worst] == pytest.approx(most, rel=0.03)

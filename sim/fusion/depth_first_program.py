@@ -1,0 +1,184 @@
+"""A group executed depth first as a program of one core, and its exact run.
+
+Weights come first. Then, tile by tile: the fresh parts of the maps from outside are loaded into one of two slots, the
+nodes run one behind the other, and each result is stored from one of two slots. Rows and columns of tiles that are
+alike become loops, which the engine then skips through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import groupby
+
+from tilewright.errors import InputError
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.core import TileCore
+from tilewright.sim.costs import ASSUMPTIONS
+from tilewright.sim.fusion.depth_first import group_cost
+from tilewright.sim.fusion.depth_first_commands import PROGRAM_ASSUMPTIONS, RegionCosts, on_matrix
+from tilewright.sim.fusion.depth_first_geometry import AxisStep, DepthFirstGeometry, Mode, geometry
+from tilewright.sim.fusion.depth_first_homes import TileShape
+from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.lowering import FusedResult, measured
+from tilewright.sim.program import Program, ProgramBuilder
+from tilewright.units import bits_to_bytes
+from tilewright.workloads.stream import OperatorStream
+
+__all__ = ["SLOTS", "TiledProgram", "simulate_tiles"]
+
+#: Places for what is loaded, and for what is stored.
+SLOTS = 2
+
+
+def simulate_tiles(
+    stream: OperatorStream,
+    graph: FusionGraph,
+    mask: int,
+    machine: MachineSpec,
+    *,
+    mode: Mode,
+    tile: tuple[int, int],
+) -> FusedResult:
+    """Run a group tile by tile on one core of ``machine``, exactly. ``graph`` is that of ``stream``.
+
+    ``tile`` is (columns, rows) of the group's last result. Raises InputError for an unknown mode, for a group that
+    cannot be cut into tiles or has more than one image, MappingError when it does not fit the working buffer.
+    """
+    made = TiledProgram(stream, geometry(graph, mask, mode, tile), machine)
+    found = measured(made.program(), tuple(graph.names(mask)), machine)
+    return replace(found, assumptions=(*machine.assumptions, *ASSUMPTIONS, *PROGRAM_ASSUMPTIONS))
+
+
+class TiledProgram:
+    """A tiling with all that its program is made of; unrolled it can be run on numbers."""
+
+    def __init__(self, stream: OperatorStream, plan: DepthFirstGeometry, machine: MachineSpec) -> None:
+        if any(one.batch != 1 for one in plan.maps.values()):
+            raise InputError(f"{plan.graph.name}: tiles of more than one image are not lowered; allowed a batch of 1")
+        self.plan = plan
+        self.costs = RegionCosts(stream, plan.graph, machine)
+        self.results = [plan.result[node] for node in plan.graph.needed_outside(plan.group)]
+
+    def program(self, *, unroll: bool = False) -> Program:
+        """The program; ``unroll``: without loops, each command with what it does to numbers."""
+        builder = ProgramBuilder(TileCore.engines(1), [TileCore.channel(self.costs)], unroll=unroll)
+        core = TileCore(self.costs, n_groups=1, builder=builder)
+        self._reserve(core)
+        core.declared()
+        _Writer(self, core).write()
+        return builder.build()
+
+    def _reserve(self, core: TileCore[RegionCosts]) -> None:
+        """Weights, tile and caches as the scheme counts them; a second slot for what is loaded and stored."""
+        weights = sum(self.plan.graph.nodes[node].weight_bytes for node in members(self.plan.group))
+        core.reserve("weights", weights)
+        core.reserve("tile and caches", group_cost(self.plan).buffer_bytes - weights)
+        for name in (*self.plan.outside, *self.results):
+            columns = max(step[name].fresh for step in self.plan.columns.steps)
+            rows = max(step[name].fresh for step in self.plan.rows.steps)
+            core.reserve(f"next {name}", bits_to_bytes(columns * rows * self.plan.maps[name].pixel_bits))
+
+
+class _Writer:
+    """Writes the commands of all tiles."""
+
+    def __init__(self, made: TiledProgram, core: TileCore[RegionCosts]) -> None:
+        self.made, self.core, self.plan, self.costs = made, core, made.plan, made.costs
+        self.free = {
+            name: core.semaphore(f"{name} slot free", SLOTS, is_slot=True)
+            for name in (*self.plan.outside, *made.results)
+        }
+        self.ready = {name: core.semaphore(f"{name} ready") for name in (*self.plan.outside, *made.results)}
+        self.turn = core.semaphore("tile done", 1)
+        self.passed = {engine: core.semaphore(f"to the {engine} unit") for engine in ("matrix", "vector")}
+        self.weights: dict[int, int] = {}
+
+    def write(self) -> None:
+        """Weights, then rows of tiles; neighbours of one kind are one loop."""
+        for node in members(self.plan.group):
+            one = self.plan.graph.nodes[node]
+            if one.weight_bytes:
+                self.weights[node] = self.core.semaphore(f"weights of {one.name} ready")
+                self.core.load(
+                    self.costs.load_weights(one),
+                    signals=[self.weights[node]],
+                    label=f"load weights of {one.name}",
+                    run=("tile weights", node),
+                )
+        for first_row, n_rows in _runs(self.plan.rows.kinds):
+            for down in self.core.loop(n_rows, name="rows of tiles"):
+                row = first_row + down if self.core.unroll else first_row
+                for first_column, n_columns in _runs(self.plan.columns.kinds):
+                    for across in self.core.loop(n_columns, name="tiles"):
+                        self._tile(first_column + across if self.core.unroll else first_column, row)
+
+    def _tile(self, i: int, j: int) -> None:
+        plan, columns, rows = self.plan, self.plan.columns.steps[i], self.plan.rows.steps[j]
+        shape = TileShape(plan, columns, rows, None)
+        working = [node for node in members(plan.group) if shape.fresh_bits(plan.result[node])]
+        readers = {name: [node for node in working if _reads(plan, node, name)] for name in plan.outside}
+        for name in plan.outside:
+            self._load(name, columns, rows, (i, j), read=bool(readers[name]))
+        engines = ["matrix" if on_matrix(plan.graph.nodes[node]) else "vector" for node in working]
+        for place, (node, engine) in enumerate(zip(working, engines, strict=True)):
+            name = plan.result[node]
+            waits, signals = list[int](), list[int]()
+            if (i, j) == (0, 0):
+                idle = [one for one in self.weights if one not in working] if place == 0 else []
+                waits += [self.weights[one] for one in (node, *idle) if one in self.weights]
+            if place == 0:
+                waits.append(self.turn)
+            elif engines[place - 1] != engine:
+                waits.append(self.passed[engine])
+            if place == len(working) - 1:
+                signals.append(self.turn)
+            elif engines[place + 1] != engine:
+                signals.append(self.passed[engines[place + 1]])
+            loaded = [one for one in plan.outside if readers[one] and shape.fresh_bits(one)]
+            waits += [self.ready[one] for one in loaded if readers[one][0] == node]
+            signals += [self.free[one] for one in loaded if readers[one][-1] == node]
+            if name in self.made.results:
+                waits.append(self.free[name])
+                signals.append(self.ready[name])
+            reading = sum(shape.read_bits(edge) for edge in shape.edges_into(node))
+            work = self.costs.make_part(plan.graph.nodes[node], columns[name].fresh, rows[name].fresh, reading)
+            issue = self.core.matrix if engine == "matrix" else self.core.vector
+            label, run = plan.graph.nodes[node].name, ("tile make", node, i, j)
+            issue(work, waits=waits, signals=signals, label=label, run=run)
+            if name in self.made.results:
+                self.core.store(
+                    self.costs.store_part(plan.maps[name], columns[name].fresh, rows[name].fresh),
+                    waits=[self.ready[name]],
+                    signals=[self.free[name]],
+                    label=f"store {name}",
+                    run=("tile store", name, i, j),
+                )
+
+    def _load(self, name: str, columns: AxisStep, rows: AxisStep, at: tuple[int, int], *, read: bool) -> None:
+        """Bring what is fresh; where no node of this tile reads it, it only goes into the caches."""
+        if columns[name].fresh and rows[name].fresh:
+            self.core.load(
+                self.costs.load_part(self.plan.maps[name], columns[name].fresh, rows[name].fresh),
+                waits=[self.free[name]],
+                signals=[self.ready[name] if read else self.free[name]],
+                label=f"load {name}",
+                run=("tile load", name, *at),
+            )
+
+
+def _reads(plan: DepthFirstGeometry, node: int, name: str) -> bool:
+    return any(edge.consumer == node and source == name for edge, source in plan.edges)
+
+
+def _runs(kinds: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """(first step, steps) of neighbours of one kind; the very first step stands alone."""
+    first = 0
+    for place, (_, run) in enumerate(groupby(kinds)):
+        n = len(list(run))
+        if place == 0 and n > 1:
+            yield 0, 1
+            yield 1, n - 1
+        else:
+            yield first, n
+        first += n
