@@ -275,7 +275,7 @@ def fusion_graph(stream: OperatorStream, *, absorb: bool = False) -> FusionGraph
     """The fusion graph of a network; see :mod:`tilewright.sim.fusion.graph_build`.
 
     ``absorb``: element-wise operators and batch norms that need nothing but one result that nobody else reads, and
-    weights, become part of the node that makes it (activations, folded norms).
+    weights, become part of the node that makes it (activations, norms), unless it only moves data.
     """
     from tilewright.sim.fusion.graph_build import build_graph
 

@@ -65,7 +65,7 @@ class _Builder:
         maker: dict[str, int] = {}
         for operator in self.stream.operators:
             host = self._host(operator, maker) if self.absorb else None
-            if host is None:
+            if host is None or chains[host][0].kind == "reshape":  # a join may have nothing to do itself
                 host = len(chains)
                 chains.append([])
             chains[host].append(operator)
