@@ -20,7 +20,6 @@ from tilewright.sim.fusion.graph import FusionGraph, members
 __all__ = ["MOST_GROUPS", "fitting_groups"]
 
 MOST_GROUPS = 2_000_000
-_KEEPS_ALL_WEIGHTS = ("lbdf",)
 
 
 def fitting_groups(problem: FusionProblem, *, most: int = MOST_GROUPS) -> dict[int, int]:
@@ -29,7 +28,6 @@ def fitting_groups(problem: FusionProblem, *, most: int = MOST_GROUPS) -> dict[i
     Raises InputError when more than ``most`` groups would have to be looked at.
     """
     graph = problem.graph
-    bounded = problem.scheme.name in _KEEPS_ALL_WEIGHTS
     found: dict[int, int] = {}
     frontier = {node.bit: _Grown.single(graph, node.index) for node in graph.nodes}
     n_seen = len(frontier)
@@ -45,8 +43,7 @@ def fitting_groups(problem: FusionProblem, *, most: int = MOST_GROUPS) -> dict[i
                 larger = mask | 1 << i
                 if larger in grown or not group.stays_convex(graph, mask, i):
                     continue
-                more = group.weight_bytes + graph.nodes[i].weight_bytes
-                if not bounded or more <= problem.capacity_bytes:
+                if problem.floor_bytes(larger) <= problem.capacity_bytes:
                     grown[larger] = group.with_node(graph, i)
         n_seen += len(grown)
         if n_seen > most:
@@ -59,9 +56,8 @@ def fitting_groups(problem: FusionProblem, *, most: int = MOST_GROUPS) -> dict[i
 
 
 class _Grown(NamedTuple):
-    """A group's weights, and all nodes next to it, above it and below it, its own among them."""
+    """All nodes next to a group, above it and below it, its own among them."""
 
-    weight_bytes: int
     near: int
     above: int
     below: int
@@ -69,17 +65,12 @@ class _Grown(NamedTuple):
     @classmethod
     def single(cls, graph: FusionGraph, node: int) -> _Grown:
         near = graph.predecessor_masks[node] | graph.successor_masks[node]
-        return cls(graph.nodes[node].weight_bytes, near, graph.ancestors[node], graph.descendants[node])
+        return cls(near, graph.ancestors[node], graph.descendants[node])
 
     def with_node(self, graph: FusionGraph, node: int) -> _Grown:
         """The same of the group with ``node``."""
         other = self.single(graph, node)
-        return _Grown(
-            self.weight_bytes + other.weight_bytes,
-            self.near | other.near,
-            self.above | other.above,
-            self.below | other.below,
-        )
+        return _Grown(self.near | other.near, self.above | other.above, self.below | other.below)
 
     def stays_convex(self, graph: FusionGraph, mask: int, node: int) -> bool:
         """Whether no path leaves the convex group and comes back through ``node``, or the other way round."""

@@ -24,17 +24,18 @@ class FusionOutcome:
     costs of every node alone. ``lower_bound`` (bytes) is proven for every plan, None where the method proves nothing.
     ``curve`` is the best objective so far: (plans proposed, bytes). ``n_groups_listed``: the groups that fit, where the
     method lists them all. ``split_rates``: of the groups that did not fit, how many were split, and how many by
-    explanations. ``seconds`` is wall-clock time and takes no part in comparisons.
+    explanations. ``seconds`` is wall-clock time. Graph, scheme and
+    seconds take no part in comparisons.
     """
 
     network: str
-    scheme: FusionScheme
+    scheme: FusionScheme = field(compare=False)
     method: str
     objective: FusionObjective
     seed: int
     budget: int
     capacity_bytes: int
-    graph: FusionGraph
+    graph: FusionGraph = field(compare=False)
     plan: Plan
     costs: tuple[GroupCost, ...]
     unfused: tuple[GroupCost, ...]

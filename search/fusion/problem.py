@@ -9,12 +9,13 @@ from typing import Literal, TypeAlias, get_args
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.search.fusion.plan import Plan, singles
-from tilewright.sim.fusion.graph import FusionGraph
+from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost
 
 __all__ = ["OBJECTIVES", "FusionObjective", "FusionProblem", "check_fusion_objective"]
 
 FusionObjective: TypeAlias = Literal["dram", "feature_maps"]
+_KEEPS_ALL_WEIGHTS = ("lbdf",)
 OBJECTIVES: tuple[FusionObjective, ...] = get_args(FusionObjective)
 
 
@@ -30,6 +31,7 @@ def check_fusion_objective(name: str) -> FusionObjective:
 class FusionProblem:
     """What is searched, and what is known so far.
 
+    ``edges`` are those between nodes that can be in larger groups.
     ``budget`` is the most plans that may be proposed. ``random`` is the only source of chance. ``best`` and
     ``best_value`` (bytes) are the best plan so far, ``curve`` holds (plans proposed, best value) wherever it improved.
     ``lower_bound`` (bytes) is proven, None where nothing is. ``n_split`` counts groups that were split because they did
@@ -44,6 +46,7 @@ class FusionProblem:
     seed: int
     progress: Callable[[int, int], None] | None = None
     random: random.Random = field(init=False)
+    edges: tuple[tuple[int, int], ...] = field(init=False)
     fusable: int = field(init=False)
     best: Plan = field(init=False)
     best_value: int = field(init=False)
@@ -58,6 +61,8 @@ class FusionProblem:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.fusable = self.scheme.fusable_mask(self.graph)
+        pairs = ((edge.producer, edge.consumer) for edge in self.graph.edges if edge.producer >= 0)
+        self.edges = tuple(dict.fromkeys(e for e in pairs if self.fusable >> e[0] & self.fusable >> e[1] & 1))
         self.best = singles(self.graph)
         self.best_value = self.plan_value(self.best)
 
@@ -77,12 +82,19 @@ class FusionProblem:
 
     def _value(self, mask: int) -> int | None:
         is_single = mask & (mask - 1) == 0
-        if not is_single and mask & ~self.fusable:
+        if not is_single and (mask & ~self.fusable or self.floor_bytes(mask) > self.capacity_bytes):
             return None
         cost = self.cost(mask)
         if not is_single and not cost.valid(self.capacity_bytes):
             return None
         return cost.dram_bytes if self.objective == "dram" else cost.feature_map_bytes
+
+    def floor_bytes(self, mask: int) -> int:
+        """What the group, and every larger one around it, needs at least: its weights, where the scheme keeps all."""
+        if self.scheme.name not in _KEEPS_ALL_WEIGHTS:
+            return 0
+        nodes = self.graph.nodes
+        return sum(nodes[i].weight_bytes for i in members(mask))
 
     def fits(self, mask: int) -> bool:
         """Whether the group can run on the machine."""
