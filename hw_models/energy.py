@@ -99,7 +99,9 @@ def _weighted(pj: Mapping[str, float], counts: Mapping[str, int]) -> float:
     return sum((pj[name] * n for name, n in counts.items()), 0.0)
 
 
-def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> Mapping[str, int]:
+    if not one or not other:
+        return one or other
     return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
