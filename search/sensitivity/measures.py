@@ -57,7 +57,8 @@ class Calibration:
         """The layer's Hessian trace over the number of its weights."""
         if self._traces is None:
             self._traces = hessian_traces(self)
-        return self._traces[name] / self.network.layer(name).weight.numel()
+        n_weights: int = self.network.layer(name).weight.numel()
+        return self._traces[name] / n_weights
 
     def _fisher(self, n_samples: int = 64) -> dict[str, Tensor]:
         import torch

@@ -34,7 +34,7 @@ _HADAMARD = 32
 
 @dataclass(frozen=True, slots=True)
 class QuantisedWeights:
-    """``values``: what the stored weights stand for, in the tensor's shape and type; ``n_bits``: with scales and tables."""
+    """``values``: what the stored weights stand for, in their shape and type; ``n_bits``: with scales and tables."""
 
     values: Tensor
     n_bits: int

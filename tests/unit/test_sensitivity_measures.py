@@ -153,7 +153,7 @@ def test_a_network_is_the_same_again_afterwards_and_counts_its_work() -> None:
     assert torch.equal(module(inputs), before)
     wide = network.output({"0": LayerFormats("fp16", "fp16")}, inputs)
     assert torch.equal(wide, before)
-    with pytest.raises(InputError, match='unknown layer; given "30"; *|did you mean'):
+    with pytest.raises(InputError, match='unknown layer; given "30"'):
         network.output({"30": LayerFormats("int8", "int8")}, inputs)
 
 
@@ -207,7 +207,7 @@ def test_the_table_is_kept_by_content(tmp_path: Path, monkeypatch: pytest.Monkey
     with torch.no_grad():
         module[0].weight[0] += 1
     assert measure() != table
-    with pytest.raises(InputError, match='measure: unknown name; given "hesian".*did you mean "hessian"'):
+    with pytest.raises(InputError, match=r'measure: unknown name; given "hesian".*did you mean "hessian"'):
         measure_sensitivity(module, inputs, [("int8", "int8")], measure="hesian")
     with pytest.raises(InputError, match="measure: loss needs labels"):
         measure_sensitivity(module, inputs, [("int8", "int8")], measure="loss")

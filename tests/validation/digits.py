@@ -1,4 +1,4 @@
-"""Two small networks trained on scikit-learn's handwritten digits (1,797 images of 8 x 8; UCI, Alpaydin and Kaynak 1998).
+"""Two small networks trained on scikit-learn's handwritten digits (1,797 images of 8 x 8; UCI, 1998).
 
 Trained here in seconds, with seeds, on one thread: repeatable on one computer, nearly so between computers.
 """
