@@ -43,7 +43,7 @@ class GemmParameters:
 
     __pydantic_config__ = _STRICT
 
-    launch_us: Annotated[float, Ge(0.5), Le(30)]
+    launch_us: Annotated[float, Ge(0.5), Le(100)]
     memory_share: Share
     memory_ramp_us: Annotated[float, Ge(0), Le(5)]
     sm_memory_gb_per_s: Annotated[float, Ge(5), Le(400)]

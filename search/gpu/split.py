@@ -1,7 +1,8 @@
 """Which rows of a table may calibrate, and which are held out: a fixed rule, by shape family, the same for all.
 
 A product belongs to the calibration part when the CRC-32 of its weights' shape "n,k" is odd, attention by
-"keys,heads,kv_heads,head_dim", a row-wise operator by "m,n". All rows of a family of shapes are on one side, so that
+"keys,heads,kv_heads,head_dim", a row-wise operator by "m,n"; products timed with the host's part by "m,n,k", because
+their tables hold one weight for half of their rows. All rows of a family of shapes are on one side, so that
 the held-out part holds weights (or heads and lengths) that no parameter has seen.
 """
 
@@ -26,16 +27,23 @@ SPLIT_COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
 }
 
 
-def split_rule(operator: MeasuredOperator) -> str:
+_BY_ROW = {"fp16_host": ("m", "n", "k")}
+
+
+def split_rule(table: MeasuredTable) -> str:
     """The rule in one sentence."""
-    return f'calibration where the CRC-32 of "{",".join(SPLIT_COLUMNS[operator])}" is odd, the rest held out'
+    return f'calibration where the CRC-32 of "{",".join(_split_columns(table))}" is odd, the rest held out'
+
+
+def _split_columns(table: MeasuredTable) -> tuple[str, ...]:
+    return _BY_ROW.get(table.family, SPLIT_COLUMNS[table.operator])
 
 
 def calibration_rows(table: MeasuredTable) -> NDArray[np.bool_]:
     """A mask of the rows that may calibrate."""
     import numpy as np
 
-    columns = [table.columns[name] for name in SPLIT_COLUMNS[table.operator]]
+    columns = [table.columns[name] for name in _split_columns(table)]
     known: dict[tuple[int, ...], bool] = {}
     mask = np.empty(len(table), dtype=bool)
     for row, key in enumerate(zip(*(column.tolist() for column in columns), strict=True)):

@@ -28,19 +28,25 @@ __all__ = [
     "rowwise_forecast",
 ]
 
-_ROWS_IN_FLIGHT = 8  # thread blocks of a multiprocessor at a time
+_THREADS = 2048  # of a multiprocessor
+_VALUES = 8  # of a thread: one load of 16 bytes
+_MOST_BLOCKS = 16  # of a multiprocessor at a time
 _SHORT_BLOCK = 1024  # values that a thread block holds in registers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowwiseFamily:
-    """An operator on rows: bytes read and written for each value, and passes over a row too long for registers."""
+    """An operator on rows: bytes read and written for each value, and passes over a row too long for registers.
+
+    ``threads`` of the thread block that works on a row; 0: one for each eight values, up to 1,024.
+    """
 
     name: str
     summary: str
     read_bytes: float
     write_bytes: float
     passes: int = 1
+    threads: int = 0
 
 
 _FAMILIES = {
@@ -48,7 +54,7 @@ _FAMILIES = {
     for family in (
         RowwiseFamily(name="gelu", summary="activation, fp16", read_bytes=2, write_bytes=2),
         RowwiseFamily(name="softmax", summary="softmax of rows, fp16", read_bytes=2, write_bytes=2, passes=3),
-        RowwiseFamily(name="layernorm", summary="norm of rows, fp16", read_bytes=2, write_bytes=2, passes=2),
+        RowwiseFamily(name="layernorm", summary="norm of rows", read_bytes=2, write_bytes=2, passes=2, threads=128),
         RowwiseFamily(name="scalematrix", summary="bf16 scaled into fp8", read_bytes=2, write_bytes=1),
         RowwiseFamily(name="computescale", summary="largest magnitude of a bf16 matrix", read_bytes=2, write_bytes=0),
     )
@@ -93,7 +99,9 @@ def rowwise_forecast(
     m, n = np.asarray(shapes.m, dtype=np.float64), np.asarray(shapes.n, dtype=np.float64)
     cache = device.l2_bytes * parameters.cache_share
     values = m * n
-    in_flight = np.minimum(m, device.n_sms * _ROWS_IN_FLIGHT) * n * family.read_bytes
+    threads = np.full_like(n, family.threads) if family.threads else np.clip(n / _VALUES, 32, 1024)
+    resident = device.n_sms * np.clip(_THREADS / threads, 1, _MOST_BLOCKS)
+    in_flight = np.minimum(m, resident) * n * family.read_bytes
     again = np.where(n > _SHORT_BLOCK, family.passes - 1, 0) * values * family.read_bytes
     again_missed = miss_share(in_flight, cache)
     once = values * (family.read_bytes + family.write_bytes)
@@ -104,7 +112,7 @@ def rowwise_forecast(
     from_l2 = once * (1 - missed) + again * (1 - again_missed)
     ramp = parameters.memory_ramp_us * 1e-6 * (1 - np.exp(-from_dram / (rate * device.dram_latency_s * 4)))
     memory = from_dram / rate + from_l2 / device.l2_bytes_per_s + ramp
-    rounds = np.ceil(m / (device.n_sms * _ROWS_IN_FLIGHT))
+    rounds = np.ceil(m / resident)
     lanes = values * parameters.lane_cycles / (blocks * device.lanes * device.clock_hz)
     compute = rounds * parameters.row_us * 1e-6 + lanes
     longer = np.maximum(memory, compute)
