@@ -16,7 +16,7 @@ from tilewright.formats import bits_per_element, element_format, tensor_format
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream import OperatorStream
 
-__all__ = ["FORMAT_ASSUMPTIONS", "MULTIPLIES", "OperatorFormats", "with_operator_formats"]
+__all__ = ["FORMAT_ASSUMPTIONS", "MULTIPLIES", "OperatorFormats", "activations_of", "with_operator_formats"]
 
 MULTIPLIES = ("matmul", "conv", "attention")
 FORMAT_ASSUMPTIONS = (
@@ -70,7 +70,7 @@ def _check(stream: OperatorStream, known: Mapping[str, Operator], name: str, wan
             tensor_format(text)
 
 
-def _activations(stream: OperatorStream, operator: Operator) -> set[str]:
+def activations_of(stream: OperatorStream, operator: Operator) -> set[str]:
     """The stored activations that ``operator`` multiplies; nothing for one that multiplies nothing."""
     if operator.kind not in MULTIPLIES:
         return set()
@@ -101,7 +101,7 @@ def _asked(stream: OperatorStream, formats: Mapping[str, OperatorFormats]) -> di
     outside = {stream.base(name).name for name in stream.outputs}
     for operator in stream.operators:
         wanted = formats.get(operator.name)
-        own = _activations(stream, operator) if wanted and wanted.activations else set()
+        own = activations_of(stream, operator) if wanted and wanted.activations else set()
         for name in dict.fromkeys(stream.base(name).name for name in operator.inputs):
             base = stream.base(name)
             if base.role != "activation":
@@ -130,7 +130,7 @@ def _narrowed(
     if wanted is None or wanted.activations is None or operator.kind == "attention":
         return operator
     element = element_format(wanted.activations)
-    names = _activations(stream, operator)
+    names = activations_of(stream, operator)
     if all(element_format(stored.get(name, stream.base(name).number_format)) == element for name in names):
         return operator
     return replace(operator, attributes={**operator.attributes, "activations_as": element})

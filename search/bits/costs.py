@@ -24,7 +24,15 @@ from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.stream_formats import MULTIPLIES, OperatorFormats, with_operator_formats
 
-__all__ = ["SIMULATED", "BitCosts", "SimulationSettings", "difference", "simulated_costs"]
+__all__ = [
+    "SIMULATED",
+    "BitCosts",
+    "SimulationSettings",
+    "difference",
+    "in_reference",
+    "operators_of",
+    "simulated_costs",
+]
 
 Progress = Callable[[int, int, str], None]
 Pair = tuple[str, str]  # formats of weights and activations
@@ -61,8 +69,8 @@ class BitCosts:
         self.machine = machine
         self.sensitivity = sensitivity
         self.settings = settings
-        self._operators = _operators_of(stream, sensitivity)
-        self.stream = _in_reference(stream, sensitivity)
+        self._operators = operators_of(stream, sensitivity)
+        self.stream = in_reference(stream, sensitivity)
         self._runs: dict[tuple[tuple[str, OperatorFormats], ...], NetworkResult] = {}
         counted = problem_of(sensitivity)
         self._by_pair = self._uniform_runs(counted, progress)
@@ -170,7 +178,7 @@ def _bit_operations(stream: OperatorStream, operator: Operator) -> int:
     return operator.macs * a * b
 
 
-def _operators_of(stream: OperatorStream, sensitivity: Sensitivity) -> dict[str, tuple[Operator, ...]]:
+def operators_of(stream: OperatorStream, sensitivity: Sensitivity) -> dict[str, tuple[Operator, ...]]:
     """The operators of each layer; raises InputError for a name that is none, or an operator of two layers."""
     known = {operator.name: operator for operator in stream.operators if operator.kind in MULTIPLIES}
     by_path = {operator.path: operator for operator in known.values() if operator.path}
@@ -195,7 +203,7 @@ def _operators_of(stream: OperatorStream, sensitivity: Sensitivity) -> dict[str,
     return found
 
 
-def _in_reference(stream: OperatorStream, sensitivity: Sensitivity) -> OperatorStream:
+def in_reference(stream: OperatorStream, sensitivity: Sensitivity) -> OperatorStream:
     """``stream`` with everything that no layer decides in the widest formats of the table."""
     options = [option for layer in sensitivity.layers for option in layer.options]
     widest = max(options, key=lambda option: option.n_bits)
