@@ -65,7 +65,8 @@ class MemorySpec:
 
     ``read_pj``, ``write_pj``: an access of the full ``width_bits``; a part of it costs in proportion, in steps of
     ``granule_bits`` (None: only the full width). ``bits_per_cycle`` of each port; None: one access a cycle.
-    ``ports``: a read and a write port ("separate"), or one for both ("shared").
+    ``ports``: a read and a write port ("separate"), one for both ("shared"), or a read and a write port towards the
+    array and as many towards the next memory ("both_sides").
     ``feeds``: for registers, the axes along which all lanes share one copy; there is a copy for every position on the
     other axes. None: one memory for the whole array.
     """
@@ -80,7 +81,7 @@ class MemorySpec:
     bits_per_cycle: Annotated[float, Gt(0)] | None = None
     read_pj: Annotated[float, Ge(0)]
     write_pj: Annotated[float, Ge(0)]
-    ports: Literal["separate", "shared"] = "separate"
+    ports: Literal["separate", "shared", "both_sides"] = "separate"
     feeds: tuple[Text, ...] | None = None
 
     @property
@@ -205,7 +206,14 @@ def hierarchy_of(machine: MachineSpec, number_format: str) -> HierarchySpec:
         )
     bits = format_bits(number_format)
     registers = MemorySpec(
-        name="accumulators", holds=("output",), capacity_bytes=4, width_bits=32, read_pj=0, write_pj=0, feeds=()
+        name="accumulators",
+        holds=("output",),
+        capacity_bytes=4,
+        width_bits=32,
+        read_pj=0,
+        write_pj=0,
+        feeds=(),
+        ports="both_sides",
     )
     buffers = [
         MemorySpec(

@@ -49,7 +49,7 @@ def copy_cost(copies: Iterable[Copy], hierarchy: HierarchySpec) -> CopyCost:
             energy[taker.name] = energy.get(taker.name, 0.0) + _accesses(bits, taker) * taker.write_pj
             cycles = max(ceil(bits / one.port_bits_per_cycle) for one in (giver, taker))
             for memory, way in ((giver, "read"), (taker, "write")):
-                port = (memory.name, "both" if memory.ports == "shared" else way)
+                port = (memory.name, "any" if memory.ports == "shared" else way)
                 busy.setdefault(port, []).append((now, cycles))
             now += cycles
     ends = [

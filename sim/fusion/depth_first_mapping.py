@@ -271,7 +271,8 @@ class LoopStudy:
         activities: dict[tuple[str, str], list[Activity]] = {}
         for link in links:
             for memory, way, cycles in link.port_uses():
-                port = "both" if memory.ports == "shared" else way
+                sides = f"{way} {'outer' if memory is link.inner else 'inner'}"
+                port = {"shared": "both", "separate": way, "both_sides": sides}[memory.ports]
                 activities.setdefault((memory.name, port), []).append(
                     Activity(
                         busy=cycles[rows], window=link.window[rows], period=link.period[rows], times=link.times[rows]

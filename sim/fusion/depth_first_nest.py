@@ -26,6 +26,7 @@ RELEVANT: dict[Operand, frozenset[str]] = {
     "input": frozenset(("C", "OX", "OY", "FX", "FY", "G")),
     "output": frozenset(("K", "OX", "OY", "G")),
 }
+_COARSER = ("K", "C", "OY", "OX", "FY", "FX", "G")
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -146,9 +147,11 @@ class Orders:
 def orders_of(temporal: tuple[tuple[str, int], ...], n_factors: int) -> Orders:
     """Every order of the prime factors of ``temporal`` (loop, count), at most ``n_factors`` factors.
 
-    Where there are more, the two smallest factors of the loop with the most factors become one, again and again.
+    Where there are more, the two smallest factors of the loop with the most factors become one, again and again; of
+    several such loops the first of K, C, OY, OX, FY, FX, G (as DeFiNES' tool has it: rows are cut coarser than
+    columns).
     """
-    factors = {loop: _primes(count) for loop, count in temporal}
+    factors = {loop: _primes(count) for loop, count in sorted(temporal, key=lambda one: _COARSER.index(one[0]))}
     while sum(map(len, factors.values())) > n_factors:
         most = max(factors.values(), key=len)
         if len(most) == 1:
