@@ -16,7 +16,7 @@ from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
 from tilewright.sim.fusion.graph import FusionEdge, FusionGraph, members
 from tilewright.units import bits_to_bytes
 
-__all__ = ["Maps", "Reader", "RowPlan", "maps_of", "plan_rows"]
+__all__ = ["Maps", "Reader", "RowPlan", "maps_of", "plan_rows", "riders"]
 
 Number: TypeAlias = int | Fraction
 _IN_PLACE = ("elementwise", "concat", "norm", "softmax")
@@ -162,7 +162,7 @@ def plan_rows(graph: FusionGraph, mask: int, *, spare_rows: int = 0, rows_per_st
                 phases[source] = min([phases[r.consumer] - (not r.slides and not r.sweeps) for r in readers[source]])
     steps = _steps(maps, readers, rows_per_step)
     offsets = _offsets(maps, phases, readers, along_rows=True)
-    rides_on = _riders(graph, maps, mask, inside, readers, phases)
+    rides_on = riders(graph, maps, mask, readers, phases)
     rings: dict[int, int] = {}
     for i, reading in readers.items():
         if i not in rides_on:
@@ -285,26 +285,32 @@ def _steps(maps: Maps, readers: Mapping[int, tuple[Reader, ...]], rows_per_step:
     return {i: int(maps.rates[i] * unit) * rows_per_step for i in readers}
 
 
-def _riders(
+def riders(
     graph: FusionGraph,
     maps: Maps,
     mask: int,
-    inside: tuple[int, ...],
     readers: Mapping[int, tuple[Reader, ...]],
     phases: Mapping[int, int],
+    partial: frozenset[int] = frozenset(),
 ) -> dict[int, int]:
-    """Maps whose only reader works in place: they share its place on chip (a join has all of them)."""
+    """Maps whose only reader works in place: they share its place on chip (a join has all of them).
+
+    ``partial``: maps that are held a few channels at a time; they share places only with each other.
+    """
     found: dict[int, int] = {}
     taken: set[int] = set()
-    for i in inside:
+    for i in members(mask):
         if len(readers[i]) != 1 or graph.nodes[i].is_output or graph.successor_masks[i] & ~mask:
             continue
         reader = readers[i][0]
         host = reader.consumer
         if not maps.in_place[host] or not reader.slides or not reader.rows.is_pointwise or phases[host] != phases[i]:
             continue
-        if maps.joins[host]:
-            found[i] = host
+        if (i in partial) != (host in partial):
+            continue
+        if maps.joins[host]:  # along channels
+            if maps.tensors[i].size[1:] == maps.tensors[host].size[1:]:
+                found[i] = host
         elif (
             host not in taken
             and maps.row_bytes[i] <= maps.row_bytes[host]

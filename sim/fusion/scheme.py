@@ -136,5 +136,6 @@ def get_scheme(name: str, capacity_bytes: int) -> Memoised:
 
 def _load() -> None:
     import tilewright.sim.fusion.depth_first
+    import tilewright.sim.fusion.brr
     import tilewright.sim.fusion.lbdf
     import tilewright.sim.fusion.optimus_rules  # noqa: F401  (schemes register themselves)
