@@ -24,8 +24,11 @@ from tilewright.search.executors.dispatch import Dispatcher
 from tilewright.search.executors.executor import Executor, WorkerError
 from tilewright.search.executors.inline import InlineExecutor
 from tilewright.search.executors.pool import PoolExecutor
-from tilewright.search.store import RETRIED, ResultsStore, StoredPoint
-from tilewright.search.sweep_space import SweepPoint, count_points, design_values, points
+from tilewright.search.store import RETRIED, ResultsStore
+from tilewright.search.sweep_adaptive import generations
+from tilewright.search.sweep_plan import planned_points, stored_scores
+from tilewright.search.sweep_rows import flat_row
+from tilewright.search.sweep_space import SweepPoint, count_points, points, points_of
 from tilewright.search.sweep_spec import Sweep, load_sweep
 from tilewright.search.sweep_work import SweepBench
 
@@ -105,7 +108,8 @@ def run_sweep(
         machine = asdict(sweep.machine)
         opened.note_sweep(sweep.text, sweep.name, machine)
         if retry_failed:
-            opened.forget((point.key for point in points(sweep)), RETRIED)
+            keys = (point.key for point in planned_points(sweep, opened))
+            opened.forget(list(keys) if sweep.sampling.is_adaptive else keys, RETRIED)
         bench = SweepBench(machine=sweep.machine, layers=sweep.layers, objective=sweep.objective, area=sweep.area)
         with contextlib.closing(_executor(bench, opened, jobs, scheduler)) as executor:
             return _Run(sweep, opened, bench, executor, progress).all()
@@ -119,16 +123,21 @@ def _executor(bench: SweepBench, store: ResultsStore, jobs: int | None, schedule
 
 
 def sweep_status(sweep: Sweep, store: str | Path) -> Counter[str]:
-    """How many points of ``sweep`` ended in which status, and how many are ``missing``; the store may not exist yet."""
+    """How many points of ``sweep`` ended in which status, and how many are ``missing``; the store may not exist yet.
+
+    Of an adaptive search that has not ended as many points are missing as it may still have.
+    """
     if not Path(store).exists():
         return Counter(missing=count_points(sweep))
     counts: Counter[str] = Counter()
     with ResultsStore(store, create=False) as opened:
         opened.check()
-        for batch in _batches(points(sweep), _LOOK_UP):
+        for batch in _batches(planned_points(sweep, opened), _LOOK_UP):
             known = opened.statuses(point.key for point in batch)
             counts.update(known.values())
             counts["missing"] += len(batch) - len(known)
+    if counts["missing"] and sweep.sampling.is_adaptive:
+        counts["missing"] = count_points(sweep) - counts.total() + counts["missing"]
     return counts
 
 
@@ -142,34 +151,8 @@ def sweep_rows(sweep: Sweep, store: str | Path) -> Iterator[dict[str, Any]]:
     """
     base = base_values(sweep.machine)
     with ResultsStore(store, create=False) as opened:
-        for point in opened.rows(point.key for point in points(sweep)):
+        for point in opened.rows(point.key for point in planned_points(sweep, opened)):
             yield flat_row(sweep, base, point)
-
-
-def flat_row(sweep: Sweep, base: dict[str, Any], point: StoredPoint) -> dict[str, Any]:
-    """``point`` with the columns of :func:`sweep_rows`; ``base`` are the figures of the base machine."""
-    values = design_values(sweep, base, dict(point.parameters))
-    row: dict[str, Any] = {
-        "machine": point.machine,
-        "workload": point.workload,
-        "dataflow": point.dataflow,
-        "objective": point.objective,
-        **point.parameters,
-        "area_mm2": values["area_mm2"],
-        "peak_tops": values["peak_tops"],
-        "status": point.status,
-        "cycles": point.cycles,
-        "seconds": point.seconds,
-        "energy_pj": point.energy_pj,
-        "power_w": point.power_w,
-    }
-    within = False
-    if point.seconds is not None and point.energy_pj is not None:
-        figures = {**row, "latency_ms": point.seconds * 1e3, "energy_mj": point.energy_pj * 1e-9}
-        within = all(limit.holds(figures) for limit in sweep.limits)
-    row["within_limits"] = within
-    row.update({name: value for name, value in point.result.items() if name not in row})
-    return row | {"error": point.error, "evaluation_s": point.evaluation_s, "key": point.key}
 
 
 def n_cores() -> int:
@@ -193,12 +176,20 @@ class _Run:
 
     def all(self) -> Counter[str]:
         """Do every missing point; how many ended in which status."""
-        Dispatcher(self.executor, set_aside=self.set_aside, told=self.told).do(self.missing(), self.total)
+        dispatcher = Dispatcher(self.executor, set_aside=self.set_aside, told=self.told)
+        if not self.sweep.sampling.is_adaptive:
+            dispatcher.do(self.missing(points(self.sweep)), self.total)
+            return self.counts
+        for designs in generations(self.sweep, stored_scores(self.sweep, self.store)):
+            n_points = len(designs) * self.total // (self.sweep.sampling.n or 1)
+            dispatcher.do(self.missing(points_of(self.sweep, designs)), n_points)
+        self.total = self.n_found + self.counts.total()  # fewer where the space has no more designs
+        self.told(Counter())
         return self.counts
 
-    def missing(self) -> Iterator[SweepPoint]:
-        """The points that the store does not have, looked up a few hundred at a time."""
-        for batch in _batches(points(self.sweep), _LOOK_UP):
+    def missing(self, wanted: Iterator[SweepPoint]) -> Iterator[SweepPoint]:
+        """Those of ``wanted`` that the store does not have, looked up a few hundred at a time."""
+        for batch in _batches(wanted, _LOOK_UP):
             known = self.store.statuses(point.key for point in batch)
             self.n_found += len(known)
             self.told(Counter())

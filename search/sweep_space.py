@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -16,11 +16,23 @@ from tilewright.search.design_figures import DESIGN_FIGURES, area_mm2, base_valu
 from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.sweep_spec import Axis, Sweep
 
-__all__ = ["Design", "SweepPoint", "count_points", "design_values", "designs", "points"]
+__all__ = [
+    "Design",
+    "DesignSpace",
+    "Position",
+    "SweepPoint",
+    "count_points",
+    "design_values",
+    "designs",
+    "points",
+    "points_of",
+]
 
 _BLOCK = 1024
 
 Design = dict[str, Value]
+#: A share (0 to 1) of the way on each axis.
+Position = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +45,58 @@ class SweepPoint:
     dataflow: str
 
 
+class DesignSpace:
+    """What the axes of a sweep span, and the conditions (limits that need no run among them) on its designs."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.axes = sweep.axes
+        self._sweep = sweep
+        self._paths = sweep.paths
+        self._early = (*sweep.conditions, *(limit for limit in sweep.limits if _needs_no_run(limit)))
+        self._base = base_values(sweep.machine)
+
+    def n_broken_conditions(self, design: Design) -> int:
+        """How many conditions ``design`` does not fulfil."""
+        if not self._early:
+            return 0
+        values = design_values(self._sweep, self._base, design)
+        return sum(not condition.holds(values) for condition in self._early)
+
+    def design(self, position: Sequence[float]) -> Design:
+        """The design at ``position``."""
+        values = (v for axis, share in zip(self.axes, position, strict=True) for v in _taken(axis, share))
+        return dict(zip(self._paths, values, strict=True))
+
+    def snapped(self, position: Sequence[float]) -> Position:
+        """``position`` in the middle of what stands for the same value, on axes that are lists."""
+        return tuple(
+            share if axis.interval is not None else (_place(axis, share) + 0.5) / len(axis.settings)
+            for axis, share in zip(self.axes, position, strict=True)
+        )
+
+    def by_effort(self, position: Position) -> Position:
+        """A key to sort by, so that neighbours differ in what takes least effort to change."""
+        return tuple(position[at] for at in _by_effort(self.axes))
+
+    def spread(self, n: int, seed: int) -> Any:
+        """``n`` positions of a scrambled Sobol sequence (Owen), an array (n, axes)."""
+        return next(_sobol(len(self.axes), seed, n))
+
+
 def designs(sweep: Sweep) -> Iterator[Design]:
-    """The designs that fulfil the conditions, and the limits that need no run, in a fixed order."""
-    early = (*sweep.conditions, *(limit for limit in sweep.limits if _needs_no_run(limit)))
-    base = base_values(sweep.machine)
-    for design in _grid(sweep) if sweep.sampling.method == "grid" else _sobol(sweep):
-        if early:
-            values = design_values(sweep, base, design)
-            if not all(condition.holds(values) for condition in early):
-                continue
-        yield design
+    """The designs that fulfil the conditions, and the limits that need no run, in a fixed order.
+
+    Those of an adaptive search are not known beforehand: see :func:`tilewright.search.sweep_plan.planned_points`.
+    """
+    space = DesignSpace(sweep)
+    match sweep.sampling.method:
+        case "grid":
+            found = _grid(sweep)
+        case "sobol":
+            found = _sampled(sweep, space)
+        case "nsga2":
+            raise ValueError("the designs of an adaptive search follow from its results")
+    return (design for design in found if not space.n_broken_conditions(design))
 
 
 def design_values(sweep: Sweep, base: dict[str, Any], design: Design) -> dict[str, Any]:
@@ -52,7 +106,12 @@ def design_values(sweep: Sweep, base: dict[str, Any], design: Design) -> dict[st
 
 
 def points(sweep: Sweep) -> Iterator[SweepPoint]:
-    """Every design with every workload and dataflow, with its content key."""
+    """Every design of :func:`designs` with every workload and dataflow, with its content key."""
+    return points_of(sweep, designs(sweep))
+
+
+def points_of(sweep: Sweep, some: Iterable[Design]) -> Iterator[SweepPoint]:
+    """``some`` designs, each with every workload and dataflow, with their content keys."""
     # Changes with the code that decides about results, and with everything that a design does not say itself.
     cache = ForgetfulCache()
     machine = asdict(sweep.machine)
@@ -64,7 +123,7 @@ def points(sweep: Sweep) -> Iterator[SweepPoint]:
         [cache.key("sweep point", machine, layer, dataflow, sweep.objective) for dataflow in sweep.dataflows]
         for layer in sweep.layers
     ]
-    for design in designs(sweep):
+    for design in some:
         text = json.dumps(design, sort_keys=True)
         for layer, keys in enumerate(fixed):
             for dataflow, key in zip(sweep.dataflows, keys, strict=True):
@@ -73,8 +132,10 @@ def points(sweep: Sweep) -> Iterator[SweepPoint]:
 
 
 def count_points(sweep: Sweep) -> int:
-    """How many points the sweep has."""
+    """How many points the sweep has; of an adaptive search the most that it may have."""
     per_design = len(sweep.layers) * len(sweep.dataflows)
+    if sweep.sampling.is_adaptive:
+        return per_design * (sweep.sampling.n or 0)
     if sweep.sampling.method == "grid" and not sweep.conditions and not any(map(_needs_no_run, sweep.limits)):
         n = per_design
         for axis in sweep.axes:
@@ -87,37 +148,51 @@ def _needs_no_run(limit: Condition) -> bool:
     return all(name in DESIGN_FIGURES for name in limit.names)
 
 
+def _by_effort(axes: Sequence[Axis]) -> list[int]:
+    """The axes by number; what takes least effort to change comes last."""
+    return sorted(range(len(axes)), key=lambda at: -max(map(effort_of_change, axes[at].paths), default=0))
+
+
 def _grid(sweep: Sweep) -> Iterator[Design]:
-    # What takes least effort to change varies fastest.
-    axes = sorted(sweep.axes, key=lambda axis: -max(map(effort_of_change, axis.paths), default=0))
+    axes = [sweep.axes[at] for at in _by_effort(sweep.axes)]
     paths = [path for axis in axes for path in axis.paths]
-    for settings in product(*(axis.settings for axis in axes)):
+    for settings in product(*(axis.settings for axis in axes)):  # the last varies fastest
         yield dict(zip(paths, (value for setting in settings for value in setting), strict=True))
 
 
-def _sobol(sweep: Sweep) -> Iterator[Design]:
-    """Points of a scrambled Sobol sequence (Owen), each share taken to the value of the axis that it falls on."""
+def _sampled(sweep: Sweep, space: DesignSpace) -> Iterator[Design]:
+    """Points of a Sobol sequence, each share taken to the value of the axis that it falls on."""
     n = sweep.sampling.n or 0
     if not sweep.axes:
         yield {}
         return
-    from scipy.stats import qmc
-
-    sequence = qmc.Sobol(d=len(sweep.axes), scramble=True, seed=sweep.sampling.seed)
-    paths = sweep.paths
+    blocks = _sobol(len(sweep.axes), sweep.sampling.seed, _BLOCK)
     seen: set[tuple[Value, ...]] = set()
     for start in range(0, n, _BLOCK):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            block = sequence.random(_BLOCK)
-        for shares in block[: n - start].tolist():
-            values = tuple(v for axis, share in zip(sweep.axes, shares, strict=True) for v in _taken(axis, share))
+        for shares in next(blocks)[: n - start].tolist():
+            design = space.design(shares)
+            values = tuple(design.values())
             if values not in seen:
                 seen.add(values)
-                yield dict(zip(paths, values, strict=True))
+                yield design
+
+
+def _sobol(n_axes: int, seed: int, n: int) -> Iterator[Any]:
+    """Blocks of ``n`` points of a scrambled Sobol sequence, each an array (n, axes) of numbers from 0 to 1."""
+    from scipy.stats import qmc
+
+    sequence = qmc.Sobol(d=n_axes, scramble=True, seed=seed)
+    while True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about numbers of points that are no power of two
+            yield sequence.random(n)
+
+
+def _place(axis: Axis, share: float) -> int:
+    return min(int(share * len(axis.settings)), len(axis.settings) - 1)
 
 
 def _taken(axis: Axis, share: float) -> tuple[Value, ...]:
     if axis.interval is not None:
         return (axis.interval.at(share),)
-    return axis.settings[min(int(share * len(axis.settings)), len(axis.settings) - 1)]
+    return axis.settings[_place(axis, share)]

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import MinLen
 
 from tilewright.document import STRICT_FIELDS, load_document, parse_document, validate_data
 from tilewright.document_yaml import Document, FieldPath, dotted, read_yaml
@@ -23,36 +23,20 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.conditions import Condition, Value, parse_condition
 from tilewright.search.design_figures import DESIGN_FIGURES, AreaChoice, AreaRule, area_rule_of, base_values
 from tilewright.search.objective import Objective
+from tilewright.search.sampling_spec import FrontObjective, SamplingSpec
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
 
-__all__ = ["RESULT_FIGURES", "Axis", "Interval", "SamplingSpec", "Sweep", "load_sweep", "restore_sweep"]
+__all__ = ["RESULT_FIGURES", "Axis", "Interval", "Sweep", "load_sweep", "restore_sweep"]
 
 #: What a limit may call on once a point has run.
 RESULT_FIGURES = ("cycles", "seconds", "energy_pj", "power_w", "latency_ms", "energy_mj")
 
 _LONGEST_AXIS = 100_000
 _N_TRIED_ALONE = 64
-_RANGE_FORMS = "{from, to, step}, {from, to, factor} or, for sobol, {from, to} with scale: linear or geometric"
+_RANGE_FORMS = "{from, to, step}, {from, to, factor} or, for sobol and nsga2, {from, to, scale: linear or geometric}"
 
 Text = Annotated[str, MinLen(1)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingSpec:
-    """Which of the designs are run: all of them (grid), or ``n`` points of a scrambled Sobol sequence."""
-
-    __pydantic_config__ = STRICT_FIELDS
-
-    method: Literal["grid", "sobol"] = "grid"
-    n: Annotated[int, Ge(1), Le(10_000_000)] | None = None
-    seed: Annotated[int, Ge(0)] = 0
-
-    def __post_init__(self) -> None:
-        if self.method == "sobol" and self.n is None:
-            raise ValueError("n: sobol needs the number of designs to draw; allowed for example n: 256")
-        if self.method == "grid" and self.n is not None:
-            raise ValueError("n: a grid runs every design; allowed together with method: sobol")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +177,7 @@ class _Reader:
             layers=self.layers(),
             dataflows=file.dataflows,
             objective=file.objective,
-            sampling=file.sampling,
+            sampling=self.sampling(machine, area),
             limits=self.conditions("limits", file.limits, {*DESIGN_FIGURES, *RESULT_FIGURES}, machine, area),
             area=area,
         )
@@ -230,6 +214,15 @@ class _Reader:
         except InputError as error:
             field, _, said = str(error).removeprefix("area.").partition(": ")
             raise self.fault(("area", field), said) from None
+
+    def sampling(self, machine: MachineSpec, area: AreaRule | None) -> SamplingSpec:
+        given = self.file.sampling
+        if not given.is_adaptive:
+            return given
+        if "area" in given.objectives and area is None:
+            raise self.fault(("sampling", "objectives", given.objectives.index("area")), _no_area(machine))
+        known: tuple[FrontObjective, ...] = ("latency", "energy") if area is None else ("latency", "energy", "area")
+        return replace(given, objectives=given.objectives or known)
 
     def layers(self) -> tuple[AttentionLayer, ...]:
         layers: list[AttentionLayer] = []
@@ -315,7 +308,7 @@ class _Reader:
             if "scale" in given:
                 raise self.fault((*place, "scale"), "is for ranges without step or factor", at_key=True)
             return Axis(paths=(path,), settings=tuple((value,) for value in self.steps(given, place)))
-        if self.file.sampling.method != "sobol":
+        if self.file.sampling.method == "grid":
             raise self.fault(place, f"a grid needs a step or a factor; allowed {_RANGE_FORMS}")
         scale = given.get("scale", "linear")
         if scale not in ("linear", "geometric"):
@@ -383,14 +376,16 @@ class _Reader:
             except InputError as error:
                 raise self.placed((section, at), error) from None
             if "area_mm2" in condition.names and area is None:
-                raise self.fault(
-                    (section, at),
-                    f"the area is not known: {machine.name} does not give matrix_mm2, vector_mm2 and buffers_mm2; "
-                    "allowed with area: {node_nm: 45, pe_format: int8}, or with "
-                    "area: {mm2_per_pe, mm2_per_lane, mm2_per_kib} in the sweep",
-                )
+                raise self.fault((section, at), _no_area(machine))
             found.append(condition)
         return tuple(found)
+
+
+def _no_area(machine: MachineSpec) -> str:
+    return (
+        f"the area is not known: {machine.name} does not give matrix_mm2, vector_mm2 and buffers_mm2; allowed with "
+        "area: {node_nm: 45, pe_format: int8}, or with area: {mm2_per_pe, mm2_per_lane, mm2_per_kib} in the sweep"
+    )
 
 
 def _first(axis: Axis) -> tuple[Value, ...]:

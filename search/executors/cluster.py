@@ -154,8 +154,7 @@ class ClusterExecutor:
             raise _other_code(result)
         if not isinstance(result, RowsOf):  # cancelled, by somebody else or because the connection was lost
             return Outcome(counts=Counter(), left=points)
-        for row in result.rows:
-            self._store.add(row)
+        self._store.add_all(result.rows)
         rest = points[len(result.rows) :]
         if rest:
             self._submit(rest, result.address)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -278,6 +279,41 @@ def test_interrupted_sweep_says_how_to_go_on(spec: Path, tmp_path: Path, undistu
     assert out == ""
     assert nobody_is_left(process.pid)
     assert stored(tmp_path / "r.db").items() <= undisturbed.items()
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_full_disk_ends_the_sweep_and_room_lets_it_go_on(
+    spec: Path, tmp_path: Path, undisturbed: dict[str, Any], jobs: str
+) -> None:
+    """On a file system of 256 KiB, where one may be mounted; then it gets larger."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a file system cannot be mounted here")
+    store = small / "r.db"
+    try:
+        process = start(spec, store, "--jobs", jobs)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert out == ""
+        (said,) = err.splitlines()
+        assert said.startswith(f"tilewright: error: {store}: cannot be written (")
+        assert said.endswith(
+            "the points finished so far are safe, and the same command goes on from there once there is room"
+        )
+        assert nobody_is_left(process.pid)
+        subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
+        before = stored(store)
+        assert 0 < len(before) < N_POINTS
+        process = start(spec, store, "--jobs", jobs)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        after = stored(store)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert before.items() <= after.items()
+    assert after == undisturbed
 
 
 def test_two_sweeps_share_a_store(spec: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:

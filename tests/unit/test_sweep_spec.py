@@ -209,6 +209,20 @@ BAD = [
     (HEAD + "limits: [matrix.rows <= 4]\n", 'S:3:10: limits.0: unknown name; given "matrix.rows"'),
     (HEAD + "sampling: {method: sobol}\n", "S:3:11: sampling.n: sobol needs the number of designs to draw"),
     (HEAD + "sampling: {n: 4}\n", "S:3:15: sampling.n: a grid runs every design"),
+    (HEAD + "sampling: {method: nsga2}\n", "S:3:11: sampling.n: nsga2 needs the number of designs to draw"),
+    (HEAD + "sampling: {population: 8}\n", "S:3:24: sampling.population: is for a search; allowed together with"),
+    (
+        HEAD + "sampling: {method: nsga2, n: 9, objectives: [energy]}\n",
+        "S:3:45: sampling.objectives: not a front; given energy; allowed two or more different ones",
+    ),
+    (
+        HEAD + "sampling: {method: nsga2, n: 9, objectives: [energy, area]}\n",
+        "S:3:54: sampling.objectives.1: the area is not known: edge-16x16 does not give matrix_mm2",
+    ),
+    (
+        HEAD + "sampling: {method: nsga2, n: 9, objectives: [energy, speed]}\n",
+        'S:3:54: sampling.objectives.1: unknown value; given "speed"; allowed latency, energy, power, area',
+    ),
     (HEAD + "area: {mm2_per_pe: -1, mm2_per_lane: 0, mm2_per_kib: 0}\n", "S:3:20: area.mm2_per_pe: out of range"),
     (HEAD + "area: {mm2_per_pe: 1}\n", "S:3:7: area: not a rule; given mm2_per_pe; allowed mm2_per_pe, mm2_per_lane"),
     (HEAD + "area: {node_nm: 28, pe_format: int8}\n", "S:3:17: area.node_nm: no area is known; given 28; allowed 22"),

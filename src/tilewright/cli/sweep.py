@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from tilewright.search.sweep import SweepProgress
     from tilewright.search.sweep_best import SweepBest
+    from tilewright.search.sweep_front import FrontDesign
     from tilewright.search.sweep_spec import Sweep
 
 __all__ = ["sweep"]
 
+_LONGEST_FRONT = 12
 _STATES = ("done", "infeasible", "failed", "quarantined", "missing")
 _MEANING = {
     "done": "best mapping found",
@@ -111,16 +113,20 @@ def _show(outputs: Outputs, checked: Sweep, store: str) -> None:
 
     from tilewright.search.sweep import sweep_rows, sweep_status
     from tilewright.search.sweep_best import best_of_sweep
+    from tilewright.search.sweep_front import front_of_sweep
 
+    is_searched = checked.sampling.is_adaptive
     counts = sweep_status(checked, store)
     rows = sweep_rows(checked, store) if Path(store).exists() else iter(())
-    kept = list(rows) if outputs.csv is not None else rows
+    kept = list(rows) if outputs.csv is not None or is_searched else rows
     best = best_of_sweep(checked, kept)
+    front = front_of_sweep(checked, kept) if is_searched else []
     if outputs.speaks:
-        outputs.show(_state_table(checked, counts), *_best_tables(outputs, checked, best))
+        fronts = [_front_table(outputs, checked, front)] if front else []
+        outputs.show(_state_table(checked, counts), *_best_tables(outputs, checked, best), *fronts)
     if isinstance(kept, list):
         outputs.write_csv(kept)
-    outputs.write_json(_data(checked, counts, best))
+    outputs.write_json(_data(checked, counts, best) | ({"front": _front_data(checked, front)} if is_searched else {}))
 
 
 def _state_table(checked: Sweep, counts: Counter[str]) -> RenderableType:
@@ -162,6 +168,31 @@ def _table(outputs: Outputs, checked: Sweep, title: str, rows: Sequence[Mapping[
     for at, row in enumerate(rows):
         columns.append(Column(header=row["workload"], cells=[told(row) for _, told in figures], rank=at))
     return fitted_table(outputs.console(), title, columns)
+
+
+def _front_table(outputs: Outputs, checked: Sweep, front: Sequence[FrontDesign]) -> RenderableType:
+    """A line for each design of the front, evenly chosen where there are many."""
+    from tilewright.reports.table import Column, fitted_table
+    from tilewright.search.sweep_front import FRONT_UNITS
+
+    n = min(len(front), _LONGEST_FRONT)
+    shown = [front[at * (len(front) - 1) // max(1, n - 1)] for at in range(n)]
+    columns = [
+        Column(header=f"{name}, {FRONT_UNITS[name]}", cells=[f"{one.objectives[at]:.4g}" for one in shown])
+        for at, name in enumerate(checked.sampling.objectives)
+    ]
+    for at, path in enumerate(checked.paths):
+        columns.append(Column(header=path, cells=[_figure(path, one.design) for one in shown], rank=at))
+    some = "" if n == len(front) else f", {n} of them"
+    title = f"Pareto front of {', '.join(checked.sampling.objectives)}: {len(front):,} designs{some}"
+    return fitted_table(outputs.console(), title, columns)
+
+
+def _front_data(checked: Sweep, front: Sequence[FrontDesign]) -> list[dict[str, Any]]:
+    from tilewright.search.sweep_front import FRONT_UNITS
+
+    names = [f"{name}_{FRONT_UNITS[name].lower()}" for name in checked.sampling.objectives]
+    return [{**dict(zip(names, one.objectives, strict=True)), **one.design} for one in front]
 
 
 def _figure(path: str, row: Mapping[str, Any]) -> str:
