@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
+from tilewright.reports.fusion_table import value_text
 from tilewright.reports.palette import BASE_COLOUR, OPERATOR_COLOURS
 from tilewright.reports.quantity import bytes_text, percent_text
 from tilewright.search.fusion.outcome import FusionOutcome
@@ -66,11 +67,15 @@ def draw_fusion(outcome: FusionOutcome) -> str:
 def _summary(outcome: FusionOutcome) -> str:
     proof = ", proven optimum" if outcome.proven else ""
     return (
-        f"{outcome.scheme.name}, buffer {bytes_text(outcome.capacity_bytes)}, {outcome.method}: DRAM "
-        f"{bytes_text(outcome.value)} instead of {bytes_text(outcome.unfused_value)} "
+        f"{outcome.scheme.name}, buffer {bytes_text(outcome.capacity_bytes)}, {outcome.method}: "
+        f"{_what(outcome)}{value_text(outcome, outcome.value)} instead of {value_text(outcome, outcome.unfused_value)} "
         f"({percent_text(outcome.saved)} saved{proof}); {len(outcome.fused_groups)} groups, "
         f"{len(outcome.plan) - len(outcome.fused_groups)} operators alone"
     )
+
+
+def _what(outcome: FusionOutcome) -> str:
+    return "DRAM " if outcome.objective in ("dram", "feature_maps") else ""
 
 
 def _placed(outcome: FusionOutcome) -> tuple[dict[int, _Place], list[str], int, int]:

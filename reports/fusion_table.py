@@ -5,11 +5,18 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from tilewright.reports.quantity import bytes_text, percent_text, seconds_text
+from tilewright.reports.quantity import bytes_text, cycles_text, energy_text, percent_text, seconds_text
 from tilewright.reports.table import Column, figures_table, fitted_table
 from tilewright.search.fusion.outcome import FusionOutcome
 
-__all__ = ["fusion_figures", "fusion_groups_table", "fusion_totals_table"]
+__all__ = ["fusion_figures", "fusion_groups_table", "fusion_totals_table", "proof_text", "value_text"]
+
+_NAMES = {
+    "dram": "DRAM traffic",
+    "feature_maps": "DRAM traffic of feature maps",
+    "latency": "latency",
+    "energy": "energy",
+}
 
 
 def fusion_groups_table(console: Console, outcome: FusionOutcome, *, every: bool = False) -> Table:
@@ -43,11 +50,15 @@ def fusion_totals_table(outcome: FusionOutcome) -> Table:
 
 def fusion_figures(outcome: FusionOutcome) -> list[tuple[str, str]]:
     """The same as pairs of what it is and how much."""
-    what = "DRAM traffic" if outcome.objective == "dram" else "DRAM traffic of feature maps"
     rows = [
-        (what, bytes_text(outcome.value)),
-        ("unfused", bytes_text(outcome.unfused_value)),
+        (_NAMES[outcome.objective], value_text(outcome, outcome.value)),
+        ("unfused", value_text(outcome, outcome.unfused_value)),
         ("saved", percent_text(outcome.saved)),
+    ]
+    if outcome.objective != "dram":
+        before = bytes_text(outcome.unfused_dram_bytes)
+        rows.append(("DRAM traffic", f"{bytes_text(outcome.dram_bytes)}, unfused {before}"))
+    rows += [
         ("groups", f"{len(outcome.plan):,} of {len(outcome.graph):,} operators, {len(outcome.fused_groups):,} fused"),
         (
             "most buffer used",
@@ -61,10 +72,18 @@ def fusion_figures(outcome: FusionOutcome) -> list[tuple[str, str]]:
     return rows
 
 
+def value_text(outcome: FusionOutcome, value: int) -> str:
+    """A value of the objective with its unit."""
+    if outcome.objective == "latency":
+        return f"{cycles_text(value)} cycles"
+    return energy_text(value) if outcome.objective == "energy" else bytes_text(value)
+
+
 def proof_text(outcome: FusionOutcome) -> str:
     """How far the plan may be from the optimum."""
     if outcome.proven:
-        return "proven: no partition moves less"
+        return "proven: no partition is better"
     if outcome.gap is None:
         return "not known to this method; dp and cp_sat prove theirs"
-    return f"at most {percent_text(outcome.gap)} above the optimum (bound {bytes_text(outcome.lower_bound or 0)})"
+    bound = value_text(outcome, outcome.lower_bound or 0)
+    return f"at most {percent_text(outcome.gap)} above the optimum (bound {bound})"

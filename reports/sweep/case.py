@@ -114,6 +114,17 @@ class SweepCase:
         known = bool(self.points["area_mm2"].notna().any())
         return ["latency_ms", "energy_mj", *(["area_mm2"] if known else [])]
 
+    @property
+    def axes(self) -> tuple[str, str, str]:
+        """Columns for a picture of the front: across, up, and a third goal (or "").
+
+        Where area is known, what it buys is the question: area across and the objective up.
+        """
+        if "area_mm2" not in self.goals:
+            return "latency_ms", "energy_mj", ""
+        by_energy = self.opened.sweep.objective == "energy"
+        return ("area_mm2", "energy_mj", "latency_ms") if by_energy else ("area_mm2", "latency_ms", "energy_mj")
+
 
 def read_case(opened: OpenedSweep, progress: Progress | None = None) -> SweepCase:
     """Read the sweep's rows once. Raises InputError when the store holds none of them."""

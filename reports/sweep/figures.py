@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from tilewright.reports.folder import file_stems
 from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR
 from tilewright.reports.quantity import cycles_text, percent_text, seconds_text, tiling_text
 from tilewright.reports.sweep.best import BestPoint
-from tilewright.reports.sweep.case import SweepCase
+from tilewright.reports.sweep.case import FIGURES, SweepCase
 from tilewright.reports.sweep.front import front_mask
 from tilewright.reports.sweep.page import OBJECTIVE_WORDS
 from tilewright.reports.sweep.sensitivity import Effect
@@ -30,6 +30,7 @@ __all__ = ["pareto_figure", "sensitivity_figure", "write_figures"]
 
 _COLUMNS = 3
 _MOST_DRAWN = 20_000
+_LABELS = {figure.id: f"{figure.label}, {figure.unit}" for figure in FIGURES}
 
 
 def write_figures(
@@ -67,62 +68,58 @@ def _figures(case: SweepCase, effects: Sequence[Effect], bests: Sequence[BestPoi
 
 
 def pareto_figure(case: SweepCase) -> Figure:
-    """Energy over latency, a panel for each workload: every point by its area (by one colour where that is not known),
-    the front over latency and energy within the limits as steps; points outside the limits are hollow."""
+    """A panel for each workload over the axes of :attr:`SweepCase.axes`: every point, in the colour of its third goal
+    (in one colour without one), with the front over the two axes within the limits as steps; points outside the limits
+    are hollow."""
     workloads = case.workloads
     n_columns = min(_COLUMNS, len(workloads))
     n_rows = math.ceil(len(workloads) / n_columns)
     figure = new_figure(max(4.6, 3.9 * n_columns), 0.7 + 3.2 * n_rows)
     panels = figure.subplots(n_rows, n_columns, squeeze=False)
-    has_area = "area_mm2" in case.goals
-    area = case.points["area_mm2"].to_numpy(dtype=float)
-    shade = (float(np.nanmin(area)), float(np.nanmax(area))) if has_area else None
-    marks = None
+    third = case.axes[2]
     for panel, workload in zip(panels.flat, workloads, strict=False):
-        marks = _pareto_panel(panel, case, workload, shade)
+        marks = _pareto_panel(panel, case, workload)
+        if third:
+            bar = figure.colorbar(marks, ax=panel, pad=0.02)
+            bar.set_label(_LABELS[third], fontsize=8)
+            bar.ax.tick_params(labelsize=7)
     for panel in panels.flat[len(workloads) :]:
         panel.set_visible(False)
-    if marks is not None and has_area:
-        figure.colorbar(marks, ax=panels, label="area, mm2", pad=0.01).ax.tick_params(labelsize=7)
     title = f"{case.opened.sweep.name} on {case.opened.sweep.machine.name}"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)
     return figure
 
 
-def _pareto_panel(axes: Axes, case: SweepCase, workload: str, shade: tuple[float, float] | None) -> PathCollection:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
+def _pareto_panel(axes: Axes, case: SweepCase, workload: str) -> PathCollection:
     points = case.points[case.points["workload"] == workload]
     within = points["within_limits"].to_numpy(dtype=bool)
-    x, y = points["latency_ms"].to_numpy(dtype=float), points["energy_mj"].to_numpy(dtype=float)
+    across, up, third = case.axes
+    x, y = points[across].to_numpy(dtype=float), points[up].to_numpy(dtype=float)
     front = np.flatnonzero(within)[front_mask(np.column_stack([x[within], y[within]]))]
     front = front[np.argsort(x[front])]
     drawn = np.arange(0, len(x), max(1, math.ceil(len(x) / _MOST_DRAWN)))
     inside, outside = drawn[within[drawn]], drawn[~within[drawn]]
     axes.scatter(x[outside], y[outside], s=7, facecolors="none", edgecolors="0.75", linewidths=0.5, rasterized=True)
-    if shade is None:
-        marks = axes.scatter(x[inside], y[inside], s=8, color=BASE_COLOUR, alpha=0.6, linewidths=0, rasterized=True)
+    style: dict[str, Any] = {"s": 9, "alpha": 0.75, "linewidths": 0, "rasterized": True}
+    if third:
+        shade = points[third].to_numpy(dtype=float)[inside]
+        marks = axes.scatter(x[inside], y[inside], c=shade, cmap="viridis", **style)
     else:
-        area = points["area_mm2"].to_numpy(dtype=float)
-        marks = axes.scatter(
-            x[inside],
-            y[inside],
-            s=8,
-            c=area[inside],
-            vmin=shade[0],
-            vmax=shade[1],
-            cmap="viridis",
-            alpha=0.75,
-            linewidths=0,
-            rasterized=True,
-        )
+        marks = axes.scatter(x[inside], y[inside], color=BASE_COLOUR, **style)
     axes.step(x[front], y[front], where="post", color="black", linewidth=1.0)
     axes.scatter(x[front], y[front], s=16, facecolors="none", edgecolors="black", linewidths=0.8)
+    axes.set_title(workload, fontsize=9, loc="left", parse_math=False)
+    axes.set_xlabel(_LABELS[across], fontsize=8)
+    axes.set_ylabel(_LABELS[up], fontsize=8)
+    _logarithmic(axes)
+    return marks
+
+
+def _logarithmic(axes: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_title(workload, fontsize=9, loc="left", parse_math=False)
-    axes.set_xlabel("latency, ms", fontsize=8)
-    axes.set_ylabel("energy, mJ", fontsize=8)
     axes.tick_params(labelsize=7, which="both")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if _decades(axis) < 1 else (1, 2, 5), numticks=9))
@@ -130,7 +127,6 @@ def _pareto_panel(axes: Axes, case: SweepCase, workload: str, shade: tuple[float
         axis.set_minor_formatter(NullFormatter())
     for side in ("right", "top"):
         axes.spines[side].set_visible(False)
-    return marks
 
 
 def _decades(axis: Axis) -> float:

@@ -111,11 +111,12 @@ def sweep_exploration(case: SweepCase, held: PagePoints) -> Exploration:
     columns.append(ExploreColumn(id="tiling", label="tiling", values=points["tiling"].tolist(), role="note"))
     several = [len(case.workloads) > 1, points["dataflow"].nunique() > 1, "area_mm2" in case.goals]
     colour = next((name for name, yes in zip(("workload", "dataflow", "area_mm2"), several, strict=True) if yes), "")
+    x, y, third = case.axes
     return Exploration(
         columns=columns,
-        x="latency_ms",
-        y="energy_mj",
-        third="area_mm2" if "area_mm2" in case.goals else "",
+        x=x,
+        y=y,
+        third=third,
         colour=colour,
         group="workload",
         filters=filters,

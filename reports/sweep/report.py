@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tilewright.reports.sweep.best import BestPoint, best_points
 from tilewright.reports.sweep.case import SweepCase, read_case
 from tilewright.reports.sweep.export import check_parquet, write_csv_rows, write_parquet
 from tilewright.reports.sweep.figures import write_figures
-from tilewright.reports.sweep.limits import DEFAULT_POINTS, FEWEST_POINTS, MOST_POINTS
+from tilewright.reports.sweep.limits import DEFAULT_POINTS, FEWEST_POINTS, MOST_POINTS, STANDARD_OUTPUT
 from tilewright.reports.sweep.markdown import sweep_markdown
 from tilewright.reports.sweep.page import sweep_page
 from tilewright.reports.sweep.sample import choose_points
@@ -42,7 +43,8 @@ def report_sweep(
 
     ``output``: one HTML page that needs nothing beside it. ``sweep``: its name, or its file, where the store holds
     several. ``csv``, ``parquet`` (needs pyarrow): every point; ``markdown``: the best, the fronts, the sensitivity;
-    ``png``, ``svg``: folders of figures. ``max_points``: the most points that the page carries (100 to 50,000).
+    "-" for csv or markdown is standard output. ``png``, ``svg``: folders of figures. ``max_points``: the most points
+    that the page carries (100 to 50,000).
     ``command`` stands in the page's footer. Raises InputError for a store or a place that will not do, before
     the work begins.
     """
@@ -61,7 +63,7 @@ def report_sweep(
         (output, lambda place: _write_page(place, case, effects, bests, max_points, command)),
         (csv, lambda place: _write_csv(place, case)),
         (parquet, lambda place: write_parquet(case, place)),
-        (markdown, lambda place: write_file(place, sweep_markdown(case, effects))),
+        (markdown, lambda place: _write_text(place, sweep_markdown(case, effects))),
         (png, lambda place: write_figures(place, case, effects, bests, form="png")),
         (svg, lambda place: write_figures(place, case, effects, bests, form="svg")),
     ]
@@ -73,7 +75,7 @@ def _check(files: Mapping[str, str | Path | None], folders: Mapping[str, str | P
     if not any(place is not None for place in (*files.values(), *folders.values())):
         raise InputError("nothing to write; allowed at least one of output, csv, parquet, markdown, png, svg")
     for name, place in files.items():
-        if place is not None:
+        if place is not None and not (name in ("csv", "markdown") and place == STANDARD_OUTPUT):
             check_file(place, what=name)
     for name, place in folders.items():
         if place is not None:
@@ -95,4 +97,11 @@ def _write_page(
 def _write_csv(place: str | Path, case: SweepCase) -> Path:
     stream = io.StringIO()
     write_csv_rows(case, stream)
-    return write_file(place, stream.getvalue())
+    return _write_text(place, stream.getvalue())
+
+
+def _write_text(place: str | Path, text: str) -> Path:
+    if place == STANDARD_OUTPUT:
+        sys.stdout.write(text)
+        return Path(place)
+    return write_file(place, text)

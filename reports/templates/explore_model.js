@@ -367,10 +367,12 @@ function legendOf(painter) {
   return [...(painter.name ? [make("li", {}, `${painter.name}:`)] : []), ...entries];
 }
 
-// The values of a point, for a tip.
+// The values of a point, for a tip: what was chosen, and what came out.
 function tipRows(model, point) {
-  return model.columns.filter((column) => column.at(point) !== "").map((column) => {
+  const row = (column) => {
     const unit = column.unit ? ` ${column.unit}` : "";
-    return make("div", { class: column.role }, make("span", {}, column.label), make("b", {}, column.at(point) + unit));
-  });
+    return make("div", {}, make("span", {}, column.label), make("b", {}, column.at(point) + unit));
+  };
+  const of = (...roles) => model.columns.filter((column) => roles.includes(column.role) && column.at(point) !== "").map(row);
+  return [make("section", {}, ...of("parameter", "note")), make("section", {}, ...of("figure", "flag"))];
 }

@@ -218,9 +218,9 @@ def test_axes_can_be_chosen_and_points_told(page: Page) -> None:
     assert page.locator(".tip").is_hidden()
     n_front = page.locator(".count b").nth(1).inner_text()
     page.get_by_label("front also over").select_option("power_w")
-    page.get_by_label("up", exact=True).select_option("area_mm2")
+    page.get_by_label("up", exact=True).select_option("energy_mj")
     page.wait_for_timeout(100)
-    assert "latency, area, power" in page.inner_text(".over")
+    assert "area, energy, power" in page.inner_text(".over")
     assert page.locator(".count b").nth(1).inner_text() != n_front
 
 

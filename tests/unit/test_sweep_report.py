@@ -29,7 +29,7 @@ from tilewright.reports.sweep.sensitivity import sensitivity
 from tilewright.search.store import ResultsStore, StoredPoint
 from tilewright.search.stored_sweep import open_sweep
 from tilewright.search.sweep import run_sweep
-from tilewright.search.sweep_space import points
+from tilewright.search.sweep_space import count_points, points
 from tilewright.search.sweep_spec import Sweep, load_sweep
 
 HOSTILE = '</script><script>alert(1)</script><b>"&\u2028'
@@ -366,6 +366,14 @@ def test_bad_store_is_one_sentence(tmp_path: Path, capsys: Any, kind: str, said:
     assert not (tmp_path / "p.html").exists()
 
 
+def test_tables_to_standard_output(store: Path, capsys: Any) -> None:
+    assert run(["report", str(store), "--csv", "-"]) == 0
+    out = capsys.readouterr().out
+    assert len(list(csv.DictReader(out.splitlines()))) == 48
+    assert run(["report", str(store), "--markdown", "-"]) == 0
+    assert capsys.readouterr().out.startswith("# sweep on edge-16x16")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -409,6 +417,11 @@ def test_parquet_round_trip(store: Path, tmp_path: Path) -> None:
     assert str(table.schema.field("within_limits").type) == "bool"
     assert table.schema.metadata[b"tilewright.sweep"].decode() == opened.sweep.text
     assert [path.name for path in tmp_path.iterdir()] == ["p.parquet"]
+
+
+def test_example_is_the_sweep_of_the_picture() -> None:
+    sweep = load_sweep(Path(__file__).parents[2] / "examples" / "edge_designs.yaml")
+    assert count_points(sweep) == 1296
 
 
 def test_markdown_of_one_workload_has_no_shared_design(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tilewright.cli.outputs import note
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.errors import InputError
 from tilewright.reports.files import check_file, check_folder
-from tilewright.reports.sweep.limits import DEFAULT_POINTS, FEWEST_POINTS, MOST_POINTS
+from tilewright.reports.sweep.limits import DEFAULT_POINTS, FEWEST_POINTS, MOST_POINTS, STANDARD_OUTPUT
 
 __all__ = ["report"]
 
@@ -44,7 +44,7 @@ def report(
     ] = DEFAULT_POINTS,
     csv: Annotated[
         str | None,
-        typer.Option("--csv", metavar="FILE", help="Write every point as CSV.", rich_help_panel=_TABLES),
+        typer.Option("--csv", metavar="FILE|-", help="Write every point as CSV.", rich_help_panel=_TABLES),
     ] = None,
     parquet: Annotated[
         str | None,
@@ -59,7 +59,7 @@ def report(
         str | None,
         typer.Option(
             "--markdown",
-            metavar="FILE",
+            metavar="FILE|-",
             help="Write best designs, fronts, sensitivity and failures as Markdown.",
             rich_help_panel=_TABLES,
         ),
@@ -99,7 +99,7 @@ def report(
             command=command_line(context),
             progress=bar,
         )
-    for path in written:
+    for path in (path for path in written if str(path) != STANDARD_OUTPUT):
         note(f"wrote {path}")
 
 
@@ -113,7 +113,8 @@ def _check(files: Mapping[str, str | None], folders: Mapping[str, str | None], p
     for option, name in files.items():
         if name is None:
             continue
-        check_file(name, what=option)
+        if name != STANDARD_OUTPUT or option not in ("--csv", "--markdown"):
+            check_file(name, what=option)
         other = taken.setdefault(os.path.realpath(name), option)
         if other != option:
             raise InputError(f"{other} and {option} both write to {name}; give each its own place")
