@@ -192,6 +192,36 @@ def test_mistakes_are_one_line(
     assert "Traceback" not in err
 
 
+def conv_network() -> OperatorStream:
+    b = Layers("two")
+    y = b.elementwise("relu", b.conv(b.input("x", (1, 8, 16, 16)), 16, 3, name="a", padding=1))
+    return b.finish([b.conv(y, 8, 3, name="b", padding=1)])
+
+
+def test_the_joint_search_shows_both_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stream = conv_network()
+    options = tuple(
+        OptionSensitivity(weights=name, activations=name, sensitivity=loss)
+        for name, loss in (("int8", 0.1), ("int4", 1))
+    )
+    layers = tuple(LayerSensitivity(name=n, n_weights=1152, macs=294_912, options=options) for n in ("a", "b"))
+    stream.save(tmp_path / "net.json")
+    save_sensitivity(Sensitivity(network="two", measured_by="made up", layers=layers), tmp_path / "sens.json")
+    base = ["search", str(tmp_path / "net.json"), "-a", MACHINE.name, "--over", "joint", "--buffer", "3KiB"]
+    base += ["--sensitivity", str(tmp_path / "sens.json")]
+    assert run(*base, "--budget", "sensitivity=2.5", "--json", str(tmp_path / "out.json")) == 0
+    assert "fusion, then bits" in capsys.readouterr().out
+    data = json.loads((tmp_path / "out.json").read_text())
+    names = [design["design"] for design in data["designs"]]
+    assert names == ["widest formats", "bits, then fusion", "fusion, then bits", "together"]
+    traffic = [design["dram_bytes"] for design in data["designs"]]
+    assert traffic[3] <= min(traffic)
+    assert run(*base, "--budget", "latency=0.5x") == 2
+    assert "--budget: not of the form sensitivity=AMOUNT" in capsys.readouterr().err
+    assert run(*base, "--budget", "sensitivity=0.5x") == 2
+    assert "sensitivity: given at most 0.1; the least possible is 0.2" in capsys.readouterr().err
+
+
 def test_budgets_of_other_searches_are_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("search", "bert-base", "-a", "edge-16x16", "--over", "tiling", "--budget", "latency=0.6x") == 2
     assert '--budget: not a count; given "latency=0.6x"' in capsys.readouterr().err

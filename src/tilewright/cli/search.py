@@ -23,6 +23,7 @@ __all__ = ["SearchCall", "search"]
 _SPACES = {
     "bits": "tilewright.cli.search_bits",
     "fusion": "tilewright.cli.search_fusion",
+    "joint": "tilewright.cli.search_joint",
     "tiling": "tilewright.cli.search_tiling",
 }
 
@@ -49,7 +50,7 @@ class SearchCall:
 
 _SEARCH = "Search"
 _FUSION = "Fusion groups"
-_SPENT_ON_COSTS = ("bits",)  # their budgets are amounts of costs; those of the others are numbers of runs
+_SPENT_ON_COSTS = ("bits", "joint")  # their budgets are amounts of costs; those of the others are numbers of runs
 
 
 def _count(texts: Sequence[str]) -> int:
@@ -93,7 +94,7 @@ def search(
             "--budget",
             metavar="N|COST=AMOUNT",
             help="Most plans or runs to try. Of --over bits: the most of a cost, as latency=0.6x, size=5.5MB, "
-            "energy=2mJ, dram=10MB, bops=72G; may be repeated.",
+            "energy=2mJ, dram=10MB, bops=72G; may be repeated. Of --over joint: as sensitivity=0.5.",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
@@ -102,7 +103,7 @@ def search(
         typer.Option(
             "--sensitivity",
             metavar="FILE",
-            help="Of --over bits: what each format of each layer adds to the loss (JSON).",
+            help="Of --over bits and joint: what each format of each layer adds to the loss (JSON).",
             rich_help_panel=_SEARCH,
         ),
     ] = None,

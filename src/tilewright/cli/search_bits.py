@@ -13,8 +13,9 @@ from tilewright.errors import InputError
 if TYPE_CHECKING:
     from tilewright.cli.search import SearchCall
     from tilewright.search.bits.choose import BitsResult
+    from tilewright.search.bits.sensitivity import Sensitivity
 
-__all__ = ["OPTIONS", "run"]
+__all__ = ["OPTIONS", "run", "sensitivity_of"]
 
 OPTIONS = frozenset({"machine", "objective", "budget", "sensitivity", "pareto", "report"})
 _HOW = (
@@ -23,10 +24,18 @@ _HOW = (
 )
 
 
-def run(call: SearchCall) -> None:
-    """Search, show the formats and write what was asked for; raises InputError."""
+def sensitivity_of(call: SearchCall) -> Sensitivity:
+    """The table of ``--sensitivity``; raises InputError, with how to get one, where it is missing."""
     if "sensitivity" not in call.options:
         raise InputError(f"--sensitivity: missing; {_HOW}")
+    from tilewright.search.bits.sensitivity import load_sensitivity
+
+    return load_sensitivity(call.option("sensitivity"))
+
+
+def run(call: SearchCall) -> None:
+    """Search, show the formats and write what was asked for; raises InputError."""
+    sensitivity = sensitivity_of(call)
     if "budget" not in call.options:
         raise InputError("--budget: missing; allowed for example latency=0.6x, size=5.5MB, energy=2mJ")
     machine = machine_of(call.needed("machine"))
@@ -35,11 +44,9 @@ def run(call: SearchCall) -> None:
     from tilewright.search.bits.budget import parse_budgets
     from tilewright.search.bits.choose import search_bits
     from tilewright.search.bits.costs import SimulationSettings
-    from tilewright.search.bits.sensitivity import load_sensitivity
     from tilewright.workloads.network import load_network
 
     budgets = parse_budgets(call.option("budget"))
-    sensitivity = load_sensitivity(call.option("sensitivity"))
     with patience(f"reading {call.target}"):
         stream = load_network(call.target)
     announce_compilation()
