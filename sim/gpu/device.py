@@ -25,6 +25,7 @@ class GpuDevice:
     asynchronous_products: bool
     lanes: int
     exp_per_cycle: float
+    shared_bytes: float
     shared_bytes_per_cycle: float
     l2_bytes: float
     l2_bytes_per_s: float
@@ -58,6 +59,7 @@ def gpu_device(machine: MachineSpec) -> GpuDevice:
         asynchronous_products=gpu.asynchronous_products,
         lanes=machine.vector.lanes,
         exp_per_cycle=machine.vector.lanes / max(machine.vector.cycles["exp"], 1),
+        shared_bytes=machine.working_buffer.capacity_kib * KIB,
         shared_bytes_per_cycle=machine.working_buffer.read_bytes_per_cycle or 128.0,
         l2_bytes=l2.capacity_kib * KIB,
         l2_bytes_per_s=_l2_bytes_per_s(gpu, l2.capacity_kib * KIB, clock_hz),

@@ -1,0 +1,213 @@
+"""How far predictions are from measured times: by table, size and bound, on rows that no parameter has seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tilewright.errors import InputError
+from tilewright.hw_models.gpu.calibration import CalibrationSpec
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.kernels.measured import MeasuredTable
+from tilewright.search.gpu.predict import predict
+from tilewright.search.gpu.ranking import TileRanking, rank_tiles
+from tilewright.search.gpu.split import calibration_rows
+from tilewright.sim.gpu.device import gpu_device
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["SIZES", "ErrorFigures", "TableValidation", "Validation", "error_figures", "same_device", "validate"]
+
+#: Classes of measured time: (seconds below which, name).
+SIZES: tuple[tuple[float, str], ...] = (
+    (10e-6, "below 10 us"),
+    (100e-6, "10 to 100 us"),
+    (1e-3, "0.1 to 1 ms"),
+    (float("inf"), "1 ms and more"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorFigures:
+    """Errors of ``n`` predictions, as shares of the measured time: ``mape`` is the mean of their magnitudes.
+
+    ``bias``: mean logarithm of predicted over measured. ``rank_correlation``: Spearman's, None for fewer than 3 rows.
+    """
+
+    n: int
+    mape: float
+    median: float
+    worst: float
+    bias: float
+    rank_correlation: float | None
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain data."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableValidation:
+    """One table, predicted. ``scope``: which rows count, "held out" or "all" (none of them calibrated anything)."""
+
+    name: str
+    operator: str
+    family: str
+    source: str
+    scope: str
+    n_left_out: int
+    overall: ErrorFigures
+    by_size: dict[str, ErrorFigures] = field(hash=False)
+    by_bound: dict[str, ErrorFigures] = field(hash=False)
+    measured_s: NDArray[np.float64] = field(hash=False, repr=False)
+    predicted_s: NDArray[np.float64] = field(hash=False, repr=False)
+    bound: NDArray[np.int64] = field(hash=False, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data without the single rows."""
+        return {
+            "name": self.name,
+            "operator": self.operator,
+            "family": self.family,
+            "source": self.source,
+            "scope": self.scope,
+            "n_left_out": self.n_left_out,
+            "overall": self.overall.to_dict(),
+            "by_size": {name: figures.to_dict() for name, figures in self.by_size.items()},
+            "by_bound": {name: figures.to_dict() for name, figures in self.by_bound.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """Every table that could be predicted, tilings ranked, and what was left out with the reason."""
+
+    machine: str
+    calibrated_on: str
+    tables: tuple[TableValidation, ...]
+    rankings: tuple[TileRanking, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "machine": self.machine,
+            "calibrated_on": self.calibrated_on,
+            "tables": [table.to_dict() for table in self.tables],
+            "rankings": [ranking.to_dict() for ranking in self.rankings],
+            "left_out": [{"name": name, "reason": reason} for name, reason in self.left_out],
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat row for each table, size and bound."""
+        found = []
+        for table in self.tables:
+            slices = {("all", ""): table.overall}
+            slices |= {("size", name): figures for name, figures in table.by_size.items()}
+            slices |= {("bound", name): figures for name, figures in table.by_bound.items()}
+            for (by, label), figures in slices.items():
+                head = {"table": table.name, "operator": table.operator, "family": table.family, "scope": table.scope}
+                found.append({**head, "by": by, "class": label, **figures.to_dict()})
+        return found
+
+
+def validate(
+    machine: MachineSpec,
+    calibration: CalibrationSpec,
+    tables: Sequence[MeasuredTable],
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Validation:
+    """Predict every table that was measured on ``machine`` and whose family is calibrated.
+
+    A table that calibrated its family counts with its held-out rows, any other with all rows. Raises
+    :class:`InputError` when no table can be predicted, with the reasons.
+    """
+    device = gpu_device(machine)
+    done: list[TableValidation] = []
+    rankings: list[TileRanking] = []
+    left_out: list[tuple[str, str]] = []
+    for position, table in enumerate(tables):
+        if progress is not None:
+            progress(position, len(tables), table.name)
+        if not same_device(table.device, machine.name):
+            left_out.append((table.name, f"measured on {table.device}, not on {machine.name}"))
+        elif table.tile_columns:
+            try:
+                rankings += rank_tiles(device, calibration, table)
+            except InputError as fault:
+                left_out.append((table.name, str(fault)))
+        elif not calibration.has(table.operator, table.family):
+            left_out.append((table.name, f"no calibrated {table.operator} kernels {table.family}"))
+        else:
+            done.append(_validated(device, calibration, table, same=machine.name == calibration.device))
+    if not done and not rankings:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
+        raise InputError(f"nothing to compare with {machine.name}: {reasons or 'no tables'}")
+    return Validation(
+        machine=machine.name,
+        calibrated_on=calibration.device,
+        tables=tuple(done),
+        rankings=tuple(rankings),
+        left_out=tuple(left_out),
+    )
+
+
+def _validated(device: Any, calibration: CalibrationSpec, table: MeasuredTable, *, same: bool) -> TableValidation:
+    import numpy as np
+
+    from tilewright.sim.gpu.gemm import BOUNDS
+
+    calibrated_it = same and calibration.family(table.operator, table.family).measured == table.name
+    counted = table.rows(~calibration_rows(table)) if calibrated_it else table
+    prediction = predict(device, calibration, counted)
+    measured, predicted, bound = counted.seconds, prediction.seconds, prediction.bound
+    size = np.searchsorted([limit for limit, _ in SIZES], measured, side="right")
+    return TableValidation(
+        name=table.name,
+        operator=table.operator,
+        family=table.family,
+        source=table.source,
+        scope="held out" if calibrated_it else "all",
+        n_left_out=len(table) - len(counted),
+        overall=error_figures(predicted, measured),
+        by_size={
+            name: error_figures(predicted[size == i], measured[size == i])
+            for i, (_, name) in enumerate(SIZES)
+            if (size == i).any()
+        },
+        by_bound={
+            name: error_figures(predicted[bound == i], measured[bound == i])
+            for i, name in enumerate(BOUNDS)
+            if (bound == i).any()
+        },
+        measured_s=measured,
+        predicted_s=predicted,
+        bound=bound,
+    )
+
+
+def error_figures(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> ErrorFigures:
+    """Errors of ``predicted`` against ``measured`` seconds (arrays of one length, at least 1)."""
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    errors = np.abs(predicted / measured - 1)
+    varied = len(measured) > 2 and np.ptp(predicted) > 0 and np.ptp(measured) > 0
+    return ErrorFigures(
+        n=len(measured),
+        mape=float(errors.mean()),
+        median=float(np.median(errors)),
+        worst=float(errors.max()),
+        bias=float(np.mean(np.log(predicted / measured))),
+        rank_correlation=float(spearmanr(predicted, measured).statistic) if varied else None,
+    )
+
+
+def same_device(measured_on: str, machine: str) -> bool:
+    """Whether a table's device is the machine: its name stands in the device's (``NVIDIA H200`` is ``h200``)."""
+    return machine.lower() in re.split(r"[^a-z0-9]+", measured_on.lower())
