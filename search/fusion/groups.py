@@ -31,7 +31,11 @@ def fitting_groups(problem: FusionProblem, *, most: int = MOST_GROUPS) -> dict[i
     found: dict[int, int] = {}
     frontier = {node.bit: _Grown.single(graph, node.index) for node in graph.nodes}
     n_seen = len(frontier)
+    size = 0
     while frontier:
+        size += 1
+        if problem.progress is not None:
+            problem.progress(size, len(graph))
         grown: dict[int, _Grown] = {}
         for mask, group in frontier.items():
             value = problem.value(mask)

@@ -33,6 +33,7 @@ class FusionMethod:
 
 _REGISTRY: dict[str, FusionMethod] = {}
 _WITH_EXPLANATIONS = "get-"
+_EXACT, _BASELINES = ("dp", "cp_sat"), ("local", "nsga2", "random")
 
 
 def register(method: FusionMethod, *, with_explanations: bool = False) -> FusionMethod:
@@ -51,9 +52,10 @@ def register(method: FusionMethod, *, with_explanations: bool = False) -> Fusion
 
 
 def fusion_method_names() -> tuple[str, ...]:
-    """The registered methods, the exact ones first."""
+    """The registered methods: the exact ones first, then the baselines, then these with explanations, then others."""
     _load_built_in()
-    return tuple(sorted(_REGISTRY, key=lambda name: (name.startswith(_WITH_EXPLANATIONS), list(_REGISTRY).index(name))))
+    built_in = [*_EXACT, *_BASELINES, *(_WITH_EXPLANATIONS + name for name in _BASELINES)]
+    return (*built_in, *(name for name in _REGISTRY if name not in built_in))
 
 
 def get_fusion_method(name: str) -> FusionMethod:
@@ -65,5 +67,5 @@ def get_fusion_method(name: str) -> FusionMethod:
 
 
 def _load_built_in() -> None:
-    # Importing a module registers its methods; the order is that of the lists that people see.
-    from tilewright.search.fusion import exact, local, genetic, chance  # noqa: F401, I001
+    # Importing a module registers its methods.
+    from tilewright.search.fusion import chance, exact, genetic, local  # noqa: F401

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tilewright.search.fusion.plan import Plan, singles
+from tilewright.search.fusion.plan import Plan
 from tilewright.search.fusion.problem import FusionObjective
 from tilewright.sim.fusion.graph import FusionGraph
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost
@@ -20,12 +20,12 @@ __all__ = ["FusionOutcome"]
 class FusionOutcome:
     """The best partition that a method found, and how far it may be from the optimum.
 
-    ``plan`` holds the groups in an order in which they can run, ``costs`` what each needs and moves, ``unfused`` the
-    costs of every node alone. ``lower_bound`` (bytes) is proven for every plan, None where the method proves nothing.
-    ``curve`` is the best objective so far: (plans proposed, bytes). ``n_groups_listed``: the groups that fit, where the
-    method lists them all. ``split_rates``: of the groups that did not fit, how many were split, and how many by
-    explanations. ``seconds`` is wall-clock time. Graph, scheme and
-    seconds take no part in comparisons.
+    ``plan`` holds the groups in an order in which they can run, ``costs`` what each needs and moves, ``values``
+    the objective of each in its unit (bytes, cycles or pJ); ``unfused`` and ``unfused_values`` are those of every node
+    alone. ``lower_bound`` is proven for every plan, None where the method proves nothing. ``curve`` is the best
+    objective so far: (plans proposed, value). ``n_groups_listed``: the groups that fit, where the method lists them
+    all. ``n_split``: groups that did not fit and were split. ``seconds`` is wall-clock time. Graph, scheme and seconds
+    take no part in comparisons.
     """
 
     network: str
@@ -38,35 +38,47 @@ class FusionOutcome:
     graph: FusionGraph = field(compare=False)
     plan: Plan
     costs: tuple[GroupCost, ...]
+    values: tuple[int, ...]
     unfused: tuple[GroupCost, ...]
+    unfused_values: tuple[int, ...]
     fusable: int
     n_plans: int
     lower_bound: int | None
     curve: tuple[tuple[int, int], ...]
     n_groups_listed: int | None = None
     n_split: int = 0
-    n_rectified: int = 0
     machine: str = ""
     seconds: float = field(default=0.0, compare=False)
 
     @property
+    def value_name(self) -> str:
+        """The name of the objective with its unit."""
+        return {"latency": "cycles", "energy": "energy_pj"}.get(self.objective, f"{self.objective}_bytes")
+
+    @property
     def value(self) -> int:
-        """The objective of the plan, in bytes."""
-        return self._objective_of(self.costs)
+        """The objective of the plan."""
+        return sum(self.values)
 
     @property
     def unfused_value(self) -> int:
-        """The objective of every operator alone, in bytes."""
-        return self._objective_of(self.unfused)
+        """The objective of every operator alone."""
+        return sum(self.unfused_values)
 
-    def _objective_of(self, costs: tuple[GroupCost, ...]) -> int:
-        return sum(cost.dram_bytes if self.objective == "dram" else cost.feature_map_bytes for cost in costs)
+    @property
+    def dram_bytes(self) -> int:
+        """The DRAM traffic of the plan, weights included, whatever the objective."""
+        return sum(cost.dram_bytes for cost in self.costs)
+
+    @property
+    def unfused_dram_bytes(self) -> int:
+        """The DRAM traffic of every operator alone."""
+        return sum(cost.dram_bytes for cost in self.unfused)
 
     @property
     def fusable_value(self) -> int:
-        """The part of the objective that belongs to operators which can be fused at all, in bytes."""
-        kept = tuple(cost for mask, cost in zip(self.plan, self.costs, strict=True) if mask & self.fusable)
-        return self._objective_of(kept)
+        """The part of the objective that belongs to operators which can be fused at all."""
+        return sum(value for mask, value in zip(self.plan, self.values, strict=True) if mask & self.fusable)
 
     @property
     def saved(self) -> float:
@@ -103,7 +115,8 @@ class FusionOutcome:
         """
         alone = {node.bit: cost for node, cost in zip(self.graph.nodes, self.unfused, strict=True)}
         rows = []
-        for at, (mask, cost) in enumerate(zip(self.plan, self.costs, strict=True), start=1):
+        whole = zip(self.plan, self.costs, self.values, strict=True)
+        for at, (mask, cost, value) in enumerate(whole, start=1):
             nodes = [node for node in self.graph.nodes if mask & node.bit]
             unfused = sum(alone[node.bit].dram_bytes for node in nodes)
             rows.append(
@@ -119,6 +132,7 @@ class FusionOutcome:
                     "weight_bytes": cost.weight_bytes,
                     "dram_bytes": cost.dram_bytes,
                     "unfused_dram_bytes": unfused,
+                    self.value_name: value,
                     "operators": " ".join(name for node in nodes for name in node.operators),
                 }
             )
@@ -139,17 +153,19 @@ class FusionOutcome:
             "n_operators": len(self.graph),
             "n_groups": len(self.plan),
             "n_fused_groups": len(self.fused_groups),
-            "value_bytes": self.value,
-            "fusable_value_bytes": self.fusable_value,
-            "unfused_bytes": self.unfused_value,
+            "unit": {"latency": "cycles", "energy": "pJ"}.get(self.objective, "bytes"),
+            "value": self.value,
+            "fusable_value": self.fusable_value,
+            "unfused_value": self.unfused_value,
             "saved": self.saved,
-            "lower_bound_bytes": self.lower_bound,
+            "lower_bound": self.lower_bound,
+            "total_dram_bytes": self.dram_bytes,
+            "unfused_dram_bytes": self.unfused_dram_bytes,
             "gap": self.gap,
             "proven": self.proven,
             "peak_buffer_bytes": self.peak_buffer_bytes,
             "n_groups_listed": self.n_groups_listed,
             "n_split": self.n_split,
-            "n_rectified": self.n_rectified,
             "seconds": self.seconds,
         }
 
@@ -168,8 +184,3 @@ class FusionOutcome:
         import pandas as pd
 
         return pd.DataFrame(self.group_rows())
-
-    @staticmethod
-    def unfused_plan(graph: FusionGraph) -> Plan:
-        """Every node alone."""
-        return singles(graph)

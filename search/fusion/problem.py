@@ -5,22 +5,27 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.search.fusion.plan import Plan, singles
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost
 
+if TYPE_CHECKING:
+    from tilewright.search.fusion.group_runs import GroupRuns
+
 __all__ = ["OBJECTIVES", "FusionObjective", "FusionProblem", "check_fusion_objective"]
 
-FusionObjective: TypeAlias = Literal["dram", "feature_maps"]
+FusionObjective: TypeAlias = Literal["dram", "feature_maps", "latency", "energy"]
 _KEEPS_ALL_WEIGHTS = ("lbdf",)
 OBJECTIVES: tuple[FusionObjective, ...] = get_args(FusionObjective)
 
 
 def check_fusion_objective(name: str) -> FusionObjective:
-    """``name`` as an objective: dram (bytes of feature maps and weights) or feature_maps (without weights)."""
+    """``name`` as an objective: dram (bytes of feature maps and weights), feature_maps (without weights), latency
+    (cycles) or energy (pJ). All add up over groups.
+    """
     for objective in OBJECTIVES:
         if name.replace("-", "_") == objective:
             return objective
@@ -31,11 +36,11 @@ def check_fusion_objective(name: str) -> FusionObjective:
 class FusionProblem:
     """What is searched, and what is known so far.
 
-    ``edges`` are those between nodes that can be in larger groups.
-    ``budget`` is the most plans that may be proposed. ``random`` is the only source of chance. ``best`` and
-    ``best_value`` (bytes) are the best plan so far, ``curve`` holds (plans proposed, best value) wherever it improved.
-    ``lower_bound`` (bytes) is proven, None where nothing is. ``n_split`` counts groups that were split because they did
-    not fit, ``n_rectified`` those of them for which explanations named a way.
+    Values are in the unit of the objective (bytes, cycles, pJ); ``runs`` gives cycles and energy where it needs them.
+    ``edges`` are those between nodes that can be in larger groups. ``budget`` is the most plans that may be proposed.
+    ``random`` is the only source of chance. ``best`` and ``best_value`` are the best plan so far, ``curve`` holds
+    (plans proposed, best value) wherever it improved. ``lower_bound`` is proven, None where nothing is. ``n_split``
+    counts groups that were split because they did not fit.
     """
 
     graph: FusionGraph
@@ -44,6 +49,7 @@ class FusionProblem:
     objective: FusionObjective
     budget: int
     seed: int
+    runs: GroupRuns | None = None
     progress: Callable[[int, int], None] | None = None
     random: random.Random = field(init=False)
     edges: tuple[tuple[int, int], ...] = field(init=False)
@@ -54,7 +60,6 @@ class FusionProblem:
     lower_bound: int | None = None
     n_groups_listed: int | None = None
     n_split: int = 0
-    n_rectified: int = 0
     curve: list[tuple[int, int]] = field(default_factory=list)
     _values: dict[int, int | None] = field(default_factory=dict)
 
@@ -71,7 +76,7 @@ class FusionProblem:
         return self.scheme.cost(self.graph, mask)
 
     def value(self, mask: int) -> int | None:
-        """The objective of one group, in bytes; None when it cannot run on the machine.
+        """The objective of one group; None when it cannot run on the machine.
 
         A group of one node always can (how, is the scheme's to say).
         """
@@ -87,6 +92,9 @@ class FusionProblem:
         cost = self.cost(mask)
         if not is_single and not cost.valid(self.capacity_bytes):
             return None
+        if self.runs is not None:
+            run = self.runs.run(mask)
+            return None if run is None else run.cycles if self.objective == "latency" else run.energy_pj
         return cost.dram_bytes if self.objective == "dram" else cost.feature_map_bytes
 
     def floor_bytes(self, mask: int) -> int:
@@ -101,14 +109,15 @@ class FusionProblem:
         return self.value(mask) is not None
 
     def plan_value(self, plan: Plan) -> int:
-        """The objective of a plan of groups that all fit, in bytes; raises InputError for one that does not."""
-        total = 0
-        for mask in plan:
-            value = self.value(mask)
-            if value is None:
-                raise InputError(f"{self.graph.name}: the group {', '.join(self.graph.names(mask))} does not fit")
-            total += value
-        return total
+        """The objective of a plan of groups that all fit; raises InputError for one that does not."""
+        return sum(map(self.group_value, plan))
+
+    def group_value(self, mask: int) -> int:
+        """The objective of a group that fits; raises InputError for one that does not."""
+        value = self.value(mask)
+        if value is None:
+            raise InputError(f"{self.graph.name}: the group {', '.join(self.graph.names(mask))} does not fit")
+        return value
 
     # --- proposing plans ----------------------------------------------------------------------------------------------
 
@@ -118,7 +127,7 @@ class FusionProblem:
         return self.n_plans >= self.budget
 
     def propose(self, plan: Plan) -> int:
-        """Count the plan, keep it if it is the best so far, and give its objective in bytes."""
+        """Count the plan, keep it if it is the best so far, and give its objective."""
         value = self.plan_value(plan)
         self.n_plans += 1
         if not self.curve or value < self.best_value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
@@ -18,6 +19,9 @@ from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
 from tilewright.sim.fusion.scheme import FusionScheme, get_scheme
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream import OperatorStream
+
+if TYPE_CHECKING:
+    from tilewright.search.fusion.group_runs import GroupRuns
 
 __all__ = ["USUAL_BUDGET", "fusion_methods", "search_fusion", "search_groups"]
 
@@ -45,13 +49,15 @@ def search_fusion(
     explainer: str = "pg",
     progress: Progress | None = None,
 ) -> FusionOutcome:
-    """The fusion groups of ``network`` with the least DRAM traffic that ``method`` finds.
+    """The fusion groups of ``network`` with the least DRAM traffic, cycles or energy that ``method`` finds.
 
     ``network``: what :func:`load_network` takes, or a stream. The groups must fit in ``buffer_bytes``, or else in the
-    first on-chip buffer of ``machine``. ``objective``: ``dram``, or ``feature_maps`` (without weights). ``absorb``:
-    activations are part of the operator that they follow. ``budget``: the most plans proposed by methods that prove
-    nothing; the same ``seed`` gives the same outcome. ``explainer``: for ``get-`` methods, one of ``gnn``, ``pg``,
-    ``rg``. Raises InputError for bad names and numbers, and for a method whose library is not installed.
+    first on-chip buffer of ``machine``. ``objective``: ``dram``; ``feature_maps`` (without weights); or, of exact runs
+    on the machine, ``latency`` or ``energy``. ``absorb``: activations are part of the operator that they follow.
+    ``budget``: the most plans proposed by methods that prove nothing; the same ``seed`` gives the same outcome.
+    ``explainer``: for ``get-`` methods, one of ``gnn``, ``pg``, ``rg``.
+
+    Raises InputError for bad names and numbers, and for a method whose library is not installed.
     """
     spec = load_machine(machine) if isinstance(machine, str) else machine
     if buffer_bytes is None:
@@ -59,16 +65,31 @@ def search_fusion(
             raise InputError("search_fusion: buffer_bytes: missing; give it, or a machine that has a buffer")
         buffer_bytes = spec.buffers[0].capacity_bytes
     stream = network if isinstance(network, OperatorStream) else load_network(network)
-    return search_groups(
+    graph, way, goal = (
         fusion_graph(stream, absorb=absorb),
         get_scheme(scheme, buffer_bytes),
+        check_fusion_objective(objective),
+    )
+    runs = None
+    if goal == "latency" or goal == "energy":
+        if spec is None:
+            raise InputError(f"search_fusion: machine: missing; {goal} is that of runs on one")
+        from tilewright.search.fusion.group_runs import GroupRuns
+
+        runs = GroupRuns(
+            stream=stream, graph=graph, scheme=way, machine=spec, capacity_bytes=buffer_bytes, objective=goal
+        )
+    return search_groups(
+        graph,
+        way,
         capacity_bytes=buffer_bytes,
-        objective=objective,
+        objective=goal,
         method=method,
         budget=budget,
         seed=seed,
         explainer=explainer,
         machine="" if spec is None else spec.name,
+        runs=runs,
         progress=progress,
     )
 
@@ -84,13 +105,14 @@ def search_groups(
     seed: int = 0,
     explainer: str = "pg",
     machine: str = "",
+    runs: GroupRuns | None = None,
     splitter: Splitter | None = None,
     progress: Progress | None = None,
 ) -> FusionOutcome:
     """:func:`search_fusion` for a graph and a scheme that are there already (and remember what groups cost).
 
-    ``splitter``: what a ``get-`` method splits groups with that do not fit, where it is there already; it must be of
-    the same graph, scheme, capacity and objective.
+    ``runs``: for an objective of latency or energy. ``splitter``: what a ``get-`` method splits groups with that do
+    not fit, where it is there already; it must be of the same graph, scheme, capacity and objective.
     """
     way = get_fusion_method(method)
     for name, value, least in (("buffer_bytes", capacity_bytes, 1), ("budget", budget, 1), ("seed", seed, 0)):
@@ -104,7 +126,8 @@ def search_groups(
         objective=check_fusion_objective(objective),
         budget=budget,
         seed=seed,
-        progress=None if progress is None else (lambda done, total: progress(done, total, f"{method}: plans")),
+        runs=runs,
+        progress=None if progress is None else (lambda done, total: progress(done, total, method)),
     )
     split: Splitter = random_splitter
     if way.explained:
@@ -125,14 +148,15 @@ def search_groups(
         graph=graph,
         plan=plan,
         costs=tuple(problem.cost(mask) for mask in plan),
+        values=tuple(problem.group_value(mask) for mask in plan),
         unfused=tuple(problem.cost(mask) for mask in singles(graph)),
+        unfused_values=tuple(problem.group_value(mask) for mask in singles(graph)),
         fusable=problem.fusable,
         n_plans=problem.n_plans,
         lower_bound=problem.lower_bound,
         curve=tuple(problem.curve),
         n_groups_listed=problem.n_groups_listed,
         n_split=problem.n_split,
-        n_rectified=problem.n_rectified,
         machine=machine,
         seconds=time.perf_counter() - begin,
     )

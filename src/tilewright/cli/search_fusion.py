@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tilewright.cli.inputs import machine_of
 from tilewright.cli.outputs import note
-from tilewright.cli.progress import ProgressBar, patience
+from tilewright.cli.progress import ProgressBar, announce_compilation, patience
 from tilewright.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,13 +46,15 @@ def run(call: SearchCall) -> None:
     with patience(f"reading {call.target}"):
         stream = load_network(call.target)
     stream = stream.with_formats(weights=call.option("weights"), activations=call.option("activations"))
-    method = call.option("method", "dp")
+    method, objective = call.option("method", "dp"), call.option("objective", "dram")
+    if objective in ("latency", "energy"):
+        announce_compilation()
     with ProgressBar() as bar:
         outcome = search_fusion(
             stream,
             machine,
             call.option("scheme", "lbdf"),
-            call.option("objective", "dram"),
+            objective,
             method,
             buffer_bytes=capacity,
             absorb=not call.option("separate", False),
