@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +18,7 @@ import pytest
 import tilewright
 from tilewright.errors import InputError
 from tilewright.search import sweep_work
+from tilewright.search.store import ResultsStore
 from tilewright.search.sweep import run_sweep, sweep_rows, sweep_status
 from tilewright.search.sweep_adaptive import generations
 from tilewright.search.sweep_front import DesignScore, front_of_sweep, score_design
@@ -137,6 +144,25 @@ class TestSearch:
         assert sweep_status(sweep, tmp_path / "r.db") == {**sweep_status(sweep, tmp_path / "whole.db"), "missing": 0}
         assert run_sweep(sweep, tmp_path / "r.db", jobs=2).total() == 0
 
+    def test_goes_the_same_way_after_kills(self, tmp_path: Path) -> None:
+        sweep, store, spec = load_sweep(SEARCH), tmp_path / "r.db", tmp_path / "sweep.yaml"
+        spec.write_text(json.dumps(SEARCH))
+        run_sweep(sweep, tmp_path / "whole.db", jobs=1)
+        command = [sys.executable, "-m", "tilewright", "sweep", str(spec), "--store", str(store), "-j", "1"]
+        for least in (5, 60):
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            give_up = time.monotonic() + 60
+            while process.poll() is None and n_rows(store) < least:
+                assert time.monotonic() < give_up
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+            assert 120 - sweep_status(sweep, store)["missing"] == n_rows(store) >= least
+        run_sweep(sweep, store, jobs=1)
+        assert figures(sweep, store) == figures(sweep, tmp_path / "whole.db")
+        with ResultsStore(store) as opened:
+            assert sum(1 for _ in opened.rows()) == 120  # none besides those of the undisturbed search
+
     def test_workers_change_nothing(self, tmp_path: Path) -> None:
         sweep = load_sweep(SEARCH | {"sampling": SEARCH["sampling"] | {"n": 24}})
         run_sweep(sweep, tmp_path / "one.db", jobs=1)
@@ -169,8 +195,6 @@ class TestSearch:
         assert all(one.objectives[0] <= other.objectives[0] for one, other in pairwise(front))
 
     def test_command_shows_the_front(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        import json
-
         from tilewright.cli import main
 
         (tmp_path / "s.yaml").write_text(json.dumps(SEARCH | {"sampling": SEARCH["sampling"] | {"n": 16}}))
@@ -182,6 +206,16 @@ class TestSearch:
         assert {"latency_s", "energy_pj", "area_mm2", "matrix.rows"} <= set(data["front"][0])
 
 
+def n_rows(store: Path) -> int:
+    """How many rows a store has by now."""
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db,
+    ):
+        return int(db.execute("SELECT count(*) FROM points").fetchone()[0])
+    return 0
+
+
 def every_design(sweep: Sweep) -> list[Design]:
     return list(designs(load_sweep(GRID | {"conditions": [one.text for one in (*sweep.conditions, *sweep.limits)]})))
 
@@ -191,8 +225,6 @@ def figures(sweep: Sweep, store: Path) -> list[dict[str, Any]]:
 
 
 def test_search_without_pymoo_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "pymoo.core.problem", None)
     monkeypatch.setitem(sys.modules, "pymoo.algorithms.moo.nsga2", None)
     with pytest.raises(InputError, match=r"^sampling: method nsga2 needs pymoo; install it with: pip install 'tilewr"):

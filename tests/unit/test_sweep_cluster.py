@@ -101,10 +101,12 @@ class Cluster:
             "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)
         )
         give_up = time.monotonic() + 60
-        while not file.exists():
+        self.address = ""
+        while not self.address:
             assert self.scheduler.poll() is None and time.monotonic() < give_up, "the scheduler does not start"
             time.sleep(0.05)
-        self.address: str = json.loads(file.read_text())["address"]
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # not yet, or not yet all of it
+                self.address = json.loads(file.read_text())["address"]
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         environment = os.environ | {
@@ -213,6 +215,16 @@ def test_point_that_kills_its_workers_is_set_aside(
     assert bad["error"].startswith("worker processes were killed again and again while they ran this point")
     assert run_sweep(sweep, tmp_path / "r.db", jobs=1, retry_failed=True) == Counter(done=1)
     assert stored(tmp_path / "r.db").items() <= undisturbed.items()
+
+
+def test_adaptive_search_is_the_same_on_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    pytest.importorskip("pymoo")
+    sweep = load_sweep(SPEC | {"sampling": {"method": "nsga2", "n": 24, "seed": 1}})
+    for _ in range(2):
+        cluster.worker()
+    assert run_sweep(sweep, tmp_path / "r.db", scheduler=cluster.address).total() == 48
+    run_sweep(sweep, tmp_path / "alone.db", jobs=1)
+    assert stored(tmp_path / "r.db") == stored(tmp_path / "alone.db")
 
 
 def test_worker_with_other_code_is_named(cluster: Cluster, tmp_path: Path) -> None:
