@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tilewright.errors import InputError, TilewrightError
 
@@ -114,6 +114,16 @@ class StoredSweep:
     begun_at: str
 
 
+class PointFigures(NamedTuple):
+    """What a row says in numbers; nothing where its point has not ended well."""
+
+    status: Status
+    cycles: int
+    seconds: float
+    energy_pj: float
+    power_w: float
+
+
 class ResultsStore:
     """The store in the file ``path``, made if it is not there (``create``). Close it, or use it as a context.
 
@@ -205,6 +215,17 @@ class ResultsStore:
                 found.update(
                     self._connection.execute(f"SELECT key, status FROM points WHERE key IN ({marks})", some).fetchall()
                 )
+        return found
+
+    def figures(self, keys: Iterable[str]) -> dict[str, PointFigures]:
+        """The main figures of those of ``keys`` that are in the store."""
+        found: dict[str, PointFigures] = {}
+        columns = ", ".join(PointFigures._fields)
+        for some in batched(keys, _BATCH):
+            marks = ",".join("?" * len(some))
+            with self._plainly():
+                rows = self._connection.execute(f"SELECT key, {columns} FROM points WHERE key IN ({marks})", some)
+                found.update({row[0]: PointFigures(*row[1:]) for row in rows})
         return found
 
     def rows(self, keys: Iterable[str] | None = None) -> Iterator[StoredPoint]:

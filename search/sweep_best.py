@@ -10,7 +10,7 @@ from typing import Any
 from tilewright.search.objective import score
 from tilewright.search.sweep_spec import Sweep
 
-__all__ = ["SweepBest", "best_of_sweep"]
+__all__ = ["SweepBest", "best_of_sweep", "mean_score"]
 
 Row = Mapping[str, Any]
 
@@ -52,7 +52,11 @@ def best_of_sweep(sweep: Sweep, rows: Iterable[Row]) -> SweepBest:
                 best[row["workload"]] = row
     names = [layer.name for layer in sweep.layers]
     complete = [served for served in by_design.values() if len(served.rows) == len(names)]
-    design = min(complete, key=lambda served: _mean(sweep, list(served.rows.values())), default=None)
+
+    def mean(served: _Served) -> tuple[float, float]:
+        return mean_score([_score(sweep, served.rows[name]) for name in names])
+
+    design = min(complete, key=mean, default=None)
     return SweepBest(
         by_workload={name: by_workload[name] for name in names if name in by_workload},
         design=[] if design is None else [design.rows[name] for name in names],
@@ -64,7 +68,6 @@ def _score(sweep: Sweep, row: Row) -> tuple[float, float]:
     return score(sweep.objective, row["seconds"], row["energy_pj"])
 
 
-def _mean(sweep: Sweep, rows: Sequence[Row]) -> tuple[float, float]:
+def mean_score(scores: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Geometric means over the workloads, as logarithms: the objective, then what decides between equals."""
-    scores = [_score(sweep, row) for row in rows]
     return tuple(sum(math.log(max(part, 1e-300)) for part in parts) for parts in zip(*scores, strict=True))  # type: ignore[return-value]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 
 from tilewright.search.executors.executor import Outcome
+from tilewright.search.row_writer import RowWriter
 from tilewright.search.store import ResultsStore
 from tilewright.search.sweep_space import SweepPoint
 from tilewright.search.sweep_work import SweepBench
 
 __all__ = ["InlineExecutor"]
+
+_MOMENT_S = 0.1
 
 
 class InlineExecutor:
@@ -21,7 +25,8 @@ class InlineExecutor:
 
     def __init__(self, bench: SweepBench, store: ResultsStore) -> None:
         self._bench = bench
-        self._store = store
+        self._path = store.path
+        self._writer: RowWriter | None = None
         self._waiting: deque[SweepPoint] = deque()
 
     def start(self) -> None:
@@ -37,13 +42,24 @@ class InlineExecutor:
         self._waiting.extend(points)
 
     def collect(self) -> list[Outcome]:
-        """Do the next point."""
+        """Do the next points, for a moment; at least one."""
+        counts: Counter[str] = Counter()
         if not self._waiting:
             return []
-        row = self._bench.run(self._waiting[0])
-        self._store.add(row)
-        self._waiting.popleft()
-        return [Outcome(counts=Counter([row.status]))]
+        self._writer = self._writer or RowWriter(self._path)
+        until = time.monotonic() + _MOMENT_S
+        try:
+            while self._waiting and (not counts or time.monotonic() < until):
+                row = self._bench.run(self._waiting[0])
+                self._writer.add(row)
+                self._waiting.popleft()
+                counts[row.status] += 1
+        finally:
+            self._writer.finish()
+        return [Outcome(counts=counts)]
 
     def close(self) -> None:
         self._waiting.clear()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

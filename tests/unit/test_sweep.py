@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import tilewright
 from tilewright.search import sweep_work
@@ -25,6 +26,7 @@ from tilewright.search.shared_search import SharedSearch
 from tilewright.search.store import ResultsStore
 from tilewright.search.sweep import SweepProgress, run_sweep, sweep_rows, sweep_status
 from tilewright.search.sweep_best import best_of_sweep
+from tilewright.search.sweep_overview import sweep_overview
 from tilewright.search.sweep_spec import load_sweep
 
 SPEC = """\
@@ -354,6 +356,25 @@ def test_best_of_all_workloads_is_one_design(tmp_path: Path) -> None:
     for name, row in best.by_workload.items():
         assert row["seconds"] == min(r["seconds"] for r in rows if r["workload"] == name)
     assert best.n_within == len(rows)
+    seen = sweep_overview(sweep, tmp_path / "r.db")
+    assert (seen.counts, seen.best) == (sweep_status(sweep, tmp_path / "r.db"), best)
+
+
+@pytest.mark.parametrize("objective", ["latency", "energy", "edp"])
+def test_overview_is_what_all_rows_say(objective: str, tmp_path: Path) -> None:
+    """Some designs that cannot run a workload, some over the limits, some not run yet; and a store of other things."""
+    data = yaml.safe_load(SPEC) | {"objective": objective, "limits": ["latency_ms <= 0.0015"]}
+    part, whole = load_sweep(data | {"parameters": data["parameters"] | {"matrix.rows": [8, 16]}}), load_sweep(data)
+    store = tmp_path / "r.db"
+    empty = sweep_overview(whole, store)
+    assert (empty.counts, empty.best.n_within) == (Counter(missing=N_POINTS), 0)
+    run_sweep(part, store, jobs=1)
+    run_sweep(load_sweep(data | {"workloads": ["attention:heads=3,seq=16,head_dim=16"]}), store, jobs=1)
+    seen = sweep_overview(whole, store)
+    assert seen.counts == sweep_status(whole, store)
+    assert seen.counts["missing"] == N_POINTS // 2
+    assert seen.best == best_of_sweep(whole, sweep_rows(whole, store))
+    assert 0 < seen.best.n_within < seen.counts["done"]
 
 
 def test_command_shows_state_and_writes_csv(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

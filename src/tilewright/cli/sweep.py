@@ -109,22 +109,20 @@ def _run(checked: Sweep, store: str, jobs: int | None, scheduler: str | None, re
 
 
 def _show(outputs: Outputs, checked: Sweep, store: str) -> None:
-    from pathlib import Path
-
-    from tilewright.search.sweep import sweep_rows, sweep_status
-    from tilewright.search.sweep_best import best_of_sweep
+    from tilewright.search.sweep import sweep_rows
     from tilewright.search.sweep_front import front_of_sweep
+    from tilewright.search.sweep_overview import sweep_overview
 
     is_searched = checked.sampling.is_adaptive
-    counts = sweep_status(checked, store)
-    rows = sweep_rows(checked, store) if Path(store).exists() else iter(())
-    kept = list(rows) if outputs.csv is not None or is_searched else rows
-    best = best_of_sweep(checked, kept)
+    seen = sweep_overview(checked, store)
+    counts, best = seen.counts, seen.best
+    wants_rows = (outputs.csv is not None or is_searched) and counts.total() > counts["missing"]
+    kept = list(sweep_rows(checked, store)) if wants_rows else []
     front = front_of_sweep(checked, kept) if is_searched else []
     if outputs.speaks:
         fronts = [_front_table(outputs, checked, front)] if front else []
         outputs.show(_state_table(checked, counts), *_best_tables(outputs, checked, best), *fronts)
-    if isinstance(kept, list):
+    if outputs.csv is not None:
         outputs.write_csv(kept)
     outputs.write_json(_data(checked, counts, best) | ({"front": _front_data(checked, front)} if is_searched else {}))
 
