@@ -106,8 +106,9 @@ class CalibrationSpec:
 
 def calibration_of(machine: MachineSpec) -> CalibrationSpec:
     """The calibration that comes with ``machine``, or that of the machine it names as a stand-in."""
-    stand_in = machine.gpu.calibrated_as if machine.gpu is not None else None
-    for name in (machine.name, stand_in):
+    if machine.gpu is None:
+        raise InputError(f"{machine.name}: is not a GPU (no section gpu); allowed for example h200, a100")
+    for name in (machine.name, machine.gpu.calibrated_as):
         if name is not None and name in _names():
             return _load_shipped(name)
     raise InputError(

@@ -14,6 +14,7 @@ from tilewright.cli.report import report
 from tilewright.cli.search import search
 from tilewright.cli.simulate import simulate
 from tilewright.cli.sweep import sweep
+from tilewright.cli.validate import calibrate, validate
 from tilewright.cli.why import why
 
 __all__ = ["app"]
@@ -54,5 +55,7 @@ app.command("search")(search)
 app.command("sweep")(sweep)
 app.command("report")(report)
 app.command("measure")(measure)
+app.command("validate")(validate)
+app.command("calibrate")(calibrate)
 app.command("list")(list_names)
 app.command("show")(show)

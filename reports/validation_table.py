@@ -1,0 +1,125 @@
+"""Predicted against measured times as tables for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tilewright.reports.quantity import percent_text, tiling_text
+from tilewright.search.gpu.ranking import TileRanking
+from tilewright.search.gpu.validate import SIZES, ErrorFigures, Validation
+from tilewright.sim.gpu.gemm import BOUNDS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["class_rows", "ranking_rows", "ranking_summary", "spread_rows", "validation_rows", "validation_tables"]
+
+HEADERS = ("table", "kernels", "rows", "count", "mean error", "median", "worst", "rank")
+CLASS_HEADERS = ("table", "class", "count", "mean error", "median", "worst", "rank")
+SPREAD_HEADERS = ("table", "kernels", *(name for _, name in SIZES), *BOUNDS)
+RANKING_HEADERS = ("shape", "tilings", "rank", "regret", "mean error", "chosen", "best")
+
+
+def validation_rows(validation: Validation) -> list[tuple[str, ...]]:
+    """One row of texts for each table, under ``HEADERS``."""
+    return [
+        (table.name.rpartition(": ")[0] or table.name, table.family, table.scope, *_figures(table.overall))
+        for table in validation.tables
+    ]
+
+
+def class_rows(validation: Validation, by: str) -> list[tuple[str, ...]]:
+    """One row for each table and class of ``by`` ("size" or "bound"), under ``CLASS_HEADERS``."""
+    rows = []
+    for table in validation.tables:
+        classes = table.by_size if by == "size" else table.by_bound
+        rows += [(table.name, name, *_figures(figures)) for name, figures in classes.items()]
+    return rows
+
+
+def spread_rows(validation: Validation) -> list[tuple[str, ...]]:
+    """One row for each table with its mean error in every class of time and bound, under ``SPREAD_HEADERS``."""
+    rows = []
+    for table in validation.tables:
+        classes = table.by_size | table.by_bound
+        cells = [percent_text(classes[name].mape) if name in classes else "" for name in SPREAD_HEADERS[2:]]
+        rows.append((table.name.rpartition(": ")[0] or table.name, table.family, *cells))
+    return rows
+
+
+def ranking_rows(rankings: Sequence[TileRanking]) -> list[tuple[str, ...]]:
+    """One row for each shape that was measured with several tilings, under ``RANKING_HEADERS``."""
+    return [
+        (
+            tiling_text(ranking.shape),
+            f"{ranking.n_tilings}",
+            f"{ranking.rank_correlation:.3f}",
+            percent_text(ranking.regret),
+            percent_text(ranking.mape),
+            tiling_text(ranking.chosen),
+            tiling_text(ranking.best),
+        )
+        for ranking in rankings
+    ]
+
+
+def ranking_summary(rankings: Sequence[TileRanking]) -> str:
+    """Mean rank correlation and regret in one sentence; empty without rankings."""
+    if not rankings:
+        return ""
+    n = len(rankings)
+    correlation = sum(ranking.rank_correlation for ranking in rankings) / n
+    regret = sum(ranking.regret for ranking in rankings) / n
+    return (
+        f"tilings of {n} shapes: mean rank correlation {correlation:.3f}, mean regret {percent_text(regret)}, "
+        f"largest {percent_text(max(ranking.regret for ranking in rankings))}"
+    )
+
+
+def validation_tables(console: Console, validation: Validation) -> list[Table]:
+    """All that is shown in a terminal: tables of errors, by size and bound, and tilings."""
+    shown = []
+    if validation.tables:
+        title = f"predicted against measured on {validation.machine}, calibrated on {validation.calibrated_on}"
+        caption = "held out: rows of weights or heads that calibrated nothing; all: the table calibrated nothing"
+        shown.append(_table(console, title, HEADERS, validation_rows(validation), n_left=3, caption=caption))
+        title = "mean error by measured time, and by what limits the kernel"
+        shown.append(_table(console, title, SPREAD_HEADERS, spread_rows(validation), n_left=2, caption=""))
+    if validation.rankings:
+        caption = ranking_summary(validation.rankings)
+        rows = ranking_rows(validation.rankings)
+        shown.append(
+            _table(console, "tilings, simulated and measured", RANKING_HEADERS, rows, n_left=1, caption=caption)
+        )
+    return shown
+
+
+def _figures(figures: ErrorFigures) -> tuple[str, ...]:
+    rank = "" if figures.rank_correlation is None else f"{figures.rank_correlation:.3f}"
+    return (
+        f"{figures.n:,}",
+        percent_text(figures.mape),
+        percent_text(figures.median),
+        percent_text(figures.worst),
+        rank,
+    )
+
+
+def _table(
+    console: Console,
+    title: str,
+    headers: Sequence[str],
+    rows: Sequence[tuple[str, ...]],
+    *,
+    n_left: int,
+    caption: str,
+) -> Table:
+    from tilewright.reports.table import Column, fitted_table
+
+    columns = [
+        Column(header=header, cells=[row[i] for row in rows], right=i >= n_left, rank=0 if i < 5 else i)
+        for i, header in enumerate(headers)
+    ]
+    return fitted_table(console, title, columns, caption=caption)
