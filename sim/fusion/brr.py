@@ -59,15 +59,20 @@ class SlabChoice(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferReduction:
-    """BRR for a working buffer of ``capacity_bytes``; ``piece_channels``: channels of a partial map that are held."""
+    """BRR for a working buffer of ``capacity_bytes``.
+
+    ``piece_channels``: channels of a partial map that are held; ``piece_slots``: pieces of weights on chip at a time
+    (2: one is loaded while the other is used).
+    """
 
     capacity_bytes: int
     piece_channels: int = 32
+    piece_slots: int = 2
 
     name = BRR
     source = "Optimus: Cai, Wang and Zhang, LCTES 2021; formulas derived here"
     assumptions = (
-        "weights that stay are loaded once; the others once in every step, in pieces with one place for all",
+        "weights that stay are loaded once; the others once in every step, in pieces that share their places",
         "partial maps are computed again for every step, halo included; full ones slide",
         "a group's maps advance at whole-number rates, and it holds no upsampling",
         *ALONE_ASSUMPTIONS,
@@ -311,7 +316,7 @@ class _Sizer:
             room[f"weights of {self.graph.nodes[i].name}"] = self.weights[i]
         piece = max([self.pieces[i] for i in self.weights if i not in resident], default=0)
         if piece:
-            room["weights in pieces"] = piece
+            room["weights in pieces"] = piece * self.rules.piece_slots
         return room
 
     def _sum_bytes(self, unit: Unit, rows: int) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.lowering import FusedTiling, LineBufferProgram
+from tilewright.sim.fusion.places import Piece, Places
 from tilewright.sim.fusion.row_values import RowReader, Rows, from_maps, to_maps
 from tilewright.sim.fusion.schedule import Command, needed_rows
 from tilewright.sim.hazards import Execution, HazardError, Place, Store
@@ -74,14 +74,6 @@ def run_group_on_numbers(
     return chip.results()
 
 
-class _Piece(NamedTuple):
-    """Neighbouring channels of a map: the part of the place that holds them, and the map whose state they have."""
-
-    part: tuple[int, int]
-    state: int
-    channels: int
-
-
 class _Chip:
     """DRAM, weights and the places of the maps."""
 
@@ -99,7 +91,10 @@ class _Chip:
         for i in self.stored:
             tensor = self.tensors[i]
             self.dram[i] = np.full((tensor.batch, tensor.channels, tensor.height, tensor.width), np.nan)
-        self._pieces: dict[int, tuple[_Piece, ...]] = {}
+        maps = self.plan.maps
+        self.places = Places(
+            made.graph, maps, self.plan.rides_on, lambda i: i < maps.n_nodes and bool(made.mask >> i & 1)
+        )
         self.stores: dict[tuple[int, int, tuple[int, int]], Store] = {}
         self._check_room(reserved)
         self.weights: dict[int, Store] = {}
@@ -129,31 +124,15 @@ class _Chip:
 
     def place(self, i: int) -> int:
         """The map in whose place map i lies."""
-        return self.plan.rides_on.get(i, i)
+        return self.places.place(i)
 
-    def pieces(self, i: int) -> tuple[_Piece, ...]:
+    def pieces(self, i: int) -> tuple[Piece, ...]:
         """What a row of map i consists of on chip."""
-        if i not in self._pieces:
-            self._pieces[i] = tuple(self._find_pieces(i))
-        return self._pieces[i]
-
-    def _find_pieces(self, i: int) -> list[_Piece]:
-        inside = i < self.plan.maps.n_nodes and self.made.mask >> i & 1
-        sources = [p for p, _ in self.plan.maps.sources[i]] if inside else []
-        in_place = [p for p in sources if self.plan.rides_on.get(p) == self.place(i)]
-        if not in_place:
-            return [_Piece((i, 0), i, self.tensors[i].channels)]
-        if self.graph.nodes[i].kind != "concat":
-            return [piece._replace(state=i) for piece in self.pieces(in_place[0])]
-        found: list[_Piece] = []
-        for number, p in enumerate(sources):
-            copied = [_Piece((i, number), i, self.tensors[p].channels)]
-            found += self.pieces(p) if p in in_place else copied
-        return found
+        return self.places.pieces(i)
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
-    def at(self, i: int, piece: _Piece, image: int, row: int) -> Place:
+    def at(self, i: int, piece: Piece, image: int, row: int) -> Place:
         """Where a piece of row ``row`` of map i lies."""
         place = self.place(i)
         slot = row % self.plan.rings[place]
@@ -247,7 +226,7 @@ def _make(chip: _Chip, run: Execution, command: Command, image: int) -> None:
 
 def _is_there(chip: _Chip, i: int, p: int) -> bool:
     """Input p of the join i is made in its place: nothing to copy."""
-    return chip.graph.nodes[i].kind == "concat" and chip.plan.rides_on.get(p) == chip.place(i)
+    return chip.graph.nodes[i].kind == "concat" and chip.places.is_in_place(i, p)
 
 
 def _joined(chip: _Chip, i: int, row: int, inputs: Mapping[str, Rows]) -> FloatArray:

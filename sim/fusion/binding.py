@@ -1,0 +1,134 @@
+"""Binds a list of tasks that use cells of the buffer into a program: who waits for whom follows from the cells.
+
+Tasks stand in an order in which they could run one after the other. Each runs on one engine and says which cells (any
+hashable names) it reads and writes. It must come behind whoever wrote what it reads, and behind everybody who used what
+it writes over. Engines run their tasks in order, so between two engines one semaphore for data and one for room are
+enough: a task takes a token only where it needs a later task of the other engine than any task before it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from tilewright.sim.core import ENGINE_KINDS, LOAD, MATRIX, STORE, TileCore
+from tilewright.sim.costs import Work
+
+__all__ = ["Task", "write_tasks"]
+
+
+class Task(NamedTuple):
+    """One command. ``section``: tasks of neighbouring equal sections become a loop; ``run``: for a run on numbers."""
+
+    engine: int
+    work: Work
+    reads: tuple[Hashable, ...]
+    writes: tuple[Hashable, ...]
+    label: str
+    section: Hashable
+    run: Any = None
+
+
+class _Text(NamedTuple):
+    """What makes two commands the same."""
+
+    engine: int
+    work: Work
+    waits: tuple[int, ...]
+    signals: tuple[int, ...]
+    label: str
+
+
+_Link = tuple[int, int, bool]
+
+
+def write_tasks(core: TileCore[Any], tasks: Sequence[Task]) -> None:
+    """Write all tasks as commands of ``core``, with loops where sections repeat (none when it is unrolled)."""
+    texts = _texts(core, tasks)
+    sections = [list(part) for _, part in groupby(range(len(tasks)), key=lambda at: tasks[at].section)]
+    at = 0
+    while at < len(sections):
+        text = [texts[i] for i in sections[at]]
+        same = 1
+        while not core.unroll and at + same < len(sections) and [texts[i] for i in sections[at + same]] == text:
+            same += 1
+        if same == 1:
+            for i in sections[at]:
+                _write(core, texts[i], tasks[i].run if core.unroll else None)
+        else:
+            for _ in core.loop(same, name="steps"):
+                for one in text:
+                    _write(core, one, None)
+        at += same
+
+
+def _write(core: TileCore[Any], text: _Text, run: Any) -> None:
+    write = {LOAD: core.load, STORE: core.store, MATRIX: core.matrix}.get(text.engine, core.vector)
+    write(text.work, waits=text.waits, signals=text.signals, label=text.label, run=run)
+
+
+def _texts(core: TileCore[Any], tasks: Sequence[Task]) -> list[_Text]:
+    numbers = _numbers(tasks)
+    waits: list[list[_Link]] = [[] for _ in tasks]
+    signals: list[list[_Link]] = [[] for _ in tasks]
+    place: dict[tuple[int, int], int] = {(task.engine, numbers[i]): i for i, task in enumerate(tasks)}
+    waited: dict[_Link, int] = {}
+    for i, needs in enumerate(_needs(tasks, numbers)):
+        for (engine, data), number in needs.items():
+            link = (engine, tasks[i].engine, data)
+            if number > waited.get(link, -1):
+                waited[link] = number
+                waits[i].append(link)
+                signals[place[engine, number]].append(link)
+    known: dict[_Link, int] = {}
+
+    def semaphores(links: list[_Link]) -> tuple[int, ...]:
+        for link in links:
+            if link not in known:
+                source, target, data = link
+                name = f"{ENGINE_KINDS[source]} to {ENGINE_KINDS[target]} {'data' if data else 'room'}"
+                known[link] = core.semaphore(name, 0, is_slot=not data)
+        return tuple(known[link] for link in links)
+
+    return [
+        _Text(task.engine, task.work, semaphores(waits[i]), semaphores(signals[i]), task.label)
+        for i, task in enumerate(tasks)
+    ]
+
+
+def _numbers(tasks: Sequence[Task]) -> list[int]:
+    """The place of each task in the queue of its engine."""
+    counts = [0] * len(ENGINE_KINDS)
+    found = []
+    for task in tasks:
+        found.append(counts[task.engine])
+        counts[task.engine] += 1
+    return found
+
+
+def _needs(tasks: Sequence[Task], numbers: list[int]) -> Iterator[dict[tuple[int, bool], int]]:
+    """For each task, by other engine and whether it is for data: the last task there that it must come behind."""
+    writer: dict[Hashable, tuple[int, int]] = {}
+    users: dict[Hashable, dict[int, int]] = {}
+    for task, number in zip(tasks, numbers, strict=True):
+        needs: dict[tuple[int, bool], int] = {}
+        for cell in task.reads:
+            if cell in writer:
+                engine, last = writer[cell]
+                _need(needs, task, engine, last, data=True)
+        for cell in task.writes:
+            for engine, last in users.get(cell, {}).items():
+                _need(needs, task, engine, last, data=False)
+        yield needs
+        for cell in task.reads:
+            users.setdefault(cell, {})[task.engine] = number
+        for cell in task.writes:
+            writer[cell] = (task.engine, number)
+            users[cell] = {task.engine: number}
+
+
+def _need(needs: dict[tuple[int, bool], int], task: Task, engine: int, last: int, *, data: bool) -> None:
+    if engine != task.engine:
+        key = (engine, data)
+        needs[key] = max(last, needs.get(key, -1))
