@@ -19,6 +19,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.design_figures import base_values
 from tilewright.search.store import ResultsStore, StoredPoint, StoredSweep
 from tilewright.search.sweep import flat_row, sweep_rows
+from tilewright.search.sweep_space import points_of
 from tilewright.search.sweep_spec import Sweep, load_sweep, restore_sweep
 
 __all__ = ["OpenedSweep", "open_sweep", "stored_rows"]
@@ -84,11 +85,22 @@ def _restored(store: Path, noted: StoredSweep) -> Sweep:
 def stored_rows(sweep: Sweep, store: str | Path) -> tuple[Iterator[dict[str, Any]], bool]:
     """The rows of ``sweep`` (:func:`tilewright.search.sweep.sweep_rows`), and whether this version's code wrote them.
 
-    Where it did not, the latest row of each design, workload and dataflow counts.
+    Where it did not, the latest row of each design, workload and dataflow counts. Of a search, every row of its space
+    counts, so that nothing has to be searched again.
     """
-    rows = sweep_rows(sweep, store)
+    rows = _of_search(sweep, store) if sweep.sampling.is_adaptive else sweep_rows(sweep, store)
     first = next(rows, None)
     return (_by_content(sweep, store), False) if first is None else (chain([first], rows), True)
+
+
+def _of_search(sweep: Sweep, store: str | Path) -> Iterator[dict[str, Any]]:
+    """The rows of designs that the store has, in as far as today's code wrote them."""
+    base = base_values(sweep.machine)
+    with ResultsStore(store, create=False) as opened:
+        designs = {_identity(sweep, point)[2:]: point.parameters for point in opened.rows() if _fits(sweep, point)}
+        ordered = ({path: design[path] for path in sweep.paths} for design in designs.values())
+        for point in opened.rows(point.key for point in points_of(sweep, ordered)):
+            yield flat_row(sweep, base, point)
 
 
 def _by_content(sweep: Sweep, store: str | Path) -> Iterator[dict[str, Any]]:

@@ -25,6 +25,7 @@ from tilewright.reports.sweep.case import FIGURES, SweepCase
 from tilewright.reports.sweep.names import parameter_names
 from tilewright.reports.sweep.sample import PagePoints
 from tilewright.reports.sweep.sensitivity import Effect
+from tilewright.search.sampling_spec import SamplingSpec
 
 __all__ = ["OBJECTIVE_WORDS", "sweep_exploration", "sweep_page"]
 
@@ -134,7 +135,7 @@ def _lead(case: SweepCase) -> str:
     sweep = case.opened.sweep
     n_paths, n_layers, n_flows = len(sweep.axes), len(sweep.layers), len(sweep.dataflows)
     how = {"grid": "every design of the grid", "sobol": "designs of a Sobol sequence"}
-    drawn = how.get(sweep.sampling.method, f"designs chosen by {sweep.sampling.method}")
+    drawn = how.get(sweep.sampling.method, "designs chosen by a search for the front (NSGA-II)")
     varied = _counted(n_paths, "parameter")
     return (
         f"{varied[:1].upper()}{varied[1:]} varied, {drawn}, with {_counted(n_layers, 'workload')} and "
@@ -330,6 +331,7 @@ def _facts(case: SweepCase) -> list[tuple[str, str]]:
         ("objective", OBJECTIVE_WORDS[sweep.objective]),
         ("workloads", ", ".join(layer.name for layer in sweep.layers)),
         ("dataflows", ", ".join(sweep.dataflows)),
+        ("sampling", _sampling(sweep.sampling)),
         ("limits", "; ".join(limit.text for limit in sweep.limits) or "none"),
         ("conditions", "; ".join(condition.text for condition in sweep.conditions) or "none"),
         ("time taken", f"{seconds_text(case.worker_s)} in all workers together, {_each(case.worker_s, n_run)} a point"),
@@ -346,6 +348,14 @@ def _facts(case: SweepCase) -> list[tuple[str, str]]:
             )
         )
     return facts
+
+
+def _sampling(sampling: SamplingSpec) -> str:
+    if sampling.n is None:
+        return "every design of the grid"
+    if not sampling.is_adaptive:
+        return f"{sampling.n:,} designs of a Sobol sequence, seed {sampling.seed}"
+    return f"{sampling.n:,} designs chosen by NSGA-II from the results so far, seed {sampling.seed}"
 
 
 def _each(seconds: float, n: int) -> str:

@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from tilewright.reports.sweep.sensitivity import sensitivity
 from tilewright.search.store import ResultsStore, StoredPoint
 from tilewright.search.stored_sweep import open_sweep
 from tilewright.search.sweep import run_sweep
-from tilewright.search.sweep_space import count_points, points
+from tilewright.search.sweep_space import count_points, points, points_of
 from tilewright.search.sweep_spec import Sweep, load_sweep
 
 HOSTILE = '</script><script>alert(1)</script><b>"&\u2028'
@@ -46,12 +46,13 @@ SPEC: dict[str, Any] = {
 Figures = Callable[[dict[str, Any]], tuple[int, float] | str]
 
 
-def made_up(path: Path, spec: dict[str, Any], figures: Figures) -> Sweep:
-    """A store whose points have these (cycles, energy in pJ), or failed with this error, instead of being run."""
+def made_up(path: Path, spec: dict[str, Any], figures: Figures, chosen: Sequence[dict[str, Any]] = ()) -> Sweep:
+    """A store whose points (of the ``chosen`` designs, or of all) have these (cycles, energy in pJ), or failed with
+    this error, instead of being run."""
     sweep = load_sweep(spec)
     with ResultsStore(path) as store:
         store.note_sweep(sweep.text, sweep.name, asdict(sweep.machine))
-        for point in points(sweep):
+        for point in points_of(sweep, chosen) if chosen else points(sweep):
             found = figures(dict(point.design))
             values: dict[str, Any] = {"status": "failed", "error": found}
             if not isinstance(found, str):
@@ -290,6 +291,18 @@ def test_store_of_another_version_is_read_by_content(store: Path, tmp_path: Path
     assert not then.current
     assert then.counts["done"] == now.counts["done"]
     assert then.points.sort_values("latency_ms")["latency_ms"].tolist() == sorted(now.points["latency_ms"])
+
+
+def test_search_is_reported_without_searching_again(tmp_path: Path) -> None:
+    """Also where the library of the search is not installed."""
+    spec = SPEC | {"sampling": {"method": "nsga2", "n": 20}, "limits": []}
+    chosen = [{"vector.lanes": 8, "dram.bandwidth_gb_per_s": b, "buffers.l1.capacity_kib": 64} for b in (5, 10, 20)]
+    made_up(tmp_path / "r.db", spec, lambda design: (design["dram.bandwidth_gb_per_s"], 1e6), chosen)
+    case = case_of(tmp_path / "r.db")
+    assert case.current
+    assert case.counts["done"] == 12
+    tilewright.report_sweep(tmp_path / "r.db", tmp_path / "p.html")
+    assert "NSGA-II" in (tmp_path / "p.html").read_text(encoding="utf-8")
 
 
 def test_several_sweeps_need_a_choice(store: Path, tmp_path: Path) -> None:
