@@ -75,7 +75,7 @@ class BitsResult:
     @property
     def assumptions(self) -> tuple[str, ...]:
         """What the costs stand on: those of the run, and those of mixed formats."""
-        own = "what no layer of the table decides (residuals, biases, other operators) is in the table's widest formats"
+        own = "what no layer of the table decides is in the table's widest formats; biases stay as they are"
         return (own, *FORMAT_ASSUMPTIONS, *self.run.assumptions)
 
     @property

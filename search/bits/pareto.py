@@ -1,4 +1,4 @@
-"""The whole curve of sensitivity against one cost, and the closed form for a model of the loss.
+"""The whole curve of sensitivity against one cost.
 
 Minimising sensitivity + lambda x cost splits into the decisions (Lagrange): as lambda grows, each walks down the lower
 convex hull of its own options. All steps of all decisions in the order of their price, sensitivity lost per cost
@@ -8,8 +8,7 @@ come from the integer program.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,7 +16,7 @@ from tilewright.errors import InputError
 from tilewright.search.bits.problem import Assignment, BitProblem, CostKind, Decision
 from tilewright.search.bits.program import solve
 
-__all__ = ["CurvePoint", "convex_hull", "equal_loss_bits", "pareto_curve"]
+__all__ = ["CurvePoint", "convex_hull", "pareto_curve"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -134,44 +133,3 @@ def _front(points: Iterable[CurvePoint]) -> tuple[CurvePoint, ...]:
         if not kept or point.sensitivity < kept[-1].sensitivity:
             kept.append(point)
     return tuple(kept)
-
-
-def equal_loss_bits(
-    coefficients: Sequence[float],
-    mean_bits: float,
-    *,
-    counts: Sequence[int] | None = None,
-    lowest: float = 0.0,
-    highest: float = math.inf,
-) -> tuple[float, ...]:
-    """Bits R_i that minimise the sum of c_i 2^(-2 R_i) with ``mean_bits`` on average over ``counts`` values.
-
-    BAQ (arXiv 2506.05664): all parts with free bits lose equally much per value, R_i = level + 0.5 log2(c_i / n_i).
-    Parts that would leave [``lowest``, ``highest``] are held at the end of the range and the rest is shared anew: the
-    optimum by the conditions of Karush, Kuhn and Tucker. ``coefficients``: loss of each part at 0 bits, more than 0.
-
-    Raises InputError for a coefficient that is not more than 0, or a mean outside the range.
-    """
-    sizes = list(counts) if counts is not None else [1] * len(coefficients)
-    if len(sizes) != len(coefficients) or not coefficients:
-        raise InputError(f"counts: given {len(sizes)} for {len(coefficients)} coefficients; allowed as many")
-    if min(coefficients) <= 0 or min(sizes) <= 0:
-        raise InputError("coefficients: given one of 0 or less; allowed more than 0, and counts of 1 or more")
-    if not lowest <= mean_bits <= highest:
-        raise InputError(f"mean_bits: given {mean_bits:g}; allowed {lowest:g} to {highest:g}")
-    own = [0.5 * math.log2(c / n) for c, n in zip(coefficients, sizes, strict=True)]
-    total = mean_bits * sum(sizes)
-
-    def used(level: float) -> float:
-        return sum(n * min(max(level + bits, lowest), highest) for n, bits in zip(sizes, own, strict=True))
-
-    # used() rises with the level and is linear between the levels at which a part reaches an end of the range.
-    bends = sorted({end - bits for bits in own for end in (lowest, highest) if math.isfinite(end)})
-    below = max((level for level in bends if used(level) <= total), default=None)
-    above = min((level for level in bends if used(level) > total), default=None)
-    if below is not None and above is not None:
-        level = below + (above - below) * (total - used(below)) / (used(above) - used(below))
-    else:  # beyond the bends no part is held
-        start = below if below is not None else above if above is not None else 0.0
-        level = start if used(start) == total else start + (total - used(start)) / sum(sizes)
-    return tuple(min(max(level + bits, lowest), highest) for bits in own)

@@ -13,7 +13,8 @@ import pytest
 
 from tilewright.errors import InputError
 from tilewright.search.bits.budget import amount_text, limits_of, parse_budget, parse_budgets
-from tilewright.search.bits.pareto import convex_hull, equal_loss_bits, pareto_curve
+from tilewright.search.bits.equal_loss import equal_loss_assignment, equal_loss_bits
+from tilewright.search.bits.pareto import convex_hull, pareto_curve
 from tilewright.search.bits.problem import BitProblem, Decision, Option, problem_of
 from tilewright.search.bits.program import InfeasibleError, least_cost, solve
 from tilewright.search.bits.sensitivity import (
@@ -305,3 +306,21 @@ def test_a_mean_out_of_range_is_refused() -> None:
     with pytest.raises(InputError, match="mean_bits: given 9; allowed 2 to 8"):
         equal_loss_bits([1.0], 9.0, lowest=2.0, highest=8.0)
     assert json.dumps(equal_loss_bits([1.0, 2.0], 8.0, lowest=2.0, highest=8.0)) == "[8.0, 8.0]"
+
+
+def test_the_closed_form_rounded_to_options_is_never_better_than_the_program() -> None:
+    dice = random.Random(3)
+    decisions = []
+    for at in range(12):
+        loss, n = dice.expovariate(1) * 4 ** dice.randrange(4), dice.randrange(100, 2000)
+        options = tuple(
+            Option(weights=f"int{b}", activations="int8", sensitivity=loss * 4.0**-b, costs={"size": n * b})
+            for b in (8, 6, 4, 3, 2)
+        )
+        decisions.append(Decision(layers=(f"l{at}",), options=options))
+    of = BitProblem(decisions=tuple(decisions))
+    for mean in (2.5, 4.0, 6.0):
+        rounded = equal_loss_assignment(of, mean)
+        exact = solve(of, {"size": of.cost("size", rounded)})
+        assert exact.sensitivity <= of.sensitivity(rounded) <= 4 * exact.sensitivity
+    assert equal_loss_assignment(of, 8.0) == of.reference

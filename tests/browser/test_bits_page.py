@@ -1,0 +1,91 @@
+"""The page of a search over bit widths in a real browser: nothing fails, nothing is fetched, it fits a telephone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tilewright.hw_models.load import load_machine
+from tilewright.reports.bits.page import write_bits_report
+from tilewright.search.bits.budget import parse_budgets
+from tilewright.search.bits.choose import choose_bits
+from tilewright.search.bits.costs import SimulationSettings, simulated_costs
+from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivity, Sensitivity
+from tilewright.search.mapping_cache import ForgetfulCache
+from tilewright.workloads.zoo.layers import Layers
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_PHONE = {"width": 360, "height": 780}
+_DESK = {"width": 1280, "height": 900}
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless browser of this computer."""
+    executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+    if executable is None:
+        pytest.skip("no chromium on this computer (on Debian: apt-get install chromium)")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def page_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a small perceptron, with a source of sensitivities that tries to be a script."""
+    b = Layers("small")
+    x = b.input("x", (96, 256))
+    for name in ("a", "b", "c"):
+        x = b.elementwise("relu", b.linear(x, 256, name))
+    stream = b.finish([x])
+    options = tuple(
+        OptionSensitivity(weights=name, activations=name, sensitivity=loss)
+        for name, loss in (("int8", 0.01), ("int4", 1.0))
+    )
+    layers = tuple(LayerSensitivity(name=n, n_weights=65536, macs=6_291_456, options=options) for n in "abc")
+    table = Sensitivity(network="small", measured_by=HOSTILE, layers=layers)
+    machine = load_machine("edge-16x16-bitfusion")
+    costs = simulated_costs(stream, machine, table, SimulationSettings(cache=ForgetfulCache()))
+    result = choose_bits(costs, parse_budgets(["latency=0.7x"]), curve="latency")
+    return write_bits_report(tmp_path_factory.mktemp("bits") / "report", result, command=f"tilewright {HOSTILE}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_opens_without_a_fault(browser: Browser, page_of: Path, scheme: str) -> None:
+    page = browser.new_page(viewport=_DESK, color_scheme=scheme)
+    faults: list[str] = []
+    outside: list[str] = []
+    page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda r: outside.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+    page.goto(page_of.as_uri())
+    image = page.screenshot(full_page=True)
+    marks = page.locator(".roofline circle").count()
+    images = page.locator("img").count()
+    page.close()
+    assert faults == []
+    assert outside == []
+    assert images == 0
+    assert marks >= 4
+    assert len(image) > 30_000
+
+
+def test_page_fits_a_telephone(browser: Browser, page_of: Path) -> None:
+    page = browser.new_page(viewport=_PHONE)
+    page.goto(page_of.as_uri())
+    overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    page.close()
+    assert overflow <= 0
