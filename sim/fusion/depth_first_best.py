@@ -17,7 +17,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.fusion.depth_first_cost import DepthFirstCost, depth_first_cost
 from tilewright.sim.fusion.depth_first_geometry import MODES, Mode
 from tilewright.sim.fusion.depth_first_layers import RUNNABLE, weight_bits
-from tilewright.sim.fusion.depth_first_mapping import Objective, n_loop_factors
+from tilewright.sim.fusion.depth_first_mapping import N_LOOP_FACTORS, Objective
 from tilewright.sim.fusion.graph import FusionGraph, members
 
 __all__ = ["DepthFirstPlan", "best_depth_first", "stacks_of", "tiles_of"]
@@ -50,7 +50,7 @@ def best_depth_first(
     modes: Sequence[Mode] = MODES,
     tiles: Iterable[tuple[int, int]] | None = None,
     number_format: str = "int8",
-    n_factors: int = n_loop_factors,
+    n_factors: int = N_LOOP_FACTORS,
     progress: Callable[[int, int], None] | None = None,
 ) -> DepthFirstPlan:
     """The best mode and tile for every stack of ``graph``, or for ``group`` as one stack.

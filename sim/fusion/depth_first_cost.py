@@ -19,7 +19,7 @@ from tilewright.sim.fusion.depth_first_copies import Copy, copy_cost
 from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry, Mode, geometry
 from tilewright.sim.fusion.depth_first_homes import TileShape, lowest, moments_of, most_with_vertical
 from tilewright.sim.fusion.depth_first_layers import nest_of, weight_bits
-from tilewright.sim.fusion.depth_first_mapping import NestCost, Objective, best_order, n_loop_factors
+from tilewright.sim.fusion.depth_first_mapping import N_LOOP_FACTORS, NestCost, Objective, best_order
 from tilewright.sim.fusion.graph import FusionGraph, members
 
 __all__ = ["ASSUMPTIONS", "DepthFirstCost", "depth_first_cost"]
@@ -73,7 +73,7 @@ def depth_first_cost(
     mode: Mode,
     tile: tuple[int, int],
     objective: Objective = "energy",
-    n_factors: int = n_loop_factors,
+    n_factors: int = N_LOOP_FACTORS,
 ) -> DepthFirstCost:
     """Cost of ``group`` with tiles of (columns, rows) ``tile`` of its last result, all images.
 

@@ -174,7 +174,7 @@ class DepthFirstGeometry:
         return max(step[name].keep for step in self.rows.steps) * self.columns.total(name)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16)
 def geometry(graph: FusionGraph, group: int, mode: Mode, tile: tuple[int, int]) -> DepthFirstGeometry:
     """The tiling of ``group`` (a mask of nodes) with tiles of (columns, rows) ``tile`` of the last layer's output.
 

@@ -23,12 +23,12 @@ from tilewright.hw_models.hierarchy import HierarchySpec, MemorySpec, Operand
 from tilewright.sim.fusion.depth_first_nest import LOOPS, RELEVANT, Floats, Ints, LoopNest, Orders, orders_of, unroll
 from tilewright.sim.fusion.depth_first_ports import Activity, Fill, Link, filling_cycles, stall_cycles
 
-__all__ = ["LoopStudy", "NestCost", "Objective", "best_order", "n_loop_factors"]
+__all__ = ["N_LOOP_FACTORS", "LoopStudy", "NestCost", "Objective", "best_order"]
 
 Objective: TypeAlias = Literal["energy", "cycles", "edp"]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 #: Factors into which the loops in time are cut at most, unless a caller says otherwise: 6! = 720 orders.
-n_loop_factors = 6
+N_LOOP_FACTORS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def best_order(
     hierarchy: HierarchySpec,
     tops: tuple[tuple[Operand, str], ...],
     objective: Objective = "energy",
-    n_factors: int = n_loop_factors,
+    n_factors: int = N_LOOP_FACTORS,
 ) -> NestCost | None:
     """The cheapest order of ``nest`` whose data come from, and go to, the memories ``tops`` (name by operand).
 
