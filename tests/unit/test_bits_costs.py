@@ -33,10 +33,10 @@ PAIRS = (("int8", "int8"), ("int4", "int8"), ("int4", "int4"))
 def network() -> OperatorStream:
     """A small perceptron with a residual: four products, two of them large."""
     b = Layers("small")
-    x = b.input("x", (96, 256))
-    for name, width in (("a", 512), ("b", 512), ("c", 256)):
+    x = b.input("x", (48, 128))
+    for name, width in (("a", 256), ("b", 256), ("c", 128)):
         x = b.elementwise("relu", b.linear(x, width, name))
-    return b.finish([b.linear(x, 32, "d")])
+    return b.finish([b.linear(x, 16, "d")])
 
 
 def table(stream: OperatorStream) -> Sensitivity:
