@@ -1,154 +1,263 @@
-"""The Triton kernels against float64 references: fresh random inputs, poisoned outputs.
-
-On a GPU where there is one, else in Triton's interpreter on the CPU.
-"""
+"""The GPU kernel models obey what the hardware obeys: waves, splits, caches, masks; they say what they cannot do."""
 
 from __future__ import annotations
 
-import os
-import secrets
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tilewright.errors import InputError
-from tilewright.kernels import operations, reference
-from tilewright.kernels.tiles import AttentionTiles, MlpTiles, ProductTiles
+from tilewright.hw_models.gpu.calibration import (
+    CalibrationSpec,
+    calibration_of,
+    calibration_text,
+    load_calibration,
+)
+from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.hw_models.load import load_machine
+from tilewright.sim.gpu.attention import AttentionShapes, attention_families, attention_family, attention_forecast
+from tilewright.sim.gpu.device import GpuDevice, gpu_device
+from tilewright.sim.gpu.families import GemmTile, gemm_families, gemm_family, row_spans, tiles_of
+from tilewright.sim.gpu.gemm import BOUNDS, GemmShapes, gemm_forecast, gemm_times
+from tilewright.sim.gpu.rowwise import RowwiseShapes, rowwise_families, rowwise_family, rowwise_forecast
 
-pytestmark = pytest.mark.extras
-
-torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'tilewright[gpu]'")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read where a kernel is defined
-pytest.importorskip("triton", reason="triton is not installed: pip install 'tilewright[gpu]'")
+GPUS = ("a100", "h100", "h200", "l40s", "mi210")
 
 
 @pytest.fixture
-def seed() -> int:
-    """New numbers in each run; the seed is in the failing test's output."""
-    seed = secrets.randbelow(2**31)
-    print(f"seed {seed}")
-    torch.manual_seed(seed)
-    torch.set_num_threads(1)
-    return seed
+def h200() -> GpuDevice:
+    return gpu_device(load_machine("h200"))
 
 
-def normal(*shape: int) -> Any:
-    return torch.randn(*shape, device=DEVICE).half()
+def gemm_parameters(machine: str = "h200", family: str = "bf16") -> GemmParameters:
+    parameters = calibration_of(load_machine(machine)).family("gemm", family).typed()
+    assert isinstance(parameters, GemmParameters)
+    return parameters
 
 
-def poisoned(*shape: int, dtype: Any = torch.float16) -> Any:
-    return torch.full(shape, float("nan"), dtype=dtype, device=DEVICE)
+def attention_parameters(family: str) -> AttentionParameters:
+    parameters = calibration_of(load_machine("h200")).family("attention", family).typed()
+    assert isinstance(parameters, AttentionParameters)
+    return parameters
 
 
-def exact(tensor: Any) -> Any:
-    return tensor.double().cpu().numpy()
+def shapes(*mnk: tuple[int, int, int], **more: int) -> GemmShapes:
+    m, n, k = (np.array(values) for values in zip(*mnk, strict=True))
+    return GemmShapes(m=m, n=n, k=k, **more)
 
 
-def close(ours: Any, wanted: Any, tolerance: float = 2e-3) -> None:
-    """Largest error beside the largest value: fp16 has 11 bits, and sums are in fp32."""
-    error = np.abs(exact(ours) - wanted).max() / max(np.abs(wanted).max(), 1e-30)
-    assert error < tolerance, error
+def layers(**columns: Any) -> AttentionShapes:
+    given = {"batch": 1, "queries": 1024, "keys": 1024, "heads": 32, "kv_heads": 8, "head_dim": 128, "window": 0}
+    given |= columns
+    n = max(len(np.atleast_1d(value)) for value in given.values())
+    arrays = {name: np.broadcast_to(np.asarray(value), (n,)).copy() for name, value in given.items()}
+    return AttentionShapes(**arrays)
 
 
-MASKS = [{}, {"causal": True}, {"causal": True, "window": 9}, {"window": 0}]
-LAYERS = [(1, 2, 2, 40, 40, 16, 16), (2, 4, 2, 33, 50, 32, 16), (1, 3, 1, 1, 70, 16, 32)]
+# --- the devices -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("seed")
-@pytest.mark.parametrize("mask", MASKS, ids=str)
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
-@pytest.mark.parametrize("tile", [(16, 16), (32, 16), (16, 64)], ids=str)
-def test_fused_attention(layer: tuple[int, ...], mask: dict[str, Any], tile: tuple[int, int]) -> None:
-    batch, heads, kv_heads, query_len, key_len, dim, value_dim = layer
-    q = normal(batch, heads, query_len, dim)
-    k, v = normal(batch, kv_heads, key_len, dim), normal(batch, kv_heads, key_len, value_dim)
-    out = poisoned(batch, heads, query_len, value_dim)
-    operations.fused_attention(q, k, v, **mask, tiles=AttentionTiles(query=tile[0], key=tile[1]), out=out)
-    close(out, reference.attention(exact(q), exact(k), exact(v), **mask))
+@pytest.mark.parametrize(
+    ("name", "tera_flops"), [("a100", 312), ("h100", 989), ("h200", 989), ("l40s", 362), ("mi210", 181)]
+)
+def test_the_described_rates_give_the_published_peak(name: str, tera_flops: float) -> None:
+    machine = load_machine(name)
+    rate = machine.matrix.multiplies_per_pe_per_cycle["fp16"] * float(machine.matrix.n_multipliers)
+    peak = 2 * rate * machine.n_cores * machine.clock_ghz / 1e3
+    assert peak == pytest.approx(tera_flops, rel=0.02)
 
 
-@pytest.mark.usefixtures("seed")
-@pytest.mark.parametrize("mask", MASKS, ids=str)
-def test_unfused_attention(mask: dict[str, Any]) -> None:
-    q, k, v = normal(1, 4, 20, 16), normal(1, 2, 37, 16), normal(1, 2, 37, 32)
-    out = poisoned(1, 4, 20, 32)
-    tiles = ProductTiles(m=16, n=32, k=16, group=2)
-    operations.unfused_attention(q, k, v, **mask, tiles=tiles, softmax_tile=16, out=out)
-    close(out, reference.attention(exact(q), exact(k), exact(v), **mask))
+@pytest.mark.parametrize("name", GPUS)
+def test_exponentials_run_at_16_a_cycle(name: str) -> None:
+    assert gpu_device(load_machine(name)).exp_per_cycle == 16
 
 
-@pytest.mark.usefixtures("seed")
-def test_block_sparse_attention() -> None:
-    q, k, v = normal(3, 50, 16), normal(3, 70, 16), normal(3, 70, 32)
-    kept = torch.rand(3, 4, 3, device=DEVICE) < 0.4
-    kept[1, 2] = False  # a row of blocks without any key
-    out = poisoned(3, 50, 32)
-    operations.block_sparse_attention(q, k, v, kept, tiles=AttentionTiles(query=16, key=32), out=out)
-    close(out, reference.block_sparse_attention(exact(q), exact(k), exact(v), kept.cpu().numpy(), 16, 32))
+def test_an_edge_machine_is_no_gpu() -> None:
+    with pytest.raises(InputError, match="edge-16x16: is not a GPU"):
+        gpu_device(load_machine("edge-16x16"))
+    with pytest.raises(InputError, match="edge-16x16: is not a GPU"):
+        calibration_of(load_machine("edge-16x16"))
 
 
-@pytest.mark.usefixtures("seed")
-@pytest.mark.parametrize("tiles", [ProductTiles(m=16, n=16, k=16, group=1), ProductTiles(m=32, n=16, k=32, group=3)])
-def test_product(tiles: ProductTiles) -> None:
-    a, b, c = normal(50, 70), normal(70, 35), poisoned(50, 35)
-    operations.product(a, b, tiles=tiles, out=c)
-    close(c, exact(a) @ exact(b))
+def test_the_a100_has_no_fp8(h200: GpuDevice) -> None:
+    with pytest.raises(InputError, match="a100: cannot multiply fp8_e4m3; allowed bf16, fp16, int4, int8"):
+        gpu_device(load_machine("a100")).macs("fp8_e4m3")
+    assert h200.macs("fp8_e4m3") == 2 * h200.macs("bf16")
 
 
-@pytest.mark.usefixtures("seed")
-def test_int8_product_with_scales_is_exact_before_its_last_rounding() -> None:
-    a, b = (torch.randint(-128, 128, shape, dtype=torch.int8, device=DEVICE) for shape in ((33, 90), (90, 40)))
-    a_scale, b_scale = torch.rand(33, device=DEVICE), torch.rand(40, device=DEVICE)
-    c = poisoned(33, 40, dtype=torch.float32)
-    operations.product(a, b, a_scale=a_scale, b_scale=b_scale, tiles=ProductTiles(m=16, n=32, k=32), out=c)
-    close(c, exact(a) @ exact(b) * exact(a_scale)[:, None] * exact(b_scale), 1e-6)
+# --- products --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("seed")
-def test_fp8_product_with_scales() -> None:
-    a, b = (torch.randn(shape, device=DEVICE).to(torch.float8_e4m3fn) for shape in ((32, 64), (64, 32)))
-    a_scale, b_scale = torch.rand(32, device=DEVICE), torch.rand(32, device=DEVICE)
-    c = poisoned(32, 32, dtype=torch.float32)
-    operations.product(a, b, a_scale=a_scale, b_scale=b_scale, tiles=ProductTiles(m=16, n=16, k=32), out=c)
-    close(c, exact(a) @ exact(b) * exact(a_scale)[:, None] * exact(b_scale), 1e-5)
+def test_one_more_tile_than_multiprocessors_is_one_more_wave(h200: GpuDevice) -> None:
+    tile = [GemmTile(rows=128, columns=128)]
+    one, two = gemm_times(
+        h200,
+        gemm_family("bf16"),
+        gemm_parameters(),
+        shapes((128 * 132, 128, 4096), (128 * 133, 128, 4096)),
+        tile,
+    )[:, 0]
+    assert two > 1.5 * one
 
 
-@pytest.mark.usefixtures("seed")
-@pytest.mark.parametrize("group_size", [32, 128])
-def test_int4_weights_with_group_scales(group_size: int) -> None:
-    codes = torch.randint(-8, 8, (256, 48), device=DEVICE)
-    scales = (0.5 + torch.rand(256 // group_size, 48, device=DEVICE)).half()
-    a, c = normal(20, 256), poisoned(20, 48)
-    packed = operations.pack_int4(codes)
-    assert packed.shape == (128, 48) and packed.dtype == torch.uint8
-    tiles = ProductTiles(m=16, n=16, k=64)
-    operations.int4_weight_product(a, packed, scales, group_size=group_size, tiles=tiles, out=c)
-    close(c, exact(a) @ reference.int4_weights(codes.cpu().numpy(), exact(scales), group_size))
+def test_a_split_sum_helps_few_tiles_with_a_long_sum_only(h200: GpuDevice) -> None:
+    tiles = [GemmTile(rows=64, columns=64), GemmTile(rows=64, columns=64, splits=16)]
+    few, many = gemm_times(
+        h200, gemm_family("bf16"), gemm_parameters(), shapes((64, 64, 65536), (8192, 8192, 512)), tiles
+    )
+    assert few[1] < few[0] / 2
+    assert many[1] > many[0]
 
 
-@pytest.mark.usefixtures("seed")
-def test_norm_before_a_product() -> None:
-    a, gain, b, c = 3 * normal(21, 100), normal(100), normal(100, 40), poisoned(21, 40)
-    operations.norm_product(a, gain, b, tiles=ProductTiles(m=16, n=32, k=32), out=c)
-    close(c, reference.norm_product(exact(a), exact(gain), exact(b)), 4e-3)
+def test_weights_in_the_cache_are_faster(h200: GpuDevice) -> None:
+    family, parameters = gemm_family("bf16"), gemm_parameters()
+    warm = gemm_forecast(h200, family, parameters, shapes((1, 2048, 4096)))
+    cold = gemm_forecast(h200, family, parameters, shapes((1, 2048, 4096), weight_copies=6))
+    rotated = gemm_forecast(h200, family, parameters, shapes((1, 2048, 4096), copies=8))
+    assert warm.seconds[0] < cold.seconds[0] <= rotated.seconds[0]
 
 
-@pytest.mark.usefixtures("seed")
-def test_mlp_with_its_hidden_values_on_chip() -> None:
-    x, up, down, y = normal(37, 32), normal(32, 100) / 8, normal(100, 64) / 8, poisoned(37, 64)
-    operations.fused_mlp(x, up, down, tiles=MlpTiles(row=16, hidden=32), out=y)
-    close(y, reference.mlp(exact(x), exact(up), exact(down)), 4e-3)
+def test_more_work_never_takes_less_time(h200: GpuDevice) -> None:
+    many = shapes(*((int(m), 8192, 8192) for m in 2 ** np.arange(0, 15)), weight_copies=6)
+    forecast = gemm_forecast(h200, gemm_family("bf16"), gemm_parameters(), many)
+    assert (np.diff(forecast.seconds) > -1e-12).all()
+    assert forecast.bound[0] == BOUNDS.index("memory") and forecast.bound[-1] == BOUNDS.index("compute")
 
 
-def test_wrong_shapes_are_one_line() -> None:
-    with pytest.raises(InputError, match=r"attention: head size: given 24; allowed powers of two"):
-        operations.fused_attention(normal(1, 1, 8, 24), normal(1, 1, 8, 24), normal(1, 1, 8, 16))
-    with pytest.raises(InputError, match="3 key heads do not divide 4"):
-        operations.fused_attention(normal(1, 4, 8, 16), normal(1, 3, 8, 16), normal(1, 3, 8, 16))
-    with pytest.raises(InputError, match="inner sizes differ; given 4 and 5"):
-        operations.product(normal(4, 4), normal(5, 4))
-    with pytest.raises(InputError, match=r"tile query: given 24; allowed 16, 32"):
-        AttentionTiles(query=24)
+def test_no_product_is_faster_than_its_peak(h200: GpuDevice) -> None:
+    many = shapes(*((m, n, k) for m in (1, 100, 3000) for n in (64, 5000, 30000) for k in (64, 4096, 20000)))
+    for family in gemm_families():
+        if calibration_of(load_machine("h200")).has("gemm", family.name):
+            seconds = gemm_forecast(h200, family, gemm_parameters(family=family.name), many).seconds
+            peak = h200.n_sms * h200.clock_hz * h200.macs(family.multiply_format)
+            weights = many.n * many.k * family.weight_bits / 8
+            assert (seconds > many.m * many.n * many.k / peak).all()
+            assert (seconds > (weights - 4 * h200.l2_bytes) / h200.dram_bytes_per_s).all()
+
+
+def test_a_library_that_chooses_by_rows_does_so(h200: GpuDevice) -> None:
+    family = gemm_family("fp8")
+    spans = dict(zip(tiles_of(family, 1), row_spans(family, 1), strict=True))
+    assert spans[GemmTile(rows=64, columns=128)] == (64, 128)
+    forecast = gemm_forecast(
+        h200, family, gemm_parameters(family="fp8"), shapes((8, 4096, 4096), (100, 4096, 4096), (300, 4096, 4096))
+    )
+    assert [(tile.rows, tile.columns) for tile in forecast.tile] == [(16, 64), (64, 128), (128, 128)]
+
+
+def test_chunks_change_nothing(h200: GpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = shapes(*((m, 1024, 1024) for m in range(1, 40)))
+    whole = gemm_forecast(h200, gemm_family("bf16"), gemm_parameters(), some).seconds
+    monkeypatch.setattr("tilewright.sim.gpu.gemm._CHUNK", 7)
+    assert (gemm_forecast(h200, gemm_family("bf16"), gemm_parameters(), some).seconds == whole).all()
+
+
+# --- attention -------------------------------------------------------------------------------------------------------
+
+
+def test_causal_attention_takes_about_half_of_full(h200: GpuDevice) -> None:
+    parameters = attention_parameters("fa3_prefill")
+    causal = attention_family("fa3_prefill")
+    layer = layers(queries=16384, keys=16384)
+    half = attention_forecast(h200, causal, parameters, layer).seconds[0]
+    full = attention_forecast(h200, replace(causal, causal=False), parameters, layer).seconds[0]
+    assert half / full == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_window_bounds_the_time_by_its_length(h200: GpuDevice) -> None:
+    family, parameters = attention_family("fa3_prefill"), attention_parameters("fa3_prefill")
+    seconds = attention_forecast(
+        h200, family, parameters, layers(queries=8192, keys=8192, window=[0, 128, 1024, 8192])
+    ).seconds
+    assert seconds[1] < seconds[2] < seconds[3] <= seconds[0] * 1.01
+    assert seconds[1] < seconds[0] / 4
+
+
+def test_long_decoding_runs_at_the_memory_s_speed(h200: GpuDevice) -> None:
+    family, parameters = attention_family("fa3_decode"), attention_parameters("fa3_decode")
+    layer = layers(batch=64, queries=1, keys=65536)
+    seconds = attention_forecast(h200, family, parameters, layer).seconds[0]
+    n_bytes = 64 * 65536 * 8 * 128 * 2 * 2
+    assert n_bytes / seconds == pytest.approx(h200.dram_bytes_per_s * parameters.memory_share, rel=0.1)
+
+
+def test_one_sequence_alone_is_split_over_the_keys(h200: GpuDevice) -> None:
+    family, parameters = attention_family("fa3_decode"), attention_parameters("fa3_decode")
+    layer = layers(batch=1, queries=1, keys=131072)
+    split = attention_forecast(h200, family, parameters, layer).seconds[0]
+    whole = attention_forecast(h200, replace(family, splits_keys=False), parameters, layer).seconds[0]
+    assert split < whole / 4
+
+
+def test_heads_of_a_group_share_their_tile(h200: GpuDevice) -> None:
+    family, parameters = attention_family("fa3_decode"), attention_parameters("fa3_decode")
+    seconds = attention_forecast(
+        h200, family, parameters, layers(batch=512, queries=1, keys=64, kv_heads=[8, 32])
+    ).seconds
+    assert seconds[0] < seconds[1] / 2
+
+
+# --- row-wise operators ----------------------------------------------------------------------------------------------
+
+
+def test_long_streams_reach_the_calibrated_bandwidth() -> None:
+    machine = load_machine("a100")
+    parameters = calibration_of(machine).family("rowwise", "gelu").typed()
+    assert isinstance(parameters, RowwiseParameters)
+    device = gpu_device(machine)
+    rows = RowwiseShapes(m=np.array([1 << 20]), n=np.array([1024]))
+    seconds = rowwise_forecast(device, rowwise_family("gelu"), parameters, rows).seconds[0]
+    assert 4 * (1 << 30) / seconds == pytest.approx(device.dram_bytes_per_s * parameters.memory_share, rel=0.1)
+
+
+# --- families and calibrations ---------------------------------------------------------------------------------------
+
+
+def test_families_are_found_by_name_or_the_nearest_is_named() -> None:
+    assert {f.name for f in gemm_families()} >= {"bf16", "fp8", "int4_wo"}
+    assert attention_families() and rowwise_families()
+    with pytest.raises(InputError, match=r'given "int4_w"; .*did you mean "int4_wo"'):
+        gemm_family("int4_w")
+    with pytest.raises(InputError, match='did you mean "fa3_prefill"'):
+        attention_family("fa3prefill")
+    with pytest.raises(InputError, match='did you mean "softmax"'):
+        rowwise_family("sofmax")
+
+
+@pytest.mark.parametrize("name", ["a100", "h200", "mi210"])
+def test_a_calibration_comes_back_as_it_was_written(name: str, tmp_path: Any) -> None:
+    calibration = calibration_of(load_machine(name))
+    path = tmp_path / "own.yaml"
+    path.write_text(calibration_text(calibration), encoding="utf-8")
+    assert load_calibration(path) == calibration
+    for family in calibration.families:
+        assert family.kind == "calibrated" and family.measured and family.n_held_out > 0
+
+
+def test_one_set_of_few_parameters_a_family() -> None:
+    for name in ("a100", "h200", "mi210"):
+        keys = [(family.operator, family.family) for family in calibration_of(load_machine(name)).families]
+        assert len(keys) == len(set(keys))
+        for family in calibration_of(load_machine(name)).families:
+            free = [n for n, value in family.parameters.items() if n not in family.fixed and value != 0]
+            assert len(free) <= 14 and family.n_calibration >= len(free)
+
+
+def test_the_h100_stands_on_the_h200_s_calibration() -> None:
+    assert calibration_of(load_machine("h100")).device == "h200"
+
+
+def test_a_calibration_out_of_bounds_is_refused(tmp_path: Any) -> None:
+    text = calibration_text(calibration_of(load_machine("mi210")))
+    path = tmp_path / "own.yaml"
+    path.write_text(text.replace("memory_share: 0.", "memory_share: 7.", 1), encoding="utf-8")
+    with pytest.raises(InputError, match="memory_share"):
+        load_calibration(path)
+
+
+def test_an_unknown_family_of_a_calibration_is_said() -> None:
+    calibration: CalibrationSpec = calibration_of(load_machine("h200"))
+    with pytest.raises(InputError, match=r'h200: no calibration of gemm kernels "int8_w"; .*did you mean "int8_wo"'):
+        calibration.family("gemm", "int8_w")

@@ -1,0 +1,88 @@
+"""GPU kernels against public measurements: mean absolute percentage error on rows that calibrated nothing.
+
+Measured figures: NVIDIA aiconfigurator and LLMCompass, tables in ``measured/`` of the folder that the environment
+variable TILEWRIGHT_SHARED names, else of ``shared`` beside the checkout. ``pytest tests/validation/test_gpu_measured.py
+-s`` prints every error. Bounds are what the models reach now, rounded up; the targets stand beside them.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tilewright.hw_models.gpu.calibration import calibration_of
+from tilewright.hw_models.load import load_machine
+from tilewright.kernels.reading import read_tables
+from tilewright.search.gpu.validate import Validation, validate
+
+pytestmark = pytest.mark.validation
+
+SHARED = Path(os.environ.get("TILEWRIGHT_SHARED") or Path(__file__).resolve().parents[3] / "shared") / "measured"
+
+#: machine, file, family: largest mean error allowed (per cent), and the target it is to be held against.
+WORTH = {
+    ("h200", "aiconfigurator/h200_gemm_vllm_0.24.0__bfloat16.csv", "bf16"): (6.0, 8),
+    ("h200", "aiconfigurator/h200_gemm_trtllm_1.2.0rc5_quant.csv", "bf16"): (6.0, 8),
+    ("h200", "aiconfigurator/h200_gemm_vllm_0.22.0_power.csv", "bf16"): (8.5, 8),
+    ("h200", "aiconfigurator/h200_gemm_vllm_0.24.0__fp8.csv", "fp8"): (6.5, 15),
+    ("h200", "aiconfigurator/h200_gemm_trtllm_1.2.0rc5_quant.csv", "int8_sq"): (12.5, 15),
+    ("h200", "aiconfigurator/h200_gemm_trtllm_1.2.0rc5_quant.csv", "int8_wo"): (12.5, 15),
+    ("h200", "aiconfigurator/h200_gemm_trtllm_1.2.0rc5_quant.csv", "int4_wo"): (12.5, 15),
+    ("h200", "aiconfigurator/h200_context_attention_vllm_0.24.0_fa3.csv", "fa3_prefill"): (10.5, 12),
+    ("h200", "aiconfigurator/h200_context_attention_vllm_0.24.0_fa3.csv", "fa3_prefill_fp8"): (13.0, 12),
+    ("h200", "aiconfigurator/h200_generation_attention_vllm_0.24.0_fa3.csv", "fa3_decode"): (11.0, 15),
+    ("h200", "aiconfigurator/h200_generation_attention_vllm_0.24.0_fa3.csv", "fa3_decode_fp8"): (14.0, 15),
+    ("h200", "aiconfigurator/h200_encoder_attention_vllm_0.22.0_power.csv", "fa3_encoder"): (10.5, 12),
+    ("h200", "aiconfigurator/h200_quant_scalematrix_vllm_0.22.0_power.csv", "scalematrix"): (11.5, None),
+    ("h200", "aiconfigurator/h200_quant_computescale_vllm_0.22.0_power.csv", "computescale"): (25.0, None),
+    ("h100", "aiconfigurator/h100_gemm_vllm_0.24.0__bfloat16.csv", "bf16"): (6.5, 12),
+    ("a100", "aiconfigurator/a100_gemm_sglang_0.5.10.csv", "bf16"): (8.5, 12),
+    ("a100", "aiconfigurator/a100_gemm_trtllm_1.0.0_quant.csv", "bf16"): (11.0, 12),
+    ("a100", "aiconfigurator/a100_gemm_trtllm_1.0.0_quant.csv", "int8_sq"): (10.0, 15),
+    ("a100", "aiconfigurator/a100_gemm_trtllm_1.0.0_quant.csv", "int8_wo"): (10.0, 15),
+    ("a100", "aiconfigurator/a100_gemm_trtllm_1.0.0_quant.csv", "int4_wo"): (12.0, 15),
+    ("a100", "aiconfigurator/a100_context_attention_vllm_0.14.0.csv", "fa2_prefill"): (9.5, None),
+    ("a100", "aiconfigurator/a100_generation_attention_vllm_0.14.0.csv", "fa2_decode"): (15.0, 15),
+}
+
+#: LLMCompass's operators on each device: largest mean error over all held-out rows (per cent); LLMCompass states 10.9.
+LLMCOMPASS = {"a100": 8.0, "mi210": 9.5}
+
+
+@cache
+def compared(machine: str, file: str) -> Validation:
+    path = SHARED / file
+    if not path.exists():
+        pytest.skip(f"the measured times are not here: {path} (or set TILEWRIGHT_SHARED)")
+    spec = load_machine(machine)
+    return validate(spec, calibration_of(spec), read_tables(path))
+
+
+@pytest.mark.parametrize("key", WORTH, ids=lambda key: f"{key[0]}-{key[2]}-{Path(key[1]).stem}")
+def test_mean_error(key: tuple[str, str, str]) -> None:
+    machine, file, family = key
+    (table,) = (table for table in compared(machine, file).tables if table.family == family)
+    allowed, target = WORTH[key]
+    error, rank = table.overall.mape * 100, table.overall.rank_correlation
+    print(
+        f"{machine:5s} {family:16s} {Path(file).stem:45s} {table.overall.n:6,} rows ({table.scope}) "
+        f"{error:5.1f} %  median {table.overall.median * 100:5.1f}  worst {table.overall.worst * 100:4.0f}  "
+        f"rank {rank:.3f}  target {target if target is not None else '-'}"
+    )
+    assert error <= allowed
+    assert rank is not None and rank > 0.9
+
+
+@pytest.mark.parametrize("machine", LLMCOMPASS)
+def test_llmcompass_operators(machine: str) -> None:
+    total, n = 0.0, 0
+    for operator in ("matmul", "softmax", "layernorm", "gelu"):
+        (table,) = compared(machine, f"llmcompass/{operator}_{machine.upper()}.csv").tables
+        assert table.scope == "held out"
+        print(f"{machine:5s} {operator:10s} {table.overall.n:3d} rows {table.overall.mape * 100:5.1f} %")
+        total, n = total + table.overall.mape * table.overall.n, n + table.overall.n
+    print(f"{machine:5s} all operators {n:3d} rows {total / n * 100:5.1f} %  LLMCompass states 10.9")
+    assert total / n * 100 <= LLMCOMPASS[machine]
