@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
 from tilewright.search.design_figures import base_values
-from tilewright.search.executors.cluster import ClusterExecutor
+from tilewright.search.executors.cluster import ClusterExecutor, check_scheduler
 from tilewright.search.executors.dispatch import Dispatcher
 from tilewright.search.executors.executor import Executor, WorkerError
 from tilewright.search.executors.inline import InlineExecutor
@@ -103,6 +103,8 @@ def run_sweep(
         raise InputError(f"jobs: out of range; given {jobs}; allowed a whole number of at least 1")
     if jobs is not None and scheduler is not None:
         raise InputError("jobs: says how many processes of this machine work; with a scheduler its own workers do")
+    if scheduler is not None:
+        check_scheduler(scheduler)
     with ResultsStore(store) as opened:
         opened.check()
         machine = asdict(sweep.machine)

@@ -28,7 +28,7 @@ from tilewright.search.store import ResultsStore
 from tilewright.search.sweep_space import SweepPoint
 from tilewright.search.sweep_work import SweepBench
 
-__all__ = ["ClusterExecutor", "check_address"]
+__all__ = ["ClusterExecutor", "check_scheduler"]
 
 _MOMENT_S = 0.5
 _POLL_S = 0.01
@@ -40,10 +40,14 @@ _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx)://(\[[0-9A-Fa-f:.]+\]|[^\s/:\[
 _RESUME = "the points finished so far are in the store, and the same command goes on from there"
 
 
-def check_address(address: str) -> None:
-    """Raise InputError unless ``address`` looks like that of a Dask scheduler."""
+def check_scheduler(address: str) -> None:
+    """Raise InputError unless ``address`` looks like that of a Dask scheduler, and Dask is installed."""
     if not _ADDRESS.fullmatch(address):
         raise InputError(f'scheduler: not an address; given "{address}"; allowed for example tcp://10.0.0.1:8786')
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise InputError("scheduler: needs Dask; install it with: pip install 'tilewright[cluster]'") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +59,12 @@ class _Sent:
 
 
 class ClusterExecutor:
-    """A client of the Dask scheduler at ``address``. Raises InputError where Dask is not installed."""
+    """A client of the Dask scheduler at ``address``. Raises InputError as :func:`check_scheduler` does."""
 
     verdict = "worker processes were killed again and again while they ran this point (out of memory, or a crash)"
 
     def __init__(self, bench: SweepBench, store: ResultsStore, address: str) -> None:
-        check_address(address)
-        try:
-            import distributed  # noqa: F401
-        except ImportError:
-            raise InputError("scheduler: needs Dask; install it with: pip install 'tilewright[cluster]'") from None
+        check_scheduler(address)
         self._address = address
         self._store = store
         self._bench = pickle.dumps(bench)

@@ -291,6 +291,7 @@ def test_no_scheduler_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_wrong_address_is_refused(address: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^scheduler: not an address; given "):
         run_sweep(load_sweep(SPEC), tmp_path / "r.db", scheduler=address)
+    assert not (tmp_path / "r.db").exists()
 
 
 def test_jobs_are_not_for_a_cluster(tmp_path: Path) -> None:
