@@ -12,9 +12,14 @@ from tilewright.search.bits.explain import Explanation
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["explanation_png", "explanation_table"]
+__all__ = ["ASPECT_TITLES", "explanation_png", "explanation_table", "trust_text"]
 
-_TITLES = {"kind": "kind of operator", "place": "place in the network", "part": "part of a block", "block": "block"}
+ASPECT_TITLES = {
+    "kind": "kind of operator",
+    "place": "place in the network",
+    "part": "part of a block",
+    "block": "block",
+}
 _COLOUR = "#3b6fd4"
 _MOST_BARS = 14
 
@@ -22,8 +27,8 @@ _MOST_BARS = 14
 def explanation_table(explanation: Explanation, *, title: str = "loss per bit taken") -> Table:
     """Groups of layers under each aspect, the dearest bit first, and how far the account can be trusted."""
     rows = [
-        [_TITLES[aspect], group.group, f"{len(group.layers)}", f"{group.per_bit:.4g}", percent_text(group.share)]
-        for aspect in _TITLES
+        [ASPECT_TITLES[aspect], group.group, f"{len(group.layers)}", f"{group.per_bit:.4g}", percent_text(group.share)]
+        for aspect in ASPECT_TITLES
         for group in explanation.of(aspect)
     ]
     table = catalogue_table(title, ["by", "group", "layers", "loss per bit", "share of loss"], rows)
@@ -52,7 +57,7 @@ def explanation_png(explanation: Explanation, *, title: str = "") -> bytes:
         axes.axvline(0, color="0.4", linewidth=0.8)
         axes.tick_params(axis="x", labelsize=8)
         axes.set_xlabel("loss per bit taken", fontsize=8)
-        axes.set_title(_TITLES[aspect], fontsize=9, loc="left")
+        axes.set_title(ASPECT_TITLES[aspect], fontsize=9, loc="left")
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)
     figure.suptitle(f"{title + ': ' if title else ''}{trust_text(explanation)}", fontsize=9)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tilewright.formats import bits_per_element
+from tilewright.reports.bits.explanation import ASPECT_TITLES, explanation_png, trust_text
 from tilewright.reports.bits.figure import curve_png, layers_png
 from tilewright.reports.bits.words import (
     COST_NAMES,
@@ -23,28 +24,44 @@ from tilewright.reports.page import card, render
 from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR
 from tilewright.reports.quantity import change_text, cycles_text, percent_text
 from tilewright.search.bits.choose import BitsResult
+from tilewright.search.bits.explain import Explanation
 
 __all__ = ["bits_page", "write_bits_report"]
 
 _CURVE_COLOUR = "#3b6fd4"
 _MARGIN = 0.05
+_MOST_GROUPS = 12
 
 
-def write_bits_report(folder: str | Path, result: BitsResult, *, command: str = "") -> Path:
-    """Write the page, with its pictures as PNG, into ``folder``; gives the page's path.
+def write_bits_report(
+    folder: str | Path, result: BitsResult, *, explanation: Explanation | None = None, command: str = ""
+) -> Path:
+    """Write the page, its pictures as PNG and the network in its formats into ``folder``; gives the page's path.
+
+    ``explanation``: which parts of the network cost the most per bit, where that was asked.
 
     Raises InputError when the folder cannot be written; then none of the files is there.
     """
     kind = result.curve_kind or next(iter(result.limits))
     pictures = {"curve.png": curve_png(result, kind=kind), "layers.png": layers_png(result)}
+    if explanation is not None:
+        pictures["explanation.png"] = explanation_png(explanation, title=result.network)
     with staged_folder(folder) as stage:
         for name, picture in pictures.items():
             write_file(stage / name, picture)
-        write_file(stage / "index.html", bits_page(result, command=command, files=list(pictures)))
+        write_file(stage / "network.json", result.stream.to_json())
+        files = [*pictures, "network.json"]
+        write_file(stage / "index.html", bits_page(result, explanation=explanation, command=command, files=files))
     return Path(folder) / "index.html"
 
 
-def bits_page(result: BitsResult, *, command: str = "", files: Sequence[str] = ()) -> str:
+def bits_page(
+    result: BitsResult,
+    *,
+    explanation: Explanation | None = None,
+    command: str = "",
+    files: Sequence[str] = (),
+) -> str:
     """The page as HTML text; ``files`` are the names of files that lie beside it."""
     kind = result.curve_kind or next(iter(result.limits))
     context: dict[str, Any] = {
@@ -62,6 +79,7 @@ def bits_page(result: BitsResult, *, command: str = "", files: Sequence[str] = (
         "layers": _layers(result),
         "legend": _legend(result),
         "curve_rows": [point_cells(point)[1:] for point in result.curve],
+        "explanation": _explanation(explanation) if explanation is not None else None,
         "assumptions": result.assumptions,
     }
     return render("bits.html.j2", context)
@@ -83,6 +101,34 @@ def _cards(result: BitsResult) -> list[dict[str, str]]:
         card("weights", f"{reached['size'] / 8e6:,.4g} MB", against("size")),
         card("optimum", proof_text(result), f"of the sums of costs; longest solve {result.solve_seconds:.2g} s"),
     ]
+
+
+def _explanation(explanation: Explanation) -> dict[str, Any]:
+    """Groups of layers by what a bit costs there, as bars for each aspect."""
+    columns = []
+    for aspect, title in ASPECT_TITLES.items():
+        groups = explanation.of(aspect)[:_MOST_GROUPS]
+        most = max((group.per_bit for group in groups), default=0.0) or 1.0
+        columns.append(
+            {
+                "title": title,
+                "rows": [
+                    {
+                        "name": group.group,
+                        "layers": len(group.layers),
+                        "width": max(0.0, 100 * group.per_bit / most),
+                        "per_bit": f"{group.per_bit:.3g}",
+                        "share": percent_text(group.share),
+                    }
+                    for group in groups
+                ],
+            }
+        )
+    source = (
+        "The loss is the sum of the table's sensitivities, of which a linear account is exact; what layers do to each "
+        "other is seen only where the loss of configurations is measured."
+    )
+    return {"columns": columns, "trust": trust_text(explanation), "source": source}
 
 
 def _binding(result: BitsResult) -> str:

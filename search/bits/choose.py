@@ -46,7 +46,8 @@ class BitsResult:
     ``chosen``, ``reference`` and ``uniform`` hold costs of whole runs; ``model_costs`` are the sums of operators' costs
     of the chosen assignment that the integer program worked with, ``n_rounds`` how often it was solved until the whole
     run kept the budgets. ``binding``: budgets without which something less sensitive exists. ``curve``: sensitivity
-    against ``curve_kind`` (empty unless asked for). ``run``: the simulation of the chosen network.
+    against ``curve_kind`` (empty unless asked for). ``run``: the simulation of the chosen network,
+    ``stream``: that network in its formats.
     """
 
     network: str
@@ -64,6 +65,7 @@ class BitsResult:
     reference: BitPoint
     uniform: tuple[BitPoint, ...]
     run: NetworkResult = field(repr=False)
+    stream: OperatorStream = field(repr=False)
     curve_kind: CostKind = ""
     curve: tuple[BitPoint, ...] = ()
 
@@ -196,6 +198,7 @@ def choose_bits(
         reference=reference,
         uniform=_uniform(costs),
         run=costs.run(solution.assignment),
+        stream=costs.formatted(solution.assignment),
         curve_kind=curve or "",
         curve=found,
     )

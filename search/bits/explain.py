@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
     FloatArray: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
-__all__ = ["Explanation", "GroupShare", "LayerRole", "explain", "layer_roles", "sample_assignments"]
+__all__ = ["FEWEST_SAMPLES", "Explanation", "GroupShare", "LayerRole", "explain", "layer_roles", "sample_assignments"]
 
 Progress = Callable[[int, int, str], None]
 _PLACES = ("first", "early", "middle", "late", "last")
 _PENALTIES = (1e-6, 1e-4, 1e-2, 1e-1, 1.0, 10.0)
 _N_FOLDS = 5
+FEWEST_SAMPLES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +185,8 @@ def _ridge(x: FloatArray, y: FloatArray) -> tuple[FloatArray, float]:
 
 
 def _by_layer(problem: BitProblem, effects: FloatArray, taken: FloatArray) -> tuple[dict[str, float], dict[str, float]]:
-    """For each layer: loss per bit taken, and loss explained, over options as often as they were sampled (``taken``).
+    """For each layer with a choice: loss per bit taken, and loss explained, over options as often as they were sampled
+    (``taken``).
 
     Tied layers share theirs equally.
     """
@@ -200,7 +202,7 @@ def _by_layer(problem: BitProblem, effects: FloatArray, taken: FloatArray) -> tu
             float(share) * (_bits(decision.options[0]) - _bits(option))
             for share, option in zip(taken[part], narrower, strict=True)
         )
-        for layer in decision.layers:
+        for layer in decision.layers if narrower else ():
             explained[layer] = loss / len(decision.layers)
             per_bit[layer] = loss / bits / len(decision.layers) if bits > 0 else 0.0
     return per_bit, explained

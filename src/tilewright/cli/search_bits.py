@@ -13,7 +13,9 @@ from tilewright.errors import InputError
 if TYPE_CHECKING:
     from tilewright.cli.search import SearchCall
     from tilewright.search.bits.choose import BitsResult
+    from tilewright.search.bits.explain import Explanation
     from tilewright.search.bits.sensitivity import Sensitivity
+    from tilewright.workloads.stream import OperatorStream
 
 __all__ = ["OPTIONS", "run", "sensitivity_of"]
 
@@ -66,7 +68,18 @@ def run(call: SearchCall) -> None:
     if call.outputs.report is not None:
         from tilewright.reports.bits.page import write_bits_report
 
-        note(f"wrote {write_bits_report(call.outputs.report, result, command=call.command)}")
+        explanation = _explanation(result, stream, sensitivity)
+        page = write_bits_report(call.outputs.report, result, explanation=explanation, command=call.command)
+        note(f"wrote {page}")
+
+
+def _explanation(result: BitsResult, stream: OperatorStream, sensitivity: Sensitivity) -> Explanation | None:
+    """Which parts cost the most per bit, from sums of the table; None where there is too little to choose."""
+    from tilewright.search.bits.explain import FEWEST_SAMPLES, explain, layer_roles
+
+    if result.problem.n_assignments < FEWEST_SAMPLES:
+        return None
+    return explain(result.problem, layer_roles(stream, sensitivity), result.problem.sensitivity)
 
 
 def _show(call: SearchCall, result: BitsResult) -> None:
