@@ -28,6 +28,9 @@ def cache_folder() -> Path:
     return Path(base) / "tilewright"
 
 
+_SHARED = ("counted_work", "phase_table", "phase_work", "shared_search")  # what sweeps search with
+
+
 @lru_cache(maxsize=1)
 def code_digest() -> str:
     """A hash that changes whenever code that decides about mappings changes; it is part of every content key."""
@@ -35,6 +38,7 @@ def code_digest() -> str:
     from tilewright.search import objective, tiling
 
     paths = [Path(str(module.__file__)) for module in (formats, units, objective, tiling)]
+    paths += [Path(__file__).with_name(f"{name}.py") for name in _SHARED]
     for package, pattern in ((sim, "**/*.py"), (hw_models, "**/*.py"), (workloads, "*.py")):
         paths += [path for folder in package.__path__ for path in sorted(Path(folder).glob(pattern))]
     digest = hashlib.sha256()

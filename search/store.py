@@ -225,7 +225,7 @@ class ResultsStore:
             marks = ",".join("?" * len(some))
             with self._plainly():
                 rows = self._connection.execute(f"SELECT key, {columns} FROM points WHERE key IN ({marks})", some)
-                found.update({row[0]: PointFigures(*row[1:]) for row in rows})
+                found.update({row[0]: PointFigures._make(row[1:]) for row in rows})
         return found
 
     def rows(self, keys: Iterable[str] | None = None) -> Iterator[StoredPoint]:

@@ -116,11 +116,21 @@ class _Race:
 
     def _close_design(self) -> None:
         served = self._of_design
-        if len(served.scores) == len(self.sweep.layers):
-            mean = mean_score([served.scores[layer][0] for layer in range(len(self.sweep.layers))])
-            if self._winner is None or mean < self._winner[0]:
-                self._winner = mean, served
+        if not served.scores:
+            return
         self._of_design = _Best()
+        if len(served.scores) < len(self.sweep.layers) or self._is_far_behind(served):
+            return
+        mean = mean_score([served.scores[layer][0] for layer in range(len(self.sweep.layers))])
+        if self._winner is None or mean < self._winner[0]:
+            self._winner = mean, served
+
+    def _is_far_behind(self, served: _Best) -> bool:
+        """Whether a design is worse than the best one for every workload, by more than roundings of a mean."""
+        if self._winner is None:
+            return False
+        best = self._winner[1].scores
+        return all(mine[0] > 1.000001 * best[layer][0][0] > 0 for layer, (mine, _) in served.scores.items())
 
 
 def _batches(points: Iterable[SweepPoint]) -> Iterator[list[SweepPoint]]:

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _BLOCK = 1024
+_TEXT = json.JSONEncoder(sort_keys=True)
 
 Design = dict[str, Value]
 #: A share (0 to 1) of the way on each axis.
@@ -124,7 +125,7 @@ def points_of(sweep: Sweep, some: Iterable[Design]) -> Iterator[SweepPoint]:
         for layer in sweep.layers
     ]
     for design in some:
-        text = json.dumps(design, sort_keys=True)
+        text = _TEXT.encode(design)
         for layer, keys in enumerate(fixed):
             for dataflow, key in zip(sweep.dataflows, keys, strict=True):
                 content = hashlib.sha256(f"{key}{text}".encode()).hexdigest()
