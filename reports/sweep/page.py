@@ -52,7 +52,7 @@ def sweep_page(
         "script": page_script(),
         "cards": _cards(case),
         "notes": _notes(case, held),
-        "exploration": sweep_exploration(case, held) if len(held.rows) else None,
+        "exploration": sweep_exploration(case, held, effects) if len(held.rows) else None,
         "figures": case.goals,
         "main_figures": [*case.goals, "power_w"],
         "objective_figure": case.objective,
@@ -78,8 +78,9 @@ def sweep_page(
     return render("sweep.html.j2", context)
 
 
-def sweep_exploration(case: SweepCase, held: PagePoints) -> Exploration:
-    """The points of ``held`` as columns for the page's script."""
+def sweep_exploration(case: SweepCase, held: PagePoints, effects: Sequence[Effect] = ()) -> Exploration:
+    """The points of ``held`` as columns for the page's script; without a better one, the parameter with most effect is
+    the colour at first."""
     sweep = case.opened.sweep
     points = case.points.iloc[held.rows]
     columns = [
@@ -110,8 +111,11 @@ def sweep_exploration(case: SweepCase, held: PagePoints) -> Exploration:
         if "within" in within:
             filters[_LIMITS] = ["within"]
     columns.append(ExploreColumn(id="tiling", label="tiling", values=points["tiling"].tolist(), role="note"))
+    strongest = effects[0].paths[0] if effects else ""
     several = [len(case.workloads) > 1, points["dataflow"].nunique() > 1, "area_mm2" in case.goals]
-    colour = next((name for name, yes in zip(("workload", "dataflow", "area_mm2"), several, strict=True) if yes), "")
+    colour = next(
+        (name for name, yes in zip(("workload", "dataflow", "area_mm2"), several, strict=True) if yes), strongest
+    )
     x, y, third = case.axes
     return Exploration(
         columns=columns,

@@ -291,7 +291,7 @@ class Scale {
 function linearTicks(low, high, wanted) {
   const raw = (high - low) / wanted;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((size) => size >= raw);
+  const step = [1, 2, 5, 10].map((m) => m * power).find((size) => size >= raw * 0.7);
   const found = [];
   for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(Number((at * step).toPrecision(12)));
   return found;

@@ -1,4 +1,6 @@
 // Parallel coordinates: a line for each point through an axis for each column; drawing along an axis filters by it.
+const MOST_HIDDEN = 800;
+
 function parallelView(model, place) {
   const chosen = idsOf(place.dataset.figures);
   const columns = model.columns.filter((column) => varies(column) && !["note", "flag"].includes(column.role) && (column.role !== "figure" || !chosen.length || chosen.includes(column.id)));
@@ -36,7 +38,9 @@ function parallelView(model, place) {
     pen.lineWidth = 1;
     pen.strokeStyle = shade("--soft");
     pen.globalAlpha = Math.max(0.01, Math.min(0.07, 25 / model.n));
-    for (const i of everything) if (!model.shown[i]) line(i);
+    const hidden = everything.filter((i) => !model.shown[i]);
+    const every = Math.ceil(hidden.length / MOST_HIDDEN);
+    hidden.forEach((i, at) => { if (at % every === 0) line(i); });
     for (const raised of [0, 1]) {
       const many = raised ? model.nFront : model.order.length;
       pen.globalAlpha = raised ? Math.max(0.3, Math.min(0.9, 60 / many)) : Math.max(0.04, Math.min(0.35, 60 / many));
