@@ -44,8 +44,8 @@ def measure_sensitivity(
     """What each ``Conv2d`` and ``Linear`` of ``module`` costs in quality in each option, one layer at a time.
 
     ``calibration``: a batch of inputs. ``options``: (format of the weights, format of the activations[, weight
-    method]), the same for all layers. ``measure``: one of ``measures.MEASURES``; ``hessian``, ``fisher`` and ``loss`` need
-    ``labels``, and ``loss(outputs, labels)`` where cross entropy is not meant. ``tied``: layers that must take the same
+    method]), the same for all layers. ``measure``: one of ``measures.MEASURES``; ``hessian``, ``fisher`` and ``loss``
+    need ``labels``, and ``loss(outputs, labels)`` where cross entropy is not meant. ``tied``: layers that must take the same
     option. With ``keep`` the table is kept in the cache folder by the content of the module, the data and the question,
     and found there again (a ``loss`` of one's own is not kept).
 

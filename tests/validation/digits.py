@@ -18,7 +18,11 @@ __all__ = ["Digits", "digits", "trained"]
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """Images (n, 1, 8, 8) of 0 to 1 and labels; calibration is part of what was trained on, the rest was not."""
+    """Images (n, 1, 8, 8) of 0 to 1 and labels.
+
+    ``calibration`` is part of what was trained on, ``choice`` (for choosing formats) to six tenths; ``test`` is apart
+    from both.
+    """
 
     train: tuple[Any, Any]
     calibration: tuple[Any, Any]
@@ -34,11 +38,11 @@ def digits() -> Digits:
     order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
     images = torch.tensor(data.images, dtype=torch.float32)[order, None] / 16
     labels = torch.tensor(data.target)[order]
-    train, choice = 1000, 1400
+    train, trained_too, choice = 1000, 400, 1400
     return Digits(
         train=(images[:train], labels[:train]),
         calibration=(images[:256], labels[:256]),
-        choice=(images[train:choice], labels[train:choice]),
+        choice=(images[trained_too:choice], labels[trained_too:choice]),
         test=(images[choice:], labels[choice:]),
     )
 
