@@ -8,6 +8,8 @@ every step, a piece at a time. Maps are full or partial (:mod:`tilewright.sim.fu
   readers c, where m_c is what c makes in a step;
 * a partial map holds ``piece_channels`` channels of the rows that its readers need in the step and makes all of them
   again, halo included (m_c of a partial reader is what it holds, of a full one its n_c);
+* maps that are ahead (o_i > 0) make those rows in steps of their own before the first, or, with a ``joined_start``, in
+  the first, which then holds n_i + o_i of its rows;
 * sums over pieces are 32 bits wide while they are added up.
 
 What the group moves: inputs once (those that come in pieces, their halo again with every step), results once, weights
@@ -29,11 +31,12 @@ from typing import NamedTuple
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, SUM_BITS, alone
 from tilewright.sim.fusion.rows import RowPlan, plan_rows, riders
+from tilewright.sim.fusion.schedule import needed_rows
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
 from tilewright.sim.fusion.slabs import Slabs, Unit, find_slabs, mixes
 from tilewright.units import BITS_PER_BYTE, bits_to_bytes, ceil_div
 
-__all__ = ["BRR", "BufferReduction", "SlabChoice"]
+__all__ = ["BRR", "BufferReduction", "SlabChoice", "step_rows", "step_span"]
 
 BRR = "brr"
 _UNKNOWN = ("gather", "memory", "move", "matmul", "upsample")
@@ -46,6 +49,7 @@ class SlabChoice(NamedTuple):
     slabs: Slabs
     rides_on: Mapping[int, int]
     rows_per_step: int
+    joined_start: bool
     resident: frozenset[int]
     held: Mapping[int, int]
     room: Mapping[str, int]
@@ -80,7 +84,7 @@ class BufferReduction:
 
     def cost(self, graph: FusionGraph, group_mask: int) -> GroupCost:
         """The cheapest choice that fits; where none does, the need of the smallest."""
-        reason = self._refusal(graph, group_mask)
+        reason = self.refusal(graph, group_mask)
         single = not group_mask & (group_mask - 1)
         if reason is not None:
             if single:
@@ -127,8 +131,8 @@ class BufferReduction:
         moved = choice.read_bytes + choice.weight_bytes
         return too_large, choice.buffer_bytes if too_large else moved, moved if too_large else choice.buffer_bytes
 
-    def _refusal(self, graph: FusionGraph, mask: int) -> str | None:
-        """Why the group cannot run in slabs."""
+    def refusal(self, graph: FusionGraph, mask: int) -> str | None:
+        """Why the group cannot run in slabs, None where it can."""
         batches = set()
         for i in members(mask):
             node = graph.nodes[i]
@@ -145,9 +149,23 @@ class BufferReduction:
         """The nodes that run in slabs."""
         mask = 0
         for node in graph.nodes:
-            if self._refusal(graph, node.bit) is None:
+            if self.refusal(graph, node.bit) is None:
                 mask |= node.bit
         return mask
+
+
+def step_rows(ahead: int, rows: int, height: int, step: int, *, joined: bool) -> range:
+    """The new rows of a full map in a step, when it makes ``rows`` a step and is ``ahead`` rows ahead."""
+    begin, end = (min(height, max(0, rows * n + ahead)) for n in (step - 1, step))
+    if joined and step <= 1:
+        begin, end = 0, end if step == 1 else 0
+    return range(begin, end)
+
+
+def step_span(ahead: int, rows: int, height: int, *, joined: bool) -> tuple[int, int]:
+    """(first, last) step in which a full map makes rows."""
+    first, last = ceil_div(1 - ahead, rows), ceil_div(height - ahead, rows)
+    return (1, max(1, last)) if joined else (first, last)
 
 
 class _Sizer:
@@ -168,8 +186,9 @@ class _Sizer:
         )
         self.in_pieces = [i for i in slabs.partial if not self._is_inside(i)]
         self.pieces = self._pieces()
-        self._held_at: dict[int, dict[int, int]] = {}
-        self._active_at: dict[int, dict[int, tuple[int, int]]] = {}
+        self.joined = False
+        self._held_at: dict[tuple[int, bool], dict[int, int]] = {}
+        self._active_at: dict[tuple[int, bool], dict[int, tuple[int, int]]] = {}
 
     def is_least(self, choice: SlabChoice) -> bool:
         """Whether nothing is moved twice, and no rows of an input could be left out."""
@@ -185,19 +204,22 @@ class _Sizer:
     def choices(self) -> Iterator[SlabChoice]:
         """All weights staying; then the most rows that fit and halves of that, with the weights that fit beside."""
         everything = frozenset(self.weights)
+        self.joined = False
         smallest = self._choice(1, everything)
         yield smallest
         if smallest.buffer_bytes <= self.rules.capacity_bytes or not everything:
             return
-        low, high = 1, max(ceil_div(self.maps.tensors[i].height, self.plan.steps[i]) for i in self.plan.readers)
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = sum(self._room(middle, frozenset(), self._held(middle)).values()) <= self.rules.capacity_bytes
-            low, high = (middle, high) if fits else (low, middle - 1)
-        rows = low
-        while rows:
-            yield self._choice(rows, self._staying(rows))
-            rows //= 2
+        most = max(ceil_div(self.maps.tensors[i].height, self.plan.steps[i]) for i in self.plan.readers)
+        for self.joined in (False, True):
+            low, high = 1, most
+            while low < high:
+                middle = (low + high + 1) // 2
+                fits = sum(self._room(middle, frozenset(), self._held(middle)).values()) <= self.rules.capacity_bytes
+                low, high = (middle, high) if fits else (low, middle - 1)
+            rows = low
+            while rows:
+                yield self._choice(rows, self._staying(rows))
+                rows //= 2
 
     def _staying(self, rows: int) -> frozenset[int]:
         """The weights that stay: the most traffic saved for each first."""
@@ -224,6 +246,7 @@ class _Sizer:
             slabs=self.slabs,
             rides_on=self.rides_on,
             rows_per_step=rows,
+            joined_start=self.joined,
             resident=resident,
             held=held,
             room=self._room(rows, resident, held),
@@ -235,8 +258,8 @@ class _Sizer:
 
     def _held(self, rows: int) -> dict[int, int]:
         """Rows of each map on chip."""
-        if rows in self._held_at:
-            return self._held_at[rows]
+        if (rows, self.joined) in self._held_at:
+            return self._held_at[rows, self.joined]
         free: dict[int, int] = {}
         held: dict[int, int] = {}
         partial, phases, steps = self.slabs.partial, self.plan.phases, self.plan.steps
@@ -252,25 +275,27 @@ class _Sizer:
                     break
                 made = free[c] if c in partial else steps[c] * rows
                 most = max(most, self.offset[i] + window.pad + window.stride * (made - self.offset[c]))
+            if self.joined:
+                most = max(most, step + self.offset[i])
             free[i] = most
             held[i] = min(height, most)
-        self._held_at[rows] = held
+        self._held_at[rows, self.joined] = held
         return held
 
     def _active(self, rows: int) -> dict[int, tuple[int, int]]:
         """(first, last) step in which each map makes rows."""
-        if rows in self._active_at:
-            return self._active_at[rows]
+        if (rows, self.joined) in self._active_at:
+            return self._active_at[rows, self.joined]
         found: dict[int, tuple[int, int]] = {}
         for i in self.order:
             step, ahead, height = self.plan.steps[i] * rows, self.offset[i], self.maps.tensors[i].height
-            own = (ceil_div(1 - ahead, step), ceil_div(height - ahead, step))
+            own = step_span(ahead, step, height, joined=self.joined)
             if i in self.slabs.partial:
                 spans = [found[r.consumer] for r in self.plan.readers[i]]
                 spans += [own] if i in self.stored else []
                 own = (min(span[0] for span in spans), max(span[1] for span in spans))
             found[i] = own
-        self._active_at[rows] = found
+        self._active_at[rows, self.joined] = found
         return found
 
     def _steps_of(self, active: Mapping[int, tuple[int, int]], i: int) -> int:
@@ -286,10 +311,10 @@ class _Sizer:
             for reader in readers:
                 c, window = reader.consumer, reader.rows
                 step, ahead, height = self.plan.steps[c] * rows, self.offset[c], self.maps.tensors[c].height
-                begin, end = (min(height, max(0, step * m + ahead)) for m in (n - 1, n))
-                if end > begin:
-                    low = min(low, max(0, begin * window.stride - window.pad))
-                    high = max(high, min(tensor.height, (end - 1) * window.stride - window.pad + window.reach))
+                made = step_rows(ahead, step, height, n, joined=self.joined)
+                rows_needed = needed_rows(window, made.start, len(made)) if made else made
+                if rows_needed:
+                    low, high = min(low, rows_needed.start), max(high, rows_needed.stop)
             total += max(0, high - low)
         return total * tensor.row_bytes * self.images
 

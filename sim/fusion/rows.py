@@ -161,7 +161,7 @@ def plan_rows(graph: FusionGraph, mask: int, *, spare_rows: int = 0, rows_per_st
                 readers[source] = tuple([r for r in maps.reads[source] if mask >> r.consumer & 1])
                 phases[source] = min([phases[r.consumer] - (not r.slides and not r.sweeps) for r in readers[source]])
     steps = _steps(maps, readers, rows_per_step)
-    offsets = _offsets(maps, phases, readers, along_rows=True)
+    offsets = _offsets(maps, phases, readers, along_rows=True, least=0 if steps else 1)
     rides_on = riders(graph, maps, mask, readers, phases)
     rings: dict[int, int] = {}
     for i, reading in readers.items():
@@ -196,14 +196,22 @@ def _phases(maps: Maps, mask: int, inside: tuple[int, ...]) -> dict[int, int]:
 
 
 def _offsets(
-    maps: Maps, phases: Mapping[int, int], readers: Mapping[int, tuple[Reader, ...]], *, along_rows: bool
+    maps: Maps,
+    phases: Mapping[int, int],
+    readers: Mapping[int, tuple[Reader, ...]],
+    *,
+    along_rows: bool,
+    least: int = 1,
 ) -> dict[int, Number]:
-    """o_i of every map, from the readers back; inputs come last in ``readers`` and nobody makes them."""
+    """o_i of every map, from the readers back; inputs come last in ``readers`` and nobody makes them.
+
+    ``least``: o_i of a map that nobody in the group reads; 0 where step n ends with n whole blocks of it.
+    """
     offsets: dict[int, Number] = {}
     n_nodes = maps.n_nodes
     inside = sorted([i for i in readers if i < n_nodes], reverse=True)
     for i in [*inside, *[i for i in readers if i >= n_nodes]]:
-        most: Number = 1
+        most: Number = least
         phase = phases[i]
         for reader in readers[i]:
             window = reader.rows if along_rows else reader.columns

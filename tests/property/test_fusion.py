@@ -9,15 +9,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.property.fusion_networks import networks, partitions
+from tests.property.fusion_networks import KINDS, networks, partitions
 from tilewright.errors import MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine import run_program
+from tilewright.sim.fusion.brr import BufferReduction
 from tilewright.sim.fusion.graph import fusion_graph
 from tilewright.sim.fusion.lbdf import LineBuffers
 from tilewright.sim.fusion.lowering import FusedTiling, fused_program
 from tilewright.sim.fusion.numeric import run_partition_on_numbers
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
+from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
+from tilewright.sim.fusion.slab_program import slab_program
 
 # `make fuzz N=10000` sets this; the quick suite runs some.
 N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "60"))
@@ -71,3 +74,53 @@ def test_line_buffers_claim_what_their_program_needs_and_moves(data):
         fused_program(stream, graph, mask, small)
     exact = EDGE.with_(**{"buffers.l1.capacity_kib": cost.buffer_bytes / 1024})
     fused_program(stream, graph, mask, exact)
+
+
+SLAB_KINDS = (*(kind for kind in KINDS if kind not in ("upsample", "transposed")), "conv", "conv", "conv")
+RULES = st.builds(
+    BufferReduction,
+    capacity_bytes=st.sampled_from([1, 300, 600, 1200, 2400, 2**30]),
+    piece_channels=st.integers(1, 3),
+    piece_slots=st.integers(1, 2),
+)
+
+
+@thorough
+@given(data=st.data())
+def test_slabs_compute_the_network(data):
+    stream = data.draw(networks(kinds=SLAB_KINDS))
+    graph = fusion_graph(stream, absorb=data.draw(st.booleans()))
+    groups = data.draw(partitions(graph))
+    values = random_values(stream, seed=data.draw(st.integers(0, 9)))
+    known = dict(values)
+    for mask in graph.order(groups):
+        known |= run_slabs_on_numbers(stream, graph, mask, EDGE, known, rules=data.draw(RULES))
+    wanted = network_on_numbers(stream, values)
+    for name in stream.outputs:
+        np.testing.assert_allclose(known[name], wanted[name], rtol=1e-9, atol=1e-9)
+
+
+@thorough
+@given(data=st.data())
+def test_slabs_claim_what_their_program_needs_and_moves(data):
+    stream = data.draw(networks(kinds=SLAB_KINDS))
+    graph = fusion_graph(stream)
+    mask = data.draw(st.sampled_from(data.draw(partitions(graph))))
+    rules = data.draw(RULES)
+    choice = rules.choose(graph, mask)
+    program = slab_program(stream, graph, mask, EDGE, rules)
+    assert program.buffer_bytes == choice.room
+    counted = [command.cost.counters for _, command, times in program.commands() for _ in range(times)]
+    read, written = (sum(getattr(one, f"dram_{way}_bytes") for one in counted) for way in ("read", "write"))
+    moved = choice.read_bytes + choice.weight_bytes
+    n_loads = sum(command.label.startswith("load") for _, command, times in program.commands() for _ in range(times))
+    assert moved <= read <= moved + n_loads  # a piece's bytes are rounded up
+    assert written == sum(graph.nodes[i].output.n_bytes for i in graph.needed_outside(mask))
+    assert run_program(program).cycles == run_program(program, skip=False).cycles
+    for n_bytes, fits in ((choice.buffer_bytes, True), (choice.buffer_bytes - 1, False)):
+        machine = EDGE.with_(**{"buffers.l1.capacity_kib": n_bytes / 1024})
+        if fits:
+            slab_program(stream, graph, mask, machine, rules)
+        else:
+            with pytest.raises(MappingError):
+                slab_program(stream, graph, mask, machine, rules)
