@@ -116,8 +116,7 @@ def _most_bits(plan: DepthFirstGeometry) -> int:
         for x, i in columns.items()
         for y, j in rows.items()
     }
-    whole = most_with_vertical(plan, moments, rows, None)
-    return max(bits - moments[kind].corners for kind, bits in whole.items())
+    return max(together for _, together in most_with_vertical(plan, moments, rows, None).values())
 
 
 def _examples(kinds: tuple[int, ...]) -> dict[int, int]:

@@ -138,8 +138,8 @@ class _Run:
 
     def _data_bits(self, kind: tuple[int, int], place: int) -> int:
         """All data of tile and caches, were the vertical cache in level ``place``."""
-        shared = self.moments[kind].corners if place == self._horizontal_home(kind) else 0
-        return self.with_vertical[kind] - shared
+        apart, together = self.with_vertical[kind]
+        return together if place == self._horizontal_home(kind) else apart
 
     def _weight_home(self, kind: tuple[int, int]) -> int:
         weights = sum(weight_bits(self.plan.graph.nodes[i], self.hierarchy) for i in members(self.plan.group))
@@ -177,7 +177,7 @@ class _Run:
             layer_cycles=total.layer_cycles,
             copy_cycles=total.copy_cycles,
             homes=names,
-            peak_bits=max(self.with_vertical.values()),
+            peak_bits=max(apart for apart, _ in self.with_vertical.values()),
         )
 
     def _tiles(self) -> Counter[_Kind]:

@@ -71,6 +71,11 @@ class Part(NamedTuple):
         return max(0, min(self.fresh_begin, self.need_end) - self.need_begin)
 
     @property
+    def lasting(self) -> int:
+        """Positions that the tile needs and the cache holds afterwards."""
+        return max(0, min(self.keep_end, self.need_end) - max(self.keep_begin, self.need_begin))
+
+    @property
     def newly_kept(self) -> int:
         """Positions that enter the cache with this tile."""
         return max(0, self.keep_end - max(self.keep_begin, self.fresh_begin)) if self.keep else 0
@@ -78,10 +83,14 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AxisStep:
-    """What one tile does along one axis: the part of every map, and what every edge reads as [begin, end)."""
+    """What one tile does along one axis: the part of every map, and what every edge reads as [begin, end).
+
+    ``kept_before``: positions of every map that the cache holds when the tile begins.
+    """
 
     parts: Mapping[str, Part]
     reads: tuple[tuple[int, int], ...]
+    kept_before: Mapping[str, int]
 
     def __getitem__(self, name: str) -> Part:
         return self.parts[name]
@@ -90,8 +99,9 @@ class AxisStep:
     def sizes(self) -> tuple[tuple[int, ...], ...]:
         """What the cost of a tile depends on."""
         return (
-            *((one.need, one.fresh, one.reused, one.newly_kept, one.keep) for one in self.parts.values()),
+            *((one.need, one.fresh, one.reused, one.newly_kept, one.keep, one.lasting) for one in self.parts.values()),
             tuple(end - begin for begin, end in self.reads),
+            tuple(self.kept_before.values()),
         )
 
 
@@ -255,16 +265,15 @@ def _plan(
             parts[name] = _part(wanted, known[name] if cached else None)
             known[name] = max(known[name], parts[name][3])
         needs.append(parts)
-    steps = tuple(
-        AxisStep(parts=parts, reads=tuple(_reads(window, parts[consumer]) for consumer, _, window in edges))
-        for parts in _with_caches(needs, extents, cached=cached)
-    )
+    steps = []
+    kept = dict.fromkeys(extents, 0)
+    for whole in _with_caches(needs, extents, cached=cached):
+        seen = tuple(_reads(window, whole[consumer]) for consumer, _, window in edges)
+        steps.append(AxisStep(parts=whole, reads=seen, kept_before=kept))
+        kept = {name: part.keep for name, part in whole.items()}
     numbers: dict[tuple[tuple[int, ...], ...], int] = {}
-    kept_before = [(0,) * len(extents), *(tuple(part.keep for part in step.parts.values()) for step in steps)]
-    kinds = tuple(
-        numbers.setdefault((*step.sizes, kept), len(numbers)) for step, kept in zip(steps, kept_before, strict=False)
-    )
-    return AxisPlan(cached=cached, steps=steps, kinds=kinds)
+    kinds = tuple(numbers.setdefault(step.sizes, len(numbers)) for step in steps)
+    return AxisPlan(cached=cached, steps=tuple(steps), kinds=kinds)
 
 
 def _reads(window: AxisWindow, consumer: Part) -> tuple[int, int]:

@@ -50,6 +50,10 @@ class TileShape:
         """What is computed, or fetched, of a map."""
         return self.columns[name].fresh * self.rows[name].fresh * self.pixel_bits(name)
 
+    def need_bits(self, name: str) -> int:
+        """All that the tile reads of a map."""
+        return self.columns[name].need * self.rows[name].need * self.pixel_bits(name)
+
     def read_bits(self, edge: int) -> int:
         """What the consumer of an edge reads."""
         return self.read_size(edge)[0] * self.read_size(edge)[1] * self.pixel_bits(self.plan.edges[edge][1])
@@ -91,89 +95,77 @@ class TileShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """Bits in use while each layer of a tile runs, one entry per layer that has work: the data alive (what waits for
-    later layers, the layer's inputs, its output), and these with the horizontal cache as it stands then. ``corners``:
-    what both caches hold.
+    """Bits in use while each node of the group runs in a tile, one entry per node.
+
+    ``alive``: its inputs with all that the tile needs of them, its output, and what waits for later nodes.
+    ``with_horizontal``: these and the horizontal cache; ``shared``: what it has in common with the vertical cache. A
+    map's caches change when its last reader has run: until then they hold what the tile reads of them.
+    ``last_read``: the maps of which this node is the last reader. Nodes that compute nothing have nothing alive.
     """
 
-    nodes: tuple[int, ...]
     alive: tuple[int, ...]
     with_horizontal: tuple[int, ...]
-    corners: int
+    shared: tuple[int, ...]
+    last_read: tuple[tuple[str, ...], ...]
 
     @property
     def most_alive(self) -> int:
-        return max(self.alive, default=0)
+        return max(self.alive)
 
     @property
     def most_with_horizontal(self) -> int:
-        return max(self.with_horizontal, default=0)
+        return max(self.with_horizontal)
 
 
 def moments_of(tile: TileShape) -> Moments:
-    """What is on chip while a tile runs, layer by layer."""
+    """What is on chip while a tile runs, node by node."""
     plan = tile.plan
-    readers: dict[str, int] = {}
-    for edge, name in plan.edges:
-        readers[name] = edge.consumer
-    old = {name: _from_cache(tile, name, before=True) for name in plan.maps}
-    new = {name: _from_cache(tile, name, before=False) for name in plan.maps}
-    nodes, alive, with_horizontal = list[int](), list[int](), list[int]()
+    last = {name: edge.consumer for edge, name in plan.edges}
+    across = {name: tile.columns.kept_before[name] for name in plan.maps}
     waiting: dict[str, int] = {}
-    cached = sum(old.values())
+    alive, with_horizontal, shared, last_read = list[int](), list[int](), list[int](), list[tuple[str, ...]]()
     for node in members(plan.group):
         inputs = {plan.edges[place][1] for place in tile.edges_into(node)}
-        result = plan.result[node]
-        for name in (*(name for name in inputs if name in plan.outside), result):
-            cached += new.pop(name, 0) - old.pop(name, 0)
-        reading = sum(tile.read_bits(place) for place in tile.edges_into(node))
-        made = tile.fresh_bits(result)
+        made = tile.fresh_bits(plan.result[node])
         others = sum(bits for name, bits in waiting.items() if name not in inputs)
-        if made:
-            nodes.append(node)
-            alive.append(others + reading + made)
-            with_horizontal.append(alive[-1] + cached)
-        waiting[result] = made
-        waiting = {name: bits for name, bits in waiting.items() if readers.get(name, -1) > node}
-    corners = 0
-    if plan.columns.cached and plan.rows.cached:
-        corners = sum(tile.columns[n].reused * tile.rows[n].reused * tile.pixel_bits(n) for n in plan.maps)
-    return Moments(nodes=tuple(nodes), alive=tuple(alive), with_horizontal=tuple(with_horizontal), corners=corners)
-
-
-def _from_cache(tile: TileShape, name: str, *, before: bool) -> int:
-    """The horizontal cache of one map before, or after, its layer has run."""
-    if not tile.plan.columns.cached:
-        return 0
-    columns = tile.columns[name].reused if before else tile.columns[name].keep
-    return columns * tile.rows[name].need * tile.pixel_bits(name)
+        now = others + made + sum(map(tile.need_bits, inputs)) if made else 0
+        columns = {name: n * tile.pixel_bits(name) for name, n in across.items()} if plan.columns.cached else {}
+        alive.append(now)
+        with_horizontal.append(now + sum(bits * tile.rows[name].need for name, bits in columns.items()))
+        shared.append(sum(bits * tile.rows[name].lasting for name, bits in columns.items()) if plan.rows.cached else 0)
+        waiting |= {name: tile.fresh_bits(name) for name in (*inputs, plan.result[node]) if last.get(name, -1) > node}
+        read = tuple(name for name in inputs if last[name] == node)
+        for name in read:
+            across[name] = tile.columns[name].keep
+            waiting.pop(name, None)
+        last_read.append(read)
+    return Moments(
+        alive=tuple(alive), with_horizontal=tuple(with_horizontal), shared=tuple(shared), last_read=tuple(last_read)
+    )
 
 
 def most_with_vertical(
     plan: DepthFirstGeometry, moments: Mapping[tuple[int, int], Moments], rows: Mapping[int, int], word_bits: int | None
-) -> dict[tuple[int, int], int]:
-    """The most bits at any moment of the tiles of each kind, the vertical cache as it stands then included.
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """The most bits at any moment of the tiles of each kind, with both caches: in memories apart, and in the same one.
 
-    ``rows``: an example step of each kind of row. While a row of tiles runs, the new rows of a map take the place of
-    the old ones from left to right, and layer by layer.
+    ``rows``: an example step of each kind of row. While a row of tiles runs, the rows of a map that it keeps take the
+    place of those that the row above kept, from left to right, and map by map.
     """
-    found: dict[tuple[int, int], int] = {}
-    widths = {name: plan.columns.total(name) for name in plan.maps}
-    pixel = {name: _pixel_bits(one, word_bits) for name, one in plan.maps.items()}
-    for y, step in rows.items():
-        before = plan.rows.steps[step - 1].parts if step else None
-        old = {name: before[name].keep if before else 0 for name in plan.maps}
-        gain = {name: (plan.rows.steps[step][name].keep - old[name]) * pixel[name] for name in plan.maps}
-        kept = sum(old[name] * widths[name] * pixel[name] for name in plan.maps)
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    read = {name for _, name in plan.edges}
+    pixel = {name: _pixel_bits(one, word_bits) for name, one in plan.maps.items() if name in read}
+    for y, place in rows.items():
+        step = plan.rows.steps[place]
+        gain = {name: (step[name].keep - step.kept_before[name]) * bits for name, bits in pixel.items()}
+        kept = sum(step.kept_before[name] * plan.columns.total(name) * bits for name, bits in pixel.items())
         for x, columns in zip(plan.columns.kinds, plan.columns.steps, strict=True):
-            of_tile = moments[x, y]
-            most = kept
-            for name in plan.outside:
-                kept += gain[name] * columns[name].fresh
-            for node, bits in zip(of_tile.nodes, of_tile.with_horizontal, strict=True):
-                kept += gain[plan.result[node]] * columns[plan.result[node]].fresh
-                most = max(most, bits + kept)
-            found[x, y] = max(found.get((x, y), 0), most)
+            apart, together = found.get((x, y), (0, 0))
+            one = moments[x, y]
+            for bits, both, names in zip(one.with_horizontal, one.shared, one.last_read, strict=True):
+                apart, together = max(apart, bits + kept), max(together, bits + kept - both)
+                kept += sum(gain[name] * columns[name].fresh for name in names)
+            found[x, y] = apart, together
     return found
 
 

@@ -114,6 +114,20 @@ class TileState:
         self._keep(name, buffer, columns, rows)
         return buffer
 
+    def cached(self, name: str, i: int, j: int) -> set[tuple[int, int]]:
+        """The pixels (row, column) of a map in either cache when tile (i, j) begins, i = 0 to the number of tiles."""
+        found: set[tuple[int, int]] = set()
+        if self.plan.columns.cached and i:
+            found |= _pixels(self._left[name])
+        if self.plan.rows.cached and i:
+            known = self.plan.columns.steps[i - 1][name].fresh_end
+            kept = self._window(name, self._below[name], self.plan.rows.steps[j][name].keep_begin, 0)
+            found |= {pixel for pixel in _pixels(kept) if pixel[1] < known}
+            found |= {pixel for pixel in _pixels(self._above[name]) if pixel[1] >= known} if j else set()
+        elif self.plan.rows.cached and j:
+            found |= _pixels(self._window(name, self._below[name], self.plan.rows.steps[j - 1][name].keep_begin, 0))
+        return found
+
     def _start_row(self, name: str, j: int, rows: Part) -> None:
         """The horizontal cache is empty at the start of a row of tiles; what the last row kept is now above."""
         self._left.pop(name, None)
@@ -158,3 +172,9 @@ class TileState:
             if older > 0 and name in self._above:
                 kept[:, :older] = self._above[name].cut((rows.keep_begin, buffer.top), across)
             self._below[name][:, :, slice(*across)] = kept
+
+
+def _pixels(window: Window) -> set[tuple[int, int]]:
+    """The pixels (row, column) that a window has."""
+    there = np.argwhere(~np.isnan(window.values[0]))
+    return {(int(row) + window.top, int(column) + window.left) for row, column in there}

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine import simulate
+from tilewright.sim.fusion.depth_first import group_cost
 from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
 from tilewright.sim.fusion.depth_first_geometry import MODES, DepthFirstGeometry, Mode, geometry
-from tilewright.sim.fusion.depth_first_numeric import TiledRun, run_tiled
+from tilewright.sim.fusion.depth_first_numeric import TiledRun, TileState, fresh_spans, make_part, run_tiled
 from tilewright.sim.fusion.depth_first_program import TiledProgram
-from tilewright.sim.fusion.depth_first_values import Values, random_weights, run_unfused
+from tilewright.sim.fusion.depth_first_values import Values, Window, random_weights, run_unfused
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
 from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
@@ -115,7 +116,7 @@ def run(graph: FusionGraph, plan: DepthFirstGeometry) -> tuple[TiledRun, dict[st
     return run_tiled(plan, {name: whole[name] for name in plan.outside}, weights), whole
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tilings())
 def test_tiles_give_what_the_network_gives(drawn: tuple[FusionGraph, Mode, tuple[int, int]]) -> None:
     graph, mode, tile = drawn
@@ -136,6 +137,48 @@ def test_what_is_counted_is_what_the_geometry_says(drawn: tuple[FusionGraph, Mod
     for name in plan.maps:
         assert tiled.horizontal_pixels.get(name, 0) == plan.horizontal_cache_pixels(name)
         assert tiled.vertical_pixels.get(name, 0) == plan.vertical_cache_pixels(name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tilings())
+def test_the_room_is_what_tiles_and_caches_take(drawn: tuple[FusionGraph, Mode, tuple[int, int]]) -> None:
+    """Pixels that are really there at every moment: what the node has, what waits, and both caches, corners once."""
+    graph, mode, tile = drawn
+    plan = geometry(graph, graph.all_mask, mode, tile)
+    inputs, weights, _ = network(graph)
+    state, most = TileState(plan), 0
+    last = {name: edge.consumer for edge, name in plan.edges}
+    for j, rows in enumerate(plan.rows.steps):
+        for i, columns in enumerate(plan.columns.steps):
+            before = {name: state.cached(name, i, j) for name in last}
+            seen: dict[str, Window] = {}
+            for name in plan.outside:
+                spans = fresh_spans(columns[name], rows[name])
+                seen[name] = state.advance(name, i, j, inputs[name][:, slice(*spans[0]), slice(*spans[1])])
+            for node in graph.nodes:
+                part = make_part(plan, node.index, seen, weights.get(node.index), columns, rows)
+                seen[node.output.name] = state.advance(node.output.name, i, j, part)
+            after = {name: state.cached(name, i + 1, j) for name in last}
+            read: set[str] = set()
+            for node in graph.nodes:
+                mine = {name for edge, name in plan.edges if edge.consumer == node.index}
+                read |= mine
+                name, bits = node.output.name, 0
+                if columns[name].fresh and rows[name].fresh:
+                    bits += columns[name].fresh * rows[name].fresh * plan.maps[name].channels
+                    bits += sum(columns[n].need * rows[n].need * plan.maps[n].channels for n in mine)
+                    made = [n for n in last if (n in plan.outside and n in read) or n in _made_before(plan, node.index)]
+                    waiting = [n for n in made if n not in mine and last[n] >= node.index]
+                    bits += sum(columns[n].fresh * rows[n].fresh * plan.maps[n].channels for n in waiting)
+                for n in last:
+                    bits += len(before[n] if last[n] >= node.index else after[n]) * plan.maps[n].channels
+                most = max(most, bits)
+    weight_bytes = sum(node.weight_bytes for node in graph.nodes)
+    assert group_cost(plan).buffer_bytes == weight_bytes + most
+
+
+def _made_before(plan: DepthFirstGeometry, node: int) -> set[str]:
+    return {name for other, name in plan.result.items() if other < node}
 
 
 @settings(max_examples=60, deadline=None)
