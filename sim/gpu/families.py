@@ -32,7 +32,9 @@ class GemmFamily:
     ``convert_weights``: narrow weights are widened on the CUDA lanes. ``vector_rows``: up to so many rows of A the
     library also has kernels on the CUDA lanes (matrix-vector), which start ``vector_macs`` multiply-adds a lane and
     cycle. ``rules``: where the library chooses its tile by the rows of A alone: (rows at most, sides), smallest first.
-    ``quantises``: activations are quantised by a kernel of its own before each product.
+    ``quantises``: activations are quantised by a kernel of its own before each product, by thread blocks that take
+    ``quantised_values`` of a row at a time. ``host_bound``: launched one by one, so that the host's part and
+    the GPU's run side by side.
     """
 
     name: str
@@ -49,6 +51,8 @@ class GemmFamily:
     vector_macs: int = 1
     rules: tuple[tuple[int, tuple[tuple[int, int], ...]], ...] = ()
     quantises: bool = False
+    quantised_values: int = 2048
+    host_bound: bool = False
 
 
 _SIDES = (
@@ -104,14 +108,62 @@ _FAMILIES = {
             quantises=True,
         ),
         GemmFamily(
-            name="fp8_block",
-            summary="fp8 operands with a scale for 128 x 128 weights and 128 activations, bf16 results",
+            name="fp8_trtllm",
+            summary="TensorRT-LLM's linear layer, fp8 operands, activations quantised on the way, bf16 results",
             activation_bits=8,
             weight_bits=8,
             result_bits=16,
             multiply_format="fp8_e4m3",
             sides=_SIDES,
             splits=_SPLITS,
+            quantises=True,
+            quantised_values=128,
+        ),
+        GemmFamily(
+            name="fp8_block_trtllm",
+            summary="TensorRT-LLM's linear layer, fp8 with a scale for 128 x 128 weights and 128 activations",
+            activation_bits=8,
+            weight_bits=8,
+            result_bits=16,
+            multiply_format="fp8_e4m3",
+            sides=((64, 16), (64, 32), (64, 64), (64, 96), (64, 128), (128, 64), (128, 96), (128, 128), (128, 160)),
+            splits=(1,),
+            quantises=True,
+            quantised_values=128,
+        ),
+        GemmFamily(
+            name="fp8_block",
+            summary="vLLM's linear layer, fp8 with a scale for 128 x 128 weights and 128 activations",
+            activation_bits=8,
+            weight_bits=8,
+            result_bits=16,
+            multiply_format="fp8_e4m3",
+            sides=((64, 16), (64, 32), (64, 64), (64, 96), (64, 128), (128, 64), (128, 96), (128, 128), (128, 160)),
+            splits=(1,),
+            quantises=True,
+            quantised_values=128,
+            host_bound=True,
+        ),
+        GemmFamily(
+            name="fp8_cublas",
+            summary="cuBLAS through PyTorch's scaled product, fp8 operands, bf16 results",
+            activation_bits=8,
+            weight_bits=8,
+            result_bits=16,
+            multiply_format="fp8_e4m3",
+            sides=_SIDES,
+            splits=_SPLITS,
+        ),
+        GemmFamily(
+            name="int8_cublas",
+            summary="cuBLAS through PyTorch, int8 operands, int32 results",
+            activation_bits=8,
+            weight_bits=8,
+            result_bits=32,
+            multiply_format="int8",
+            sides=_AMPERE_SIDES,
+            splits=_SPLITS,
+            older_products=True,
         ),
         GemmFamily(
             name="int8_sq",

@@ -31,7 +31,7 @@ BOUNDS = ("launch", "compute", "memory")
 _STEP_BYTES = 128  # one row of a step along k: the width of a swizzled shared-memory line
 _MMA_ROWS = 64  # rows of a warp group's product
 _SPLIT_BYTES = 8  # fp32 partial sums, written and read
-_QUANTISED_CHUNK = 2048  # values of a row that a thread block quantises at a time: 256 threads of 8 values
+_QUANTISED_CHUNK = 2048  # values that a parameter of quantisation is about: 256 threads of 8 values
 _POWER_TIME_S = 1e-4  # runs longer than this feel the power limit
 _CHUNK = 2048  # shapes at a time, so that the arrays stay in the CPU's caches
 
@@ -120,10 +120,12 @@ def _all_times(
     longer, shorter = np.maximum(compute, memory), np.minimum(compute, memory)
     partial_bytes = grid.splits * grid.m * grid.n * _SPLIT_BYTES
     split = np.where(grid.splits > 1, parameters.split_us * 1e-6 + partial_bytes / device.l2_bytes_per_s, 0.0)
-    total = parameters.launch_us * 1e-6 + longer + parameters.overlap_loss * shorter + split
+    work = longer + parameters.overlap_loss * shorter + split
     if family.quantises:
-        chunks = np.ceil(grid.k / _QUANTISED_CHUNK)
-        total += grid.m * (parameters.quantise_row_ns + chunks * parameters.quantise_chunk_ns) * 1e-9
+        chunks = np.ceil(grid.k / family.quantised_values) * family.quantised_values / _QUANTISED_CHUNK
+        work += grid.m * (parameters.quantise_row_ns + chunks * parameters.quantise_chunk_ns) * 1e-9
+    launch = parameters.launch_us * 1e-6
+    total = np.maximum(launch, work) if family.host_bound else launch + work
     return total, compute, memory
 
 
