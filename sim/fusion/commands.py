@@ -25,6 +25,7 @@ COMMAND_ASSUMPTIONS = (
     "rows of padding are multiplied as zeros; a grouped convolution is one product after the other",
     "a depthwise convolution, a pool and element-wise work run on the vector unit; a copy takes its start-up and the "
     "time of its bytes through the buffer",
+    "a masked attention in a group is computed whole; its scores are 32 bits wide, those of one head on chip",
     "a fused group runs on one core",
 )
 LEAST_ACCUMULATOR_BITS = 32

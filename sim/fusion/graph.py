@@ -178,6 +178,13 @@ class FusionGraph:
             found |= self.predecessor_masks[i] | self.successor_masks[i]
         return found & ~mask
 
+    def successors_of(self, mask: int) -> int:
+        """The nodes outside the group that read something of it."""
+        found = 0
+        for i in members(mask):
+            found |= self.successor_masks[i]
+        return found & ~mask
+
     def component(self, mask: int, start: int) -> int:
         """The part of the group that hangs together with node ``start``, whatever way the edges point."""
         reached, frontier = 0, 1 << start

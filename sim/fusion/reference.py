@@ -170,6 +170,8 @@ def _norm(operator: Operator, inputs: list[FloatArray]) -> FloatArray:
 
 
 def _attention(operator: Operator, inputs: list[FloatArray], shape: tuple[int, ...]) -> FloatArray:
+    if operator.text("mask") not in ("", "none"):
+        raise InputError(f"{operator.name}: a masked attention does not run on numbers")
     q, k, v = _heads(operator, inputs)
     scores = np.einsum("bhqe,bhke->bhqk", q, k) / math.sqrt(q.shape[-1])
     powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
