@@ -107,7 +107,7 @@ def sweep_exploration(case: SweepCase, held: PagePoints, effects: Sequence[Effec
     filters = {}
     if sweep.limits:
         within = ["within" if value else "outside" for value in points["within_limits"]]
-        columns.append(ExploreColumn(id=_LIMITS, label="limits of the sweep", values=within, role="flag"))
+        columns.append(ExploreColumn(id=_LIMITS, label="limits", values=within, role="flag"))
         if "within" in within:
             filters[_LIMITS] = ["within"]
     columns.append(ExploreColumn(id="tiling", label="tiling", values=points["tiling"].tolist(), role="note"))

@@ -105,7 +105,8 @@ function scatterView(model, place) {
     tip.replaceChildren(make("p", {}, state), ...tipRows(model, i));
     const room = tip.offsetWidth;
     tip.style.left = `${Math.max(4, Math.min(width - room - 4, px < width / 2 ? px + 14 : px - room - 14))}px`;
-    tip.style.top = `${Math.max(-120, Math.min(py - 30, height - tip.offsetHeight))}px`;
+    // On a telephone it would cover all of the plot, so it stands below.
+    tip.style.top = `${width < 560 ? height + 2 : Math.max(-120, Math.min(py - 30, height - tip.offsetHeight))}px`;
     const [x, y] = [model.column(model.axes.x), model.column(model.axes.y)];
     said.textContent = `${x.label} ${x.at(i)} ${x.unit || ""}, ${y.label} ${y.at(i)} ${y.unit || ""}: ${state}`;
   }
