@@ -29,10 +29,11 @@ from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
 from tilewright.sim.fusion.rows import plan_rows
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
 
-__all__ = ["LBDF", "LineBuffers"]
+__all__ = ["LBDF", "NOT_BY_ROWS", "LineBuffers"]
 
 Granularity = Literal["row", "element"]
 LBDF = "lbdf"
+NOT_BY_ROWS = ("attention", "matmul", "gather", "memory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,32 +60,38 @@ class LineBuffers:
     def cost(self, graph: FusionGraph, group_mask: int) -> GroupCost:
         """See the module's text; a node that does not fit with all its weights is run as a layer alone.
 
-        The reason why a group cannot run is that its maps differ in their images.
+        Groups with an attention, a product of activations or a look-up do not run, nor those whose maps differ in
+        their number of images.
         """
-        plan = plan_rows(graph, group_mask)
-        weights = 0
         nodes = graph.nodes
+        weights, unknown = 0, ""
         for i in members(group_mask):
             weights += nodes[i].weight_bytes
+            if nodes[i].kind in NOT_BY_ROWS:
+                unknown = nodes[i].name
+        single = not group_mask & (group_mask - 1)
+        if unknown and single:
+            return alone(graph, group_mask.bit_length() - 1, self.capacity_bytes)
+        plan = plan_rows(graph, group_mask)
         reads = sum(tensor.n_bytes for tensor in graph.read_from_outside(group_mask))
         writes = sum(nodes[i].output.n_bytes for i in graph.needed_outside(group_mask))
         by_element = self.granularity == "element"
         room = weights + (plan.element_bytes() if by_element else plan.row_bytes())
-        if room > self.capacity_bytes and not group_mask & (group_mask - 1):
+        if room > self.capacity_bytes and single:
             return alone(graph, group_mask.bit_length() - 1, self.capacity_bytes)
         return GroupCost(
             buffer_bytes=room,
             dram_read_bytes=reads,
             dram_write_bytes=writes,
             weight_bytes=weights,
-            reason=plan.reason,
+            reason=f"{unknown} does not run row by row" if unknown else plan.reason,
         )
 
     def fusable_mask(self, graph: FusionGraph) -> int:
         """All nodes but those whose weights alone fill the buffer, and those whose rows are not known."""
         mask = 0
         for node in graph.nodes:
-            if node.weight_bytes < self.capacity_bytes and node.kind not in ("gather", "memory"):
+            if node.weight_bytes < self.capacity_bytes and node.kind not in NOT_BY_ROWS:
                 mask |= node.bit
         return mask
 

@@ -18,6 +18,7 @@ from tilewright.sim.costs import ASSUMPTIONS, Work
 from tilewright.sim.engine import simulate
 from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS, GroupCosts
 from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.lbdf import NOT_BY_ROWS
 from tilewright.sim.fusion.rows import RowPlan, plan_rows
 from tilewright.sim.fusion.schedule import Command, Link, Schedule, Stream, schedule
 from tilewright.sim.program import Program, ProgramBuilder
@@ -126,7 +127,7 @@ class LineBufferProgram:
             raise InputError(f"{graph.name}: a fusion group must hang together and no path may leave it and come back")
         self.stream, self.graph, self.mask = stream, graph, mask
         self.plan: RowPlan = plan_rows(graph, mask, spare_rows=tiling.spare_rows, rows_per_step=tiling.rows_per_step)
-        if any(graph.nodes[i].kind in ("attention", "matmul", "gather", "memory") for i in members(mask)):
+        if any(graph.nodes[i].kind in NOT_BY_ROWS for i in members(mask)):
             raise InputError(f"{graph.name}: attention, products of activations and look-ups do not run row by row")
         if self.plan.reason is not None:
             raise InputError(f"{graph.name}: the group cannot run row by row: {self.plan.reason}")

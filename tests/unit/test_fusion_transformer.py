@@ -94,8 +94,6 @@ def test_a_whole_layer_of_bert_moves_its_tensors_once_in_a_sixth_of_its_weights(
     assert cost.feature_map_bytes == 2 * 128 * 768 * 2  # fp16 in and out
     alone = sum(scheme.cost(graph, graph.nodes[i].bit).dram_bytes for i in members(layer.mask))
     assert cost.dram_bytes < 0.7 * alone
-    lines = get_scheme("lbdf", ROOM).cost(graph, layer.mask)
-    assert lines.buffer_bytes > weights
     machine = load_machine("edge-16x16")
     result = simulate_slabs(stream, graph, layer.mask, machine, BufferReduction(capacity_bytes=ROOM))
     assert result.peak_buffer_bytes == cost.buffer_bytes
@@ -107,5 +105,6 @@ def test_line_buffers_refuse_an_attention():
     stream = encoder(post_norm=True)
     graph = fusion_graph(stream)
     block = next(block for block in transformer_blocks(graph) if block.kind == "attention")
+    assert "does not run row by row" in str(get_scheme("lbdf", MIB).cost(graph, block.mask).reason)
     with pytest.raises(InputError, match="attention, products of activations and look-ups"):
         fused_program(stream, graph, block.mask, EDGE)
