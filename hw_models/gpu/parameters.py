@@ -72,6 +72,9 @@ class AttentionParameters:
     and softmax that the longer does not hide. ``sm_memory_gb_per_s``: what one multiprocessor draws of keys and values.
     ``combine_us``: adding the parts when the keys are split. ``tail_share``: part of the longest tile for which the
     last multiprocessor works alone at the end.
+
+    For some families only, else 0: ``value_cycles``, lane cycles that turn one value of a block into the order that the
+    tensor cores want. ``regroup_us``, time of copying the queries and results of grouped heads into another order.
     """
 
     __pydantic_config__ = _STRICT
@@ -87,6 +90,8 @@ class AttentionParameters:
     sm_memory_gb_per_s: Annotated[float, Ge(5), Le(400)]
     combine_us: Annotated[float, Ge(0), Le(20)]
     tail_share: Annotated[float, Ge(0), Le(1)]
+    value_cycles: Annotated[float, Ge(0), Le(32)] = 0.0
+    regroup_us: Annotated[float, Ge(0), Le(30)] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

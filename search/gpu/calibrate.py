@@ -66,6 +66,8 @@ _START: dict[MeasuredOperator, Parameters] = {
         sm_memory_gb_per_s=60,
         combine_us=2,
         tail_share=0.3,
+        value_cycles=1,
+        regroup_us=3,
     ),
     "rowwise": RowwiseParameters(
         launch_us=10,
@@ -108,10 +110,12 @@ def free_parameters(operator: MeasuredOperator, family: str) -> tuple[str, ...]:
     if operator == "attention":
         from tilewright.sim.gpu.attention import attention_family
 
-        if not attention_family(family).splits_keys:
-            names.remove("combine_us")
-        else:
-            names.remove("tail_share")
+        kernels_of_attention = attention_family(family)
+        names.remove("tail_share" if kernels_of_attention.splits_keys else "combine_us")
+        if not kernels_of_attention.turns_values:
+            names.remove("value_cycles")
+        if not kernels_of_attention.regroups:
+            names.remove("regroup_us")
     return tuple(names)
 
 

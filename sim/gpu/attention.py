@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
-_BLOCKS_TO_SPLIT = 4  # FlashAttention never splits so few blocks of keys
+_BLOCKS_TO_SPLIT = 1  # fewer blocks of keys are not split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,10 @@ class AttentionFamily:
     ``packs_groups``: the query heads of one key head share a tile. ``splits_keys``: the keys may be cut into parts.
     ``packs_single_queries``: they do where a sequence has one query. ``splits_groups_only``: it splits the keys only
     where a key head has several query heads. ``writes_cache``: new keys and values are copied into the paged cache
-    first, within the measured time. ``multiply_format`` names the tensor cores' rate.
+    first, within the measured time. ``turns_values``: values are transposed on the way to the tensor cores.
+    ``regroups``: queries and results of grouped heads are copied into another order around the kernel, unless one
+    sequence or one key head makes the orders the same.
+    ``multiply_format`` names the tensor cores' rate.
     """
 
     name: str
@@ -57,6 +60,8 @@ class AttentionFamily:
     writes_cache: bool
     packs_single_queries: bool = False
     splits_groups_only: bool = False
+    turns_values: bool = False
+    regroups: bool = False
     multiply_format: str = "bf16"
     older_products: bool = False
 
@@ -78,11 +83,12 @@ _FAMILIES = {
         AttentionFamily(
             name="fa3_prefill_fp8",
             summary="FlashAttention-3, causal, keys and values in fp8",
-            tiles=((64, 192, 160), (128, 128, 224), (192, 128, 160), (256, 128, 128)),
+            tiles=((64, 192, 160), (96, 192, 128), (128, 128, 160), (192, 128, 160), (256, 128, 128)),
             causal=True,
             packs_groups=True,
             splits_keys=False,
             writes_cache=True,
+            turns_values=True,
             multiply_format="fp8_e4m3",
         ),
         AttentionFamily(
@@ -97,11 +103,12 @@ _FAMILIES = {
         AttentionFamily(
             name="fa3_decode_fp8",
             summary="FlashAttention-3, one query a sequence, keys and values in fp8",
-            tiles=((64, 64, 160), (128, 64, 224), (192, 64, 160), (256, 64, 128)),
+            tiles=((64, 64, 160), (96, 64, 128), (128, 64, 160), (192, 64, 160), (256, 64, 128)),
             causal=True,
             packs_groups=True,
             splits_keys=True,
             writes_cache=True,
+            turns_values=True,
             multiply_format="fp8_e4m3",
         ),
         AttentionFamily(
@@ -132,6 +139,7 @@ _FAMILIES = {
             packs_groups=True,
             splits_keys=True,
             splits_groups_only=True,
+            regroups=True,
             writes_cache=True,
             older_products=True,
         ),
@@ -252,6 +260,9 @@ def _forecast(
     memory = _memory_seconds(device, parameters, case)
     compute, combine = _compute_seconds(device, family, parameters, case)
     seconds = parameters.launch_us * 1e-6 + np.maximum(compute, memory) + combine
+    if family.regroups:
+        moved = (case.group > 1) & (case.batch > 1) & (case.kv_heads > 1)
+        seconds += np.where(moved, parameters.regroup_us * 1e-6, 0.0)
     if family.writes_cache:
         seconds += _fill_seconds(device, parameters, case)
     bound = np.where(compute >= memory, 1, 2)
@@ -326,6 +337,8 @@ def _block_seconds(device: GpuDevice, family: AttentionFamily, parameters: Atten
     softmax = scores * (1 / device.exp_per_cycle + parameters.lane_operations / device.lanes)
     longer, shorter = np.maximum(products, softmax), np.minimum(products, softmax)
     cycles = longer + parameters.overlap_loss * shorter + parameters.block_cycles
+    if family.turns_values:
+        cycles += case.tile_keys * case.head_dim * parameters.value_cycles / device.lanes
     fetched = 2 * case.tile_keys * case.head_dim * case.cache_bytes / (parameters.sm_memory_gb_per_s * 1e9)
     return np.maximum(cycles / device.clock_hz, fetched)
 
