@@ -27,6 +27,7 @@ __all__ = [
     "base_values",
     "leakage_mw",
     "peak_tops",
+    "with_leakage",
 ]
 
 #: What a condition or a limit may call on before anything has run.
@@ -142,6 +143,13 @@ def leakage_mw(rule: AreaRule | None, values: Mapping[str, Any]) -> float:
     n_pes, n_lanes, kib = _sizes(values)
     logic_mm2 = rule.mm2_per_pe * n_pes + rule.mm2_per_lane * n_lanes
     return rule.leakage_mw_per_mm2 * logic_mm2 + rule.leakage_mw_per_kib * kib
+
+
+def with_leakage(rule: AreaRule | None, base: Mapping[str, Any], design: Mapping[str, Any]) -> dict[str, Any]:
+    """``design`` with what its area leaks on top of the static power that it, or the machine of ``base``, gives."""
+    values = {**base, **design}
+    leaks_mw = leakage_mw(rule, values)
+    return {**design, "energy.static_mw": values["energy.static_mw"] + leaks_mw} if leaks_mw else dict(design)
 
 
 def peak_tops(values: Mapping[str, Any]) -> float:

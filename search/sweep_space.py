@@ -8,13 +8,16 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from tilewright.search.conditions import Condition, Value
 from tilewright.search.counted_work import effort_of_change
 from tilewright.search.design_figures import DESIGN_FIGURES, area_mm2, base_values, peak_tops
 from tilewright.search.mapping_cache import ForgetfulCache
-from tilewright.search.sweep_spec import Axis, Sweep
+from tilewright.search.sweep_spec import Axis, Sweep, SweptWorkload
+from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream_file import stream_to_json
 
 __all__ = [
     "Design",
@@ -121,8 +124,8 @@ def points_of(sweep: Sweep, some: Iterable[Design]) -> Iterator[SweepPoint]:
     if sweep.area is not None:  # what it leaks is part of the energy
         machine["leakage"] = asdict(sweep.area)
     fixed = [
-        [cache.key("sweep point", machine, layer, dataflow, sweep.objective) for dataflow in sweep.dataflows]
-        for layer in sweep.layers
+        [cache.key("sweep point", machine, question, dataflow, sweep.objective) for dataflow in sweep.dataflows]
+        for question in map(_question, sweep.layers)
     ]
     for design in some:
         text = _TEXT.encode(design)
@@ -197,3 +200,13 @@ def _taken(axis: Axis, share: float) -> tuple[Value, ...]:
     if axis.interval is not None:
         return (axis.interval.at(share),)
     return axis.settings[_place(axis, share)]
+
+
+def _question(workload: SweptWorkload) -> Any:
+    """What a workload is, for the content key; a network is answered by more code than a layer."""
+    if not isinstance(workload, OperatorStream):
+        return workload
+    from tilewright.search import network
+
+    code = hashlib.sha256(Path(network.__file__).read_bytes()).hexdigest()
+    return ["network", stream_to_json(workload), code]

@@ -26,17 +26,34 @@ from tilewright.search.objective import Objective
 from tilewright.search.sampling_spec import FrontObjective, SamplingSpec
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
+from tilewright.workloads.naming import what_is_named
+from tilewright.workloads.network import load_network
+from tilewright.workloads.stream import OperatorStream
 
 __all__ = ["RESULT_FIGURES", "Axis", "Interval", "Sweep", "load_sweep", "restore_sweep"]
 
 #: What a limit may call on once a point has run.
 RESULT_FIGURES = ("cycles", "seconds", "energy_pj", "power_w", "latency_ms", "energy_mj")
 
+#: What a point runs: an attention layer, or a whole network with its attention in the point's dataflow.
+SweptWorkload = AttentionLayer | OperatorStream
+
 _LONGEST_AXIS = 100_000
 _N_TRIED_ALONE = 64
 _RANGE_FORMS = "{from, to, step}, {from, to, factor} or, for sobol and nsga2, {from, to, scale: linear or geometric}"
 
 Text = Annotated[str, MinLen(1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFormats:
+    """Number formats of the whole networks of a sweep; None: as the network has them."""
+
+    __pydantic_config__ = STRICT_FIELDS
+
+    weights: Text | None = None
+    activations: Text | None = None
+    kv_cache: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +71,7 @@ class _SweepFile:
     sampling: SamplingSpec = field(default_factory=SamplingSpec)
     limits: tuple[Text, ...] = ()
     area: AreaChoice | None = None
+    formats: NetworkFormats | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +110,7 @@ class Sweep:
     machine: MachineSpec
     axes: tuple[Axis, ...]
     conditions: tuple[Condition, ...]
-    layers: tuple[AttentionLayer, ...]
+    layers: tuple[SweptWorkload, ...]
     dataflows: tuple[str, ...]
     objective: Objective
     sampling: SamplingSpec
@@ -224,18 +242,28 @@ class _Reader:
         known: tuple[FrontObjective, ...] = ("latency", "energy") if area is None else ("latency", "energy", "area")
         return replace(given, objectives=given.objectives or known)
 
-    def layers(self) -> tuple[AttentionLayer, ...]:
-        layers: list[AttentionLayer] = []
+    def layers(self) -> tuple[SweptWorkload, ...]:
+        layers: list[SweptWorkload] = []
         for at, given in enumerate(self.file.workloads):
             is_file = given.endswith((".yaml", ".yml"))
             try:
-                layer = load_workload(self.folder / given if is_file else given)
+                layer = load_workload(self.folder / given) if is_file else self.named(given)
             except InputError as error:
                 raise (error if is_file else self.placed(("workloads", at), error)) from None
             if layer.name in [other.name for other in layers]:
                 raise self.fault(("workloads", at), f'"{layer.name}" is given twice; allowed different names')
             layers.append(layer)
         return tuple(layers)
+
+    def named(self, given: str) -> SweptWorkload:
+        """An attention layer, or a whole network in the sweep's formats."""
+        what = what_is_named(given)
+        if what.kind == "attention":
+            return load_workload(what.text)
+        in_folder = self.folder / what.text.partition(":")[0]
+        network = load_network(str(self.folder / what.text) if in_folder.is_file() else what.text)
+        formats = self.file.formats or NetworkFormats()
+        return network.with_formats(weights=formats.weights, activations=formats.activations, cache=formats.kv_cache)
 
     def parameters(self, machine: MachineSpec) -> list[Axis]:
         axes = []

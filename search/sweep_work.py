@@ -15,14 +15,16 @@ from typing import Any
 from tilewright.errors import InputError, TilewrightError
 from tilewright.hw_models.redesign import Redesigner
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.search.design_figures import AreaRule, base_values, leakage_mw
+from tilewright.search.design_figures import AreaRule, base_values, with_leakage
+from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
 from tilewright.search.objective import Objective
 from tilewright.search.row_writer import RowWriter
 from tilewright.search.shared_search import SearchMemory
 from tilewright.search.store import Status, StoredPoint, StoreError
 from tilewright.search.sweep_space import Design, SweepPoint
+from tilewright.search.sweep_spec import SweptWorkload
 from tilewright.sim.mapping import get_dataflow
-from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.stream import OperatorStream
 
 __all__ = ["SweepBench", "begin_worker", "do_points", "is_ready"]
 
@@ -36,12 +38,13 @@ class SweepBench:
     """What every point of a sweep shares; it goes to each worker once."""
 
     machine: MachineSpec
-    layers: tuple[AttentionLayer, ...]
+    layers: tuple[SweptWorkload, ...]
     objective: Objective
     area: AreaRule | None = None
     base: dict[str, Any] = field(default_factory=dict)
     last: tuple[Design, MachineSpec] | None = field(default=None)
     memory: SearchMemory = field(default_factory=SearchMemory)
+    mappings: MappingCache = field(default_factory=ForgetfulCache)  # designs differ: little would be found again
     redesigner: Redesigner = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +79,8 @@ class SweepBench:
 
     def _figures(self, point: SweepPoint) -> dict[str, Any]:
         machine, layer, flow = self._machine(point.design), self.layers[point.layer], get_dataflow(point.dataflow)
+        if isinstance(layer, OperatorStream):
+            return self._network_figures(layer, machine, point.dataflow)
         shared = self.memory.of(flow, layer, machine)
         found = shared.best(machine, self.objective)
         result = shared.result(machine, found)
@@ -94,20 +99,34 @@ class SweepBench:
             },
         }
 
+    def _network_figures(self, network: OperatorStream, machine: MachineSpec, dataflow: str) -> dict[str, Any]:
+        from tilewright.search.network import simulate_stream
+
+        result = simulate_stream(
+            network, machine, objective=self.objective, attention_dataflows=(dataflow,), cache=self.mappings
+        )
+        return {
+            "status": "done",
+            "cycles": result.cycles,
+            "seconds": result.seconds,
+            "energy_pj": result.energy_pj,
+            "power_w": result.energy_pj * 1e-12 / result.seconds,
+            "result": {
+                "macs": result.macs,
+                "dram_read_bytes": result.dram_read_bytes,
+                "dram_write_bytes": result.dram_write_bytes,
+                **{f"energy_{name}_pj": part for name, part in result.energy_by_component.items()},
+                "n_operators": len(result.operators),
+            },
+        }
+
     def _machine(self, design: Design) -> MachineSpec:
         if self.last is None or self.last[0] != design:
-            self.last = design, self.redesigner.design(design | self._leakage(design))
+            if self.area is not None and not self.base:
+                self.base = base_values(self.machine)
+            leaky = design if self.area is None else with_leakage(self.area, self.base, design)
+            self.last = design, self.redesigner.design(leaky)
         return self.last[1]
-
-    def _leakage(self, design: Design) -> dict[str, float]:
-        """What the area of ``design`` leaks comes on top of the static power that the machine or the design gives."""
-        if self.area is None:
-            return {}
-        if not self.base:
-            self.base = base_values(self.machine)
-        values = self.base | design
-        leaks_mw = leakage_mw(self.area, values)
-        return {} if leaks_mw == 0 else {"energy.static_mw": values["energy.static_mw"] + leaks_mw}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

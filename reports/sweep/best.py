@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
 from tilewright.reports.sweep.case import SweepCase
+from tilewright.search.design_figures import base_values, with_leakage
+from tilewright.workloads.stream import OperatorStream
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
@@ -51,7 +53,10 @@ def _run(case: SweepCase, workload: str, row: Mapping[str, Any]) -> BestPoint:
 
     sweep = case.opened.sweep
     layer = next(layer for layer in sweep.layers if layer.name == workload)
-    machine = sweep.machine.with_(**{path: row[path] for path in sweep.paths})
+    if isinstance(layer, OperatorStream):
+        raise InputError("a whole network has no single timeline; tilewright simulate shows it operator by operator")
+    design = with_leakage(sweep.area, base_values(sweep.machine), {path: row[path] for path in sweep.paths})
+    machine = sweep.machine.with_(**design)
     result = api.simulate(layer, machine, row["dataflow"], tiling=row["tiling"], objective=sweep.objective)
     trace = api.trace(layer, machine, row["dataflow"], result.tiling, max_commands=_TRACED_COMMANDS)
     fault = ""

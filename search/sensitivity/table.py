@@ -45,9 +45,9 @@ def measure_sensitivity(
 
     ``calibration``: a batch of inputs. ``options``: (format of the weights, format of the activations[, weight
     method]), the same for all layers. ``measure``: one of ``measures.MEASURES``; ``hessian``, ``fisher`` and ``loss``
-    need ``labels``, and ``loss(outputs, labels)`` where cross entropy is not meant. ``tied``: layers that must take the same
-    option. With ``keep`` the table is kept in the cache folder by the content of the module, the data and the question,
-    and found there again (a ``loss`` of one's own is not kept).
+    need ``labels``, and ``loss(outputs, labels)`` where cross entropy is not meant. ``tied``: layers that must take the
+    same option. With ``keep`` the table is kept in the cache folder by the content of the module, the data and the
+    question, and found there again (a ``loss`` of one's own is not kept).
 
     Raises InputError for unknown names and for missing labels.
     """

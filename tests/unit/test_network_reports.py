@@ -12,7 +12,7 @@ from rich.console import Console
 
 import tilewright
 from tilewright.cli import main
-from tilewright.cli.naming import layer_text, what_is_named
+from tilewright.workloads.naming import layer_text, what_is_named
 from tilewright.errors import InputError
 from tilewright.reports.network_case import NetworkCase, common_name
 from tilewright.reports.network_figure import roofline_png

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 import tilewright
+from tilewright.errors import InputError
 from tilewright.search import sweep_work
 from tilewright.search.shared_search import SharedSearch
 from tilewright.search.store import ResultsStore
@@ -28,6 +29,7 @@ from tilewright.search.sweep import SweepProgress, run_sweep, sweep_rows, sweep_
 from tilewright.search.sweep_best import best_of_sweep
 from tilewright.search.sweep_overview import sweep_overview
 from tilewright.search.sweep_spec import load_sweep
+from tilewright.workloads.network import load_network
 
 SPEC = """\
 name: small
@@ -40,6 +42,9 @@ workloads: ["attention:heads=1,seq=32,head_dim=16", "attention:heads=2,seq=24,he
 dataflows: [mas]
 """
 N_POINTS = 4 * 3 * 4 * 2
+# Long enough to be killed or interrupted in the middle.
+LONG = SPEC.replace("{from: 10, to: 40, step: 10}", "{from: 1, to: 60, step: 1}")
+N_LONG = 4 * 3 * 60 * 2
 COMMAND = [sys.executable, "-m", "tilewright", "sweep"]
 
 
@@ -57,12 +62,27 @@ def spec(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, ...]]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "sweep.yaml").write_text(SPEC, encoding="utf-8")
+@pytest.fixture
+def long(tmp_path: Path) -> Path:
+    path = tmp_path / "long.yaml"
+    path.write_text(LONG, encoding="utf-8")
+    return path
+
+
+def rows_of(text: str, folder: Path) -> dict[str, tuple[Any, ...]]:
+    (folder / "sweep.yaml").write_text(text, encoding="utf-8")
     run_sweep(load_sweep(folder / "sweep.yaml"), folder / "r.db", jobs=1)
     return stored(folder / "r.db")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, ...]]:
+    return rows_of(SPEC, tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed_long(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, ...]]:
+    return rows_of(LONG, tmp_path_factory.mktemp("undisturbed_long"))
 
 
 def stored(path: Path) -> dict[str, tuple[Any, ...]]:
@@ -237,7 +257,7 @@ def kill_and_restart(
     for kill in range(n_kills):
         process = start(spec, store, "--jobs", str(jobs))
         # Later kills wait for more rows, so that there is always some work left to kill.
-        target = max(len(known) + 1, N_POINTS * (kill + 1) // (n_kills + 2))
+        target = max(len(known) + 1, len(undisturbed) * (kill + 1) // (n_kills + 4))
         wait_for_rows(store, target, process)
         time.sleep(chance.uniform(0, 0.03))
         process.kill()
@@ -254,22 +274,22 @@ def kill_and_restart(
     assert stored(store) == undisturbed
 
 
-def test_killed_sweep_goes_on_where_it_was(spec: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
-    seen = list(kill_and_restart(spec, tmp_path / "r.db", 1, 5, undisturbed))
+def test_killed_sweep_goes_on_where_it_was(long: Path, tmp_path: Path, undisturbed_long: dict[str, Any]) -> None:
+    seen = list(kill_and_restart(long, tmp_path / "r.db", 1, 5, undisturbed_long))
     assert len(seen) == 5
-    assert seen[0][1] < N_POINTS
+    assert seen[0][1] < N_LONG
 
 
 @pytest.mark.slow
 def test_killed_sweep_of_many_processes_goes_on_where_it_was(
-    spec: Path, tmp_path: Path, undisturbed: dict[str, Any]
+    long: Path, tmp_path: Path, undisturbed_long: dict[str, Any]
 ) -> None:
-    seen = list(kill_and_restart(spec, tmp_path / "r.db", 2, 20, undisturbed))
+    seen = list(kill_and_restart(long, tmp_path / "r.db", 2, 20, undisturbed_long))
     assert len(seen) == 20
 
 
-def test_interrupted_sweep_says_how_to_go_on(spec: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
-    process = start(spec, tmp_path / "r.db", "--jobs", "2")
+def test_interrupted_sweep_says_how_to_go_on(long: Path, tmp_path: Path, undisturbed_long: dict[str, Any]) -> None:
+    process = start(long, tmp_path / "r.db", "--jobs", "2")
     wait_for_rows(tmp_path / "r.db", 3, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of them
     out, err = process.communicate(timeout=60)
@@ -280,7 +300,7 @@ def test_interrupted_sweep_says_how_to_go_on(spec: Path, tmp_path: Path, undistu
     assert "Traceback" not in err
     assert out == ""
     assert nobody_is_left(process.pid)
-    assert stored(tmp_path / "r.db").items() <= undisturbed.items()
+    assert stored(tmp_path / "r.db").items() <= undisturbed_long.items()
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -413,3 +433,26 @@ def test_command_shows_state_and_writes_csv(spec: Path, tmp_path: Path, capsys: 
     code, out, err = run("--status")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "is no results store, or is damaged" in err
+
+
+def test_a_whole_network_is_swept_in_its_formats(tmp_path: Path) -> None:
+    file = {
+        "machine": "edge-16x16",
+        "workloads": ["vit-b-16:images=32"],
+        "formats": {"weights": "int8", "activations": "int8"},
+        "dataflows": ["mas", "flash2"],
+        "parameters": {"dram.bandwidth_gb_per_s": [10, 20]},
+    }
+    with pytest.raises(InputError, match="vit-b-16"):
+        tilewright.sweep(file, jobs=1)
+    file["workloads"] = ["network:vit-b-16:image=32"]
+    frame = tilewright.sweep(file, jobs=1)
+    assert len(frame) == 4 and (frame["status"] == "done").all()
+    network = load_network("vit-b-16:image=32").with_formats(weights="int8", activations="int8")
+    machine = tilewright.load_machine("edge-16x16").with_(**{"dram.bandwidth_gb_per_s": 10})
+    wanted = tilewright.simulate_network(network, machine, attention_dataflows=["flash2"], keep_mappings=False)
+    (row,) = frame[(frame["dataflow"] == "flash2") & (frame["dram.bandwidth_gb_per_s"] == 10)].to_dict("records")
+    assert (row["cycles"], row["energy_pj"]) == (wanted.cycles, pytest.approx(wanted.energy_pj))
+    stored = tilewright.sweep(file, store=tmp_path / "n.db", jobs=1)
+    other = tilewright.sweep(file | {"formats": {}}, store=tmp_path / "n.db", jobs=1)
+    assert set(stored["key"]).isdisjoint(other["key"])

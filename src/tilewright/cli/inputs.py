@@ -26,7 +26,7 @@ def machine_of(text: str) -> MachineSpec:
 
 def workloads_of(texts: Sequence[str]) -> list[AttentionLayer]:
     """The attention layers that ``texts`` name, each once; raises InputError."""
-    from tilewright.cli.naming import layer_text
+    from tilewright.workloads.naming import layer_text
     from tilewright.workloads.load import load_workload
 
     layers: dict[str, AttentionLayer] = {}

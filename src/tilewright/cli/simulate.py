@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
-from tilewright.cli.naming import Named, what_is_named
+from tilewright.workloads.naming import Named, what_is_named
 from tilewright.cli.options import (
     ActivationsOption,
     AllOperatorsOption,

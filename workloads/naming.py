@@ -1,4 +1,4 @@
-"""Whether a name on the command line means an attention layer or a whole network."""
+"""Whether a name means an attention layer or a whole network."""
 
 from __future__ import annotations
 
