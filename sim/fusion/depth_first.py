@@ -8,12 +8,11 @@ levels of memory: :func:`tilewright.sim.fusion.depth_first_cost.depth_first_cost
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
 from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry, Mode, geometry
-from tilewright.sim.fusion.depth_first_homes import TileShape, moments_of, most_with_vertical
+from tilewright.sim.fusion.depth_first_homes import moments_of, most_with_vertical
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
@@ -110,17 +109,8 @@ def group_cost(plan: DepthFirstGeometry) -> GroupCost:
 
 def _most_bits(plan: DepthFirstGeometry) -> int:
     """The most bits of maps and caches at any moment."""
-    columns, rows = _examples(plan.columns.kinds), _examples(plan.rows.kinds)
-    moments = {
-        (x, y): moments_of(TileShape(plan, plan.columns.steps[i], plan.rows.steps[j], None))
-        for x, i in columns.items()
-        for y, j in rows.items()
-    }
-    return max(together for _, together in most_with_vertical(plan, moments, rows, None).values())
-
-
-def _examples(kinds: tuple[int, ...]) -> dict[int, int]:
-    return {kind: kinds.index(kind) for kind in Counter(kinds)}
+    _, together = most_with_vertical(plan, moments_of(plan, None), None)
+    return int(together.max())
 
 
 def _part(extent: int, part: int) -> int:

@@ -80,7 +80,7 @@ class _Chip:
 
     def _advance(self, name: str, i: int, j: int, fresh: Values) -> Window:
         window = self.windows[name][i, j] = self.state.advance(name, i, j, fresh)
-        self.next[name] = (0, j + 1) if i + 1 == len(self.plan.columns.steps) else (i + 1, j)
+        self.next[name] = (0, j + 1) if i + 1 == self.plan.columns.n_steps else (i + 1, j)
         return window
 
     def read(self, run: Execution, name: str, i: int, j: int) -> Window:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 
 from tilewright.errors import MappingError
 from tilewright.hw_models.hierarchy import HierarchySpec, Operand
@@ -109,24 +109,24 @@ class _Run:
         self.objective, self.n_factors = objective, n_factors
         self.levels = hierarchy.activation_levels
         self.weight_levels = hierarchy.levels("weight")
-        self.columns = _examples(plan.columns.kinds)
-        self.rows = _examples(plan.rows.kinds)
-        self.moments = {(x, y): moments_of(self._shape(x, y)) for x in self.columns for y in self.rows}
-        self.with_vertical = most_with_vertical(plan, self.moments, self.rows, hierarchy.activation_bits)
-        self.vertical_home = max(map(self._vertical_home, self.moments))
-        self.weight_home = max(map(self._weight_home, self.moments))
+        self.moments = moments_of(plan, hierarchy.activation_bits)
+        self.apart, self.together = most_with_vertical(plan, self.moments, hierarchy.activation_bits)
+        self.all_kinds = list(product(range(len(plan.columns.examples)), range(len(plan.rows.examples))))
+        self.vertical_home = max(map(self._vertical_home, self.all_kinds))
+        self.weight_home = max(map(self._weight_home, self.all_kinds))
         self.top_weights = self.weight_levels[-1].name
 
     def _shape(self, x: int, y: int) -> TileShape:
         plan = self.plan
-        return TileShape(
-            plan, plan.columns.steps[self.columns[x]], plan.rows.steps[self.rows[y]], self.hierarchy.activation_bits
-        )
+        steps = plan.columns.step(plan.columns.examples[x]), plan.rows.step(plan.rows.examples[y])
+        return TileShape(plan, *steps, self.hierarchy.activation_bits)
 
     # -- homes -------------------------------------------------------------------------------------------------
 
     def _horizontal_home(self, kind: tuple[int, int]) -> int:
-        return lowest(self.levels, self.moments[kind].most_with_horizontal) if self.plan.columns.cached else 0
+        if not self.plan.columns.cached:
+            return 0
+        return lowest(self.levels, int(self.moments.most_with_horizontal[kind]))
 
     def _vertical_home(self, kind: tuple[int, int]) -> int:
         if not self.plan.rows.cached:
@@ -138,19 +138,18 @@ class _Run:
 
     def _data_bits(self, kind: tuple[int, int], place: int) -> int:
         """All data of tile and caches, were the vertical cache in level ``place``."""
-        apart, together = self.with_vertical[kind]
-        return together if place == self._horizontal_home(kind) else apart
+        return int((self.together if place == self._horizontal_home(kind) else self.apart)[kind])
 
     def _weight_home(self, kind: tuple[int, int]) -> int:
         weights = sum(weight_bits(self.plan.graph.nodes[i], self.hierarchy) for i in members(self.plan.group))
-        moments = self.moments[kind]
+        alive = int(self.moments.most_alive[kind])
         for place, memory in enumerate(self.weight_levels):
             data = 0
             if memory in self.levels:
                 level = self.levels.index(memory)
-                data = moments.most_alive if level <= lowest(self.levels, moments.most_alive) else 0
+                data = alive if level <= lowest(self.levels, alive) else 0
                 if self.plan.columns.cached and level == self._horizontal_home(kind):
-                    data = moments.most_with_horizontal
+                    data = int(self.moments.most_with_horizontal[kind])
                 if self.plan.rows.cached and level == self.vertical_home:
                     data = self._data_bits(kind, level)
             if memory.feeds is None and memory.capacity_bits >= weights + data:
@@ -167,9 +166,9 @@ class _Run:
                 known[kind] = self._tile(*kind)
             total.add(known[kind], times)
         names = {"weights": self.weight_levels[self.weight_home].name}
-        if self.plan.columns.cached and len(self.plan.columns.steps) > 1:
-            names["horizontal cache"] = self.levels[max(map(self._horizontal_home, self.moments))].name
-        if self.plan.rows.cached and len(self.plan.rows.steps) > 1:
+        if self.plan.columns.cached and self.plan.columns.n_steps > 1:
+            names["horizontal cache"] = self.levels[max(map(self._horizontal_home, self.all_kinds))].name
+        if self.plan.rows.cached and self.plan.rows.n_steps > 1:
             names["vertical cache"] = self.levels[self.vertical_home].name
         return DepthFirstCost(
             plan=self.plan,
@@ -177,7 +176,7 @@ class _Run:
             layer_cycles=total.layer_cycles,
             copy_cycles=total.copy_cycles,
             homes=names,
-            peak_bits=max(apart for apart, _ in self.with_vertical.values()),
+            peak_bits=int(self.apart.max()),
         )
 
     def _tiles(self) -> Counter[_Kind]:
@@ -288,11 +287,3 @@ class _Run:
             if memory.capacity_bits >= made + (reading if place == home else 0):
                 return place
         return len(self.levels) - 1
-
-
-def _examples(kinds: tuple[int, ...]) -> dict[int, int]:
-    """The first step of each kind."""
-    found: dict[int, int] = {}
-    for place, kind in enumerate(kinds):
-        found.setdefault(kind, place)
-    return found

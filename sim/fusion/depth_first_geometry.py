@@ -24,98 +24,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from tilewright.errors import InputError, did_you_mean
-from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
+from tilewright.sim.fusion.depth_first_axis import AxisPlan, plan_axis
+from tilewright.sim.fusion.geometry import FeatureMap
 from tilewright.sim.fusion.graph import FusionEdge, FusionGraph, members
 
-__all__ = ["MODES", "AxisPlan", "DepthFirstGeometry", "Mode", "Part", "geometry"]
+__all__ = ["MODES", "DepthFirstGeometry", "Mode", "geometry"]
 
 Mode: TypeAlias = Literal["fully_recompute", "h_cached_v_recompute", "fully_cached"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-
-
-class Part(NamedTuple):
-    """One map along one axis for one tile, as positions [begin, end).
-
-    ``need``: all that the tile reads of it. ``fresh``: what is computed (or fetched) now. ``keep``: what lies in the
-    cache afterwards; empty where the axis is not cached.
-    """
-
-    need_begin: int
-    need_end: int
-    fresh_begin: int
-    fresh_end: int
-    keep_begin: int
-    keep_end: int
-
-    @property
-    def need(self) -> int:
-        """Positions that the tile reads."""
-        return self.need_end - self.need_begin
-
-    @property
-    def fresh(self) -> int:
-        """Positions that the tile computes."""
-        return self.fresh_end - self.fresh_begin
-
-    @property
-    def keep(self) -> int:
-        """Positions in the cache after the tile."""
-        return self.keep_end - self.keep_begin
-
-    @property
-    def reused(self) -> int:
-        """Needed positions that come from the cache."""
-        return max(0, min(self.fresh_begin, self.need_end) - self.need_begin)
-
-    @property
-    def lasting(self) -> int:
-        """Positions that the tile needs and the cache holds afterwards."""
-        return max(0, min(self.keep_end, self.need_end) - max(self.keep_begin, self.need_begin))
-
-    @property
-    def newly_kept(self) -> int:
-        """Positions that enter the cache with this tile."""
-        return max(0, self.keep_end - max(self.keep_begin, self.fresh_begin)) if self.keep else 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AxisStep:
-    """What one tile does along one axis: the part of every map, and what every edge reads as [begin, end).
-
-    ``kept_before``: positions of every map that the cache holds when the tile begins.
-    """
-
-    parts: Mapping[str, Part]
-    reads: tuple[tuple[int, int], ...]
-    kept_before: Mapping[str, int]
-
-    def __getitem__(self, name: str) -> Part:
-        return self.parts[name]
-
-    @property
-    def sizes(self) -> tuple[tuple[int, ...], ...]:
-        """What the cost of a tile depends on."""
-        return (
-            *((one.need, one.fresh, one.reused, one.newly_kept, one.keep, one.lasting) for one in self.parts.values()),
-            tuple(end - begin for begin, end in self.reads),
-            tuple(self.kept_before.values()),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AxisPlan:
-    """One axis of the tiling: ``steps[i]`` for the i-th tile; ``kinds[i]`` numbers steps that are alike in size."""
-
-    cached: bool
-    steps: tuple[AxisStep, ...]
-    kinds: tuple[int, ...]
-
-    def total(self, name: str) -> int:
-        """Positions of the map that are computed, over all tiles."""
-        return sum(step[name].fresh for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,7 +59,7 @@ class DepthFirstGeometry:
     @property
     def n_tiles(self) -> int:
         """Tiles of the last layer's output."""
-        return len(self.columns.steps) * len(self.rows.steps)
+        return self.columns.n_steps * self.rows.n_steps
 
     @property
     def tile_kinds(self) -> Counter[tuple[int, int]]:
@@ -173,15 +92,12 @@ class DepthFirstGeometry:
 
     def horizontal_cache_pixels(self, name: str) -> int:
         """Most pixels of the map that are kept for the next tile of a row of tiles."""
-        if not self.columns.cached:
-            return 0
-        return max(step[name].keep for step in self.columns.steps) * max(step[name].need for step in self.rows.steps)
+        place = self.columns.names.index(name)
+        return int(self.columns.keep[place].max() * self.rows.need[place].max())
 
     def vertical_cache_pixels(self, name: str) -> int:
         """Most pixels of the map that are kept for the next row of tiles: whole rows of all that is computed."""
-        if not self.rows.cached:
-            return 0
-        return max(step[name].keep for step in self.rows.steps) * self.columns.total(name)
+        return int(self.rows.keep[self.rows.names.index(name)].max() * self.columns.total(name))
 
 
 @lru_cache(maxsize=16)
@@ -213,14 +129,14 @@ def geometry(graph: FusionGraph, group: int, mode: Mode, tile: tuple[int, int]) 
         group=group,
         mode=mode,
         tile=(min(tile[0], last.width), min(tile[1], last.height)),
-        columns=_plan(
+        columns=plan_axis(
             {name: one.width for name, one in maps.items()},
             [(result[edge.consumer], name, edge.columns) for edge, name in edges],
             [result[node] for node in results],
             min(tile[0], last.width),
             cached=mode != "fully_recompute",
         ),
-        rows=_plan(
+        rows=plan_axis(
             {name: one.height for name, one in maps.items()},
             [(result[edge.consumer], name, edge.rows) for edge, name in edges],
             [result[node] for node in results],
@@ -232,94 +148,3 @@ def geometry(graph: FusionGraph, group: int, mode: Mode, tile: tuple[int, int]) 
         result=result,
         edges=edges,
     )
-
-
-def _plan(
-    extents: Mapping[str, int],
-    edges: list[tuple[str, str, AxisWindow]],
-    results: list[str],
-    tile: int,
-    *,
-    cached: bool,
-) -> AxisPlan:
-    """One axis: maps with their ``extents`` in an order in which they are made, edges (consumer, tensor, window)."""
-    length = extents[results[-1]]
-    readers: dict[str, list[tuple[str, AxisWindow]]] = {name: [] for name in extents}
-    for consumer, tensor, window in edges:
-        readers[tensor].append((consumer, window))
-    order = _backwards(extents, readers)
-    known = dict.fromkeys(extents, 0)
-    needs: list[dict[str, tuple[int, int, int, int]]] = []
-    for begin in range(0, length, tile):
-        end = min(begin + tile, length)
-        parts: dict[str, tuple[int, int, int, int]] = {}
-        for name in order:
-            wanted = [
-                (window.first(parts[reader][2]), window.last(parts[reader][3] - 1) + 1)
-                for reader, window in readers[name]
-                if parts[reader][3] > parts[reader][2]
-            ]
-            if name in results:
-                own = extents[name]
-                wanted.append((begin * own // length, end * own // length))
-            parts[name] = _part(wanted, known[name] if cached else None)
-            known[name] = max(known[name], parts[name][3])
-        needs.append(parts)
-    steps = []
-    kept = dict.fromkeys(extents, 0)
-    for whole in _with_caches(needs, extents, cached=cached):
-        seen = tuple(_reads(window, whole[consumer]) for consumer, _, window in edges)
-        steps.append(AxisStep(parts=whole, reads=seen, kept_before=kept))
-        kept = {name: part.keep for name, part in whole.items()}
-    numbers: dict[tuple[tuple[int, ...], ...], int] = {}
-    kinds = tuple(numbers.setdefault(step.sizes, len(numbers)) for step in steps)
-    return AxisPlan(cached=cached, steps=tuple(steps), kinds=kinds)
-
-
-def _reads(window: AxisWindow, consumer: Part) -> tuple[int, int]:
-    """What the consumer reads to compute the fresh part of its result."""
-    if not consumer.fresh:
-        return 0, 0
-    return window.first(consumer.fresh_begin), window.last(consumer.fresh_end - 1) + 1
-
-
-def _backwards(extents: Mapping[str, int], readers: Mapping[str, list[tuple[str, AxisWindow]]]) -> list[str]:
-    """Every map after all maps that are made from it."""
-    left = {name: {consumer for consumer, _ in found} for name, found in readers.items()}
-    order: list[str] = []
-    done: set[str] = set()
-    while len(order) < len(extents):
-        ready = [name for name in extents if name not in done and left[name] <= done]
-        order += ready
-        done |= set(ready)
-    return order
-
-
-def _part(wanted: list[tuple[int, int]], known: int | None) -> tuple[int, int, int, int]:
-    """(need begin, need end, fresh begin, fresh end) from what is wanted and how far the map is known already."""
-    real = [(begin, end) for begin, end in wanted if end > begin]
-    if not real:
-        place = known or 0
-        return place, place, place, place
-    begin, end = min(one[0] for one in real), max(one[1] for one in real)
-    if known is None:
-        return begin, end, begin, end
-    return begin, end, known, max(known, end)
-
-
-def _with_caches(
-    needs: list[dict[str, tuple[int, int, int, int]]], extents: Mapping[str, int], *, cached: bool
-) -> tuple[dict[str, Part], ...]:
-    """What stays in the caches: from the first position that any later tile reads to the last one computed."""
-    steps: list[dict[str, Part]] = []
-    later = dict(extents)
-    for parts in reversed(needs):
-        step: dict[str, Part] = {}
-        for name in extents:
-            need_begin, need_end, fresh_begin, fresh_end = parts[name]
-            keep_begin = min(later[name], fresh_end) if cached else fresh_end
-            step[name] = Part(need_begin, need_end, fresh_begin, fresh_end, keep_begin, fresh_end)
-            if need_end > need_begin:
-                later[name] = min(later[name], need_begin)
-        steps.append(step)
-    return tuple(reversed(steps))

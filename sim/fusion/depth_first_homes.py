@@ -13,12 +13,15 @@ still empty while an earlier one runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
+import numpy as np
+
 from tilewright.hw_models.hierarchy import MemorySpec
-from tilewright.sim.fusion.depth_first_geometry import AxisStep, DepthFirstGeometry
+from tilewright.sim.fusion.depth_first_axis import AxisStep, Ints
+from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry
 from tilewright.sim.fusion.geometry import FeatureMap
 from tilewright.sim.fusion.graph import members
 
@@ -49,10 +52,6 @@ class TileShape:
     def fresh_bits(self, name: str) -> int:
         """What is computed, or fetched, of a map."""
         return self.columns[name].fresh * self.rows[name].fresh * self.pixel_bits(name)
-
-    def need_bits(self, name: str) -> int:
-        """All that the tile reads of a map."""
-        return self.columns[name].need * self.rows[name].need * self.pixel_bits(name)
 
     def read_bits(self, edge: int) -> int:
         """What the consumer of an edge reads."""
@@ -95,78 +94,92 @@ class TileShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """Bits in use while each node of the group runs in a tile, one entry per node.
+    """Bits in use while each node of the group runs in a tile: arrays [nodes, kinds along columns, kinds along rows].
 
     ``alive``: its inputs with all that the tile needs of them, its output, and what waits for later nodes.
     ``with_horizontal``: these and the horizontal cache; ``shared``: what it has in common with the vertical cache. A
     map's caches change when its last reader has run: until then they hold what the tile reads of them.
-    ``last_read``: the maps of which this node is the last reader. Nodes that compute nothing have nothing alive.
+    ``read_before[maps, nodes]``: whether all readers of a map stand before a node. Nodes that compute nothing have
+    nothing alive.
     """
 
-    alive: tuple[int, ...]
-    with_horizontal: tuple[int, ...]
-    shared: tuple[int, ...]
-    last_read: tuple[tuple[str, ...], ...]
+    alive: Ints
+    with_horizontal: Ints
+    shared: Ints
+    read_before: Ints
 
     @property
-    def most_alive(self) -> int:
-        return max(self.alive)
+    def most_alive(self) -> Ints:
+        """By kind of tile."""
+        return np.asarray(self.alive.max(axis=0))
 
     @property
-    def most_with_horizontal(self) -> int:
-        return max(self.with_horizontal)
+    def most_with_horizontal(self) -> Ints:
+        """By kind of tile."""
+        return np.asarray(self.with_horizontal.max(axis=0))
 
 
-def moments_of(tile: TileShape) -> Moments:
-    """What is on chip while a tile runs, node by node."""
-    plan = tile.plan
+def moments_of(plan: DepthFirstGeometry, word_bits: int | None) -> Moments:
+    """What is on chip while tiles run, node by node; ``word_bits`` as in :class:`TileShape`."""
+    columns, rows, names = plan.columns, plan.rows, plan.columns.names
+    x, y = list(columns.examples), list(rows.examples)
+    pixel = _all_pixel_bits(plan, word_bits)[:, None]
+    need_x, fresh_x = columns.need[:, x] * pixel, columns.fresh[:, x] * pixel
+    across, keep = columns.kept_before[:, x] * pixel, columns.keep[:, x] * pixel
+    need_y, fresh_y, lasting_y = rows.need[:, y], rows.fresh[:, y], rows.lasting[:, y] * rows.cached
+    place = {name: i for i, name in enumerate(names)}
     last = {name: edge.consumer for edge, name in plan.edges}
-    across = {name: tile.columns.kept_before[name] for name in plan.maps}
-    waiting: dict[str, int] = {}
-    alive, with_horizontal, shared, last_read = list[int](), list[int](), list[int](), list[tuple[str, ...]]()
+    waiting: list[int] = []
+    alive, with_horizontal, shared, read_before = list[Ints](), list[Ints](), list[Ints](), list[Ints]()
+    read = np.zeros(len(names), dtype=np.int64)
     for node in members(plan.group):
-        inputs = {plan.edges[place][1] for place in tile.edges_into(node)}
-        made = tile.fresh_bits(plan.result[node])
-        others = sum(bits for name, bits in waiting.items() if name not in inputs)
-        now = others + made + sum(map(tile.need_bits, inputs)) if made else 0
-        columns = {name: n * tile.pixel_bits(name) for name, n in across.items()} if plan.columns.cached else {}
+        inputs = sorted({place[name] for edge, name in plan.edges if edge.consumer == node})
+        result = place[plan.result[node]]
+        others = [one for one in waiting if one not in inputs]
+        made = np.outer(fresh_x[result], fresh_y[result])
+        now = made + need_x[inputs].T @ need_y[inputs] + fresh_x[others].T @ fresh_y[others]
+        now = np.where(made > 0, now, 0)
         alive.append(now)
-        with_horizontal.append(now + sum(bits * tile.rows[name].need for name, bits in columns.items()))
-        shared.append(sum(bits * tile.rows[name].lasting for name, bits in columns.items()) if plan.rows.cached else 0)
-        waiting |= {name: tile.fresh_bits(name) for name in (*inputs, plan.result[node]) if last.get(name, -1) > node}
-        read = tuple(name for name in inputs if last[name] == node)
-        for name in read:
-            across[name] = tile.columns[name].keep
-            waiting.pop(name, None)
-        last_read.append(read)
+        with_horizontal.append(now + across.T @ need_y)
+        shared.append(across.T @ lasting_y)
+        read_before.append(read.copy())
+        waiting = [one for one in {*waiting, *inputs, result} if last.get(names[one], -1) > node]
+        done = [one for one in inputs if last[names[one]] == node]
+        across[done], read[done] = keep[done], 1
     return Moments(
-        alive=tuple(alive), with_horizontal=tuple(with_horizontal), shared=tuple(shared), last_read=tuple(last_read)
+        alive=np.array(alive),
+        with_horizontal=np.array(with_horizontal),
+        shared=np.array(shared),
+        read_before=np.array(read_before).T,
     )
 
 
-def most_with_vertical(
-    plan: DepthFirstGeometry, moments: Mapping[tuple[int, int], Moments], rows: Mapping[int, int], word_bits: int | None
-) -> dict[tuple[int, int], tuple[int, int]]:
+def most_with_vertical(plan: DepthFirstGeometry, moments: Moments, word_bits: int | None) -> tuple[Ints, Ints]:
     """The most bits at any moment of the tiles of each kind, with both caches: in memories apart, and in the same one.
 
-    ``rows``: an example step of each kind of row. While a row of tiles runs, the rows of a map that it keeps take the
-    place of those that the row above kept, from left to right, and map by map.
+    While a row of tiles runs, the rows of a map that it keeps take the place of those that the row above kept, from
+    left to right, and map by map.
     """
-    found: dict[tuple[int, int], tuple[int, int]] = {}
+    columns, rows = plan.columns, plan.rows
     read = {name for _, name in plan.edges}
-    pixel = {name: _pixel_bits(one, word_bits) for name, one in plan.maps.items() if name in read}
-    for y, place in rows.items():
-        step = plan.rows.steps[place]
-        gain = {name: (step[name].keep - step.kept_before[name]) * bits for name, bits in pixel.items()}
-        kept = sum(step.kept_before[name] * plan.columns.total(name) * bits for name, bits in pixel.items())
-        for x, columns in zip(plan.columns.kinds, plan.columns.steps, strict=True):
-            apart, together = found.get((x, y), (0, 0))
-            one = moments[x, y]
-            for bits, both, names in zip(one.with_horizontal, one.shared, one.last_read, strict=True):
-                apart, together = max(apart, bits + kept), max(together, bits + kept - both)
-                kept += sum(gain[name] * columns[name].fresh for name in names)
-            found[x, y] = apart, together
-    return found
+    pixel = _all_pixel_bits(plan, word_bits) * [name in read for name in columns.names]
+    kinds = np.array(columns.kinds)
+    known = np.cumsum(columns.fresh, axis=1) - columns.fresh
+    apart = np.zeros((len(columns.examples), len(rows.examples)), dtype=np.int64)
+    together = apart.copy()
+    for y, step in enumerate(rows.examples):
+        before = rows.kept_before[:, step]
+        gain = (rows.keep[:, step] - before) * pixel
+        kept = before * pixel @ columns.fresh.sum(axis=1) + gain @ known
+        inside = columns.fresh.T @ (gain[:, None] * moments.read_before)
+        bits = moments.with_horizontal[:, kinds, y].T + kept[:, None] + inside
+        np.maximum.at(apart[:, y], kinds, bits.max(axis=1))
+        np.maximum.at(together[:, y], kinds, (bits - moments.shared[:, kinds, y].T).max(axis=1))
+    return apart, together
+
+
+def _all_pixel_bits(plan: DepthFirstGeometry, word_bits: int | None) -> Ints:
+    return np.array([_pixel_bits(plan.maps[name], word_bits) for name in plan.columns.names], dtype=np.int64)
 
 
 def _pixel_bits(one: FeatureMap, word_bits: int | None) -> int:

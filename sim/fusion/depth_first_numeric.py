@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tilewright.sim.fusion.depth_first_geometry import AxisStep, DepthFirstGeometry, Part
+from tilewright.sim.fusion.depth_first_axis import AxisStep, Part
+from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry
 from tilewright.sim.fusion.depth_first_values import Values, Window, compute
 from tilewright.sim.fusion.graph import members
 

@@ -16,8 +16,9 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import TileCore
 from tilewright.sim.costs import ASSUMPTIONS
 from tilewright.sim.fusion.depth_first import group_cost
+from tilewright.sim.fusion.depth_first_axis import AxisStep
 from tilewright.sim.fusion.depth_first_commands import PROGRAM_ASSUMPTIONS, RegionCosts, on_matrix
-from tilewright.sim.fusion.depth_first_geometry import AxisStep, DepthFirstGeometry, Mode, geometry
+from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry, Mode, geometry
 from tilewright.sim.fusion.depth_first_homes import TileShape
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.lowering import FusedResult, measured
