@@ -30,7 +30,8 @@ class MeasuredTable:
     ``name`` is unique among the tables of a file; ``family`` as the simulator names it. ``columns``: the operator's
     shape columns (:data:`COLUMNS`), for tile sweeps also ``tile_...``. ``seconds``: one positive time a row.
     ``weight_copies``: copies of the weights that the measurement rotates through, so that small ones are not found in
-    the L2; ``copies``: of all operands. ``cache_bits``: of one key or value. ``source``: where the figures come from.
+    the L2; ``copies``: of all operands. ``cache_bits``: of one key or value. ``sustained``: each kernel was
+    repeated for 0.1 s and more. ``source``: where the figures come from.
     """
 
     name: str
@@ -43,6 +44,7 @@ class MeasuredTable:
     weight_copies: int = 1
     copies: int = 1
     cache_bits: int = 16
+    sustained: bool = False
 
     def __len__(self) -> int:
         return len(self.seconds)

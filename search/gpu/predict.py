@@ -39,7 +39,12 @@ def predict_with(device: GpuDevice, parameters: Parameters, table: MeasuredTable
         from tilewright.sim.gpu.gemm import GemmShapes, gemm_forecast
 
         products = GemmShapes(
-            m=columns["m"], n=columns["n"], k=columns["k"], weight_copies=table.weight_copies, copies=table.copies
+            m=columns["m"],
+            n=columns["n"],
+            k=columns["k"],
+            weight_copies=table.weight_copies,
+            copies=table.copies,
+            sustained=table.sustained,
         )
         product = gemm_forecast(device, gemm_family(table.family), parameters, products)
         return Prediction(seconds=product.seconds, bound=product.bound)

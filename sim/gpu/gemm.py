@@ -42,6 +42,7 @@ class GemmShapes:
 
     ``weight_copies``: a measurement that rotates so many copies of B finds them in the L2 only when all fit;
     activations and results stay where they are. ``copies``: of all operands, where they rotate too.
+    ``sustained``: each kernel is repeated for so long (0.1 s and more) that even short ones feel the power limit.
     """
 
     m: NDArray[np.int64] = field(hash=False)
@@ -49,6 +50,7 @@ class GemmShapes:
     k: NDArray[np.int64] = field(hash=False)
     weight_copies: int = 1
     copies: int = 1
+    sustained: bool = False
 
     def part(self, start: int, stop: int) -> GemmShapes:
         """Shapes ``start`` to ``stop``."""
@@ -264,5 +266,5 @@ def _power_limited(
     rate = device.macs(family.multiply_format, older=family.older_products)
     busy = macs / (seconds * device.n_sms * device.clock_hz * rate)
     slower = np.maximum(busy / parameters.sustained_share, 1.0)
-    weight = seconds / (seconds + _POWER_TIME_S)
+    weight = 1.0 if shapes.sustained else seconds / (seconds + _POWER_TIME_S)
     return np.asarray(seconds * (1 + weight * (slower - 1)))

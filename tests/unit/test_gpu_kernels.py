@@ -137,6 +137,13 @@ def test_no_product_is_faster_than_its_peak(h200: GpuDevice) -> None:
             assert (seconds > (weights - 4 * h200.l2_bytes) / h200.dram_bytes_per_s).all()
 
 
+def test_the_power_limit_holds_short_kernels_back_when_they_are_repeated(h200: GpuDevice) -> None:
+    family, parameters = gemm_family("bf16"), gemm_parameters()
+    once = gemm_forecast(h200, family, parameters, shapes((2048, 2048, 4096), (8, 4096, 4096))).seconds
+    often = gemm_forecast(h200, family, parameters, shapes((2048, 2048, 4096), (8, 4096, 4096), sustained=True)).seconds
+    assert often[0] > once[0] and often[1] == once[1]
+
+
 def test_a_library_that_chooses_by_rows_does_so(h200: GpuDevice) -> None:
     family = gemm_family("fp8")
     spans = dict(zip(tiles_of(family, 1), row_spans(family, 1), strict=True))

@@ -26,7 +26,7 @@ SHARED = Path(os.environ.get("TILEWRIGHT_SHARED") or Path(__file__).resolve().pa
 WORTH = {
     ("h200", "aiconfigurator/h200_gemm_vllm_0.24.0__bfloat16.csv", "bf16"): (6.0, 8),
     ("h200", "aiconfigurator/h200_gemm_trtllm_1.2.0rc5_quant.csv", "bf16"): (6.0, 8),
-    ("h200", "aiconfigurator/h200_gemm_vllm_0.22.0_power.csv", "bf16"): (8.5, 8),
+    ("h200", "aiconfigurator/h200_gemm_vllm_0.22.0_power.csv", "bf16"): (7.8, 8),
     ("h200", "aiconfigurator/h200_gemm_vllm_0.24.0__fp8.csv", "fp8"): (6.5, 15),
     ("h200", "aiconfigurator/h200_gemm_trtllm_1.2.0rc5_quant.csv", "fp8_trtllm"): (4.5, 15),
     ("h200", "aiconfigurator/h200_gemm_trtllm_1.2.0rc5_quant.csv", "fp8_block_trtllm"): (8.0, 15),
@@ -36,7 +36,7 @@ WORTH = {
     ("h200", "aiconfigurator/h200_gemm_trtllm_1.2.0rc5_quant.csv", "int4_wo"): (12.5, 15),
     ("h200", "aiconfigurator/h200_context_attention_vllm_0.24.0_fa3.csv", "fa3_prefill"): (10.5, 12),
     ("h200", "aiconfigurator/h200_context_attention_vllm_0.24.0_fa3.csv", "fa3_prefill_fp8"): (13.0, 12),
-    ("h200", "aiconfigurator/h200_generation_attention_vllm_0.24.0_fa3.csv", "fa3_decode"): (11.0, 15),
+    ("h200", "aiconfigurator/h200_generation_attention_vllm_0.24.0_fa3.csv", "fa3_decode"): (10.5, 15),
     ("h200", "aiconfigurator/h200_generation_attention_vllm_0.24.0_fa3.csv", "fa3_decode_fp8"): (14.0, 15),
     ("h200", "aiconfigurator/h200_encoder_attention_vllm_0.22.0_power.csv", "fa3_encoder"): (10.5, 12),
     ("h200", "aiconfigurator/h200_quant_scalematrix_vllm_0.22.0_power.csv", "scalematrix"): (11.5, None),
@@ -48,7 +48,7 @@ WORTH = {
     ("a100", "aiconfigurator/a100_gemm_trtllm_1.0.0_quant.csv", "int8_wo"): (10.0, 15),
     ("a100", "aiconfigurator/a100_gemm_trtllm_1.0.0_quant.csv", "int4_wo"): (12.0, 15),
     ("a100", "aiconfigurator/a100_context_attention_vllm_0.14.0.csv", "fa2_prefill"): (9.5, None),
-    ("a100", "aiconfigurator/a100_generation_attention_vllm_0.14.0.csv", "fa2_decode"): (15.0, 15),
+    ("a100", "aiconfigurator/a100_generation_attention_vllm_0.14.0.csv", "fa2_decode"): (8.0, 15),
 }
 
 #: LLMCompass's operators on each device: largest mean error over all held-out rows (per cent); LLMCompass states 10.9.
