@@ -17,13 +17,14 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import LOAD, MATRIX, STORE, VECTOR, TileCore
 from tilewright.sim.costs import Work
 from tilewright.sim.fusion.binding import Task, write_tasks
-from tilewright.sim.fusion.brr import BufferReduction, SlabChoice, step_rows, step_span
+from tilewright.sim.fusion.brr import BufferReduction
 from tilewright.sim.fusion.commands import GroupCosts
 from tilewright.sim.fusion.graph import FusionGraph, FusionNode, members
 from tilewright.sim.fusion.layer_alone import SUM_BITS
 from tilewright.sim.fusion.lowering import FusedResult, measured
 from tilewright.sim.fusion.places import Places
 from tilewright.sim.fusion.schedule import needed_rows
+from tilewright.sim.fusion.slab_sizes import SlabChoice, step_rows, step_span
 from tilewright.sim.fusion.slabs import Unit, mixes
 from tilewright.sim.program import Program, ProgramBuilder
 from tilewright.units import ceil_div
