@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
+from tilewright.reports.quantity import bytes_text, cycles_text, percent_text, seconds_text, tiling_text
 from tilewright.reports.sweep.case import SweepCase
 from tilewright.search.design_figures import base_values, with_leakage
 from tilewright.workloads.stream import OperatorStream
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
-    from tilewright.sim.result import SimulationResult
     from tilewright.sim.trace import TraceWindow
+    from tilewright.workloads.attention import AttentionLayer
 
 __all__ = ["BestPoint", "best_points"]
 
@@ -25,12 +26,18 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestPoint:
-    """The best row of a workload and, unless it cannot be run any more (``fault`` says why), its run."""
+    """The best row of a workload and, unless it cannot be run any more (``fault`` says why), what its run shows.
+
+    ``energy_pj`` is by component, ``summary`` and ``subtitle`` tell the run in words; ``is_network``: the lanes of
+    ``trace`` are kinds of operators, else engines.
+    """
 
     workload: str
     row: Mapping[str, Any]
-    machine: MachineSpec | None = None
-    result: SimulationResult | None = None
+    is_network: bool = False
+    energy_pj: Mapping[str, float] = field(default_factory=dict)
+    summary: str = ""
+    subtitle: str = ""
     trace: TraceWindow | None = None
     fault: str = ""
 
@@ -49,17 +56,58 @@ def best_points(case: SweepCase, progress: Progress | None = None) -> tuple[Best
 
 
 def _run(case: SweepCase, workload: str, row: Mapping[str, Any]) -> BestPoint:
-    from tilewright.search import api
-
     sweep = case.opened.sweep
     layer = next(layer for layer in sweep.layers if layer.name == workload)
-    if isinstance(layer, OperatorStream):
-        raise InputError("a whole network has no single timeline; tilewright simulate shows it operator by operator")
     design = with_leakage(sweep.area, base_values(sweep.machine), {path: row[path] for path in sweep.paths})
     machine = sweep.machine.with_(**design)
-    result = api.simulate(layer, machine, row["dataflow"], tiling=row["tiling"], objective=sweep.objective)
-    trace = api.trace(layer, machine, row["dataflow"], result.tiling, max_commands=_TRACED_COMMANDS)
-    fault = ""
-    if result.cycles != row["cycles"]:
-        fault = f"the store says {row['cycles']:,} cycles and this version {result.cycles:,}: run the sweep again"
-    return BestPoint(workload=workload, row=row, machine=machine, result=result, trace=trace, fault=fault)
+    if isinstance(layer, OperatorStream):
+        return _network(layer, machine, sweep.objective, row)
+    return _layer(layer, machine, sweep.objective, row)
+
+
+def _layer(layer: AttentionLayer, machine: MachineSpec, objective: str, row: Mapping[str, Any]) -> BestPoint:
+    from tilewright.search import api
+
+    result = api.simulate(layer, machine, row["dataflow"], tiling=row["tiling"], objective=objective)
+    return BestPoint(
+        workload=layer.name,
+        row=row,
+        energy_pj=result.energy_by_component,
+        summary=(
+            f"matrix unit busy {percent_text(result.matrix_utilization)}, vector unit "
+            f"{percent_text(result.vector_utilization)}, DRAM {percent_text(result.dram_utilization)}; "
+            f"{bytes_text(result.dram_bytes)} of DRAM traffic; {result.bound_ratio:.3f} times the lower bound"
+        ),
+        subtitle=f"{tiling_text(result.tiling)}: {cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}",
+        trace=api.trace(layer, machine, row["dataflow"], result.tiling, max_commands=_TRACED_COMMANDS),
+        fault=_difference(row, result.cycles),
+    )
+
+
+def _network(network: OperatorStream, machine: MachineSpec, objective: str, row: Mapping[str, Any]) -> BestPoint:
+    from tilewright.reports.network_case import NetworkCase
+    from tilewright.reports.network_page import operator_trace
+    from tilewright.search import api
+
+    result = api.simulate_network(network, machine, objective, attention_dataflows=(row["dataflow"],))
+    case = NetworkCase(result=result, machine=machine, stream=network, objective=objective)
+    return BestPoint(
+        workload=network.name,
+        row=row,
+        is_network=True,
+        energy_pj=result.energy_by_component,
+        summary=(
+            f"{len(result.operators):,} operators one after the other, a lane for each kind; DRAM busy "
+            f"{percent_text(case.dram_utilization)}; {bytes_text(result.dram_bytes)} of DRAM traffic; "
+            f"{case.bound_ratio:.3f} times the lower bound"
+        ),
+        subtitle=f"{cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}",
+        trace=operator_trace(case),
+        fault=_difference(row, result.cycles),
+    )
+
+
+def _difference(row: Mapping[str, Any], n_cycles: int) -> str:
+    if n_cycles == row["cycles"]:
+        return ""
+    return f"the store says {row['cycles']:,} cycles and this version {n_cycles:,}: run the sweep again"

@@ -12,8 +12,9 @@ import numpy as np
 from tilewright.reports.figure import new_figure, png_bytes, svg_bytes, timeline_figure
 from tilewright.reports.files import staged_folder, write_file
 from tilewright.reports.folder import file_stems
-from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR
-from tilewright.reports.quantity import cycles_text, percent_text, seconds_text, tiling_text
+from tilewright.reports.network_page import CLOSE_OPERATORS
+from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR, OPERATOR_COLOURS
+from tilewright.reports.quantity import percent_text
 from tilewright.reports.sweep.best import BestPoint
 from tilewright.reports.sweep.case import FIGURES, SweepCase
 from tilewright.reports.sweep.front import front_mask
@@ -60,11 +61,13 @@ def _figures(case: SweepCase, effects: Sequence[Effect], bests: Sequence[BestPoi
         yield "sensitivity", sensitivity_figure(case, effects)
     stems = file_stems([best.workload for best in bests])
     for best in bests:
-        if best.trace is not None and best.result is not None and best.trace.commands:
-            result = best.result
-            title = f"{best.workload} on {result.machine} with {result.dataflow}"
-            told = f"{tiling_text(result.tiling)}: {cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}"
-            yield f"timeline-{stems[best.workload]}", timeline_figure(best.trace, title=title, subtitle=told)
+        if best.trace is not None and best.trace.commands:
+            title = f"{best.workload} on {case.opened.sweep.machine.name} with {best.row['dataflow']}"
+            kinds: dict[str, Any] = {}
+            if best.is_network:
+                kinds = {"colours": OPERATOR_COLOURS, "n_close": CLOSE_OPERATORS}
+            figure = timeline_figure(best.trace, title=title, subtitle=best.subtitle, **kinds)
+            yield f"timeline-{stems[best.workload]}", figure
 
 
 def pareto_figure(case: SweepCase) -> Figure:

@@ -60,11 +60,13 @@ def _headers(case: SweepCase) -> list[str]:
 def _best_table(case: SweepCase, rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
-    head = ["workload", "dataflow", "latency, ms", "energy, mJ", "power, W", "area, mm2", *_headers(case)]
+    has_area = "area_mm2" in case.goals
+    head = ["workload", "dataflow", "latency, ms", "energy, mJ", "power, W", *(["area, mm2"] if has_area else [])]
+    head += _headers(case)
     cells = []
     for row in rows:
-        area = "" if row["area_mm2"] is None else f"{row['area_mm2']:.4g}"
-        figures = [f"{row['seconds'] * 1e3:.4g}", f"{row['energy_pj'] * 1e-9:.4g}", f"{row['power_w']:.3g}", area]
+        figures = [f"{row['seconds'] * 1e3:.4g}", f"{row['energy_pj'] * 1e-9:.4g}", f"{row['power_w']:.3g}"]
+        figures += [f"{row['area_mm2']:.4g}"] if has_area else []
         cells.append([row["workload"], row["dataflow"], *figures, *(_text(row[p]) for p in case.opened.sweep.paths)])
     return markdown_table(head, cells)
 

@@ -9,10 +9,10 @@ from typing import Any
 from tilewright.hw_models.describe import describe
 from tilewright.reports.charts import Bar, BarChart, Segment, stacked_chart
 from tilewright.reports.explore import Exploration, ExploreColumn, page_script
+from tilewright.reports.network_page import CLOSE_OPERATORS
 from tilewright.reports.page import card, energy_rows, machine_rows, render, timeline_data
-from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR
+from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR, OPERATOR_COLOURS
 from tilewright.reports.quantity import (
-    bytes_text,
     cycles_text,
     energy_text,
     percent_text,
@@ -204,19 +204,16 @@ def _best(case: SweepCase, best: BestPoint) -> dict[str, Any]:
         "fault": best.fault,
         "cards": _best_cards(row),
         "design": [(names[path][0], _figure_text(row[path], names[path][1])) for path in sweep.paths],
-        "tiling": tiling_text(row["tiling"]),
+        "tiling": "" if best.is_network else tiling_text(row["tiling"]),
         "timeline": None,
     }
-    if best.result is not None:
-        data["energy_rows"] = energy_rows(best.result.energy_by_component)
-        data["energy_chart"] = stacked_chart([("", best.result.energy_by_component)])
-        data["busy"] = (
-            f"matrix unit busy {percent_text(best.result.matrix_utilization)}, vector unit "
-            f"{percent_text(best.result.vector_utilization)}, DRAM {percent_text(best.result.dram_utilization)}; "
-            f"{bytes_text(best.result.dram_bytes)} of DRAM traffic; {best.result.bound_ratio:.3f} times the lower bound"
-        )
+    if best.energy_pj:
+        data["energy_rows"] = energy_rows(best.energy_pj)
+        data["energy_chart"] = stacked_chart([("", best.energy_pj)])
+        data["summary"] = best.summary
     if best.trace is not None and best.trace.commands:
-        data["timeline"] = timeline_data(best.trace, ())
+        kinds: dict[str, Any] = {"colours": OPERATOR_COLOURS, "n_close": CLOSE_OPERATORS} if best.is_network else {}
+        data["timeline"] = timeline_data(best.trace, (), **kinds)
     return data
 
 

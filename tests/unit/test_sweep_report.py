@@ -305,6 +305,18 @@ def test_search_is_reported_without_searching_again(tmp_path: Path) -> None:
     assert "NSGA-II" in (tmp_path / "p.html").read_text(encoding="utf-8")
 
 
+def test_network_shows_its_operators(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path / "cache"))
+    spec = {"machine": "edge-16x16", "workloads": ["network:vit-b-16:image=32"], "dataflows": ["flash2"]}
+    run_sweep(load_sweep(spec), tmp_path / "r.db", jobs=1)
+    tilewright.report_sweep(tmp_path / "r.db", tmp_path / "p.html", markdown=tmp_path / "p.md", svg=tmp_path / "f")
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "operators one after the other" in page and "<div>matmul</div>" in page
+    assert "run the sweep again" not in page
+    assert "area" not in (tmp_path / "p.md").read_text(encoding="utf-8")
+    assert (tmp_path / "f" / "timeline-vit-b-16-image-32.svg").exists()
+
+
 def test_several_sweeps_need_a_choice(store: Path, tmp_path: Path) -> None:
     path = tmp_path / "two.db"
     for name in ("first", "second"):
