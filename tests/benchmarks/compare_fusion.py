@@ -142,23 +142,17 @@ class Store:
 
 def run_case(case: Case, store: Store, seeds: int, explainers: Sequence[str]) -> None:
     for network in case.networks:
-        graph = fusion_graph(load_network(network))
-        scheme = get_scheme(case.scheme, case.capacity_bytes)
-        for method in ("dp", "cp_sat"):
-            if (case.name, network, method, "none", "0") not in store.rows:
-                _add(case, store, graph, scheme, network, method, "none", 0, None)
-    for explainer in explainers:
-        for network in case.networks:
-            graph = fusion_graph(load_network(network))
-            scheme = get_scheme(case.scheme, case.capacity_bytes)
-            splitter: Splitter | None = None
-            for method in case.methods:
-                for seed in range(seeds):
-                    if (case.name, network, method, explainer, str(seed)) in store.rows:
-                        continue
-                    if explainer != "none" and splitter is None:
-                        splitter = _splitter(case, graph, scheme, explainer)
-                    _add(case, store, graph, scheme, network, method, explainer, seed, splitter)
+        # One scheme for all searches of a network: what groups cost is worked out once.
+        graph, scheme = fusion_graph(load_network(network)), get_scheme(case.scheme, case.capacity_bytes)
+        wanted = [(method, "none", 0) for method in ("dp", "cp_sat")]
+        wanted += [(m, e, seed) for e in explainers for m in case.methods for seed in range(seeds)]
+        splitters: dict[str, Splitter] = {}
+        for method, explainer, seed in wanted:
+            if (case.name, network, method, explainer, str(seed)) in store.rows:
+                continue
+            if explainer != "none" and explainer not in splitters:
+                splitters[explainer] = _splitter(case, graph, scheme, explainer)
+            _add(case, store, graph, scheme, network, method, explainer, seed, splitters.get(explainer))
 
 
 def _splitter(case: Case, graph: FusionGraph, scheme: Memoised, explainer: str) -> Splitter:

@@ -4,8 +4,8 @@ The explainer's most responsible edges are made real cuts (:func:`tilewright.sea
 parts both fit is of category 1, one of whose parts fits of category 2, none of whose parts fits of category 3. Of
 category 1, the cheapest is taken. Where there is none, the cut of category 2 whose fitting part has most nodes is, and
 its other part split further. Where there is none of either, both parts of cuts of category 3 are split further, and the
-cheapest outcome is taken; of those cuts, only the first few are followed, and only the first once a group has cost many
-explanations (``_MOST_FOLLOWED``, ``_MOST_EXPLAINED``: limits of ours, as all of them would take exponential time).
+cheapest outcome is taken; of those cuts, only the first few are followed, and of a large group only the first
+(``_MOST_FOLLOWED``, ``_LARGE``: limits of ours, as all of them would take exponential time).
 
 What a group splits into depends on the group alone, so it is remembered, also across searches that share a splitter.
 """
@@ -22,7 +22,7 @@ __all__ = ["ExplainedSplitter", "explained_splitter"]
 
 _MOST_EDGES = 8
 _MOST_FOLLOWED = 2
-_MOST_EXPLAINED = 24
+_LARGE = 16  # nodes
 
 Split = tuple[int, Plan]  # bytes, and the parts in an order in which they can run
 
@@ -34,10 +34,8 @@ class ExplainedSplitter:
         self._features = features
         self._explainer = explainer
         self._known: dict[int, Split] = {}
-        self._n_explained = 0
 
     def __call__(self, problem: FusionProblem, mask: int) -> Plan:
-        self._n_explained = 0
         return self._split(problem, mask)[1]
 
     def _split(self, problem: FusionProblem, mask: int) -> Split:
@@ -46,18 +44,17 @@ class ExplainedSplitter:
             return value, (mask,)
         known = self._known.get(mask)
         if known is None:
-            known = self._known[mask] = self._chosen(problem, self._cuts(problem, mask))
+            known = self._known[mask] = self._chosen(problem, mask, self._cuts(problem, mask))
         return known
 
     def _cuts(self, problem: FusionProblem, mask: int) -> list[Cut]:
         """Distinct cuts at the most responsible edges."""
-        self._n_explained += 1
         edges = inner_edges(problem.graph, mask)
         sample = Sample.of_group(self._features, mask, problem.capacity_bytes)
         order = self._explainer(sample)[:_MOST_EDGES]
         return list(dict.fromkeys(cut for at in order for cut in cuts_at(problem.graph, mask, edges[at])))
 
-    def _chosen(self, problem: FusionProblem, cuts: list[Cut]) -> Split:
+    def _chosen(self, problem: FusionProblem, mask: int, cuts: list[Cut]) -> Split:
         both: list[Split] = []
         one: list[tuple[int, Cut]] = []
         for first, second in cuts:
@@ -71,7 +68,7 @@ class ExplainedSplitter:
         if one:
             most = max(n for n, _ in one)
             return self._joined(problem, next(cut for n, cut in one if n == most))
-        followed = 1 if self._n_explained > _MOST_EXPLAINED else _MOST_FOLLOWED
+        followed = 1 if mask.bit_count() > _LARGE else _MOST_FOLLOWED
         return min((self._joined(problem, cut) for cut in cuts[:followed]), key=lambda split: split[0])
 
     def _joined(self, problem: FusionProblem, cut: Cut) -> Split:
