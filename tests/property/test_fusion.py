@@ -23,7 +23,7 @@ from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
 from tilewright.sim.fusion.slab_program import slab_program
 
 # `make fuzz N=10000` sets this; the quick suite runs some.
-N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "60"))
+N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "40"))
 thorough = settings(
     max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
