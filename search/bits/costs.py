@@ -85,6 +85,17 @@ class BitCosts:
         """Every cost of ``assignment``, the simulated ones from the run of the whole network."""
         return {**self.problem.costs(assignment), **_figures(self.run(assignment))}
 
+    def energy_apart_from_traffic_pj(self, layer: str, option: Option) -> float:
+        """What the operators of ``layer`` take in an option besides the bytes that they move to and from DRAM."""
+        price = self.machine.energy
+        results = self._by_pair[option.weights, option.activations]
+        return sum(
+            one.energy_pj
+            - one.dram_read_bytes * price.dram_read_pj_per_byte
+            - one.dram_write_bytes * price.dram_write_pj_per_byte
+            for one in (results[operator.name] for operator in self._operators[layer])
+        )
+
     def formatted(self, assignment: Assignment) -> OperatorStream:
         """The stream in the formats of ``assignment``."""
         return with_operator_formats(self.stream, self._formats(self.problem, assignment))

@@ -3,9 +3,9 @@
 Fewer bits let a larger group fit on chip, and a group that fits saves the traffic of what passes inside it: so the
 best formats depend on the groups, and the best groups on the formats. One model has both. A 0/1 variable for each
 option of each decision and for each group that fits in some formats; every node in one group; a group only if its
-weights and rows fit in the formats chosen. Least DRAM traffic within a bound on the summed sensitivity (CP-SAT, whole
-numbers, one worker). What is chosen is checked by the fusion scheme itself; a group that does not fit after all is
-forbidden in those formats and the rest solved again, so the optimum is that of the scheme.
+weights and rows fit in the formats chosen. Least DRAM traffic, or energy, within a bound on the summed sensitivity
+(CP-SAT, whole numbers, one worker). What is chosen is checked by the fusion scheme itself; a group that does not fit
+after all is forbidden in those formats and the rest solved again, so the optimum is that of the scheme.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class JointDesign:
     """Formats and groups, with what they cost by the fusion scheme in those formats.
 
     ``plan`` holds the groups (masks of ``graph``) in an order in which they can run, ``costs`` what each needs and
-    moves. ``lower_bound`` (bytes) is proven for all designs that were allowed.
+    moves. ``value`` is the price that was made small and ``lower_bound`` proven for all designs that were allowed.
     """
 
     name: str
@@ -44,6 +44,7 @@ class JointDesign:
     graph: FusionGraph
     plan: Plan
     costs: tuple[GroupCost, ...]
+    value: int
     lower_bound: int
     n_rounds: int
 
@@ -54,8 +55,8 @@ class JointDesign:
 
     @property
     def proven(self) -> bool:
-        """Whether no design that was allowed moves less."""
-        return self.dram_bytes <= self.lower_bound
+        """Whether no design that was allowed costs less."""
+        return self.value <= self.lower_bound
 
     @property
     def n_fused(self) -> int:
@@ -81,9 +82,9 @@ class JointOutcome:
 
     @property
     def saved(self) -> float:
-        """What the joint optimum saves of the better sequence's traffic."""
-        better = min(self.bits_then_fusion.dram_bytes, self.fusion_then_bits.dram_bytes)
-        return 1 - self.joint.dram_bytes / better
+        """What the joint optimum saves of the better sequence's price."""
+        better = min(self.bits_then_fusion.value, self.fusion_then_bits.value)
+        return 1 - self.joint.value / better
 
     @property
     def assumptions(self) -> tuple[str, ...]:
@@ -138,6 +139,8 @@ class JointOutcome:
             {
                 "design": design.name,
                 "dram_bytes": design.dram_bytes,
+                "price": design.value,
+                "price_unit": self.tables.prices.unit,
                 "sensitivity": design.sensitivity,
                 "groups": len(design.plan),
                 "fused_groups": design.n_fused,
@@ -148,9 +151,9 @@ class JointOutcome:
 
 
 def search_joint(tables: JointTables, most_sensitivity: float, *, progress: Progress | None = None) -> JointOutcome:
-    """The formats, groups and tiles of least DRAM traffic with at most ``most_sensitivity``, and both sequences.
+    """The formats, groups and tiles of least price with at most ``most_sensitivity``, and both sequences.
 
-    *Bits, then fusion*: formats of least traffic while every node runs alone, then the best groups in them. *Fusion,
+    *Bits, then fusion*: formats of least price while every node runs alone, then the best groups in them. *Fusion,
     then bits*: the best groups in the widest formats, then the best formats for these groups. Raises InputError when no
     formats are within the bound, and for a network with too many groups.
     """
@@ -192,7 +195,7 @@ def solve_joint(
     name: str = "",
     hints: tuple[JointDesign, ...] = (),
 ) -> JointDesign:
-    """The design of least DRAM traffic; with ``assignment`` or ``plan`` given, of those that have it.
+    """The design of least price; with ``assignment`` or ``plan`` given, of those that have it.
 
     ``hints``: designs from which the solver starts. Raises InputError when there is none within ``most_sensitivity``.
     """
@@ -202,7 +205,7 @@ def solve_joint(
     if plan is not None:
         model.fix_groups(plan)
     if hints:
-        best = min(hints, key=lambda design: design.dram_bytes)
+        best = min(hints, key=lambda design: design.value)
         model.hint(best.assignment, best.plan)
     for n_rounds in range(1, _MOST_ROUNDS + 1):
         chosen, groups, bound = model.solve()
@@ -213,13 +216,15 @@ def solve_joint(
         if over:  # by less than the model's rounding
             model.forbid_formats(chosen)
         elif not wrong and len(runnable) == len(groups):
+            costs = tuple(tables.scheme.cost(graph, mask) for mask in runnable)
             return JointDesign(
                 name=name,
                 assignment=chosen,
                 sensitivity=tables.problem.sensitivity(chosen),
                 graph=graph,
                 plan=runnable,
-                costs=tuple(tables.scheme.cost(graph, mask) for mask in runnable),
+                costs=costs,
+                value=tables.prices.of_groups(costs) + tables.prices.of_formats(chosen),
                 lower_bound=bound,
                 n_rounds=n_rounds,
             )

@@ -21,7 +21,7 @@ _DETERMINISTIC_SECONDS = 120.0
 
 
 class JointModel:
-    """The model for CP-SAT: least DRAM traffic with at most ``most_sensitivity`` (None: any)."""
+    """The model for CP-SAT: least price with at most ``most_sensitivity`` (None: any)."""
 
     def __init__(self, tables: JointTables, most_sensitivity: float | None) -> None:
         from ortools.sat.python import cp_model
@@ -42,7 +42,7 @@ class JointModel:
             self.model.add_exactly_one([*inside, self.alone[node.index]])
         self._fit()
         self._bound_sensitivity(most_sensitivity)
-        self.model.minimize(sum(self._traffic()))
+        self.model.minimize(sum([*self._maps(), *self._weights(), *self._nodes_alone(), *self._options()]))
 
     def _formats_of(self, number: int) -> dict[str, Any]:
         """For each format that a map can have: whether it has it (1 where it is the only one)."""
@@ -91,24 +91,36 @@ class JointModel:
         ]
         self.model.add(sum(terms) <= math.floor((most - least) * scale))
 
-    def _traffic(self) -> list[Any]:
-        """Terms of the DRAM traffic: maps that groups move, weights of groups, nodes alone."""
-        return [*self._maps(), *self._weights(), *self._nodes_alone()]
+    def _options(self) -> list[Any]:
+        """What options cost apart from traffic."""
+        terms: list[Any] = []
+        for row, variables in zip(self.tables.prices.options, self.options, strict=False):
+            terms += _weighted(variables, row)
+        return terms
 
     def _maps(self) -> list[Any]:
-        tables, model = self.tables, self.model
-        moved: dict[int, list[Any]] = {}
+        """Maps that groups read and write."""
+        read: dict[int, list[Any]] = {}
+        written: dict[int, list[Any]] = {}
         for mask, variable in self.groups.items():
-            for number, times in tables.crossing(mask).items():
-                moved.setdefault(number, []).append(times * variable)
+            for number in self.tables.read(mask):
+                read.setdefault(number, []).append(variable)
+            for number in self.tables.written(mask):
+                written.setdefault(number, []).append(variable)
+        prices = self.tables.prices
+        return [*self._moved(read, prices.read), *self._moved(written, prices.write)]
+
+    def _moved(self, groups: dict[int, list[Any]], price: int) -> list[Any]:
+        """Each map's bytes in its format, as often as one of its groups is chosen."""
+        tables, model = self.tables, self.model
         terms: list[Any] = []
-        for number, parts in moved.items():
-            sizes = {name: tables.in_format(number, name).n_bytes for name in self.formats[number]}
+        for number, parts in groups.items():
+            sizes = {name: price * tables.in_format(number, name).n_bytes for name in self.formats[number]}
             if len(sizes) == 1:
                 terms += [next(iter(sizes.values())) * part for part in parts]
                 continue
-            most = 1 + len(tables.graph.successors[number]) if number < len(tables.graph) else len(tables.graph)
-            counts = {name: model.new_int_var(0, most, f"u{number}{name}") for name in sizes}
+            most = max(1, len(tables.graph.edges_out[number])) if number < len(tables.graph) else len(parts)
+            counts = {name: model.new_int_var(0, most, "") for name in sizes}
             model.add(sum(counts.values()) == sum(parts))
             for name, count in counts.items():
                 model.add(count <= most * self.formats[number][name])
@@ -120,11 +132,8 @@ class JointModel:
         tables, model = self.tables, self.model
         terms: list[Any] = []
         for node in tables.graph.nodes:
-            sizes, decision, alone = (
-                tables.weight_bytes[node.index],
-                tables.decisions[node.index],
-                self.alone[node.index],
-            )
+            sizes = tuple(tables.prices.read * size for size in tables.weight_bytes[node.index])
+            decision, alone = tables.decisions[node.index], self.alone[node.index]
             if decision is None:
                 terms.append(sizes[0] * (1 - alone))
                 continue
@@ -142,7 +151,7 @@ class JointModel:
             decision, alone = tables.decisions[node.index], self.alone[node.index]
             ways = tables.combinations(node.index)
             if len(ways) == 1:
-                terms.append(ways[0].dram_bytes * alone)
+                terms.append(ways[0].price * alone)
                 continue
             taken = [model.new_bool_var(f"a{node.index}c{at}") for at in range(len(ways))]
             model.add(sum(taken) == alone)
@@ -152,7 +161,7 @@ class JointModel:
                 for number, name in way.maps:
                     if len(self.formats[number]) > 1:
                         model.add_implication(one, self.formats[number][name])
-            terms += [way.dram_bytes * one for way, one in zip(ways, taken, strict=True)]
+            terms += [way.price * one for way, one in zip(ways, taken, strict=True)]
         return terms
 
     # --- what is known beforehand -------------------------------------------------------------------------------------
@@ -189,7 +198,7 @@ class JointModel:
         self.model.add_bool_or([self.groups[mask].negated() for mask in masks if mask in self.groups])
 
     def solve(self) -> tuple[Assignment, Plan, int]:
-        """The best assignment and groups, and the proven bound on the traffic."""
+        """The best assignment and groups, and the proven bound on the price."""
         from ortools.sat.python import cp_model
 
         solver: CpSolver = cp_model.CpSolver()

@@ -12,7 +12,7 @@ scheme.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -34,20 +34,48 @@ from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.stream_formats import OperatorFormats, activations_of, with_operator_formats
 
-__all__ = ["Combination", "JointTables", "width"]
+__all__ = ["TRAFFIC", "Combination", "JointTables", "Prices", "width"]
 
 
 class Combination(NamedTuple):
-    """Formats around a node alone: its decision's option (None: it has none), formats of maps, DRAM bytes."""
+    """Formats around a node alone: its decision's option (None: it has none), formats of maps, price of its traffic."""
 
     option: int | None
     maps: tuple[tuple[int, str], ...]
-    dram_bytes: int
+    price: int
+
+
+class Prices(NamedTuple):
+    """What is made small: a price for each byte read from and written to DRAM, and for each option of each decision.
+
+    ``options`` is empty where only traffic counts. All whole numbers of ``unit``.
+    """
+
+    name: str
+    unit: str
+    read: int
+    write: int
+    options: tuple[tuple[int, ...], ...] = ()
+
+    def of_groups(self, costs: Iterable[GroupCost]) -> int:
+        """The price of the traffic of groups."""
+        return sum(
+            self.read * (cost.dram_read_bytes + cost.weight_bytes) + self.write * cost.dram_write_bytes
+            for cost in costs
+        )
+
+    def of_formats(self, assignment: Assignment) -> int:
+        """The price of the options chosen, apart from traffic."""
+        return sum(row[at] for row, at in zip(self.options, assignment, strict=True)) if self.options else 0
+
+
+TRAFFIC = Prices("dram", "bytes", 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JointTables:
-    """A network whose layers may take the options of a table, on a working buffer of ``capacity_bytes``.
+    """A network whose layers may take the options of a table, on a working buffer of ``capacity_bytes``; ``prices`` say
+    what is made small.
 
     Maps are numbered as in :mod:`tilewright.sim.fusion.rows`: results of nodes, then inputs of the network.
     """
@@ -55,6 +83,7 @@ class JointTables:
     source: OperatorStream
     sensitivity: Sensitivity
     capacity_bytes: int
+    prices: Prices = TRAFFIC
 
     @cached_property
     def problem(self) -> BitProblem:
@@ -189,26 +218,25 @@ class JointTables:
         )
         return tuple(mask for mask in fitting_groups(found) if mask & (mask - 1))
 
-    def crossing(self, mask: int) -> dict[int, int]:
-        """How often a group moves each map: once for reading it from outside, once for writing it."""
+    def read(self, mask: int) -> tuple[int, ...]:
+        """The maps that a group reads from outside."""
         numbers = {tensor.name: at for at, tensor in enumerate(maps_of(self.graph).tensors)}
-        found: dict[int, int] = {}
-        for tensor in self.graph.read_from_outside(mask):
-            found[numbers[tensor.name]] = found.get(numbers[tensor.name], 0) + 1
-        for i in self.graph.needed_outside(mask):
-            found[i] = found.get(i, 0) + 1
-        return found
+        return tuple(numbers[tensor.name] for tensor in self.graph.read_from_outside(mask))
+
+    def written(self, mask: int) -> tuple[int, ...]:
+        """The maps that a group writes for others."""
+        return self.graph.needed_outside(mask)
 
     def combinations(self, node: int) -> tuple[Combination, ...]:
-        """The traffic of a node alone for every combination of its option and the formats of its maps."""
+        """The price of a node alone for every combination of its option and the formats of its maps."""
         decision = self.decisions[node]
-        numbers = sorted(self.crossing(1 << node))
+        numbers = sorted({*self.read(1 << node), *self.written(1 << node)})
         found = []
         for at, weights in enumerate(self.weight_bytes[node]):
             for names in product(*(self.map_formats[number] for number in numbers)):
                 chosen = tuple(zip(numbers, names, strict=True))
                 cost = self.scheme.cost(self._alone(node, weights, dict(chosen)), 1)
-                found.append(Combination(None if decision is None else at, chosen, cost.dram_bytes))
+                found.append(Combination(None if decision is None else at, chosen, self.prices.of_groups([cost])))
         return tuple(found)
 
     def _alone(self, node: int, weight_bytes: int, formats: Mapping[int, str]) -> FusionGraph:

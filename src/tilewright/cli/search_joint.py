@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tilewright.cli.inputs import machine_of
-from tilewright.cli.progress import ProgressBar, patience
+from tilewright.cli.progress import ProgressBar, announce_compilation, patience
 from tilewright.cli.search_bits import sensitivity_of
 from tilewright.cli.search_fusion import bytes_of
-from tilewright.errors import InputError
+from tilewright.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from tilewright.cli.search import SearchCall
+    from tilewright.hw_models.spec import MachineSpec
     from tilewright.search.bits.joint import JointOutcome
+    from tilewright.search.bits.joint_run import DesignRun
+    from tilewright.search.bits.joint_tables import JointTables
+    from tilewright.search.bits.sensitivity import Sensitivity
+    from tilewright.workloads.stream import OperatorStream
 
 __all__ = ["OPTIONS", "run"]
 
-OPTIONS = frozenset({"machine", "buffer", "budget", "sensitivity"})
+OPTIONS = frozenset({"machine", "buffer", "budget", "sensitivity", "objective"})
+_OBJECTIVES = ("dram", "energy")
 _FORM = re.compile(r"\s*sensitivity\s*=\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(x?)\s*")
 
 
@@ -27,23 +34,43 @@ def run(call: SearchCall) -> None:
     """Search, show the optimum beside both sequences, and write what is asked for; raises InputError."""
     table = sensitivity_of(call)
     machine = machine_of(call.needed("machine"))
-    buffer = call.option("buffer")
+    buffer, objective = call.option("buffer"), call.option("objective", "dram")
+    if objective not in _OBJECTIVES:
+        hint = did_you_mean(objective, _OBJECTIVES)
+        raise InputError(f'--objective: given "{objective}"; allowed {", ".join(_OBJECTIVES)}{hint}')
     amount, unit = _bound(call.option("budget"))
 
     from tilewright.search.bits.joint import search_joint
-    from tilewright.search.bits.joint_tables import JointTables
+    from tilewright.search.bits.joint_run import run_designs, with_room
     from tilewright.workloads.network import load_network
 
     with patience(f"reading {call.target}"):
         stream = load_network(call.target)
     capacity = machine.buffers[0].capacity_bytes if buffer is None else bytes_of(buffer)
-    tables = JointTables(source=stream, sensitivity=table, capacity_bytes=capacity)
-    most = amount * tables.problem.sensitivity(tables.problem.reference) if unit else amount
+    announce_compilation()
     with ProgressBar() as bar:
+        tables = _tables(stream, with_room(machine, capacity), table, objective, bar)
+        most = amount * tables.problem.sensitivity(tables.problem.reference) if unit else amount
         outcome = search_joint(tables, most, progress=bar)
-    call.outputs.show(_layers(outcome), _groups(outcome), _designs(outcome))
-    call.outputs.write_json(_data(outcome))
+        runs = run_designs(outcome, machine, progress=bar)
+    call.outputs.show(_layers(outcome), _groups(outcome), _designs(outcome, runs))
+    call.outputs.write_json(_data(outcome, runs))
     call.outputs.write_csv(outcome.layer_rows())
+
+
+def _tables(
+    stream: OperatorStream, machine: MachineSpec, table: Sensitivity, objective: str, progress: ProgressBar
+) -> JointTables:
+    from tilewright.search.bits.costs import SimulationSettings, simulated_costs
+    from tilewright.search.bits.joint_run import energy_prices
+    from tilewright.search.bits.joint_tables import TRAFFIC, JointTables
+
+    prices = TRAFFIC
+    if objective == "energy":
+        costs = simulated_costs(stream, machine, table, SimulationSettings(objective="energy"), progress=progress)
+        prices = energy_prices(costs)
+    capacity = machine.buffers[0].capacity_bytes
+    return JointTables(source=stream, sensitivity=table, capacity_bytes=capacity, prices=prices)
 
 
 def _bound(texts: Any) -> tuple[float, str]:
@@ -79,34 +106,44 @@ def _groups(outcome: JointOutcome) -> Table:
     return catalogue_table(f"groups in {room}", ["group", "nodes", "buffer", "DRAM traffic", "operators"], rows)
 
 
-def _designs(outcome: JointOutcome) -> Table:
-    from tilewright.reports.quantity import change_text
+def _designs(outcome: JointOutcome, runs: Sequence[DesignRun]) -> Table:
+    from tilewright.reports.quantity import change_text, energy_text
     from tilewright.reports.table import catalogue_table
 
-    joint = outcome.joint.dram_bytes
+    joint = outcome.joint.value
     rows = [
         [
             design.name,
+            change_text(design.value / joint) if design is not outcome.joint else "",
             f"{design.dram_bytes:,}",
-            change_text(design.dram_bytes / joint) if design is not outcome.joint else "",
             f"{design.sensitivity:.4g}",
             str(design.n_fused),
-            "proven" if design.proven else f"at least {design.lower_bound:,}",
+            f"{run.cycles:,}",
+            energy_text(run.energy_pj),
+            f"{run.dram_bytes:,}",
+            "proven" if design.proven else f"gap {design.value / max(1, design.lower_bound) - 1:.1%}",
         ]
-        for design in outcome.designs
+        for design, run in zip(outcome.designs, runs, strict=True)
     ]
-    headers = ["chosen", "DRAM bytes", "against together", "sensitivity", "fused groups", "optimum of its kind"]
-    title = f"least DRAM traffic with a sensitivity of at most {outcome.most_sensitivity:.4g}"
+    what = outcome.tables.prices.name
+    headers = ["chosen", f"{what} against together", "DRAM bytes", "sensitivity", "fused groups", "run: cycles",
+               "run: energy", "run: DRAM bytes", "optimum of its kind"]  # fmt: skip
+    title = f"least {'DRAM traffic' if what == 'dram' else what}, sensitivity at most {outcome.most_sensitivity:.4g}"
     return catalogue_table(title, headers, rows)
 
 
-def _data(outcome: JointOutcome) -> dict[str, Any]:
+def _data(outcome: JointOutcome, runs: Sequence[DesignRun]) -> dict[str, Any]:
     return {
         "network": outcome.tables.graph.name,
+        "objective": outcome.tables.prices.name,
         "capacity_bytes": outcome.tables.capacity_bytes,
         "most_sensitivity": outcome.most_sensitivity,
         "saved": outcome.saved,
         "designs": outcome.rows(),
+        "runs": [
+            {"design": run.name, "cycles": run.cycles, "energy_pj": run.energy_pj, "dram_bytes": run.dram_bytes}
+            for run in runs
+        ],
         "groups": outcome.group_rows(),
         "layers": outcome.layer_rows(),
         "assumptions": list(outcome.assumptions),
