@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
-from tilewright.hw_models.hierarchy import HierarchySpec, MemorySpec
+from tilewright.hw_models.hierarchy import MemorySpec
 
 __all__ = ["Copy", "CopyCost", "copy_cost"]
 
 
 class Copy(NamedTuple):
-    """``bits`` from one level of the feature maps' memories to another (0 is nearest to the array)."""
+    """``bits`` from one of some levels of memory to another (0 is nearest to the array)."""
 
     bits: int
     source: int
@@ -28,14 +28,13 @@ class CopyCost:
     cycles: int
 
 
-def copy_cost(copies: Iterable[Copy], hierarchy: HierarchySpec) -> CopyCost:
-    """Cost of ``copies`` that all begin at once.
+def copy_cost(copies: Iterable[Copy], levels: Sequence[MemorySpec]) -> CopyCost:
+    """Cost of ``copies`` between ``levels`` of memory that all begin at once.
 
     A copy passes through every level between its two ends, one hop behind the other; a hop takes as long as its slower
     end. A port serves one hop at a time: it is done no earlier than its last hop would be on its own, and no earlier
     than its first start plus all its work.
     """
-    levels = hierarchy.activation_levels
     energy: dict[str, float] = {}
     busy: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for bits, source, target in copies:

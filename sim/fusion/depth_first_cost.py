@@ -207,30 +207,46 @@ class _Run:
 
     def _tile(self, x: int, y: int, right: int, left: int, is_first: bool) -> _Sum:
         shape, plan = self._shape(x, y), self.plan
-        dram = len(self.levels) - 1
-        at = dict.fromkeys(plan.outside, dram)
+        at = dict.fromkeys(plan.outside, len(self.levels) - 1)
         brought: set[tuple[str, int]] = set()
+        fetched: set[str] = set()
         total, pending = _Sum(), list[Copy]()
         for node in members(plan.group):
             result = plan.result[node]
             if not shape.fresh_bits(result):
+                if is_first:
+                    total.add(self._bring_weights(node), 1)
                 continue
             home, out, cost = self._layer(shape, node, is_first=is_first)
-            inputs = {plan.edges[place][1] for place in shape.edges_into(node)}
-            first_read = [name for name in plan.outside if name in inputs and at[name] == dram]
+            inputs = tuple(dict.fromkeys(plan.edges[place][1] for place in shape.edges_into(node)))
             for name in inputs:
                 if (name, home) not in brought:
                     brought.add((name, home))
                     pending += self._inputs(shape, name, at.get(name, home), home, left)
-            moved = copy_cost(pending, self.hierarchy)
-            total.add(_Sum(moved.energy_pj, copy_cycles=moved.cycles), 1)
+            total.add(self._copied(pending), 1)
             total.add(_Sum(cost.energy_pj, layer_cycles=cost.cycles), 1)
             at[result] = out
             pending = self._to_caches(shape, result, out, right)
-            for name in first_read:
-                at[name] = home
-                pending += self._to_caches(shape, name, home, right)
+            for name in inputs:
+                if name in plan.outside and name not in fetched:
+                    at[name] = home
+                    pending += self._to_caches(shape, name, home, right)
+            fetched.update(inputs)
+        for name in plan.outside:
+            if name not in fetched:  # no layer of this tile reads it: it only goes into the caches
+                pending += [Copy(shape.fresh_bits(name), at[name], 0), *self._to_caches(shape, name, 0, right)]
+        total.add(self._copied(pending), 1)
         return total
+
+    def _copied(self, copies: list[Copy]) -> _Sum:
+        moved = copy_cost(copies, self.levels)
+        return _Sum(moved.energy_pj, copy_cycles=moved.cycles)
+
+    def _bring_weights(self, node: int) -> _Sum:
+        """The weights of a layer that computes nothing in the first tile."""
+        bits = weight_bits(self.plan.graph.nodes[node], self.hierarchy)
+        moved = copy_cost([Copy(bits, len(self.weight_levels) - 1, self.weight_home)], self.weight_levels)
+        return _Sum(moved.energy_pj, copy_cycles=moved.cycles)
 
     def _inputs(self, shape: TileShape, name: str, source: int, home: int, left: int) -> list[Copy]:
         """What must be brought to a layer's input memory: an earlier layer's result, and cached parts."""

@@ -144,12 +144,12 @@ def test_a_busy_port_stalls_the_array() -> None:
 
 
 def test_copies_share_ports(meta: HierarchySpec) -> None:
-    one = copy_cost([Copy(1024, 2, 0)], meta)
+    one = copy_cost([Copy(1024, 2, 0)], meta.activation_levels)
     assert one.cycles == 16 + 2  # 64 bits a cycle into the global buffer, then 512 into the local one
-    two = copy_cost([Copy(1024, 2, 0), Copy(1024, 2, 0)], meta)
+    two = copy_cost([Copy(1024, 2, 0), Copy(1024, 2, 0)], meta.activation_levels)
     assert two.cycles == 2 * 16
     assert sum(two.energy_pj.values()) == pytest.approx(2 * sum(one.energy_pj.values()))
-    assert copy_cost([Copy(1024, 1, 1)], meta).cycles == 0
+    assert copy_cost([Copy(1024, 1, 1)], meta.activation_levels).cycles == 0
 
 
 # --- a group ---

@@ -141,6 +141,8 @@ def test_what_differs_are_three_conventions(monkeypatch: pytest.MonkeyPatch) -> 
     ours.cache_clear()
     try:
         for mode, columns, rows, mj, mcycle, _ in POINTS:
+            if mode == "h_cached_v_recompute":
+                continue  # as fully_recompute, at full width
             cost = ours(mode, columns, rows)
             assert cost.total_pj / 1e9 == pytest.approx(mj, rel=0.006), (mode, columns, rows)
             assert cost.cycles / 1e6 == pytest.approx(mcycle, rel=0.006), (mode, columns, rows)
