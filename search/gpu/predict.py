@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError
-from tilewright.hw_models.gpu.calibration import CalibrationSpec, Parameters
+from tilewright.hw_models.gpu.calibration import CalibrationSpec, Parameters, calibration_of
 from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
-from tilewright.kernels.measured import MeasuredTable
-from tilewright.sim.gpu.device import GpuDevice
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.kernels.measured import COLUMNS, MeasuredOperator, MeasuredTable
+from tilewright.sim.gpu.device import GpuDevice, gpu_device
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Prediction", "predict", "predict_with"]
+__all__ = ["Prediction", "attention_shapes", "kernel_seconds", "predict", "predict_with"]
+
+_COLD = 1000  # nothing of the operands lies in the L2 yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,42 @@ class Prediction:
 
     seconds: NDArray[np.float64] = field(hash=False)
     bound: NDArray[np.int64] = field(hash=False)
+
+
+def kernel_seconds(machine: MachineSpec, operator: MeasuredOperator, family: str, **shape: int) -> float:
+    """Seconds of one kernel on ``machine``, with the calibration that comes with it.
+
+    ``shape``: the columns of the operator (:data:`tilewright.kernels.measured.COLUMNS`; ``window`` may be left out).
+    ``kernel_seconds(load_machine("h200"), "gemm", "bf16", m=4096, n=4096, k=4096)``. Raises :class:`InputError` for a
+    machine that is no GPU, a family that is not calibrated, and a shape with other or not positive extents.
+    """
+    import numpy as np
+
+    given = {"window": 0, **shape} if operator == "attention" else shape
+    wanted = COLUMNS[operator]
+    if set(given) != set(wanted):
+        raise InputError(f"{operator}: shape given as {', '.join(given) or 'nothing'}; allowed {', '.join(wanted)}")
+    small = [name for name, extent in given.items() if extent < (0 if name == "window" else 1)]
+    if small:
+        raise InputError(f"{operator}: {small[0]}: given {given[small[0]]}; allowed at least 1")
+    table = MeasuredTable(
+        name=f"one {family} kernel",
+        operator=operator,
+        family=family,
+        device=machine.name,
+        columns={name: np.array([given[name]]) for name in wanted},
+        seconds=np.ones(1),
+        source="",
+        copies=_COLD,
+        cache_bits=8 if family.endswith("_fp8") else 16,
+    )
+    device, parameters = _ready(machine, operator, family)
+    return float(predict_with(device, parameters, table).seconds[0])
+
+
+@lru_cache(maxsize=64)
+def _ready(machine: MachineSpec, operator: MeasuredOperator, family: str) -> tuple[GpuDevice, Parameters]:
+    return gpu_device(machine), calibration_of(machine).family(operator, family).typed()
 
 
 def predict(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTable) -> Prediction:

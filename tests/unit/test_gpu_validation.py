@@ -16,7 +16,7 @@ from tilewright.kernels.measured import MeasuredTable
 from tilewright.kernels.measurement import Measurement, MeasurementDevice, MeasurementFile
 from tilewright.kernels.reading import read_tables
 from tilewright.search.gpu.calibrate import calibrate, free_parameters, parameter_bounds
-from tilewright.search.gpu.predict import predict, predict_with
+from tilewright.search.gpu.predict import kernel_seconds, predict, predict_with
 from tilewright.search.gpu.ranking import rank_tiles, tiled_seconds
 from tilewright.search.gpu.split import calibration_rows
 from tilewright.search.gpu.validate import error_figures, same_device, validate
@@ -255,6 +255,20 @@ def test_nothing_to_compare_is_an_error_with_the_reasons() -> None:
     softmax = calibration_of(load_machine("a100")).family("rowwise", "softmax").typed()
     with pytest.raises(InputError, match="parameters of another operator"):
         predict_with(gpu_device(machine), softmax, products(5))
+
+
+def test_one_kernel_by_its_shape() -> None:
+    h200 = load_machine("h200")
+    product = kernel_seconds(h200, "gemm", "bf16", m=4096, n=4096, k=4096)
+    assert 2 * 4096**3 / product == pytest.approx(750e12, rel=0.15)
+    decode = {"batch": 16, "queries": 1, "keys": 4096, "heads": 32, "kv_heads": 8, "head_dim": 128}
+    assert 0 < kernel_seconds(h200, "attention", "fa3_decode_fp8", **decode) < 1e-3
+    with pytest.raises(InputError, match="gemm: shape given as m, n; allowed m, n, k"):
+        kernel_seconds(h200, "gemm", "bf16", m=1, n=1)
+    with pytest.raises(InputError, match="gemm: k: given 0; allowed at least 1"):
+        kernel_seconds(h200, "gemm", "bf16", m=1, n=1, k=0)
+    with pytest.raises(InputError, match="edge-16x16: is not a GPU"):
+        kernel_seconds(load_machine("edge-16x16"), "gemm", "bf16", m=1, n=1, k=1)
 
 
 # --- tilings ---------------------------------------------------------------------------------------------------------
