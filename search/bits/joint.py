@@ -89,8 +89,10 @@ class JointOutcome:
     @property
     def assumptions(self) -> tuple[str, ...]:
         """What the traffic stands on."""
-        own = "what no layer of the table decides is in the table's widest formats; biases stay as they are"
-        return (own, *FORMAT_ASSUMPTIONS, *self.tables.scheme.assumptions)
+        own = ["what no layer of the table decides is in the table's widest formats; biases stay as they are"]
+        if self.tables.prices.options:
+            own.append("besides its DRAM bytes, a layer takes in a group the energy that it takes alone")
+        return (*own, *FORMAT_ASSUMPTIONS, *self.tables.scheme.assumptions)
 
     def group_rows(self) -> list[dict[str, Any]]:
         """One row per group of the joint optimum, in the order in which they run; a node alone is one, too."""
