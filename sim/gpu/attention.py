@@ -297,15 +297,13 @@ def _compute_seconds(
 
     if not family.splits_keys:
         return run(1.0), np.zeros_like(rows)
-    best, combine = run(1.0), np.zeros_like(rows)
-    for splits in _SPLITS[1:]:
-        possible = (most_blocks > _BLOCKS_TO_SPLIT) & (splits <= most_blocks)
-        possible &= (case.group > 1) | (not family.splits_groups_only)
-        seconds = np.where(possible, run(float(splits)), np.inf)
-        better = seconds + parameters.combine_us * 1e-6 < best + combine
-        combine = np.where(better, parameters.combine_us * 1e-6, combine)
-        best = np.where(better, seconds, best)
-    return best, combine
+    splits = np.array(_SPLITS, dtype=np.float64)[:, None]
+    possible = (splits == 1) | ((most_blocks > _BLOCKS_TO_SPLIT) & (splits <= most_blocks))
+    possible &= (splits == 1) | (case.group > 1) | (not family.splits_groups_only)
+    combine = np.where(splits > 1, parameters.combine_us * 1e-6, 0.0)
+    seconds = np.where(possible, run(splits) + combine, np.inf)
+    least = seconds.argmin(axis=0)
+    return seconds.min(axis=0) - combine[least, 0], combine[least, 0]
 
 
 def _blocks(family: AttentionFamily, case: _Case, tile_rows: Numbers, n_tiles: Numbers) -> Numbers:
