@@ -67,6 +67,9 @@ def fusion_figures(outcome: FusionOutcome) -> list[tuple[str, str]]:
         ("optimum", proof_text(outcome)),
         ("plans proposed", f"{outcome.n_plans:,} in {seconds_text(outcome.seconds)}"),
     ]
+    if outcome.model_accuracy is not None and outcome.model_f1 is not None:
+        told = f"accuracy {percent_text(outcome.model_accuracy)}, F1 {outcome.model_f1:.3f} on groups kept back"
+        rows += [("groups split", f"{outcome.n_split:,}"), ("validity model", told)]
     if outcome.n_groups_listed is not None:
         rows.append(("groups that fit", f"{outcome.n_groups_listed:,}"))
     return rows

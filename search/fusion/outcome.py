@@ -20,11 +20,12 @@ __all__ = ["FusionOutcome"]
 class FusionOutcome:
     """The best partition that a method found, and how far it may be from the optimum.
 
-    ``plan`` holds the groups in an order in which they can run, ``costs`` what each needs and moves, ``values``
-    the objective of each in its unit (bytes, cycles or pJ); ``unfused`` and ``unfused_values`` are those of every node
+    ``plan`` holds the groups in an order in which they can run, ``costs`` what each needs and moves, ``values`` the
+    objective of each in its unit (bytes, cycles or pJ); ``unfused`` and ``unfused_values`` are those of every node
     alone. ``lower_bound`` is proven for every plan, None where the method proves nothing. ``curve`` is the best
     objective so far: (plans proposed, value). ``n_groups_listed``: the groups that fit, where the method lists them
-    all. ``n_split``: groups that did not fit and were split. ``seconds`` is wall-clock time. Graph, scheme and seconds
+    all. ``n_split``: groups that did not fit and were split; ``model_accuracy`` and ``model_f1``: of the model that
+    explained them, on groups kept back from its training. ``seconds`` is wall-clock time. Graph, scheme and seconds
     take no part in comparisons.
     """
 
@@ -48,6 +49,8 @@ class FusionOutcome:
     n_groups_listed: int | None = None
     n_split: int = 0
     machine: str = ""
+    model_accuracy: float | None = None
+    model_f1: float | None = None
     seconds: float = field(default=0.0, compare=False)
 
     @property
@@ -166,6 +169,8 @@ class FusionOutcome:
             "peak_buffer_bytes": self.peak_buffer_bytes,
             "n_groups_listed": self.n_groups_listed,
             "n_split": self.n_split,
+            "model_accuracy": self.model_accuracy,
+            "model_f1": self.model_f1,
             "seconds": self.seconds,
         }
 

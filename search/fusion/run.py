@@ -157,6 +157,8 @@ def search_groups(
         curve=tuple(problem.curve),
         n_groups_listed=problem.n_groups_listed,
         n_split=problem.n_split,
+        model_accuracy=getattr(getattr(split, "quality", None), "accuracy", None),
+        model_f1=getattr(getattr(split, "quality", None), "f1", None),
         machine=machine,
         seconds=time.perf_counter() - begin,
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from tilewright.search.fusion.explain.explainers import Explainer, get_explainer
 from tilewright.search.fusion.explain.samples import Features, Sample
-from tilewright.search.fusion.explain.training import Progress, trained_model
+from tilewright.search.fusion.explain.training import Progress, Quality, trained_model
 from tilewright.search.fusion.plan import Cut, Plan, cuts_at, inner_edges
 from tilewright.search.fusion.problem import FusionProblem
 
@@ -28,9 +28,13 @@ Split = tuple[int, Plan]  # bytes, and the parts in an order in which they can r
 
 
 class ExplainedSplitter:
-    """A :class:`tilewright.search.fusion.split.Splitter` that asks an explainer where to cut."""
+    """A :class:`tilewright.search.fusion.split.Splitter` that asks an explainer where to cut.
 
-    def __init__(self, features: Features, explainer: Explainer) -> None:
+    ``quality`` is that of the model which is explained.
+    """
+
+    def __init__(self, features: Features, explainer: Explainer, quality: Quality) -> None:
+        self.quality = quality
         self._features = features
         self._explainer = explainer
         self._known: dict[int, Split] = {}
@@ -84,4 +88,4 @@ def explained_splitter(
     Raises InputError for an unknown explainer, and where PyTorch is not installed.
     """
     trained = trained_model(problem.scheme.name, progress=progress)
-    return ExplainedSplitter(Features(problem.graph), get_explainer(explainer, trained))
+    return ExplainedSplitter(Features(problem.graph), get_explainer(explainer, trained), trained.quality)
