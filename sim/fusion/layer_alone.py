@@ -1,7 +1,8 @@
 """DRAM traffic of one operator that runs alone in a buffer of limited size.
 
-A convolution or product cuts its output into tiles of ``rows`` whole rows by ``columns`` output channels. What stays
-on chip decides what is loaded again (room: everything that is on chip at one time, one slot each):
+A convolution or product cuts its map into up to 8 strips of neighbouring pixel columns (each loads the columns that its
+kernel reaches beyond), and its output within a strip into tiles of ``rows`` whole rows by ``columns`` output channels.
+What stays on chip decides what is loaded again (room: everything that is on chip at one time, one slot each):
 
 ======== ========================================== ================================================ =================
 stays    loaded again                               room                                             when
@@ -33,8 +34,9 @@ from tilewright.units import BITS_PER_BYTE
 __all__ = ["ALONE_ASSUMPTIONS", "alone"]
 
 SUM_BITS = 32
+MOST_STRIPS = 8
 ALONE_ASSUMPTIONS = (
-    "a layer alone takes the tiles of whole rows and output channels with the least DRAM traffic; sums over cut input "
+    "a layer alone takes the strips and tiles with the least DRAM traffic; sums over cut input "
     "channels are 32 bits wide",
     "an attention alone reads queries, keys and values once",
 )
@@ -56,6 +58,10 @@ class _Layer(NamedTuple):
     stride: int
     images: int
     grouped: bool
+    width: int
+    in_width: int
+    reach_width: int
+    stride_width: int
 
 
 def alone(graph: FusionGraph, index: int, capacity_bytes: int) -> GroupCost:
@@ -87,6 +93,10 @@ def alone(graph: FusionGraph, index: int, capacity_bytes: int) -> GroupCost:
         stride=0 if edge.rows.whole else max(1, edge.rows.stride // edge.rows.up),
         images=node.output.batch,
         grouped=node.groups > 1,
+        width=node.output.width,
+        in_width=edge.tensor.width,
+        reach_width=edge.tensor.width if edge.columns.whole else edge.columns.most,
+        stride_width=0 if edge.columns.whole else max(1, edge.columns.stride // edge.columns.up),
     )
     room, inputs, again = _least(layer, capacity_bytes)
     of_maps = sum(stays) * again // max(1, weights)
@@ -101,7 +111,22 @@ def alone(graph: FusionGraph, index: int, capacity_bytes: int) -> GroupCost:
 
 @lru_cache(maxsize=16384)
 def _least(layer: _Layer, capacity: int) -> tuple[int, int, int]:
-    """(room, input bytes read, weight bytes read) of the tiles with the least traffic."""
+    """(room, input bytes read, weight bytes read) of the strips and tiles with the least traffic."""
+    found = [_of_strips(layer, capacity, n) for n in range(1, min(MOST_STRIPS, layer.width) + 1)]
+    fitting = [one for one in found if one[0] <= capacity]
+    return min(fitting, key=lambda one: (one[1] + one[2], one[0])) if fitting else min(found)
+
+
+def _of_strips(layer: _Layer, capacity: int, n_strips: int) -> tuple[int, int, int]:
+    """The least for a number of strips."""
+    if n_strips > 1:
+        width = -(-layer.width // n_strips)
+        in_width = min(layer.in_width, (width - 1) * layer.stride_width + layer.reach_width)
+        layer = layer._replace(
+            in_row_bytes=-(-layer.in_row_bytes * in_width // layer.in_width),
+            out_row_values=-(-layer.out_row_values * width // layer.width),
+            images=layer.images * n_strips,
+        )
     rows: _Ints = np.arange(1, layer.height + 1, dtype=np.int64)[:, None]
     columns = _tile_sizes(layer.out_channels)[None, :]
     row_tiles, column_tiles = -(-layer.height // rows), -(-layer.out_channels // columns)

@@ -162,6 +162,10 @@ def plan_rows(graph: FusionGraph, mask: int, *, spare_rows: int = 0, rows_per_st
                 phases[source] = min([phases[r.consumer] - (not r.slides and not r.sweeps) for r in readers[source]])
     steps = _steps(maps, readers, rows_per_step)
     offsets = _offsets(maps, phases, readers, along_rows=True, least=0 if steps else 1)
+    ends = [i for i in inside if not any([r.slides and phases[r.consumer] == phases[i] for r in readers[i]])]
+    early = _early_ends(maps, phases, readers, offsets) if len(ends) > 1 else None
+    if early:
+        offsets = _offsets(maps, phases, readers, along_rows=True, least=0 if steps else 1, ends=early)
     rides_on = riders(graph, maps, mask, readers, phases)
     rings: dict[int, int] = {}
     for i, reading in readers.items():
@@ -202,16 +206,18 @@ def _offsets(
     *,
     along_rows: bool,
     least: int = 1,
+    ends: Mapping[int, Number] | None = None,
 ) -> dict[int, Number]:
     """o_i of every map, from the readers back; inputs come last in ``readers`` and nobody makes them.
 
-    ``least``: o_i of a map that nobody in the group reads; 0 where step n ends with n whole blocks of it.
+    ``least``: o_i of a map that nobody in the group reads; 0 where step n ends with n whole blocks of it. ``ends``:
+    more for some such maps.
     """
     offsets: dict[int, Number] = {}
     n_nodes = maps.n_nodes
     inside = sorted([i for i in readers if i < n_nodes], reverse=True)
     for i in [*inside, *[i for i in readers if i >= n_nodes]]:
-        most: Number = least
+        most: Number = ends[i] if ends and i in ends else least
         phase = phases[i]
         for reader in readers[i]:
             window = reader.rows if along_rows else reader.columns
@@ -220,6 +226,39 @@ def _offsets(
                 most = max(most, ahead)
         offsets[i] = most
     return offsets
+
+
+def _early_ends(
+    maps: Maps,
+    phases: Mapping[int, int],
+    readers: Mapping[int, tuple[Reader, ...]],
+    offsets: Mapping[int, Number],
+) -> dict[int, Number]:
+    """Maps that nobody in the group reads and that can be made earlier, with the most rows that they can be ahead.
+
+    Where a map has a deep reader and a shallow one that ends a branch, it is made early for the deep one; the shallow
+    one then takes its rows at once, and they need not wait for it.
+    """
+    earliest: dict[int, Number] = {}
+    found: dict[int, Number] = {}
+    for i in sorted([i for i in readers if i < maps.n_nodes]):
+        most: Number | None = None
+        known = True
+        for source, reader in maps.sources[i]:
+            window = reader.rows
+            if source not in readers or not reader.slides or phases[source] != phases[i]:
+                continue
+            known = known and window.up == 1
+            ahead = earliest.get(source, offsets[source])
+            room = (ahead - window.reach + window.pad) // window.stride + 1
+            most = room if most is None else min(most, room)
+        if most is None or not known or most < offsets[i]:
+            most = offsets[i]
+        earliest[i] = most
+        inside = [r for r in readers[i] if r.slides and phases[r.consumer] == phases[i]]
+        if not inside and most > offsets[i]:
+            found[i] = most
+    return found
 
 
 def _ahead(window: AxisWindow, offset: Number) -> Number:

@@ -202,7 +202,9 @@ class _SlabChip:
             if self.graph.nodes[i].kind == "concat" and self.made.places.is_in_place(i, p):
                 found[tensor.name] = Rows(tensor, _AllZeros(tensor))
             elif p in self.partial:
-                found[tensor.name] = self.read_slab(run, p, slice_, self._begin(i, p))
+                wanted = needed_rows(reader.rows, rows.start, len(rows))  # none where only padding is seen
+                slab = self.read_slab(run, p, slice_, self._begin(i, p)) if wanted else Rows(tensor, {})
+                found[tensor.name] = slab
             else:
                 known = dict(found[tensor.name].rows) if tensor.name in found else {}
                 for row in rows:

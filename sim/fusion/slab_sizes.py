@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SlabChoice", "SlabSizer", "step_rows", "step_span"]
 
+HALVES = 4  # fewer rows per step that are tried, for the weights that then stay
+
 
 class SlabChoice(NamedTuple):
     """How a group runs: its slabs, rows per step, weights that stay (nodes); what that needs and moves, in bytes."""
@@ -109,17 +111,29 @@ class SlabSizer:
             rows *= 2
         if smallest.buffer_bytes <= self.rules.capacity_bytes or not everything:
             return
-        most = self._most_rows()
+        if not self._fits(1):
+            yield self._choice(1, frozenset())
+            return
         for self.joined in (False, True):
-            low, high = 1, most
-            while low < high:
-                middle = (low + high + 1) // 2
-                fits = sum(self._room(middle, frozenset(), self._held(middle)).values()) <= self.rules.capacity_bytes
-                low, high = (middle, high) if fits else (low, middle - 1)
-            rows = low
-            while rows:
+            if self.joined and not self._fits(1):
+                return
+            rows = self._most_that_fit()
+            for _ in range(HALVES):
                 yield self._choice(rows, self._staying(rows))
                 rows //= 2
+                if not rows:
+                    break
+
+    def _fits(self, rows: int) -> bool:
+        """Whether so many rows per step fit without any weights that stay."""
+        return sum(self._room(rows, frozenset(), self._held(rows)).values()) <= self.rules.capacity_bytes
+
+    def _most_that_fit(self) -> int:
+        low, high = 1, self._most_rows()
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self._fits(middle) else (low, middle - 1)
+        return low
 
     def _most_rows(self) -> int:
         """Rows per step with which every map is made in one."""
