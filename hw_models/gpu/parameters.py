@@ -71,10 +71,11 @@ class AttentionParameters:
     operations of a CUDA lane for each score beside its exponential. ``overlap_loss``: part of the shorter of products
     and softmax that the longer does not hide. ``sm_memory_gb_per_s``: what one multiprocessor draws of keys and values.
     ``combine_us``: adding the parts when the keys are split. ``tail_share``: part of the longest tile for which the
-    last multiprocessor works alone at the end.
+    last multiprocessor works alone at the end. ``sustained_share``: as for products, for runs of some milliseconds.
 
-    For some families only, else 0: ``value_cycles``, lane cycles that turn one value of a block into the order that the
-    tensor cores want. ``regroup_us``, time of copying the queries and results of grouped heads into another order.
+    For some families only, else 0: ``fill_gb_per_s``, rate of the kernel that copies new keys and values to the cache.
+    ``value_cycles``, lane cycles that turn one value of a block into the order that the tensor cores want.
+    ``regroup_us``, time of copying the queries and results of grouped heads into another order.
     """
 
     __pydantic_config__ = _STRICT
@@ -90,6 +91,8 @@ class AttentionParameters:
     sm_memory_gb_per_s: Annotated[float, Ge(5), Le(400)]
     combine_us: Annotated[float, Ge(0), Le(20)]
     tail_share: Annotated[float, Ge(0), Le(1)]
+    sustained_share: Share = 1.0
+    fill_gb_per_s: Annotated[float, Ge(0), Le(10_000)] = 0.0
     value_cycles: Annotated[float, Ge(0), Le(32)] = 0.0
     regroup_us: Annotated[float, Ge(0), Le(30)] = 0.0
 

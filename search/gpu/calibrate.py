@@ -66,6 +66,8 @@ _START: dict[MeasuredOperator, Parameters] = {
         sm_memory_gb_per_s=60,
         combine_us=2,
         tail_share=0.3,
+        sustained_share=0.6,
+        fill_gb_per_s=2000,
         value_cycles=1,
         regroup_us=3,
     ),
@@ -112,6 +114,8 @@ def free_parameters(operator: MeasuredOperator, family: str) -> tuple[str, ...]:
 
         kernels_of_attention = attention_family(family)
         names.remove("tail_share" if kernels_of_attention.splits_keys else "combine_us")
+        if kernels_of_attention.splits_keys or not kernels_of_attention.writes_cache:
+            names.remove("fill_gb_per_s")  # one new key and value a sequence takes no time
         if not kernels_of_attention.turns_values:
             names.remove("value_cycles")
         if not kernels_of_attention.regroups:

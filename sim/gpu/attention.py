@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
+_POWER_TIME_S = 8e-3  # a board's power follows the load within some milliseconds
 _BLOCKS_TO_SPLIT = 1  # fewer blocks of keys are not split
 
 
@@ -263,11 +264,11 @@ def _forecast(
     if family.regroups:
         moved = (case.group > 1) & (case.batch > 1) & (case.kv_heads > 1)
         seconds += np.where(moved, parameters.regroup_us * 1e-6, 0.0)
-    if family.writes_cache:
-        seconds += _fill_seconds(device, parameters, case)
+    if family.writes_cache and parameters.fill_gb_per_s > 0:
+        seconds += _fill_seconds(parameters, case)
     bound = np.where(compute >= memory, 1, 2)
     bound = np.where(np.maximum(compute, memory) < parameters.launch_us * 1e-6, 0, bound)
-    return AttentionForecast(seconds=seconds, bound=bound)
+    return AttentionForecast(seconds=_power_limited(device, family, parameters, case, seconds), bound=bound)
 
 
 def _compute_seconds(
@@ -349,11 +350,23 @@ def _memory_seconds(device: GpuDevice, parameters: AttentionParameters, case: _C
     return _moved_seconds(device, parameters, 2 * queries + keys, case.copies * (2 * queries + keys))
 
 
-def _fill_seconds(device: GpuDevice, parameters: AttentionParameters, case: _Case) -> Numbers:
+def _fill_seconds(parameters: AttentionParameters, case: _Case) -> Numbers:
     """A kernel before the attention reads the new keys and values and writes them into the paged cache."""
     new = 2 * case.batch * case.queries * case.kv_heads * case.head_dim
-    touched = 4 * case.batch * case.queries * case.heads * case.head_dim + new * (2 + case.cache_bytes)
-    return _moved_seconds(device, parameters, new * (2 + case.cache_bytes), case.copies * touched)
+    return new * (2 + case.cache_bytes) / (parameters.fill_gb_per_s * 1e9)
+
+
+def _power_limited(
+    device: GpuDevice, family: AttentionFamily, parameters: AttentionParameters, case: _Case, seconds: Numbers
+) -> Numbers:
+    """Times under the power limit: a long run gets at most ``sustained_share`` of the tensor cores' rate."""
+    pairs = case.queries * (case.keys - (case.queries - 1) / 2) if family.causal else case.queries * case.keys
+    pairs = np.where(case.window > 0, np.minimum(pairs, case.queries * case.window), pairs)
+    macs = 2 * case.batch * case.heads * pairs * case.head_dim
+    rate = device.macs(family.multiply_format, older=family.older_products)
+    busy = macs / (seconds * device.n_sms * device.clock_hz * rate)
+    slower = np.maximum(busy / parameters.sustained_share, 1.0)
+    return np.asarray(seconds * (1 + seconds / (seconds + _POWER_TIME_S) * (slower - 1)))
 
 
 def _moved_seconds(
