@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilewright.errors import InputError
-from tilewright.search.executors.cluster_work import OtherCode, RowsOf, do_some
+from tilewright.search.executors.cluster_work import NeedsBench, OtherCode, RowsOf, do_some
 from tilewright.search.executors.executor import Outcome, WorkerError
 from tilewright.search.mapping_cache import code_digest
 from tilewright.search.store import ResultsStore
@@ -107,14 +107,17 @@ class ClusterExecutor:
     def submit(self, points: Sequence[SweepPoint]) -> None:
         self._submit(points)
 
-    def _submit(self, points: Sequence[SweepPoint], worker: str | None = None) -> None:
-        """Send ``points``, to the front of the queue of ``worker`` if it is still there."""
+    def _submit(self, points: Sequence[SweepPoint], worker: str | None = None, *, with_bench: bool = False) -> None:
+        """Send ``points``, to the front of the queue of ``worker`` if it is still there.
+
+        What all points share may be large, so that it goes only to a worker that says it does not know it.
+        """
         self._be_connected()
         future = self._client.submit(
             do_some,
             code_digest(),
             self._bench_name,
-            self._bench,
+            self._bench if with_bench else None,
             pickle.dumps(points),
             _SLICE_S,
             pure=False,
@@ -152,6 +155,9 @@ class ClusterExecutor:
             )
         if isinstance(result, OtherCode):
             raise _other_code(result)
+        if isinstance(result, NeedsBench):
+            self._submit(points, result.address, with_bench=True)
+            return Outcome(counts=Counter())
         if not isinstance(result, RowsOf):  # cancelled, by somebody else or because the connection was lost
             return Outcome(counts=Counter(), left=points)
         self._store.add_all(result.rows)
@@ -183,14 +189,17 @@ class ClusterExecutor:
             self._free_from_the_gone(workers)
 
     def _free_from_the_gone(self, workers: Collection[str]) -> None:
-        """Send anew what was meant for a worker that has gone: Dask may wait for it when no other was there then."""
+        """Send anew what was meant for a worker that has gone: Dask may wait for it when no other was there then.
+
+        It goes to no worker in particular and with all it needs, so that Dask counts the workers that it kills.
+        """
         if not workers:
             return
         bound = [future for future, sent in self._pending.items() if sent.worker not in (None, *workers)]
         points = [self._pending.pop(future).points for future in bound]
         self._client.cancel(bound, force=True)
         for some in points:
-            self._submit(some)
+            self._submit(some, with_bench=True)
 
     def close(self) -> None:
         if self._client is None:

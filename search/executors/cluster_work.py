@@ -13,7 +13,7 @@ from tilewright.search.store import StoredPoint
 from tilewright.search.sweep_space import SweepPoint
 from tilewright.search.sweep_work import SweepBench
 
-__all__ = ["OtherCode", "RowsOf", "do_some"]
+__all__ = ["NeedsBench", "OtherCode", "RowsOf", "do_some"]
 
 _benches: dict[str, SweepBench] = {}  # at most one; it remembers what was counted for its last points
 _one_at_a_time = threading.Lock()  # a bench and the compiled engine serve one thread
@@ -28,6 +28,13 @@ class RowsOf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NeedsBench:
+    """The worker at ``address`` is new to this sweep: the points must come with the bench."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtherCode:
     """The worker at ``address`` has code whose results belong under other content keys."""
 
@@ -36,7 +43,9 @@ class OtherCode:
     code: str
 
 
-def do_some(code: str, name: str, bench: bytes, points: bytes, seconds: float) -> RowsOf | OtherCode:
+def do_some(
+    code: str, name: str, bench: bytes | None, points: bytes, seconds: float
+) -> RowsOf | NeedsBench | OtherCode:
     """Run ``points`` for about ``seconds``, at least one of them, if this is the code that answers to ``code``.
 
     ``bench`` and ``points`` are pickled, and not read when the code differs; a bench is kept under ``name``.
@@ -49,8 +58,11 @@ def do_some(code: str, name: str, bench: bytes, points: bytes, seconds: float) -
     if code_digest() != code:
         return OtherCode(address=address, version=__version__, code=code_digest())
     with _one_at_a_time:
-        own, batch = _bench(name, bench), pickle.loads(points)
-        return RowsOf(address=address, rows=_rows(own, batch, seconds))
+        if bench is not None and name not in _benches:
+            _set_up(name, bench)
+        if name not in _benches:
+            return NeedsBench(address=address)
+        return RowsOf(address=address, rows=_rows(_benches[name], pickle.loads(points), seconds))
 
 
 def _rows(bench: SweepBench, points: Sequence[SweepPoint], seconds: float) -> list[StoredPoint]:
@@ -63,12 +75,10 @@ def _rows(bench: SweepBench, points: Sequence[SweepPoint], seconds: float) -> li
     return rows
 
 
-def _bench(name: str, pickled: bytes) -> SweepBench:
-    if name not in _benches:
-        from tilewright.search import api  # noqa: F401 (registers the dataflows)
-        from tilewright.sim import engine
+def _set_up(name: str, bench: bytes) -> None:
+    from tilewright.search import api  # noqa: F401 (registers the dataflows)
+    from tilewright.sim import engine
 
-        engine.warm_up()
-        _benches.clear()
-        _benches[name] = pickle.loads(pickled)
-    return _benches[name]
+    engine.warm_up()
+    _benches.clear()
+    _benches[name] = pickle.loads(bench)
