@@ -7,10 +7,10 @@ neighbouring sections of it are the same, they become a loop, which the engine t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import LOAD, MATRIX, STORE, TileCore
@@ -24,7 +24,9 @@ from tilewright.sim.fusion.schedule import Command, Link, Schedule, Stream, sche
 from tilewright.sim.program import Program, ProgramBuilder
 from tilewright.workloads.stream import OperatorStream
 
-__all__ = ["FusedResult", "FusedTiling", "LineBufferProgram", "fused_program", "simulate_group"]
+__all__ = ["FusedResult", "FusedTiling", "LineBufferProgram", "fastest_group", "fused_program", "simulate_group"]
+
+STEPS = (1, 2, 4, 8, 16, 32)  # rows per step that are tried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class FusedResult:
 
     group: tuple[str, ...]
     machine: str
+    tiling: dict[str, int]
     cycles: int
     seconds: float
     energy_pj: float
@@ -89,10 +92,32 @@ def simulate_group(
     tiling: FusedTiling | None = None,
 ) -> FusedResult:
     """Run a group on one core of ``machine``, exactly; errors as in :func:`fused_program`."""
-    return measured(fused_program(stream, graph, mask, machine, tiling=tiling), tuple(graph.names(mask)), machine)
+    tiling = tiling or FusedTiling()
+    program = fused_program(stream, graph, mask, machine, tiling=tiling)
+    return measured(program, tuple(graph.names(mask)), machine, asdict(tiling))
 
 
-def measured(program: Program, group: tuple[str, ...], machine: MachineSpec) -> FusedResult:
+def fastest_group(stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec) -> FusedResult:
+    """The fastest of a few tilings that fit: 0 or 1 spare rows; rows one by one, or 1, 2, 4 ... 32 a step.
+
+    More rows a step fill and drain the array less often and need more room; the first tiling is the one with the least
+    room, whose errors are raised as in :func:`fused_program`.
+    """
+    best = simulate_group(stream, graph, mask, machine)
+    for rows_per_step in (0, *STEPS):
+        for spare_rows in (0, 1):
+            tiling = FusedTiling(spare_rows=spare_rows, rows_per_step=rows_per_step)
+            try:
+                found = simulate_group(stream, graph, mask, machine, tiling=tiling)
+            except MappingError:
+                break
+            best = min(best, found, key=lambda result: result.cycles)
+    return best
+
+
+def measured(
+    program: Program, group: tuple[str, ...], machine: MachineSpec, tiling: dict[str, int] | None = None
+) -> FusedResult:
     """The exact run of a program of a fused group, with its energy."""
     run = simulate(program)
     counters = Counters()
@@ -102,6 +127,7 @@ def measured(program: Program, group: tuple[str, ...], machine: MachineSpec) -> 
     return FusedResult(
         group=group,
         machine=machine.name,
+        tiling=tiling or {},
         cycles=run.cycles,
         seconds=run.cycles / (machine.clock_ghz * 1e9),
         energy_pj=sum(energy.values()),

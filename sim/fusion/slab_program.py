@@ -63,7 +63,13 @@ def simulate_slabs(
 ) -> FusedResult:
     """Run a group on one core of ``machine``, exactly; without ``rules`` with all of its working buffer."""
     rules = rules or BufferReduction(capacity_bytes=machine.working_buffer.capacity_bytes)
-    return measured(slab_program(stream, graph, mask, machine, rules), tuple(graph.names(mask)), machine)
+    made = SlabProgram(stream, graph, mask, machine, rules)
+    tiling = {
+        "rows_per_step": made.choice.rows_per_step,
+        "piece_channels": rules.piece_channels,
+        "piece_slots": rules.piece_slots,
+    }
+    return measured(made.program(), tuple(graph.names(mask)), machine, tiling)
 
 
 class SlabProgram:

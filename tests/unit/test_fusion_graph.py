@@ -147,6 +147,9 @@ def test_a_fused_program_skips_through_its_rows_and_moves_less():
     faster = simulate_group(stream, graph, mask, EDGE, tiling=FusedTiling(spare_rows=1, rows_per_step=2))
     assert faster.cycles < result.cycles
     assert faster.peak_buffer_bytes > result.peak_buffer_bytes
+    fastest = simulate_scheme(get_scheme("lbdf", 5 * MIB), stream, graph, mask, EDGE, fastest=True)
+    assert fastest.cycles <= faster.cycles
+    assert fastest.tiling["rows_per_step"] > 1
 
 
 def test_several_images_run_one_after_the_other_with_the_weights_loaded_once():
