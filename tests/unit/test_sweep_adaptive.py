@@ -182,6 +182,17 @@ class TestSearch:
         assert volume(found, known) > 0.98 * volume(true, known)
         assert len(set(found) & set(true)) > 0.6 * len(true)
 
+    def test_example(self, tmp_path: Path) -> None:
+        """The file as it is, on shorter layers and with fewer designs."""
+        text = (Path(__file__).resolve().parents[2] / "examples" / "edge_front.yaml").read_text(encoding="utf-8")
+        assert text.count("\n") < 30
+        text = text.replace("[vit-b-16, llama-3-8b-decode]", '["vit-b-16:seq=49", "llama-3-8b-decode:key_len=64"]')
+        (tmp_path / "s.yaml").write_text(text.replace("n: 300", "n: 16"), encoding="utf-8")
+        frame = tilewright.sweep(tmp_path / "s.yaml", jobs=1)
+        assert len(frame) == 32
+        assert set(frame["workload"]) == {"vit-b-16:seq=49", "llama-3-8b-decode:key_len=64"}
+        assert (frame["vector.lanes"] <= frame["matrix.rows"] * frame["matrix.columns"]).all()
+
     def test_limits_lead_to_designs_that_keep_them(self, tmp_path: Path) -> None:
         given = SEARCH | {
             "limits": ["power_w <= 0.45", "latency_ms < 0.002"],
