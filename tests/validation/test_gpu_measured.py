@@ -7,16 +7,22 @@ variable TILEWRIGHT_SHARED names, else of ``shared`` beside the checkout. ``pyte
 
 from __future__ import annotations
 
+import csv
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tilewright.hw_models.gpu.calibration import calibration_of
+from tilewright.hw_models.gpu.parameters import AttentionParameters
 from tilewright.hw_models.load import load_machine
 from tilewright.kernels.reading import read_tables
 from tilewright.search.gpu.validate import Validation, validate
+from tilewright.sim.gpu.attention import AttentionShapes, attention_family, attention_forecast
+from tilewright.sim.gpu.device import gpu_device
 
 pytestmark = pytest.mark.validation
 
@@ -89,3 +95,31 @@ def test_llmcompass_operators(machine: str) -> None:
         total, n = total + table.overall.mape * table.overall.n, n + table.overall.n
     print(f"{machine:5s} all operators {n:3d} rows {total / n * 100:5.1f} %  LLMCompass states 10.9")
     assert total / n * 100 <= LLMCOMPASS[machine]
+
+
+def test_flashattention_3_as_published_for_the_h100() -> None:
+    """The bars of FlashAttention-3's own figure: another device, contiguous keys, no cache; nothing fitted to them."""
+    path = SHARED / "attention_published" / "attention_tflops.csv"
+    if not path.exists():
+        pytest.skip(f"the published figures are not here: {path} (or set TILEWRIGHT_SHARED)")
+    with path.open(encoding="utf-8") as stream:
+        chosen = {"figure": "flash3_fp16_fwd.png", "implementation": "flash_attention_3"}
+        bars = [row for row in csv.DictReader(stream) if chosen.items() <= row.items()]
+    machine = load_machine("h100")
+    parameters = calibration_of(machine).family("attention", "fa3_prefill").typed()
+    assert isinstance(parameters, AttentionParameters)
+    errors = []
+    for bar in bars:
+        causal, width, length = bar["causal"] == "1", int(bar["head_dim"]), int(bar["seq_len"])
+        family = replace(attention_family("fa3_prefill" if causal else "fa3_encoder"), writes_cache=False)
+        batch, heads = 16384 // length, 2048 // width  # as the figure's caption says
+        columns = {"batch": batch, "queries": length, "keys": length, "heads": heads, "kv_heads": heads}
+        columns |= {"head_dim": width, "window": 0}
+        shape = AttentionShapes(**{name: np.array([value]) for name, value in columns.items()})
+        seconds = attention_forecast(gpu_device(machine), family, parameters, shape).seconds[0]
+        work = 4 * batch * heads * length**2 * width / (2 if causal else 1)
+        measured = work / float(bar["tflops"]) * 1e-12
+        errors.append(abs(seconds / measured - 1) * 100)
+    mean = np.mean(errors)
+    print(f"h100  FlashAttention-3's figure, {len(errors)} bars: mean error {mean:.1f} %, worst {max(errors):.0f}")
+    assert len(errors) >= 35 and mean < 10
