@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import product
+from itertools import count, product
 from typing import Any
 
 from tilewright.errors import InputError
@@ -33,6 +33,7 @@ __all__ = ["SearchMemory", "SharedSearch"]
 _MOST_BYTES = 128 * 2**20
 _MOST_SEARCHES = 48  # of some megabytes each
 _MOST_MAPPED = 256
+_MOST_UNITS = 256
 _ROOMY_KIB = 1_073_741_824  # the largest buffer that a machine can have
 
 
@@ -46,6 +47,7 @@ class Recording:
         ]
         self.n_candidates = sum(len(table.tilings) for table in self.tables)
         self._units: dict[MachineSpec, int] = {}
+        self._number = count()
 
     @property
     def memory_bytes(self) -> int:
@@ -54,7 +56,12 @@ class Recording:
 
     def units(self, machine: MachineSpec) -> int:
         """A number that machines share on which programs differ only by the speed of the DRAM."""
-        return self._units.setdefault(unit_signature(machine), len(self._units))
+        signature = unit_signature(machine)
+        if signature not in self._units:
+            if len(self._units) >= _MOST_UNITS:
+                self._units.clear()
+            self._units[signature] = next(self._number)
+        return self._units[signature]
 
 
 class SharedSearch:
@@ -198,7 +205,9 @@ class SearchMemory:
         self.recordings[kind] = found.recording
         self.recordings.move_to_end(kind)
         while len(self.recordings) > 1 and sum(r.memory_bytes for r in self.recordings.values()) > _MOST_BYTES:
-            self.recordings.popitem(last=False)
+            oldest, _ = self.recordings.popitem(last=False)
+            for key in [key for key in self.searches if key[1] == oldest]:
+                del self.searches[key]
         return found
 
 
