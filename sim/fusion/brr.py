@@ -63,7 +63,7 @@ class BufferReduction:
     )
 
     def cost(self, graph: FusionGraph, group_mask: int) -> GroupCost:
-        """The cheapest choice that fits; where none does, the need of the smallest."""
+        """The cheapest choice that fits, with the room that it takes; where none does, that of the smallest."""
         reason = self.refusal(graph, group_mask)
         single = not group_mask & (group_mask - 1)
         if reason is not None:
@@ -89,7 +89,7 @@ class BufferReduction:
         plan = plan_rows(graph, group_mask, rows_per_step=1)
         best: SlabChoice | None = None
         seen: set[frozenset[int]] = set()
-        for first_partial, all_full in ((True, False), (False, False), (True, True)):
+        for first_partial, all_full in ((True, True), (True, False), (False, False)):
             slabs = find_slabs(
                 graph, plan.maps, group_mask, plan.phases, plan.readers,
                 first_partial=first_partial, all_full=all_full,
@@ -102,7 +102,7 @@ class BufferReduction:
                 if best is None or self._rank(choice) < self._rank(best):
                     best = choice
             if best is not None and best.buffer_bytes <= self.capacity_bytes and sizer.is_least(best):
-                return best  # every tensor moves once
+                return best  # every tensor moves once; all full comes first, which computes nothing again
         assert best is not None
         return best
 

@@ -21,6 +21,8 @@ from tilewright.sim.fusion.numeric import run_partition_on_numbers
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
 from tilewright.sim.fusion.slab_program import slab_program
+from tilewright.workloads.zoo.layers import Layers
+from tilewright.workloads.zoo.transformers import EncoderConfig, add_post_norm_layer, add_pre_norm_layer
 
 # `make fuzz N=10000` sets this; the quick suite runs some.
 N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "40"))
@@ -124,3 +126,24 @@ def test_slabs_claim_what_their_program_needs_and_moves(data):
         else:
             with pytest.raises(MappingError):
                 slab_program(stream, graph, mask, machine, rules)
+
+
+@thorough
+@given(data=st.data())
+def test_slabs_compute_encoder_layers(data):
+    """Attention, products, norms and residuals in any groups."""
+    heads, width = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3))
+    config = EncoderConfig(hidden=heads * width, heads=heads, intermediate=data.draw(st.integers(1, 5)))
+    b = Layers("encoder", activations="int8", weights="int8")
+    x = b.input("tokens", (data.draw(st.integers(1, 2)), data.draw(st.integers(1, 4)), config.hidden))
+    for number in range(data.draw(st.integers(1, 2))):
+        with b.scope("layer", number):
+            x = data.draw(st.sampled_from([add_post_norm_layer, add_pre_norm_layer]))(b, x, config)
+    stream = b.finish([x])
+    graph = fusion_graph(stream, absorb=data.draw(st.booleans()))
+    values = random_values(stream, seed=data.draw(st.integers(0, 9)))
+    known = dict(values)
+    for mask in graph.order(data.draw(partitions(graph))):
+        known |= run_slabs_on_numbers(stream, graph, mask, EDGE, known, rules=data.draw(RULES))
+    wanted = network_on_numbers(stream, values)
+    np.testing.assert_allclose(known[x], wanted[x], rtol=1e-6, atol=1e-9)
