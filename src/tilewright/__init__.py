@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from tilewright.search.bits.choose import search_bits
     from tilewright.search.fusion.run import fusion_methods, search_fusion
+    from tilewright.search.sensitivity.table import measure_sensitivity
     from tilewright.search.sweep import sweep
     from tilewright.workloads.load import load_workload, workload_names
     from tilewright.workloads.network import load_network, network_names
@@ -41,6 +42,7 @@ __all__ = [
     "load_network",
     "load_workload",
     "machine_names",
+    "measure_sensitivity",
     "network_names",
     "report_sweep",
     "search_bits",
@@ -66,6 +68,7 @@ _HOME_OF_NAME = {
     "load_workload": "tilewright.workloads.load",
     "machine_names": "tilewright.hw_models.load",
     "network_names": "tilewright.workloads.network",
+    "measure_sensitivity": "tilewright.search.sensitivity.table",
     "report_sweep": "tilewright.reports.sweep.report",
     "search_bits": "tilewright.search.bits.choose",
     "search_fusion": "tilewright.search.fusion.run",

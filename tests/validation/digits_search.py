@@ -15,6 +15,7 @@ from digits import accuracy, digits, trained
 
 from tilewright.hw_models.load import load_machine
 from tilewright.search.bits.costs import BitCosts, SimulationSettings
+from tilewright.search.bits.explain import Explanation, explain, layer_roles
 from tilewright.search.bits.measured import search_measured
 from tilewright.search.bits.pareto import pareto_curve
 from tilewright.search.bits.problem import Assignment
@@ -22,7 +23,7 @@ from tilewright.search.sensitivity.network import LayerFormats, QuantisableNetwo
 from tilewright.search.sensitivity.table import measure_sensitivity
 from tilewright.workloads.extract.torch import stream_from_torch
 
-__all__ = ["OPTIONS", "UNIFORM", "Explored", "Point", "explore"]
+__all__ = ["OPTIONS", "UNIFORM", "Explored", "Point", "account", "explore"]
 
 OPTIONS = (
     ("int8", "int8"), ("int6", "int8"), ("int6", "int6"), ("int4", "int8"), ("int4", "int6"), ("int4", "int4"),
@@ -70,19 +71,29 @@ class _Bench:
         images, _ = digits().calibration
         table = measure_sensitivity(self.module, images, OPTIONS, measure="output_mse", network=network)
         self.network = QuantisableNetwork(self.module, images)
-        stream = stream_from_torch(self.module, [torch.empty(BATCH, 1, 8, 8)])
-        self.costs = BitCosts(stream, load_machine(machine), table, SimulationSettings())
+        self.stream = stream_from_torch(self.module, [torch.empty(BATCH, 1, 8, 8)])
+        self.table = table
+        self.costs = BitCosts(self.stream, load_machine(machine), table, SimulationSettings())
         self.problem = self.costs.problem
         self.accuracies: dict[Assignment, tuple[float, float]] = {}
 
     def quality(self, assignment: Assignment) -> tuple[float, float]:
         """Accuracy on the images for choosing and on the test images, of the network really quantised so."""
         if assignment not in self.accuracies:
-            chosen = self.problem.by_layer(assignment)
-            formats = {name: LayerFormats(o.weights, o.activations, o.method) for name, o in chosen.items()}
-            with self.network.quantised(formats) as module:
+            with self.network.quantised(self._formats(assignment)) as module:
                 self.accuracies[assignment] = accuracy(module, digits().choice), accuracy(module, digits().test)
         return self.accuracies[assignment]
+
+    def loss(self, assignment: Assignment) -> float:
+        """Cross entropy on the images for choosing, of the network really quantised so."""
+        from torch.nn.functional import cross_entropy
+
+        images, labels = digits().choice
+        return float(cross_entropy(self.network.output(self._formats(assignment), images), labels))
+
+    def _formats(self, assignment: Assignment) -> dict[str, LayerFormats]:
+        chosen = self.problem.by_layer(assignment)
+        return {name: LayerFormats(o.weights, o.activations, o.method) for name, o in chosen.items()}
 
     def point(self, name: str, assignment: Assignment) -> Point:
         choice, test = self.quality(assignment)
@@ -102,9 +113,20 @@ class _Bench:
 
 
 @lru_cache(maxsize=4)
+def _bench(network: str, machine: str) -> _Bench:
+    return _Bench(network, machine)
+
+
+def account(network: str, n_samples: int = 160) -> Explanation:
+    """What a bit costs where, from losses measured on random assignments."""
+    bench = _bench(network, "edge-16x16")
+    return explain(bench.problem, layer_roles(bench.stream, bench.table), bench.loss, n_samples=n_samples)
+
+
+@lru_cache(maxsize=4)
 def explore(network: str, machine: str, n_measurements: int = 250, n_random: int = 40) -> Explored:
     """Search the front of ``network`` on ``machine`` and measure what it is held against."""
-    bench = _Bench(network, machine)
+    bench = _bench(network, machine)
     problem = bench.problem
     uniform = [bench.point("/".join(formats), problem.uniform(*formats)) for formats in UNIFORM]
     draw = random.Random(0)

@@ -36,3 +36,16 @@ def test_the_front_dominates_uniform_and_random_formats(network: str) -> None:
     best = max(found.front, key=lambda point: point.choice)
     assert best.choice >= found.float_choice - 0.002
     assert best.energy_pj < 0.9 * found.uniform[0].energy_pj and best.cycles < found.uniform[0].cycles
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_linear_account_ranks_configurations_that_it_has_not_seen(network: str) -> None:
+    from digits_search import account
+
+    found = account(network)
+    print(f"\n{network}: rank correlation {found.rank_correlation:.2f} on {found.n_held_out} held out")
+    for aspect in ("kind", "place", "part"):
+        for group in found.of(aspect):
+            print(f"  {aspect:6} {group.group:16} {group.per_bit:.5f} a bit, {group.share:6.1%} of the loss")
+    assert found.n_held_out >= 40
+    assert found.rank_correlation > 0.6

@@ -22,7 +22,7 @@ __all__ = ["OPTIONS", "run", "sensitivity_of"]
 OPTIONS = frozenset({"machine", "objective", "budget", "sensitivity", "pareto", "report"})
 _HOW = (
     "this search needs to know what each format of each layer adds to the loss: a JSON file such as "
-    "examples/sensitivity-resnet-18.json; tilewright.search.bits.sensitivity says what it holds and writes it"
+    "examples/sensitivity-resnet-18.json; tilewright.measure_sensitivity makes one from a trained PyTorch module"
 )
 
 
