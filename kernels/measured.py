@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from tilewright.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -45,6 +47,14 @@ class MeasuredTable:
     copies: int = 1
     cache_bits: int = 16
     sustained: bool = False
+
+    def __post_init__(self) -> None:
+        groups = self.columns.get("heads"), self.columns.get("kv_heads")
+        if groups[0] is not None and groups[1] is not None and (groups[0] % groups[1] != 0).any():
+            at = int((groups[0] % groups[1] != 0).argmax())
+            raise InputError(
+                f"{self.name}: heads: given {groups[0][at]} with {groups[1][at]} key heads; allowed a multiple of them"
+            )
 
     def __len__(self) -> int:
         return len(self.seconds)

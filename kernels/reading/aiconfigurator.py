@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError
 from tilewright.kernels.measured import MeasuredTable
+from tilewright.kernels.reading.columns import read_frame, seconds_column, whole_column
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
 __all__ = ["read_aiconfigurator"]
 
@@ -36,14 +35,8 @@ _SUSTAINED = "_power"  # runs stretched to 0.3 to 1 s, so that the board's power
 
 def read_aiconfigurator(path: Path) -> list[MeasuredTable]:
     """The tables of one file: one for each number format and kernel family in it."""
-    import pandas as pd
-
     device, operator, framework = _name_parts(path)
-    try:
-        frame = pd.read_csv(path)
-    except (ValueError, OSError) as fault:
-        raise InputError(f"{path}: not a CSV table ({fault})") from None
-    frame = frame[frame["latency_ms"] > 0]
+    frame = read_frame(path)
     if operator == "gemm":
         return _gemm_tables(path, frame, device, framework)
     if operator in _ATTENTION:
@@ -61,20 +54,6 @@ def _name_parts(path: Path) -> tuple[str, str, str]:
             f"one of {', '.join(_OPERATORS)}"
         )
     return device, operator, rest.removeprefix(f"{operator}_").partition("_")[0]
-
-
-def _ints(path: Path, frame: pd.DataFrame, column: str) -> NDArray[np.int64]:
-    import numpy as np
-
-    if column not in frame:
-        raise InputError(f"{path}: lacks the column {column}; allowed as aiconfigurator writes it")
-    return frame[column].to_numpy(dtype=np.int64)
-
-
-def _seconds(frame: pd.DataFrame) -> NDArray[np.float64]:
-    import numpy as np
-
-    return frame["latency_ms"].to_numpy(dtype=np.float64) * 1e-3
 
 
 def _gemm_tables(path: Path, frame: pd.DataFrame, device: str, framework: str) -> list[MeasuredTable]:
@@ -96,8 +75,8 @@ def _gemm_tables(path: Path, frame: pd.DataFrame, device: str, framework: str) -
                 operator="gemm",
                 family=family,
                 device=device,
-                columns={column: _ints(path, rows, column) for column in ("m", "n", "k")},
-                seconds=_seconds(rows),
+                columns={column: whole_column(path, rows, column) for column in ("m", "n", "k")},
+                seconds=seconds_column(path, rows, "latency_ms", 1e-3),
                 source=_SOURCE,
                 weight_copies=copies,
                 sustained=path.stem.endswith(_SUSTAINED),
@@ -127,15 +106,15 @@ def _attention_tables(path: Path, frame: pd.DataFrame, device: str, kind: str) -
         if library in ("", "vllm_flash_attn", "vllm_vit_flash_attn"):
             library = "fa2" if device in _OLDER else "fa3"
         family = f"{library}_{kind}" + ("_fp8" if cache == "fp8" else "")
-        keys = _ints(path, rows, "step") + 1 if kind == "decode" else _ints(path, rows, "isl")
+        keys = whole_column(path, rows, "step", least=0) + 1 if kind == "decode" else whole_column(path, rows, "isl")
         columns = {
-            "batch": _ints(path, rows, "batch_size"),
+            "batch": whole_column(path, rows, "batch_size"),
             "queries": np.ones_like(keys) if kind == "decode" else keys,
             "keys": keys,
-            "heads": _ints(path, rows, "num_heads"),
-            "kv_heads": _ints(path, rows, "num_key_value_heads"),
-            "head_dim": _ints(path, rows, "head_dim"),
-            "window": _ints(path, rows, "window_size"),
+            "heads": whole_column(path, rows, "num_heads"),
+            "kv_heads": whole_column(path, rows, "num_key_value_heads"),
+            "head_dim": whole_column(path, rows, "head_dim"),
+            "window": whole_column(path, rows, "window_size", least=0),
         }
         tables.append(
             MeasuredTable(
@@ -144,7 +123,7 @@ def _attention_tables(path: Path, frame: pd.DataFrame, device: str, kind: str) -
                 family=family,
                 device=device,
                 columns=columns,
-                seconds=_seconds(rows),
+                seconds=seconds_column(path, rows, "latency_ms", 1e-3),
                 source=_SOURCE,
                 cache_bits=8 if cache == "fp8" else 16,
             )
@@ -159,7 +138,7 @@ def _rowwise_table(path: Path, frame: pd.DataFrame, device: str, operator: str) 
         operator="rowwise",
         family=family,
         device=device,
-        columns={"m": _ints(path, frame, "m"), "n": _ints(path, frame, "k")},
-        seconds=_seconds(frame),
+        columns={"m": whole_column(path, frame, "m"), "n": whole_column(path, frame, "k")},
+        seconds=seconds_column(path, frame, "latency_ms", 1e-3),
         source=_SOURCE,
     )

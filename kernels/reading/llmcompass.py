@@ -31,8 +31,11 @@ def read_llmcompass(path: Path) -> list[MeasuredTable]:
         if not text.strip():
             continue
         try:
-            rows.append(_row(operator, [part.strip() for part in text.split(",")]))
-        except (ValueError, IndexError):
+            row = _row(operator, [part.strip() for part in text.split(",")])
+            if not (min(row) > 0 and max(row) < float("inf")):
+                raise ValueError
+            rows.append(row)
+        except (ValueError, IndexError, ZeroDivisionError):
             raise InputError(
                 f"{path}:{line}: not a row of LLMCompass's {operator} table; given {text[:60]!r}"
             ) from None

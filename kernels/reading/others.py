@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError
 from tilewright.kernels.measured import MeasuredTable
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from numpy.typing import NDArray
+from tilewright.kernels.reading.columns import read_frame, seconds_column, whole_column
 
 __all__ = ["read_neusight", "read_tenstorrent"]
 
@@ -23,8 +18,7 @@ def read_neusight(path: Path) -> list[MeasuredTable]:
 
     Batched products are left out: their second operand is another one for each product.
     """
-    frame = _frame(path)
-    frame = frame[frame["latency_ms"] > 0]
+    frame = read_frame(path)
     if "op" not in frame:
         raise InputError(f"{path}: NeuSight's table has no column op; convolutions are not read")
     tables = []
@@ -33,11 +27,15 @@ def read_neusight(path: Path) -> list[MeasuredTable]:
         product = op == "linear"
         if not product and op not in _NEUSIGHT_ROWWISE:
             continue
-        batch = _ints(path, rows, "B")
+        batch = whole_column(path, rows, "B")
         if product:
-            columns = {"m": _ints(path, rows, "M") * batch, "n": _ints(path, rows, "N"), "k": _ints(path, rows, "K")}
+            columns = {
+                "m": whole_column(path, rows, "M") * batch,
+                "n": whole_column(path, rows, "N"),
+                "k": whole_column(path, rows, "K"),
+            }
         else:
-            columns = {"m": batch, "n": _ints(path, rows, "H")}
+            columns = {"m": batch, "n": whole_column(path, rows, "H")}
         tables.append(
             MeasuredTable(
                 name=f"{path.stem}: {op} on {device}",
@@ -45,7 +43,7 @@ def read_neusight(path: Path) -> list[MeasuredTable]:
                 family=f"fp32_{op}",
                 device=_neusight_device(device),
                 columns=columns,
-                seconds=rows["latency_ms"].to_numpy(dtype=float) * 1e-3,
+                seconds=seconds_column(path, rows, "latency_ms", 1e-3),
                 source="NeuSight (MIT), PyTorch 2.1 in FP32 without TF32",
             )
         )
@@ -59,7 +57,7 @@ def _neusight_device(text: str) -> str:
 
 def read_tenstorrent(path: Path) -> list[MeasuredTable]:
     """One table for each number format and math fidelity."""
-    frame = _frame(path)
+    frame = read_frame(path)
     tables = []
     for key, rows in frame.groupby(["dtype", "fidelity"], sort=False):
         family = f"{str(key[0]).lower()}_{str(key[1]).lower()}"
@@ -69,26 +67,9 @@ def read_tenstorrent(path: Path) -> list[MeasuredTable]:
                 operator="gemm",
                 family=family,
                 device="wormhole-n150",
-                columns={column: _ints(path, rows, column) for column in ("m", "n", "k")},
-                seconds=rows["time_ns"].to_numpy(dtype=float) * 1e-9,
+                columns={column: whole_column(path, rows, column) for column in ("m", "n", "k")},
+                seconds=seconds_column(path, rows, "time_ns", 1e-9),
                 source="Tenstorrent tt-metal technical report on GEMM (Apache-2.0)",
             )
         )
     return tables
-
-
-def _frame(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        return pd.read_csv(path)
-    except (ValueError, OSError) as fault:
-        raise InputError(f"{path}: not a CSV table ({fault})") from None
-
-
-def _ints(path: Path, frame: pd.DataFrame, column: str) -> NDArray[np.int64]:
-    import numpy as np
-
-    if column not in frame:
-        raise InputError(f"{path}: lacks the column {column}")
-    return frame[column].to_numpy(dtype=np.int64)

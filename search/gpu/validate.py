@@ -136,6 +136,8 @@ def validate(
             progress(position, len(tables), table.name)
         if not same_device(table.device, machine.name):
             left_out.append((table.name, f"measured on {table.device}, not on {machine.name}"))
+        elif not len(table):
+            left_out.append((table.name, "has no rows"))
         elif table.tile_columns:
             try:
                 rankings += rank_tiles(device, calibration, table)

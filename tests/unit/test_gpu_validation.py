@@ -117,6 +117,11 @@ def test_neusight_and_tenstorrent_are_read(tmp_path: Path) -> None:
     [
         ("h200_gemm_vllm_1.csv", "m,n,latency_ms\n1,2,3\n", "lacks the column k"),
         ("h200_gemm_vllm_1.csv", "m,n,k,latency_ms\n", "holds no measured times"),
+        ("h200_gemm_vllm_1.csv", "m,n,k,latency_ms\n1,2,3,abc\n", "h200_gemm_vllm_1.csv:2: latency_ms: given abc"),
+        ("h200_gemm_vllm_1.csv", "m,n,k,latency_ms\n1,2,3,4\n1,,3,1\n", "h200_gemm_vllm_1.csv:3: n: given nan"),
+        ("h200_gemm_vllm_1.csv", "m,n,k,latency_ms\n1,2,3,4,5\n", "not a CSV table"),
+        ("h200_gemm_vllm_1.csv", "m,n,k,latency_ms\n1,2,-3,4\n", "k: given -3; allowed whole numbers from 1"),
+        ("matmul_A100.csv", "64, 8, 8, 0ms, 1\n", "matmul_A100.csv:1: not a row"),
         ("other.csv", "m,n,k,latency_ms\n1,2,3,4\n", "the name does not say what was measured"),
         ("other.csv", "a,b\n1,2\n", "not a table that is known here"),
         ("matmul_A100.csv", "64, x\n", "matmul_A100.csv:1: not a row of LLMCompass's matmul"),
@@ -127,6 +132,13 @@ def test_a_bad_table_is_said(name: str, text: str, said: str, tmp_path: Path) ->
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(InputError, match="^[^\n]*" + said.replace("(", r"\(")):
+        read_tables(path)
+
+
+def test_query_heads_that_no_key_head_divides_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "h200_context_attention_vllm_1.csv"
+    path.write_text("batch_size,isl,num_heads,num_key_value_heads,latency_ms\n1,16,4,8,0.1\n")
+    with pytest.raises(InputError, match="heads: given 4 with 8 key heads; allowed a multiple"):
         read_tables(path)
 
 
