@@ -96,7 +96,10 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
-        file = folder / "scheduler.json"
+
+    def begin(self) -> None:
+        """Start the scheduler."""
+        file = self.folder / "scheduler.json"
         self.scheduler = self.start(
             "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)
         )
@@ -142,6 +145,7 @@ class Cluster:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with contextlib.closing(Cluster(tmp_path)) as running:
+        running.begin()
         yield running
 
 
