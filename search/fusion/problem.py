@@ -61,6 +61,7 @@ class FusionProblem:
     n_groups_listed: int | None = None
     n_split: int = 0
     curve: list[tuple[int, int]] = field(default_factory=list)
+    _proposed: set[frozenset[int]] = field(default_factory=set)
     _values: dict[int, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -126,9 +127,14 @@ class FusionProblem:
         """Whether the budget is spent."""
         return self.n_plans >= self.budget
 
+    def was_proposed(self, plan: Plan) -> bool:
+        """Whether a plan of the same groups was proposed before."""
+        return frozenset(plan) in self._proposed
+
     def propose(self, plan: Plan) -> int:
         """Count the plan, keep it if it is the best so far, and give its objective."""
         value = self.plan_value(plan)
+        self._proposed.add(frozenset(plan))
         self.n_plans += 1
         if not self.curve or value < self.best_value:
             if value <= self.best_value:

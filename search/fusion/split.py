@@ -25,9 +25,17 @@ def random_splitter(problem: FusionProblem, mask: int) -> Plan:
 
 
 def repaired(problem: FusionProblem, plan: Plan, split: Splitter) -> Plan:
-    """The plan with every group that does not fit split by ``split``."""
+    """The plan with every group that does not fit split by ``split``; by chance, where that gives a plan known already.
+
+    (A join of two groups that is cut where they met before is such a plan.)
+    """
     if all(problem.fits(mask) for mask in plan):
         return plan
+    found = _all_split(problem, plan, split)
+    return _all_split(problem, plan, random_splitter) if problem.was_proposed(found) else found
+
+
+def _all_split(problem: FusionProblem, plan: Plan, split: Splitter) -> Plan:
     found: list[int] = []
     for mask in plan:
         if problem.fits(mask):
