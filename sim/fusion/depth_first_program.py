@@ -91,7 +91,6 @@ class _Writer:
             for name in (*self.plan.outside, *made.results)
         }
         self.ready = {name: core.semaphore(f"{name} ready") for name in (*self.plan.outside, *made.results)}
-        self.turn = core.semaphore("tile done", 1)
         self.passed = {engine: core.semaphore(f"to the {engine} unit") for engine in ("matrix", "vector")}
         self.weights: dict[int, int] = {}
 
@@ -114,29 +113,44 @@ class _Writer:
                     for across in self.core.loop(n_columns, name="tiles"):
                         self._tile(first_column + across if self.core.unroll else first_column, row)
 
+    def _engines(self, i: int, j: int) -> list[tuple[int, str]]:
+        """The nodes that compute something in tile (i, j), in order, each with its unit; never none."""
+        columns, rows = self.plan.columns.step(i), self.plan.rows.step(j)
+        found = []
+        for node in members(self.plan.group):
+            name = self.plan.result[node]
+            if columns[name].fresh and rows[name].fresh:
+                found.append((node, "matrix" if on_matrix(self.plan.graph.nodes[node]) else "vector"))
+        return found
+
+    def _around(self, i: int, j: int) -> tuple[str, str]:
+        """The unit on which the tile before ends, and that on which the tile behind begins; empty where is none."""
+        n_columns, n_rows = self.plan.columns.n_steps, self.plan.rows.n_steps
+        place = j * n_columns + i
+        before = self._engines((place - 1) % n_columns, (place - 1) // n_columns)[-1][1] if place else ""
+        is_last = place + 1 == n_columns * n_rows
+        behind = "" if is_last else self._engines((place + 1) % n_columns, (place + 1) // n_columns)[0][1]
+        return before, behind
+
     def _tile(self, i: int, j: int) -> None:
-        plan, columns, rows = self.plan, self.plan.columns.steps[i], self.plan.rows.steps[j]
+        plan, columns, rows = self.plan, self.plan.columns.step(i), self.plan.rows.step(j)
         shape = TileShape(plan, columns, rows, None)
-        working = [node for node in members(plan.group) if shape.fresh_bits(plan.result[node])]
-        readers = {name: [node for node in working if _reads(plan, node, name)] for name in plan.outside}
+        working = self._engines(i, j)
+        readers = {name: [node for node, _ in working if _reads(plan, node, name)] for name in plan.outside}
         for name in plan.outside:
             self._load(name, columns, rows, (i, j), read=bool(readers[name]))
-        engines = ["matrix" if on_matrix(plan.graph.nodes[node]) else "vector" for node in working]
-        for place, (node, engine) in enumerate(zip(working, engines, strict=True)):
+        loaded = [one for one in plan.outside if readers[one] and shape.fresh_bits(one)]
+        before, behind = self._around(i, j)
+        chain = [before, *(engine for _, engine in working), behind]
+        for place, (node, engine) in enumerate(working, start=1):
             name = plan.result[node]
             waits, signals = list[int](), list[int]()
             if (i, j) == (0, 0):
-                idle = [one for one in self.weights if one not in working] if place == 0 else []
-                waits += [self.weights[one] for one in (node, *idle) if one in self.weights]
-            if place == 0:
-                waits.append(self.turn)
-            elif engines[place - 1] != engine:
+                waits += self._weights_for(node, [] if place > 1 else [one for one, _ in working])
+            if chain[place - 1] not in ("", engine):
                 waits.append(self.passed[engine])
-            if place == len(working) - 1:
-                signals.append(self.turn)
-            elif engines[place + 1] != engine:
-                signals.append(self.passed[engines[place + 1]])
-            loaded = [one for one in plan.outside if readers[one] and shape.fresh_bits(one)]
+            if chain[place + 1] not in ("", engine):
+                signals.append(self.passed[chain[place + 1]])
             waits += [self.ready[one] for one in loaded if readers[one][0] == node]
             signals += [self.free[one] for one in loaded if readers[one][-1] == node]
             if name in self.made.results:
@@ -148,13 +162,21 @@ class _Writer:
             label, run = plan.graph.nodes[node].name, ("tile make", node, i, j)
             issue(work, waits=waits, signals=signals, label=label, run=run)
             if name in self.made.results:
-                self.core.store(
-                    self.costs.store_part(plan.maps[name], columns[name].fresh, rows[name].fresh),
-                    waits=[self.ready[name]],
-                    signals=[self.free[name]],
-                    label=f"store {name}",
-                    run=("tile store", name, i, j),
-                )
+                self._store(name, columns, rows, (i, j))
+
+    def _weights_for(self, node: int, working: list[int]) -> list[int]:
+        """Semaphores of the node's weights; the first node of the first tile waits for those of idle nodes too."""
+        idle = [one for one in self.weights if one not in working] if working else []
+        return [self.weights[one] for one in (node, *idle) if one in self.weights]
+
+    def _store(self, name: str, columns: AxisStep, rows: AxisStep, at: tuple[int, int]) -> None:
+        self.core.store(
+            self.costs.store_part(self.plan.maps[name], columns[name].fresh, rows[name].fresh),
+            waits=[self.ready[name]],
+            signals=[self.free[name]],
+            label=f"store {name}",
+            run=("tile store", name, *at),
+        )
 
     def _load(self, name: str, columns: AxisStep, rows: AxisStep, at: tuple[int, int], *, read: bool) -> None:
         """Bring what is fresh; where no node of this tile reads it, it only goes into the caches."""
@@ -173,13 +195,14 @@ def _reads(plan: DepthFirstGeometry, node: int, name: str) -> bool:
 
 
 def _runs(kinds: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """(first step, steps) of neighbours of one kind; the very first step stands alone."""
+    """(first step, steps) of neighbours of one kind; the first and the last of them stand alone.
+
+    So what is said once for all steps between is true of each, also of what comes before and behind it.
+    """
     first = 0
-    for place, (_, run) in enumerate(groupby(kinds)):
+    for _, run in groupby(kinds):
         n = len(list(run))
-        if place == 0 and n > 1:
-            yield 0, 1
-            yield 1, n - 1
-        else:
-            yield first, n
+        for begin, end in ((0, 1), (1, n - 1), (max(1, n - 1), n)):
+            if end > begin:
+                yield first + begin, end - begin
         first += n

@@ -297,7 +297,25 @@ def test_a_program_moves_what_the_scheme_says(mode: Mode) -> None:
     assert run.peak_buffer_bytes > cost.buffer_bytes  # a second slot for the next input, and for results on their way
     macs = geometry(graph, graph.all_mask, mode, (16, 8)).macs
     assert run.cycles >= macs / 256
+
+
+def test_tiles_that_are_alike_are_skipped_through() -> None:
+    stream = small()
+    graph = fusion_graph(stream, absorb=True)
+    run = simulate_tiles(stream, graph, graph.all_mask, load_machine("edge-16x16"), mode="fully_cached", tile=(1, 1))
     assert run.n_jumps > 0
+    assert run.n_commands > 48 * 40 * 3
+
+
+def test_upsampled_tiles_that_need_nothing_new_run() -> None:
+    """Every other tile has no work for the convolution: the units take turns at other places."""
+    net = Layers("up", activations="int8", weights="int8")
+    x = net.conv(net.input("x", (1, 1, 5, 5)), 1, 1, "stem", bias=False, padding=0)
+    stream = net.finish([net.upsample(x, 2, "up")])
+    graph = fusion_graph(stream)
+    machine = load_machine("edge-16x16")
+    for mode in MODES:
+        assert simulate_tiles(stream, graph, graph.all_mask, machine, mode=mode, tile=(1, 1)).cycles > 100
 
 
 def test_fusing_saves_traffic_and_time() -> None:
