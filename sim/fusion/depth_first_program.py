@@ -47,7 +47,9 @@ def simulate_tiles(
     cannot be cut into tiles or has more than one image, MappingError when it does not fit the working buffer.
     """
     made = TiledProgram(stream, geometry(graph, mask, mode, tile), machine)
-    found = measured(made.program(), tuple(graph.names(mask)), machine)
+    columns, rows = made.plan.tile
+    tiling = {"columns": columns, "rows": rows}
+    found = measured(made.program(), tuple(graph.names(mask)), machine, tiling)
     return replace(found, assumptions=(*machine.assumptions, *ASSUMPTIONS, *PROGRAM_ASSUMPTIONS))
 
 
