@@ -59,7 +59,10 @@ def fusion_figures(outcome: FusionOutcome) -> list[tuple[str, str]]:
         before = bytes_text(outcome.unfused_dram_bytes)
         rows.append(("DRAM traffic", f"{bytes_text(outcome.dram_bytes)}, unfused {before}"))
     rows += [
-        ("groups", f"{len(outcome.plan):,} of {len(outcome.graph):,} operators, {len(outcome.fused_groups):,} fused"),
+        (
+            "groups",
+            f"{len(outcome.plan):,}, of them {len(outcome.fused_groups):,} fused; {len(outcome.graph):,} operators",
+        ),
         (
             "most buffer used",
             f"{bytes_text(outcome.peak_buffer_bytes)} of {bytes_text(outcome.capacity_bytes)}",
