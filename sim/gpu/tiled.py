@@ -29,6 +29,7 @@ _MOST_THREADS = 2_048
 _MOST_BLOCKS = 32
 _SPILL = 3.0  # how much slower a kernel is whose accumulators do not fit into its threads' registers
 _MMA_WARP_ROWS = 16
+_WARP_GROUP_ROWS = 64
 _DOES_NOT_FIT = np.inf
 
 
@@ -72,10 +73,8 @@ def tiled_gemm_seconds(device: GpuDevice, parameters: GemmParameters, case: Tile
     resident = _resident(device, np.maximum(case.stages, 1) * step_bytes, case.rows * case.columns, case.warps)
     blocks = np.ceil(case.m / case.rows) * np.ceil(case.n / case.columns)
     steps = np.ceil(case.k / case.depth)
-    rate = device.macs(case.multiply_format)
-    # A warp group needs 64 rows for a full-rate product; narrower tiles leave part of the tensor cores idle.
-    tensor = np.maximum(case.rows, 64 if device.asynchronous_products else _MMA_WARP_ROWS)
-    tensor = tensor * np.maximum(case.columns, 8) * case.depth / rate
+    tensor = _product_rows(device, case.rows) * np.maximum(case.columns, 8) * case.depth
+    tensor = tensor / device.macs(case.multiply_format)
     warp_tile = np.sqrt(case.rows * case.columns / case.warps)
     reuse = np.maximum(case.rows, 64) if device.asynchronous_products else warp_tile
     shared = case.rows * case.columns * case.depth * a_bytes * 2 / reuse / device.shared_bytes_per_cycle
@@ -113,7 +112,7 @@ def tiled_attention_seconds(device: GpuDevice, parameters: AttentionParameters, 
     sms = np.minimum(n_tiles, device.n_sms)
     on_sm = np.clip(n_tiles / device.n_sms, 1, np.maximum(resident, 1))
     scores = case.tile_queries * case.tile_keys
-    rows = np.maximum(case.tile_queries, 64 if device.asynchronous_products else _MMA_WARP_ROWS)
+    rows = _product_rows(device, case.tile_queries)
     products = 2 * rows * case.tile_keys * case.head_dim / device.macs("fp16")
     softmax = scores * (1 / device.exp_per_cycle + parameters.lane_operations / device.lanes)
     longer, shorter = np.maximum(products, softmax), np.minimum(products, softmax)
@@ -131,6 +130,17 @@ def tiled_attention_seconds(device: GpuDevice, parameters: AttentionParameters, 
     memory = moved / (device.dram_bytes_per_s * parameters.memory_share)
     seconds = parameters.launch_us * 1e-6 + np.maximum(compute, memory)
     return np.where(resident >= 1, seconds, _DOES_NOT_FIT)
+
+
+def _product_rows(device: GpuDevice, rows: Numbers) -> Numbers:
+    """Rows that a tile's products take the time of at full rate.
+
+    An asynchronous product needs 64 rows; narrower tiles fall back to the instructions of the generation before.
+    """
+    narrow = np.maximum(rows, _MMA_WARP_ROWS)
+    if not device.asynchronous_products:
+        return narrow
+    return np.where(rows >= _WARP_GROUP_ROWS, rows, narrow / device.older_products_share)
 
 
 def _resident(device: GpuDevice, shared_bytes: Numbers, held_values: Numbers, warps: Numbers) -> Numbers:
