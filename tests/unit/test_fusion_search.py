@@ -16,7 +16,10 @@ from tilewright.errors import InputError
 from tilewright.reports.fusion_drawing import draw_fusion
 from tilewright.reports.fusion_page import fusion_page
 from tilewright.search.fusion.run import search_fusion
+from tilewright.sim.fusion.graph import fusion_graph
 from tilewright.sim.fusion.lowering import simulate_group
+from tilewright.sim.fusion.scheme import get_scheme
+from tilewright.workloads.network import load_network
 
 MACHINE = "edge-16x16"
 SMALL = ["search", "mobilenet-v2", "-a", MACHINE, "--over", "fusion", "--buffer", "128KiB"]
@@ -36,6 +39,20 @@ def test_the_optimum_is_proven_the_same_by_both_exact_methods() -> None:
 def test_a_larger_buffer_never_moves_more() -> None:
     values = [search_fusion("mobilenet-v2", buffer_bytes=kib * 1024).value for kib in (1, 64, 256, 1024, 8192)]
     assert values == sorted(values, reverse=True)
+
+
+def test_a_group_may_fit_though_a_part_of_it_does_not() -> None:
+    """Why no exact search may stop growing a group where it no longer fits."""
+    capacity = 128 * 1024
+    graph, scheme = fusion_graph(load_network("squeezenet")), get_scheme("lbdf", capacity)
+    whole = graph.mask_of(["fires.1.expand1", "fires.1.concat", "fires.2.squeeze", "fires.2.expand3"])
+    whole |= graph.mask_of(["fires.1.expand1.relu", "fires.1.expand3.relu", "fires.2.squeeze.relu"])
+    whole |= graph.mask_of(["fires.2.expand3.relu"])
+    part = whole & ~graph.mask_of(["fires.1.expand1"])
+    assert graph.is_group(whole)
+    assert graph.is_group(part)
+    assert scheme.cost(graph, whole).valid(capacity)
+    assert not scheme.cost(graph, part).valid(capacity)
 
 
 def test_the_outcome_adds_up() -> None:
