@@ -59,7 +59,7 @@ class PhaseTable:
         kinds = [numbers.setdefault(tuple(tiling[name] for name in names), len(numbers)) for tiling in tilings]
         self._kind = np.array(kinds, dtype=np.int64)  # tilings of one kind do the same work
         self._record = np.full(len(numbers), _UNKNOWN, dtype=np.int64)  # where that is noted
-        self.entries: list[Int64Array] = []  # by record and share: rows of an Entry's numbers
+        self.entries: list[Int64Array] = []  # by record and share: rows as a WorkRecorder notes them
         self._images = RetimedImages(asked.rate)
         self._costs_set: tuple[Setting, int] | None = None
         self._cycles: OrderedDict[Setting, Int64Array] = OrderedDict()
@@ -149,5 +149,5 @@ class PhaseTable:
         for share in self.shares:
             recorder = WorkRecorder()
             self.phase.lower(self.phase.core(self._costs, n_groups=share.n_groups, builder=recorder), tiling)
-            noted.append(np.array(recorder.entries, dtype=np.int64).reshape(-1, 3))
+            noted.append(np.array(recorder.noted, dtype=np.int64).reshape(-1, 3))
         return noted

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from itertools import count, product
 from typing import Any
 
@@ -25,7 +24,7 @@ from tilewright.sim.costs import TileCosts
 from tilewright.sim.evaluation import evaluate, timed_result
 from tilewright.sim.mapped_work import MappedWork
 from tilewright.sim.mapping import Dataflow, Layer, Tiling
-from tilewright.sim.result import LowerBound, SearchSummary, SimulationResult
+from tilewright.sim.result import SearchSummary, SimulationResult
 from tilewright.sim.retiming import TimingTooFineError
 
 __all__ = ["SearchMemory", "SharedSearch"]
@@ -77,16 +76,15 @@ class SharedSearch:
         self.dataflow = dataflow
         self.layer = layer
         self.recording = recording or Recording(dataflow, layer, machine)
-        self._costs = dataflow.costs(layer, _roomy(machine))
-        self._can_record = True
+        self._is_own = recording is None
         self._begin(machine)
 
     def _begin(self, machine: MachineSpec) -> None:
-        self._answers = Answers(self.recording.asked, self._costs)
+        costs = None if self._is_own else self.dataflow.costs(self.layer, _roomy(machine))
+        self._answers = Answers(self.recording.asked, costs)
         self._works = [PhaseWork(table, self._answers) for table in self.recording.tables]
         self._units = self.recording.units(machine)
         self._mapped: dict[tuple[int, ...], MappedWork] = {}
-        self._bounds: dict[Fraction, LowerBound] = {}
 
     @property
     def agrees(self) -> bool:
@@ -106,11 +104,10 @@ class SharedSearch:
         except _NothingFitsError as fault:
             refusal = nothing_fits(fault.table.phase, self._costs_of(machine), [fault.table.smallest()], {})
         except OtherProgramError:
-            if self._can_record:
-                self._can_record = False  # once is enough: the new one was made on this machine
-                self.recording = Recording(self.dataflow, self.layer, machine)
-                self._begin(machine)
-                return self.best(machine, objective)
+            self._is_own = True
+            self.recording = Recording(self.dataflow, self.layer, machine)
+            self._begin(machine)
+            return self.best(machine, objective)
         except (UnaskedWorkError, TimingTooFineError, InputError):
             pass  # a lowering that cannot be recorded, or an error that only concerns other machines' tilings
         if refusal is not None:

@@ -8,6 +8,7 @@ same there for the recording to hold. The DRAM's bandwidth is no fact: a lowerin
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import numpy as np
 from tilewright.sim.core import WorkCounter
 from tilewright.sim.costs import TileCosts, Work
 
-__all__ = ["Answers", "AskedCosts", "AskedWork", "Entry", "UnaskedWorkError", "WorkRecorder", "number_of"]
+__all__ = ["Answers", "AskedCosts", "AskedWork", "UnaskedWorkError", "WorkRecorder", "number_of"]
 
 
 class UnaskedWorkError(TypeError):
@@ -55,19 +56,15 @@ class AskedCosts:
     def __init__(self, costs: TileCosts) -> None:
         self.layer = costs.layer
         self.rate = costs.rate
+        self.costs = costs
         self.questions: list[_Question] = []
+        self.works: list[Work] = []  # the answers to the questions
         self.facts: list[tuple[_Question | _Reading, Any]] = []
-        self._costs = costs
-        self._known: dict[_Question, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._costs, name)
+        value = getattr(self.costs, name)
         if callable(value):
-
-            def ask(*arguments: Any, **options: Any) -> Any:
-                return self._answer(_Question(name, _fixed(arguments), tuple(sorted(options.items()))))
-
-            answer: Any = ask
+            answer: Any = self._asking(name)
         elif is_dataclass(value):
             answer = _Watched(value, (name,), self._note)
         else:
@@ -79,17 +76,32 @@ class AskedCosts:
     def _note(self, path: tuple[str, ...], value: Any) -> None:
         self.facts.append((_Reading(path), value))
 
+    def _asking(self, name: str) -> Callable[..., Any]:
+        """The method ``name`` of the costs, with each different call noted once."""
+        known: dict[Any, Any] = {}
+        with_options = object()
+
+        def ask(*arguments: Any, **options: Any) -> Any:
+            key = (with_options, arguments, *options.items()) if options else arguments
+            try:
+                return known[key]
+            except TypeError:  # there is a list among the arguments
+                return ask(*map(_fixed, arguments), **{option: _fixed(value) for option, value in options.items()})
+            except KeyError:
+                answer = known[key] = self._answer(_Question(name, arguments, tuple(options.items())))
+                return answer
+
+        return ask
+
     def _answer(self, question: _Question) -> Any:
-        if question in self._known:
-            return self._known[question]
-        answer = question.ask(self._costs)
+        answer = question.ask(self.costs)
         if isinstance(answer, Work):
-            answer = AskedWork(*answer)
-            answer.number = len(self.questions)
+            asked = AskedWork(*answer)
+            asked.number = len(self.questions)
             self.questions.append(question)
-        else:
-            self.facts.append((question, answer))
-        self._known[question] = answer
+            self.works.append(answer)
+            return asked
+        self.facts.append((question, answer))
         return answer
 
 
@@ -117,23 +129,29 @@ class _Watched:
 
 def _fixed(value: Any) -> Any:
     """``value`` with lists as tuples, so that it can be looked up."""
-    return tuple(map(_fixed, value)) if type(value) in (list, tuple) else value
+    if isinstance(value, list | tuple):
+        return tuple(map(_fixed, value))
+    if value.__hash__ is None:
+        raise UnaskedWorkError(f"the costs cannot be asked about a {type(value).__name__}")
+    return value
 
 
 def number_of(work: Work) -> int:
     """The question that ``work`` answers. Raises UnaskedWorkError for a work that came from nowhere."""
-    if not isinstance(work, AskedWork) or not hasattr(work, "number"):
-        raise UnaskedWorkError("a lowering must hand on the works of the costs as they are")
-    return work.number
+    try:
+        return work.number  # type: ignore[attr-defined,no-any-return]
+    except AttributeError:
+        raise UnaskedWorkError("a lowering must hand on the works of the costs as they are") from None
 
 
 class Answers:
     """What the ``costs`` of one machine answer to the questions of a record, as columns that grow with it.
 
-    ``works``: the answers; ``cycles``, ``n_bytes``, ``energy_pj``: their figures.
+    ``costs``: None for those of the machine on which the record is made. ``works``: the answers; ``cycles``,
+    ``n_bytes``, ``energy_pj``: their figures.
     """
 
-    def __init__(self, asked: AskedCosts, costs: TileCosts) -> None:
+    def __init__(self, asked: AskedCosts, costs: TileCosts | None) -> None:
         self.works: list[Work] = []
         self.cycles = self.n_bytes = np.empty(0, dtype=np.int64)
         self.energy_pj = np.empty(0, dtype=np.float64)
@@ -143,11 +161,13 @@ class Answers:
 
     def update(self) -> bool:
         """Answer what has been asked since; False when a fact is not so on this machine."""
-        facts = self._asked.facts
-        if any(question.ask(self._costs) != value for question, value in facts[self._n_facts :]):
-            return False
-        self._n_facts = len(facts)
-        new: list[Work] = [question.ask(self._costs) for question in self._asked.questions[len(self.works) :]]
+        asked, costs, n = self._asked, self._costs, len(self.works)
+        new = asked.works[n:]
+        if costs is not None:
+            if any(question.ask(costs) != value for question, value in asked.facts[self._n_facts :]):
+                return False
+            self._n_facts = len(asked.facts)
+            new = [question.ask(costs) for question in asked.questions[n:]]
         if new:
             self.works += new
             self.cycles = np.append(self.cycles, np.array([work.cycles for work in new], dtype=np.int64))
@@ -156,20 +176,16 @@ class Answers:
         return True
 
 
-class Entry(NamedTuple):
-    """``times`` commands on the engine of kind ``engine``, each with the work that answers question ``number``."""
-
-    engine: int
-    times: int
-    number: int
-
-
 class WorkRecorder(WorkCounter):
-    """A counter that notes what is to be added up."""
+    """A counter that notes what is to be added up.
+
+    ``noted``: three numbers for each kind of command in turn: the kind of its engine, how many times it runs, and the
+    question that its work answers.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.entries: list[Entry] = []
+        self.noted = array("q")
 
     def add(self, engine: int, work: Work) -> None:
-        self.entries.append(Entry(engine, self._times, number_of(work)))
+        self.noted.extend((engine, self._times, number_of(work)))
