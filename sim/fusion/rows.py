@@ -162,7 +162,7 @@ def plan_rows(graph: FusionGraph, mask: int, *, spare_rows: int = 0, rows_per_st
                 phases[source] = min([phases[r.consumer] - (not r.slides and not r.sweeps) for r in readers[source]])
     steps = _steps(maps, readers, rows_per_step)
     offsets = _offsets(maps, phases, readers, along_rows=True, least=0 if steps else 1)
-    ends = [i for i in inside if not any([r.slides and phases[r.consumer] == phases[i] for r in readers[i]])]
+    ends = [i for i in inside if not any(r.slides and phases[r.consumer] == phases[i] for r in readers[i])]
     early = _early_ends(maps, phases, readers, offsets) if len(ends) > 1 else None
     if early:
         offsets = _offsets(maps, phases, readers, along_rows=True, least=0 if steps else 1, ends=early)

@@ -292,7 +292,7 @@ class SlabProgram:
 
     def _in_pieces(self, unit: Unit, step: int, image: int) -> Iterator[Task]:
         made = {i: self.rows(i, step) for i in unit.partial}
-        if not any(made.values()):
+        if not any(made.values()) and not any(self.new_rows(i, step) for i in unit.sums):
             return
         share = self.rules.piece_channels
         for begin in range(0, unit.channels, share):

@@ -80,6 +80,7 @@ class SlabSizer:
         self.in_pieces = [i for i in slabs.partial if not self._is_inside(i)]
         self.pieces = self._pieces()
         self.joined = False
+        self.sees_padding = self._padded()
         self._held_at: dict[tuple[int, bool], dict[int, int]] = {}
         self._active_at: dict[tuple[int, bool], dict[int, tuple[int, int]]] = {}
 
@@ -143,9 +144,8 @@ class SlabSizer:
         """The weights that stay: the most traffic saved for each first."""
         held = self._held(rows)
         free = self.rules.capacity_bytes - sum(self._room(rows, frozenset(), held).values())
-        active = self._active(rows)
         stay: set[int] = set()
-        saved = {i: size * (self._steps_of(active, i) * self.images - 1) for i, size in self.weights.items()}
+        saved = {i: size * (self._steps_of(rows, i) * self.images - 1) for i, size in self.weights.items()}
         for i in sorted(self.weights, key=lambda i: -saved[i]):
             if saved[i] > 0 and self.weights[i] <= free:
                 stay.add(i)
@@ -154,9 +154,8 @@ class SlabSizer:
 
     def _choice(self, rows: int, resident: frozenset[int]) -> SlabChoice:
         held = self._held(rows)
-        active = self._active(rows)
         again = sum(
-            size * (1 if i in resident else self._steps_of(active, i) * self.images) for i, size in self.weights.items()
+            size * (1 if i in resident else self._steps_of(rows, i) * self.images) for i, size in self.weights.items()
         )
         reads = self.fixed_reads + sum(self._read_in_pieces(i, rows) for i in self.in_pieces)
         return SlabChoice(
@@ -216,24 +215,44 @@ class SlabSizer:
         self._active_at[rows, self.joined] = found
         return found
 
-    def _steps_of(self, active: Mapping[int, tuple[int, int]], i: int) -> int:
-        return active[i][1] - active[i][0] + 1
+    def _steps_of(self, rows: int, i: int) -> int:
+        """Steps in which node i makes rows."""
+        first, last = self._active(rows)[i]
+        if i not in self.sees_padding:
+            return last - first + 1
+        return sum(bool(self._rows_at(i, rows, n)) for n in range(first, last + 1))
+
+    def _rows_at(self, i: int, rows: int, step: int) -> range:
+        """The rows of a map in one step: new ones, or all that the readers of a partial map then need."""
+        new = step_rows(
+            self.offset[i], self.plan.steps[i] * rows, self.maps.tensors[i].height, step, joined=self.joined
+        )
+        if i not in self.slabs.partial:
+            return new
+        spans = [new] if i in self.stored else []
+        for reader in self.plan.readers[i]:
+            made = self._rows_at(reader.consumer, rows, step)
+            spans += [needed_rows(reader.rows, made.start, len(made))] if made else []
+        spans = [span for span in spans if span]
+        return range(min(s.start for s in spans), max(s.stop for s in spans)) if spans else range(0)
+
+    def _padded(self) -> set[int]:
+        """Partial maps of which some rows of a reader, or of a reader's reader, need nothing: they see only padding."""
+        found: set[int] = set()
+        for i in self.order:
+            if i not in self.slabs.partial:
+                continue
+            for reader in self.plan.readers[i]:
+                window, last = reader.rows, self.maps.tensors[reader.consumer].height - 1
+                empty = any(not needed_rows(window, row, 1) for row in (0, last))
+                if empty or reader.consumer in found:
+                    found.add(i)
+        return found
 
     def _read_in_pieces(self, i: int, rows: int) -> int:
         """Bytes of an input that comes in pieces: for every step the rows that its readers then need."""
-        tensor, total = self.maps.tensors[i], 0
-        active = self._active(rows)
-        readers = self.plan.readers[i]
-        for n in range(active[i][0], active[i][1] + 1):
-            low, high = tensor.height, 0
-            for reader in readers:
-                c, window = reader.consumer, reader.rows
-                step, ahead, height = self.plan.steps[c] * rows, self.offset[c], self.maps.tensors[c].height
-                made = step_rows(ahead, step, height, n, joined=self.joined)
-                rows_needed = needed_rows(window, made.start, len(made)) if made else made
-                if rows_needed:
-                    low, high = min(low, rows_needed.start), max(high, rows_needed.stop)
-            total += max(0, high - low)
+        tensor, (first, last) = self.maps.tensors[i], self._active(rows)[i]
+        total = sum(len(self._rows_at(i, rows, n)) for n in range(first, last + 1))
         return total * tensor.row_bytes * self.images
 
     # -- room --------------------------------------------------------------------------------------------------
