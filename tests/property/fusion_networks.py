@@ -95,7 +95,7 @@ def _window(draw: st.DrawFn, extents: tuple[int, ...], *, dilated: bool) -> dict
     kernels, strides, pads, dilations, outs = [], [], [], [], []
     for extent in extents:
         kernel, stride, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 1 + dilated))
-        pad = draw(st.integers(0, kernel // 2))
+        pad = draw(st.integers(0, kernel if dilated else kernel // 2))  # some rows of a convolution see only padding
         if (kernel - 1) * dilation + 1 > extent + 2 * pad:
             kernel, pad, dilation = 1, 0, 1
         kernels.append(kernel)
