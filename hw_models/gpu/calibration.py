@@ -1,6 +1,18 @@
 """Calibrated parameters as data: what was fitted, to which measurements, by which split, with which error.
 
-One file a device in ``calibrations/``; ``tilewright calibrate`` writes such files.
+One file a device in ``calibrations/``, as ``tilewright calibrate`` wrote it from public tables. A is the folder of
+aiconfigurator's tables, L that of LLMCompass's; the first table of a family counts::
+
+    tilewright calibrate A/h200_gemm_vllm_0.24.0__bfloat16.csv A/h200_gemm_vllm_0.24.0__fp8.csv \\
+        A/h200_gemm_trtllm_1.2.0rc5_quant.csv A/h200_gemm_vllm_0.22.0_power.csv \\
+        A/h200_context_attention_vllm_0.24.0_fa3.csv A/h200_generation_attention_vllm_0.24.0_fa3.csv \\
+        A/h200_encoder_attention_vllm_0.22.0_power.csv A/h200_quant_scalematrix_vllm_0.22.0_power.csv \\
+        A/h200_quant_computescale_vllm_0.22.0_power.csv -a h200 -o h200.yaml
+    tilewright calibrate A/a100_gemm_sglang_0.5.10.csv A/a100_gemm_trtllm_1.0.0_quant.csv \\
+        A/a100_context_attention_vllm_0.14.0.csv A/a100_generation_attention_vllm_0.14.0.csv \\
+        L/matmul_A100.csv L/softmax_A100.csv L/layernorm_A100.csv L/gelu_A100.csv -a a100 -o a100.yaml
+    tilewright calibrate L/matmul_MI210.csv L/softmax_MI210.csv L/layernorm_MI210.csv L/gelu_MI210.csv \\
+        -a mi210 -o mi210.yaml
 """
 
 from __future__ import annotations
