@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.vision import rounded
@@ -26,7 +28,7 @@ def vgg(b: Layers, *, batch: int, image: int, classes: int) -> OperatorStream:
     return b.finish([b.linear(x, classes, "classifier")], n_parameters=b.n_parameters)
 
 
-def _conv_relu(b: Layers, x: str, n_out: int, kernel: int, name: str, **options: int) -> str:
+def _conv_relu(b: Layers, x: str, n_out: int, kernel: int, name: str, **options: Any) -> str:
     return b.elementwise("relu", b.conv(x, n_out, kernel, name, **options), name=f"{name}.relu")
 
 
