@@ -12,7 +12,6 @@ from rich.console import Console
 
 import tilewright
 from tilewright.cli import main
-from tilewright.workloads.naming import layer_text, what_is_named
 from tilewright.errors import InputError
 from tilewright.reports.network_case import NetworkCase, common_name
 from tilewright.reports.network_figure import roofline_png
@@ -21,6 +20,7 @@ from tilewright.reports.network_table import kinds_table, operators_table, total
 from tilewright.reports.quantity import count_text
 from tilewright.reports.roofline import Axis, roofline_of
 from tilewright.search.api import simulate_network
+from tilewright.workloads.naming import layer_text, what_is_named
 from tilewright.workloads.operators import Operator, TensorSpec
 from tilewright.workloads.stream import OperatorStream
 

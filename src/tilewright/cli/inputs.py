@@ -26,8 +26,8 @@ def machine_of(text: str) -> MachineSpec:
 
 def workloads_of(texts: Sequence[str]) -> list[AttentionLayer]:
     """The attention layers that ``texts`` name, each once; raises InputError."""
-    from tilewright.workloads.naming import layer_text
     from tilewright.workloads.load import load_workload
+    from tilewright.workloads.naming import layer_text
 
     layers: dict[str, AttentionLayer] = {}
     for text in texts:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
-from tilewright.workloads.naming import Named, what_is_named
 from tilewright.cli.options import (
     ActivationsOption,
     AllOperatorsOption,
@@ -34,6 +33,7 @@ from tilewright.cli.options import (
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
 from tilewright.errors import InputError
+from tilewright.workloads.naming import Named, what_is_named
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
