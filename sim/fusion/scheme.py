@@ -17,7 +17,7 @@ __all__ = ["FusionScheme", "GroupCost", "Memoised", "get_scheme", "register_sche
 class GroupCost:
     """What a group needs on chip and moves to and from DRAM.
 
-    ``buffer_bytes``: the least room with which it runs. ``dram_read_bytes`` and ``dram_write_bytes`` are those of
+    ``buffer_bytes``: the room that it takes, the least where the scheme has no choice. ``dram_read_bytes`` and ``dram_write_bytes`` are those of
     feature maps; ``weight_bytes`` is the traffic of weights, as often as they are loaded (counting rules differ in
     whether it belongs to the sum). ``reason`` says why the scheme cannot run the group at all, None when it can.
     """
@@ -135,7 +135,7 @@ def get_scheme(name: str, capacity_bytes: int) -> Memoised:
 
 
 def _load() -> None:
-    import tilewright.sim.fusion.depth_first
     import tilewright.sim.fusion.brr
+    import tilewright.sim.fusion.depth_first
     import tilewright.sim.fusion.lbdf
     import tilewright.sim.fusion.optimus_rules  # noqa: F401  (schemes register themselves)
