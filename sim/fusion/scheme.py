@@ -17,9 +17,10 @@ __all__ = ["FusionScheme", "GroupCost", "Memoised", "get_scheme", "register_sche
 class GroupCost:
     """What a group needs on chip and moves to and from DRAM.
 
-    ``buffer_bytes``: the room that it takes, the least where the scheme has no choice. ``dram_read_bytes`` and ``dram_write_bytes`` are those of
-    feature maps; ``weight_bytes`` is the traffic of weights, as often as they are loaded (counting rules differ in
-    whether it belongs to the sum). ``reason`` says why the scheme cannot run the group at all, None when it can.
+    ``buffer_bytes``: the room that it takes, the least where the scheme has no choice. ``dram_read_bytes`` and
+    ``dram_write_bytes`` are those of feature maps; ``weight_bytes`` is the traffic of weights, as often as they are
+    loaded (counting rules differ in whether it belongs to the sum). ``reason`` says why the scheme cannot run the group
+    at all, None when it can.
     """
 
     buffer_bytes: int
