@@ -69,7 +69,7 @@ class AttentionFamily:
 
 # As FlashAttention chooses them for Hopper (hopper/tile_size.h), causal and with a paged cache. With one query a
 # sequence some versions take one warp group of 64 rows: for heads of 128, in fp8 for narrower ones too; that is what
-# the measured times (calibration part) are nearer to.
+# the measured times (of both parts) are nearer to.
 _FA3_TILES = ((64, 192, 128), (96, 192, 128), (128, 128, 128), (192, 128, 96), (256, 128, 80))
 _FA2_TILES = ((64, 128, 128), (96, 128, 64), (128, 128, 64), (192, 128, 64), (256, 64, 64))
 _FAMILIES = {

@@ -20,8 +20,8 @@ __all__ = ["Digits", "digits", "trained"]
 class Digits:
     """Images (n, 1, 8, 8) of 0 to 1 and labels.
 
-    ``calibration`` is part of what was trained on, ``choice`` (for choosing formats) to six tenths; ``test`` is apart
-    from both.
+    ``calibration`` is part of what was trained on, ``choice`` (for choosing formats) to a third; ``test`` is apart from
+    both.
     """
 
     train: tuple[Any, Any]
@@ -38,7 +38,7 @@ def digits() -> Digits:
     order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
     images = torch.tensor(data.images, dtype=torch.float32)[order, None] / 16
     labels = torch.tensor(data.target)[order]
-    train, trained_too, choice = 1000, 400, 1400
+    train, trained_too, choice = 1000, 800, 1400
     return Digits(
         train=(images[:train], labels[:train]),
         calibration=(images[:256], labels[:256]),

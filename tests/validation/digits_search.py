@@ -75,13 +75,13 @@ class _Bench:
         self.table = table
         self.costs = BitCosts(self.stream, load_machine(machine), table, SimulationSettings())
         self.problem = self.costs.problem
-        self.accuracies: dict[Assignment, tuple[float, float]] = {}
+        self.accuracies: dict[Assignment, float] = {}
 
-    def quality(self, assignment: Assignment) -> tuple[float, float]:
-        """Accuracy on the images for choosing and on the test images, of the network really quantised so."""
+    def quality(self, assignment: Assignment) -> float:
+        """Accuracy on the images for choosing, of the network really quantised so."""
         if assignment not in self.accuracies:
             with self.network.quantised(self._formats(assignment)) as module:
-                self.accuracies[assignment] = accuracy(module, digits().choice), accuracy(module, digits().test)
+                self.accuracies[assignment] = accuracy(module, digits().choice)
         return self.accuracies[assignment]
 
     def loss(self, assignment: Assignment) -> float:
@@ -96,20 +96,28 @@ class _Bench:
         return {name: LayerFormats(o.weights, o.activations, o.method) for name, o in chosen.items()}
 
     def point(self, name: str, assignment: Assignment) -> Point:
-        choice, test = self.quality(assignment)
         run = self.costs.run(assignment)
-        return Point(name, assignment, choice, test, run.cycles, run.energy_pj)
+        with self.network.quantised(self._formats(assignment)) as module:
+            test = accuracy(module, digits().test)
+        return Point(name, assignment, self.quality(assignment), test, run.cycles, run.energy_pj)
 
-    def search(self, n_measurements: int) -> set[Assignment]:
-        """All that the search looked at: the curves of summed sensitivity, and the fronts of measured accuracy."""
+    def search(self, n_measurements: int) -> list[Assignment]:
+        """What is on the front of measured accuracy and summed costs, of all that the search looked at.
+
+        It looked at the curves of summed sensitivity, and at what NSGA-II made of them by measuring.
+        """
         seen: set[Assignment] = set()
         for kind in ("latency", "energy"):
             seen |= {point.assignment for point in pareto_curve(self.problem, kind, n_points=15)}
             found = search_measured(
-                self.problem, lambda a: 1 - self.quality(a)[0], kind, n_measurements=n_measurements, population=30
+                self.problem, lambda a: 1 - self.quality(a), kind, n_measurements=n_measurements, population=30
             )
             seen |= {point.assignment for point in found}
-        return seen
+        cost = self.problem.cost
+        kept = _front(
+            Point("", one, self.quality(one), 0.0, cost("latency", one), cost("energy", one)) for one in sorted(seen)
+        )
+        return [point.assignment for point in kept]
 
 
 @lru_cache(maxsize=4)
@@ -124,20 +132,20 @@ def account(network: str, n_samples: int = 160) -> Explanation:
 
 
 @lru_cache(maxsize=4)
-def explore(network: str, machine: str, n_measurements: int = 250, n_random: int = 40) -> Explored:
+def explore(network: str, machine: str, n_measurements: int = 120, n_random: int = 40) -> Explored:
     """Search the front of ``network`` on ``machine`` and measure what it is held against."""
     bench = _bench(network, machine)
     problem = bench.problem
     uniform = [bench.point("/".join(formats), problem.uniform(*formats)) for formats in UNIFORM]
     draw = random.Random(0)
     drawn = [tuple(draw.randrange(len(d.options)) for d in problem.decisions) for _ in range(n_random)]
-    found = [bench.point("found", assignment) for assignment in sorted(bench.search(n_measurements))]
+    found = [bench.point("found", assignment) for assignment in bench.search(n_measurements)]
     return Explored(
         network=network,
         machine=machine,
         float_choice=accuracy(bench.module, digits().choice),
         float_test=accuracy(bench.module, digits().test),
-        front=_front([*found]),
+        front=_front(found),
         uniform=tuple(uniform),
         random=tuple(bench.point("random", assignment) for assignment in drawn),
         n_measured=len(bench.accuracies),
