@@ -315,7 +315,8 @@ class _Reader:
                 raise self.fault((*place, at), "not a single value; allowed numbers, texts, true and false")
             if unique and value in values[:at]:
                 raise self.fault((*place, at), f"{value} is given twice; allowed once")
-        return list(values)
+        # 1 and 1.0 are one design, wherever it was written.
+        return [_tidy(value) if isinstance(value, float) else value for value in values]
 
     def ranged(self, path: str, given: Mapping[str, Any], place: FieldPath, *, whole: bool) -> Axis:
         allowed = ("from", "to", "step", "factor", "scale")

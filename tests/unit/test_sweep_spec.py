@@ -288,3 +288,18 @@ def test_leakage_is_part_of_the_energy() -> None:
     assert leaky["cycles"] == dry["cycles"]
     rule, values = AreaChoice(node_nm=45, pe_format="int8").rule(), base_values(tilewright.load_machine("edge-16x16"))
     assert leaky["energy_pj"] - dry["energy_pj"] == pytest.approx(leakage_mw(rule, values) * 1e9 * leaky["seconds"])
+
+
+def test_a_whole_number_is_one_value_however_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(HEAD + "parameters: {clock_ghz: [0.5, 1.0]}\n", encoding="utf-8")
+    given = {"machine": "edge-16x16", "workloads": [LAYER]}
+    keys = [
+        [point.key for point in points(sweep)]
+        for sweep in (
+            load_sweep(file),
+            load_sweep(given | {"parameters": {"clock_ghz": [0.5, 1]}}),
+            load_sweep(given | {"parameters": {"clock_ghz": [0.5, 1.0]}}),
+        )
+    ]
+    assert keys[0] == keys[1] == keys[2]
