@@ -1,8 +1,8 @@
 """Searches for fusion groups with and without graph explanation, beside the proven optimum and published figures.
 
 Run with: python tests/benchmarks/compare_fusion.py runs.csv [--case II|III-lbdf|III-brr ...] [--seeds N]
-[--explainers pg,rg,gnn]; every run is added to the file, and what it holds is not run again. --tables prints the file
-as the Markdown tables of the README, with the published figures of ../shared where that folder is there.
+[--explainers pg,rg,gnn] [--methods local]; every run is added to the file, and what it holds is not run again.
+--tables prints the file as Markdown, with the published figures of ../shared where that folder is there.
 
 Counting, as far as the study (arXiv 2501.00636) tells its own: each activation is an operator of its own, words of 16
 bit, one picture; LBDF counts the feature maps of the operators that can be fused at all; MB are 1000 KiB.
@@ -140,12 +140,12 @@ class Store:
         return [int(row[column]) / _MB for key, row in self.rows.items() if key[:4] == wanted]
 
 
-def run_case(case: Case, store: Store, seeds: int, explainers: Sequence[str]) -> None:
+def run_case(case: Case, store: Store, seeds: int, explainers: Sequence[str], methods: Sequence[str]) -> None:
     for network in case.networks:
         # One scheme for all searches of a network: what groups cost is worked out once.
         graph, scheme = fusion_graph(load_network(network)), get_scheme(case.scheme, case.capacity_bytes)
         wanted = [(method, "none", 0) for method in ("dp", "cp_sat")]
-        wanted += [(m, e, seed) for e in explainers for m in case.methods for seed in range(seeds)]
+        wanted += [(m, e, seed) for e in explainers for m in case.methods if m in methods for seed in range(seeds)]
         splitters: dict[str, Splitter] = {}
         for method, explainer, seed in wanted:
             if (case.name, network, method, explainer, str(seed)) in store.rows:
@@ -258,13 +258,14 @@ def main() -> None:
     parser.add_argument("--case", nargs="*", choices=tuple(CASES), default=["II", "III-lbdf"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--explainers", default=",".join(EXPLAINERS))
+    parser.add_argument("--methods", default="local,nsga2,random")
     parser.add_argument("--tables", action="store_true")
     given = parser.parse_args()
     store = Store(given.store)
     if not given.tables:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         for name in given.case:
-            run_case(CASES[name], store, given.seeds, given.explainers.split(","))
+            run_case(CASES[name], store, given.seeds, given.explainers.split(","), given.methods.split(","))
     print("\n".join(tables(store)))
 
 
