@@ -216,7 +216,7 @@ class _Writer:
         for command in section:
             self._weights(command, image)
             engine, work, waits, signals = self._text(command, image)
-            run = ("fused", command, image) if self.core.unroll else None
+            run = ("fused rows", command, image) if self.core.unroll else None
             label = self._label(command)
             if engine == LOAD:
                 self.core.load(work, waits=waits, signals=signals, label=label, run=run)

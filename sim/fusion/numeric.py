@@ -174,7 +174,7 @@ def _load_weights(chip: _Chip, run: Execution, i: int) -> None:
     run.write(place, "weights", np.zeros(chip.graph.nodes[i].weight_bytes), opens=True)
 
 
-@operation("fused")
+@operation("fused rows")
 def _command(chip: _Chip, run: Execution, command: Command, image: int) -> None:
     action, i = command.stream
     tensor = chip.tensors[i]

@@ -13,6 +13,7 @@ from tilewright.cli.search_fusion import bytes_of
 from tilewright.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from tilewright.cli.search import SearchCall
@@ -28,6 +29,12 @@ __all__ = ["OPTIONS", "run"]
 OPTIONS = frozenset({"machine", "buffer", "budget", "sensitivity", "objective"})
 _OBJECTIVES = ("dram", "energy")
 _FORM = re.compile(r"\s*sensitivity\s*=\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(x?)\s*")
+
+
+_FIGURES = (
+    "vs together", "DRAM bytes", "sensitivity", "fused groups", "run: cycles", "run: energy", "run: DRAM",
+    "optimum",
+)  # fmt: skip
 
 
 def run(call: SearchCall) -> None:
@@ -53,7 +60,7 @@ def run(call: SearchCall) -> None:
         most = amount * tables.problem.sensitivity(tables.problem.reference) if unit else amount
         outcome = search_joint(tables, most, progress=bar)
         runs = run_designs(outcome, machine, progress=bar)
-    call.outputs.show(_layers(outcome), _groups(outcome), _designs(outcome, runs))
+    call.outputs.show(_layers(outcome), _groups(outcome), _designs(call.outputs.console(), outcome, runs))
     call.outputs.write_json(_data(outcome, runs))
     call.outputs.write_csv(outcome.layer_rows())
 
@@ -106,14 +113,15 @@ def _groups(outcome: JointOutcome) -> Table:
     return catalogue_table(f"groups in {room}", ["group", "nodes", "buffer", "DRAM traffic", "operators"], rows)
 
 
-def _designs(outcome: JointOutcome, runs: Sequence[DesignRun]) -> Table:
+def _designs(console: Console, outcome: JointOutcome, runs: Sequence[DesignRun]) -> Table:
+    """Figures downwards, a column for each design: so it fits a terminal of 80 columns."""
     from tilewright.reports.quantity import change_text, energy_text
-    from tilewright.reports.table import catalogue_table
+    from tilewright.reports.table import Column, fitted_table
 
-    joint = outcome.joint.value
-    rows = [
-        [
-            design.name,
+    joint, what = outcome.joint.value, outcome.tables.prices.name
+    columns = [Column(header="", cells=_FIGURES, right=False)]
+    for design, run in zip(outcome.designs, runs, strict=True):
+        cells = [
             change_text(design.value / joint) if design is not outcome.joint else "",
             f"{design.dram_bytes:,}",
             f"{design.sensitivity:.4g}",
@@ -123,13 +131,9 @@ def _designs(outcome: JointOutcome, runs: Sequence[DesignRun]) -> Table:
             f"{run.dram_bytes:,}",
             "proven" if design.proven else f"gap {design.value / max(1, design.lower_bound) - 1:.1%}",
         ]
-        for design, run in zip(outcome.designs, runs, strict=True)
-    ]
-    what = outcome.tables.prices.name
-    headers = ["chosen", f"{what} against together", "DRAM bytes", "sensitivity", "fused groups", "run: cycles",
-               "run: energy", "run: DRAM bytes", "optimum of its kind"]  # fmt: skip
-    title = f"least {'DRAM traffic' if what == 'dram' else what}, sensitivity at most {outcome.most_sensitivity:.4g}"
-    return catalogue_table(title, headers, rows)
+        columns.append(Column(header=design.name, cells=cells))
+    goal = "DRAM traffic" if what == "dram" else what
+    return fitted_table(console, f"least {goal}, sensitivity at most {outcome.most_sensitivity:.4g}", columns)
 
 
 def _data(outcome: JointOutcome, runs: Sequence[DesignRun]) -> dict[str, Any]:
