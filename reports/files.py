@@ -9,13 +9,14 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tilewright.errors import InputError
 
-__all__ = ["check_file", "check_folder", "staged_folder", "write_file"]
+__all__ = ["check_apart", "check_file", "check_folder", "staged_folder", "write_file"]
 
+_STANDARD_OUTPUT = "-"
 _TEMPORARY_PREFIX = ".tilewright-"
 
 
@@ -45,10 +46,24 @@ def check_file(path: str | Path, *, what: str) -> None:
     target = Path(path)
     if not str(path):
         raise InputError(f"{what}: the name of the file is empty")
+    if str(path) == _STANDARD_OUTPUT:
+        raise InputError(f"{what}: cannot go to standard output; given -; allowed the name of a file")
     if target.is_dir():
         raise InputError(f"{what}: {target} is a folder; give the name of a file")
     if not _is_stream(target):
         _check_writable(Path(os.path.realpath(target)).parent, f"{what}: cannot write {target}")
+
+
+def check_apart(path: str | Path, inputs: Iterable[str | Path | None], *, what: str) -> None:
+    """Refuse at once (InputError) an output that would replace one of the files that are read.
+
+    ``inputs``: names as they were given; a file with options behind a colon (``model.onnx:batch=1``) counts, too.
+    """
+    target = os.path.realpath(path)
+    for name in (str(name) for name in inputs if name):
+        for read in (name, name.partition(":")[0]):
+            if os.path.isfile(read) and os.path.realpath(read) == target:
+                raise InputError(f"{what}: {path} is read by this command; allowed another file")
 
 
 def check_folder(path: str | Path, *, what: str) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tilewright.errors import InputError
-from tilewright.reports.files import check_file, check_folder, write_file
+from tilewright.reports.files import check_apart, check_file, check_folder, write_file
 from tilewright.reports.sweep.best import BestPoint, best_points
 from tilewright.reports.sweep.case import SweepCase, read_case
 from tilewright.reports.sweep.export import check_parquet, write_csv_rows, write_parquet
@@ -48,7 +48,8 @@ def report_sweep(
     ``command`` stands in the page's footer. Raises InputError for a store or a place that will not do, before
     the work begins.
     """
-    _check({"output": output, "csv": csv, "parquet": parquet, "markdown": markdown}, {"png": png, "svg": svg})
+    files = {"output": output, "csv": csv, "parquet": parquet, "markdown": markdown}
+    _check(files, {"png": png, "svg": svg}, inputs=(store, sweep))
     if not FEWEST_POINTS <= max_points <= MOST_POINTS:
         raise InputError(
             f"max_points: out of range; given {max_points}; allowed {FEWEST_POINTS} to {MOST_POINTS:,} points"
@@ -70,13 +71,19 @@ def report_sweep(
     return [write(place) for place, write in jobs if place is not None]
 
 
-def _check(files: Mapping[str, str | Path | None], folders: Mapping[str, str | Path | None]) -> None:
+def _check(
+    files: Mapping[str, str | Path | None],
+    folders: Mapping[str, str | Path | None],
+    *,
+    inputs: Sequence[str | Path | None],
+) -> None:
     """Refuse at once (InputError) what could not be written later."""
     if not any(place is not None for place in (*files.values(), *folders.values())):
         raise InputError("nothing to write; allowed at least one of output, csv, parquet, markdown, png, svg")
     for name, place in files.items():
         if place is not None and not (name in ("csv", "markdown") and place == STANDARD_OUTPUT):
             check_file(place, what=name)
+            check_apart(place, inputs, what=name)
     for name, place in folders.items():
         if place is not None:
             check_folder(place, what=name)

@@ -19,7 +19,7 @@ from tilewright.errors import InputError
 from tilewright.reports.case import ReportCase
 from tilewright.reports.charts import lane_chart
 from tilewright.reports.figure import cycles_png, energy_png, speedup_png, timeline_png
-from tilewright.reports.files import check_file, check_folder, staged_folder, write_file
+from tilewright.reports.files import check_apart, check_file, check_folder, staged_folder, write_file
 from tilewright.reports.folder import file_stems, write_comparison_report, write_result_report
 from tilewright.reports.index import index_page
 from tilewright.reports.markdown import comparison_markdown
@@ -393,6 +393,7 @@ def test_places_that_cannot_be_written_are_refused_in_one_sentence(tmp_path: Pat
         (check_file, missing, f"--x: cannot write {missing}, because the folder {missing.parent} does not exist"),
         (check_file, tmp_path, f"--x: {tmp_path} is a folder; give the name of a file"),
         (check_file, "", "--x: the name of the file is empty"),
+        (check_file, "-", "--x: cannot go to standard output; given -; allowed the name of a file"),
         (
             check_file,
             tmp_path / "file" / "a",
@@ -406,6 +407,17 @@ def test_places_that_cannot_be_written_are_refused_in_one_sentence(tmp_path: Pat
             check(place, what="--x")
         assert str(caught.value) == wanted
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_output_never_replaces_what_is_read(tmp_path: Path) -> None:
+    model, link = tmp_path / "a.onnx", tmp_path / "b"
+    model.write_text("")
+    link.symlink_to(model)
+    for inputs in (["x", None, str(model)], [f"{model}:batch=1"], [link]):
+        for place in (model, link):
+            with pytest.raises(InputError, match="is read by this command; allowed another file"):
+                check_apart(place, inputs, what="--x")
+        check_apart(tmp_path / "c", inputs, what="--x")
 
 
 def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def show(
 ) -> None:
     """Show every figure of a machine with its unit, the kind of its source, and the source."""
     outputs = Outputs(json=json, csv=csv)
-    outputs.check()
+    outputs.check(machine)
     spec = machine_of(machine)
 
     from rich.text import Text

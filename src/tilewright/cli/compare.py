@@ -67,7 +67,7 @@ def compare(
 ) -> None:
     """Compare the dataflows on one or more attention layers, each at its own best tiling."""
     outputs = Outputs(json=json, csv=csv, report=report, markdown=markdown)
-    outputs.check()
+    outputs.check(*(workload or []), machine)
     goal, way = objective_of(objective), method_of(method)
     spec = machine_of(machine)
     layers = workloads_of([*(workload or []), *(_all_networks() if all_networks else [])])

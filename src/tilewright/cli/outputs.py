@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
-from tilewright.reports.files import check_file, check_folder, write_file
+from tilewright.reports.files import check_apart, check_file, check_folder, write_file
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -33,8 +33,10 @@ class Outputs:
     report: str | None = None
     markdown: str | None = None
 
-    def check(self) -> None:
-        """Raise InputError for a place that cannot be written; call it before the work begins."""
+    def check(self, *inputs: str | None) -> None:
+        """Raise InputError for a place that cannot be written, or is one of ``inputs``, the names that were given of
+        what is read; call it before the work begins.
+        """
         files = {"--json": self.json, "--csv": self.csv, "--markdown": self.markdown}
         given = {option: name for option, name in files.items() if name is not None}
         taken: dict[str, str] = {}
@@ -46,6 +48,7 @@ class Outputs:
             taken[key] = option
             if name != _STANDARD_OUTPUT:
                 check_file(name, what=option)
+                check_apart(name, inputs, what=option)
         if self.report == _STANDARD_OUTPUT:
             raise InputError("--report: a report is a folder of files; given -; allowed the name of a folder")
         if self.report is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -12,7 +12,7 @@ from tilewright.cli.inputs import command_line
 from tilewright.cli.outputs import note
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.errors import InputError
-from tilewright.reports.files import check_file, check_folder
+from tilewright.reports.files import check_apart, check_file, check_folder
 from tilewright.reports.sweep.limits import DEFAULT_POINTS, FEWEST_POINTS, MOST_POINTS, STANDARD_OUTPUT
 
 __all__ = ["report"]
@@ -79,7 +79,7 @@ def report(
     """
     files = {"--output": output, "--csv": csv, "--parquet": parquet, "--markdown": markdown}
     folders = {"--png": png, "--svg": svg}
-    _check(files, folders, points)
+    _check(files, folders, points, inputs=(store, sweep))
 
     from tilewright.reports.sweep.report import report_sweep
 
@@ -103,9 +103,15 @@ def report(
         note(f"wrote {path}")
 
 
-def _check(files: Mapping[str, str | None], folders: Mapping[str, str | None], points: int) -> None:
+def _check(
+    files: Mapping[str, str | None],
+    folders: Mapping[str, str | None],
+    points: int,
+    *,
+    inputs: Sequence[str | None],
+) -> None:
     """Refuse at once what could not be written later."""
-    if not any((*files.values(), *folders.values())):
+    if not any(name is not None for name in (*files.values(), *folders.values())):
         raise InputError("nothing to write; give -o FILE.html, --csv, --parquet, --markdown, --png or --svg")
     if not FEWEST_POINTS <= points <= MOST_POINTS:
         raise InputError(f"--points: out of range; given {points}; allowed {FEWEST_POINTS} to {MOST_POINTS:,}")
@@ -115,6 +121,7 @@ def _check(files: Mapping[str, str | None], folders: Mapping[str, str | None], p
             continue
         if name != STANDARD_OUTPUT or option not in ("--csv", "--markdown"):
             check_file(name, what=option)
+            check_apart(name, inputs, what=option)
         other = taken.setdefault(os.path.realpath(name), option)
         if other != option:
             raise InputError(f"{other} and {option} both write to {name}; give each its own place")

@@ -199,5 +199,5 @@ def search(
     if "budget" in options and over not in _SPENT_ON_COSTS:
         options["budget"] = _count(budget or [])
     outputs = Outputs(json=json, csv=csv, report=report)
-    outputs.check()
+    outputs.check(target, machine, sensitivity)
     space.run(SearchCall(target=target, options=options, outputs=outputs, command=command_line(context)))

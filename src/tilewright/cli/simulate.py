@@ -70,7 +70,7 @@ def simulate(
     See: tilewright list dataflows, tilewright list networks
     """
     outputs = Outputs(json=json, csv=csv, report=report)
-    outputs.check()
+    outputs.check(workload, machine)
     goal, tiling, way = objective_of(objective), tiling_of(tile), method_of(method)
     only_for_networks = {
         "--weights": weights,

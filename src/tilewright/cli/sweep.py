@@ -64,7 +64,7 @@ def sweep(
     Ctrl-C, a crash or a full disk lose no finished point: the same command goes on.
     """
     outputs = Outputs(csv=csv, json=json)
-    outputs.check()
+    outputs.check(spec, store)
     if status and retry_failed:
         raise InputError("--retry-failed: runs points, and --status runs nothing; give one of the two")
     if jobs is not None and jobs < 1:

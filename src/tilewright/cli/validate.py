@@ -47,7 +47,7 @@ def validate(
     Rows that calibrated a parameter are left out. Files of tile sweeps show how well tilings are ranked.
     """
     outputs = Outputs(json=json, csv=csv, report=report)
-    outputs.check()
+    outputs.check(*files, machine, calibration)
     spec = machine_of(machine)
 
     from tilewright.hw_models.gpu.calibration import calibration_of, load_calibration
@@ -80,12 +80,13 @@ def calibrate(
     The split is by shape and fixed, so that no shape of the other part has been seen.
     """
     from tilewright.hw_models.gpu.calibration import CalibrationSpec, calibration_text
-    from tilewright.reports.files import check_file, write_file
+    from tilewright.reports.files import check_apart, check_file, write_file
     from tilewright.search.gpu.calibrate import calibrate as fit
     from tilewright.search.gpu.validate import same_device
     from tilewright.sim.gpu.device import gpu_device
 
     check_file(output, what="--output")
+    check_apart(output, [*files, machine], what="--output")
     spec = machine_of(machine)
     device = gpu_device(spec)
     families: dict[tuple[str, str], FamilySpec] = {}

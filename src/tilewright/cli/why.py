@@ -36,7 +36,7 @@ def why(
 ) -> None:
     """Explain a result: its bound, its critical path, exact what-ifs, the assumptions in force."""
     outputs = Outputs(json=json, csv=csv, report=report)
-    outputs.check()
+    outputs.check(workload, machine)
     goal, tiling = objective_of(objective), tiling_of(tile)
     spec, (layer,) = machine_of(machine), workloads_of([workload])
     check_dataflows([dataflow])
