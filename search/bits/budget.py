@@ -25,6 +25,8 @@ _UNITS: Mapping[CostKind, Mapping[str, Fraction]] = {
     "energy": {unit: Fraction(10**power) for unit, power in {"pJ": 3, "nJ": 6, "uJ": 9, "mJ": 12, "J": 15}.items()},
     "dram": {unit: Fraction(n_bytes) for unit, n_bytes in _BYTES.items()},
 }
+_MOST_DIGITS = 40
+_LEAST, _MOST = 1e-30, 1e30
 _FORM = re.compile(r"\s*([a-z]+)\s*=\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -39,7 +41,7 @@ class Budget:
     @property
     def text(self) -> str:
         """As it is written."""
-        return f"{self.kind}={float(self.value):g}{self.unit}"
+        return f"{self.kind}={float(self.value):.15g}{self.unit}"
 
     def limit(self, reference: Mapping[CostKind, int], clock_hz: Fraction | None = None) -> int:
         """The budget as a whole number of the cost's unit, rounded down; ``reference`` holds the reference's costs.
@@ -77,15 +79,29 @@ def parse_budget(text: str) -> Budget:
         names = ", ".join(name or "no unit" for name in units)
         hint = did_you_mean(unit or "-", filter(None, units))
         raise InputError(f'budget: {kind}: unknown unit; given "{unit}"; allowed {names}{hint}')
-    value = Fraction(amount)
-    if value <= 0:
-        raise InputError(f"budget: {kind}: given {amount}; allowed more than 0")
-    return Budget(kind=kind, value=value, unit=unit)
+    return Budget(kind=kind, value=_amount(kind, amount), unit=unit)
+
+
+def _amount(kind: str, text: str) -> Fraction:
+    """The number, exactly; checked as a float first, because an exact 1e99999999 fills the memory."""
+    if not float(text) > 0:
+        raise InputError(f"budget: {kind}: given {text[:_MOST_DIGITS]}; allowed more than 0")
+    if len(text) > _MOST_DIGITS or not _LEAST <= float(text) <= _MOST:
+        raise InputError(
+            f"budget: {kind}: out of range; given {text[:_MOST_DIGITS]}; allowed {_LEAST:g} to {_MOST:g}, in at most "
+            f"{_MOST_DIGITS} characters"
+        )
+    return Fraction(text)
 
 
 def parse_budgets(texts: Iterable[str]) -> tuple[Budget, ...]:
-    """Budgets of several texts, which may hold several with commas; raises InputError for a cost given twice."""
+    """Budgets of several texts, which may hold several with commas.
+
+    Raises InputError for none at all, and for a cost given twice.
+    """
     budgets = tuple(parse_budget(part) for text in texts for part in text.split(",") if part.strip())
+    if not budgets:
+        raise InputError(f"budget: none given; allowed {', '.join(COSTS)}, as latency=0.6x")
     for at, budget in enumerate(budgets):
         for other in budgets[:at]:
             if other.kind == budget.kind:

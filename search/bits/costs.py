@@ -190,7 +190,11 @@ def _bit_operations(stream: OperatorStream, operator: Operator) -> int:
 
 
 def operators_of(stream: OperatorStream, sensitivity: Sensitivity) -> dict[str, tuple[Operator, ...]]:
-    """The operators of each layer; raises InputError for a name that is none, or an operator of two layers."""
+    """The operators of each layer.
+
+    Raises InputError for a name that is none, an operator of two layers, and a layer with more or fewer weights than
+    its operators have.
+    """
     known = {operator.name: operator for operator in stream.operators if operator.kind in MULTIPLIES}
     by_path = {operator.path: operator for operator in known.values() if operator.path}
     found: dict[str, tuple[Operator, ...]] = {}
@@ -210,8 +214,24 @@ def operators_of(stream: OperatorStream, sensitivity: Sensitivity) -> dict[str, 
                 )
             owners[operator.name] = layer.name
             members.append(operator)
+        _check_weights(stream, sensitivity, layer, members)
         found[layer.name] = tuple(members)
     return found
+
+
+def _check_weights(
+    stream: OperatorStream, sensitivity: Sensitivity, layer: LayerSensitivity, members: Sequence[Operator]
+) -> None:
+    """Refuse a layer of another size than its operators': the table of another network has the same names, too."""
+    weights = {tensor.name: tensor for tensor in (stream.tensor(one.inputs[1]) for one in members)}
+    if any(stream.base(name).role != "weight" for name in weights):
+        return
+    n_weights = sum(tensor.n_elements for tensor in weights.values())
+    if n_weights != layer.n_weights:
+        raise InputError(
+            f"sensitivity: {layer.name}: n_weights: given {layer.n_weights}; allowed {n_weights}, as {stream.name} has "
+            f'(the table is of "{sensitivity.network}")'
+        )
 
 
 def in_reference(stream: OperatorStream, sensitivity: Sensitivity) -> OperatorStream:

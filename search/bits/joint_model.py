@@ -80,7 +80,7 @@ class JointModel:
             return
         rows = [[option.sensitivity for option in decision.options] for decision in self.tables.problem.decisions]
         least = sum(min(row) for row in rows)
-        if least > most:
+        if not least <= most:  # not-a-number, too
             raise InputError(f"sensitivity: given at most {most:g}; the least possible is {least:.6g}")
         span = sum(max(row) - min(row) for row in rows) or 1.0
         scale = 2.0**_SENSITIVITY_BITS / span
@@ -89,7 +89,7 @@ class JointModel:
             for row, variables in zip(rows, self.options, strict=True)
             for value, one in zip(row, variables, strict=True)
         ]
-        self.model.add(sum(terms) <= math.floor((most - least) * scale))
+        self.model.add(sum(terms) <= math.floor(min(most - least, span) * scale))
 
     def _options(self) -> list[Any]:
         """What options cost apart from traffic."""

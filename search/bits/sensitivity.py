@@ -32,6 +32,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from tilewright.document import STRICT_FIELDS, validate_data
+from tilewright.document_yaml import short
 from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import bits_per_element, tensor_format
 
@@ -51,7 +52,9 @@ SCHEMA = "tilewright.sensitivity"
 SCHEMA_VERSION = 1
 
 _Name = Annotated[str, Field(min_length=1)]
-_Count = Annotated[int, Field(ge=0)]
+_Count = Annotated[int, Field(ge=0, le=10**15)]
+#: Wide enough for any loss; sums, and shares of them, stay finite.
+_Loss = Annotated[float, Field(ge=-1e30, le=1e30)]
 
 
 def _check_format(place: str, name: str) -> None:
@@ -71,7 +74,7 @@ class OptionSensitivity:
 
     weights: _Name
     activations: _Name
-    sensitivity: float
+    sensitivity: _Loss
     method: str = ""
     sqnr_db: float | None = None
 
@@ -201,14 +204,17 @@ def sensitivity_from_data(data: Any, *, name: str) -> Sensitivity:
     """
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise InputError(f'{name}: schema: this file holds no sensitivities; allowed "schema": "{SCHEMA}"')
-    if data.get("version") != SCHEMA_VERSION:
-        raise InputError(f"{name}: version: given {data.get('version')}; allowed {SCHEMA_VERSION}")
+    version = data.get("version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise InputError(f"{name}: version: given {short(json.dumps(version))}; allowed {SCHEMA_VERSION}")
     rest = {key: value for key, value in data.items() if key not in ("schema", "version")}
     return validate_data(rest, Sensitivity, what="sensitivity", name=name)
 
 
 def load_sensitivity(path: str | Path) -> Sensitivity:
     """The table in the JSON file ``path``; raises InputError that names the file, the place and the fault."""
+    if not str(path):
+        raise InputError("sensitivity: the name of the file is empty; allowed the path of a sensitivity file in JSON")
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

@@ -65,6 +65,18 @@ def test_a_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
     [
         ({"schema": "another"}, 'schema: this file holds no sensitivities; allowed "schema": "tilewright.sensitivity"'),
         ({"version": 2}, "version: given 2; allowed 1"),
+        ({"version": "1"}, 'version: given "1"; allowed 1'),
+        (
+            {
+                "layers": [
+                    {
+                        **data()["layers"][0],
+                        "options": [{"weights": "int8", "activations": "int8", "sensitivity": 1.7e308}],
+                    }
+                ]
+            },
+            "sensitivity: out of range; given 1.7e+308",
+        ),
         ({"tied": [["a", "bb"]]}, 'tied: unknown layer; given "bb"'),
         ({"tied": [["a", "b"], ["b", "c"]]}, '"b" stands there twice'),
         ({"pinned": {"a": {"weights": "int4", "activations": "int4"}}}, "a: given int4/int4; allowed int8/int8, int4/"),
@@ -158,11 +170,26 @@ def test_budgets_as_people_write_them(text: str, limit: int) -> None:
         ("speed=3x", 'unknown cost; given "speed"'),
         ("size=3mJ", 'size: unknown unit; given "mJ"'),
         ("size=0x", "given 0; allowed more than 0"),
+        ("size=1e99999999x", "size: out of range; given 1e99999999; allowed 1e-30 to"),
+        ("size=1e-99999999x", "given 1e-99999999; allowed more than 0"),
+        (f"size=1.{'1' * 5000}x", "out of range"),
     ],
 )
 def test_wrong_budgets_are_refused(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         parse_budget(text)
+
+
+def test_a_budget_keeps_its_digits() -> None:
+    budget = parse_budget("latency=7788239")
+    assert budget.text == "latency=7788239"
+    assert parse_budget(budget.text) == budget
+
+
+def test_no_budget_is_refused() -> None:
+    for texts in ([], [""], [" , "]):
+        with pytest.raises(InputError, match=r"budget: none given; allowed size, .* as latency=0\.6x"):
+            parse_budgets(texts)
 
 
 def test_a_budget_that_nothing_can_measure_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,12 +127,25 @@ def test_layers_that_are_no_operators_are_refused() -> None:
         network="small",
         measured_by="",
         layers=tuple(
-            LayerSensitivity(name=n, operators=("a",), n_weights=1, macs=1, options=table(stream).layers[0].options)
+            LayerSensitivity(
+                name=n, operators=("a",), n_weights=32_768, macs=1, options=table(stream).layers[0].options
+            )
             for n in ("p", "q")
         ),
     )
     with pytest.raises(InputError, match="operator a belongs to layer p too"):
         simulated_costs(stream, MACHINE, twice)
+
+
+def test_a_table_of_another_network_with_the_same_names_is_refused() -> None:
+    stream = network()
+    other = replace(table(stream), network="large")
+    first, *rest = other.layers
+    other = replace(other, layers=(replace(first, n_weights=first.n_weights + 1), *rest))
+    with pytest.raises(
+        InputError, match=r"n_weights: given 32769; allowed 32768, as small has \(the table is of \"large"
+    ):
+        simulated_costs(stream, MACHINE, other)
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

@@ -120,6 +120,9 @@ def test_energy_on_a_machine_and_designs_really_run() -> None:
 def test_no_design_within_the_bound_is_refused() -> None:
     stream = network(residual=False)
     tables = JointTables(source=stream, sensitivity=table(stream), capacity_bytes=8 * KIB)
+    with pytest.raises(InputError, match=r"sensitivity: given at most nan; the least possible is 1.15"):
+        search_joint(tables, float("nan"))
+    assert search_joint(tables, float("inf")).joint.value == search_joint(tables, 1e300).joint.value
     with pytest.raises(InputError, match=r"sensitivity: given at most 0.1; the least possible is 1.15"):
         search_joint(tables, 0.1)
 

@@ -57,7 +57,7 @@ def run(call: SearchCall) -> None:
             stream,
             machine,
             sensitivity,
-            [budget.text for budget in budgets],
+            call.option("budget"),
             curve=budgets[0].kind if call.option("pareto") else None,
             settings=SimulationSettings(objective=objective),
             progress=progress,

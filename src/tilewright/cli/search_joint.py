@@ -28,6 +28,7 @@ __all__ = ["OPTIONS", "run"]
 
 OPTIONS = frozenset({"machine", "buffer", "budget", "sensitivity", "objective"})
 _OBJECTIVES = ("dram", "energy")
+_MOST = 1e30
 _FORM = re.compile(r"\s*sensitivity\s*=\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(x?)\s*")
 
 
@@ -82,7 +83,11 @@ def _tables(
 
 def _bound(texts: Any) -> tuple[float, str]:
     text = ",".join(texts or [])
+    if not text:
+        raise InputError("--budget: missing; allowed for example sensitivity=0.5")
     found = _FORM.fullmatch(text)
+    if found and not float(found[1]) <= _MOST:
+        raise InputError(f"--budget: sensitivity: out of range; given {found[1][:40]}; allowed at most {_MOST:g}")
     if not found:
         raise InputError(
             f'--budget: not of the form sensitivity=AMOUNT; given "{text}"; allowed for example sensitivity=0.5, or '
