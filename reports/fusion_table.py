@@ -25,13 +25,17 @@ def fusion_groups_table(console: Console, outcome: FusionOutcome, *, every: bool
     columns = [
         Column(header="group", cells=[str(row["group"]) for row in rows]),
         Column(header="operators", cells=[str(row["n_operators"]) for row in rows]),
-        Column(header="from", cells=[row["first"] for row in rows], right=False, rank=1),
-        Column(header="to", cells=[row["last"] for row in rows], right=False, rank=2),
-        Column(header="buffer", cells=[bytes_text(row["buffer_bytes"]) for row in rows]),
-        Column(header="of it", cells=[percent_text(row["buffer_bytes"] / outcome.capacity_bytes) for row in rows]),
+        Column(header="from", cells=[row["first"] for row in rows], right=False, fold=20),
+        Column(header="to", cells=[row["last"] for row in rows], right=False, fold=20),
+        Column(header="buffer", cells=[bytes_text(row["buffer_bytes"]) for row in rows], rank=1),
+        Column(
+            header="of it",
+            cells=[percent_text(row["buffer_bytes"] / outcome.capacity_bytes) for row in rows],
+            rank=3,
+        ),
         Column(header="DRAM", cells=[bytes_text(row["dram_bytes"]) for row in rows]),
-        Column(header="weights", cells=[bytes_text(row["weight_bytes"]) for row in rows], rank=3),
-        Column(header="unfused", cells=[bytes_text(row["unfused_dram_bytes"]) for row in rows]),
+        Column(header="weights", cells=[bytes_text(row["weight_bytes"]) for row in rows], rank=4),
+        Column(header="unfused", cells=[bytes_text(row["unfused_dram_bytes"]) for row in rows], rank=2),
         Column(header="saved", cells=[_saved(row["dram_bytes"], row["unfused_dram_bytes"]) for row in rows]),
     ]
     n_alone = len(outcome.plan) - len(outcome.fused_groups)

@@ -47,12 +47,16 @@ _BAR_CELLS = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of text cells. A column with ``rank`` 0 is always shown; others go when room is short, highest first."""
+    """A column of text cells. A column with ``rank`` 0 is always shown; others go when room is short, highest first.
+
+    With ``fold``, its text is broken over lines of that width before any column goes.
+    """
 
     header: str
     cells: Sequence[str]
     right: bool = True
     rank: int = 0
+    fold: int | None = None
     styles: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -62,11 +66,11 @@ def fitted_table(
     """A table of ``columns`` that fits the console's width; names of columns left out go into the caption."""
     kept = list(columns)
     dropped: list[str] = []
-    while True:
-        table = _build(title, kept, best_row)
+    table = _build(title, kept, best_row, fold=False)
+    while not _fits(console, table):
+        table = _build(title, kept, best_row, fold=True)
         droppable = [c for c in kept if c.rank]
-        wanted = table.__rich_measure__(console, console.options.update(width=10_000)).maximum
-        if wanted <= console.width or not droppable:
+        if not droppable or _fits(console, table):
             break
         widest_rank = max(droppable, key=lambda c: c.rank)
         kept.remove(widest_rank)
@@ -76,6 +80,11 @@ def fitted_table(
         lines.append(f"no room here for: {', '.join(dropped)} (--csv has every column)")
     table.caption = Text("\n".join(lines), style="dim") if lines else None
     return table
+
+
+def _fits(console: Console, table: Table) -> bool:
+    wanted = table.__rich_measure__(console, console.options.update(width=10_000)).maximum
+    return bool(wanted <= console.width)
 
 
 def _titled(title: str, *, show_header: bool = False) -> Table:
@@ -92,10 +101,17 @@ def _titled(title: str, *, show_header: bool = False) -> Table:
     )
 
 
-def _build(title: str, columns: Sequence[Column], best_row: int | None) -> Table:
+def _build(title: str, columns: Sequence[Column], best_row: int | None, *, fold: bool) -> Table:
     table = _titled(title, show_header=True)
     for column in columns:
-        table.add_column(column.header, justify="right" if column.right else "left", no_wrap=True)
+        width = column.fold if fold else None
+        table.add_column(
+            column.header,
+            justify="right" if column.right else "left",
+            no_wrap=width is None,
+            max_width=width,
+            overflow="fold" if width else "ellipsis",
+        )
     for row in range(len(columns[0].cells) if columns else 0):
         cells = [Text(c.cells[row], style=c.styles.get(row, "")) for c in columns]
         table.add_row(*cells, style="bold green" if row == best_row else None)
@@ -196,8 +212,11 @@ def comparison_table(console: Console, comparison: ComparisonResult, workload: s
     return fitted_table(console, title, columns, best_row=best_row, caption=caption)
 
 
-def summary_table(console: Console, comparison: ComparisonResult, *, ours: str = "mas") -> Table:
-    """Networks x dataflows in cycles, with the speed-up of ``ours`` over flat where both ran."""
+def summary_table(
+    console: Console, comparison: ComparisonResult, *, objective: str = "latency", ours: str = "mas"
+) -> Table:
+    """Networks x dataflows in cycles, or energy where that was the objective, and how ``ours`` fares against flat."""
+    energy = objective == "energy"
     workloads = comparison.workloads
     names = dataflow_order(comparison)
     by_pair = {(r.workload, r.dataflow): r for r in comparison.results}
@@ -207,20 +226,31 @@ def summary_table(console: Console, comparison: ComparisonResult, *, ours: str =
         best = {
             row: "bold green"
             for row, r in enumerate(found)
-            if r and r.cycles == min(x.cycles for x in of_workload(comparison, r.workload))
+            if r and _figure(r, energy) == min(_figure(x, energy) for x in of_workload(comparison, r.workload))
         }
-        cells = [cycles_text(r.cycles) if r else "cannot run" for r in found]
-        rank = 0 if name in (ours, BASELINE_DATAFLOW) else 1 + names.index(name)
+        cells = [(energy_text(r.energy_pj) if energy else cycles_text(r.cycles)) if r else "cannot run" for r in found]
+        rank = 0 if name in (ours, BASELINE_DATAFLOW) else len(names) - names.index(name)
         columns.append(Column(header=name, cells=cells, styles=best, rank=rank))
     if ours in names and BASELINE_DATAFLOW in names and ours != BASELINE_DATAFLOW:
-        cells = [_speedup_cell(by_pair.get((w, ours)), by_pair.get((w, BASELINE_DATAFLOW))) for w in workloads]
+        pairs = [(by_pair.get((w, ours)), by_pair.get((w, BASELINE_DATAFLOW))) for w in workloads]
+        cells = [(_change_cell if energy else _speedup_cell)(*pair) for pair in pairs]
         columns.append(Column(header=f"{ours} vs {BASELINE_DATAFLOW}", cells=cells))
     machine = comparison.results[0].machine if comparison.results else "this machine"
-    return fitted_table(console, f"cycles on {machine}, each dataflow at its own best tiling", columns)
+    what = {"latency": "", "energy": " for energy", "edp": " for energy times delay"}[objective]
+    title = f"{'energy' if energy else 'cycles'} on {machine}, each dataflow at its own best tiling{what}"
+    return fitted_table(console, title, columns)
+
+
+def _figure(result: SimulationResult, energy: bool) -> float:
+    return result.energy_pj if energy else result.cycles
 
 
 def _speedup_cell(ours: SimulationResult | None, theirs: SimulationResult | None) -> str:
     return ratio_text(theirs.cycles / ours.cycles) if ours and theirs else ""
+
+
+def _change_cell(ours: SimulationResult | None, theirs: SimulationResult | None) -> str:
+    return change_text(ours.energy_pj / theirs.energy_pj) if ours and theirs and theirs.energy_pj else ""
 
 
 def attribution_table(why: WhyResult) -> Table | None:

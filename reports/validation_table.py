@@ -21,6 +21,8 @@ CLASS_HEADERS = ("table", "class", "count", "mean error", "median", "worst", "ra
 SPREAD_HEADERS = ("table", "kernels", *(name for _, name in SIZES), *BOUNDS)
 RANKING_HEADERS = ("shape", "tilings", "rank", "regret", "mean error", "chosen", "best")
 
+_FOLDS = {"table": 22, "kernels": 14, "chosen": 16, "best": 16}
+
 
 def validation_rows(validation: Validation) -> list[tuple[str, ...]]:
     """One row of texts for each table, under ``HEADERS``."""
@@ -119,7 +121,13 @@ def _table(
     from tilewright.reports.table import Column, fitted_table
 
     columns = [
-        Column(header=header, cells=[row[i] for row in rows], right=i >= n_left, rank=0 if i < 5 else i)
+        Column(
+            header=header,
+            cells=[row[i] for row in rows],
+            right=i >= n_left,
+            rank=0 if i < 5 else i,
+            fold=_FOLDS.get(header),
+        )
         for i, header in enumerate(headers)
     ]
     return fitted_table(console, title, columns, caption=caption)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tilewright.reports.bits.words import budget_rows, point_cells, proof_text
-from tilewright.reports.table import Column, catalogue_table, fitted_table
+from tilewright.reports.bits.words import COST_NAMES, budget_rows, point_cells, proof_text
+from tilewright.reports.table import Column, fitted_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["budget_table", "layers_table", "points_table"]
 
 _MOST_ROWS = 80
+_BUDGET_RANKS = {"widest formats": 1}  # they stand in the table before, too
+_SUMS = "sums off: what the costs of single operators add up to, against the run of the whole network"
 
 
 def layers_table(console: Console, result: BitsResult) -> Table:
@@ -35,18 +37,24 @@ def layers_table(console: Console, result: BitsResult) -> Table:
     return fitted_table(console, f"{result.network} on {result.machine}: formats by layer", columns, caption=caption)
 
 
-def budget_table(result: BitsResult) -> Table:
+def budget_table(console: Console, result: BitsResult) -> Table:
     """Every cost against its budget, which of them bind, and how far the sums of operators' costs were off."""
     title = (
         f"{result.network} on {result.machine}: {', '.join(one.text for one in result.budgets)} ({proof_text(result)})"
     )
-    headers = ["cost", "widest formats", "budget", "reached", "change", "", "sum of operators against the run"]
-    return catalogue_table(title, headers, budget_rows(result))
+    headers = ("cost", "widest formats", "budget", "reached", "change", "", "sums off")
+    columns = [
+        Column(header=header, cells=cells, right=index not in (0, 5), rank=_BUDGET_RANKS.get(header, 0))
+        for index, (header, cells) in enumerate(zip(headers, zip(*budget_rows(result), strict=True), strict=True))
+    ]
+    return fitted_table(console, title, columns, caption=_SUMS)
 
 
-def points_table(result: BitsResult) -> Table:
-    """The chosen formats beside the same option for every layer."""
-    headers = ["formats", "sensitivity", *result.chosen.costs]
-    return catalogue_table(
-        "beside uniform formats", headers, [point_cells(p) for p in (result.chosen, *result.uniform)]
-    )
+def points_table(console: Console, result: BitsResult) -> Table:
+    """The chosen formats beside the same option for every layer: costs downwards, so it fits a narrow terminal."""
+    names = ["sensitivity", *(COST_NAMES[kind] for kind in result.chosen.costs)]
+    columns = [Column(header="", cells=names, right=False)]
+    for point in (result.chosen, *result.uniform):
+        name, *cells = point_cells(point)
+        columns.append(Column(header=name, cells=cells))
+    return fitted_table(console, "beside uniform formats", columns)

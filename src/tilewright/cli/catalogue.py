@@ -50,17 +50,24 @@ def show(
     from rich.text import Text
 
     from tilewright.hw_models.describe import describe
-    from tilewright.reports.table import catalogue_table, listed_text
+    from tilewright.reports.table import Column, fitted_table, listed_text
 
     rows = describe(spec)
     numbers = {source: number for number, source in enumerate(dict.fromkeys(row.source for row in rows), start=1)}
-    cells = [
-        [row.path, f"{_value_text(row.value)} {row.unit}".rstrip(), row.kind, f"[{numbers[row.source]}]"]
-        for row in rows
+    columns = [
+        Column(header="figure", cells=[row.path for row in rows], right=False),
+        Column(
+            header="value",
+            cells=[f"{_value_text(row.value)} {row.unit}".rstrip() for row in rows],
+            right=False,
+            fold=16,
+        ),
+        Column(header="kind", cells=[row.kind for row in rows], right=False),
+        Column(header="source", cells=[f"[{numbers[row.source]}]" for row in rows], right=False),
     ]
     outputs.show(
         Text(f"{spec.name}: {spec.description}" if spec.description else spec.name, style="bold"),
-        catalogue_table("figures", ["figure", "value", "kind", "source"], cells),
+        fitted_table(outputs.console(), "figures", columns),
         listed_text("sources", [f"[{number}] {source}" for source, number in numbers.items()], sign=""),
         listed_text("assumptions", spec.assumptions),
     )
@@ -95,7 +102,7 @@ def _list_table(outputs: Outputs, kind: str, rows: list[dict[str, Any]]) -> Tabl
             Column(header="multiply-adds", cells=[count_text(row["macs"]) for row in rows]),
             Column(header="weights", cells=[count_text(row["n_weights"]) for row in rows]),
             Column(header="operators", cells=[f"{row['n_operators']:,}" for row in rows]),
-            Column(header="options", cells=[_sizes_of(row["options"]) for row in rows], right=False, rank=1),
+            Column(header="options", cells=[_sizes_of(row["options"]) for row in rows], right=False, fold=20),
             Column(header="source", cells=[row["source"] for row in rows], right=False, rank=2),
         ]
         return fitted_table(outputs.console(), kind, columns)

@@ -108,7 +108,7 @@ def _show(outputs: Outputs, comparison: ComparisonResult, layers: list[Attention
     if len(layers) == 1:
         table = comparison_table(console, comparison, layers[0].name, objective)
     else:
-        table = summary_table(console, comparison)
+        table = summary_table(console, comparison, objective=objective)
     headline = headline_table(comparison) if len(layers) > 1 else None
     outputs.show(table, infeasible_text(comparison), headline)
 

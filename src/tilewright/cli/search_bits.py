@@ -86,4 +86,5 @@ def _show(call: SearchCall, result: BitsResult) -> None:
     from tilewright.reports.bits.table import budget_table, layers_table, points_table
 
     if call.outputs.speaks:
-        call.outputs.show(layers_table(call.outputs.console(), result), points_table(result), budget_table(result))
+        console = call.outputs.console()
+        call.outputs.show(layers_table(console, result), points_table(console, result), budget_table(console, result))
