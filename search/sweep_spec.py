@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from annotated_types import MinLen
 from tilewright.document import STRICT_FIELDS, load_document, parse_document, validate_data
 from tilewright.document_yaml import Document, FieldPath, dotted, read_yaml
 from tilewright.errors import InputError, did_you_mean
+from tilewright.formats import tensor_format
 from tilewright.hw_models.load import load_machine, machine_names
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.conditions import Condition, Value, parse_condition
@@ -54,6 +55,13 @@ class NetworkFormats:
     weights: Text | None = None
     activations: Text | None = None
     kv_cache: Text | None = None
+
+    def __post_init__(self) -> None:
+        for field_name in ("weights", "activations", "kv_cache"):
+            try:
+                tensor_format(getattr(self, field_name) or "fp16")
+            except InputError as error:
+                raise ValueError(f"{field_name}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,19 +361,20 @@ class _Reader:
             step = given["step"]
             if step <= 0:
                 raise self.fault((*place, "step"), f"out of range; given {step}; allowed a number greater than 0")
-            n = math.floor((high - low) / step + 1e-9) + 1
-            values = (low + at * step for at in range(min(n, _LONGEST_AXIS + 1)))
+            steps = (high - low) / step
+            values = (low + at * step for at in count())
         else:
             factor = given["factor"]
             if factor <= 1 or low <= 0:
                 bad, least = ("factor", 1) if factor <= 1 else ("from", 0)
                 message = f"out of range; given {given[bad]}; allowed a number greater than {least}"
                 raise self.fault((*place, bad), message)
-            n = math.floor(math.log(high / low) / math.log(factor) + 1e-9) + 1
-            values = (low * factor**at for at in range(min(n, _LONGEST_AXIS + 1)))
-        if n > _LONGEST_AXIS:
-            raise self.fault(place, f"{n:,} values; allowed at most {_LONGEST_AXIS:,}")
-        return [_tidy(value) for value in values]
+            steps = (math.log(high) - math.log(low)) / math.log(factor)
+            values = (low * factor**at for at in count())
+        if not steps + 1e-9 < _LONGEST_AXIS:  # infinitely many, too
+            n = f"{steps + 1:,.0f}" if steps < 1e15 else f"{steps:.3g}"
+            raise self.fault(place, f"{n} values; allowed at most {_LONGEST_AXIS:,}")
+        return [_tidy(value) for value in islice(values, math.floor(steps + 1e-9) + 1)]
 
     def check_values(self, machine: MachineSpec, axes: Sequence[Axis]) -> None:
         """Try each value alone; one that is wrong alone and together with the rest is a fault of the file."""

@@ -12,6 +12,7 @@ from tilewright.workloads.stream import OperatorStream
 __all__ = ["load_network", "network_names", "network_options", "network_source"]
 
 _WAYS = "a built-in name, NAME:key=value,..., a stream (.json), an ONNX file (.onnx) or a config.json"
+_PREFIX = "network:"  # where a layer could be meant, too; here it always is a network
 _ENDINGS = (".json", ".onnx")
 
 
@@ -42,9 +43,10 @@ def load_network(network: str | Path) -> OperatorStream:
     A built-in name (``resnet-50``), a built-in name with options (``llama-3-8b:decode=1,context=8192,weights=int4``), a
     saved stream (``net.json``), an ONNX file, with sizes for its open dimensions where it has some
     (``model.onnx:batch=1,sequence=128``), or a Hugging Face configuration with options (``config.json:seq=128``,
-    ``path/config.json:decode=1,context=512``). Raises InputError that names the file or text and what is wrong with it.
+    ``path/config.json:decode=1,context=512``); ``network:`` may stand before each. Raises InputError
+    that names the file or text and what is wrong with it.
     """
-    text = str(network).strip()
+    text = str(network).strip().removeprefix(_PREFIX).strip()
     place, options_text = _split(text)
     if place.endswith(_ENDINGS) or "/" in place or os.path.isfile(place):
         return _from_file(Path(place), parse_options(text, options_text))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError, did_you_mean
-from tilewright.formats import element_format
+from tilewright.formats import element_format, tensor_format
 from tilewright.workloads.operators import Operator, Role, TensorSpec, stored_bytes
 
 if TYPE_CHECKING:
@@ -186,6 +186,9 @@ class OperatorStream:
         and embedding tables; ``activations`` for every activation but whole-number indices; ``cache`` for key/value
         caches. Raises InputError for an unknown format.
         """
+        for part, name in (("weights", weights), ("activations", activations), ("cache", cache)):
+            if name is not None:
+                _check_format(part, name)
         multiplying = {self.base(op.inputs[1]).name for op in self.operators if op.kind in ("matmul", "conv")}
 
         def wanted(spec: TensorSpec) -> str | None:
@@ -248,3 +251,10 @@ class OperatorStream:
         from tilewright.workloads.stream_drawing import draw_stream
 
         return draw_stream(self)
+
+
+def _check_format(part: str, name: str) -> None:
+    try:
+        tensor_format(name)
+    except InputError as error:
+        raise InputError(f"{part}: {error}") from None

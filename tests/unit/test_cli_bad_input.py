@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tilewright.cli.run import run
+from tilewright.workloads.network import load_network
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -46,3 +48,55 @@ def test_what_needs_a_file_does_not_go_to_standard_output(capsys: pytest.Capture
     for arguments in (["calibrate", "x.csv", "-a", "h200", "-o", "-"], ["report", "x.db", "-o", "-"]):
         assert refused(arguments, capsys).startswith("--output: cannot go to standard output")
     assert refused(["report", "x.db", "-o", ""], capsys) == "--output: the name of the file is empty"
+
+
+def test_searches_refuse_what_would_mean_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    fusion = ["search", "resnet-18", "--over", "fusion", "-a", "edge-16x16"]
+    said = refused([*fusion, "--explainer", "gnn"], capsys)
+    assert said == "--explainer: means nothing to --method dp; allowed with methods that begin with get-"
+    said = refused([*fusion, "--weights", ""], capsys)
+    assert said.startswith('weights: unknown number format; given ""; allowed int1 to int16')
+    said = refused([*fusion, "--buffer", "9999999MiB"], capsys)
+    assert said == '--buffer: out of range; given "9999999MiB"; allowed at most 1048576MiB'
+    said = refused(["simulate", "resnet-18", "-a", "edge-16x16", "--weights", ""], capsys)
+    assert said.startswith('--weights: unknown number format; given ""')
+
+
+def test_bounds_of_the_joint_search_are_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "table.json"
+    options = [{"weights": "int8", "activations": "int8", "sensitivity": 0}]
+    layers = [{"name": "c", "n_weights": 1, "macs": 1, "options": options}]
+    head = {"schema": "tilewright.sensitivity", "version": 1, "network": "a", "measured_by": "b"}
+    table.write_text(json.dumps({**head, "layers": layers}))
+    joint = ["search", "resnet-18", "--over", "joint", "-a", "edge-16x16", "--sensitivity", str(table)]
+    assert refused(joint, capsys) == "--budget: missing; allowed for example sensitivity=0.5"
+    said = refused([*joint, "--budget", "sensitivity=1e400"], capsys)
+    assert said == "--budget: sensitivity: out of range; given 1e400; allowed at most 1e+30"
+
+
+def test_a_network_may_be_called_one() -> None:
+    assert load_network("network:resnet-18") == load_network("resnet-18")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{from: 1, to: 1e300, step: 1e-300}", "inf values; allowed at most 100,000"),
+        ("{from: 1e-300, to: 1e300, factor: 1.0000000000000002}", "6.22e+18 values; allowed at most 100,000"),
+        ("{from: 1, to: 100001, step: 1}", "100,001 values; allowed at most 100,000"),
+    ],
+)
+def test_endless_ranges_of_a_sweep_are_refused(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(f"machine: edge-16x16\nworkloads: [bert-base]\nparameters:\n  vector.lanes: {text}\n")
+    assert refused(["sweep", str(file), "--store", str(tmp_path / "a.db")], capsys).endswith(said)
+    assert not (tmp_path / "a.db").exists()
+
+
+def test_a_wrong_format_of_a_sweep_is_at_its_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("machine: edge-16x16\nworkloads: [resnet-18]\nformats: {activations: int99}\n")
+    said = refused(["sweep", str(file), "--store", str(tmp_path / "a.db")], capsys)
+    assert said.startswith(f'{file}:3:24: formats.activations: unknown number format; given "int99"; allowed int1')

@@ -20,7 +20,7 @@ from tilewright.search.fusion.explain.policy import learnt_policy, ranked_by_pol
 from tilewright.search.fusion.explain.samples import Sample
 from tilewright.search.fusion.explain.training import Trained, load, save
 
-__all__ = ["EXPLAINERS", "Explainer", "get_explainer"]
+__all__ = ["EXPLAINERS", "Explainer", "check_explainer", "get_explainer"]
 
 #: The places of a group's edges in ``sample.edges``, the most responsible first.
 Explainer: TypeAlias = Callable[[Sample], Sequence[int]]
@@ -34,11 +34,16 @@ _SIZE_WEIGHT, _ENTROPY_WEIGHT = 0.02, 0.1
 _SEED = 0
 
 
-def get_explainer(name: str, trained: Trained) -> Explainer:
-    """The explainer of that name for a trained model; those that learn do so now, or come from the cache folder."""
+def check_explainer(name: str) -> None:
+    """Raise InputError, with the nearest name, where no explainer is so called."""
     if name not in EXPLAINERS:
         raise InputError(f'explainer: unknown; given "{name}"; allowed {", ".join(EXPLAINERS)}'
                          f"{did_you_mean(name, EXPLAINERS)}")  # fmt: skip
+
+
+def get_explainer(name: str, trained: Trained) -> Explainer:
+    """The explainer of that name for a trained model; those that learn do so now, or come from the cache folder."""
+    check_explainer(name)
     if name == "gnn":
         return lambda sample: _by_own_mask(trained.model, sample)
     if name == "pg":

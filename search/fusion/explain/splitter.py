@@ -12,7 +12,7 @@ What a group splits into depends on the group alone, so it is remembered, also a
 
 from __future__ import annotations
 
-from tilewright.search.fusion.explain.explainers import Explainer, get_explainer
+from tilewright.search.fusion.explain.explainers import Explainer, check_explainer, get_explainer
 from tilewright.search.fusion.explain.samples import Features, Sample
 from tilewright.search.fusion.explain.training import Progress, Quality, trained_model
 from tilewright.search.fusion.plan import Cut, Plan, cuts_at, inner_edges
@@ -87,5 +87,6 @@ def explained_splitter(
 
     Raises InputError for an unknown explainer, and where PyTorch is not installed.
     """
+    check_explainer(explainer)
     trained = trained_model(problem.scheme.name, progress=progress)
     return ExplainedSplitter(Features(problem.graph), get_explainer(explainer, trained), trained.quality)

@@ -73,7 +73,7 @@ def _stream(run: NetworkRun) -> OperatorStream:
     formats = {"weights": run.weights, "activations": run.activations, "cache": run.kv_cache}
     for part, number_format in formats.items():
         with _at(part):
-            tensor_format(number_format or "fp16")
+            tensor_format("fp16" if number_format is None else number_format)
     with patience(f"reading {run.network}"):
         stream = load_network(run.network)
     for part, number_format in formats.items():

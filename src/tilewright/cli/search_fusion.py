@@ -23,6 +23,7 @@ OPTIONS = frozenset(
 )  # fmt: skip
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "kb": 10**3, "mb": 10**6}
+_MOST_BYTES = 2**40  # of a buffer of a machine, too
 _SIZE = re.compile(r"(\d{1,15})\s*([a-z]*)")
 
 
@@ -31,7 +32,10 @@ def bytes_of(text: str) -> int:
     found = _SIZE.fullmatch(text.strip().lower())
     if found is None or found[2] not in _UNITS or not int(found[1]):
         raise InputError(f'--buffer: not a size; given "{text}"; allowed for example 256KiB, 1MiB, 200kB, 262144')
-    return int(found[1]) * _UNITS[found[2]]
+    n_bytes = int(found[1]) * _UNITS[found[2]]
+    if n_bytes > _MOST_BYTES:
+        raise InputError(f'--buffer: out of range; given "{text}"; allowed at most 1048576MiB')
+    return n_bytes
 
 
 def run(call: SearchCall) -> None:
@@ -40,6 +44,7 @@ def run(call: SearchCall) -> None:
     buffer = call.option("buffer")
     capacity = None if buffer is None else bytes_of(buffer)
 
+    from tilewright.search.fusion.method import get_fusion_method
     from tilewright.search.fusion.run import USUAL_BUDGET, search_fusion
     from tilewright.workloads.network import load_network
 
@@ -47,6 +52,8 @@ def run(call: SearchCall) -> None:
         stream = load_network(call.target)
     stream = stream.with_formats(weights=call.option("weights"), activations=call.option("activations"))
     method, objective = call.option("method", "dp"), call.option("objective", "dram")
+    if "explainer" in call.options and not get_fusion_method(method).explained:
+        raise InputError(f"--explainer: means nothing to --method {method}; allowed with methods that begin with get-")
     if objective in ("latency", "energy"):
         announce_compilation()
     with ProgressBar() as bar:
