@@ -23,6 +23,7 @@ COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
     "attention": ("batch", "queries", "keys", "heads", "kv_heads", "head_dim", "window"),
     "rowwise": ("m", "n"),
 }
+_LEAST = {"window": 0}  # sizes are 1 or more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,10 @@ class MeasuredTable:
     sustained: bool = False
 
     def __post_init__(self) -> None:
+        for column, values in self.columns.items():
+            least = _LEAST.get(column, 1)
+            if len(values) and values.min() < least:
+                raise InputError(f"{self.name}: {column}: given {values.min()}; allowed {least} or more")
         groups = self.columns.get("heads"), self.columns.get("kv_heads")
         if groups[0] is not None and groups[1] is not None and (groups[0] % groups[1] != 0).any():
             at = int((groups[0] % groups[1] != 0).argmax())

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Le, Lt, MinLen
 
 from tilewright.document import STRICT_FIELDS, validate_data
 from tilewright.errors import InputError
@@ -29,7 +29,8 @@ OPERATORS: tuple[str, ...] = (
 )  # fmt: skip
 
 Text = Annotated[str, MinLen(1)]
-Seconds = Annotated[float, Gt(0)]
+Seconds = Annotated[float, Ge(1e-12), Le(1e6)]
+Size = Annotated[int, Ge(0), Lt(2**31)]
 NotNegative = Annotated[float, Ge(0)]
 
 
@@ -66,9 +67,9 @@ class Measurement:
 
     operator: Operator
     kernel: Text
-    shape: Mapping[str, Annotated[int, Ge(0)]] = field(hash=False)
+    shape: Mapping[str, Size] = field(hash=False)
     formats: Mapping[str, str] = field(hash=False)
-    tiles: Mapping[str, int] = field(default_factory=dict, hash=False)
+    tiles: Mapping[str, Size] = field(default_factory=dict, hash=False)
     median_s: Seconds
     low_s: Seconds
     high_s: Seconds
@@ -134,7 +135,9 @@ def load_measurements(path: str | Path) -> MeasurementFile:
         raise InputError(f"{name}: no such file; allowed a file of tilewright measure") from None
     except OSError as fault:
         raise InputError(f"{name}: cannot be read ({(fault.strerror or str(fault)).lower()})") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as fault:
+    except RecursionError:
+        raise InputError(f"{name}: not valid JSON (nested too deeply); allowed a file of tilewright measure") from None
+    except ValueError as fault:  # not UTF-8, not JSON, a number of too many digits
         raise InputError(f"{name}: not valid JSON ({fault}); allowed a file of tilewright measure") from None
     if not isinstance(data, dict):
         raise InputError(f"{name}: holds no measurements; allowed a file of tilewright measure")

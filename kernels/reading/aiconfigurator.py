@@ -6,9 +6,9 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, did_you_mean
 from tilewright.kernels.measured import MeasuredTable
-from tilewright.kernels.reading.columns import read_frame, seconds_column, whole_column
+from tilewright.kernels.reading.columns import need_columns, read_frame, seconds_column, whole_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,10 +59,9 @@ def _name_parts(path: Path) -> tuple[str, str, str]:
 def _gemm_tables(path: Path, frame: pd.DataFrame, device: str, framework: str) -> list[MeasuredTable]:
     groups: list[tuple[Hashable, pd.DataFrame]]
     if "gemm_dtype" in frame:
-        groups = list(frame.groupby("gemm_dtype", sort=False))
+        groups = list(frame.groupby("gemm_dtype", sort=False, dropna=False))
     else:
-        named = next((f for f in sorted(_FORMATS, key=len, reverse=True) if path.stem.endswith(f"__{f}")), "bfloat16")
-        groups = [(named, frame)]
+        groups = [(_format_of_name(path), frame)]
     tables = []
     for dtype, rows in groups:
         family = _FORMATS.get(str(dtype), str(dtype))
@@ -85,6 +84,17 @@ def _gemm_tables(path: Path, frame: pd.DataFrame, device: str, framework: str) -
     return tables
 
 
+def _format_of_name(path: Path) -> str:
+    """The number format behind the last two underscores of the file's name; bfloat16 where there are none."""
+    _, separator, named = path.stem.rpartition("__")
+    if separator and named not in _FORMATS:
+        hint = did_you_mean(named, _FORMATS)
+        raise InputError(
+            f'{path}: the name ends in an unknown format; given "{named}"; allowed {", ".join(_FORMATS)}{hint}'
+        )
+    return named if separator else "bfloat16"
+
+
 def _attention_tables(path: Path, frame: pd.DataFrame, device: str, kind: str) -> list[MeasuredTable]:
     import numpy as np
 
@@ -94,14 +104,16 @@ def _attention_tables(path: Path, frame: pd.DataFrame, device: str, kind: str) -
         "head_dim": 128,
         "window_size": 0,
     }
+    need_columns(path, frame, "num_heads")
     frame = frame.copy()
     for column, value in defaults.items():
         if column not in frame:
             frame[column] = value
+    frame["kernel_source"] = frame["kernel_source"].fillna("")
     if "num_key_value_heads" not in frame:
         frame = frame.assign(num_key_value_heads=frame["num_heads"])
     tables = []
-    for key, rows in frame.groupby(["kernel_source", "kv_cache_dtype"], sort=False):
+    for key, rows in frame.groupby(["kernel_source", "kv_cache_dtype"], sort=False, dropna=False):
         library, cache = str(key[0]), str(key[1])
         if library in ("", "vllm_flash_attn", "vllm_vit_flash_attn"):
             library = "fa2" if device in _OLDER else "fa3"

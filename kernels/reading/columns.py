@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["read_frame", "seconds_column", "whole_column"]
+__all__ = ["need_columns", "read_frame", "seconds_column", "whole_column"]
 
 _FIRST_LINE = 2  # of the values: behind the header
+_MOST = 2**31 - 1  # of a size: products of two still are exact
+_LEAST_S, _MOST_S = 1e-12, 1e6
+_LONGEST_SHOWN = 60
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -31,35 +34,41 @@ def read_frame(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: not a CSV table ({' '.join(str(fault).split())})") from None
 
 
+def need_columns(path: Path, frame: pd.DataFrame, *columns: str) -> None:
+    """Raise :class:`InputError` for a column that the table lacks."""
+    for column in columns:
+        if column not in frame:
+            raise InputError(f"{path}: lacks the column {column}")
+
+
 def whole_column(path: Path, frame: pd.DataFrame, column: str, *, least: int = 1) -> NDArray[np.int64]:
-    """The whole numbers of ``column``, each at least ``least``."""
+    """The whole numbers of ``column``, each at least ``least`` and below 2^31."""
     import numpy as np
 
     values = _numbers(path, frame, column)
-    _refuse(path, frame, column, ~(np.isfinite(values) & (values == np.floor(values)) & (values >= least)), least)
+    fine = (values == np.floor(values)) & (values >= least) & (values <= _MOST)
+    _refuse(path, frame, column, ~fine, f"whole numbers from {least} to {_MOST}")
     return values.astype(np.int64)
 
 
 def seconds_column(path: Path, frame: pd.DataFrame, column: str, unit_s: float) -> NDArray[np.float64]:
     """The times of ``column`` in seconds, each above 0; ``unit_s``: seconds of its unit."""
-    import numpy as np
-
-    values = _numbers(path, frame, column)
-    _refuse(path, frame, column, ~(np.isfinite(values) & (values > 0)), "a time above 0")
-    return values * unit_s
+    seconds = _numbers(path, frame, column) * unit_s
+    allowed = f"a time above 0, from {_LEAST_S / unit_s:g} to {_MOST_S / unit_s:g}"
+    _refuse(path, frame, column, ~((seconds >= _LEAST_S) & (seconds <= _MOST_S)), allowed)
+    return seconds
 
 
 def _numbers(path: Path, frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
     import pandas as pd
 
-    if column not in frame:
-        raise InputError(f"{path}: lacks the column {column}")
+    need_columns(path, frame, column)
     return pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float)
 
 
-def _refuse(path: Path, frame: pd.DataFrame, column: str, bad: NDArray[np.bool_], allowed: object) -> None:
+def _refuse(path: Path, frame: pd.DataFrame, column: str, bad: NDArray[np.bool_], allowed: str) -> None:
     if bad.any():
         at = int(bad.argmax())
-        wanted = f"whole numbers from {allowed}" if isinstance(allowed, int) else allowed
         line = int(frame.index[at]) + _FIRST_LINE
-        raise InputError(f"{path}:{line}: {column}: given {frame[column].iloc[at]}; allowed {wanted}")
+        given = str(frame[column].iloc[at])[:_LONGEST_SHOWN]
+        raise InputError(f"{path}:{line}: {column}: given {given}; allowed {allowed}")

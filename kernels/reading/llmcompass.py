@@ -12,6 +12,7 @@ __all__ = ["is_llmcompass", "read_llmcompass"]
 _SOURCE = "LLMCompass (BSD-3-Clause), measured from PyTorch with the host's time"
 _OPERATORS = ("matmul", "softmax", "layernorm", "gelu")
 _DEVICES = {"A100": "a100", "MI210": "mi210"}
+_MOST = 2**31  # of a size, and of seconds
 _GELU_ROW = 1024  # how a flat array of elements is cut into rows
 
 
@@ -27,12 +28,16 @@ def read_llmcompass(path: Path) -> list[MeasuredTable]:
 
     operator, _, device = path.stem.partition("_")
     rows = []
-    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; allowed a CSV table of LLMCompass") from None
+    for line, text in enumerate(lines, start=1):
         if not text.strip():
             continue
         try:
             row = _row(operator, [part.strip() for part in text.split(",")])
-            if not (min(row) > 0 and max(row) < float("inf")):
+            if not (min(row) > 0 and max(row) < _MOST):
                 raise ValueError
             rows.append(row)
         except (ValueError, IndexError, ZeroDivisionError):

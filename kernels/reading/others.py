@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tilewright.errors import InputError
 from tilewright.kernels.measured import MeasuredTable
-from tilewright.kernels.reading.columns import read_frame, seconds_column, whole_column
+from tilewright.kernels.reading.columns import need_columns, read_frame, seconds_column, whole_column
 
 __all__ = ["read_neusight", "read_tenstorrent"]
 
@@ -22,7 +22,7 @@ def read_neusight(path: Path) -> list[MeasuredTable]:
     if "op" not in frame:
         raise InputError(f"{path}: NeuSight's table has no column op; convolutions are not read")
     tables = []
-    for key, rows in frame.groupby(["op", "device"], sort=False):
+    for key, rows in frame.groupby(["op", "device"], sort=False, dropna=False):
         op, device = str(key[0]), str(key[1])
         product = op == "linear"
         if not product and op not in _NEUSIGHT_ROWWISE:
@@ -58,8 +58,9 @@ def _neusight_device(text: str) -> str:
 def read_tenstorrent(path: Path) -> list[MeasuredTable]:
     """One table for each number format and math fidelity."""
     frame = read_frame(path)
+    need_columns(path, frame, "dtype", "fidelity")
     tables = []
-    for key, rows in frame.groupby(["dtype", "fidelity"], sort=False):
+    for key, rows in frame.groupby(["dtype", "fidelity"], sort=False, dropna=False):
         family = f"{str(key[0]).lower()}_{str(key[1]).lower()}"
         tables.append(
             MeasuredTable(

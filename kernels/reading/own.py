@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tilewright.errors import InputError
 from tilewright.kernels.measured import MeasuredOperator, MeasuredTable
 from tilewright.kernels.measurement import Measurement, load_measurements
 
@@ -29,7 +30,11 @@ def read_own(path: Path) -> list[MeasuredTable]:
     file = load_measurements(path)
     groups: dict[_Key, list[tuple[dict[str, int], Measurement]]] = {}
     for entry in file.measurements:
-        placed = _placed(entry)
+        try:
+            placed = _placed(entry)
+        except KeyError as missing:
+            what = f"{entry.operator}, {entry.kernel}"
+            raise InputError(f"{path}: measurements: shape: {what}: lacks {missing.args[0]}") from None
         if placed is not None:
             operator, family, shape = placed
             groups.setdefault((operator, family, tuple(sorted(entry.tiles))), []).append((shape, entry))

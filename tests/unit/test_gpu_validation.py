@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,13 +126,29 @@ def test_neusight_and_tenstorrent_are_read(tmp_path: Path) -> None:
         ("other.csv", "m,n,k,latency_ms\n1,2,3,4\n", "the name does not say what was measured"),
         ("other.csv", "a,b\n1,2\n", "not a table that is known here"),
         ("matmul_A100.csv", "64, x\n", "matmul_A100.csv:1: not a row of LLMCompass's matmul"),
+        (
+            "h200_gemm_vllm_1.csv",
+            "m,n,k,latency_ms\n1e300,2,3,4\n",
+            "m: given 1e+300; allowed whole numbers from 1 to 2",
+        ),
+        (
+            "h200_gemm_vllm_1.csv",
+            "m,n,k,latency_ms\n1,2,3,1e-320\n",
+            "latency_ms: given 1e-320; allowed a time above 0",
+        ),
+        ("h200_gemm_vllm_1__foo.csv", "m,n,k,latency_ms\n1,2,3,4\n", 'ends in an unknown format; given "foo"'),
+        ("h200_context_attention_vllm_1.csv", "isl,latency_ms\n1,2\n", "lacks the column num_heads"),
+        ("n150.csv", "m,k,n,fidelity,time_ns\n1,1,1,HiFi2,3\n", "lacks the column dtype"),
+        ("matmul_A100.csv", f"{10**30}, 8, 8, 1ms\n", "matmul_A100.csv:1: not a row"),
         ("own.json", "{", "not valid JSON"),
+        ("own.json", "[" * 100_000, "not valid JSON (nested too deeply"),
+        ("own.json", "9" * 5000, "not valid JSON"),
     ],
 )
 def test_a_bad_table_is_said(name: str, text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(text)
-    with pytest.raises(InputError, match="^[^\n]*" + said.replace("(", r"\(")):
+    with pytest.raises(InputError, match="^[^\n]*" + re.escape(said)):
         read_tables(path)
 
 
@@ -188,6 +205,19 @@ def test_our_own_measurements_become_tables(tmp_path: Path) -> None:
     assert tables["bf16"].copies > 1
     found = validate(load_machine("h200"), calibration_of(load_machine("h200")), list(tables.values()))
     assert [table.family for table in found.tables] == ["bf16"] and len(found.left_out) == 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ({"m": 1, "n": 1}, "measurements: shape: gemm, torch_matmul: lacks k"),
+        ({"m": 0, "n": 1, "k": 1}, "own: bf16: m: given 0; allowed 1 or more"),
+    ],
+)
+def test_our_own_measurements_have_whole_shapes(shape: dict[str, int], said: str, tmp_path: Path) -> None:
+    path = own_file(tmp_path / "own.json", [measurement(shape=shape)])
+    with pytest.raises(InputError, match=said):
+        read_tables(path)
 
 
 # --- errors, split, calibration --------------------------------------------------------------------------------------
