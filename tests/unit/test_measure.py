@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,7 +86,6 @@ def interpreter() -> None:
     pytest.importorskip("triton", reason="triton is not installed: pip install 'tilewright[gpu]'")
     if torch.cuda.is_available():
         pytest.skip("the kernels are compiled for the GPU here")
-    os.environ["TRITON_INTERPRET"] = "1"
     torch.set_num_threads(1)
 
 
