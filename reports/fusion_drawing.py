@@ -58,9 +58,9 @@ def draw_fusion(outcome: FusionOutcome) -> str:
     label = escape(f"fusion groups of {outcome.network}", quote=True)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{label}" style="font:11px system-ui,sans-serif;background:#fff">\n'
-        + "\n".join(parts)
-        + "\n</svg>\n"
+        f'role="img" aria-label="{label}" style="font:11px system-ui,sans-serif;background:#fff;'
+        # On a page that is a little narrower it shrinks; on one that is much narrower it scrolls.
+        f'max-width:100%;min-width:{width * 4 // 5}px;height:auto">\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tilewright.reports.files import staged_folder, write_file
 from tilewright.reports.fusion_drawing import draw_fusion
-from tilewright.reports.fusion_table import fusion_figures, proof_text, value_text
+from tilewright.reports.fusion_table import OBJECTIVE_NAMES, fusion_figures, proof_text, value_text
 from tilewright.reports.page import card, render
 from tilewright.reports.quantity import bytes_text, percent_text
 from tilewright.search.fusion.outcome import FusionOutcome
@@ -31,7 +31,7 @@ def fusion_page(outcome: FusionOutcome, *, command: str = "") -> str:
         "lead": f"{outcome.scheme.name} in {bytes_text(outcome.capacity_bytes)}, found by {outcome.method}.",
         "command": command,
         "cards": [
-            card(outcome.objective.replace("_", " "), value_text(outcome, outcome.value), proof_text(outcome)),
+            card(OBJECTIVE_NAMES[outcome.objective], value_text(outcome, outcome.value), proof_text(outcome)),
             card("unfused", value_text(outcome, outcome.unfused_value), "every operator alone"),
             card("saved", percent_text(outcome.saved)),
             card("groups", f"{len(outcome.fused_groups):,}", f"of {len(outcome.graph):,} operators"),

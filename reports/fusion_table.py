@@ -9,9 +9,16 @@ from tilewright.reports.quantity import bytes_text, cycles_text, energy_text, pe
 from tilewright.reports.table import Column, figures_table, fitted_table
 from tilewright.search.fusion.outcome import FusionOutcome
 
-__all__ = ["fusion_figures", "fusion_groups_table", "fusion_totals_table", "proof_text", "value_text"]
+__all__ = [
+    "OBJECTIVE_NAMES",
+    "fusion_figures",
+    "fusion_groups_table",
+    "fusion_totals_table",
+    "proof_text",
+    "value_text",
+]
 
-_NAMES = {
+OBJECTIVE_NAMES = {
     "dram": "DRAM traffic",
     "feature_maps": "DRAM traffic of feature maps",
     "latency": "latency",
@@ -55,7 +62,7 @@ def fusion_totals_table(outcome: FusionOutcome) -> Table:
 def fusion_figures(outcome: FusionOutcome) -> list[tuple[str, str]]:
     """The same as pairs of what it is and how much."""
     rows = [
-        (_NAMES[outcome.objective], value_text(outcome, outcome.value)),
+        (OBJECTIVE_NAMES[outcome.objective], value_text(outcome, outcome.value)),
         ("unfused", value_text(outcome, outcome.unfused_value)),
         ("saved", percent_text(outcome.saved)),
     ]

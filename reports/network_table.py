@@ -38,18 +38,18 @@ def operators_table(console: Console, case: NetworkCase, *, every: bool = False)
         return _every_operator(console, case, total)
     groups, others = case.groups[:_MOST_ROWS], case.groups[_MOST_ROWS:]
     columns = [
-        Column(header="operators", cells=[_short(group.label) for group in groups], right=False),
+        Column(header="operators", cells=[_short(group.label) for group in groups], right=False, fold=28),
         Column(header="n", cells=[str(group.count) for group in groups]),
-        Column(header="kind", cells=[group.first.kind for group in groups], right=False, rank=3),
+        Column(header="kind", cells=[group.first.kind for group in groups], right=False, rank=4),
         Column(header="size", cells=[group.size for group in groups], right=False, rank=6),
         Column(header="formats", cells=[group.formats for group in groups], right=False, rank=7),
         Column(header="cycles", cells=[cycles_text(group.cycles) for group in groups]),
         Column(header="share", cells=[percent_text(group.cycles / total) for group in groups]),
         Column(header="/ bound", cells=[f"{group.bound_ratio:.3f}" for group in groups]),
-        Column(header="limited by", cells=[RESOURCES[group.limited_by] for group in groups], right=False),
-        Column(header="matrix", cells=[percent_text(group.matrix_utilization) for group in groups], rank=1),
-        Column(header="DRAM bytes", cells=[bytes_text(group.dram_bytes) for group in groups], rank=4),
-        Column(header="energy", cells=[energy_text(group.energy_pj) for group in groups], rank=2),
+        Column(header="limited by", cells=[RESOURCES[group.limited_by] for group in groups], right=False, rank=1),
+        Column(header="matrix", cells=[percent_text(group.matrix_utilization) for group in groups], rank=2),
+        Column(header="DRAM bytes", cells=[bytes_text(group.dram_bytes) for group in groups], rank=5),
+        Column(header="energy", cells=[energy_text(group.energy_pj) for group in groups], rank=3),
         Column(header="tiling", cells=[_mapping(group) for group in groups], right=False, rank=9),
     ]
     n_operators = sum(1 + len(operator.fused) for operator in case.result.operators)
@@ -66,16 +66,16 @@ def operators_table(console: Console, case: NetworkCase, *, every: bool = False)
 def _every_operator(console: Console, case: NetworkCase, total: int) -> Table:
     operators: Sequence[OperatorResult] = case.result.operators
     columns = [
-        Column(header="operator", cells=[_short(o.name) for o in operators], right=False),
-        Column(header="kind", cells=[o.kind for o in operators], right=False, rank=3),
+        Column(header="operator", cells=[_short(o.name) for o in operators], right=False, fold=28),
+        Column(header="kind", cells=[o.kind for o in operators], right=False, rank=4),
         Column(header="fused behind it", cells=[_short(_fused(o)) for o in operators], right=False, rank=8),
         Column(header="cycles", cells=[cycles_text(o.cycles) for o in operators]),
         Column(header="share", cells=[percent_text(o.cycles / total) for o in operators]),
         Column(header="/ bound", cells=[f"{o.bound_ratio:.3f}" for o in operators]),
-        Column(header="limited by", cells=[RESOURCES[case.limited_by(o)] for o in operators], right=False),
-        Column(header="matrix", cells=[percent_text(o.matrix_utilization) for o in operators], rank=1),
-        Column(header="DRAM bytes", cells=[bytes_text(o.dram_bytes) for o in operators], rank=4),
-        Column(header="energy", cells=[energy_text(o.energy_pj) for o in operators], rank=2),
+        Column(header="limited by", cells=[RESOURCES[case.limited_by(o)] for o in operators], right=False, rank=1),
+        Column(header="matrix", cells=[percent_text(o.matrix_utilization) for o in operators], rank=2),
+        Column(header="DRAM bytes", cells=[bytes_text(o.dram_bytes) for o in operators], rank=5),
+        Column(header="energy", cells=[energy_text(o.energy_pj) for o in operators], rank=3),
         Column(header="tiling", cells=[tiling_text(o.tiling) for o in operators], right=False, rank=9),
     ]
     return fitted_table(console, case.title, columns)

@@ -60,10 +60,14 @@ def budget_rows(result: BitsResult) -> list[list[str]]:
                 amount_text(kind, reached),
                 change_text(reached / max(1, result.reference.costs[kind])),
                 binds,
-                change_text(1 + errors[kind]) if kind in errors else "exact",
+                _error_text(errors[kind]) if kind in errors else "exact",
             ]
         )
     return rows
+
+
+def _error_text(error: float) -> str:
+    return change_text(1 + error).replace("no change", "under 0.01 %")
 
 
 def point_cells(point: BitPoint) -> list[str]:

@@ -20,7 +20,9 @@ __all__ = ["list_names", "show"]
 
 _KINDS = ("machines", "workloads", "networks", "dataflows")
 
-KindArgument = Annotated[str, typer.Argument(metavar="|".join(_KINDS), help="What to list.", show_default=False)]
+KindArgument = Annotated[
+    str, typer.Argument(metavar="WHAT", help=f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}.", show_default=False)
+]
 
 
 def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = None) -> None:

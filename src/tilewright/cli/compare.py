@@ -39,7 +39,7 @@ _LEFT_OUT_OF_ALL = "fusemax-"
 WorkloadsArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="WORKLOAD...",
+        metavar="WORKLOAD",
         help="Built-in names (bert-base), attention:heads=12,seq=512,head_dim=64, or YAML files.",
         show_default=False,
     ),

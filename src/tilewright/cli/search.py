@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from tilewright.cli.inputs import command_line
-from tilewright.cli.options import ActivationsOption, CsvOption, JsonOption, WeightsOption
+from tilewright.cli.options import METHODS, ActivationsOption, CsvOption, JsonOption, WeightsOption
 from tilewright.cli.outputs import Outputs
 from tilewright.errors import InputError, did_you_mean
 
@@ -70,7 +70,8 @@ def search(
         str,
         typer.Argument(
             metavar="WORKLOAD",
-            help="A network (resnet-18, model.onnx, a saved stream), or an attention layer for --over tiling.",
+            help="A network (resnet-18, network:bert-base, model.onnx, a saved stream), or an attention layer for "
+            "--over tiling.",
             show_default=False,
         ),
     ],
@@ -83,10 +84,22 @@ def search(
     ] = None,
     objective: Annotated[
         str | None,
-        typer.Option("--objective", metavar="NAME", help="What is made small: dram, latency, energy, ..."),
+        typer.Option(
+            "--objective",
+            metavar="NAME",
+            help="What is made small. Of --over tiling and bits: latency (default), energy, edp; of fusion: "
+            "dram (default), feature_maps, latency, energy; of joint: dram (default), energy.",
+        ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option("--method", metavar="NAME", help="How it is searched.", rich_help_panel=_SEARCH)
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help=f"How it is searched. Of --over tiling: {', '.join(METHODS)}; of fusion: dp (default), cp_sat, local, "
+            "nsga2, random, get-local, get-nsga2, get-random.",
+            rich_help_panel=_SEARCH,
+        ),
     ] = None,
     budget: Annotated[
         list[str] | None,
@@ -122,7 +135,11 @@ def search(
     scheme: Annotated[
         str | None,
         typer.Option(
-            "--scheme", metavar="NAME", help="Of --over fusion: how groups run, as lbdf.", rich_help_panel=_FUSION
+            "--scheme",
+            metavar="NAME",
+            help="Of --over fusion: how groups run: lbdf, brr, depth_first, depth_first_h_cached, "
+            "depth_first_recompute, optimus-rules.",
+            rich_help_panel=_FUSION,
         ),
     ] = None,
     buffer: Annotated[
@@ -137,7 +154,12 @@ def search(
     ] = None,
     explainer: Annotated[
         str | None,
-        typer.Option("--explainer", metavar="gnn|pg|rg", help="Of get- methods.", rich_help_panel=_FUSION),
+        typer.Option(
+            "--explainer",
+            metavar="gnn|pg|rg",
+            help="Of get- methods: what names the edge at which a group is cut.",
+            rich_help_panel=_FUSION,
+        ),
     ] = None,
     separate: Annotated[
         bool,
@@ -164,7 +186,9 @@ def search(
     csv: CsvOption = None,
     report: Annotated[
         str | None,
-        typer.Option("--report", metavar="DIR", help="Write pictures and tables there.", rich_help_panel="Output"),
+        typer.Option(
+            "--report", metavar="DIR", help="Write an HTML page and its pictures there.", rich_help_panel="Output"
+        ),
     ] = None,
 ) -> None:
     """Search a large space of choices for the best one, and say how far it is from what is proven."""

@@ -21,7 +21,7 @@ __all__ = ["calibrate", "validate"]
 FilesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILE...",
+        metavar="FILE",
         help="Measured times: JSON of tilewright measure, CSV of aiconfigurator or LLMCompass.",
         show_default=False,
     ),
@@ -35,7 +35,10 @@ def validate(
     calibration: Annotated[
         str | None,
         typer.Option(
-            "--calibration", metavar="FILE", help="Parameters of kernels.", show_default="those that come with MACHINE"
+            "--calibration",
+            metavar="FILE",
+            help="The parameters of the kernels, as tilewright calibrate writes them.",
+            show_default="those that come with MACHINE",
         ),
     ] = None,
     json: JsonOption = None,
