@@ -38,12 +38,16 @@ DeviceKind = Literal["cuda", "interpreter"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureProgress:
-    """How far it is: configurations done (those in the file too) of all, those given up, and which is next."""
+    """How far it is: configurations done (those in the file too) of all, those given up, and which is next.
+
+    ``reason`` says why the last one was given up.
+    """
 
     done: int
     total: int
     given_up: int
     what: str
+    reason: str = ""
 
 
 def open_file(path: str | Path, device: DeviceKind) -> MeasurementFile:
@@ -77,7 +81,7 @@ def measure(
     begun = time.monotonic()
     file = open_file(path, device)
     known = {each.key for each in file.measurements}
-    given_up = 0
+    given_up, reason = 0, ""
     for at, configuration in enumerate(configurations):
         if configuration.key in known:
             continue
@@ -85,24 +89,31 @@ def measure(
             break
         if progress is not None:
             what = f"{configuration.operator}, {configuration.kernel}"
-            progress(MeasureProgress(done=at, total=len(configurations), given_up=given_up, what=what))
+            progress(MeasureProgress(done=at, total=len(configurations), given_up=given_up, what=what, reason=reason))
         measured = _try_one(configuration, device)
-        if measured is None:
-            given_up += 1
+        if isinstance(measured, str):
+            given_up, reason = given_up + 1, f"{configuration.operator}, {configuration.kernel}: {measured}"
             continue
         file = file.with_measurement(measured)
         file.save(path)
+    if progress is not None:
+        there = {each.key for each in file.measurements}
+        done = given_up + sum(each.key in there for each in configurations)
+        progress(
+            MeasureProgress(done=done, total=len(configurations), given_up=given_up, what="finished", reason=reason)
+        )
     return file
 
 
-def _try_one(configuration: Configuration, device: DeviceKind) -> Measurement | None:
+def _try_one(configuration: Configuration, device: DeviceKind) -> Measurement | str:
+    """The measurement, or why there is none."""
     try:
         return _one(configuration, device)
     except (InputError, KeyboardInterrupt):
         raise
-    except Exception:  # Triton and CUDA have many ways to say that a schedule does not fit
+    except Exception as fault:  # Triton and CUDA have many ways to say that a schedule does not fit
         _recover(device)
-        return None
+        return f"{type(fault).__name__}: {' '.join(str(fault).split())[:200]}"
 
 
 def _one(configuration: Configuration, device: DeviceKind) -> Measurement:

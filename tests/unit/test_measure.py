@@ -124,6 +124,23 @@ def test_a_budget_ends_it_and_says_what_is_left(tmp_path: Path, capsys: pytest.C
 
 @pytest.mark.extras
 @pytest.mark.usefixtures("interpreter")
+def test_what_does_not_run_is_left_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(setting: object) -> object:
+        raise RuntimeError("out of shared memory")
+
+    monkeypatch.setattr("tilewright.kernels.suite.BUILDERS", {**BUILDERS, ("mlp", "triton_fused"): refuse})
+    path = tmp_path / "here.json"
+    assert command("-o", str(path)) == 0
+    said = capsys.readouterr()
+    assert "15 of 16" in said.out and "0 are left" in said.err
+    assert "the last that does not run: mlp, triton_fused: RuntimeError: out of shared memory" in said.err
+    assert "mlp" not in {each.operator for each in load_measurements(path).measurements if each.kernel != "torch"}
+
+
+@pytest.mark.extras
+@pytest.mark.usefixtures("interpreter")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

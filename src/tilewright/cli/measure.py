@@ -46,12 +46,12 @@ def measure(
     wanted = configurations([name.strip() for name in suite.split(",") if name.strip()])
     if not wanted:
         raise InputError("--suite: no suite; allowed for example attention,gemm")
-    given_up = 0
+    given_up, reason = 0, ""
     with ProgressBar() as bar:
 
         def tell(progress: MeasureProgress) -> None:
-            nonlocal given_up
-            given_up = progress.given_up
+            nonlocal given_up, reason
+            given_up, reason = progress.given_up, progress.reason
             bar(progress.done, progress.total, progress.what)
 
         kind: Literal["cuda", "interpreter"] = "cuda" if device == "cuda" else "interpreter"
@@ -61,6 +61,8 @@ def measure(
     print(f"{output}: {n_done:,} of {len(wanted):,} configurations, {file.device.name}")
     if n_done < len(wanted):
         note(f"{len(wanted) - n_done - given_up:,} are left; the same command goes on ({given_up:,} do not run here)")
+        if reason:
+            note(f"the last that does not run: {reason}")
 
 
 def _seconds(text: str) -> float:
