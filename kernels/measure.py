@@ -52,6 +52,8 @@ class MeasureProgress:
 
 def open_file(path: str | Path, device: DeviceKind) -> MeasurementFile:
     """The file to go on with: as it is, or new. Raises InputError for a file of another device."""
+    if str(path) in ("", "-") or (Path(path).exists() and not Path(path).is_file()):
+        raise InputError(f"{path or 'output'}: not a file; allowed the name of a file, which keeps the results")
     here = _device(device)
     if not Path(path).exists():
         fresh = MeasurementFile(device=here, taken=time.strftime("%Y-%m-%d"), method=_METHOD)

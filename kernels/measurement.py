@@ -119,11 +119,14 @@ class MeasurementFile:
             with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as file:
                 aside = file.name
                 file.write(text)
+            os.chmod(aside, 0o666 & ~_umask())
             os.replace(aside, target)
+            aside = ""
         except OSError as fault:
+            raise InputError(f"{target}: cannot be written ({(fault.strerror or str(fault)).lower()})") from None
+        finally:
             if aside:
                 Path(aside).unlink(missing_ok=True)
-            raise InputError(f"{target}: cannot be written ({(fault.strerror or str(fault)).lower()})") from None
 
 
 def load_measurements(path: str | Path) -> MeasurementFile:
@@ -142,6 +145,12 @@ def load_measurements(path: str | Path) -> MeasurementFile:
     if not isinstance(data, dict):
         raise InputError(f"{name}: holds no measurements; allowed a file of tilewright measure")
     return validate_data(data, MeasurementFile, what="measurements", name=name)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _without_defaults(row: dict[str, object]) -> dict[str, object]:

@@ -30,8 +30,11 @@ def write_csv_rows(case: SweepCase, stream: IO[str]) -> None:
     writer.writerows(rows)
 
 
-def check_parquet() -> None:
-    """Raise InputError with what to install where pyarrow is not there."""
+def check_parquet(path: str | Path) -> None:
+    """Raise InputError for a device or pipe, and with what to install where pyarrow is not there."""
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        raise InputError(f"cannot write {path}: Parquet needs a file, and this is a device, a pipe or a folder")
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
@@ -44,7 +47,7 @@ def write_parquet(case: SweepCase, path: str | Path) -> Path:
 
     The file appears whole or not at all. Raises InputError where pyarrow is missing or the place cannot be written.
     """
-    check_parquet()
+    check_parquet(path)
     import pyarrow as pa
     import pyarrow.parquet as pq
 

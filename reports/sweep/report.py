@@ -55,7 +55,7 @@ def report_sweep(
             f"max_points: out of range; given {max_points}; allowed {FEWEST_POINTS} to {MOST_POINTS:,} points"
         )
     if parquet is not None:
-        check_parquet()
+        check_parquet(parquet)
     case = read_case(open_sweep(store, sweep), progress)
     drawn = output is not None or png is not None or svg is not None
     effects = sensitivity(case) if drawn or markdown is not None else ()

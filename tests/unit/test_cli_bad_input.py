@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from tilewright.cli.run import run
+from tilewright.kernels.measurement import MeasurementDevice, MeasurementFile
 from tilewright.workloads.network import load_network
 
 
@@ -100,3 +103,25 @@ def test_a_wrong_format_of_a_sweep_is_at_its_field(tmp_path: Path, capsys: pytes
     file.write_text("machine: edge-16x16\nworkloads: [resnet-18]\nformats: {activations: int99}\n")
     said = refused(["sweep", str(file), "--store", str(tmp_path / "a.db")], capsys)
     assert said.startswith(f'{file}:3:24: formats.activations: unknown number format; given "int99"; allowed int1')
+
+
+def test_no_device_or_pipe_is_replaced_by_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    said = refused(["report", "x.db", "--parquet", str(pipe)], capsys)
+    assert said == f"cannot write {pipe}: Parquet needs a file, and this is a device, a pipe or a folder"
+    for name in (str(pipe), str(tmp_path), "-", ""):
+        said = refused(["measure", "--suite", "tiny", "-o", name], capsys)
+        assert said.endswith(": not a file; allowed the name of a file, which keeps the results")
+    assert pipe.is_fifo()
+
+
+def test_measurements_are_as_readable_as_other_files(tmp_path: Path) -> None:
+    file = MeasurementFile(device=MeasurementDevice(name="h200", kind="gpu"), taken="2026-11-20")
+    before = os.umask(0o027)
+    try:
+        file.save(tmp_path / "a.json")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o640
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
