@@ -121,24 +121,27 @@ def _show(outputs: Outputs, checked: Sweep, store: str) -> None:
     front = front_of_sweep(checked, kept) if is_searched else []
     if outputs.speaks:
         fronts = [_front_table(outputs, checked, front)] if front else []
-        outputs.show(_state_table(checked, counts), *_best_tables(outputs, checked, best), *fronts)
+        outputs.show(_state_table(checked, counts, best), *_best_tables(outputs, checked, counts, best), *fronts)
     if outputs.csv is not None:
         outputs.write_csv(kept)
     outputs.write_json(_data(checked, counts, best) | ({"front": _front_data(checked, front)} if is_searched else {}))
 
 
-def _state_table(checked: Sweep, counts: Counter[str]) -> RenderableType:
+def _state_table(checked: Sweep, counts: Counter[str], best: SweepBest) -> RenderableType:
     from tilewright.reports.table import catalogue_table
 
     cells = [[state, f"{counts[state]:,}", _MEANING[state]] for state in _STATES if counts[state] or state == "done"]
+    if checked.limits and counts["done"]:
+        kept = ", ".join(limit.text for limit in checked.limits)
+        cells.insert(1, ["", f"{best.n_within:,}", f"of these within the limits: {kept}"])
     return catalogue_table(f"{checked.name}: {counts.total():,} points", ["state", "points", "meaning"], cells)
 
 
-def _best_tables(outputs: Outputs, checked: Sweep, best: SweepBest) -> list[RenderableType]:
+def _best_tables(outputs: Outputs, checked: Sweep, counts: Counter[str], best: SweepBest) -> list[RenderableType]:
     from rich.text import Text
 
     if not best.by_workload:
-        return [Text("no finished point is within the limits")] if best.n_within == 0 else []
+        return [Text("no finished point is within the limits")] if counts["done"] and best.n_within == 0 else []
     shown = [_table(outputs, checked, f"best {checked.objective} of each workload", list(best.by_workload.values()))]
     if len(checked.layers) > 1:
         if best.design:
