@@ -116,6 +116,8 @@ def _show(outputs: Outputs, checked: Sweep, store: str) -> None:
     is_searched = checked.sampling.is_adaptive
     seen = sweep_overview(checked, store)
     counts, best = seen.counts, seen.best
+    if counts["missing"] == counts.total():
+        _say_of_another_version(checked, store)
     wants_rows = (outputs.csv is not None or is_searched) and counts.total() > counts["missing"]
     kept = list(sweep_rows(checked, store)) if wants_rows else []
     front = front_of_sweep(checked, kept) if is_searched else []
@@ -125,6 +127,21 @@ def _show(outputs: Outputs, checked: Sweep, store: str) -> None:
     if outputs.csv is not None:
         outputs.write_csv(kept)
     outputs.write_json(_data(checked, counts, best) | ({"front": _front_data(checked, front)} if is_searched else {}))
+
+
+def _say_of_another_version(checked: Sweep, store: str) -> None:
+    """A store that has this sweep but none of its points was written by other code; say so instead of "missing"."""
+    from pathlib import Path
+
+    from tilewright.search.store import ResultsStore
+
+    if not Path(store).exists():
+        return
+    with ResultsStore(store, create=False) as opened:
+        known = any(kept.name == checked.name for kept in opened.sweeps())
+        has_points = next(iter(opened.rows()), None) is not None
+    if known and has_points:
+        note(f"{store} has points of {checked.name}, but of another version of the file or of Tilewright; none counts")
 
 
 def _state_table(checked: Sweep, counts: Counter[str], best: SweepBest) -> RenderableType:
