@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -84,6 +85,11 @@ def _check(
         if place is not None and not (name in ("csv", "markdown") and place == STANDARD_OUTPUT):
             check_file(place, what=name)
             check_apart(place, inputs, what=name)
+    given = {name: os.path.realpath(place) for name, place in files.items() if place is not None}
+    for name, place in given.items():
+        other = next(one for one in given if given[one] == place)
+        if other != name:
+            raise InputError(f"{other} and {name} both write to {files[name]}; give each its own place")
     for name, place in folders.items():
         if place is not None:
             check_folder(place, what=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,8 +117,8 @@ def search_groups(
     """
     way = get_fusion_method(method)
     for name, value, least in (("buffer_bytes", capacity_bytes, 1), ("budget", budget, 1), ("seed", seed, 0)):
-        if value < least:
-            raise InputError(f"search_fusion: {name}: out of range; given {value}; allowed {least} or more")
+        if not isinstance(value, Integral) or not value >= least:  # a budget of not-a-number would never be spent
+            raise InputError(f"search_fusion: {name}: given {value!r}; allowed a whole number of {least} or more")
     begin = time.perf_counter()
     problem = FusionProblem(
         graph=graph,

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from numbers import Integral
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
@@ -86,8 +87,8 @@ def _runs(sizes: Sequence[int], share: float, budget: int | None) -> int:
     """How many exact runs all the phases may have together."""
     if budget is None:
         return sum(min(size, max(_LEAST_RUNS, round(share * size))) for size in sizes)
-    if budget < len(sizes):
-        raise InputError(f"budget: given {budget}; allowed {len(sizes)} or more (one run for each phase)")
+    if not isinstance(budget, Integral) or budget < len(sizes):
+        raise InputError(f"budget: given {budget!r}; allowed {len(sizes)} or more (one run for each phase)")
     return min(budget, sum(sizes))
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import tilewright
 from tilewright.cli.run import run
+from tilewright.errors import InputError
 from tilewright.kernels.measurement import MeasurementDevice, MeasurementFile
 from tilewright.workloads.network import load_network
 
@@ -125,3 +127,22 @@ def test_measurements_are_as_readable_as_other_files(tmp_path: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o640
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["budget", "buffer_bytes", "seed"])
+@pytest.mark.parametrize("value", [float("nan"), 1.5, -1, "x"])
+def test_counts_of_a_fusion_search_are_whole(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"search_fusion: {name}: given {value!r}; allowed a whole number"):
+        tilewright.search_fusion("resnet-18", "edge-16x16", method="local", **{name: value})
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1.5, 0])
+def test_a_budget_of_runs_is_whole(value: object) -> None:
+    with pytest.raises(InputError, match=f"budget: given {value!r}; allowed 1 or more"):
+        tilewright.search_tiling("bert-base", "edge-16x16", "flash2", "random", budget=value)  # type: ignore[arg-type]
+
+
+def test_a_report_writes_each_file_to_its_own_place(tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    with pytest.raises(InputError, match=f"output and csv both write to {place}; give each its own place"):
+        tilewright.report_sweep("x.db", place, csv=str(place))

@@ -174,7 +174,7 @@ def test_refused_from_python() -> None:
         search_fusion("resnet-18", buffer_bytes=1000, objective="latency")
     with pytest.raises(InputError, match="no exact runs here"):
         search_fusion("resnet-18", MACHINE, "optimus-rules", "latency")
-    with pytest.raises(InputError, match="seed: out of range"):
+    with pytest.raises(InputError, match="seed: given -1; allowed a whole number of 0 or more"):
         search_fusion("resnet-18", MACHINE, seed=-1)
 
 
