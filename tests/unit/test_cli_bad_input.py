@@ -146,3 +146,10 @@ def test_a_report_writes_each_file_to_its_own_place(tmp_path: Path) -> None:
     place = tmp_path / "a"
     with pytest.raises(InputError, match=f"output and csv both write to {place}; give each its own place"):
         tilewright.report_sweep("x.db", place, csv=str(place))
+
+
+def test_a_gpu_in_the_engine_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", "attention:heads=1,seq=64,head_dim=16", "-a", "h200", "--dataflow", "flat"]) == 0
+    assert "h200 is a GPU; here it runs the engine's schedules" in capsys.readouterr().err
+    assert run(["show", "h200"]) == 0
+    assert "is a GPU" not in capsys.readouterr().err

@@ -47,7 +47,7 @@ def show(
     """Show every figure of a machine with its unit, the kind of its source, and the source."""
     outputs = Outputs(json=json, csv=csv)
     outputs.check(machine)
-    spec = machine_of(machine)
+    spec = machine_of(machine, for_engine=False)
 
     from rich.text import Text
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tilewright.cli.outputs import note
 from tilewright.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["check_dataflows", "command_line", "machine_of", "workloads_of"]
 
 
-def machine_of(text: str) -> MachineSpec:
-    """The machine that ``text`` names; raises InputError."""
+def machine_of(text: str, *, for_engine: bool = True) -> MachineSpec:
+    """The machine that ``text`` names; raises InputError. ``for_engine``: a word on what that means for a GPU."""
     from tilewright.hw_models.load import load_machine
 
-    return load_machine(text)
+    machine = load_machine(text)
+    if for_engine and machine.gpu is not None:
+        note(f"{machine.name} is a GPU; here it runs the engine's schedules (a library's kernels: tilewright validate)")
+    return machine
 
 
 def workloads_of(texts: Sequence[str]) -> list[AttentionLayer]:

@@ -51,7 +51,7 @@ def validate(
     """
     outputs = Outputs(json=json, csv=csv, report=report)
     outputs.check(*files, machine, calibration)
-    spec = machine_of(machine)
+    spec = machine_of(machine, for_engine=False)
 
     from tilewright.hw_models.gpu.calibration import calibration_of, load_calibration
     from tilewright.reports.validation_table import validation_tables
@@ -90,7 +90,7 @@ def calibrate(
 
     check_file(output, what="--output")
     check_apart(output, [*files, machine], what="--output")
-    spec = machine_of(machine)
+    spec = machine_of(machine, for_engine=False)
     device = gpu_device(spec)
     families: dict[tuple[str, str], FamilySpec] = {}
     tables = [table for table in _tables(files) if not table.tile_columns]
