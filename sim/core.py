@@ -84,6 +84,17 @@ class WorkCounter:
             self.cycles[engine] += self._times * work.cycles
         self.energy_pj += self._times * work.energy_pj
 
+    @property
+    def times(self) -> int:
+        """How often a command written here runs."""
+        return self._times
+
+    def repeated(self, times: int) -> Iterator[None]:
+        """One trip in which every command counts ``times``, whatever loops stand around it."""
+        before, self._times = self._times, times
+        yield
+        self._times = before
+
     def totals(self) -> WorkTotals:
         return WorkTotals(self.cycles[MATRIX], self.cycles[VECTOR], self.channel_bytes, self.energy_pj)
 
@@ -268,6 +279,22 @@ class Core(TileCore[Costs]):
 
     def windows(self, tree: Sequence[Any], stages: int) -> Iterator[tuple[Any, ...]]:
         return pipeline(self, tree, stages)
+
+    def distinct_windows(self, tree: Sequence[Any], stages: int) -> Iterator[tuple[Any, ...]]:
+        """:meth:`windows`, for lowerings whose commands depend on the window alone.
+
+        Where work is only counted, each different window comes once and counts as often as it stands there: a causal
+        layer has thousands of windows and a few dozen different ones.
+        """
+        if self._count is None:
+            yield from self.windows(tree, stages)
+            return
+        often: dict[tuple[Any, ...], int] = {}
+        for window in self.windows(tree, stages):
+            often[window] = often.get(window, 0) + self._count.times
+        for window, times in often.items():
+            for _ in self._count.repeated(times):
+                yield window
 
     def key_tiles(self, block: RowBlock, key: int) -> Iterator[Tile]:
         return key_tiles(self, block, key)

@@ -18,7 +18,7 @@ def lower(core: Core, tiling: Tiling) -> None:
     made = core.semaphore("S tile ready")
     p_ready = core.semaphore("P tile ready")
     added = core.semaphore("O updated")
-    for new, middle, old in core.windows(online.steps(core, tiling, data.sub), 3):
+    for new, middle, old in core.distinct_windows(online.steps(core, tiling, data.sub), 3):
         if new is not None:
             online.load_for_scores(core, data, new)
             online.score_command(core, data, new, signals=[made])

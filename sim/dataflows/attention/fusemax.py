@@ -32,7 +32,7 @@ def lower(core: Core, tiling: Tiling) -> None:
     sum_ready = core.semaphore("tile sum ready")
     serial = not tiling["interleave"]
     turn = [core.semaphore("step finished", 1)] if serial else []
-    for window in core.windows(online.steps(core, tiling, data.sub), 1 if serial else 3):
+    for window in core.distinct_windows(online.steps(core, tiling, data.sub), 1 if serial else 3):
         new, middle, old = window[0], window[len(window) // 2], window[-1]
         if new is not None:
             online.load_for_scores(core, data, new)
