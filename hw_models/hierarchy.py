@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from tilewright.document import load_document, parse_document
 from tilewright.errors import InputError, did_you_mean
+from tilewright.hw_models.shipped import Shipped
 from tilewright.hw_models.spec import MachineSpec, SourceSpec
 
 if TYPE_CHECKING:
@@ -157,34 +155,17 @@ class HierarchySpec:
         return tuple(one for one in self.memories if {"input", "output"} <= set(one.holds) and one.feeds is None)
 
 
-@cache
+_HIERARCHIES = Shipped("hierarchies", HierarchySpec, what="memory hierarchy")
+
+
 def hierarchy_names() -> tuple[str, ...]:
     """Names of the hierarchies that come with Tilewright."""
-    entries = (files("tilewright.hw_models") / "hierarchies").iterdir()
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")))
+    return _HIERARCHIES.names()
 
 
 def load_hierarchy(name_or_path: str | Path) -> HierarchySpec:
-    """The hierarchy called so, or described in the YAML file at that path.
-
-    Text that ends in ``.yaml`` or ``.yml`` or holds a path separator is a path. Raises :class:`InputError`: an unknown
-    name with the nearest one, or every fault of the file with its line.
-    """
-    text = str(name_or_path)
-    if isinstance(name_or_path, Path) or text.endswith((".yaml", ".yml")) or "/" in text or "\\" in text:
-        return load_document(name_or_path, HierarchySpec, what="memory hierarchy")
-    if text not in hierarchy_names():
-        raise InputError(
-            f'unknown memory hierarchy; given "{text}"; allowed {", ".join(hierarchy_names())}, or the path of a YAML '
-            f"file{did_you_mean(text, hierarchy_names())}"
-        )
-    return _load_shipped(text)
-
-
-@cache
-def _load_shipped(name: str) -> HierarchySpec:
-    text = (files("tilewright.hw_models") / "hierarchies" / f"{name}.yaml").read_text(encoding="utf-8")
-    return parse_document(text, HierarchySpec, what="memory hierarchy", name=f"{name}.yaml")
+    """The hierarchy called so, or described in the YAML file at that path, as :func:`load_machine` takes machines."""
+    return _HIERARCHIES.load(name_or_path)
 
 
 def hierarchy_of(machine: MachineSpec, number_format: str) -> HierarchySpec:

@@ -19,16 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 
-from tilewright.document import load_document, parse_document, validate_data
+from tilewright.document import load_document, validate_data
 from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.hw_models.shipped import Shipped
 from tilewright.hw_models.spec import MachineSpec
 
 if TYPE_CHECKING:
@@ -116,16 +115,19 @@ class CalibrationSpec:
         return any((entry.operator, entry.family) == (operator, name) for entry in self.families)
 
 
+_CALIBRATIONS = Shipped("gpu/calibrations", CalibrationSpec, what="calibration")
+
+
 def calibration_of(machine: MachineSpec) -> CalibrationSpec:
     """The calibration that comes with ``machine``, or that of the machine it names as a stand-in."""
     if machine.gpu is None:
         raise InputError(f"{machine.name}: is not a GPU (no section gpu); allowed for example h200, a100")
     for name in (machine.name, machine.gpu.calibrated_as):
-        if name is not None and name in _names():
-            return _load_shipped(name)
+        if name is not None and name in _CALIBRATIONS.names():
+            return _CALIBRATIONS.named(name)
     raise InputError(
-        f"{machine.name}: comes without a calibration; allowed {', '.join(_names())}, a file by --calibration, or a "
-        "machine that names one of them in gpu.calibrated_as"
+        f"{machine.name}: comes without a calibration; allowed {', '.join(_CALIBRATIONS.names())}, "
+        "a file by --calibration, or a machine that names one of them in gpu.calibrated_as"
     )
 
 
@@ -156,15 +158,3 @@ def calibration_text(calibration: CalibrationSpec) -> str:
         families.append(data)
     document = {"device": calibration.device, "families": families}
     return yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
-
-
-@cache
-def _names() -> tuple[str, ...]:
-    entries = (files("tilewright.hw_models") / "gpu" / "calibrations").iterdir()
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")))
-
-
-@cache
-def _load_shipped(name: str) -> CalibrationSpec:
-    text = (files("tilewright.hw_models") / "gpu" / "calibrations" / f"{name}.yaml").read_text(encoding="utf-8")
-    return parse_document(text, CalibrationSpec, what="calibration", name=f"{name}.yaml")
