@@ -46,7 +46,8 @@ def fusion_groups_table(console: Console, outcome: FusionOutcome, *, every: bool
         Column(header="saved", cells=[_saved(row["dram_bytes"], row["unfused_dram_bytes"]) for row in rows]),
     ]
     n_alone = len(outcome.plan) - len(outcome.fused_groups)
-    caption = "" if every or not n_alone else f"{n_alone:,} {'operator runs' if n_alone == 1 else 'operators run'} alone"
+    runs = "operator runs" if n_alone == 1 else "operators run"
+    caption = "" if every or not n_alone else f"{n_alone:,} {runs} alone"
     return fitted_table(console, f"fusion groups of {outcome.network}, {outcome.scheme.name}", columns, caption=caption)
 
 
