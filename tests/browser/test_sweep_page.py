@@ -85,10 +85,17 @@ def n_painted(page: Page, view: str) -> int:
     )
 
 
+def settle(page: Page) -> None:
+    """Wait until what was asked for has been drawn: views are drawn anew in the next frame."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def brush(page: Page, column: str, start: float, end: float) -> None:
     """Draw along an axis of the parallel coordinates, in shares of its height from the top."""
     grip = page.locator(f'[data-view=parallel] .grip[data-column="{column}"]')
-    grip.scroll_into_view_if_needed()
+    settle(page)  # a view that is still being drawn would replace the grip under the pointer
+    grip.evaluate("grip => grip.scrollIntoView({block: 'center'})")
+    settle(page)
     box = grip.bounding_box()
     assert box is not None
     x = box["x"] + box["width"] / 2
