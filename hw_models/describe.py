@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from fnmatch import fnmatchcase
@@ -10,7 +12,7 @@ from typing import Any
 from tilewright.hw_models.dram_grades import GRADE_SOURCES
 from tilewright.hw_models.spec import MachineSpec
 
-__all__ = ["FieldRow", "describe", "figures"]
+__all__ = ["FieldRow", "describe", "figures", "figures_hash"]
 
 _UNITS = (
     ("_gb_per_s", "GB/s"),
@@ -86,6 +88,16 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
         if getattr(machine, section) is not None:
             for name, value in _leaves(getattr(machine, section), ""):
                 yield section, name, value
+
+
+def figures_hash(machine: MachineSpec) -> str:
+    """Sixteen hexadecimal digits that two machines share only when all their figures are the same.
+
+    Names of buffers count, for figures refer to them; the machine's own name, its description and sources do not.
+    """
+    rows = [[section, name, value] for section, name, value in figures(machine)]
+    text = json.dumps([[buffer.name for buffer in machine.buffers], rows], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _row(machine: MachineSpec, section: str, name: str, value: Any) -> FieldRow:

@@ -21,13 +21,13 @@ _TEMPORARY_PREFIX = ".tilewright-"
 
 
 def write_file(path: str | Path, content: str | bytes) -> Path:
-    """Write ``content`` (text as UTF-8) to ``path`` by way of a temporary file beside it.
+    """Write ``content`` (text as UTF-8, what is no character escaped) to ``path`` by way of a temporary file beside it.
 
     The previous file stays whole until the new one is complete. A device or pipe is written directly
     and a symbolic link is followed. Raises InputError when the place cannot be written.
     """
     target = Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
         if _is_stream(target):
             target.write_bytes(data)

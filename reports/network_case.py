@@ -279,8 +279,33 @@ class NetworkCase:
             "macs_by_formats": self.macs_by_formats(),
             "cycles_by_limit": self.cycles_by_limit(),
             "groups": [group.to_dict() for group in self.groups],
-            "operators": [operator.to_dict() for operator in result.operators],
+            "operators": [operator.to_dict() | self._context(operator) for operator in result.operators],
         }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat row per operator, in order, with all that the tables show of it."""
+        pairs = zip(self.result.rows(), self.result.operators, strict=True)
+        return [row | self._context(operator) for row, operator in pairs]
+
+    def _context(self, operator: OperatorResult) -> dict[str, Any]:
+        """What the network and the machine add to an operator's own figures."""
+        bound = operator.lower_bound
+        return {
+            "size": size_text(self.operator(operator)),
+            "formats": self.formats(operator),
+            "group": self._group_numbers[self._signature(operator)],
+            "share": operator.cycles / max(1, self.result.cycles),
+            "limited_by": self.limited_by(operator),
+            "dram_bytes": operator.dram_bytes,
+            "dram_utilization": operator.dram_bytes / (self.dram_bytes_per_cycle * max(1, operator.cycles)),
+            "lower_bound_matrix_cycles": bound.matrix_cycles,
+            "lower_bound_vector_cycles": bound.vector_cycles,
+            "lower_bound_dram_cycles": bound.dram_cycles,
+        }
+
+    @cached_property
+    def _group_numbers(self) -> dict[object, int]:
+        return {self._signature(group.first): group.number for group in self.groups}
 
     @cached_property
     def _operators(self) -> dict[str, Operator]:

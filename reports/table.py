@@ -61,9 +61,18 @@ class Column:
 
 
 def fitted_table(
-    console: Console, title: str, columns: Sequence[Column], *, best_row: int | None = None, caption: str = ""
+    console: Console,
+    title: str,
+    columns: Sequence[Column],
+    *,
+    best_row: int | None = None,
+    caption: str = "",
+    whole: str = "--csv",
 ) -> Table:
-    """A table of ``columns`` that fits the console's width; names of columns left out go into the caption."""
+    """A table of ``columns`` that fits the console's width; names of columns left out go into the caption.
+
+    ``whole``: the option that writes them all.
+    """
     kept = list(columns)
     dropped: list[str] = []
     table = _build(title, kept, best_row, fold=False)
@@ -77,7 +86,7 @@ def fitted_table(
         dropped.append(widest_rank.header)
     lines = [caption] if caption else []
     if dropped:
-        lines.append(f"no room here for: {', '.join(dropped)} (--csv has every column)")
+        lines.append(f"no room here for: {', '.join(dropped)} ({whole} has every column)")
     table.caption = Text("\n".join(lines), style="dim") if lines else None
     return table
 

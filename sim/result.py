@@ -180,7 +180,7 @@ class SimulationResult:
         """One flat table row: nested fields become ``energy_dram_pj``, ``tile_query``, …"""
         row: dict[str, Any] = {}
         for key, value in self.to_dict().items():
-            if key in ("assumptions", "lower_bound", "search"):
+            if key == "assumptions":
                 continue
             if key == "tiling":
                 row.update({f"tile_{name}": size for name, size in value.items()})

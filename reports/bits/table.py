@@ -47,7 +47,7 @@ def budget_table(console: Console, result: BitsResult) -> Table:
         Column(header=header, cells=cells, right=index not in (0, 5), rank=_BUDGET_RANKS.get(header, 0))
         for index, (header, cells) in enumerate(zip(headers, zip(*budget_rows(result), strict=True), strict=True))
     ]
-    return fitted_table(console, title, columns, caption=_SUMS)
+    return fitted_table(console, title, columns, caption=_SUMS, whole="--json")
 
 
 def points_table(console: Console, result: BitsResult) -> Table:

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
+from tilewright.reports.csv_text import write_csv
+from tilewright.reports.origin import Origin, layer_facts, network_facts
 from tilewright.reports.sweep.case import SweepCase
 from tilewright.search.stored_sweep import stored_rows
+from tilewright.search.sweep_spec import Sweep
+from tilewright.workloads.stream import OperatorStream
 
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["check_parquet", "write_csv_rows", "write_parquet"]
+__all__ = ["check_parquet", "sweep_origin", "write_csv_rows", "write_parquet"]
 
 _BATCH = 5000
 _INSTALL = 'Parquet files need pyarrow; install it with: pip install "tilewright[analysis]"'
 
 
-def write_csv_rows(case: SweepCase, stream: IO[str]) -> None:
-    """Every point as a line; columns as :func:`tilewright.search.sweep.sweep_rows` says, empty where unknown."""
+def write_csv_rows(case: SweepCase, stream: IO[str], *, command: str = "") -> None:
+    """Every point as a line; columns as :func:`tilewright.search.sweep.sweep_rows` says, empty where unknown.
+
+    Behind them come those that say where the figures are from (:mod:`tilewright.reports.origin`); ``machine_hash`` is
+    that of the machine that the designs change.
+    """
     rows, _ = stored_rows(case.opened.sweep, case.opened.store)
-    writer = csv.DictWriter(stream, list(case.kinds), lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
+    origin = replace(sweep_origin(case.opened.sweep), command=command)
+    last = [name for name in origin.completed({"machine": "", "workload": ""}) if name not in case.kinds]
+    write_csv((origin.completed(row) for row in rows), [*case.kinds, *last], stream)
+
+
+def sweep_origin(sweep: Sweep) -> Origin:
+    """The machine that the sweep's designs change, and its workloads."""
+    workloads = (network_facts(w) if isinstance(w, OperatorStream) else layer_facts(w) for w in sweep.layers)
+    return Origin(machines=(sweep.machine,), workloads=tuple(workloads), facts={"sweep": sweep.name})
 
 
 def check_parquet(path: str | Path) -> None:

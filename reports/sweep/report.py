@@ -63,7 +63,7 @@ def report_sweep(
     bests = best_points(case, progress) if drawn else ()
     jobs: list[tuple[str | Path | None, Callable[[str | Path], Path]]] = [
         (output, lambda place: _write_page(place, case, effects, bests, max_points, command)),
-        (csv, lambda place: _write_csv(place, case)),
+        (csv, lambda place: _write_csv(place, case, command)),
         (parquet, lambda place: write_parquet(case, place)),
         (markdown, lambda place: _write_text(place, sweep_markdown(case, effects))),
         (png, lambda place: write_figures(place, case, effects, bests, form="png")),
@@ -107,9 +107,9 @@ def _write_page(
     return write_file(output, sweep_page(case, effects, bests, held, command=command))
 
 
-def _write_csv(place: str | Path, case: SweepCase) -> Path:
+def _write_csv(place: str | Path, case: SweepCase, command: str) -> Path:
     stream = io.StringIO()
-    write_csv_rows(case, stream)
+    write_csv_rows(case, stream, command=command)
     return _write_text(place, stream.getvalue())
 
 

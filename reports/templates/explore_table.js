@@ -54,8 +54,9 @@ function tableView(model, place) {
 
   function saveCsv() {
     const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-    const raw = (column, i) => (column.values[i] === null ? "" : column.isText ? column.texts[column.values[i]] : String(column.values[i]));
-    const lines = [columns.map((column) => quoted(column.id)), ...rows().map((i) => columns.map((column) => quoted(raw(column, i))))];
+    const inert = (text) => (/^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(text) && !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? `'${text}` : text); // no formula
+    const raw = (column, i) => (column.values[i] === null ? "" : column.isText ? inert(column.texts[column.values[i]]) : String(column.values[i]));
+    const lines = [columns.map((column) => quoted(inert(column.id))), ...rows().map((i) => columns.map((column) => quoted(raw(column, i))))];
     const link = make("a", { href: URL.createObjectURL(new Blob([lines.map((line) => line.join(",")).join("\n") + "\n"], { type: "text/csv" })), download: "points.csv" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);

@@ -103,7 +103,7 @@ class Validation:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """One flat row for each table, size and bound."""
+        """One flat row for each table, size and bound, and for each shape that was measured with several tilings."""
         found = []
         for table in self.tables:
             slices = {("all", ""): table.overall}
@@ -111,7 +111,12 @@ class Validation:
             slices |= {("bound", name): figures for name, figures in table.by_bound.items()}
             for (by, label), figures in slices.items():
                 head = {"table": table.name, "operator": table.operator, "family": table.family, "scope": table.scope}
-                found.append({**head, "by": by, "class": label, **figures.to_dict()})
+                found.append({**head, "by": by, "class": label, **figures.to_dict(), "source": table.source})
+        for ranking in self.rankings:
+            shape = " ".join(f"{name}={size}" for name, size in ranking.shape.items())
+            row: dict[str, Any] = {"table": ranking.table, "by": "tilings", "class": shape, "n": ranking.n_tilings}
+            row |= {name: value for name, value in ranking.to_dict().items() if name not in ("shape", "n_tilings")}
+            found.append(row)
         return found
 
 

@@ -78,8 +78,12 @@ def show(
         for row in rows
     ]
     data = {"name": spec.name, "description": spec.description, "figures": figures}
-    outputs.write_json({**data, "assumptions": list(spec.assumptions)})
-    outputs.write_csv(figures)
+
+    from tilewright.reports.origin import Origin
+
+    origin = Origin(machines=(spec,))
+    outputs.write_json({**data, "assumptions": list(spec.assumptions)}, origin)
+    outputs.write_csv(figures, origin)
 
 
 def _value_text(value: object) -> str:

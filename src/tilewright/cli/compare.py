@@ -81,8 +81,12 @@ def compare(
     with ProgressBar() as progress:
         comparison = api.compare(layers, spec, dataflows, objective=goal, progress=progress, method=way, seed=seed)
     _show(outputs, comparison, layers, goal)
-    outputs.write_json(_data(comparison, spec, goal))
-    outputs.write_csv([result.to_row() for result in comparison.results])
+
+    from tilewright.reports.origin import Origin, layer_facts
+
+    origin = Origin(machines=(spec,), workloads=tuple(map(layer_facts, layers)), facts={"objective": goal})
+    outputs.write_json(_data(comparison, spec, goal), origin)
+    outputs.write_csv([result.to_row() for result in comparison.results], origin)
     if not comparison.results:
         raise InputError(f"no dataflow can run on {spec.name}: {next(iter(comparison.infeasible.values()))}")
     if markdown is not None:

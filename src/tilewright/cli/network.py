@@ -55,8 +55,11 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
     if run.note:
         note(run.note)
     _show(outputs, case, every=run.all_operators)
-    outputs.write_json(case.to_dict())
-    outputs.write_csv(result.rows())
+    from tilewright.reports.origin import Origin, network_facts
+
+    origin = Origin(machines=(run.machine,), workloads=(network_facts(stream),), facts={"objective": run.objective})
+    outputs.write_json(case.to_dict(), origin)
+    outputs.write_csv(case.rows(), origin)
     if outputs.report is not None:
         from tilewright.reports.folder import write_network_report
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,12 @@ from tilewright.reports.files import check_apart, check_file, check_folder, writ
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["Outputs", "note"]
+    from tilewright.reports.origin import Origin
+
+__all__ = ["COMMAND", "Outputs", "note"]
+
+# The command line that is running, ready to be typed again; files say it.
+COMMAND: ContextVar[str] = ContextVar("COMMAND", default="tilewright")
 
 _STANDARD_OUTPUT = "-"
 _WIDTH_WITHOUT_TERMINAL = 140
@@ -74,21 +78,26 @@ class Outputs:
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_WITHOUT_TERMINAL
         return Console(width=width, highlight=False, markup=False, emoji=False)
 
-    def write_json(self, data: Mapping[str, Any]) -> None:
-        """Write ``data`` where ``--json`` says, if it was given."""
+    def write_json(self, data: Mapping[str, Any], origin: Origin | None = None) -> None:
+        """Write ``data`` where ``--json`` says, if it was given, behind a ``header`` that says where it comes from."""
         if self.json is not None:
-            _write(self.json, json.dumps(data, indent=2, allow_nan=False) + "\n")
+            text = json.dumps({"header": _with_command(origin).header(), **data}, indent=2, allow_nan=False)
+            _write(self.json, text + "\n")
 
-    def write_csv(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``rows`` where ``--csv`` says, if it was given; a column that a row lacks stays empty."""
+    def write_csv(self, rows: Sequence[Mapping[str, Any]], origin: Origin | None = None) -> None:
+        """Write ``rows`` where ``--csv`` says, if it was given; the last columns say where they come from.
+
+        A column that a row lacks stays empty.
+        """
         if self.csv is None:
             return
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        _write(self.csv, stream.getvalue())
+        from tilewright.reports.csv_text import csv_text
+
+        source = _with_command(origin)
+        own = {name for row in rows for name in row}
+        completed = [source.completed(row) for row in rows]
+        last = dict.fromkeys(name for row in completed for name in row if name not in own)
+        _write(self.csv, csv_text(completed, last=list(last)))
 
     def write_markdown(self, text: str) -> None:
         """Write ``text`` where ``--markdown`` says, if it was given."""
@@ -99,6 +108,13 @@ class Outputs:
 def note(text: str) -> None:
     """One line of news on standard error."""
     print(f"tilewright: {text}", file=sys.stderr)
+
+
+def _with_command(origin: Origin | None) -> Origin:
+    """``origin`` (or an empty one) with the command line that is running."""
+    from tilewright.reports.origin import Origin
+
+    return replace(origin or Origin(), command=COMMAND.get())
 
 
 def _write(place: str, text: str) -> None:

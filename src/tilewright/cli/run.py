@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,9 @@ def run(arguments: Sequence[str]) -> int:
     import typer
 
     from tilewright.cli.app import app
+    from tilewright.cli.outputs import COMMAND
 
+    COMMAND.set(shlex.join(["tilewright", *arguments]))
     _clean_up_when_terminated()
     try:
         code = app(args=list(arguments), obj=list(arguments), prog_name="tilewright", standalone_mode=False)

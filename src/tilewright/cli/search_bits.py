@@ -63,8 +63,12 @@ def run(call: SearchCall) -> None:
             progress=progress,
         )
     _show(call, result)
-    call.outputs.write_json(result.to_dict())
-    call.outputs.write_csv(result.rows())
+    from tilewright.reports.origin import Origin, network_facts
+
+    facts = {"budget": ", ".join(one.text for one in budgets), "objective": objective}
+    origin = Origin(machines=(machine,), workloads=(network_facts(stream),), facts=facts)
+    call.outputs.write_json(result.to_dict(), origin)
+    call.outputs.write_csv(result.rows(), origin)
     if call.outputs.report is not None:
         from tilewright.reports.bits.page import write_bits_report
 

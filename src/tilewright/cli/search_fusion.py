@@ -78,8 +78,12 @@ def run(call: SearchCall) -> None:
         call.outputs.show(
             fusion_groups_table(call.outputs.console(), outcome, every=every), fusion_totals_table(outcome)
         )
-    call.outputs.write_json(outcome.to_dict())
-    call.outputs.write_csv(outcome.group_rows())
+    from tilewright.reports.origin import Origin, network_facts
+
+    facts = {"scheme": outcome.scheme.name, "capacity_bytes": outcome.capacity_bytes, "method": method}
+    origin = Origin(machines=(machine,), workloads=(network_facts(stream),), facts=facts)
+    call.outputs.write_json(outcome.to_dict(), origin)
+    call.outputs.write_csv(outcome.group_rows(), origin)
     if call.outputs.report is not None:
         from tilewright.reports.fusion_page import write_fusion_report
 

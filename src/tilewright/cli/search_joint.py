@@ -62,8 +62,13 @@ def run(call: SearchCall) -> None:
         outcome = search_joint(tables, most, progress=bar)
         runs = run_designs(outcome, machine, progress=bar)
     call.outputs.show(_layers(outcome), _groups(outcome), _designs(call.outputs.console(), outcome, runs))
-    call.outputs.write_json(_data(outcome, runs))
-    call.outputs.write_csv(outcome.layer_rows())
+
+    from tilewright.reports.origin import Origin, network_facts
+
+    facts = {"capacity_bytes": capacity, "most_sensitivity": most, "objective": objective}
+    origin = Origin(machines=(machine,), workloads=(network_facts(stream),), facts=facts)
+    call.outputs.write_json(_data(outcome, runs), origin)
+    call.outputs.write_csv(outcome.layer_rows(), origin)
 
 
 def _tables(

@@ -45,5 +45,8 @@ def run(call: SearchCall) -> None:
         ),
     ]
     call.outputs.show(figures_table(f"{layer.name} on {machine.name} with {dataflow}, {way}", rows))
-    call.outputs.write_json(found.to_row())
-    call.outputs.write_csv([found.to_row()])
+    from tilewright.reports.origin import Origin, layer_facts
+
+    origin = Origin(machines=(machine,), workloads=(layer_facts(layer),))
+    call.outputs.write_json(found.to_row(), origin)
+    call.outputs.write_csv([found.to_row()], origin)

@@ -137,8 +137,11 @@ def _simulate_layer(
     if named.note:
         note(named.note)
     outputs.show(result_table(result))
-    outputs.write_json(result.to_dict())
-    outputs.write_csv([result.to_row()])
+    from tilewright.reports.origin import Origin, layer_facts
+
+    origin = Origin(machines=(machine,), workloads=(layer_facts(layer),), facts={"objective": objective})
+    outputs.write_json(result.to_dict(), origin)
+    outputs.write_csv([result.to_row()], origin)
     if outputs.report is not None:
         from tilewright.cli.evidence import explained
         from tilewright.reports.folder import write_result_report

@@ -124,9 +124,13 @@ def _show(outputs: Outputs, checked: Sweep, store: str) -> None:
     if outputs.speaks:
         fronts = [_front_table(outputs, checked, front)] if front else []
         outputs.show(_state_table(checked, counts, best), *_best_tables(outputs, checked, counts, best), *fronts)
+    from tilewright.reports.sweep.export import sweep_origin
+
+    origin = sweep_origin(checked)
     if outputs.csv is not None:
-        outputs.write_csv(kept)
-    outputs.write_json(_data(checked, counts, best) | ({"front": _front_data(checked, front)} if is_searched else {}))
+        outputs.write_csv(kept, origin)
+    front_data = {"front": _front_data(checked, front)} if is_searched else {}
+    outputs.write_json(_data(checked, counts, best) | front_data, origin)
 
 
 def _say_of_another_version(checked: Sweep, store: str) -> None:

@@ -63,8 +63,12 @@ def validate(
     for name, reason in found.left_out:
         note(f"not compared: {name}: {reason}")
     outputs.show(*validation_tables(outputs.console(), found))
-    outputs.write_json(found.to_dict())
-    outputs.write_csv(found.rows())
+
+    from tilewright.reports.origin import Origin
+
+    origin = Origin(machines=(spec,), facts={"calibrated_on": found.calibrated_on})
+    outputs.write_json(found.to_dict(), origin)
+    outputs.write_csv(found.rows(), origin)
     if report is not None:
         from tilewright.reports.validation_page import write_validation_report
 

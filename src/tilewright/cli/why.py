@@ -53,8 +53,12 @@ def why(
         what_if_table(reasons),
         assumptions_text(reasons.result),
     )
-    outputs.write_json(reasons.to_dict())
-    outputs.write_csv(reasons.to_dict()["what_ifs"])
+    from tilewright.reports.origin import Origin, layer_facts
+
+    facts = {"objective": goal, "dataflow": dataflow, "tiling": dict(reasons.result.tiling)}
+    origin = Origin(machines=(spec,), workloads=(layer_facts(layer),), facts=facts)
+    outputs.write_json(reasons.to_dict(), origin)
+    outputs.write_csv(reasons.to_dict()["what_ifs"], origin)
     if report is not None:
         from tilewright.cli.evidence import explained
         from tilewright.reports.folder import write_result_report
