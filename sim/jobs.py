@@ -2,7 +2,8 @@
 
 A job is one matrix product, convolution, attention, or piece of vector work, in the form in which it is mapped.
 Element-wise operators that only follow a product are fused behind it: their work is done on its output tiles
-before they are stored (bias, activation, residual). Identical jobs have equal layers, so each is mapped once.
+before they are stored (bias, activation, residual, quantisation). Vector work that is only read to be quantised stores
+its results quantised. Identical jobs have equal layers, so each is mapped once.
 
 How operators become products:
 
@@ -22,13 +23,13 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from tilewright.errors import InputError
-from tilewright.formats import element_format, format_bits, tensor_bits
+from tilewright.formats import element_format, format_bits
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import Fused, GemmLayer, VectorLayer
-from tilewright.workloads.operators import Operator, TensorSpec
+from tilewright.workloads.operators import Operator, TensorSpec, stored_bits
 from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, vector_work
 
@@ -96,11 +97,12 @@ def _chain(stream: OperatorStream, operator: Operator, readers: dict[str, list[O
     """``operator`` and the element-wise operators that can be done on its output tiles.
 
     The next one must be the only reader of the result, have as many elements, and read nothing that is made
-    later than ``operator`` itself.
+    later than ``operator`` itself. Behind vector work only a change of format is done.
     """
     chain = [operator]
-    if operator.kind not in ("matmul", "conv"):
+    if operator.kind in ("attention", "memory") or len(operator.outputs) != 1:
         return chain
+    is_product = operator.kind in ("matmul", "conv")
     order = {op.name: at for at, op in enumerate(stream.operators)}
     wanted_outside = {stream.base(name).name for name in stream.outputs}
     while True:
@@ -109,12 +111,18 @@ def _chain(stream: OperatorStream, operator: Operator, readers: dict[str, list[O
         if len(next_ones) != 1 or result.name in wanted_outside:
             return chain
         follower = next_ones[0]
-        if follower.kind != "elementwise" or follower.count("n_elements") != result.n_elements:
+        is_fused = _quantises(follower) or (is_product and follower.kind == "elementwise")
+        if not is_fused or follower.count("n_elements") != result.n_elements:
             return chain
         others = [op for op in stream.predecessors(follower) if op not in chain]
         if any(order[op.name] > order[operator.name] for op in others):
             return chain
         chain.append(follower)
+
+
+def _quantises(operator: Operator) -> bool:
+    """A change of format value by value; one with further results (a scale of its own) must see all values first."""
+    return operator.kind in ("quantize", "dequantize") and len(operator.outputs) == 1
 
 
 def _job(stream: OperatorStream, chain: list[Operator]) -> Job:
@@ -140,7 +148,7 @@ def _job(stream: OperatorStream, chain: list[Operator]) -> Job:
 def _bits(stream: OperatorStream, name: str) -> int | Fraction:
     """Bits moved for one value of a tensor, its part of the scales included."""
     spec = stream.tensor(name)
-    bits = Fraction(tensor_bits(spec.number_format, spec.shape), spec.n_elements)
+    bits = Fraction(stored_bits(spec.shape, spec.number_format, spec.role), spec.n_elements)
     return int(bits) if bits.denominator == 1 else bits
 
 

@@ -49,6 +49,7 @@ __all__ = [
     "TensorSpec",
     "Value",
     "operator_macs",
+    "stored_bits",
     "stored_bytes",
 ]
 
@@ -93,15 +94,20 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
 _NOT_COUNTS = {"function", "mask", "transposed", "padding", "window_left", "window_right", "stages"}
 
 
+def stored_bits(shape: Sequence[int], number_format: str, role: Role = "activation") -> int:
+    """Bits of a tensor of ``shape`` in ``number_format``, scales included; see :func:`stored_bytes`."""
+    if role == "weight" and len(shape) > 2:
+        shape = (shape[0], math.prod(shape[1:]))
+    return tensor_bits(number_format, shape)
+
+
 def stored_bytes(shape: Sequence[int], number_format: str, role: Role = "activation") -> int:
     """Whole bytes that hold a tensor of ``shape`` in ``number_format``, scales included.
 
     Groups that share a scale lie along the last dimension; those of a weight of more than two dimensions, a
     convolution's, along all but the first. Raises InputError for an unknown format.
     """
-    if role == "weight" and len(shape) > 2:
-        shape = (shape[0], math.prod(shape[1:]))
-    return bits_to_bytes(tensor_bits(number_format, shape))
+    return bits_to_bytes(stored_bits(shape, number_format, role))
 
 
 class Attributes(Mapping[str, Value]):

@@ -161,7 +161,7 @@ def test_quantise_and_dequantise_nodes_give_the_formats() -> None:
     stream = stream_from_onnx(model(nodes, {"x": [1, 3, 4, 4]}, ["y"], held, opset=13))
     assert functions(stream) == ["quantize", "conv"]
     formats = [stream.tensor(name).number_format for name in stream.operators[1].inputs]
-    assert formats == ["int8", "int8", "fp32"]
+    assert formats == ["int8", "int8-channel-fp32", "fp32"]
     assert stream.tensor("wq").role == "weight"
 
 
@@ -176,8 +176,8 @@ def test_weights_quantised_in_blocks() -> None:
     stream = stream_from_onnx(made)
     assert stream.macs == 5 * 64 * 16
     weight = stream.tensor(stream.operators[0].inputs[1])
-    assert weight.number_format == "int4-g32"
-    assert weight.n_bytes == (64 * 16 * 4 + 32 * 16) // 8
+    assert weight.number_format == "int4-g32-fp32"
+    assert weight.n_bytes == (64 * 16 * 4 + 32 * 32) // 8
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tilewright.errors import InputError, did_you_mean
 from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.onnx_nodes import NodeReader
+from tilewright.workloads.extract.onnx_quantised import settle_quantised
 from tilewright.workloads.extract.onnx_values import GraphValues
 from tilewright.workloads.extract.simplify import simplify
 from tilewright.workloads.extract.unknown import Unknown
@@ -75,6 +76,7 @@ def _stream(
     choice.complain()
     draft.outputs = [values.name_of(one.name) for one in model.graph.output]
     draft.n_parameters = values.n_parameters
+    settle_quantised(draft, reader.scalings)
     simplify(draft, fold_batch_norm=fold_batch_norm)
     return draft.finish(source=f"ONNX, operator set {_opset(model)}")
 

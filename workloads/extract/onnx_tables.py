@@ -20,7 +20,6 @@ VIEWS: Mapping[str, ViewKind] = {
     "SpaceToDepth": "reshape",
     "Cast": "cast",
     "CastLike": "cast",
-    "DequantizeLinear": "cast",
     "Slice": "part",
     "Split": "part",
     "Expand": "expand",

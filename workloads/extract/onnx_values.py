@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
-from tilewright.workloads.extract.draft import INDEX_FORMAT, Draft
+from tilewright.workloads.extract.draft import INDEX_FORMAT, Draft, Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,7 @@ _FORMATS = {
     "FLOAT8E4M3FNUZ": "fp8_e4m3",
     "FLOAT8E5M2": "fp8_e5m2",
     "FLOAT8E5M2FNUZ": "fp8_e5m2",
+    "FLOAT8E8M0": "int8",
     "FLOAT4E2M1": "fp4_e2m1",
 }
 
@@ -58,6 +59,7 @@ class GraphValues:
         self._names: dict[str, str] = {}
         self._types: dict[str, Any] = {}
         self._tensors: dict[str, Any] = {}
+        self._stored = {tensor.name for tensor in model.graph.initializer}
         self._opsets = list(model.opset_import)
         self.versions = {entry.domain: entry.version for entry in model.opset_import}
         self._ir_version = model.ir_version
@@ -104,6 +106,35 @@ class GraphValues:
         if name not in _FORMATS:
             raise InputError(f"{self.draft.name}: tensors of {name.lower()} are not supported")
         return _FORMATS[name]
+
+    # --- what numbers are for ---------------------------------------------------------------------------------------
+
+    def trained(self, name: str) -> None:
+        """Say that a stored tensor of whole numbers is trained (a quantised bias), not a table of places."""
+        value = self.draft.values.get(self._names.get(name, ""))
+        if value is not None and value.role == "constant" and value.n_elements > 1 and name in self._stored:
+            value.role = "weight"
+            self.n_parameters += value.n_elements
+
+    def measured(self, name: str) -> None:
+        """Say that a tensor was not trained but belongs to the format of another: scales and zero points."""
+        self.untrained(self.draft.base(self.name_of(name)))
+
+    def untrained(self, value: Value) -> None:
+        """Take a stored value out of the parameters."""
+        if value.role == "weight":
+            value.role = "constant"
+            self.n_parameters -= value.n_elements
+
+    def is_signed(self, name: str) -> bool:
+        """Whether an ONNX tensor holds signed whole numbers."""
+        kind = self._types[name].tensor_type.elem_type if name in self._types else 0
+        return not self._onnx.TensorProto.DataType.Name(kind).startswith("U")
+
+    def is_power_of_two_scale(self, name: str) -> bool:
+        """Whether an ONNX tensor holds scales that are powers of two in 8 bits."""
+        kind = self._types[name].tensor_type.elem_type if name in self._types else 0
+        return str(self._onnx.TensorProto.DataType.Name(kind)) == "FLOAT8E8M0"
 
     # --- results of nodes ---------------------------------------------------------------------------------------------
 
