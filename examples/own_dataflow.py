@@ -11,7 +11,7 @@ import tilewright
 from tilewright.sim.dataflows.attention import parts
 from tilewright.sim.mapping import Dataflow, Phase, register
 from tilewright.sim.numeric import run_on_numbers
-from tilewright.workloads.attention import reference_attention
+from tilewright.workloads.attention_reference import reference_attention
 
 
 def lower(core, tiling):

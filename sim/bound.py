@@ -14,7 +14,6 @@ from __future__ import annotations
 from fractions import Fraction
 
 from tilewright.errors import InputError
-from tilewright.formats import format_bits
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.result import LowerBound
@@ -39,12 +38,10 @@ def _up(value: Fraction) -> int:
 
 def _matrix_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     unit = machine.matrix
-    wide = layer.qkv_format
-    if format_bits(layer.score_format) > format_bits(layer.qkv_format):
-        wide = layer.score_format
     elements = unit.n_multipliers * machine.n_cores
     cycles = Fraction(0)
-    for number_format, width in ((layer.qkv_format, layer.head_dim), (wide, layer.value_dim)):
+    products = ((layer.score_product_format, layer.head_dim), (layer.value_product_format, layer.value_dim))
+    for number_format, width in products:
         rate = unit.multiplies_per_pe_per_cycle.get(number_format)
         if rate is None:
             known = ", ".join(unit.multiplies_per_pe_per_cycle)
@@ -67,5 +64,5 @@ def _vector_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
 
 
 def _dram_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
-    n_bytes = layer.query_bytes + layer.key_bytes + layer.value_bytes + layer.output_bytes
+    n_bytes = layer.read_bytes + layer.output_bytes
     return _up(n_bytes / bytes_per_cycle(machine))

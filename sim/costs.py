@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from tilewright.formats import format_bits
 from tilewright.hw_models.buffer import access_cycles
 from tilewright.hw_models.dram import bytes_per_cycle, transfer
 from tilewright.hw_models.energy import Counters, energy_by_component
@@ -29,6 +28,8 @@ ASSUMPTIONS = (
     "machine gives it",
 )
 ATTENTION_ASSUMPTIONS = (
+    "Q K^T is multiplied in the wider of the formats of Q and K, P V in the wider of those of P and V; a narrower "
+    "operand is widened as it enters the array, at no cost",
     "the scale 1/sqrt(E) is folded into Q and costs nothing",
     "a key tile that the mask cuts through is computed whole; a tile that it hides is not paid for",
     "softmax of a row block is three passes (maximum; subtract, exponential, sum; divide) in the layerwise, "
@@ -170,14 +171,23 @@ class Costs(TileCosts):
     def __init__(self, layer: AttentionLayer, machine: MachineSpec) -> None:
         super().__init__(layer, machine)
         self.layer: AttentionLayer = layer
-        self.qkv_bits = format_bits(layer.qkv_format)
-        self.score_bits = format_bits(layer.score_format)
-        self.accumulator_bits = format_bits(layer.accumulator_format)
+        self.query_bits = layer.qkv_bits
+        self.key_bits = layer.key_bits
+        self.value_bits = layer.value_bits
+        self.output_bits = layer.output_bits
+        self.score_bits = layer.score_bits
+        self.accumulator_bits = layer.accumulator_bits
 
     # -- sizes on chip ---------------------------------------------------------------------------------
 
-    def qkv_bytes(self, n_elements: int) -> int:
-        return bits_to_bytes(n_elements * self.qkv_bits)
+    def query_bytes(self, n_elements: int) -> int:
+        return bits_to_bytes(n_elements * self.query_bits)
+
+    def key_bytes(self, n_elements: int) -> int:
+        return bits_to_bytes(n_elements * self.key_bits)
+
+    def value_bytes(self, n_elements: int) -> int:
+        return bits_to_bytes(n_elements * self.value_bits)
 
     def score_bytes(self, n_elements: int) -> int:
         return bits_to_bytes(n_elements * self.score_bits)
@@ -202,9 +212,9 @@ class Costs(TileCosts):
                 rows,
                 self.layer.head_dim,
                 keys,
-                number_format=self.layer.qkv_format,
-                a_bits=self.qkv_bits,
-                b_bits=self.qkv_bits,
+                number_format=self.layer.score_product_format,
+                a_bits=self.query_bits,
+                b_bits=self.key_bits,
                 out_bits=out_bits,
                 partial_bits=self.accumulator_bits,
                 add_to=False,
@@ -213,16 +223,15 @@ class Costs(TileCosts):
 
     def values(self, rows: int, keys: int, *, add_to: bool) -> Work:
         """O tile (rows, F) = or += P (rows, keys) V (keys, F)."""
-        wide = self.layer.score_format if self.score_bits > self.qkv_bits else self.layer.qkv_format
         return self._remember(
             ("values", rows, keys, add_to),
             lambda: self.product(
                 rows,
                 keys,
                 self.layer.value_dim,
-                number_format=wide,
+                number_format=self.layer.value_product_format,
                 a_bits=self.score_bits,
-                b_bits=self.qkv_bits,
+                b_bits=self.value_bits,
                 out_bits=self.accumulator_bits,
                 partial_bits=self.accumulator_bits,
                 add_to=add_to,
@@ -237,9 +246,9 @@ class Costs(TileCosts):
                 rows,
                 keys,
                 self.layer.value_dim,
-                number_format=self.layer.qkv_format,
+                number_format=self.layer.value_product_format,
                 a_bits=0,
-                b_bits=self.qkv_bits,
+                b_bits=self.value_bits,
                 out_bits=self.accumulator_bits,
                 partial_bits=self.accumulator_bits,
                 add_to=False,

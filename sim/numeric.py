@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -136,10 +137,11 @@ class Chip:
         slot_bits = reserved * BITS_PER_BYTE // n_slots if reserved else None
         return Store(name, n_slots, slot_bits=slot_bits, bits_of=self._bits_of)
 
-    def _bits_of(self, state: str) -> int:
+    def _bits_of(self, state: str) -> int | Fraction:
         costs = self._core.costs
-        if state in ("Q", "K", "V"):
-            return costs.qkv_bits
+        of_operand = {"Q": costs.query_bits, "K": costs.key_bits, "V": costs.value_bits}
+        if state in of_operand:
+            return of_operand[state]
         return costs.score_bits if state in ("S", "exp(S)", "P") else costs.accumulator_bits
 
 

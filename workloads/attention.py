@@ -1,7 +1,12 @@
-"""One attention layer: its extents, its mask, its number formats, and the reference result in float64.
+"""One attention layer: its extents, its mask, what joins its scores, and its number formats.
 
 For every batch entry and query head, S = Q K^T / sqrt(E), P = softmax(S) by rows, O = P V, where the rows of S that the
 mask hides from a key count as minus infinity. Query head h reads key/value head h // (query_heads / kv_heads).
+
+What may join the scores, in this order: a soft cap c makes c tanh(S / c) of them (Gemma 2, arXiv 2408.00118); a bias,
+read from memory, is added (T5, arXiv 1910.10683); a sink is one learned logit per query head that takes part in the
+softmax of each row as a key of value zero would (gpt-oss; Xiao et al., arXiv 2309.17453). The result in float64 is
+:func:`tilewright.workloads.attention_reference.reference_attention`.
 
 Query row i stands at the position of key i + key_len - query_len (the last query beside the last key), as in
 FlashAttention-2; a causal row sees the keys up to its own position, a banded row those from window_left before its
@@ -10,22 +15,15 @@ position to window_right after it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal, get_args
 
 from tilewright.errors import InputError, did_you_mean
-from tilewright.formats import format_bits
+from tilewright.formats import element_format, format_bits, tensor_bits, tensor_format
 from tilewright.units import bits_to_bytes
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    FloatArray = NDArray[np.float64]
-
-__all__ = ["LARGEST_EXTENT", "MASKS", "AttentionLayer", "Mask", "reference_attention"]
+__all__ = ["LARGEST_EXTENT", "MASKS", "AttentionLayer", "Mask"]
 
 Mask = Literal["none", "causal", "banded"]
 MASKS: tuple[str, ...] = get_args(Mask)
@@ -33,7 +31,8 @@ LARGEST_EXTENT = 2**31 - 1
 
 _EXTENTS = ("batch", "query_heads", "kv_heads", "query_len", "key_len", "head_dim", "value_dim")
 _WINDOWS = ("window_left", "window_right")
-_FORMATS = ("qkv_format", "score_format", "accumulator_format")
+_ELEMENT_FORMATS = ("score_format", "accumulator_format")
+_OWN_FORMATS = ("key_format", "value_format", "output_format", "bias_format", "sink_format")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +41,17 @@ class AttentionLayer:
 
     ``batch`` entries of ``query_heads`` heads; Q is (query_len, head_dim), K is (key_len, head_dim) and V is
     (key_len, value_dim) for each head, with ``kv_heads`` different K and V. ``window_left`` and ``window_right`` count
-    keys and belong to the banded mask (None: no limit on that side). Q, K, V and the output are stored in
-    ``qkv_format``, S and P in ``score_format``; sums are kept in ``accumulator_format``.
+    keys and belong to the banded mask (None: no limit on that side).
+
+    ``bias_batch``, ``bias_heads`` and ``bias_rows`` are the extents of an additive bias (all 0: there is none): it
+    holds key_len values for each of ``bias_rows`` query rows (query_len, or 1 for all), of ``bias_heads`` heads
+    (query_heads, or 1 for all), of ``bias_batch`` entries (a divisor of batch). It hides nothing. ``sinks``: one logit
+    per query head. ``soft_cap``: the scores are capped; by how much costs nothing more or less.
+
+    Q is stored in ``qkv_format``, S and P in ``score_format``; sums are kept in ``accumulator_format``. K, V, the
+    output, the bias and the sinks have formats of their own, that of Q where none is given. Stored formats may have
+    scales (``int8-g32``), which lie along the last dimension. Products multiply in the wider of their operands'
+    formats.
 
     Raises InputError that names the field, what was given and what is allowed.
     """
@@ -62,12 +70,26 @@ class AttentionLayer:
     qkv_format: str = "fp16"
     score_format: str = "fp16"
     accumulator_format: str = "fp32"
+    key_format: str = ""
+    value_format: str = ""
+    output_format: str = ""
+    bias_batch: int = 0
+    bias_heads: int = 0
+    bias_rows: int = 0
+    bias_format: str = ""
+    sinks: bool = False
+    sink_format: str = ""
+    soft_cap: bool = False
 
     def __post_init__(self) -> None:
+        for field in _OWN_FORMATS:
+            if not getattr(self, field):
+                object.__setattr__(self, field, self.qkv_format)
         for field in _EXTENTS:
             self._require_whole(field, at_least=1)
-        for field in _FORMATS:
+        for field in ("qkv_format", *_ELEMENT_FORMATS, *_OWN_FORMATS):
             self._require_format(field)
+        self._check_bias()
         if self.query_heads % self.kv_heads:
             raise self._fault(
                 "kv_heads", "must divide the number of query heads", self.kv_heads, f"a divisor of {self.query_heads}"
@@ -105,6 +127,20 @@ class AttentionLayer:
                 f"{-self._shift} or more for {self.query_len} queries and {self.key_len} keys",
             )
 
+    def _check_bias(self) -> None:
+        for field in ("sinks", "soft_cap"):
+            if type(getattr(self, field)) is not bool:
+                raise self._fault(field, "must be true or false", getattr(self, field), "true, false")
+        extents = {"bias_batch": self.batch, "bias_heads": self.query_heads, "bias_rows": self.query_len}
+        given = {field: getattr(self, field) for field in extents}
+        if not any(given.values()):
+            return
+        for field, whole in extents.items():
+            self._require_whole(field, at_least=1)
+            divides = field == "bias_batch" and whole % given[field] == 0
+            if given[field] not in (1, whole) and not divides:
+                raise self._fault(field, "a bias must spread over the scores", given[field], f"1 or {whole}")
+
     def _require_whole(self, field: str, *, at_least: int) -> None:
         value = getattr(self, field)
         if type(value) is not int or not at_least <= value <= LARGEST_EXTENT:
@@ -113,7 +149,7 @@ class AttentionLayer:
 
     def _require_format(self, field: str) -> None:
         try:
-            format_bits(getattr(self, field))
+            (format_bits if field in _ELEMENT_FORMATS else tensor_format)(getattr(self, field))
         except InputError as error:
             raise InputError(f"{self.name}: {field}: {error}") from None
 
@@ -134,6 +170,25 @@ class AttentionLayer:
         if self.mask == "causal":
             return None, 0
         return self.window_left, self.window_right
+
+    def with_plain_mask(self) -> AttentionLayer:
+        """The same layer with the plainest mask that hides the same: none for a band that hides nothing, causal for a
+        band with the causal one's reach, no window where it reaches beyond the last row or key.
+        """
+        if self.mask == "none":
+            return self
+        before, after = self._reach
+        if before is not None and before >= self.key_len - 1:  # the last row still sees the first key
+            before = None
+        if after is not None and after >= self.query_len - 1:  # the first row sees the last key
+            after = None
+        mask: Mask = "banded"
+        if before is None and after in (None, 0):
+            mask = "none" if after is None else "causal"
+        windows = (before, after) if mask == "banded" else (None, None)
+        if (mask, *windows) == (self.mask, self.window_left, self.window_right):
+            return self
+        return replace(self, mask=mask, window_left=windows[0], window_right=windows[1])
 
     def visible_keys(self, first_row: int, n_rows: int = 1) -> tuple[int, int]:
         """First key, and key after the last, that any of ``n_rows`` query rows from ``first_row`` on can see.
@@ -186,10 +241,37 @@ class AttentionLayer:
         """Query heads that share one key/value head."""
         return self.query_heads // self.kv_heads
 
+    # --- number formats -----------------------------------------------------------------------------------------------
+
     @property
-    def qkv_bits(self) -> int:
-        """Bits of one value of Q, K, V and the output."""
-        return format_bits(self.qkv_format)
+    def qkv_bits(self) -> int | Fraction:
+        """Bits moved for one value of Q, its part of the scales included (as for all stored tensors)."""
+        return _bits(self.qkv_format, self.query_len, self.head_dim)
+
+    @property
+    def key_bits(self) -> int | Fraction:
+        """Bits moved for one value of K."""
+        return _bits(self.key_format, self.key_len, self.head_dim)
+
+    @property
+    def value_bits(self) -> int | Fraction:
+        """Bits moved for one value of V."""
+        return _bits(self.value_format, self.key_len, self.value_dim)
+
+    @property
+    def output_bits(self) -> int | Fraction:
+        """Bits moved for one value of the output."""
+        return _bits(self.output_format, self.query_len, self.value_dim)
+
+    @property
+    def bias_bits(self) -> int | Fraction:
+        """Bits moved for one value of the bias."""
+        return _bits(self.bias_format, max(1, self.bias_rows), self.key_len)
+
+    @property
+    def sink_bits(self) -> int | Fraction:
+        """Bits moved for one sink logit."""
+        return _bits(self.sink_format, 1, self.query_heads)
 
     @property
     def score_bits(self) -> int:
@@ -202,26 +284,64 @@ class AttentionLayer:
         return format_bits(self.accumulator_format)
 
     @property
+    def score_product_format(self) -> str:
+        """What Q K^T is multiplied in: the wider of the formats of Q and K (of Q where they are as wide)."""
+        return _wider(element_format(self.qkv_format), element_format(self.key_format))
+
+    @property
+    def value_product_format(self) -> str:
+        """What P V is multiplied in: the wider of the formats of V and P (of V where they are as wide)."""
+        return _wider(element_format(self.value_format), self.score_format)
+
+    # --- bytes --------------------------------------------------------------------------------------------------------
+
+    @property
     def query_bytes(self) -> int:
         """Bytes of Q over all heads and batch entries."""
-        return self._stored_bytes(self.query_heads * self.query_len * self.head_dim)
+        return bits_to_bytes(self.batch * self.query_heads * self.query_len * self.head_dim * self.qkv_bits)
+
+    @property
+    def n_seen_keys(self) -> int:
+        """Keys that at least one query sees; they lie side by side."""
+        first, stop = self.visible_keys(0, self.query_len)
+        return stop - first
 
     @property
     def key_bytes(self) -> int:
         """Bytes of the keys that at least one query sees, over all key/value heads and batch entries."""
-        first, stop = self.visible_keys(0, self.query_len)
-        return self._stored_bytes(self.kv_heads * (stop - first) * self.head_dim)
+        return bits_to_bytes(self.n_groups * self.n_seen_keys * self.head_dim * self.key_bits)
 
     @property
     def value_bytes(self) -> int:
         """Bytes of the values that at least one query sees, over all key/value heads and batch entries."""
-        first, stop = self.visible_keys(0, self.query_len)
-        return self._stored_bytes(self.kv_heads * (stop - first) * self.value_dim)
+        return bits_to_bytes(self.n_groups * self.n_seen_keys * self.value_dim * self.value_bits)
 
     @property
     def output_bytes(self) -> int:
         """Bytes of the output over all heads and batch entries."""
-        return self._stored_bytes(self.query_heads * self.query_len * self.value_dim)
+        return bits_to_bytes(self.batch * self.query_heads * self.query_len * self.value_dim * self.output_bits)
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether a bias is added to the scores."""
+        return self.bias_rows > 0
+
+    @property
+    def bias_bytes(self) -> int:
+        """Bytes of the entries of the bias that at least one query head adds to a score; 0 without a bias."""
+        n_values = self.n_scores_per_head if self.bias_rows == self.query_len else self.n_seen_keys
+        n_planes = self.bias_batch * self.bias_heads
+        return bits_to_bytes(n_planes * n_values * self.bias_bits) if n_planes else 0
+
+    @property
+    def sink_bytes(self) -> int:
+        """Bytes of the sink logits, one per query head for all batch entries; 0 without them."""
+        return bits_to_bytes(self.query_heads * self.sink_bits) if self.sinks else 0
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of all that it must read, each once: Q, the keys and values that are seen, bias and sinks."""
+        return self.query_bytes + self.key_bytes + self.value_bytes + self.bias_bytes + self.sink_bytes
 
     @property
     def score_bytes(self) -> int:
@@ -229,8 +349,18 @@ class AttentionLayer:
         n_values = self.batch * self.query_heads * self.query_len * self.key_len
         return bits_to_bytes(n_values * self.score_bits)
 
-    def _stored_bytes(self, n_values_per_batch_entry: int) -> int:
-        return bits_to_bytes(self.batch * n_values_per_batch_entry * self.qkv_bits)
+
+def _bits(number_format: str, rows: int, width: int) -> int | Fraction:
+    """Bits moved for one value of a (rows, width) matrix; scales lie along the width."""
+    fmt = tensor_format(number_format)
+    if fmt.scale is None:
+        return fmt.element.bits
+    bits = Fraction(tensor_bits(number_format, (rows, width)), rows * width)
+    return bits.numerator if bits.denominator == 1 else bits
+
+
+def _wider(one: str, other: str) -> str:
+    return other if format_bits(other) > format_bits(one) else one
 
 
 def _sum_of_smaller(start: int, count: int, limit: int) -> int:
@@ -244,39 +374,3 @@ def _sum_of_positive(start: int, count: int) -> int:
     n_skipped = min(count, max(0, -start))
     rest = count - n_skipped
     return rest * (start + n_skipped) + rest * (rest - 1) // 2
-
-
-def reference_attention(layer: AttentionLayer, q: FloatArray, k: FloatArray, v: FloatArray) -> FloatArray:
-    """The layer's result, softmax(Q K^T / sqrt(E)) V with its mask, in float64.
-
-    Shapes: ``q`` (batch, query_heads, query_len, head_dim), ``k`` (batch, kv_heads, key_len, head_dim), ``v`` (batch,
-    kv_heads, key_len, value_dim); the result is (batch, query_heads, query_len, value_dim). Masked scores are minus
-    infinity before the softmax, whose row maximum is subtracted first. Raises InputError when a shape is another.
-    """
-    import numpy as np
-
-    _require_shapes(layer, q, k, v)
-    grouped = np.asarray(q, dtype=np.float64).reshape(
-        layer.batch, layer.kv_heads, layer.queries_per_kv_head, layer.query_len, layer.head_dim
-    )
-    keys, values = np.asarray(k, dtype=np.float64), np.asarray(v, dtype=np.float64)
-    scores = np.einsum("bgrme,bgne->bgrmn", grouped, keys) / math.sqrt(layer.head_dim)
-    key_index = np.arange(layer.key_len)
-    for row in range(layer.query_len):
-        first, stop = layer.visible_keys(row)
-        scores[..., row, (key_index < first) | (key_index >= stop)] = -np.inf
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    output: FloatArray = np.einsum("bgrmn,bgnf->bgrmf", weights, values)
-    return output.reshape(layer.batch, layer.query_heads, layer.query_len, layer.value_dim)
-
-
-def _require_shapes(layer: AttentionLayer, q: FloatArray, k: FloatArray, v: FloatArray) -> None:
-    wanted: Iterable[tuple[str, FloatArray, tuple[int, ...]]] = (
-        ("q", q, (layer.batch, layer.query_heads, layer.query_len, layer.head_dim)),
-        ("k", k, (layer.batch, layer.kv_heads, layer.key_len, layer.head_dim)),
-        ("v", v, (layer.batch, layer.kv_heads, layer.key_len, layer.value_dim)),
-    )
-    for field, array, shape in wanted:
-        if tuple(array.shape) != shape:
-            raise InputError(f"{layer.name}: {field}: wrong shape; given {tuple(array.shape)}; allowed {shape}")

@@ -5,33 +5,55 @@ The same keys serve the built-in networks, text such as ``attention:heads=12,seq
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from tilewright.errors import InputError, did_you_mean
-from tilewright.formats import format_bits
+from tilewright.formats import format_bits, tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT, MASKS, AttentionLayer
 
-__all__ = ["KEYS", "Fields", "check_field", "layer_from_fields", "override_fields", "parse_fields"]
+__all__ = ["BIASES", "KEYS", "Fields", "check_field", "layer_from_fields", "override_fields", "parse_fields"]
 
-Fields: TypeAlias = Mapping[str, int | str]
+Value: TypeAlias = int | str | bool
+Fields: TypeAlias = Mapping[str, Value]
 
 _COUNTS = ("batch", "heads", "kv_heads", "seq", "query_len", "key_len", "head_dim", "value_dim", "hidden")
 _WINDOWS = ("window_left", "window_right")
-_FORMATS = ("qkv_format", "score_format", "accumulator_format")
-KEYS = (*_COUNTS, "mask", *_WINDOWS, *_FORMATS)
+_ELEMENT_FORMATS = ("score_format", "accumulator_format")
+_STORED_FORMATS = ("qkv_format", "key_format", "value_format", "output_format", "bias_format", "sink_format")
+_FORMATS = (*_STORED_FORMATS, *_ELEMENT_FORMATS)
+_BIAS = ("bias_batch", "bias_heads", "bias_rows")
+_SWITCHES = ("sinks", "soft_cap")
+_YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+#: Which of batch, heads and rows a bias has values of its own for.
+BIASES: Mapping[str, tuple[bool, bool, bool]] = {
+    "none": (False, False, False),
+    "keys": (True, False, False),
+    "shared": (False, False, True),
+    "entry": (True, False, True),
+    "head": (False, True, True),
+    "full": (True, True, True),
+}
+KEYS = (*_COUNTS, "mask", *_WINDOWS, "bias", *_BIAS, *_SWITCHES, *_FORMATS)
 
 # A key given anew takes the place of these older ones: "seq" of both lengths, "hidden" of the head width and so on.
-_REPLACES = {"seq": ("query_len", "key_len"), "hidden": ("head_dim",), "head_dim": ("hidden",)}
+_REPLACES = {
+    "seq": ("query_len", "key_len"),
+    "hidden": ("head_dim",),
+    "head_dim": ("hidden",),
+    "bias": _BIAS,
+    **dict.fromkeys(_BIAS, ("bias",)),
+}
 
 
-def parse_fields(text: str, *, what: str) -> dict[str, int | str]:
+def parse_fields(text: str, *, what: str) -> dict[str, Value]:
     """Read ``key=value,key=value``; ``what`` names the workload in errors.
 
     Raises InputError for an unknown or repeated key, a missing value, a number that is none or is out of range, and an
-    unknown mask or number format.
+    unknown mask, bias or number format.
     """
-    fields: dict[str, int | str] = {}
+    fields: dict[str, Value] = {}
     for item in text.split(","):
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not key or not value:
@@ -40,7 +62,7 @@ def parse_fields(text: str, *, what: str) -> dict[str, int | str]:
             raise InputError(f'{what}: unknown key; given "{key}"; allowed {", ".join(KEYS)}{did_you_mean(key, KEYS)}')
         if key in fields:
             raise InputError(f'{what}: {key}: given twice; given "{fields[key]}" and "{value}"; allowed once')
-        fields[key] = check_field(key, _as_number(value) if key in (*_COUNTS, *_WINDOWS) else value, what=what)
+        fields[key] = check_field(key, _as_number(value) if key in (*_COUNTS, *_WINDOWS, *_BIAS) else value, what=what)
     return fields
 
 
@@ -56,11 +78,11 @@ def _as_number(text: str) -> int | str:
     return text
 
 
-def check_field(key: str, value: Any, *, what: str) -> int | str:
+def check_field(key: str, value: Any, *, what: str) -> Value:
     """Return ``value`` when it is one that ``key`` can have by itself; otherwise raise InputError."""
     if key in _FORMATS:
         try:
-            format_bits(value)
+            (format_bits if key in _ELEMENT_FORMATS else tensor_format)(value)
         except InputError as error:
             raise InputError(f"{what}: {key}: {error}") from None
         return str(value)
@@ -68,6 +90,13 @@ def check_field(key: str, value: Any, *, what: str) -> int | str:
         if value not in MASKS:
             hint = did_you_mean(str(value), MASKS)
             raise InputError(f'{what}: mask: unknown mask; given "{value}"; allowed {", ".join(MASKS)}{hint}')
+        return str(value)
+    if key in _SWITCHES:
+        return _switch(key, value, what=what)
+    if key == "bias":
+        if value not in BIASES:
+            hint = did_you_mean(str(value), BIASES)
+            raise InputError(f'{what}: bias: unknown bias; given "{value}"; allowed {", ".join(BIASES)}{hint}')
         return str(value)
     least = 0 if key in _WINDOWS else 1
     if type(value) is int and least <= value <= LARGEST_EXTENT:
@@ -77,7 +106,23 @@ def check_field(key: str, value: Any, *, what: str) -> int | str:
     raise InputError(f"{what}: {key}: {problem}; given {shown}; allowed whole numbers from {least} to {LARGEST_EXTENT}")
 
 
-def override_fields(base: Fields, changes: Fields) -> dict[str, int | str]:
+def _switch(key: str, value: Any, *, what: str) -> bool:
+    """Yes or no; for the soft cap also the number that caps the scores, which makes no difference to any cost."""
+    if type(value) is bool:
+        return value
+    if isinstance(value, str) and value.lower() in _YES_NO:
+        return _YES_NO[value.lower()]
+    if key == "soft_cap":
+        try:
+            if 0 < float(value) < math.inf:
+                return True
+        except (TypeError, ValueError):
+            pass
+    allowed = "true, false" + (", or the number above 0 that caps the scores" if key == "soft_cap" else "")
+    raise InputError(f'{what}: {key}: must be true or false; given "{value}"; allowed {allowed}')
+
+
+def override_fields(base: Fields, changes: Fields) -> dict[str, Value]:
     """``base`` with ``changes`` in it; a change of ``seq`` also drops older lengths, ``hidden`` an older head width."""
     dropped = {old for key in changes for old in _REPLACES.get(key, ())}
     return {**{key: value for key, value in base.items() if key not in dropped}, **changes}
@@ -87,8 +132,11 @@ def layer_from_fields(name: str, fields: Fields) -> AttentionLayer:
     """The attention layer that checked ``fields`` describe.
 
     ``seq`` stands for whichever of ``query_len`` and ``key_len`` is not given, ``hidden`` for ``head_dim`` times
-    ``heads``. Left out: batch 1, as many key/value heads as heads, value width as head width, no mask, fp16 for Q, K,
-    V and the scores, fp32 for sums. Raises InputError for what is missing or does not fit together.
+    ``heads``. ``bias`` says in a word which extents a bias has: ``keys`` (a value for each entry's key, as a padding
+    mask has), ``shared`` (rows x keys for all), ``entry``, ``head`` or ``full``; ``bias_batch``, ``bias_heads`` and
+    ``bias_rows`` give them one by one. Left out: batch 1, as many key/value heads as heads, value width as head width,
+    no mask, no bias, no sinks, no soft cap, fp16 for Q and the scores, fp32 for sums, and for K, V, output, bias and
+    sinks the format of Q. Raises InputError for what is missing or does not fit together.
     """
     given: dict[str, Any] = dict(fields)
     heads = _need(name, given, "heads")
@@ -103,8 +151,26 @@ def layer_from_fields(name: str, fields: Fields) -> AttentionLayer:
         key_len=_need(name, given, "key_len", seq, "seq or key_len"),
         head_dim=head_dim,
         value_dim=given.get("value_dim", head_dim),
-        **{key: given[key] for key in ("mask", *_WINDOWS, *_FORMATS) if key in given},
+        **_bias_extents(name, given, heads),  # type: ignore[arg-type]
+        **{key: given[key] for key in ("mask", *_WINDOWS, *_SWITCHES, *_FORMATS) if key in given},
     )
+
+
+def _bias_extents(name: str, given: Mapping[str, Any], heads: int) -> dict[str, int]:
+    own = {key: given[key] for key in _BIAS if key in given}
+    word = given.get("bias")
+    if word is None:
+        if own and len(own) < len(_BIAS):
+            missing = next(key for key in _BIAS if key not in own)
+            raise InputError(f"{name}: {missing}: missing; given {', '.join(own)}; allowed all of {', '.join(_BIAS)}")
+        return own
+    if own:
+        raise InputError(f"{name}: bias: says what {next(iter(own))} says; given both; allowed one of them")
+    if word == "none":
+        return {}
+    rows = given.get("query_len", given.get("seq", 1))
+    whole = (given.get("batch", 1), heads, rows)
+    return {key: n if has else 1 for key, n, has in zip(_BIAS, whole, BIASES[word], strict=True)}
 
 
 def _head_dim(name: str, given: Mapping[str, Any], heads: int) -> int:

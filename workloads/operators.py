@@ -9,7 +9,10 @@ conv           ``batch`` images; ``in_channels`` and ``out_channels`` over all `
                ``stride`` and ``dilation`` have one entry per spatial dimension, ``padding`` two: those before, then
                those after; ``transposed`` for a deconvolution; inputs (x, weight[, bias]).
 attention      softmax(Q K^T / sqrt(E)) V as in :class:`tilewright.workloads.attention.AttentionLayer`; inputs (Q, K,
-               V[, additive mask]).
+               V[, bias][, sinks]). ``mask``, ``window_left`` and ``window_right`` say which keys are seen; ``bias``
+               (true or false): an input that is added to the scores, whose shape spreads over (batch, query_heads,
+               query_len, key_len) and which hides nothing; ``sinks``: one logit per query head; ``soft_cap``: the
+               number that caps the scores.
 softmax        over ``columns`` values, for each of ``rows`` rows.
 norm           ``function`` is layer, rms, group, instance or batch; ``rows`` sets of ``columns`` values that share
                statistics (batch: at inference, statistics known: a multiply and an add per value); inputs (x[,
@@ -91,7 +94,18 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "dequantize": ("n_elements",),
     "memory": ("function",),
 }
-_NOT_COUNTS = {"function", "mask", "transposed", "padding", "window_left", "window_right", "stages"}
+_NOT_COUNTS = {
+    "function",
+    "mask",
+    "transposed",
+    "padding",
+    "window_left",
+    "window_right",
+    "stages",
+    "bias",
+    "sinks",
+    "soft_cap",
+}
 
 
 def stored_bits(shape: Sequence[int], number_format: str, role: Role = "activation") -> int:

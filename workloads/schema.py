@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from tilewright.errors import InputError
-from tilewright.formats import FormatName
+from tilewright.formats import FormatName, tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT, AttentionLayer, Mask
 from tilewright.workloads.fields import layer_from_fields
 
@@ -16,6 +16,20 @@ __all__ = ["AttentionEntry", "AttentionFile", "NetworksFile"]
 
 Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST_EXTENT)]
 Window = Annotated[int, Field(strict=True, ge=0, le=LARGEST_EXTENT)]
+
+
+SoftCap = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _stored_format(name: str) -> str:
+    try:
+        tensor_format(name)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
+StoredFormat = Annotated[str, AfterValidator(_stored_format)]
 
 
 class AttentionEntry(BaseModel):
@@ -36,13 +50,25 @@ class AttentionEntry(BaseModel):
     mask: Mask | None = None
     window_left: Window | None = None
     window_right: Window | None = None
-    qkv_format: FormatName | None = None
+    bias: Literal["none", "keys", "shared", "entry", "head", "full"] | None = None
+    bias_batch: Count | None = None
+    bias_heads: Count | None = None
+    bias_rows: Count | None = None
+    sinks: StrictBool | None = None
+    soft_cap: StrictBool | SoftCap | None = None
+    qkv_format: StoredFormat | None = None
+    key_format: StoredFormat | None = None
+    value_format: StoredFormat | None = None
+    output_format: StoredFormat | None = None
+    bias_format: StoredFormat | None = None
+    sink_format: StoredFormat | None = None
     score_format: FormatName | None = None
     accumulator_format: FormatName | None = None
 
     def fields(self) -> dict[str, Any]:
         """The keys that the file gives, without name and source."""
-        return self.model_dump(exclude_none=True, exclude={"name", "source"})
+        given = self.model_dump(exclude_none=True, exclude={"name", "source"})
+        return given | ({"soft_cap": bool(given["soft_cap"])} if "soft_cap" in given else {})
 
     @model_validator(mode="after")
     def _fits_together(self) -> AttentionEntry:

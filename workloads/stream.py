@@ -128,8 +128,12 @@ class OperatorStream:
     def read_bytes(self, operator: Operator) -> int:
         """Bytes that ``operator`` must read when nothing is kept between operators, each input once.
 
-        A gather reads the rows it needs and its indices; an append only what it appends; a view at most its tensor.
+        A gather reads the rows it needs and its indices; an append only what it appends; an attention the keys and
+        values that its mask leaves, and of its bias the entries that are added to one of them; a view at most its
+        tensor.
         """
+        if operator.kind == "attention":
+            return self._attention_read_bytes(operator)
         if operator.kind == "gather":
             table, *others = operator.inputs
             rows = (operator.count("rows"), operator.count("columns"))
@@ -138,6 +142,17 @@ class OperatorStream:
         if operator.text("function") == "append":
             inputs = tuple(name for name in inputs if self.base(name).role != "cache" or self.producer(name))
         return sum(self._moved_bytes(name) for name in dict.fromkeys(inputs))
+
+    def _attention_read_bytes(self, operator: Operator) -> int:
+        from tilewright.workloads.attention_operator import attention_inputs, attention_layer
+
+        layer, inputs = attention_layer(operator, self), attention_inputs(operator)
+        seen = {inputs.keys: layer.key_bytes, inputs.values: layer.value_bytes, inputs.bias: layer.bias_bytes}
+        whole = layer.n_scores_per_head == layer.query_len * layer.key_len  # nothing is hidden: what is stored
+        return sum(
+            self._moved_bytes(name) if whole else min(self._moved_bytes(name), seen.get(name, self._moved_bytes(name)))
+            for name in dict.fromkeys(filter(None, inputs))
+        )
 
     def write_bytes(self, operator: Operator) -> int:
         """Bytes that ``operator`` must write when nothing is kept between operators."""

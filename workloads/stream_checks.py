@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError, did_you_mean
+from tilewright.workloads.attention_operator import attention_inputs, attention_layer
 from tilewright.workloads.operators import Operator, TensorSpec
 
 if TYPE_CHECKING:
@@ -81,7 +82,11 @@ def _check_sizes(stream: OperatorStream, operator: Operator) -> None:
     wanted = _EXPECTED.get(operator.kind)
     if wanted is None:
         return
-    names = [*operator.inputs[:3], operator.outputs[0]] if operator.kind == "attention" else operator.inputs[:2]
+    if operator.kind == "attention":
+        attention_layer(operator, stream)  # its inputs, and the extents of its bias
+    names = [*operator.inputs[:2]]
+    if operator.kind == "attention":
+        names = [*operator.inputs[:3], operator.outputs[0], *filter(None, [attention_inputs(operator).sinks])]
     if operator.kind in ("matmul", "conv"):
         names = [*names, operator.outputs[0]]
     elif operator.kind not in ("attention",):
@@ -115,6 +120,7 @@ def _attention_sizes(operator: Operator) -> list[tuple[int, ...]]:
         (batch * kv_heads * keys * width,),
         (batch * kv_heads * keys * value_width,),
         (batch * heads * rows * value_width,),
+        (heads,),
     ]
 
 

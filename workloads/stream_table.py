@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tilewright.workloads.attention_operator import attention_inputs
 from tilewright.workloads.operators import Operator
 
 if TYPE_CHECKING:
@@ -69,10 +70,12 @@ def size_text(operator: Operator) -> str:
         heads, kv_heads = operator.count("query_heads"), operator.count("kv_heads")
         shared = f"/{kv_heads}" if kv_heads != heads else ""
         lengths = f"{operator.count('query_len')}x{operator.count('key_len')}"
+        text = f"{heads}{shared} heads {lengths} width {operator.count('head_dim')}"
         mask = operator.text("mask")
-        return f"{heads}{shared} heads {lengths} width {operator.count('head_dim')}" + (
-            f" {mask}" if mask != "none" else ""
-        )
+        also = [mask] if mask != "none" else []
+        inputs = attention_inputs(operator)
+        also += ["bias"] * bool(inputs.bias) + ["sinks"] * bool(inputs.sinks)
+        return " ".join([text, *also, *["soft cap"] * ("soft_cap" in operator.attributes)])
     if "rows" in operator.attributes:
         return f"{operator.count('rows')}x{operator.count('columns')}"
     return str(operator.attributes.get("n_elements", ""))

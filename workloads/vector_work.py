@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from tilewright.workloads.operators import Operator
 
-__all__ = ["ELEMENTWISE", "VECTOR_KINDS", "is_reducing", "vector_work"]
+__all__ = ["ELEMENTWISE", "SINK", "SOFT_CAP", "VECTOR_KINDS", "is_reducing", "vector_work"]
 
 VECTOR_KINDS: tuple[str, ...] = ("add", "sub", "mul", "max", "exp", "div")
 
@@ -23,6 +23,11 @@ _SIGMOID = {"exp": 1, "add": 1, "div": 1}
 _TANH = {"mul": 1, "exp": 1, "add": 1, "div": 1, "sub": 1}
 _ERF = {"mul": 8, "add": 6, "div": 1, "exp": 1, "sub": 1}
 _GELU_TANH = {"mul": 6, "add": 3, "exp": 1, "div": 1, "sub": 1}
+
+#: Per score: a scale, the tanh, and a scale back.
+SOFT_CAP: Mapping[str, int] = _TANH | {"mul": _TANH["mul"] + 2}
+#: Per row with a sink: one more score, whose weight multiplies nothing.
+SINK: Mapping[str, int] = {"max": 1, "sub": 1, "exp": 1, "add": 1}
 
 #: Basic operations per result of each element-wise function; a function not listed counts as one mul.
 ELEMENTWISE: Mapping[str, Mapping[str, int]] = {
@@ -92,6 +97,8 @@ def vector_work(operator: Operator) -> tuple[tuple[str, int], ...]:
         case "softmax":
             n_values = operator.count("rows") * operator.count("columns")
             _add(counts, _PER_VALUE["softmax"], n_values)
+            _add(counts, SOFT_CAP, n_values * ("soft_cap" in operator.attributes))
+            _add(counts, SINK, operator.count("rows") * bool(operator.attributes.get("sinks")))
             _add(counts, {"mul": 1}, n_values * min(1, int(operator.attributes.get("stages", 0))))
             _add(counts, {"add": 1}, n_values * max(0, int(operator.attributes.get("stages", 0)) - 1))
         case "norm":

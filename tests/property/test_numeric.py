@@ -23,7 +23,8 @@ from tilewright.sim.mapping import Dataflow, dataflow_names, get_dataflow
 from tilewright.sim.numeric import run_on_numbers
 from tilewright.sim.program import ProgramBuilder
 from tilewright.units import ceil_div
-from tilewright.workloads.attention import AttentionLayer, Mask, reference_attention
+from tilewright.workloads.attention import AttentionLayer, Mask
+from tilewright.workloads.attention_reference import reference_attention
 
 # `make fuzz N=10000` sets this; the quick suite runs some for each dataflow.
 N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "50"))
@@ -93,7 +94,7 @@ def cases(draw: st.DrawFn, name: str) -> Case:
         tiling["heads"] = tiling["heads"] if layer.mask == "none" else 1
     if tiling.get("overwrite"):
         tiling["resident"] = 1  # without it, the mapping is refused: only resident K tiles can be written over
-        covered = overwritten_tiles(layer, tiling, layer.score_bits, layer.qkv_bits)
+        covered = overwritten_tiles(layer, tiling)
         tiling["overwrite"] = int(covered < ceil_div(layer.key_len, tiling["key"]))
     return Case(dataflow, layer, machine, tiling)
 

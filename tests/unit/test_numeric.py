@@ -19,7 +19,8 @@ from tilewright.sim.hazards import Execution, HazardError, Order, Place, Store
 from tilewright.sim.mapping import Dataflow, Phase, Tiling, dataflow_names, get_dataflow
 from tilewright.sim.numeric import operation, run_on_numbers
 from tilewright.sim.program import Engine, ProgramBuilder
-from tilewright.workloads.attention import AttentionLayer, reference_attention
+from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.attention_reference import reference_attention
 
 SMALL = {"matrix.rows": 4, "matrix.columns": 4}
 EDGE, CLOUD = load_machine("edge-16x16").with_(**SMALL), load_machine("fusemax-cloud").with_(**SMALL)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilewright.errors import InputError
-from tilewright.workloads.attention import AttentionLayer, reference_attention
+from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.attention_reference import reference_attention
 from tilewright.workloads.load import load_workload, workload_names, workload_source
 
 # TileFlow (MICRO 2023), Table 2: heads, sequence length, hidden size.
@@ -143,7 +144,8 @@ def test_a_built_in_network_with_changes(text: str, fields: dict[str, Any]) -> N
 
 _KEYS = (
     "batch, heads, kv_heads, seq, query_len, key_len, head_dim, value_dim, hidden, mask, window_left, window_right, "
-    "qkv_format, score_format, accumulator_format"
+    "bias, bias_batch, bias_heads, bias_rows, sinks, soft_cap, qkv_format, key_format, value_format, output_format, "
+    "bias_format, sink_format, score_format, accumulator_format"
 )
 _WHOLE = "allowed whole numbers from 1 to 2147483647"
 

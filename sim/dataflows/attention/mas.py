@@ -12,6 +12,9 @@ again, and it resumes where it stopped. Reloads and stalls are commands like any
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 from tilewright.errors import InputError
 from tilewright.sim.blocks import RowBlock, Tile
 from tilewright.sim.core import Core, Pool
@@ -42,10 +45,11 @@ def lower(core: Core, tiling: Tiling) -> None:
 # -- proactive overwrite -----------------------------------------------------------------------------------
 
 
-def overwritten_tiles(layer: AttentionLayer, tiling: Tiling, score_bits: int, qkv_bits: int) -> int:
+def overwritten_tiles(layer: AttentionLayer, tiling: Tiling) -> int:
     """How many K tiles P of one row block covers."""
     rows = parts.rows_of(layer, tiling["query"])
-    return ceil_div(rows * layer.key_len * score_bits, tiling["key"] * layer.head_dim * qkv_bits)
+    tile_bits = tiling["key"] * layer.head_dim * layer.key_bits
+    return math.ceil(Fraction(rows * layer.key_len * layer.score_bits) / tile_bits)
 
 
 def lower_with_overwrite(core: Core, tiling: Tiling) -> None:
@@ -54,7 +58,7 @@ def lower_with_overwrite(core: Core, tiling: Tiling) -> None:
     if not tiling["resident"]:
         raise InputError('tile "overwrite": 1 needs resident=1: only resident K tiles can be written over')
     n_tiles = ceil_div(layer.key_len, key)
-    covered = overwritten_tiles(layer, tiling, costs.score_bits, costs.qkv_bits)
+    covered = overwritten_tiles(layer, tiling)
     kept = n_tiles - covered
     if kept < 1:
         raise InputError(
@@ -62,7 +66,7 @@ def lower_with_overwrite(core: Core, tiling: Tiling) -> None:
             "use a smaller query tile"
         )
     data = parts.Operands(core, tiling, key_slots=kept)
-    core.reserve("K tail, then P", covered * costs.qkv_bytes(key * layer.head_dim))
+    core.reserve("K tail, then P", covered * costs.key_bytes(key * layer.head_dim))
     row_bytes = costs.score_bytes(parts.rows_of(layer, tiling["query"]) * key)
     s = core.pool("S", slots=n_tiles, slot_bytes=row_bytes)  # one row block, tile by tile
     made = core.semaphore("S tile ready")
@@ -120,7 +124,7 @@ def _scores(
     in_tail = part.start == kept
     if part.start == 0:
         core.load(
-            core.costs.load(1, block.rows * core.layer.head_dim, core.costs.qkv_bits),
+            core.costs.load(1, block.rows * core.layer.head_dim, core.costs.query_bits),
             waits=[data.q.free],
             signals=[data.q.full],
             label="load Q",
@@ -154,7 +158,7 @@ def _reload_tail(
     """Bring the last K tiles: for a new head for the first time, otherwise again."""
     first = True
     for times, tile in _tiles(core, block, data.key, range(kept, n_tiles), n_tiles):
-        work = core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.qkv_bits)
+        work = core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.key_bits)
         if first:
             core.load(
                 work,
@@ -213,10 +217,7 @@ def _legal(layer: AttentionLayer, tiling: Tiling) -> bool:
 
 def _tail_fits(layer: AttentionLayer, tiling: Tiling, n_tiles: int) -> bool:
     """P of a row block must leave at least one K tile that is not overwritten."""
-    from tilewright.formats import format_bits
-
-    covered = overwritten_tiles(layer, tiling, format_bits(layer.score_format), format_bits(layer.qkv_format))
-    return covered < n_tiles
+    return overwritten_tiles(layer, tiling) < n_tiles
 
 
 OVERWRITE = Parameter(

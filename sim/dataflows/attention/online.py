@@ -56,9 +56,9 @@ class OnlineData:
         slots = tiling["depth"]
         if self.resident:
             slots = ceil_div(layer.key_len, self.key) * max(1, tiling["depth"] - 1)
-        self.q = core.pool("Q", slots=n_sub, slot_bytes=costs.qkv_bytes(self.sub * layer.head_dim))
-        self.k = core.pool("K", slots=slots, slot_bytes=costs.qkv_bytes(self.key * layer.head_dim))
-        self.v = core.pool("V", slots=slots, slot_bytes=costs.qkv_bytes(self.key * layer.value_dim))
+        self.q = core.pool("Q", slots=n_sub, slot_bytes=costs.query_bytes(self.sub * layer.head_dim))
+        self.k = core.pool("K", slots=slots, slot_bytes=costs.key_bytes(self.key * layer.head_dim))
+        self.v = core.pool("V", slots=slots, slot_bytes=costs.value_bytes(self.key * layer.value_dim))
         self.o = core.pool("O", slots=n_sub, slot_bytes=costs.accumulator_bytes(self.sub * layer.value_dim))
         tile_bytes = costs.score_bytes(self.sub * self.key) if scores_in_buffer else 0
         self.s = core.pool("S/P", slots=2, slot_bytes=tile_bytes)
@@ -127,7 +127,7 @@ def load_for_scores(core: Core, data: OnlineData, step: Step) -> None:
     layer, costs = core.layer, core.costs
     if step.first:
         core.load(
-            costs.load(1, step.rows * layer.head_dim, costs.qkv_bits),
+            costs.load(1, step.rows * layer.head_dim, costs.query_bits),
             waits=[data.q.free],
             signals=[data.q.full],
             label="load Q",
@@ -135,7 +135,7 @@ def load_for_scores(core: Core, data: OnlineData, step: Step) -> None:
         )
     if step.loads:
         core.load(
-            costs.load(1, step.keys * layer.head_dim, costs.qkv_bits),
+            costs.load(1, step.keys * layer.head_dim, costs.key_bits),
             waits=[data.k.free],
             signals=[data.k.full],
             label="load K",
@@ -147,7 +147,7 @@ def load_for_values(core: Core, data: OnlineData, step: Step) -> None:
     """V of the tile (with its first sub-block)."""
     if step.loads:
         core.load(
-            core.costs.load(1, step.keys * core.layer.value_dim, core.costs.qkv_bits),
+            core.costs.load(1, step.keys * core.layer.value_dim, core.costs.value_bits),
             waits=[data.v.free],
             signals=[data.v.full],
             label="load V",
@@ -180,7 +180,7 @@ def score_command(
 def store_rows(core: Core, data: OnlineData, step: Step, done: Pool) -> None:
     """Write the finished O of one sub-block to DRAM."""
     core.store(
-        core.costs.store(1, step.rows * core.layer.value_dim, core.costs.qkv_bits),
+        core.costs.store(1, step.rows * core.layer.value_dim, core.costs.output_bits),
         waits=[done.full],
         signals=[done.free],
         label="store O",

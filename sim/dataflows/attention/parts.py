@@ -139,10 +139,10 @@ class Operands:
         if self.resident:
             # One copy of the head's tiles; with depth 2 the next head's are brought in behind them.
             slots = ceil_div(layer.key_len, self.key) * max(1, tiling["depth"] - 1)
-        key_bytes = costs.qkv_bytes(self.key * layer.head_dim)
-        value_bytes = costs.qkv_bytes(self.key * layer.value_dim)
+        key_bytes = costs.key_bytes(self.key * layer.head_dim)
+        value_bytes = costs.value_bytes(self.key * layer.value_dim)
         if scores:
-            self.q = core.pool("Q", slots=2, slot_bytes=costs.qkv_bytes(rows * layer.head_dim))
+            self.q = core.pool("Q", slots=2, slot_bytes=costs.query_bytes(rows * layer.head_dim))
             self.k = core.pool("K", slots=slots if key_slots is None else key_slots, slot_bytes=key_bytes)
         if values:
             self.v = core.pool("V", slots=slots, slot_bytes=value_bytes)
@@ -175,7 +175,7 @@ def scores_stage(
     """S of one row block: load Q, then per key tile load K and multiply."""
     layer, costs = core.layer, core.costs
     core.load(
-        costs.load(1, block.rows * layer.head_dim, costs.qkv_bits),
+        costs.load(1, block.rows * layer.head_dim, costs.query_bits),
         waits=[data.q.free],
         signals=[data.q.full],
         label="load Q",
@@ -197,7 +197,7 @@ def scores_stage(
 def load_key(core: Core, data: Operands, block: RowBlock, tile: Tile, *, waits: Sequence[int] = ()) -> None:
     """Bring one K tile."""
     core.load(
-        core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.qkv_bits),
+        core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.key_bits),
         waits=[data.k.free, *waits],
         signals=[data.k.full],
         label="load K",
@@ -297,7 +297,7 @@ def load_value(core: Core, data: Operands, block: RowBlock, tile: Tile) -> None:
     """Bring one V tile, unless it is on chip already."""
     if tile.fresh:
         core.load(
-            core.costs.load(1, tile.keys * core.layer.value_dim, core.costs.qkv_bits),
+            core.costs.load(1, tile.keys * core.layer.value_dim, core.costs.value_bits),
             waits=[data.v.free],
             signals=[data.v.full],
             label="load V",
@@ -337,7 +337,7 @@ def store_output(core: Core, data: Operands, block: RowBlock) -> None:
     """Write O of one row block to DRAM and free its slot."""
     layer, costs = core.layer, core.costs
     core.store(
-        costs.store(1, block.rows * layer.value_dim, costs.qkv_bits),
+        costs.store(1, block.rows * layer.value_dim, costs.output_bits),
         waits=[data.o.full],
         signals=[data.o.free],
         label="store O",
