@@ -224,12 +224,12 @@ def comparison_table(console: Console, comparison: ComparisonResult, workload: s
 def summary_table(
     console: Console, comparison: ComparisonResult, *, objective: str = "latency", ours: str = "mas"
 ) -> Table:
-    """Networks x dataflows in cycles, or energy where that was the objective, and how ``ours`` fares against flat."""
+    """Workloads x dataflows in cycles, or energy where that was the objective, and how ``ours`` fares against flat."""
     energy = objective == "energy"
     workloads = comparison.workloads
     names = dataflow_order(comparison)
     by_pair = {(r.workload, r.dataflow): r for r in comparison.results}
-    columns = [Column(header="network", cells=list(workloads), right=False)]
+    columns = [Column(header="workload", cells=list(workloads), right=False, fold=32)]
     for name in names:
         found = [by_pair.get((w, name)) for w in workloads]
         best = {
@@ -237,7 +237,11 @@ def summary_table(
             for row, r in enumerate(found)
             if r and _figure(r, energy) == min(_figure(x, energy) for x in of_workload(comparison, r.workload))
         }
-        cells = [(energy_text(r.energy_pj) if energy else cycles_text(r.cycles)) if r else "cannot run" for r in found]
+        failed = ["cannot run" if (w, name) in comparison.infeasible else "" for w in workloads]
+        cells = [
+            (energy_text(r.energy_pj) if energy else cycles_text(r.cycles)) if r else missing
+            for r, missing in zip(found, failed, strict=True)
+        ]
         rank = 0 if name in (ours, BASELINE_DATAFLOW) else len(names) - names.index(name)
         columns.append(Column(header=name, cells=cells, styles=best, rank=rank))
     if ours in names and BASELINE_DATAFLOW in names and ours != BASELINE_DATAFLOW:
@@ -285,7 +289,7 @@ def what_if_table(why: WhyResult) -> Table | None:
     """The exact outcome of each what-if; None when there are none."""
     if not why.what_ifs:
         return None
-    table = _titled("what if (exact; tiling chosen anew)", show_header=True)
+    table = _titled("what if (exact; the best tiling of this dataflow chosen anew)", show_header=True)
     table.add_column("change", no_wrap=True)
     for header in ("cycles", "change", "speed-up", "same tiling", "energy"):
         table.add_column(header, justify="right", no_wrap=True)

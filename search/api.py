@@ -6,6 +6,7 @@ Names of machines, workloads, networks and dataflows may be given as text (as on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,18 +19,18 @@ from tilewright.search.methods.method import get_method, method_names
 from tilewright.search.methods.outcome import SearchOutcome
 from tilewright.search.methods.run import run_method
 from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
-from tilewright.search.objective import check_objective
+from tilewright.search.objective import Objective, check_objective, score
 from tilewright.search.what_if import what_ifs
+from tilewright.search.workload import Workload, dataflow_for, dataflows_for, layer_of, pieces
 from tilewright.sim import mapping
-from tilewright.sim.costs import Costs
 from tilewright.sim.critical_path import attribute
 from tilewright.sim.evaluation import build_phase, evaluate, longest_sequence, phase_tiling, trace_mapping
+from tilewright.sim.jobs import JobLayer
 from tilewright.sim.mapping import Dataflow, Tiling
 from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.result import Attribution, ComparisonResult, SimulationResult, WhyResult
 from tilewright.sim.trace import TraceWindow, record_path
 from tilewright.workloads.attention import AttentionLayer
-from tilewright.workloads.load import load_workload
 from tilewright.workloads.network import load_network, network_names
 from tilewright.workloads.stream import OperatorStream
 
@@ -54,7 +55,6 @@ __all__ = [
     "why",
 ]
 
-Workload = str | AttentionLayer
 Machine = str | MachineSpec
 Network = str | Path | OperatorStream
 Progress = Callable[[int, int, str], None]  # done, in all, what is being worked on
@@ -78,7 +78,7 @@ def dataflow_parameters(name: str) -> dict[str, str]:
 def simulate(
     workload: Workload,
     machine: Machine,
-    dataflow: str = "mas",
+    dataflow: str | None = None,
     tiling: Tiling | None = None,
     objective: str = "latency",
     progress: Progress | None = None,
@@ -88,15 +88,18 @@ def simulate(
 ) -> SimulationResult:
     """``workload`` on ``machine`` with ``dataflow``; tiles that ``tiling`` does not give are searched.
 
-    ``method`` is one of :func:`search_methods`, ``seed`` its chance. Raises InputError for bad names or tiles,
-    MappingError when no mapping fits on chip.
+    ``workload``: an attention layer, or a single operator (``gemm:m=512,n=768,k=768``), which on several cores is cut
+    in the best of the ways there are. ``dataflow`` None: mas for attention, else the operator's own. ``method`` is one
+    of :func:`search_methods`, ``seed`` its chance. Raises InputError for bad names or tiles, MappingError when no
+    mapping fits on chip.
     """
-    layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
-    return _simulate(layer, spec, flow, dict(tiling or {}), objective, progress, method, seed)
+    layer, spec = layer_of(workload), _machine(machine)
+    flow = dataflow_for(layer, dataflow)
+    return _simulate(layer, spec, flow, dict(tiling or {}), objective, progress, method, seed)[1]
 
 
 def _simulate(
-    layer: AttentionLayer,
+    layer: JobLayer,
     spec: MachineSpec,
     flow: Dataflow,
     tiling: dict[str, int],
@@ -104,15 +107,88 @@ def _simulate(
     progress: Progress | None,
     method: str = "exhaustive",
     seed: int = 0,
-) -> SimulationResult:
-    check_objective(objective)
+) -> tuple[JobLayer, SimulationResult]:
+    """The layer as it was cut for the cores, and its run."""
+    goal = check_objective(objective)
     get_method(method)
     mapping.check_tiling(flow, layer, tiling)
-    limit = longest_sequence(flow, layer, spec)
+    limit = longest_sequence(flow, layer, spec) if isinstance(layer, AttentionLayer) else None
     if all(parameter.name in tiling for parameter in flow.parameters):
-        return evaluate(flow, layer, spec, tiling, longest=limit)
-    found = search_tiling(layer, spec, flow.name, method, objective, seed=seed, tiling=tiling, progress=progress)
-    return evaluate(flow, layer, spec, found.tiling, search=found.summary, longest=limit)
+        return _run_best_piece(layer, spec, flow, tiling, goal, limit)
+    piece, found = _search_pieces(layer, spec, flow, method, objective, seed, None, tiling, progress)
+    result = evaluate(flow, piece, spec, found.tiling, search=found.summary, longest=limit)
+    return piece, result
+
+
+def _run_best_piece(
+    layer: JobLayer,
+    spec: MachineSpec,
+    flow: Dataflow,
+    tiling: Tiling,
+    objective: Objective = "latency",
+    limit: int | None = None,
+) -> tuple[JobLayer, SimulationResult]:
+    """``layer`` cut for the cores in the way that is best with ``tiling``, and its run."""
+    cuts = pieces(layer, spec)
+    if len(cuts) == 1:
+        return cuts[0], evaluate(flow, cuts[0], spec, tiling, longest=limit)
+    runs: list[tuple[JobLayer, SimulationResult]] = []
+    fault: InputError | None = None
+    for piece in cuts:
+        try:
+            runs.append((piece, evaluate(flow, piece, spec, tiling, longest=limit)))
+        except InputError as error:  # a tile that is larger than a piece, or no room for it
+            fault = error
+    if not runs:
+        assert fault is not None
+        raise fault
+    return min(runs, key=lambda run: score(objective, run[1].cycles, run[1].energy_pj))
+
+
+def _search_pieces(
+    layer: JobLayer,
+    spec: MachineSpec,
+    flow: Dataflow,
+    method: str,
+    objective: str,
+    seed: int,
+    budget: int | None,
+    tiling: Tiling,
+    progress: Progress | None,
+) -> tuple[JobLayer, SearchOutcome]:
+    """The best tiling over all ways to cut ``layer`` for the cores, with that cut."""
+    goal = check_objective(objective)
+    cuts = pieces(layer, spec)
+    label = f"{layer.name} / {flow.name}"
+    best: tuple[JobLayer, SearchOutcome] | None = None
+    fault: MappingError | None = None
+    for at, piece in enumerate(cuts):
+        told = _part(progress, at, len(cuts)) if len(cuts) > 1 else progress
+        try:
+            found = run_method(
+                get_method(method),
+                flow,
+                piece,
+                spec,
+                objective=goal,
+                seed=seed,
+                budget=budget,
+                fixed=tiling,
+                progress=None if told is None else partial(_tell, told, label),
+            )
+        except MappingError as error:
+            fault = error
+            continue
+        if best is None or found.value < best[1].value:
+            best = piece, found
+    if best is None:
+        assert fault is not None
+        raise fault
+    return best
+
+
+def _tell(progress: Progress, label: str, done: int, total: int) -> None:
+    progress(done, total, label)
 
 
 def compare(
@@ -130,18 +206,19 @@ def compare(
     ``method`` is one of :func:`search_methods`, ``seed`` its chance. A dataflow for which nothing fits on chip is
     reported in ``infeasible`` with the reason.
     """
-    given = [workloads] if isinstance(workloads, str | AttentionLayer) else list(workloads)
-    layers = [_layer(workload) for workload in given]
+    given = [workloads] if isinstance(workloads, str | JobLayer) else list(workloads)
+    layers = [layer_of(workload) for workload in given]
     spec = _machine(machine)
-    flows = [mapping.get_dataflow(name) for name in (dataflows or mapping.dataflow_names())]
+    flows = dataflows_for(layers, list(dataflows or ()))
     check_objective(objective)
     get_method(method)
     results: list[SimulationResult] = []
     infeasible: dict[tuple[str, str], str] = {}
-    jobs = [(layer, flow) for layer in layers for flow in flows]
+    jobs = [(layer, flow) for layer in layers for flow in flows[layer]]
     for at, (layer, flow) in enumerate(jobs):
+        told = _part(progress, at, len(jobs))
         try:
-            results.append(_simulate(layer, spec, flow, {}, objective, _part(progress, at, len(jobs)), method, seed))
+            results.append(_simulate(layer, spec, flow, {}, objective, told, method, seed)[1])
         except MappingError as error:
             infeasible[layer.name, flow.name] = str(error)
     return ComparisonResult(results=tuple(results), infeasible=infeasible)
@@ -158,23 +235,24 @@ def _part(progress: Progress | None, at: int, n_jobs: int) -> Progress | None:
 def why(
     workload: Workload,
     machine: Machine,
-    dataflow: str = "mas",
+    dataflow: str | None = None,
     tiling: Tiling | None = None,
     objective: str = "latency",
     progress: Progress | None = None,
 ) -> WhyResult:
     """The result, where its critical path goes, and what twice as much of each resource would change."""
-    layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
-    result = _simulate(layer, spec, flow, dict(tiling or {}), objective, progress)
+    layer, spec = layer_of(workload), _machine(machine)
+    flow = dataflow_for(layer, dataflow)
+    piece, result = _simulate(layer, spec, flow, dict(tiling or {}), objective, progress)
     return WhyResult(
         result=result,
-        attribution=_attribution(layer, spec, flow, result.tiling),
-        what_ifs=what_ifs(flow, layer, spec, result.tiling, check_objective(objective)),
+        attribution=_attribution(piece, spec, flow, result.tiling),
+        what_ifs=what_ifs(flow, piece, spec, result.tiling, check_objective(objective), cuts=pieces(layer, spec)),
     )
 
 
-def _attribution(layer: AttentionLayer, spec: MachineSpec, flow: Dataflow, tiling: Tiling) -> Attribution | None:
-    costs = Costs(layer, spec)
+def _attribution(layer: JobLayer, spec: MachineSpec, flow: Dataflow, tiling: Tiling) -> Attribution | None:
+    costs = flow.costs(layer, spec)
     total: Attribution | None = None
     for phase in flow.phases:
         program = build_phase(phase, costs, phase_tiling(phase, tiling))
@@ -188,17 +266,24 @@ def _attribution(layer: AttentionLayer, spec: MachineSpec, flow: Dataflow, tilin
 def trace(
     workload: Workload,
     machine: Machine,
-    dataflow: str,
+    dataflow: str | None,
     tiling: Tiling,
     max_commands: int = 4000,
+    *,
+    objective: str = "latency",
 ) -> TraceWindow:
-    """The commands of the beginning of a run, for a timeline. ``tiling`` must be complete."""
-    layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
+    """The commands of the beginning of a run, for a timeline. ``tiling`` must be complete.
+
+    ``objective`` decides how a product is cut for several cores, as in :func:`simulate`.
+    """
+    layer, spec = layer_of(workload), _machine(machine)
+    flow = dataflow_for(layer, dataflow)
     mapping.check_tiling(flow, layer, tiling)
     missing = [parameter.name for parameter in flow.parameters if parameter.name not in tiling]
     if missing:
-        raise InputError(f"tiling: a trace needs every tile of {dataflow}; missing: {', '.join(missing)}")
-    return trace_mapping(flow, layer, spec, tiling, max_commands=max_commands)
+        raise InputError(f"tiling: a trace needs every tile of {flow.name}; missing: {', '.join(missing)}")
+    piece, _ = _run_best_piece(layer, spec, flow, tiling, check_objective(objective))
+    return trace_mapping(flow, piece, spec, tiling, max_commands=max_commands)
 
 
 def longest(workload: Workload, machine: Machine, dataflow: str, tiling: Tiling | None = None) -> int:
@@ -206,7 +291,10 @@ def longest(workload: Workload, machine: Machine, dataflow: str, tiling: Tiling 
 
     2**31 - 1 means that the need does not grow with the length.
     """
-    layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
+    layer, spec = layer_of(workload), _machine(machine)
+    if not isinstance(layer, AttentionLayer):
+        raise InputError(f"{layer.name}: only attention has a sequence; allowed an attention layer")
+    flow = mapping.get_dataflow(dataflow)
     return longest_sequence(flow, layer, spec, fixed=tiling)
 
 
@@ -218,7 +306,7 @@ def search_methods() -> dict[str, str]:
 def search_tiling(
     workload: Workload,
     machine: Machine,
-    dataflow: str = "mas",
+    dataflow: str | None = None,
     method: str = "exhaustive",
     objective: str = "latency",
     *,
@@ -234,19 +322,9 @@ def search_tiling(
     a phase). ``tiling`` holds some tiles. Raises InputError for bad names, tiles or budgets and for a method whose
     library is not installed, MappingError when no mapping fits on chip.
     """
-    layer, spec, flow = _layer(workload), _machine(machine), mapping.get_dataflow(dataflow)
-    label = f"{layer.name} / {flow.name}"
-    return run_method(
-        get_method(method),
-        flow,
-        layer,
-        spec,
-        objective=check_objective(objective),
-        seed=seed,
-        budget=budget,
-        fixed=tiling,
-        progress=None if progress is None else (lambda done, total: progress(done, total, label)),
-    )
+    layer, spec = layer_of(workload), _machine(machine)
+    flow = dataflow_for(layer, dataflow)
+    return _search_pieces(layer, spec, flow, method, objective, seed, budget, dict(tiling or {}), progress)[1]
 
 
 def search_tilings(
@@ -267,12 +345,14 @@ def search_tilings(
     """
     import pandas as pd
 
-    given = [workloads] if isinstance(workloads, str | AttentionLayer) else list(workloads)
+    given = [workloads] if isinstance(workloads, str | JobLayer) else list(workloads)
     spec = _machine(machine)
-    names = list(dataflows or mapping.dataflow_names())
-    jobs = list(product([_layer(workload) for workload in given], names, methods, seeds))
+    layers = [layer_of(workload) for workload in given]
+    flows = dataflows_for(layers, list(dataflows or ()))
+    pairs = [(layer, flow.name) for layer in layers for flow in flows[layer]]
+    jobs = list(product(pairs, methods, seeds))
     rows: list[dict[str, object]] = []
-    for at, (layer, flow, method, seed) in enumerate(jobs):
+    for at, ((layer, flow), method, seed) in enumerate(jobs):
         try:
             found = search_tiling(
                 layer, spec, flow, method, objective, seed=seed, budget=budget, progress=_part(progress, at, len(jobs))
@@ -322,10 +402,6 @@ def simulate_network(
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
     )
-
-
-def _layer(workload: Workload) -> AttentionLayer:
-    return load_workload(workload) if isinstance(workload, str) else workload
 
 
 def _machine(machine: Machine) -> MachineSpec:

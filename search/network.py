@@ -22,6 +22,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import best_tiling
+from tilewright.search.workload import pieces
 from tilewright.sim.costs import TileCosts
 from tilewright.sim.dataflows.gemm import first_weight_tiles
 from tilewright.sim.dataflows.gemm_costs import GemmCosts
@@ -32,7 +33,7 @@ from tilewright.sim.mapping import Dataflow, Tiling, check_tiling, get_dataflow
 from tilewright.sim.network_result import NetworkResult, OperatorResult
 from tilewright.sim.program import Program
 from tilewright.sim.result import SimulationResult
-from tilewright.workloads.gemm import GemmLayer, VectorLayer
+from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.stream import OperatorStream
 
 __all__ = ["ATTENTION_DATAFLOWS", "simulate_stream"]
@@ -125,7 +126,7 @@ def _best_mapping(
     names = attention_dataflows if job.kind == "attention" else (job.kind,)
     best: _Mapped | None = None
     fault: MappingError | None = None
-    for name, layer in product(names, _pieces(job.layer, machine.n_cores)):
+    for name, layer in product(names, pieces(job.layer, machine)):
         dataflow = get_dataflow(name, job.kind)
         try:
             found = _mapping(layer, dataflow, machine, objective, cache)
@@ -150,13 +151,6 @@ def _widened(job: Job, machine: MachineSpec) -> Job:
         return job
     wide = holding_format(machine.matrix, layer.compute_format)
     return job if wide in (None, layer.compute_format) else replace(job, layer=replace(layer, compute_format=wide))
-
-
-def _pieces(layer: JobLayer, n_cores: int) -> tuple[JobLayer, ...]:
-    """The ways to cut a layer for the cores."""
-    if isinstance(layer, GemmLayer):
-        return layer.cuts(n_cores)
-    return (layer.for_cores(n_cores) if isinstance(layer, VectorLayer) else layer,)
 
 
 def _mapping(

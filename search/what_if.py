@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from tilewright.errors import MappingError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.search.objective import Objective
+from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import best_tiling
 from tilewright.sim.evaluation import evaluate
+from tilewright.sim.jobs import JobLayer
 from tilewright.sim.mapping import Dataflow, Tiling
 from tilewright.sim.result import WhatIf
-from tilewright.workloads.attention import AttentionLayer
 
 __all__ = ["doubled_resources", "what_ifs"]
 
@@ -40,19 +42,27 @@ def doubled_resources(machine: MachineSpec) -> dict[str, dict[str, Any]]:
 
 
 def what_ifs(
-    dataflow: Dataflow, layer: AttentionLayer, machine: MachineSpec, tiling: Tiling, objective: Objective
+    dataflow: Dataflow,
+    layer: JobLayer,
+    machine: MachineSpec,
+    tiling: Tiling,
+    objective: Objective,
+    *,
+    cuts: Sequence[JobLayer] = (),
 ) -> tuple[WhatIf, ...]:
-    """For each doubled resource: the run with ``tiling`` as it is, and with the tiling that is best then."""
+    """For each doubled resource: the run with ``tiling`` as it is, and with the tiling that is best then.
+
+    ``cuts`` are the ways to cut the layer for the cores that are tried then (empty: only ``layer`` as it is).
+    """
     found = []
     for label, change in doubled_resources(machine).items():
         changed = machine.with_(**change)
         same = evaluate(dataflow, layer, changed, tiling)
-        try:
-            again = best_tiling(dataflow, layer, changed, objective=objective)
-            best = evaluate(dataflow, layer, changed, again.tiling)
-        except MappingError:  # cannot happen with more of a resource, but a plug-in may think otherwise
-            best = same
-        if best.cycles > same.cycles and objective == "latency":
-            best = same
+        runs = [same]
+        for piece in cuts or (layer,):
+            with suppress(MappingError):  # a cut for which nothing fits; ``same`` always does
+                again = best_tiling(dataflow, piece, changed, objective=objective)
+                runs.append(evaluate(dataflow, piece, changed, again.tiling))
+        best = min(runs, key=lambda run: score(objective, run.cycles, run.energy_pj))
         found.append(WhatIf(label=label, cycles=best.cycles, energy_pj=best.energy_pj, cycles_same_tiling=same.cycles))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Whether a name means an attention layer or a whole network."""
+"""Whether a name means an attention layer, a single operator or a whole network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ __all__ = ["Named", "layer_text", "what_is_named"]
 _NETWORK_FILE = re.compile(r"\.(json|onnx)(:|$)")
 _LAYER_FILE = re.compile(r"\.ya?ml$")
 _PREFIX = re.compile(r"(attention|network):([^=:]+(:.*)?)$")
-_WAYS = "a built-in name, NAME:key=value,..., attention:key=value,..., a YAML file, or a model as .onnx or .json"
+_WAYS = (
+    "a built-in name, NAME:key=value,..., attention:key=value,..., an operator as gemm:m=512,n=768,k=768, a YAML file, "
+    "or a model as .onnx or .json"
+)
 _LONGEST_SHOWN = 80
 
 
@@ -23,13 +26,13 @@ _LONGEST_SHOWN = 80
 class Named:
     """What a text names: of which ``kind``, the ``text`` for its loader, and a ``note`` where it could be either."""
 
-    kind: Literal["attention", "network"]
+    kind: Literal["attention", "operator", "network"]
     text: str
     note: str = ""
 
 
 def what_is_named(text: str, *, network_options: Sequence[str] = ()) -> Named:
-    """Tell an attention layer from a whole network.
+    """Tell an attention layer from a single operator and from a whole network.
 
     A prefix decides (``network:bert-base``, ``attention:bert-base``); then the ending of a file (.onnx and .json are
     networks, .yaml is a layer); then the lists of built-in names. A name in both lists is the layer, unless an option
@@ -38,8 +41,11 @@ def what_is_named(text: str, *, network_options: Sequence[str] = ()) -> Named:
     """
     from tilewright.workloads.load import workload_names
     from tilewright.workloads.network import network_names
+    from tilewright.workloads.single_operator import is_operator, operator_kinds
 
     text = text.strip()
+    if is_operator(text):
+        return Named(kind="operator", text=text)
     prefixed = _PREFIX.match(text)
     if prefixed:
         return Named(kind="network" if prefixed[1] == "network" else "attention", text=prefixed[2].strip())
@@ -53,9 +59,8 @@ def what_is_named(text: str, *, network_options: Sequence[str] = ()) -> Named:
         return Named(kind="network", text=text)
     if name not in layers and not _LAYER_FILE.search(text) and "/" not in name and not os.path.isfile(text):
         shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
-        raise InputError(
-            f'unknown workload; given "{shown}"; allowed {_WAYS}{did_you_mean(name, [*layers, *networks])}'
-        )
+        hint = did_you_mean(name, [*layers, *networks, *operator_kinds()])
+        raise InputError(f'unknown workload; given "{shown}"; allowed {_WAYS}{hint}')
     return Named(kind="attention", text=text)
 
 
@@ -74,7 +79,7 @@ def _one_of_both(text: str, name: str, changes: str, network_options: Sequence[s
 
 
 def layer_text(text: str) -> str:
-    """``text`` for the loader of attention layers, without the prefix; raises InputError for a whole network."""
+    """``text`` for the loader of layers and single operators, without the prefix; raises InputError for a network."""
     from tilewright.workloads.load import workload_names
     from tilewright.workloads.network import network_names
 
@@ -83,5 +88,8 @@ def layer_text(text: str) -> str:
         return prefixed[2].strip()
     name = text.partition(":")[0].strip()
     if prefixed or _NETWORK_FILE.search(text) or (name in network_names() and name not in workload_names()):
-        raise InputError(f'this takes attention layers; given the network "{text}"; for networks: tilewright simulate')
+        raise InputError(
+            f'this takes attention layers and single operators; given the network "{text}"; '
+            "for networks: tilewright simulate, compare and why"
+        )
     return text

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tilewright.errors import InputError, did_you_mean
+from tilewright.workloads.single_operator import is_operator, operator_stream
 from tilewright.workloads.stream import OperatorStream
 
 __all__ = ["load_network", "network_names", "network_options", "network_source"]
@@ -47,6 +48,8 @@ def load_network(network: str | Path) -> OperatorStream:
     that names the file or text and what is wrong with it.
     """
     text = str(network).strip().removeprefix(_PREFIX).strip()
+    if is_operator(text):
+        return operator_stream(text)
     place, options_text = _split(text)
     if place.endswith(_ENDINGS) or "/" in place or os.path.isfile(place):
         return _from_file(Path(place), parse_options(text, options_text))

@@ -106,8 +106,9 @@ def stand_in_api(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     api = ModuleType("tilewright.search.api")
     calls: list[str] = []
 
-    def simulate(workload: Any, machine: Any, dataflow: str = "mas", **options: Any) -> SimulationResult:
+    def simulate(workload: Any, machine: Any, dataflow: str | None = None, **options: Any) -> SimulationResult:
         calls.append("simulate")
+        dataflow = dataflow or "mas"
         tiling = options.get("tiling")
         if tiling is None:
             return _result(dataflow, workload.name)
@@ -131,9 +132,9 @@ def stand_in_api(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
                     results.append(_result(name, layer.name))
         return ComparisonResult(results=tuple(results), infeasible=infeasible)
 
-    def why(workload: Any, machine: Any, dataflow: str = "mas", **options: Any) -> WhyResult:
+    def why(workload: Any, machine: Any, dataflow: str | None = None, **options: Any) -> WhyResult:
         calls.append("why")
-        return _why(_result(dataflow, workload.name))
+        return _why(_result(dataflow or "mas", workload.name))
 
     def trace(*arguments: Any, **options: Any) -> TraceWindow:
         calls.append("trace")

@@ -55,7 +55,8 @@ MISTAKES = [
     (
         ["simulate", "bert-bas", "-a", "edge-16x16"],
         'tilewright: error: unknown workload; given "bert-bas"; allowed a built-in name, NAME:key=value,..., '
-        'attention:key=value,..., a YAML file, or a model as .onnx or .json (did you mean "bert-base"?)',
+        "attention:key=value,..., an operator as gemm:m=512,n=768,k=768, a YAML file, or a model as .onnx or .json "
+        '(did you mean "bert-base"?)',
     ),
     (
         ["simulate", "resnet-51", "-a", "edge-16x16"],
@@ -86,9 +87,9 @@ MISTAKES = [
         'tilewright: error: --no-fuse: is for whole networks; given the attention layer "t5"',
     ),
     (
-        ["compare", "resnet-18", "-a", "edge-16x16"],
-        'tilewright: error: this takes attention layers; given the network "resnet-18"; for networks: '
-        "tilewright simulate",
+        ["search", "resnet-18", "-a", "edge-16x16", "--over", "tiling"],
+        'tilewright: error: this takes attention layers and single operators; given the network "resnet-18"; '
+        "for networks: tilewright simulate, compare and why",
     ),
     (
         ["simulate", "attention:heads=12,seq=0,head_dim=64", "-a", "edge-16x16"],
@@ -96,12 +97,12 @@ MISTAKES = [
     ),
     (
         ["simulate", *BASE, "--dataflow", "flsh2"],
-        'tilewright: error: --dataflow: unknown; given "flsh2"; allowed layerwise, flat, flash2, mas '
+        'tilewright: error: --dataflow: unknown; given "flsh2"; allowed layerwise, soft_pipe, flat, tileflow, fusemax, flash2, mas '
         '(did you mean "flash2"?)',
     ),
     (
         ["compare", *BASE, "-d", "mas", "-d", "nas"],
-        'tilewright: error: --dataflow: unknown; given "nas"; allowed layerwise, flat, flash2, mas '
+        'tilewright: error: --dataflow: unknown; given "nas"; allowed layerwise, soft_pipe, flat, tileflow, fusemax, flash2, mas '
         '(did you mean "mas"?)',
     ),
     (

@@ -28,8 +28,8 @@ from tilewright.errors import InputError
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
     from tilewright.reports.case import ReportCase
+    from tilewright.sim.jobs import JobLayer
     from tilewright.sim.result import ComparisonResult
-    from tilewright.workloads.attention import AttentionLayer
 
 __all__ = ["compare"]
 
@@ -73,7 +73,7 @@ def compare(
     layers = workloads_of([*(workload or []), *(_all_networks() if all_networks else [])])
     if not layers:
         raise InputError("no workload is given; allowed one or more names, or --all")
-    dataflows = check_dataflows(dataflow) if dataflow else None
+    dataflows = check_dataflows(dataflow, layers) if dataflow else None
     announce_compilation()
 
     import tilewright.search.api as api
@@ -103,7 +103,7 @@ def _all_networks() -> list[str]:
     return [name for name in workload_names() if not name.startswith(_LEFT_OUT_OF_ALL)]
 
 
-def _show(outputs: Outputs, comparison: ComparisonResult, layers: list[AttentionLayer], objective: Objective) -> None:
+def _show(outputs: Outputs, comparison: ComparisonResult, layers: list[JobLayer], objective: Objective) -> None:
     from tilewright.reports.table import comparison_table, headline_table, infeasible_text, summary_table
 
     if not outputs.speaks:
@@ -132,7 +132,7 @@ def _data(comparison: ComparisonResult, machine: MachineSpec, objective: Objecti
 def _write_report(
     folder: str,
     comparison: ComparisonResult,
-    layers: list[AttentionLayer],
+    layers: list[JobLayer],
     machine: MachineSpec,
     objective: Objective,
     command: str,
@@ -158,7 +158,7 @@ def _write_report(
 
 def _cases(
     comparison: ComparisonResult,
-    layers: list[AttentionLayer],
+    layers: list[JobLayer],
     machine: MachineSpec,
     objective: Objective,
     command: str,

@@ -10,8 +10,8 @@ from tilewright.reports.case import ReportCase
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
+    from tilewright.sim.jobs import JobLayer
     from tilewright.sim.result import SimulationResult, WhyResult
-    from tilewright.workloads.attention import AttentionLayer
 
 __all__ = ["explained"]
 
@@ -20,7 +20,7 @@ _TRACED_COMMANDS = 4000
 
 def explained(
     result: SimulationResult,
-    layer: AttentionLayer,
+    layer: JobLayer,
     machine: MachineSpec,
     *,
     objective: Objective,
@@ -34,7 +34,9 @@ def explained(
 
     if why is None:
         why = api.why(layer, machine, result.dataflow, tiling=result.tiling, objective=objective)
-    trace = api.trace(layer, machine, result.dataflow, result.tiling, max_commands=_TRACED_COMMANDS)
+    trace = api.trace(
+        layer, machine, result.dataflow, result.tiling, max_commands=_TRACED_COMMANDS, objective=objective
+    )
     return ReportCase(
         result=result,
         objective=objective,

@@ -13,7 +13,7 @@ from tilewright.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
-    from tilewright.workloads.attention import AttentionLayer
+    from tilewright.sim.jobs import JobLayer
 
 __all__ = ["check_dataflows", "command_line", "machine_of", "workloads_of"]
 
@@ -28,24 +28,26 @@ def machine_of(text: str, *, for_engine: bool = True) -> MachineSpec:
     return machine
 
 
-def workloads_of(texts: Sequence[str]) -> list[AttentionLayer]:
-    """The attention layers that ``texts`` name, each once; raises InputError."""
-    from tilewright.workloads.load import load_workload
+def workloads_of(texts: Sequence[str]) -> list[JobLayer]:
+    """The attention layers and single operators that ``texts`` name, each once; raises InputError."""
+    from tilewright.search.workload import layer_of
     from tilewright.workloads.naming import layer_text
 
-    layers: dict[str, AttentionLayer] = {}
+    layers: dict[str, JobLayer] = {}
     for text in texts:
-        layer = load_workload(layer_text(text))
+        layer = layer_of(layer_text(text))
         if layers.setdefault(layer.name, layer) != layer:
             raise InputError(f'two different workloads are called "{layer.name}"; allowed different names')
     return list(layers.values())
 
 
-def check_dataflows(names: Sequence[str]) -> list[str]:
-    """The names, each once; raises InputError for one that is not a dataflow."""
-    import tilewright.search.api as api
+def check_dataflows(names: Sequence[str], layers: Sequence[JobLayer] = ()) -> list[str]:
+    """The names, each once; raises InputError for one that is a dataflow of none of ``layers`` (none: of attention)."""
+    from tilewright.search.workload import kind_of
+    from tilewright.sim.mapping import dataflow_names
 
-    allowed = api.dataflow_names()
+    kinds = dict.fromkeys(map(kind_of, layers)) or {"attention": None}
+    allowed = [name for kind in kinds for name in dataflow_names(kind)]
     for name in names:
         if name not in allowed:
             raise InputError(

@@ -52,7 +52,8 @@ WorkloadArgument = Annotated[
     str,
     typer.Argument(
         metavar="WORKLOAD",
-        help="A built-in name (bert-base), attention:heads=12,seq=512,head_dim=64, or a YAML file.",
+        help="A built-in name (bert-base), attention:heads=12,seq=512,head_dim=64, gemm:m=512,n=768,k=768, or a YAML "
+        "file.",
         show_default=False,
     ),
 ]
@@ -60,7 +61,8 @@ SimulatedArgument = Annotated[
     str,
     typer.Argument(
         metavar="WORKLOAD",
-        help="A layer: bert-base, attention:heads=12,seq=512,head_dim=64, a YAML file. A network: resnet-50, "
+        help="A layer: bert-base, attention:heads=12,seq=512,head_dim=64, a YAML file. An operator: "
+        "gemm:m=512,n=768,k=768, conv:, softmax:, norm:, pool:, elementwise:. A network: resnet-50, "
         "llama-3-8b:prefill=2048, network:bert-base, model.onnx, config.json, a saved stream.",
         show_default=False,
     ),
@@ -69,7 +71,16 @@ MachineOption = Annotated[
     str,
     typer.Option("--machine", "-a", metavar="MACHINE", help="A built-in machine or a YAML file.", show_default=False),
 ]
-DataflowOption = Annotated[str, typer.Option("--dataflow", "-d", metavar="NAME", help="How the layer is scheduled.")]
+DataflowOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataflow",
+        "-d",
+        metavar="NAME",
+        help="How the layer is scheduled.",
+        show_default="mas for attention, else the operator's own",
+    ),
+]
 SimulatedDataflowOption = Annotated[
     str | None,
     typer.Option(

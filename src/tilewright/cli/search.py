@@ -70,8 +70,8 @@ def search(
         str,
         typer.Argument(
             metavar="WORKLOAD",
-            help="A network (resnet-18, network:bert-base, model.onnx, a saved stream), or an attention layer for "
-            "--over tiling.",
+            help="A network (resnet-18, network:bert-base, model.onnx, a saved stream); for --over tiling an attention "
+            "layer or an operator (gemm:m=512,n=768,k=768).",
             show_default=False,
         ),
     ],

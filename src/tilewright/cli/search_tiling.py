@@ -1,4 +1,4 @@
-"""``tilewright search --over tiling``: the tile sizes of one attention layer with one dataflow."""
+"""``tilewright search --over tiling``: the tile sizes of one attention layer or operator with one dataflow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def run(call: SearchCall) -> None:
     machine = machine_of(call.needed("machine"))
     (layer,) = workloads_of([call.target])
     goal, way = objective_of(call.option("objective", "latency")), method_of(call.option("method", "exhaustive"))
-    (dataflow,) = check_dataflows([call.option("dataflow", "mas")])
+    dataflow = call.option("dataflow")
+    if dataflow is not None:
+        check_dataflows([dataflow], [layer])
     announce_compilation()
 
     import tilewright.search.api as api
@@ -44,7 +46,7 @@ def run(call: SearchCall) -> None:
             f"{found.n_candidates:,} in all, {found.n_fitting:,} fit, {found.n_evaluations:,} exact runs",
         ),
     ]
-    call.outputs.show(figures_table(f"{layer.name} on {machine.name} with {dataflow}, {way}", rows))
+    call.outputs.show(figures_table(f"{layer.name} on {machine.name} with {found.dataflow}, {way}", rows))
     from tilewright.reports.origin import Origin, layer_facts
 
     origin = Origin(machines=(machine,), workloads=(layer_facts(layer),))

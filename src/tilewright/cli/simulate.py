@@ -1,4 +1,4 @@
-"""``tilewright simulate``: one attention layer, or one whole network, on one machine."""
+"""``tilewright simulate``: one attention layer, one operator, or one whole network, on one machine."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["simulate"]
 
-_USUAL_DATAFLOW = "mas"
 _USUAL_METHOD = "exhaustive"
 
 
@@ -64,7 +63,7 @@ def simulate(
     csv: CsvOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Run one attention layer, or a whole network: cycles, energy, traffic, distance from the bound.
+    """Run one attention layer, one operator, or a whole network: cycles, energy, traffic, distance from the bound.
 
     Sizes that --tile does not give are searched for; a network runs each operator at its own best tiling.
     See: tilewright list dataflows, tilewright list networks
@@ -83,15 +82,15 @@ def simulate(
     }
     given = [option for option, value in only_for_networks.items() if value]
     spec, named = machine_of(machine), what_is_named(workload, network_options=given)
+    if named.kind != "network":
+        if given:
+            what = "attention layer" if named.kind == "attention" else "operator"
+            raise InputError(f'{given[0]}: is for whole networks; given the {what} "{workload}"')
+        search = {"method": way, "seed": seed}
+        _simulate_layer(outputs, named, spec, dataflow, tiling, goal, command_line(context), search)
+        return
     if dataflow is not None:
         check_dataflows([dataflow])
-    if named.kind == "attention":
-        if given:
-            raise InputError(f'{given[0]}: is for whole networks; given the attention layer "{workload}"')
-        flow = dataflow or _USUAL_DATAFLOW
-        search = {"method": way, "seed": seed}
-        _simulate_layer(outputs, named, spec, flow, tiling, goal, command_line(context), search)
-        return
     for option, is_given in (("--tile", tiling), ("--method", way != _USUAL_METHOD), ("--seed", seed)):
         if is_given:
             raise InputError(f'{option}: is for attention layers; given the network "{workload}"')
@@ -120,13 +119,15 @@ def _simulate_layer(
     outputs: Outputs,
     named: Named,
     machine: MachineSpec,
-    dataflow: str,
+    dataflow: str | None,
     tiling: dict[str, int] | None,
     objective: Objective,
     command: str,
     search: dict[str, Any],
 ) -> None:
     (layer,) = workloads_of([named.text])
+    if dataflow is not None:
+        check_dataflows([dataflow], [layer])
     announce_compilation()
 
     import tilewright.search.api as api
@@ -146,6 +147,6 @@ def _simulate_layer(
         from tilewright.cli.evidence import explained
         from tilewright.reports.folder import write_result_report
 
-        with patience(f"what-ifs of {dataflow} on {layer.name}"):
+        with patience(f"what-ifs of {layer.name}"):
             case = explained(result, layer, machine, objective=objective, command=command)
         note(f"wrote {write_result_report(outputs.report, case)}")

@@ -27,7 +27,7 @@ def why(
     context: typer.Context,
     workload: WorkloadArgument,
     machine: MachineOption,
-    dataflow: DataflowOption = "mas",
+    dataflow: DataflowOption = None,
     tile: TileOption = None,
     objective: ObjectiveOption = "latency",
     json: JsonOption = None,
@@ -39,13 +39,14 @@ def why(
     outputs.check(workload, machine)
     goal, tiling = objective_of(objective), tiling_of(tile)
     spec, (layer,) = machine_of(machine), workloads_of([workload])
-    check_dataflows([dataflow])
+    if dataflow is not None:
+        check_dataflows([dataflow], [layer])
     announce_compilation()
 
     import tilewright.search.api as api
     from tilewright.reports.table import assumptions_text, attribution_table, result_table, what_if_table
 
-    with patience(f"what-ifs of {dataflow} on {layer.name}"):
+    with patience(f"what-ifs of {layer.name}"):
         reasons = api.why(layer, spec, dataflow, tiling=tiling, objective=goal)
     outputs.show(
         result_table(reasons.result),

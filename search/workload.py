@@ -1,0 +1,79 @@
+"""What a name, a text or an object asks a machine to run: an attention layer, or a single operator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim import mapping
+from tilewright.sim.jobs import JobLayer, jobs_of
+from tilewright.sim.mapping import Dataflow
+from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.gemm import GemmLayer, VectorLayer
+from tilewright.workloads.load import load_workload
+from tilewright.workloads.single_operator import is_operator, operator_stream
+
+__all__ = ["USUAL_ATTENTION_DATAFLOW", "Workload", "dataflow_for", "dataflows_for", "kind_of", "layer_of", "pieces"]
+
+Workload = str | JobLayer
+USUAL_ATTENTION_DATAFLOW = "mas"
+
+
+def layer_of(workload: Workload) -> JobLayer:
+    """The layer that ``workload`` names: ``bert-base``, ``attention:...``, ``gemm:m=512,n=768,k=768``, a YAML file.
+
+    Raises InputError for a text that is none of these.
+    """
+    if not isinstance(workload, str):
+        return workload
+    if not is_operator(workload):
+        return load_workload(workload)
+    stream = operator_stream(workload)
+    (job,) = jobs_of(stream)
+    return replace(job.layer, name=stream.name)
+
+
+def kind_of(layer: JobLayer) -> str:
+    """Which dataflows can run it: ``attention``, ``gemm`` or ``vector``."""
+    if isinstance(layer, AttentionLayer):
+        return "attention"
+    return "gemm" if isinstance(layer, GemmLayer) else "vector"
+
+
+def dataflow_for(layer: JobLayer, name: str | None) -> Dataflow:
+    """The dataflow ``name`` (None: the usual one of its kind); raises InputError for one that cannot run ``layer``."""
+    kind = kind_of(layer)
+    if name is None:
+        name = USUAL_ATTENTION_DATAFLOW if kind == "attention" else mapping.dataflow_names(kind)[0]
+    if kind != "attention" and name in mapping.dataflow_names():
+        allowed = ", ".join(mapping.dataflow_names(kind))
+        raise InputError(f"dataflow: {name} is one of attention; given {layer.name}; allowed {allowed}")
+    return mapping.get_dataflow(name, kind)
+
+
+def dataflows_for(layers: list[JobLayer], names: list[str] | None) -> dict[JobLayer, tuple[Dataflow, ...]]:
+    """The dataflows of each layer: those of ``names`` that its kind has; all of its kind where none of them is one.
+
+    Raises InputError for a name that is a dataflow of none of the layers.
+    """
+    given = names or []
+    by_kind = {kind: mapping.dataflow_names(kind) for kind in dict.fromkeys(map(kind_of, layers))}
+    known = list(dict.fromkeys(name for own in by_kind.values() for name in own))
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise InputError(f'dataflow: unknown name "{name}"; allowed: {", ".join(known)}{hint}')
+    found = {}
+    for layer in layers:
+        kind = kind_of(layer)
+        own = [name for name in dict.fromkeys(given) if name in by_kind[kind]] or by_kind[kind]
+        found[layer] = tuple(mapping.get_dataflow(name, kind) for name in own)
+    return found
+
+
+def pieces(layer: JobLayer, machine: MachineSpec) -> tuple[JobLayer, ...]:
+    """The ways to cut ``layer`` for the machine's cores; attention is dealt out by heads and stays whole."""
+    if isinstance(layer, GemmLayer):
+        return layer.cuts(machine.n_cores)
+    return (layer.for_cores(machine.n_cores) if isinstance(layer, VectorLayer) else layer,)
