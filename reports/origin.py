@@ -90,7 +90,7 @@ def layer_facts(layer: Any) -> WorkloadFacts:
     extents, formats = [], []
     for entry in fields(layer):
         value = getattr(layer, entry.name)
-        if entry.name == "name" or value is None or value is False or is_dataclass(value):
+        if entry.name == "name" or value is None or value is False or is_dataclass(value) or isinstance(value, tuple):
             continue
         if entry.name.endswith(_FORMAT):
             formats.append(f"{entry.name.removesuffix(_FORMAT).replace('_', ' ')} {value}")
