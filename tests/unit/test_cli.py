@@ -97,13 +97,13 @@ MISTAKES = [
     ),
     (
         ["simulate", *BASE, "--dataflow", "flsh2"],
-        'tilewright: error: --dataflow: unknown; given "flsh2"; allowed layerwise, soft_pipe, flat, tileflow, fusemax, flash2, mas '
-        '(did you mean "flash2"?)',
+        'tilewright: error: --dataflow: unknown; given "flsh2"; allowed layerwise, soft_pipe, flat, tileflow, '
+        'fusemax, flash2, mas (did you mean "flash2"?)',
     ),
     (
         ["compare", *BASE, "-d", "mas", "-d", "nas"],
-        'tilewright: error: --dataflow: unknown; given "nas"; allowed layerwise, soft_pipe, flat, tileflow, fusemax, flash2, mas '
-        '(did you mean "mas"?)',
+        'tilewright: error: --dataflow: unknown; given "nas"; allowed layerwise, soft_pipe, flat, tileflow, '
+        'fusemax, flash2, mas (did you mean "mas"?)',
     ),
     (
         ["simulate", *BASE, "--tile", "query"],
