@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tilewright.errors import InputError
+from tilewright.reports.manifest import MANIFEST, remove_stale, updated_manifest
 
 __all__ = ["check_apart", "check_file", "check_folder", "staged_folder", "write_file"]
 
@@ -78,11 +79,12 @@ def check_folder(path: str | Path, *, what: str) -> None:
 
 
 @contextlib.contextmanager
-def staged_folder(path: str | Path) -> Iterator[Path]:
+def staged_folder(path: str | Path, *, kind: str = "page") -> Iterator[Path]:
     """A temporary folder whose files appear in ``path`` only when the block ends without an error.
 
-    A new folder is renamed into place in one step; in one that exists, each file is replaced in one
-    step and other files are left alone. Raises InputError when the place cannot be written.
+    A new folder is renamed into place in one step; in one that exists, each file is replaced in one step, files that an
+    earlier report of the same ``kind`` left there go (see :mod:`tilewright.reports.manifest`), and others are left
+    alone. Raises InputError when the place cannot be written.
     """
     folder = Path(os.path.realpath(path))
     try:
@@ -93,14 +95,16 @@ def staged_folder(path: str | Path) -> Iterator[Path]:
     try:
         yield stage
         try:
-            _publish(stage, folder)
+            _publish(stage, folder, kind)
         except OSError as error:
             raise _cannot_write(Path(path), error) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _publish(stage: Path, folder: Path) -> None:
+def _publish(stage: Path, folder: Path, kind: str) -> None:
+    manifest, stale = updated_manifest(folder, stage, kind)
+    write_file(stage / MANIFEST, manifest)
     if not folder.exists():
         stage.rename(folder)
         return
@@ -108,6 +112,7 @@ def _publish(stage: Path, folder: Path) -> None:
         target = folder / source.relative_to(stage)
         target.parent.mkdir(parents=True, exist_ok=True)
         source.replace(target)
+    remove_stale(folder, stale)
 
 
 def _replace(target: Path, data: bytes) -> None:

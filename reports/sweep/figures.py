@@ -48,7 +48,7 @@ def write_figures(
     Raises InputError when it cannot be written; then none of the files is there.
     """
     to_bytes: Callable[[Figure], bytes] = png_bytes if form == "png" else svg_bytes
-    with staged_folder(folder) as stage:
+    with staged_folder(folder, kind=f"{form} figures") as stage:
         for stem, figure in _figures(case, effects, bests):
             write_file(stage / f"{stem}.{form}", to_bytes(figure))
     return Path(folder)

@@ -121,7 +121,7 @@ def test_command_line_writes_tables_and_files(tmp_path: Path, capsys: pytest.Cap
     found = json.loads(data.read_text())
     assert found["proven"]
     assert sum(group["dram_bytes"] for group in found["groups"]) == found["value"]
-    assert {path.name for path in folder.iterdir()} == {"index.html", "groups.svg"}
+    assert {path.name for path in folder.glob("[!.]*")} == {"index.html", "groups.svg"}
     assert len((tmp_path / "groups.csv").read_text().splitlines()) == len(found["groups"]) + 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import json
@@ -22,6 +23,7 @@ from tilewright.reports.figure import cycles_png, energy_png, speedup_png, timel
 from tilewright.reports.files import check_apart, check_file, check_folder, staged_folder, write_file
 from tilewright.reports.folder import file_stems, write_comparison_report, write_result_report
 from tilewright.reports.index import index_page
+from tilewright.reports.manifest import MANIFEST
 from tilewright.reports.markdown import comparison_markdown
 from tilewright.reports.page import result_page
 from tilewright.reports.quantity import (
@@ -309,7 +311,7 @@ def test_report_folder_holds_page_timeline_and_trace(tmp_path: Path, made_up: Si
     case = ReportCase(result=best, objective="latency", rivals=comparison.results, trace=made_up.trace(30))
     page = write_result_report(tmp_path / "out", case)
     assert page == tmp_path / "out" / "index.html"
-    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    names = sorted(p.name for p in (tmp_path / "out").glob("[!.]*"))
     assert names == ["cycles.png", "energy.png", "index.html", "timeline.png", "trace.json"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
@@ -325,7 +327,7 @@ def test_report_of_many_keeps_other_files_of_the_folder(tmp_path: Path, made_up:
     )
     write_comparison_report(folder, comparison, cases, progress=seen.append)
     assert seen == ["bert-base", "t5"]
-    assert sorted(p.name for p in folder.iterdir()) == [
+    assert sorted(p.name for p in folder.glob("[!.]*")) == [
         "bert-base.html",
         "bert-base.timeline.png",
         "bert-base.trace.json",
@@ -336,6 +338,60 @@ def test_report_of_many_keeps_other_files_of_the_folder(tmp_path: Path, made_up:
         "t5.timeline.png",
         "t5.trace.json",
     ]
+
+
+def fill(folder: Path, *names: str, kind: str = "page") -> None:
+    with staged_folder(folder, kind=kind) as stage:
+        for name in names:
+            (stage / name).parent.mkdir(exist_ok=True)
+            write_file(stage / name, f"ours: {name}")
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file()}
+
+
+def test_a_report_takes_away_what_an_earlier_one_left_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fill(out, "index.html", "t5.html", "edited.html", "deep/a.png")
+    (out / "mine.html").write_text("mine")
+    (out / "edited.html").write_text("mine by now")
+    (out / "deep" / "b.png").write_text("mine, too")
+    fill(out, "pareto.png", kind="figures")
+    fill(out, "index.html", "new.html")
+    assert names_in(out) == {"index.html", "new.html", "pareto.png", "mine.html", "edited.html", "deep/b.png"}
+    fill(out, "pareto.svg", kind="figures")
+    assert names_in(out) == {"index.html", "new.html", "pareto.svg", "mine.html", "edited.html", "deep/b.png"}
+
+
+def test_a_folder_of_ours_goes_when_it_is_empty(tmp_path: Path) -> None:
+    fill(tmp_path / "out", "index.html", "deep/a.png")
+    fill(tmp_path / "out", "index.html")
+    assert not (tmp_path / "out" / "deep").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"schema": "tilewright-report-1"}', '{"schema": "x", "files": {"page": {"a": "b"}}}']
+)
+def test_a_damaged_list_takes_nothing_away(text: str, tmp_path: Path) -> None:
+    fill(tmp_path / "out", "index.html", "old.html")
+    (tmp_path / "out" / MANIFEST).write_text(text)
+    fill(tmp_path / "out", "index.html")
+    assert names_in(tmp_path / "out") == {"index.html", "old.html"}
+
+
+def test_a_list_cannot_reach_outside_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("x")
+    fill(tmp_path / "out", "index.html")
+    link = tmp_path / "out" / "link"
+    link.symlink_to(tmp_path / "precious")
+    digest = hashlib.sha256(b"x").hexdigest()
+    names = ["../precious", str(tmp_path / "precious"), "link", "a/../../precious"]
+    listed = {"schema": "tilewright-report-1", "files": {"page": dict.fromkeys(names, digest)}}
+    (tmp_path / "out" / MANIFEST).write_text(json.dumps(listed))
+    fill(tmp_path / "out", "index.html")
+    assert (tmp_path / "precious").read_text() == "x"
+    assert link.is_symlink()
 
 
 def test_a_report_that_fails_half_way_leaves_nothing(tmp_path: Path, made_up: SimpleNamespace) -> None:

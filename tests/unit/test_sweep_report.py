@@ -275,9 +275,9 @@ STEMS = (
 @pytest.mark.parametrize("form", ["png", "svg"])
 def test_figures(store: Path, tmp_path: Path, form: str) -> None:
     tilewright.report_sweep(store, **{form: tmp_path / "figures"})
-    names = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    names = sorted(path.name for path in (tmp_path / "figures").glob("[!.]*"))
     assert names == [f"{stem}.{form}" for stem in STEMS]
-    for path in (tmp_path / "figures").iterdir():
+    for path in (tmp_path / "figures").glob("[!.]*"):
         assert path.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
 
 
