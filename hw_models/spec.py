@@ -53,9 +53,10 @@ else:
 
 Count: TypeAlias = Annotated[int, Ge(1), Le(1_048_576)]
 Cycles: TypeAlias = Annotated[int, Ge(0), Le(1_000_000)]
-Positive: TypeAlias = Annotated[float, Gt(0)]
-NotNegative: TypeAlias = Annotated[float, Ge(0)]
-Picojoules: TypeAlias = Annotated[float, Ge(0)]
+# Upper ends far beyond any machine: sums and products of such figures stay finite.
+Positive: TypeAlias = Annotated[float, Gt(0), Le(1e15)]
+NotNegative: TypeAlias = Annotated[float, Ge(0), Le(1e15)]
+Picojoules: TypeAlias = Annotated[float, Ge(0), Le(1e15)]
 Text: TypeAlias = Annotated[str, MinLen(1)]
 
 _STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
@@ -290,7 +291,7 @@ class MachineSpec:
 
     name: Text
     description: str = ""
-    clock_ghz: Annotated[float, Gt(0), Le(100)]
+    clock_ghz: Annotated[float, Ge(1e-9), Le(100)]  # from one cycle a second
     n_cores: Annotated[int, Ge(1), Le(4096)]
     matrix: MatrixUnitSpec
     vector: VectorUnitSpec

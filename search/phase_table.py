@@ -60,7 +60,7 @@ class PhaseTable:
         self._kind = np.array(kinds, dtype=np.int64)  # tilings of one kind do the same work
         self._record = np.full(len(numbers), _UNKNOWN, dtype=np.int64)  # where that is noted
         self.entries: list[Int64Array] = []  # by record and share: rows as a WorkRecorder notes them
-        self._images = RetimedImages(asked.rate)
+        self._images = RetimedImages()
         self._costs_set: tuple[Setting, int] | None = None
         self._cycles: OrderedDict[Setting, Int64Array] = OrderedDict()
 

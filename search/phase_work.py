@@ -19,6 +19,7 @@ from tilewright.search.tiling import BATCH, FIRST_BATCH, Evaluated, pareto
 from tilewright.sim.asked_costs import Answers
 from tilewright.sim.core import MATRIX, STORE, VECTOR
 from tilewright.sim.mapped_work import MappedWork
+from tilewright.sim.program import MAX_CYCLES, too_long
 
 __all__ = ["OtherProgramError", "PhaseWork", "mapped_work_of"]
 
@@ -106,6 +107,9 @@ class PhaseWork:
         def total(column: Int64Array, which: Any) -> Int64Array:
             sums = np.zeros(len(new), dtype=np.int64)
             np.add.at(sums, segment[which], times[which] * column[number[which]])
+            about = np.bincount(segment[which], times[which].astype(np.float64) * column[number[which]])
+            if about.max(initial=0.0) > MAX_CYCLES:
+                raise too_long("what is to be done")  # before it turns over in 64 bits
             return sums.reshape(n_new, n_shares)
 
         matrix, vector = total(answers.cycles, engine == MATRIX), total(answers.cycles, engine == VECTOR)

@@ -25,7 +25,6 @@ from tilewright.sim.evaluation import evaluate, timed_result
 from tilewright.sim.mapped_work import MappedWork
 from tilewright.sim.mapping import Dataflow, Layer, Tiling
 from tilewright.sim.result import SearchSummary, SimulationResult
-from tilewright.sim.retiming import TimingTooFineError
 
 __all__ = ["SearchMemory", "SharedSearch"]
 
@@ -108,7 +107,7 @@ class SharedSearch:
             self.recording = Recording(self.dataflow, self.layer, machine)
             self._begin(machine)
             return self.best(machine, objective)
-        except (UnaskedWorkError, TimingTooFineError, InputError):
+        except (UnaskedWorkError, InputError):
             pass  # a lowering that cannot be recorded, or an error that only concerns other machines' tilings
         if refusal is not None:
             raise refusal

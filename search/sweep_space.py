@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from tilewright.errors import InputError
 from tilewright.search.conditions import Condition, Value
 from tilewright.search.counted_work import effort_of_change
 from tilewright.search.design_figures import DESIGN_FIGURES, area_mm2, base_values, peak_tops
@@ -99,7 +100,10 @@ def designs(sweep: Sweep) -> Iterator[Design]:
         case "sobol":
             found = _sampled(sweep, space)
         case "nsga2":
-            raise ValueError("the designs of an adaptive search follow from its results")
+            raise InputError(
+                "sampling: method: the designs of nsga2 follow from the results of a run and cannot be listed before; "
+                "allowed here: grid, sobol"
+            )
     return (design for design in found if not space.n_broken_conditions(design))
 
 

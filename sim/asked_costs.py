@@ -17,6 +17,7 @@ import numpy as np
 
 from tilewright.sim.core import WorkCounter
 from tilewright.sim.costs import TileCosts, Work
+from tilewright.sim.program import MAX_CYCLES, too_long
 
 __all__ = ["Answers", "AskedCosts", "AskedWork", "UnaskedWorkError", "WorkRecorder", "number_of"]
 
@@ -169,6 +170,8 @@ class Answers:
             self._n_facts = len(asked.facts)
             new = [question.ask(costs) for question in asked.questions[n:]]
         if new:
+            if max(work.cycles for work in new) > MAX_CYCLES:
+                raise too_long("one command")
             self.works += new
             self.cycles = np.append(self.cycles, np.array([work.cycles for work in new], dtype=np.int64))
             self.n_bytes = np.append(self.n_bytes, np.array([work.n_bytes for work in new], dtype=np.int64))

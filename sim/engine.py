@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from tilewright.errors import ProgramError
 from tilewright.sim.image import pack
-from tilewright.sim.program import Command, Program
+from tilewright.sim.program import Command, Program, too_long
 
 if TYPE_CHECKING:
     from tilewright.sim.trace import Recording
@@ -96,6 +96,8 @@ def _run(program: Program, *, skip: bool, recording: Recording | None) -> tuple[
         first, last = recording.window
         kernel.run_one(image, skip, recording.loop, first, last, recording.events, recording.jumps, out)
         recording.close(out, commands)
+    if out[kernel.OUT_DEADLOCK] == kernel.TOO_LONG:
+        raise too_long("the sum of its commands")
     return _read(out, n_engines, commands), commands
 
 
@@ -117,7 +119,8 @@ def _read(out: Int64Array, n_engines: int, commands: list[Command]) -> Run:
 def run_images(images: Sequence[Int64Array], *, skip: bool = True, n_threads: int | None = None) -> Int64Array:
     """End cycles of many packed programs (:func:`tilewright.sim.image.pack`), on all cores.
 
-    Python is not entered between the programs of one thread. A program that deadlocks gets -1.
+    Python is not entered between the programs of one thread. A program that deadlocks gets -1, one that would last
+    longer than MAX_CYCLES a figure beyond that.
     """
     from tilewright.sim import kernel
 

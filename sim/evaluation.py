@@ -17,7 +17,7 @@ from tilewright.sim.costs import ASSUMPTIONS, ATTENTION_ASSUMPTIONS, TileCosts, 
 from tilewright.sim.engine import simulate
 from tilewright.sim.mapped_work import MappedWork, mapped_work
 from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
-from tilewright.sim.program import Program, ProgramBuilder
+from tilewright.sim.program import MAX_WORK_UNITS, Program, ProgramBuilder, exact_shares
 from tilewright.sim.result import SearchSummary, SimulationResult
 from tilewright.sim.trace import TraceCommand, TraceWindow, trace_program
 from tilewright.workloads.attention import LARGEST_EXTENT, AttentionLayer
@@ -215,14 +215,28 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
         notes.append("DRAM: first-access latency, then full bandwidth, shared fairly by load and store")
     else:
         notes.append(f"DRAM: row-buffer timing of {machine.dram.grade}, tile by tile")
+    shares = core_shares(layer, machine)
+    notes += _rounding(machine, shares)
     if machine.n_cores > 1:
-        shares = core_shares(layer, machine)
         dealt = ", ".join(f"{share.n_cores} cores x {share.n_groups}" for share in shares)
         notes.append(
             f"independent pieces (heads, groups, cuts) are dealt out to the cores whole: {dealt}; "
             "each loads its own operands, and they share the DRAM channel fairly"
         )
     return tuple(notes)
+
+
+def _rounding(machine: MachineSpec, shares: Sequence[CoreShare]) -> list[str]:
+    """Says that shares of the DRAM may be rounded, where a tile as large as the working buffer would need more bits."""
+    weights = tuple(share.n_cores for share in shares for _ in ("load", "store"))
+    rate, capacity = bytes_per_cycle(machine), machine.working_buffer.capacity_bytes
+    exact = max(rate.denominator * capacity, rate.numerator) * exact_shares(weights)
+    if exact <= MAX_WORK_UNITS:
+        return []
+    return [
+        "DRAM: bandwidth over clock is no short fraction of bytes a cycle: a transfer's share of it is rounded down "
+        "where 60 bits do not hold it exactly (by less than one part in a million for transfers of up to 10^11 cycles)"
+    ]
 
 
 def trace_mapping(

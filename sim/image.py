@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tilewright.errors import ProgramError
-from tilewright.sim.program import MAX_WORK_UNITS, Command, Loop, Program, Queue
+from tilewright.sim.program import MAX_CYCLES, Command, Loop, Program, Queue, too_long
 
 __all__ = ["pack"]
 
@@ -77,11 +76,8 @@ class _Packer:
         work = 0
         if command.channel >= 0:
             work = command.n_bytes * self.units_per_byte[command.channel]
-            if work > MAX_WORK_UNITS:
-                raise ProgramError(
-                    f"transfer {command.label!r} of {command.n_bytes} bytes needs more than 60 bits to be "
-                    "shared exactly; split it into smaller transfers or let fewer engines share the channel"
-                )
+        if command.cycles > MAX_CYCLES:
+            raise too_long(f"one command ({command.label})")
         self.text.append(command)
         self.commands.extend(
             (

@@ -40,6 +40,7 @@ from tilewright.sim.image import (
     OP_END,
     OP_LOOP,
 )
+from tilewright.sim.program import MAX_CYCLES
 
 __all__ = [
     "EVENT_FIELDS",
@@ -59,6 +60,7 @@ __all__ = [
     "OUT_N_EVENTS",
     "OUT_N_JUMPS",
     "OUT_OVERFLOW",
+    "TOO_LONG",
     "run_batch",
     "run_one",
 ]
@@ -71,11 +73,13 @@ _WAITING, _RUNNING, _LATENCY, _MOVING, _HALTED = 0, 1, 2, 3, 4
 _DEPTH = 8  # deepest loop nest (program.MAX_LOOP_DEPTH)
 _RING = 8  # snapshots kept per loop and anchor
 _FAR = 2**62
+_LIMIT = MAX_CYCLES
 _EXTRA = 4  # per engine beside a snapshot: work left, busy, commands done, event in flight
 
 # Result row: fixed fields; per engine: busy cycles, command it stands at; per channel: bytes.
 OUT_CYCLES, OUT_DEADLOCK, OUT_N_COMMANDS_RUN, OUT_N_EVENTS, OUT_N_JUMPS, OUT_OVERFLOW = 0, 1, 2, 3, 4, 5
 OUT_FIXED_FIELDS = 6
+TOO_LONG = 2  # in OUT_DEADLOCK: given up after MAX_CYCLES
 
 # Trace rows. EV_PREDECESSOR: event that this start waited for, -1 none, -2-j: copy made by jump j. EV_VIA: the
 # semaphore that it waited for, -1 its own queue. Of several the first in the wait list that lacked a token before.
@@ -443,6 +447,7 @@ def run_one(
                             trip = _first_instance_trip(e, window_loop, depth, ctr, lid)
                             if 0 <= trip < window_from:
                                 k = min(k, (window_from - 1 - trip) // step)
+                    k = min(k, (_LIMIT - t) // dt + 1)  # just beyond the limit is far enough
                     if k <= 0:
                         continue
                     if path_mode:
@@ -544,6 +549,9 @@ def run_one(
             if status[e] == _MOVING:
                 work[e] -= dt * (img[at_chan + chan[e]] // active[chan[e]])
         t = t_next
+        if t > _LIMIT:
+            deadlock = TOO_LONG
+            break
 
         # Finishes, in engine order; a latency that is over turns into a transfer.
         for e in range(n_eng):

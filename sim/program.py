@@ -22,14 +22,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tilewright.errors import ProgramError
+from tilewright.errors import InputError, ProgramError
 
 __all__ = [
+    "MAX_CYCLES",
+    "MAX_WORK_UNITS",
     "Channel",
     "Command",
     "Engine",
@@ -38,11 +41,15 @@ __all__ = [
     "ProgramBuilder",
     "Queue",
     "Semaphore",
+    "channel_units",
+    "exact_shares",
     "executions",
+    "too_long",
 ]
 
 MAX_LOOP_DEPTH = 8
 MAX_WORK_UNITS = 2**60
+MAX_CYCLES = 2**58  # of a run: nine years at 1 GHz
 
 
 class Engine(NamedTuple):
@@ -135,22 +142,62 @@ class Program:
                 yield engine, command, times
 
     def channel_share(self, channel: int) -> tuple[int, int]:
-        """Integer work of one byte, and of one cycle of the whole channel.
+        """Integer work of one byte, and of one cycle of the whole channel (:func:`channel_units`).
 
-        With total active weight k a transfer advances ``cycle // k`` units a cycle, which is an integer
-        for every weight that can be active at once.
+        With total active weight k a transfer advances ``cycle // k`` units a cycle.
         """
-        users = [
-            self.engines[e].weight
-            for e, queue in enumerate(self.queues)
-            if any(command.channel == channel for command in _commands(queue))
-        ]
-        sums = {0}
-        for weight in users:
-            sums |= {known + weight for known in sums}
-        shares = math.lcm(*(sums - {0})) if users else 1
+        most_bytes = max(
+            (c.n_bytes for queue in self.queues for c in _commands(queue) if c.channel == channel), default=1
+        )
+        weights = self.channel_weights(channel)
         rate = self.channels[channel].bytes_per_cycle
-        return rate.denominator * shares, rate.numerator * shares
+        return channel_units(rate, exact_shares(weights), sum(weights), most_bytes)
+
+    def channel_weights(self, channel: int) -> tuple[int, ...]:
+        """Weights of the engines that ever use a channel."""
+        return tuple(
+            engine.weight
+            for engine, queue in zip(self.engines, self.queues, strict=True)
+            if any(command.channel == channel for command in _commands(queue))
+        )
+
+
+@lru_cache(maxsize=256)
+def exact_shares(weights: tuple[int, ...]) -> int:
+    """The least number that every total of some of these ``weights`` divides: a channel's shares are then whole."""
+    sums = {0}
+    for weight in weights:
+        sums |= {known + weight for known in sums}
+    return math.lcm(*(sums - {0})) if weights else 1
+
+
+def channel_units(rate: Fraction, shares: int, weight: int, most_bytes: int) -> tuple[int, int]:
+    """(work units of one byte, units of one cycle of the whole channel) for transfers of up to ``most_bytes``.
+
+    ``rate``: bytes a cycle; ``shares``: see :func:`exact_shares`; ``weight``: of all that can be active at once.
+    Exact where 60 bits hold it. Else a unit is 2^-s bytes with the largest s that fits, and a share of ``rate / k`` is
+    rounded down to whole units: by less than ``k 2^-s / rate`` of itself, so that nothing ever beats a bound.
+    Raises InputError for a rate so small that a transfer lasts longer than MAX_CYCLES.
+    """
+    exact = rate.denominator * shares, rate.numerator * shares
+    if exact[0] * most_bytes <= MAX_WORK_UNITS and exact[1] <= MAX_WORK_UNITS:
+        return exact
+    finest = min(MAX_WORK_UNITS // max(1, most_bytes), MAX_WORK_UNITS * rate.denominator // rate.numerator)
+    per_byte = 1 << max(0, finest.bit_length() - 1)
+    if most_bytes > MAX_WORK_UNITS:
+        raise too_long(f"a transfer of {most_bytes:.3g} bytes")
+    per_cycle = min(MAX_WORK_UNITS, per_byte * rate.numerator // rate.denominator)
+    if per_cycle < weight:
+        raise too_long(f"a transfer of {most_bytes:,} bytes at {float(rate):.3g} bytes a cycle")
+    return per_byte, per_cycle
+
+
+def too_long(what: str) -> InputError:
+    """The error for a run that no counter holds."""
+    return InputError(
+        f"{what} makes the run last longer than 2^58 cycles (nine years at 1 GHz); "
+        "check the machine's bandwidths, rates and clock, and the layer's sizes"
+    )
 
 
 def _commands(queue: Queue) -> Iterator[Command]:

@@ -6,7 +6,8 @@ One process per engine, one per channel, one arbiter. Read it as the definition:
   start, in engine order, if all their tokens are there.
 * A transfer first spends its latency, then joins its channel. While the total weight of the transfers on
   the channel is k, each advances by ``rate / k`` a cycle; it finishes on the first whole cycle at which its
-  bytes are done.
+  bytes are done. Where ``rate / k`` is no short fraction it is rounded down to the channel's units
+  (:func:`tilewright.sim.program.channel_units`).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class _Machine:
         self.finishing: dict[int, simpy.Event] = {}
         self.waiting: dict[int, tuple[Command, simpy.Event]] = {}
         self.settling = False
-        self.channels = [_FairChannel(self, channel.bytes_per_cycle) for channel in program.channels]
+        self.channels = [_FairChannel(self, *program.channel_share(c)) for c in range(len(program.channels))]
         for engine, queue in enumerate(program.queues):
             self.env.process(self.run_engine(engine, queue))
 
@@ -122,11 +123,12 @@ class _Machine:
 
 
 class _FairChannel:
-    """Processor sharing: with total weight k active, each transfer advances ``rate / k`` a cycle."""
+    """Processor sharing: with total weight k active, each transfer advances ``rate / k`` a cycle, in whole units."""
 
-    def __init__(self, machine: _Machine, rate: Fraction) -> None:
+    def __init__(self, machine: _Machine, units_per_byte: int, units_per_cycle: int) -> None:
         self.machine = machine
-        self.rate = rate
+        self.units_per_byte = units_per_byte
+        self.units_per_cycle = units_per_cycle
         self.active: dict[simpy.Event, tuple[Fraction, int]] = {}
         self.since = 0
         self.generation = 0
@@ -139,7 +141,8 @@ class _FairChannel:
         return done
 
     def _share(self) -> Fraction:
-        return self.rate / sum(weight for _, weight in self.active.values())
+        weight = sum(weight for _, weight in self.active.values())
+        return Fraction(self.units_per_cycle // weight, self.units_per_byte)
 
     def _advance(self) -> None:
         """Bring the bytes left up to now."""

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from tilewright.sim.asked_costs import number_of
 from tilewright.sim.image import AT_CHANNELS, AT_COMMANDS, AT_LISTS, COMMAND_SIZE, N_CHANNELS, pack
-from tilewright.sim.program import MAX_WORK_UNITS, Program
+from tilewright.sim.program import Program, channel_units, exact_shares
 
-__all__ = ["RetimedImages", "TimingTooFineError"]
+__all__ = ["RetimedImages"]
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -25,26 +25,19 @@ _FIRST_SIZE = 1 << 14
 _CYCLES, _CHANNEL, _WORK, _BYTES = 0, 1, 2, 3  # fields of a command
 
 
-class TimingTooFineError(ArithmeticError):
-    """The fraction of bytes a cycle is too fine: a transfer would need too large whole numbers."""
-
-
 class RetimedImages:
-    """Images of one-channel programs by number, all with the costs of one machine at a time.
+    """Images of one-channel programs by number, all with the costs of one machine at a time."""
 
-    ``rate``: bytes a cycle of the machine on which the programs are recorded.
-    """
-
-    def __init__(self, rate: Fraction) -> None:
-        self._recorded_rate = rate
+    def __init__(self) -> None:
         self._flat = np.empty(_FIRST_SIZE, dtype=np.int64)
         self._used = 0
         self._spans: dict[int, tuple[int, int]] = {}
-        # One row a command: place, question. One row a transfer: place, question, shares of its channel. One row an
-        # image: place of its channel, shares.
+        # One row a command: place, question. One row a transfer: place, question, image. By image: place of its
+        # channel, weights of the engines that use it.
         self._commands: list[Int64Array] = []
         self._transfers: list[Int64Array] = []
-        self._channels: list[tuple[int, int]] = []
+        self._channels: list[int] = []
+        self._weights: list[tuple[int, ...]] = []
         self._tables: tuple[Int64Array, Int64Array, Int64Array] | None = None
 
     @property
@@ -68,37 +61,48 @@ class RetimedImages:
         fields = image[image[AT_COMMANDS] : image[AT_LISTS]].reshape(-1, COMMAND_SIZE)
         places = begin + int(image[AT_COMMANDS]) + COMMAND_SIZE * np.arange(len(fields))
         commands = np.column_stack([places, np.array([number_of(text.cost) for text in texts], dtype=np.int64)])
-        channel = int(image[AT_CHANNELS])
-        shares = int(image[channel]) // self._recorded_rate.numerator
         transfers = commands[fields[:, _CHANNEL] >= 0]
         self._commands.append(commands)
-        self._transfers.append(np.column_stack([transfers, np.full(len(transfers), shares)]))
-        self._channels.append((begin + channel, shares))
+        self._transfers.append(np.column_stack([transfers, np.full(len(transfers), len(self._channels))]))
+        self._channels.append(begin + int(image[AT_CHANNELS]))
+        self._weights.append(program.channel_weights(0))
         self._tables = None
 
     def set_costs(self, cycles: Int64Array, n_bytes: Int64Array, rate: Fraction, latency_cycles: int | None) -> None:
         """Give every command the cycles and bytes that answer its question, and the channel this rate.
 
-        ``latency_cycles`` stands for the cycles of every transfer, if given. Raises TimingTooFineError.
+        ``latency_cycles`` stands for the cycles of every transfer, if given. Raises InputError as
+        :func:`tilewright.sim.program.channel_units`.
         """
         if self._tables is None:
             self._tables = (
                 np.concatenate(self._commands),
                 np.concatenate(self._transfers),
-                np.array(self._channels, dtype=np.int64).reshape(-1, 2),
+                np.array(self._channels, dtype=np.int64),
             )
         commands, transfers, channels = self._tables
-        work = n_bytes[transfers[:, 1]]
-        most = max(int(work.max(initial=0)) * rate.denominator, rate.numerator) * int(channels[:, 1].max(initial=1))
-        if most > MAX_WORK_UNITS:
-            raise TimingTooFineError
+        work, image_of = n_bytes[transfers[:, 1]], transfers[:, 2]
+        most = np.ones(len(channels), dtype=np.int64)
+        np.maximum.at(most, image_of, work)
+        units = self._units(most, rate)
         flat, places = self._flat, transfers[:, 0]
         flat[commands[:, 0] + _CYCLES] = cycles[commands[:, 1]]
         if latency_cycles is not None:
             flat[places + _CYCLES] = latency_cycles
         flat[places + _BYTES] = work
-        flat[places + _WORK] = work * transfers[:, 2] * rate.denominator
-        flat[channels[:, 0]] = channels[:, 1] * rate.numerator
+        flat[places + _WORK] = work * units[image_of, 0]
+        flat[channels] = units[:, 1]
+
+    def _units(self, most_bytes: Int64Array, rate: Fraction) -> Int64Array:
+        """Units of a byte and of a cycle of the channel of each image."""
+        known: dict[tuple[tuple[int, ...], int], tuple[int, int]] = {}
+        rows = []
+        for key in zip(self._weights, most_bytes.tolist(), strict=True):
+            if key not in known:
+                weights, most = key
+                known[key] = channel_units(rate, exact_shares(weights), sum(weights), most)
+            rows.append(known[key])
+        return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
     def images(self, numbers: Sequence[int]) -> list[Int64Array]:
         """The images with these numbers and the costs of now; they change with the next."""

@@ -11,6 +11,13 @@ from tilewright.sim.program import Channel, Engine, Program, ProgramBuilder
 RATES = [Fraction(1), Fraction(3), Fraction(64), Fraction(7, 2), Fraction(2500, 47), Fraction(1, 3)]
 
 
+def rates() -> st.SearchStrategy[Fraction]:
+    """Bytes a cycle: short fractions, and those of any bandwidth and clock, tiny and huge ones too."""
+    figures = st.floats(1e-3, 1e4, allow_subnormal=False).map(lambda value: Fraction(str(value)))
+    irregular = st.tuples(figures, figures).map(lambda pair: pair[0] / pair[1])
+    return st.one_of(st.sampled_from(RATES), st.sampled_from(RATES), irregular)
+
+
 @st.composite
 def programs(draw: st.DrawFn, *, max_trips: int = 12) -> Program:
     """Engines with weights, shared channels, semaphores, loops to depth 3 (some triangular).
@@ -19,8 +26,8 @@ def programs(draw: st.DrawFn, *, max_trips: int = 12) -> Program:
     that long runs and deadlocks both come often.
     """
     n_engines = draw(st.integers(1, 4))
-    engines = [Engine(f"e{i}", "matrix", draw(st.sampled_from([1, 1, 1, 2, 3]))) for i in range(n_engines)]
-    channels = [Channel(f"c{i}", draw(st.sampled_from(RATES))) for i in range(draw(st.integers(0, 2)))]
+    engines = [Engine(f"e{i}", "matrix", draw(st.sampled_from([1, 1, 1, 2, 3, 509, 4093]))) for i in range(n_engines)]
+    channels = [Channel(f"c{i}", draw(rates())) for i in range(draw(st.integers(0, 2)))]
     builder = ProgramBuilder(engines, channels)
     loose = [builder.semaphore(f"s{i}", draw(st.integers(0, 3))) for i in range(draw(st.integers(0, 2)))]
     _body(draw, builder, loose, 0, -1, max_trips)

@@ -156,13 +156,13 @@ def test_the_description_has_units_and_the_grades_timing() -> None:
         (
             "clock_ghz: 1",
             'clock_ghz: "1 GHz"',
-            '4:12: clock_ghz: not a number; given "1 GHz"; allowed a number greater than 0 and of at most 100 '
+            '4:12: clock_ghz: not a number; given "1 GHz"; allowed a number of at least 1e-09 and of at most 100 '
             "(write the number alone: its unit is in the name of the field)",
         ),
         (
             "clock_ghz: 1",
             "clock_ghz: 940",
-            "4:12: clock_ghz: out of range; given 940; allowed a number greater than 0 and of at most 100",
+            "4:12: clock_ghz: out of range; given 940; allowed a number of at least 1e-09 and of at most 100",
         ),
         (
             "rows: 16",

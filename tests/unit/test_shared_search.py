@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tilewright
-from tilewright.errors import InputError, MappingError, TilewrightError
+from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search import shared_search
@@ -23,7 +23,7 @@ from tilewright.sim.costs import TileCosts
 from tilewright.sim.evaluation import build_phase, evaluate
 from tilewright.sim.image import pack
 from tilewright.sim.mapping import get_dataflow
-from tilewright.sim.retiming import RetimedImages, TimingTooFineError
+from tilewright.sim.retiming import RetimedImages
 
 LAYERS = {
     "square": "attention:heads=3,seq=40,head_dim=16",
@@ -107,19 +107,15 @@ def test_memory_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(memory.recordings) == 1
 
 
-def test_rate_too_fine_for_shared_programs_is_searched_alone() -> None:
+def test_rates_that_are_no_short_fraction_are_shared_too() -> None:
     layer, flow, memory = tilewright.load_workload(LAYERS["square"]), get_dataflow("mas"), SearchMemory()
-    base = tilewright.load_machine("edge-16x16")
+    base = tilewright.load_machine("edge-16x16").with_(n_cores=2)
     for clock in (1, 1.00000000000001):
         machine = base.with_(clock_ghz=clock, **{"dram.bandwidth_gb_per_s": 30.0000000000001})
-        plain: object
-        try:
-            plain = best_tiling(flow, layer, machine).tiling
-        except TilewrightError as error:
-            with pytest.raises(type(error)):
-                memory.of(flow, layer, machine).best(machine, "latency")
-        else:
-            assert memory.of(flow, layer, machine).best(machine, "latency").tiling == plain
+        plain, shared = best_tiling(flow, layer, machine), memory.of(flow, layer, machine)
+        found = shared.best(machine, "latency")
+        assert (found.tiling, found.cycles, found.energy_pj) == (plain.tiling, plain.cycles, plain.energy_pj)
+        assert shared.result(machine, found) == evaluate(flow, layer, machine, plain.tiling)
 
 
 def test_retimed_images_are_those_of_the_other_machine() -> None:
@@ -131,13 +127,14 @@ def test_retimed_images_are_those_of_the_other_machine() -> None:
     ]
     base = tilewright.load_machine("edge-16x16").with_(n_cores=2)  # two cores with unequal shares of the channel
     asked = AskedCosts(flow.costs(layer, base))
-    retimed = RetimedImages(Fraction(30))
+    retimed = RetimedImages()
     for number, tiling in enumerate(tilings):
         retimed.add(number, build_phase(phase, cast(TileCosts, asked), tiling))
     for changes in (
         {"clock_ghz": 0.6, "dram.bandwidth_gb_per_s": 7, "vector.lanes": 8},
         {"matrix.rows": 5, "matrix.fill_drain": "hidden"},
         {"dram.detail": "row_buffer", "dram.bandwidth_gb_per_s": 45},
+        {"clock_ghz": 0.6, "dram.bandwidth_gb_per_s": 5.20202020202020234},
     ):
         other = base.with_(**changes)
         answers = Answers(asked, flow.costs(layer, other))
@@ -146,8 +143,8 @@ def test_retimed_images_are_those_of_the_other_machine() -> None:
             retimed.set_costs(answers.cycles, answers.n_bytes, bytes_per_cycle(other), latency_cycles)
             for image, tiling in zip(retimed.images([0, 1]), tilings, strict=True):
                 np.testing.assert_array_equal(image, pack(build_phase(phase, flow.costs(layer, other), tiling))[0])
-    with pytest.raises(TimingTooFineError):
-        retimed.set_costs(answers.cycles, answers.n_bytes, Fraction(10**20, 3 * 10**17 + 1), None)
+    with pytest.raises(InputError, match="longer than"):
+        retimed.set_costs(answers.cycles, answers.n_bytes, Fraction(1, 10**18), None)
 
 
 @pytest.mark.parametrize("dataflow", ["fusemax", "flash2", "mas"])
