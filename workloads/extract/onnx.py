@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.workloads.extract.draft import Draft
+from tilewright.workloads.extract.onnx_guard import LibraryError, ask, start
 from tilewright.workloads.extract.onnx_nodes import NodeReader
 from tilewright.workloads.extract.onnx_quantised import settle_quantised
 from tilewright.workloads.extract.onnx_values import GraphValues
@@ -27,6 +28,7 @@ __all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "stream_from_onnx"]
 OLDEST_OPSET, NEWEST_OPSET = 9, 26
 
 _STANDARD = ("", "ai.onnx")
+_FEW_BYTES = 4096
 #: What reading a file raises whose parts contradict each other.
 _FAULTS_OF_A_FILE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 
@@ -48,11 +50,14 @@ def stream_from_onnx(
     dimension that is not given, and operators that are not understood.
     """
     onnx = _onnx()
+    start()
     what = name or (Path(source).name if isinstance(source, str | Path) else source.graph.name or "onnx model")
     model = _read(onnx, Path(source)) if isinstance(source, str | Path) else source
     _check_version(what, model)
     try:
-        return _stream(what, _inlined(onnx, model), source, dict(sizes or {}), Unknown(what, unknown), fold_batch_norm)
+        return _stream(
+            what, _inlined(onnx, what, model), source, dict(sizes or {}), Unknown(what, unknown), fold_batch_norm
+        )
     except InputError as fault:
         raise InputError(" ".join(str(fault).split())) from None  # names in a file may hold anything
     except _FAULTS_OF_A_FILE as fault:
@@ -78,14 +83,14 @@ def _stream(
     draft.n_parameters = values.n_parameters
     settle_quantised(draft, reader.scalings)
     simplify(draft, fold_batch_norm=fold_batch_norm)
+    if not draft.steps:
+        raise InputError(f"{what}: nothing to run: its results are inputs or are known beforehand")
     return draft.finish(source=f"ONNX, operator set {_opset(model)}")
 
 
 def _onnx() -> Any:
     try:
         import onnx
-        import onnx.inliner
-        import onnx.shape_inference
     except ImportError:
         raise InputError("reading ONNX files needs onnx; install it with: pip install 'tilewright[onnx]'") from None
     return onnx
@@ -125,8 +130,53 @@ def _check_version(what: str, model: Any) -> None:
         )
 
 
-def _inlined(onnx: Any, model: Any) -> Any:
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+def _inlined(onnx: Any, what: str, model: Any) -> Any:
+    """The model without functions of its own."""
+    if not model.functions:
+        return model
+    light, kept = _without_numbers(onnx, model)
+    try:
+        return _with_numbers(onnx.ModelProto.FromString(ask("inline", light.SerializeToString())), kept)
+    except LibraryError as fault:
+        raise InputError(f"{what}: its functions cannot be put in their places ({fault})") from None
+
+
+def _without_numbers(onnx: Any, model: Any) -> tuple[Any, dict[str, Any]]:
+    """A copy of a model whose large tensors are said to be elsewhere, and those tensors."""
+    kept: dict[str, Any] = {}
+    light = onnx.ModelProto()
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy_field(light, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _copy_field(light.graph, field.name, value)
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() <= _FEW_BYTES or tensor.external_data:
+            light.graph.initializer.append(tensor)
+            continue
+        kept[tensor.name] = tensor
+        stub = light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        stub.data_location = onnx.TensorProto.EXTERNAL
+        stub.external_data.add(key="location", value="kept")
+    return light, kept
+
+
+def _copy_field(message: Any, name: str, value: Any) -> None:
+    if hasattr(value, "CopyFrom"):
+        getattr(message, name).CopyFrom(value)
+    elif hasattr(value, "append"):
+        getattr(message, name).extend(value)
+    else:
+        setattr(message, name, value)
+
+
+def _with_numbers(model: Any, kept: Mapping[str, Any]) -> Any:
+    """Put the large tensors back."""
+    for tensor in model.graph.initializer:
+        if tensor.external_data and tensor.name in kept:
+            tensor.CopyFrom(kept[tensor.name])
+    return model
 
 
 def _open_sizes(what: str, model: Any, sizes: dict[str, int]) -> dict[str, int]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import INDEX_FORMAT, Draft, Value
+from tilewright.workloads.extract.onnx_child import LARGEST_RESULT
+from tilewright.workloads.extract.onnx_guard import LibraryEndedError, LibraryError, ask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GraphValues"]
 
-_LARGEST_KNOWN = 1 << 25  # values of a tensor whose numbers are kept: a mask of 4096 x 8192
+_LARGEST_KNOWN = LARGEST_RESULT
+_MOST_SIZES = 4096  # values of a tensor that may say how large another is
 _FORMATS = {
     "FLOAT": "fp32",
     "DOUBLE": "fp64",
@@ -60,7 +63,8 @@ class GraphValues:
         self._types: dict[str, Any] = {}
         self._tensors: dict[str, Any] = {}
         self._stored = {tensor.name for tensor in model.graph.initializer}
-        self._opsets = list(model.opset_import)
+        self._opsets = [entry.SerializeToString() for entry in model.opset_import]
+        self._gave_up = False
         self.versions = {entry.domain: entry.version for entry in model.opset_import}
         self._ir_version = model.ir_version
         for tensor in model.graph.initializer:
@@ -149,26 +153,36 @@ class GraphValues:
         for name in filter(None, node.output):
             found = next((one for one in (types.get(name), self._declared.get(name)) if _is_settled(one)), None)
             if found is not None:
+                shape = [one.dim_value for one in found.tensor_type.shape.dim]
+                if min(shape, default=0) < 0:
+                    raise InputError(
+                        f"{self.draft.name}: {place}: the sizes of its result are {shape}; allowed 1 or more"
+                    )
                 self._types[name] = found
 
     def _inferred(self, node: Any, place: str) -> dict[str, Any]:
-        onnx = self._onnx
+        version = self.versions.get(node.domain, self.versions.get("ai.onnx", 1))
+        plain, names = _without_names(node)
+        types = {to: self._types[name].SerializeToString() for name, to in names.items() if name in self._types}
+        data = {to: self._tensors[name].SerializeToString() for name, to in names.items() if self._says_sizes(name)}
+        asked = (node.op_type, node.domain, version, plain, types, data, self._opsets, self._ir_version)
         try:
-            version = self.versions.get(node.domain, self.versions.get("ai.onnx", 1))
-            schema = onnx.defs.get_schema(node.op_type, version, node.domain)
-        except onnx.defs.SchemaError:
-            return {}
-        names = [name for name in node.input if name]
-        types = {name: self._types[name] for name in names if name in self._types}
-        data = {name: self._tensors[name] for name in names if name in self._tensors}
-        try:
-            found = onnx.shape_inference.infer_node_outputs(
-                schema, node, types, data, opset_imports=self._opsets, ir_version=self._ir_version
-            )
-        except Exception as fault:
-            reason = str(fault).strip().splitlines()[0][:160]
-            raise InputError(f"{self.draft.name}: {place}: shapes do not fit ({reason})") from None
-        return dict(found)
+            found = ask("infer", *asked, remember=True)
+        except LibraryEndedError as fault:
+            raise InputError(
+                f"{self.draft.name}: {place}: the ONNX library does not get over this {node.op_type}: {fault}; its "
+                "sizes or attributes are damaged or beyond reason"
+            ) from None
+        except LibraryError as fault:
+            raise InputError(f"{self.draft.name}: {place}: shapes do not fit ({fault})") from None
+        return {
+            name: self._onnx.TypeProto.FromString(found[f"o{index}"])
+            for index, name in enumerate(node.output)
+            if f"o{index}" in found
+        }
+
+    def _says_sizes(self, name: str) -> bool:
+        return name in self._tensors and math.prod(self._tensors[name].dims) <= _MOST_SIZES
 
     def _evaluate(self, node: Any) -> bool:
         """Compute a node of known numbers; False when some are unknown, or too many."""
@@ -191,17 +205,23 @@ class GraphValues:
         return True
 
     def _run(self, node: Any, feeds: Mapping[str, Array]) -> list[Any] | None:
-        """The results of one node by ONNX's own evaluator; None when that does not know the operator."""
-        from onnx.reference import ReferenceEvaluator
-
+        """The results of one node by ONNX's own evaluator; None when that does not know the operator, or it is too
+        much work.
+        """
+        if self._gave_up:
+            return None
         onnx = self._onnx
         inputs = [onnx.ValueInfoProto(name=name, type=self._types[name]) for name in feeds]
         outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
         graph = onnx.helper.make_graph([node], "known", inputs, outputs)
-        model = onnx.helper.make_model(graph, opset_imports=self._opsets, ir_version=self._ir_version)
+        model = onnx.ModelProto(graph=graph, ir_version=self._ir_version)
+        model.opset_import.extend(map(onnx.OperatorSetIdProto.FromString, self._opsets))
         try:
-            results: list[Any] = ReferenceEvaluator(model).run(None, dict(feeds))
-        except Exception:
+            results: list[Any] | None = ask("run", model.SerializeToString(), dict(feeds))
+        except LibraryEndedError:
+            self._gave_up = True
+            return None
+        except LibraryError:
             return None
         return results
 
@@ -316,6 +336,20 @@ def _is_settled(found: Any) -> bool:
         return False
     kind = found.tensor_type
     return bool(kind.elem_type) and kind.HasField("shape") and all(one.HasField("dim_value") for one in kind.shape.dim)
+
+
+def _without_names(node: Any) -> tuple[bytes, dict[str, str]]:
+    """A node with inputs and results called by their places, so that equal ones are the same; and the new names."""
+    names: dict[str, str] = {}
+    for name in filter(None, node.input):
+        names.setdefault(name, f"i{len(names)}")
+    if any(attribute.HasField("g") for attribute in node.attribute):  # its graph reads tensors by their names
+        names = {name: name for name in names}
+    plain = type(node)(op_type=node.op_type, domain=node.domain)
+    plain.input.extend(names.get(name, "") for name in node.input)
+    plain.output.extend(f"o{index}" if name else "" for index, name in enumerate(node.output))
+    plain.attribute.extend(node.attribute)
+    return plain.SerializeToString(), names
 
 
 def _is_pure(node: Any) -> bool:
