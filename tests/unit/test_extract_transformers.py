@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from tilewright.errors import InputError
+from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.extract.transformers import stream_from_config
 from tilewright.workloads.network import load_network
+from tilewright.workloads.operators import Operator
+from tilewright.workloads.stream import OperatorStream
 
 pytestmark = pytest.mark.extras
 
@@ -59,6 +62,93 @@ def test_formats_and_batch_are_options(tmp_path: Path) -> None:
     assert two.macs == 2 * one.macs
     product = next(op for op in two.operators if op.kind == "matmul")
     assert two.tensor(product.inputs[1]).number_format == "int4"
+
+
+# --- attention as models have it ------------------------------------------------------------------------------------
+
+LENGTH, WINDOW = 1 << 14, 64
+
+
+def causal_scores(window: int = LENGTH) -> int:
+    return LENGTH * (LENGTH + 1) // 2 - (LENGTH - window) * (LENGTH - window + 1) // 2
+
+
+def attentions(stream: OperatorStream) -> list[Operator]:
+    return [operator for operator in stream.operators if operator.kind == "attention"]
+
+
+@pytest.mark.usefixtures("libraries")
+@pytest.mark.parametrize(
+    ("changes", "windows"),
+    [
+        ({"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": WINDOW}, [WINDOW] * 2),
+        ({"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": None}, [LENGTH] * 2),
+        (
+            {
+                "model_type": "gemma3_text",
+                "architectures": ["Gemma3ForCausalLM"],
+                "sliding_window": WINDOW,
+                "layer_types": ["sliding_attention", "full_attention"],
+            },
+            [WINDOW, LENGTH],
+        ),
+        (
+            {
+                "model_type": "gpt_oss",
+                "architectures": ["GptOssForCausalLM"],
+                "sliding_window": WINDOW,
+                "layer_types": ["sliding_attention", "full_attention"],
+                "num_local_experts": 4,
+                "num_experts_per_tok": 2,
+            },
+            [WINDOW, LENGTH],
+        ),
+        (
+            {
+                "model_type": "gemma2",
+                "architectures": ["Gemma2ForCausalLM"],
+                "sliding_window": WINDOW,
+                "attn_logit_softcapping": 50.0,
+            },
+            [WINDOW, LENGTH],
+        ),
+    ],
+)
+def test_windows_sinks_and_caps_of_long_prompts(tmp_path: Path, changes: dict[str, Any], windows: list[int]) -> None:
+    stream = stream_from_config(config(tmp_path, **changes), {"prefill": LENGTH})
+    found = attentions(stream)
+    assert [attention_layer(operator).n_scores_per_head for operator in found] == [*map(causal_scores, windows)]
+    has_sinks, cap = changes["model_type"] == "gpt_oss", changes.get("attn_logit_softcapping")
+    for operator in found:
+        assert operator.attributes.get("sinks", False) is has_sinks
+        assert operator.attributes.get("soft_cap") == cap
+        assert [stream.tensor(name).shape for name in operator.inputs[3:]] == ([(4,)] if has_sinks else [])
+        assert operator.count("kv_heads") == 2
+
+
+@pytest.mark.usefixtures("libraries")
+def test_the_decoder_of_t5_keeps_its_causal_mask_beside_its_bias(tmp_path: Path) -> None:
+    t5 = {
+        "model_type": "t5",
+        "architectures": ["T5ForConditionalGeneration"],
+        "d_model": 64,
+        "d_kv": 16,
+        "d_ff": 128,
+        "num_heads": 4,
+        "num_layers": 1,
+        "is_encoder_decoder": True,
+        "decoder_start_token_id": 0,
+        "vocab_size": 100,
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(t5), encoding="utf-8")
+    stream = stream_from_config(path, {"seq": 2048})
+    found = attentions(stream)
+    assert [operator.text("mask") for operator in found] == ["none", "causal", "none"]
+    assert [operator.attributes.get("bias", False) for operator in found] == [True, True, False]
+    assert stream.tensor(found[1].inputs[3]).shape == (1, 4, 2048, 2048)
+    assert stream.read_bytes(found[1]) == 4 * 4 * 2048 * (3 * 16 + 2048)
+    assert stream.n_weights <= (stream.n_parameters or 0)
 
 
 @pytest.mark.usefixtures("libraries")

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tilewright.workloads.extract.runs import Known
+
     Array = NDArray[np.generic]
 
 __all__ = ["INDEX_FORMAT", "Draft", "Step", "Value", "ViewKind"]
 
 #: Whole numbers that say where to read; frameworks keep them in 64 bits, machines need no more than 32.
 INDEX_FORMAT = "int32"
+_LARGEST_DENSE = 1 << 22
 
 #: reshape keeps every value; part keeps some; expand shows some more than once; cast changes the number format only.
 ViewKind: TypeAlias = Literal["reshape", "part", "expand", "cast"]
@@ -38,7 +41,7 @@ class Value:
     role: Role = "activation"
     view_of: str | None = None
     view_kind: ViewKind = "reshape"
-    data: Callable[[], Array | None] | None = None
+    data: Callable[[], Known | None] | None = None
 
     @property
     def n_elements(self) -> int:
@@ -48,13 +51,19 @@ class Value:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Step:
-    """An operator of a draft; ``path`` is its place in the model."""
+    """An operator of a draft; ``path`` is its place in the model.
+
+    ``operator`` is its name in the framework, where that says more than its kind and function; ``numbers`` are single
+    numbers that it was given beside its inputs.
+    """
 
     kind: Kind
     path: str
     inputs: list[str]
     outputs: list[str]
     attributes: dict[str, Any] = field(default_factory=dict)
+    operator: str = ""
+    numbers: tuple[float, ...] = ()
 
     @property
     def function(self) -> str:
@@ -72,6 +81,10 @@ class Draft:
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self.n_parameters: int | None = None
+        #: What was known before the network runs, by the steps that made it.
+        self.folded: dict[str, Step] = {}
+        #: A mask that no band can say is counted as a bias, and every score as computed.
+        self.masks_as_biases = False
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -90,7 +103,7 @@ class Draft:
         shape: Sequence[int],
         number_format: str,
         role: Role = "activation",
-        data: Callable[[], Array | None] | None = None,
+        data: Callable[[], Known | None] | None = None,
     ) -> str:
         """Add a tensor under a name that is free."""
         name = self.unused(name)
@@ -146,12 +159,29 @@ class Draft:
             value = self.values[value.view_of]
         return value.name
 
-    def numbers(self, name: str) -> Array | None:
-        """The numbers of a value, or of what it shows whole; None when they are not known beforehand."""
+    def known(self, name: str) -> Known | None:
+        """The numbers of a value, or of what it shows whole, with their structure where they are many; None when they
+        are not known beforehand.
+        """
+        from tilewright.workloads.extract.runs import OuterSum, Runs
+
         value = self.values[name]
-        if value.data is None:
-            value = self.values[self.whole(name)]
-        return value.data() if value.data is not None else None
+        source = value if value.data is not None else self.values[self.whole(name)]
+        known = source.data() if source.data is not None else None
+        if known is None or known.shape == value.shape:
+            return known
+        if isinstance(known, OuterSum):
+            return None
+        return known.shown_as(value.shape) if isinstance(known, Runs) else known.reshape(value.shape)
+
+    def numbers(self, name: str) -> Array | None:
+        """As :meth:`known`, one by one; None when they are too many, too."""
+        from tilewright.workloads.extract.runs import OuterSum, Runs
+
+        known = self.known(name)
+        if isinstance(known, Runs):
+            return known.dense() if self.values[name].n_elements <= _LARGEST_DENSE else None
+        return None if isinstance(known, OuterSum) else known
 
     def role(self, name: str) -> Role:
         """Role of the tensor that a value is a view of."""

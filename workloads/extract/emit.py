@@ -8,7 +8,9 @@ from typing import Any
 
 from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import Draft
-from tilewright.workloads.extract.masks import read_mask
+from tilewright.workloads.extract.masks import split_mask
+
+_ATTENTION_RANK = 4
 
 __all__ = [
     "emit_attention",
@@ -164,12 +166,24 @@ def emit_pool(
 
 
 def emit_attention(
-    draft: Draft, path: str, q: str, k: str, v: str, out: str, *, mask: str = "", causal: str = ""
+    draft: Draft,
+    path: str,
+    q: str,
+    k: str,
+    v: str,
+    out: str,
+    *,
+    mask: str | Sequence[str] = "",
+    causal: str = "",
+    sinks: str = "",
+    soft_cap: float = 0.0,
 ) -> None:
     """Attention of q (..., heads, queries, width) to k and v (..., key heads, keys, width).
 
-    ``causal`` says where the mask's diagonal ends: "bottom" right or "top" left; ``mask`` names a value that is added
-    to the scores, or says which of them count. Keys and values that are repeated over query heads are read once.
+    ``causal`` says where the mask's diagonal ends: "bottom" right or "top" left; ``mask`` names one or more values
+    that are added to the scores, or say which of them count. ``sinks`` names one number per query head that joins each
+    row's softmax; ``soft_cap`` c > 0 makes scores c tanh(S / c). Keys and values that are repeated over query heads are
+    read once. Raises InputError that names the place for a mask that no band can say.
     """
     rows, width = draft.shape(q)[-2:]
     keys = draft.shape(k)[-2]
@@ -183,7 +197,7 @@ def emit_attention(
     if value_heads != kv_heads:
         key_source, value_source = k, v
         kv_heads = draft.values[k].n_elements // (batch * keys * width)
-    found, operand = _mask_attributes(draft, mask, causal, rows, keys)
+    found, bias = _mask_attributes(draft, path, mask, causal, rows, keys)
     attributes: dict[str, Any] = {
         "batch": batch,
         "query_heads": heads,
@@ -199,7 +213,29 @@ def emit_attention(
         _seen_as(draft, key_source, (batch, kv_heads, keys, width)),
         _seen_as(draft, value_source, (batch, kv_heads, keys, draft.shape(v)[-1])),
     ]
-    draft.step("attention", path, [*inputs, operand] if operand else inputs, [out], attributes)
+    if bias:
+        inputs.append(_bias_of_heads(draft, bias, lead, heads))
+        attributes["bias"] = True
+    if sinks:
+        inputs.append(_seen_as(draft, sinks, (heads,)))
+        attributes["sinks"] = True
+    if soft_cap:
+        attributes["soft_cap"] = float(soft_cap)
+    draft.step("attention", path, inputs, [out], attributes)
+
+
+def _bias_of_heads(draft: Draft, bias: str, lead: Sequence[int], heads: int) -> str:
+    """A bias that broadcasts to (lead..., heads, rows, keys) as one that does to (batch, heads, rows, keys)."""
+    shape = draft.shape(bias)
+    if len(lead) == 1 and len(shape) == _ATTENTION_RANK - 1 and heads == 1:  # heads are batch entries
+        return draft.view(f"{bias}.heads", bias, (shape[0], 1, *shape[1:]))
+    full = (1,) * (len(lead) + 3 - len(shape)) + tuple(shape)
+    own = full[: len(lead)]
+    if math.prod(own) not in (1, math.prod(lead)):
+        bias = draft.view(f"{bias}.spread", bias, (*lead, *full[len(lead) :]), "expand")
+        own = tuple(lead)
+    wanted = (math.prod(own), *full[len(lead) :])
+    return _seen_as(draft, bias, wanted)
 
 
 def _first_rows(draft: Draft, name: str, rows: int) -> str:
@@ -223,18 +259,15 @@ def _before_expansion(draft: Draft, name: str, batch: int, keys: int) -> tuple[s
     return name, draft.values[name].n_elements // (batch * keys * width)
 
 
-def _mask_attributes(draft: Draft, mask: str, causal: str, rows: int, keys: int) -> tuple[dict[str, Any], str]:
-    """Attributes of a mask, and the value that must be added to the scores where no attribute says it all."""
+def _mask_attributes(
+    draft: Draft, path: str, mask: str | Sequence[str], causal: str, rows: int, keys: int
+) -> tuple[dict[str, Any], str]:
+    """Attributes of a mask, and the value that is added to the scores beside it, empty for none."""
     if mask:
-        data = draft.numbers(mask)
-        data = data.reshape(draft.shape(mask)) if data is not None else None
-        found = read_mask(data, rows, keys) if data is not None else None
-        if found is not None:
-            return found, ""
-        return {"mask": "none"}, mask
+        return split_mask(draft, path, [mask] if isinstance(mask, str) else mask, rows, keys)
     if not causal or rows == 1:
         return {"mask": "none"}, ""
-    return {"mask": "causal" if rows <= keys else "none"}, ""
+    return ({"mask": "causal"} if rows <= keys else {"mask": "banded", "window_right": rows - keys}), ""
 
 
 def emit_softmax(draft: Draft, path: str, x: str, out: str, axis: int, function: str = "") -> None:

@@ -7,15 +7,17 @@ nobody, and dropped afterwards; a place where something else reads an intermedia
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from tilewright.workloads.extract.draft import Draft, Step
 from tilewright.workloads.extract.emit import emit_attention
-from tilewright.workloads.extract.masks import HIDDEN_BELOW
+from tilewright.workloads.extract.masks import HIDDEN_BELOW, turned_mask
 
 __all__ = ["fuse_activation", "fuse_norm", "fuse_rotary", "fuse_softmax"]
 
 _GATES = {"erf": "gelu", "tanh": "gelu_tanh", "sigmoid": "silu", "hardsigmoid": "hardswish"}
 _LONGEST_CHAIN = 12
+_PAIR = 2
 
 
 class _Graph:
@@ -53,10 +55,11 @@ class _Graph:
         whole = self.draft.whole(taken)
         return [name for name in self.operands(step) if self.draft.whole(name) != whole]
 
-    def replace(self, last: Step, step: Step) -> None:
-        """Put ``step``, which was added at the end, in the place of ``last``."""
-        self.draft.steps.remove(step)
-        self.draft.steps[self.draft.steps.index(last)] = step
+    def replace(self, last: Step, *steps: Step) -> None:
+        """Put ``steps``, which were added at the end, in the place of ``last``."""
+        del self.draft.steps[-len(steps) :]
+        place = self.draft.steps.index(last)
+        self.draft.steps[place : place + 1] = steps
 
 
 # --- norms ----------------------------------------------------------------------------------------------------------
@@ -271,32 +274,86 @@ def _fuse_rotary_at(graph: _Graph, add: Step, plain: Step, turned: Step) -> bool
 
 
 def fuse_softmax(draft: Draft) -> bool:
-    """softmax(Q K^T scale + mask) V."""
+    """softmax(cap(Q K^T scale) + mask, with a sink in each row) V."""
     graph = _Graph(draft)
     return any(_fuse_softmax_at(graph, step) for step in draft.steps if step.kind == "softmax")
 
 
+@dataclass(slots=True, kw_only=True)
+class _Scores:
+    """The product Q K^T before a softmax, and what is done to it in between."""
+
+    product: Step
+    masks: list[str] = field(default_factory=list)
+    sinks: str = ""
+    soft_cap: float = 0.0
+
+
 def _fuse_softmax_at(graph: _Graph, softmax: Step) -> bool:
     draft = graph.draft
+    source, sinks = _sinks_of(graph, softmax)
     weights = _without_nan(graph, softmax)
     second = _single_product(graph, weights)
-    scores = _scores(graph, softmax)
-    if second is None or scores is None or draft.whole(second.inputs[0]) != weights:
+    scores = _scores(graph, source, sinks)
+    if second is None or scores is None or not _shows_weights(draft, second.inputs[0], weights, n_sinks=bool(sinks)):
         return False
-    first, mask = scores
+    first = scores.product
     rows, keys = first.attributes["m"], first.attributes["n"]
     if len(first.inputs) != 2 or len(second.inputs) != 2 or keys != second.attributes["k"]:
         return False
-    if first.attributes["batch"] != second.attributes["batch"] or softmax.attributes["columns"] != keys:
+    if first.attributes["batch"] != second.attributes["batch"] or softmax.attributes["columns"] != keys + bool(sinks):
         return False
     q, k = (_without_scale(graph, name) for name in first.inputs)
     v = second.inputs[1]
     lead = draft.shape(second.outputs[0])[:-2]
     shapes = [(rows, first.attributes["k"]), (keys, first.attributes["k"]), (keys, second.attributes["n"])]
     heads = [draft.view(f"{name}.heads", name, (*lead, *shape)) for name, shape in zip((q, k, v), shapes, strict=True)]
-    emit_attention(draft, softmax.path, heads[0], heads[1], heads[2], second.outputs[0], mask=mask)
-    graph.replace(second, draft.steps[-1])
+    n_before = len(draft.steps)
+    emit_attention(
+        draft,
+        softmax.path,
+        heads[0],
+        heads[1],
+        heads[2],
+        second.outputs[0],
+        mask=scores.masks,
+        sinks=scores.sinks,
+        soft_cap=scores.soft_cap,
+    )
+    graph.replace(second, *draft.steps[n_before:])
     return True
+
+
+def _sinks_of(graph: _Graph, softmax: Step) -> tuple[str, str]:
+    """The scores before a softmax, and the column of learned numbers that was put beside them, if any.
+
+    The greatest value of a row may have been taken off before.
+    """
+    draft = graph.draft
+    name = softmax.inputs[0]
+    centred = graph.maker(name, "sub")
+    if centred is not None and len(centred.inputs) == 2:
+        greatest = graph.maker(centred.inputs[1], "max", kind="reduction")
+        if greatest is not None and draft.whole(greatest.inputs[0]) == draft.whole(centred.inputs[0]):
+            name = centred.inputs[0]
+    joined = graph.maker(name, "concat", kind="reshape")
+    if joined is None or len(joined.inputs) != 2:
+        return name, ""
+    scores, column = joined.inputs
+    is_column = draft.shape(column)[-1] == 1 and draft.shape(scores)[-1] == softmax.attributes["columns"] - 1
+    return (scores, draft.base(column).name) if is_column and draft.is_known(column) else (name, "")
+
+
+def _shows_weights(draft: Draft, name: str, weights: str, *, n_sinks: bool) -> bool:
+    """Whether ``name`` is the result of a softmax, but for the column of its sinks."""
+    if not n_sinks:
+        return draft.whole(name) == weights
+    value = draft.values[name]
+    while value.view_of is not None and value.view_kind in ("reshape", "cast"):
+        value = draft.values[value.view_of]
+    if value.view_of is None or value.view_kind != "part" or draft.whole(value.view_of) != weights:
+        return False
+    return value.shape[-1] == draft.shape(weights)[-1] - 1
 
 
 def _without_nan(graph: _Graph, softmax: Step) -> str:
@@ -316,31 +373,59 @@ def _single_product(graph: _Graph, name: str) -> Step | None:
     return readers[0] if len(readers) == 1 and readers[0].kind == "matmul" else None
 
 
-def _scores(graph: _Graph, softmax: Step) -> tuple[Step, str] | None:
-    """The product Q K^T before a softmax, and the mask that is added in between, if any; scales are passed over."""
-    name, mask = softmax.inputs[0], ""
+def _scores(graph: _Graph, name: str, sinks: str) -> _Scores | None:
+    """The product Q K^T that leads to ``name``, with the mask that is added and the cap that is put on in between;
+    scales are passed over.
+    """
+    found = _Scores(product=Step(kind="memory", path="", inputs=[], outputs=[]), sinks=sinks)
+    factor = 0.0
     for _ in range(_LONGEST_CHAIN):
         product = graph.maker(name, kind="matmul")
         if product is not None:
-            return product, mask
-        step = graph.maker(name, "mul|div|add|where|max")
+            found.product = product
+            return found
+        step = graph.maker(name, "mul|div|add|where|max|tanh")
         operands = graph.operands(step) if step is not None else []
         if step is None or not operands:
             return None
-        if len(operands) == 1:
+        if step.function == "tanh":
+            if not factor or found.soft_cap:
+                return None
+            found.soft_cap = factor
+        if len(operands) == 1 and len(step.inputs) + len(step.numbers) <= _PAIR:
+            factor = _factor(graph.draft, step)
             name = operands[0]
             continue
-        if step.function not in ("add", "where") or mask or len(operands) != 2:
-            return None
-        is_score = [_leads_to_product(graph, one) for one in operands]
-        if sum(is_score) != 1:
-            return None
-        name, mask = operands[is_score.index(True)], operands[is_score.index(False)]
-        if step.function == "where":
-            mask = _seen_where(graph.draft, step, mask)
-        if not mask:
+        name = _unmasked(graph, step, operands, found)
+        if not name:
             return None
     return None
+
+
+def _factor(draft: Draft, step: Step) -> float:
+    """The single number that a product multiplies by; 0 where it is not known."""
+    if step.function not in ("mul", "div"):
+        return 0.0
+    numbers = list(step.numbers)
+    for name in step.inputs:
+        number = draft.numbers(name) if draft.is_number(name) else None
+        numbers += [] if number is None else [float(number.reshape(-1)[0])]
+    if len(numbers) != 1:
+        return 0.0
+    return numbers[0] if step.function == "mul" else 1 / (numbers[0] or 1.0)
+
+
+def _unmasked(graph: _Graph, step: Step, operands: list[str], found: _Scores) -> str:
+    """The scores to which ``step`` adds a mask, which is noted in ``found``; empty when it does something else."""
+    if step.function not in ("add", "where") or len(operands) != _PAIR:
+        return ""
+    is_score = [_leads_to_product(graph, one) for one in operands]
+    if sum(is_score) != 1:
+        return ""
+    name, mask = operands[is_score.index(True)], operands[is_score.index(False)]
+    mask = _seen_where(graph.draft, step, mask) if step.function == "where" else mask
+    found.masks.append(mask)
+    return name if mask else ""
 
 
 def _seen_where(draft: Draft, choice: Step, mask: str) -> str:
@@ -349,24 +434,20 @@ def _seen_where(draft: Draft, choice: Step, mask: str) -> str:
     number = draft.numbers(choice.inputs[places[0]]) if len(places) == 1 else None
     if number is None or len(choice.inputs) != 3 or float(number.reshape(-1)[0]) > HIDDEN_BELOW:
         return ""
-    if places[0] == 2:
-        return mask
-    data = draft.numbers(mask)
-    turned = draft.view(f"{mask}.turned", mask, draft.shape(mask), "cast")
-    if data is not None:
-        seen = ~data.astype(bool).reshape(draft.shape(mask))
-        draft.values[turned].data = lambda: seen
-    return turned
+    return mask if places[0] == 2 else turned_mask(draft, mask)
 
 
-def _leads_to_product(graph: _Graph, name: str) -> bool:
+def _leads_to_product(graph: _Graph, name: str, depth: int = 2) -> bool:
     for _ in range(_LONGEST_CHAIN):
         if graph.maker(name, kind="matmul") is not None:
             return True
-        step = graph.maker(name, "mul|div|max")
-        if step is None or len(graph.operands(step)) != 1:
+        step = graph.maker(name, "mul|div|max|tanh|add|where")
+        operands = graph.operands(step) if step is not None else []
+        if step is not None and step.function in ("add", "where") and len(operands) == _PAIR:
+            return any(_leads_to_product(graph, one, depth - 1) for one in operands) if depth else False
+        if len(operands) != 1:
             return False
-        name = graph.operands(step)[0]
+        name = operands[0]
     return False
 
 

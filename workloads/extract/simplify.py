@@ -29,6 +29,7 @@ def simplify(draft: Draft, *, fold_batch_norm: bool = True) -> None:
     _fold_biases(draft)
     _turn_weights(draft)
     _settle_casts(draft)
+    _settle_biases(draft)
     drop_unread(draft)
 
 
@@ -42,6 +43,7 @@ def fold_known(draft: Draft) -> None:
         is_trained = any(draft.role(name) == "weight" for name in step.inputs)
         for name in step.outputs:
             draft.values[name].role = "weight" if is_trained else "constant"
+            draft.folded[name] = step
     draft.steps = left
 
 
@@ -131,6 +133,15 @@ def _settle_casts(draft: Draft) -> None:
         for name in step.outputs:
             if step.kind != "quantize" and len(seen_as.get(name, ())) == 1:
                 draft.values[name].number_format = seen_as[name].pop()
+
+
+def _settle_biases(draft: Draft) -> None:
+    """A bias of attention that was worked out of a trained table is no weight itself: it is larger than the table."""
+    for step in draft.steps:
+        if step.kind == "attention" and step.attributes.get("bias"):
+            base = draft.base(step.inputs[3])
+            if base.role == "weight" and base.name in draft.folded:
+                base.role = "constant"
 
 
 def _turn_weights(draft: Draft) -> None:

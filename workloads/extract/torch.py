@@ -74,6 +74,7 @@ def stream_from_exported(
     torch = _torch()
     draft = Draft(name)
     choice = Unknown(name, unknown)
+    draft.masks_as_biases = choice.counts_all
     GraphReader(draft, choice, program, caches).read()
     choice.complain()
     draft.n_parameters = sum({id(one): one.numel() for one in program.parameters()}.values()) or None

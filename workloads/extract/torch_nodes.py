@@ -10,7 +10,7 @@ from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.torch_operators import HANDLERS, Call, flat
 from tilewright.workloads.extract.torch_tables import IGNORED, VIEWS
-from tilewright.workloads.extract.torch_values import Known, format_of, node_path, result_shape
+from tilewright.workloads.extract.torch_values import NodeNumbers, format_of, node_path, result_shape
 from tilewright.workloads.extract.unknown import Unknown
 
 __all__ = ["GraphReader"]
@@ -26,7 +26,7 @@ class GraphReader:
         self._unknown = unknown
         self._program = program
         self._caches = tuple(caches)
-        self._known = Known()
+        self._known = NodeNumbers()
         #: what each node stands for: a name in the draft, a list of them, or a plain value
         self._made: dict[Any, Any] = {}
 
@@ -109,7 +109,7 @@ class GraphReader:
         if all(0 in one.shape for one in _tensors(value)):
             self._made[node] = None  # nothing in it, such as a cache before its first use
             return
-        if self._known.evaluate(self._draft, node, self._made):
+        if self._known.evaluate(self._draft, node, name, self._made):
             return
         call = Call(self._draft, node, self._resolve)
         try:

@@ -85,10 +85,9 @@ def _elementwise(call: Call, name: str, outputs: list[str]) -> bool:
         call.draft.values[outputs[0]].view_of = tensors[0]
         return True
     if name == "masked_fill":  # where the mask holds the number, elsewhere the value
-        x, mask = tensors[:2]
-        filled = call.draft.value(f"{outputs[0]}.filled", (), call.draft.values[x].number_format, "constant")
-        call.draft.values[filled].data = _lazy_number(call["value"])
-        tensors = [mask, filled, x]
+        tensors = [call.name("mask"), _operand(call, "value", outputs[0]), call.name("self")]
+    elif name == "where" and call.name("condition") and call["self"] is not None:
+        tensors = [call.name("condition"), _operand(call, "self", outputs[0]), _operand(call, "other", outputs[0])]
     if function == "clip":
         limits = (
             call["min"] if "min" in call.arguments else call["min_val"],
@@ -96,7 +95,20 @@ def _elementwise(call: Call, name: str, outputs: list[str]) -> bool:
         )
         function = {(0, 6): "relu6", (0, None): "relu"}.get(limits, "clip")
     emit.emit_elementwise(call.draft, call.path, function, tensors, outputs[0])
+    step = call.draft.steps[-1]
+    step.operator = name
+    step.numbers = (float(call["other"]),) if isinstance(call["other"], int | float) else ()
     return True
+
+
+def _operand(call: Call, argument: str, output: str) -> str:
+    """The tensor of an argument, or a constant made of its number."""
+    name = call.name(argument)
+    if name:
+        return name
+    number = call.draft.value(f"{output}.{argument}", (), call.draft.values[output].number_format, "constant")
+    call.draft.values[number].data = _lazy_number(call[argument])
+    return number
 
 
 def _lazy_number(value: Any) -> Callable[[], Any] | None:

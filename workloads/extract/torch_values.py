@@ -5,20 +5,19 @@ beforehand.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import INDEX_FORMAT, Draft
+from tilewright.workloads.extract.runs import OuterSum, Runs, is_vector
+from tilewright.workloads.extract.torch_runs import as_known, as_tensor, call_on_cpu, structured
+from tilewright.workloads.extract.torch_tables import VIEWS
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+__all__ = ["NodeNumbers", "format_of", "node_path", "result_shape"]
 
-    Array = NDArray[np.generic]
-
-__all__ = ["Known", "format_of", "node_path", "result_shape"]
-
-_LARGEST_KNOWN = 1 << 25  # values of a tensor whose numbers are kept: a mask of 4096 x 8192
+_LARGEST_KNOWN = 1 << 22  # entries of a tensor without structure whose numbers are worked out
+_SMALL = 1 << 14
 _FORMATS = {
     "float64": "fp64",
     "float32": "fp32",
@@ -64,9 +63,10 @@ def node_path(node: Any) -> str:
     return str(node.name)
 
 
-class Known:
-    """Numbers that follow from the program alone (positions, masks), worked out on the processor when they are
-    needed.
+class NodeNumbers:
+    """Numbers that follow from the program alone (positions, masks), worked out on the processor.
+
+    Small tensors and vectors are computed entry by entry, others as runs, so that a mask of any length is known.
     """
 
     def __init__(self) -> None:
@@ -83,66 +83,73 @@ class Known:
         if node in self._tensors:
             self._tensors[other] = self._tensors[node]
 
-    def _keep(self, draft: Draft, name: str, node: Any, tensor: Any) -> None:
-        self._tensors[node] = tensor
-        draft.values[name].data = lambda: _numbers(tensor)
+    def _keep(self, draft: Draft, name: str, node: Any, known: Any) -> None:
+        self._tensors[node] = known
+        draft.values[name].data = lambda: as_known(known)
 
-    def evaluate(self, draft: Draft, node: Any, made: dict[Any, Any]) -> bool:
-        """Compute a node of one result whose tensors are all known; False when they are not, or are too many."""
+    def evaluate(self, draft: Draft, node: Any, name: str, made: dict[Any, Any]) -> bool:
+        """Compute a node of one result whose tensors are all known; False when they are not, or the result is too large
+        and has no structure. ``name`` is that of its operator.
+        """
         import torch
 
         value = node.meta["val"]
-        if not isinstance(value, torch.Tensor) or not _is_small(value) or "rand" in str(node.target):
+        if not isinstance(value, torch.Tensor) or "rand" in str(node.target) or not _is_settled(value):
             return False
         if not all(one in self._tensors for one in node.all_input_nodes if _is_tensor(one)):
             return False
         if not all(one in self._tensors or one in made for one in node.all_input_nodes):
             return False
-
-        def known(one: Any) -> Any:
-            return self._tensors.get(one, made.get(one))
-
-        arguments = torch.fx.map_arg(node.args, known)
-        keywords = dict(torch.fx.map_arg(node.kwargs, known))
-        if any(argument.name == "device" for argument in getattr(node.target, "_schema", _NO_SCHEMA).arguments):
-            keywords["device"] = torch.device("cpu")
-            arguments = _without_device(node.target, arguments)
-        try:
-            with torch.no_grad():
-                result = node.target(*arguments, **keywords)
-        except Exception:
+        known = self._known_result(node, name, value, made)
+        if known is None:
             return False
         shape = result_shape(draft.name, node.name, value)
-        name = draft.value(node.name, shape, format_of(draft.name, value), "constant")
-        self._keep(draft, name, node, result)
-        made[node] = name
+        entered = draft.value(node.name, shape, format_of(draft.name, value), "constant")
+        self._keep(draft, entered, node, known)
+        made[node] = entered
         return True
 
+    def _known_result(self, node: Any, name: str, value: Any, made: dict[Any, Any]) -> Any:
+        shape = tuple(value.shape)
+        inputs = [self._tensors[one] for one in node.all_input_nodes if one in self._tensors]
+        is_plain = not any(isinstance(one, Runs | OuterSum) for one in inputs)
+        if is_plain and (math.prod(shape) <= _SMALL or is_vector(shape) or _is_free_view(name, inputs)):
+            return self._computed(node, made)
+        found = structured(node, name, shape, lambda one: self._tensors.get(one, made.get(one)))
+        if found is not None or math.prod(shape) > _LARGEST_KNOWN:
+            return found
+        return self._computed(node, made)
 
-class _NoSchema:
-    arguments: tuple[Any, ...] = ()
+    def _computed(self, node: Any, made: dict[Any, Any]) -> Any:
+        """The result entry by entry; None when the operator fails, or an input is too large."""
+        import torch
 
+        def known(one: Any) -> Any:
+            found = self._tensors.get(one, made.get(one))
+            return as_tensor(found) if isinstance(found, Runs | OuterSum) else found
 
-_NO_SCHEMA = _NoSchema()
-
-
-def _without_device(target: Any, arguments: Any) -> tuple[Any, ...]:
-    """Positional arguments up to the device, which is given by name."""
-    names = [argument.name for argument in target._schema.arguments]
-    return tuple(arguments[: names.index("device")])
+        inputs = [self._tensors.get(one) for one in node.all_input_nodes]
+        if any(isinstance(one, OuterSum) or _is_too_long(one) for one in inputs):
+            return None
+        try:
+            with torch.no_grad():
+                return call_on_cpu(node, known)
+        except Exception:
+            return None
 
 
 def _is_tensor(node: Any) -> bool:
     return hasattr(node.meta.get("val"), "shape")
 
 
-def _is_small(value: Any) -> bool:
-    return all(type(extent) is int for extent in value.shape) and 0 < math.prod(value.shape) <= _LARGEST_KNOWN
+def _is_settled(value: Any) -> bool:
+    return all(type(extent) is int for extent in value.shape) and math.prod(value.shape) > 0
 
 
-def _numbers(tensor: Any) -> Array:
-    import torch
+def _is_free_view(name: str, inputs: Sequence[Any]) -> bool:
+    """Whether a result shows an input that is there already, and takes no memory."""
+    return VIEWS.get(name) in ("reshape", "part") and len(inputs) == 1
 
-    plain = tensor.detach()
-    array: Array = (plain.float() if plain.dtype in (torch.bfloat16,) else plain).numpy()
-    return array
+
+def _is_too_long(known: Any) -> bool:
+    return isinstance(known, Runs) and math.prod(known.shape) > _LARGEST_KNOWN

@@ -34,6 +34,11 @@ class Unknown:
             if wanted not in ("memory", "view") and not wanted.startswith("elementwise:"):
                 raise InputError(f'{what}: unknown: {name}: given "{wanted}"; allowed {_CHOICES}')
 
+    @property
+    def counts_all(self) -> bool:
+        """Whether everything that is not understood is counted as memory traffic."""
+        return self._usual == "memory"
+
     def wanted(self, name: str) -> str:
         """What the user wants for the operator ``name``: empty where nothing was said about it."""
         return self._chosen.get(name, "")
