@@ -18,13 +18,15 @@ OUT ?= out
 # pytest answers 5 when it found no test; that is no failure.
 PYTEST = run_pytest() { $(BIN)/pytest "$$@" || { rc=$$?; [ $$rc -eq 5 ] || exit $$rc; }; }; run_pytest
 
-.PHONY: help setup setup-core run test lint extras bench fuzz validation clean
+.PHONY: help setup setup-core run test lint extras trained docs bench fuzz validation clean
 
 help:
 	@echo 'make run         set up, then compare the dataflows on the built-in networks; reports in $(OUT)/'
 	@echo 'make test        set up, then run the quick tests'
 	@echo 'make lint        style, types and import layers'
 	@echo 'make extras      what stands on PyTorch and the other optional libraries (installs them)'
+	@echo 'make trained     bit widths and formats on networks that are trained for it (after make extras; 3 minutes)'
+	@echo 'make docs        the documentation with the Python reference, into $(OUT)/site'
 	@echo 'make validation  compare with published figures'
 	@echo 'make bench       speed of the engine and of the search'
 	@echo 'make fuzz N=...  random programs, engine against reference'
@@ -73,7 +75,7 @@ run: setup-core
 # --- checks ------------------------------------------------------------------------------------------------------
 
 test: setup
-	@$(PYTEST) -n $(TEST_JOBS) -m 'not slow' --benchmark-skip -q
+	@$(PYTEST) -n $(TEST_JOBS) -m 'not slow and not extras' --benchmark-skip -q
 
 lint: setup
 	$(BIN)/ruff check .
@@ -89,6 +91,18 @@ $(VENV)/.installed-extras: $(VENV)/.installed-dev constraints-extras.txt
 
 extras: $(VENV)/.installed-extras
 	@$(PYTEST) -n $(TEST_JOBS) -q -m 'extras and not slow' --benchmark-skip
+
+trained: $(VENV)/.installed-extras
+	@$(PYTEST) -n $(TEST_JOBS) -q tests/validation/test_bits_on_trained_networks.py tests/validation/test_weight_formats.py
+
+$(VENV)/.installed-docs: $(VENV)/.installed-core constraints-extras.txt
+	@echo 'Installing what builds the documentation'
+	@$(PIP_INSTALL) --constraint constraints-extras.txt --no-build-isolation --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir "$(OUT)/site"
+	@echo 'The documentation is in $(OUT)/site/index.html'
 
 validation: setup
 	@$(PYTEST) tests/validation -s

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = [pytest.mark.validation, pytest.mark.extras]
+pytestmark = [pytest.mark.validation, pytest.mark.extras, pytest.mark.slow]  # trains two networks: make trained
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'tilewright[bits]'")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'tilewright[bits]'")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.validation, pytest.mark.extras]
+pytestmark = [pytest.mark.validation, pytest.mark.extras, pytest.mark.slow]  # trains two networks: make trained
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'tilewright[bits]'")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'tilewright[bits]'")
