@@ -172,8 +172,8 @@ def hierarchy_of(machine: MachineSpec, number_format: str) -> HierarchySpec:
     """One core of ``machine`` as a hierarchy, with operands in ``number_format``.
 
     Rows of the array take output columns, columns take output channels (the products of an unfolded convolution), the
-    array keeps one partial sum per PE in 32 bits, and each buffer holds all operands. Raises InputError for a format
-    that the machine does not multiply.
+    depth of a unit that multiplies blocks takes input channels; the array keeps one partial sum per PE in 32 bits, and
+    each buffer holds all operands. Raises InputError for a format that the machine does not multiply.
     """
     from tilewright.formats import format_bits
     from tilewright.hw_models.dram import bytes_per_cycle
@@ -218,23 +218,25 @@ def hierarchy_of(machine: MachineSpec, number_format: str) -> HierarchySpec:
         write_pj=energy.dram_write_pj_per_byte,
         ports="shared",
     )
+    axes = {
+        "rows": AxisSpec(size=unit.rows, loops=("OX",)),
+        "columns": AxisSpec(size=unit.columns, loops=("K", "G")),
+    }
+    notes = ["rows take output columns, columns take output channels; fill and drain of the array are not counted"]
+    if unit.block is not None:
+        axes["depth"] = AxisSpec(size=max(1, unit.block.depth // unit.block.step_cycles), loops=("C",))
+        notes.append("the depth of a block takes input channels, as many as it sums in a cycle, rounded down")
     return HierarchySpec(
         name=machine.name,
         description=machine.description,
-        axes={
-            "rows": AxisSpec(size=unit.rows, loops=("OX",)),
-            "columns": AxisSpec(size=unit.columns, loops=("K", "G")),
-        },
+        axes=axes,
         multiply_accumulate_pj=energy.multiply_accumulate_pj[number_format]
         + energy.register_pj_per_multiply_accumulate,
         weight_bits=bits,
         activation_bits=bits,
         partial_sum_bits=32,
         memories=(registers, *buffers, dram),
-        assumptions=(
-            "rows take output columns, columns take output channels; fill and drain of the array are not counted",
-            "DRAM latency and rows are not counted",
-        ),
+        assumptions=(*notes, "DRAM latency and rows are not counted"),
     )
 
 

@@ -136,6 +136,15 @@ class MatrixUnitSpec:
             raise ValueError("fill_drain: scale_sim is for systolic arrays; allowed per_pass, per_command, hidden")
 
     @property
+    def size_text(self) -> str:
+        """Its extents for people: "16 x 16", with the depth of a block "16 x 16 x 16"; "/ 8" for 8 cycles a block."""
+        text = f"{self.rows} x {self.columns}"
+        if self.block is None:
+            return text
+        steps = f" / {self.block.step_cycles}" if self.block.step_cycles > 1 else ""
+        return f"{text} x {self.block.depth}{steps}"
+
+    @property
     def n_multipliers(self) -> Fraction:
         """Multiply-adds that the unit starts in a cycle at a rate of 1: rows x columns, x depth / step for blocks."""
         per_pe = Fraction(1) if self.block is None else Fraction(self.block.depth, self.block.step_cycles)

@@ -25,8 +25,7 @@ _MOST_ALTERNATIVES = 3
 class OperatorGroup:
     """Operators of a network that are the same but for their names and for what was loaded ahead.
 
-    ``number`` counts groups from 1, most cycles first; ``formats`` are the number formats of the operands;
-    ``loads_ahead``: weights of a following operator may be loaded under a member.
+    ``number`` counts groups from 1, most cycles first; ``formats`` are the number formats of the operands.
     """
 
     number: int
@@ -34,7 +33,6 @@ class OperatorGroup:
     size: str
     formats: str
     masked: bool
-    loads_ahead: bool
     dram_bytes_per_cycle: float
 
     @property
@@ -95,7 +93,8 @@ class OperatorGroup:
 
     @property
     def dram_utilization(self) -> float:
-        return self.dram_bytes / (self.dram_bytes_per_cycle * max(1, self.cycles))
+        moved = sum(member.timed_dram_bytes for member in self.members)
+        return moved / (self.dram_bytes_per_cycle * max(1, self.cycles))
 
     @property
     def busy(self) -> dict[str, float]:
@@ -121,20 +120,21 @@ class OperatorGroup:
         """Why the members take longer than their bound, in a few words."""
         if self.bound_ratio < 1.02:
             return f"at its bound: {RESOURCES[self.bound_by]}"
-        bound = self.first.lower_bound
+        bounds = [member.lower_bound for member in self.members]
         busy, name = self.busy, self.limited_by
         if busy[name] < 0.9:
             parts = ", ".join(f"{RESOURCES[r]} {share * 100:.0f} %" for r, share in busy.items() if share >= 0.005)
             return f"units wait for each other; busy: {parts}"
         head = f"{RESOURCES[name]} busy {busy[name] * 100:.0f} %"
-        needed = {"matrix": bound.matrix_cycles, "vector": bound.vector_cycles, "dram": bound.dram_cycles}[name]
-        share = needed * self.count / max(1.0, busy[name] * self.cycles)
+        needed = sum(
+            {"matrix": b.matrix_cycles, "vector": b.vector_cycles, "dram": b.dram_cycles}[name] for b in bounds
+        )
+        share = needed / max(1.0, busy[name] * self.cycles)
         if name == "matrix":
             causes = "array edges, fill and drain" + (", masked tiles" if self.masked else "")
             return f"{head}, but {min(share, 1) * 100:.0f} % of the multiply-adds possible: {causes}"
         if name == "dram":
-            ahead = ", with the next operator's weights" if self.loads_ahead else ""
-            return f"{head}, {1 / max(share, 1e-9):.2f}x the bytes that it must move{ahead}"
+            return f"{head}, {1 / max(share, 1e-9):.2f}x the bytes that it must move"
         return f"{head}, {min(share, 1) * 100:.0f} % of it compulsory: start-up and lanes left idle"
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,13 +180,8 @@ class NetworkCase:
     def groups(self) -> tuple[OperatorGroup, ...]:
         """The operators in groups of identical ones, most cycles first."""
         found: dict[object, list[OperatorResult]] = {}
-        ahead: set[object] = set()
-        operators = self.result.operators
-        for operator, following in zip(operators, [*operators[1:], None], strict=True):
-            signature = self._signature(operator)
-            found.setdefault(signature, []).append(operator)
-            if self.result.prefetch and following is not None and following.weight_bytes:
-                ahead.add(signature)
+        for operator in self.result.operators:
+            found.setdefault(self._signature(operator), []).append(operator)
         ordered = sorted(found.values(), key=lambda members: -sum(member.cycles for member in members))
         return tuple(
             OperatorGroup(
@@ -195,7 +190,6 @@ class NetworkCase:
                 size=size_text(self.operator(members[0])),
                 formats=self.formats(members[0]),
                 masked=self.operator(members[0]).text("mask") not in ("", "none"),
-                loads_ahead=self._signature(members[0]) in ahead,
                 dram_bytes_per_cycle=self.dram_bytes_per_cycle,
             )
             for number, members in enumerate(ordered, start=1)
@@ -227,8 +221,11 @@ class NetworkCase:
 
     def limited_by(self, operator: OperatorResult) -> str:
         """The resource that is busiest while ``operator`` runs."""
-        dram = operator.dram_bytes / (self.dram_bytes_per_cycle * max(1, operator.cycles))
+        dram = self._dram_utilization(operator)
         return _busiest({"matrix": operator.matrix_utilization, "vector": operator.vector_utilization, "dram": dram})
+
+    def _dram_utilization(self, operator: OperatorResult) -> float:
+        return operator.timed_dram_bytes / (self.dram_bytes_per_cycle * max(1, operator.cycles))
 
     def cycles_by_limit(self) -> dict[str, int]:
         """Cycles of the operators by the resource that is busiest while they run."""
@@ -297,7 +294,7 @@ class NetworkCase:
             "share": operator.cycles / max(1, self.result.cycles),
             "limited_by": self.limited_by(operator),
             "dram_bytes": operator.dram_bytes,
-            "dram_utilization": operator.dram_bytes / (self.dram_bytes_per_cycle * max(1, operator.cycles)),
+            "dram_utilization": self._dram_utilization(operator),
             "lower_bound_matrix_cycles": bound.matrix_cycles,
             "lower_bound_vector_cycles": bound.vector_cycles,
             "lower_bound_dram_cycles": bound.dram_cycles,
@@ -312,14 +309,15 @@ class NetworkCase:
         return {operator.name: operator for operator in self.stream.operators}
 
     def _signature(self, operator: OperatorResult) -> object:
-        # The parts fused behind may differ in name, not in work: that is in the bound.
+        # The parts fused behind may differ in name, not in work: that is in the bound, but for what was brought early.
+        bound = operator.lower_bound
         return (
             operator.kind,
             operator.dataflow,
             tuple(operator.tiling.items()),
             operator.macs,
             operator.weight_bytes,
-            operator.lower_bound,
+            (bound.matrix_cycles, bound.vector_cycles, operator.dram_bytes),
             self.formats(operator),
         )
 

@@ -271,7 +271,7 @@ def machine_rows(m: MachineSpec | None, assumptions: Sequence[str]) -> list[dict
     rows = [
         ("description", m.description),
         ("clock", f"{m.clock_ghz:g} GHz, {cores}"),
-        ("matrix unit", f"{m.matrix.rows} x {m.matrix.columns}, {_STATIONARITY[m.matrix.stationarity]}"),
+        ("matrix unit", f"{m.matrix.size_text}, {_STATIONARITY[m.matrix.stationarity]}"),
         ("vector unit", f"{m.vector.lanes} lanes"),
         *((f"buffer {b.name}", bytes_text(b.capacity_bytes)) for b in m.buffers),
         ("DRAM", f"{m.dram.bandwidth_gb_per_s:g} GB/s"),

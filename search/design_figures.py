@@ -156,17 +156,18 @@ def peak_tops(values: Mapping[str, Any]) -> float:
     """10^12 operations a second (a multiply-add is two) of the matrix units with their fastest number format."""
     prefix = "matrix.multiplies_per_pe_per_cycle."
     rate = max(float(value) for path, value in values.items() if path.startswith(prefix))
-    per_block = values.get("matrix.block.depth", 1) / values.get("matrix.block.step_cycles", 1)
-    n_pes, _, _ = _sizes(values)
-    return float(2 * n_pes * per_block * rate * values["clock_ghz"] / 1000)
+    n_multipliers, _, _ = _sizes(values)
+    return float(2 * n_multipliers * rate * values["clock_ghz"] / 1000)
 
 
 def _sizes(values: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Processing elements, vector lanes and KiB of buffers of the whole machine."""
+    """Multiply-adds that start in a cycle at a rate of 1, vector lanes and KiB of buffers, of the whole machine."""
     n_cores = values["n_cores"]
     kib = 0.0
     for path, value in values.items():
         if path.startswith("buffers.") and path.endswith(".capacity_kib"):
             shared = values.get(path.removesuffix("capacity_kib") + "shared_by_cores", False)
             kib += value * (1 if shared else n_cores)
-    return values["matrix.rows"] * values["matrix.columns"] * n_cores, values["vector.lanes"] * n_cores, kib
+    per_pe = values.get("matrix.block.depth", 1) / values.get("matrix.block.step_cycles", 1)
+    n_multipliers = values["matrix.rows"] * values["matrix.columns"] * per_pe * n_cores
+    return n_multipliers, values["vector.lanes"] * n_cores, kib

@@ -4,18 +4,21 @@ Operators follow each other with a barrier between them, as their data demands; 
 next operator's weights: with ``prefetch`` (on by default) its first weight tiles are loaded behind the current
 operator's own loads, where the working buffer has room for both and the two together end earlier for it. Those loads
 are commands of the current operator's program, and the next program starts with the tiles on chip; nothing is
-estimated.
+estimated. They are booked with the operator that uses the weights: bytes, energy, and the cycles by which the run with
+them is longer than the one without (both are run).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
+from math import ceil, floor
 from typing import Any, NamedTuple
 
 from tilewright.errors import InputError, MappingError
+from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.matrix_unit import holding_format
 from tilewright.hw_models.spec import MachineSpec
@@ -27,7 +30,7 @@ from tilewright.sim.costs import TileCosts
 from tilewright.sim.dataflows.gemm import first_weight_tiles
 from tilewright.sim.dataflows.gemm_costs import GemmCosts
 from tilewright.sim.engine import simulate
-from tilewright.sim.evaluation import Ahead, build_phase, evaluate, phase_tiling
+from tilewright.sim.evaluation import AHEAD_LABEL, Ahead, build_phase, evaluate, phase_tiling
 from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, jobs_of
 from tilewright.sim.mapping import Dataflow, Tiling, check_tiling, get_dataflow
 from tilewright.sim.network_result import NetworkResult, OperatorResult
@@ -39,6 +42,8 @@ from tilewright.workloads.stream import OperatorStream
 __all__ = ["ATTENTION_DATAFLOWS", "simulate_stream"]
 
 Progress = Callable[[int, int, str], None]
+
+NOTHING = Counters()
 
 # Tried for each attention operator; the best wins.
 ATTENTION_DATAFLOWS = ("mas", "flash2")
@@ -60,6 +65,18 @@ class _Run:
     counters: Counters
     busy_matrix: int
     busy_vector: int
+    ahead: Counters = NOTHING  # the part of the counters that is the next operator's weights
+
+
+@dataclass(frozen=True, slots=True)
+class _Booked:
+    """An operator's share of the runs: its own without the loads for the next, and those for it in the one before."""
+
+    run: _Run
+    cycles: int
+    counters: Counters
+    early: Counters
+    early_cycles: int
 
 
 def simulate_stream(
@@ -97,10 +114,11 @@ def simulate_stream(
         progress(len(distinct), len(distinct), stream.name)
     runs = _chain(jobs, mapped, machine, prefetch=prefetch)
     operators = tuple(
-        _operator_result(job, mapped[job.layer], run, machine) for job, run in zip(jobs, runs, strict=True)
+        _operator_result(job, mapped[job.layer], booked, machine)
+        for job, booked in zip(jobs, _booked(runs), strict=True)
     )
-    counters = sum((run.counters for run in runs), Counters())
-    cycles = sum(run.cycles for run in runs)
+    counters = sum((way.run.counters for way in runs), NOTHING)
+    cycles = sum(way.run.cycles for way in runs)
     return NetworkResult(
         network=stream.name,
         machine=machine.name,
@@ -228,64 +246,83 @@ class _Runner:
         return self._costs.setdefault(job.layer, own.dataflow.costs(own.layer, self._machine))
 
 
-def _chain(jobs: Sequence[Job], mapped: dict[JobLayer, _Mapped], machine: MachineSpec, *, prefetch: bool) -> list[_Run]:
+def _chain(jobs: Sequence[Job], mapped: dict[JobLayer, _Mapped], machine: MachineSpec, *, prefetch: bool) -> list[_Way]:
     """Each job's run; weights are brought ahead where that makes the whole end earliest.
 
     Best ways to end with the next job's weights on chip and without them, carried from job to job.
     """
     runner = _Runner(mapped, machine)
-    ways: dict[bool, tuple[int, _Ways | None]] = {False: (0, None)}
+    ways: dict[bool, tuple[int, _Way | None]] = {False: (0, None)}
     for job, following in zip(jobs, [*jobs[1:], None], strict=True):
         can_bring = prefetch and following is not None and runner.ahead(job, following) is not None
-        after: dict[bool, tuple[int, _Ways | None]] = {}
+        after: dict[bool, tuple[int, _Way | None]] = {}
         for there, (cycles, before) in ways.items():
+            plain = runner.run(job, there=there, following=None)
             for brings in (False, True) if can_bring else (False,):
-                run = runner.run(job, there=there, following=following if brings else None)
+                run = runner.run(job, there=there, following=following) if brings else plain
                 total = cycles + run.cycles
                 if brings not in after or total < after[brings][0]:
-                    after[brings] = total, _Ways(run, before)
+                    after[brings] = total, _Way(run, plain, before)
         ways = after
     runs = []
     way = ways[False][1]
     while way is not None:
-        runs.append(way.run)
+        runs.append(way)
         way = way.before
     return runs[::-1]
 
 
-class _Ways(NamedTuple):
-    """A run and the runs before it."""
+class _Way(NamedTuple):
+    """A run, the same without bringing the next job's weights, and the runs before it."""
 
     run: _Run
-    before: _Ways | None
+    plain: _Run
+    before: _Way | None
+
+
+def _booked(ways: Sequence[_Way]) -> Iterator[_Booked]:
+    """What is booked with each job; in all as much as the runs have."""
+    early, early_cycles = NOTHING, 0
+    for run, plain, _ in ways:
+        added = max(0, run.cycles - plain.cycles)
+        counters = plain.counters + early
+        yield _Booked(run, run.cycles - added + early_cycles, counters, early, early_cycles)
+        early, early_cycles = run.ahead, added
 
 
 def _run(own: _Mapped, costs: TileCosts, machine: MachineSpec, *, there: bool, ahead: Ahead | None) -> _Run:
     tiling: Tiling = {**own.tiling, "prefetched": 1} if there else own.tiling
-    cycles, counters, matrix, vector = 0, Counters(), 0, 0
+    cycles, counters, brought, matrix, vector = 0, NOTHING, NOTHING, 0, 0
     phases = own.dataflow.phases
     for phase in phases:
         last = phase is phases[-1]
         program = build_phase(phase, costs, phase_tiling(phase, tiling), ahead=ahead if last else None)
         run = simulate(program)
         cycles += run.cycles
-        counters = counters + _counters(program)
+        own_counters, ahead_counters = _counters(program)
+        counters, brought = counters + own_counters + ahead_counters, brought + ahead_counters
         for engine, busy in zip(program.engines, run.busy_cycles, strict=True):
             matrix += busy * engine.weight * (engine.kind == "matrix")
             vector += busy * engine.weight * (engine.kind == "vector")
-    return _Run(cycles, counters, matrix, vector)
+    return _Run(cycles, counters, matrix, vector, brought)
 
 
-def _counters(program: Program) -> Counters:
-    total = Counters()
+def _counters(program: Program) -> tuple[Counters, Counters]:
+    """What the program does itself, and what it brings for the next one."""
+    totals = {False: NOTHING, True: NOTHING}
     for engine, command, times in program.commands():
-        total = total + command.cost.counters * (times * program.engines[engine].weight)
-    return total
+        ahead = command.label == AHEAD_LABEL
+        totals[ahead] = totals[ahead] + command.cost.counters * (times * program.engines[engine].weight)
+    return totals[False], totals[True]
 
 
-def _operator_result(job: Job, mapped: _Mapped, run: _Run, machine: MachineSpec) -> OperatorResult:
+def _operator_result(job: Job, mapped: _Mapped, booked: _Booked, machine: MachineSpec) -> OperatorResult:
+    run, cycles, counters = booked.run, booked.cycles, booked.counters
+    energy = energy_by_component(machine, counters, cycles)
+    rate, early_bytes = bytes_per_cycle(machine), booked.early.dram_read_bytes
+    hidden_bytes = max(0, early_bytes - floor(booked.early_cycles * rate))
     bound = mapped.alone.lower_bound
-    energy = energy_by_component(machine, run.counters, run.cycles)
+    bound = replace(bound, dram_cycles=max(0, bound.dram_cycles - ceil(hidden_bytes / rate)))
     first = job.operators[0]
     return OperatorResult(
         name=first.name,
@@ -294,16 +331,19 @@ def _operator_result(job: Job, mapped: _Mapped, run: _Run, machine: MachineSpec)
         fused=tuple(member.name for member in job.operators[1:]),
         dataflow=mapped.dataflow.name,
         tiling=mapped.tiling,
-        cycles=run.cycles,
+        cycles=cycles,
         macs=sum(member.macs for member in job.operators),
         energy_pj=sum(energy.values()),
         energy_by_component=energy,
-        dram_read_bytes=run.counters.dram_read_bytes,
-        dram_write_bytes=run.counters.dram_write_bytes,
+        dram_read_bytes=counters.dram_read_bytes,
+        dram_write_bytes=counters.dram_write_bytes,
         weight_bytes=job.weight_bytes,
-        matrix_utilization=run.busy_matrix / (run.cycles * machine.n_cores),
-        vector_utilization=run.busy_vector / (run.cycles * machine.n_cores),
+        matrix_utilization=run.busy_matrix / (cycles * machine.n_cores),
+        vector_utilization=run.busy_vector / (cycles * machine.n_cores),
         lower_bound=bound,
+        early_weight_bytes=early_bytes,
+        early_weight_cycles=booked.early_cycles,
+        hidden_weight_bytes=hidden_bytes,
     )
 
 
@@ -318,5 +358,9 @@ def _assumptions(mapped: Any, *, prefetch: bool, widen: bool) -> tuple[str, ...]
     if widen:
         own.append("a product in a format that the array lacks is done in the narrowest that holds its values")
     if prefetch:
-        own.append("the next operator's first weight tiles are loaded under the current one where the buffer has room")
+        own.append(
+            "the next operator's first weight tiles are loaded under the current one where the buffer has room; their "
+            "bytes, energy and the cycles that they add are booked with the operator that uses them, and its bound "
+            "leaves out those that add none"
+        )
     return (*notes, *own)

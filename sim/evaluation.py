@@ -23,6 +23,7 @@ from tilewright.sim.trace import TraceCommand, TraceWindow, trace_program
 from tilewright.workloads.attention import LARGEST_EXTENT, AttentionLayer
 
 __all__ = [
+    "AHEAD_LABEL",
     "Ahead",
     "CoreShare",
     "build_phase",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 ENGINES_PER_CORE = 4
+AHEAD_LABEL = "load next weights"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,7 @@ def build_phase(
             core.reserve("next weights", ahead.n_bytes)
         phase.lower(core, tiling)
         for work in ahead.loads if ahead is not None else ():
-            core.load(work, label="load next weights")
+            core.load(work, label=AHEAD_LABEL)
     return builder.build()
 
 

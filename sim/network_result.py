@@ -16,7 +16,14 @@ __all__ = ["NetworkResult", "OperatorResult"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorResult:
-    """One operator (with what is fused behind it) as it ran in the network."""
+    """One operator (with what is fused behind it) as it ran in the network.
+
+    What was loaded of its weights while the operator before ran is booked here, with the user of the weights: the
+    bytes and their energy (``early_weight_bytes`` of ``dram_read_bytes``), and the cycles by which they made that
+    operator longer (``early_weight_cycles`` of ``cycles``). ``hidden_weight_bytes`` of them crossed the bus in time
+    that the operator before needed anyway: no cycles are booked for these, so ``lower_bound`` leaves them out of what
+    the DRAM must do in this operator's own time.
+    """
 
     name: str
     path: str
@@ -34,6 +41,14 @@ class OperatorResult:
     matrix_utilization: float
     vector_utilization: float
     lower_bound: LowerBound
+    early_weight_bytes: int = 0
+    early_weight_cycles: int = 0
+    hidden_weight_bytes: int = 0
+
+    @property
+    def timed_dram_bytes(self) -> int:
+        """Bytes that cross the bus in the cycles that are booked here."""
+        return self.dram_bytes - self.hidden_weight_bytes
 
     @property
     def dram_bytes(self) -> int:
@@ -46,7 +61,7 @@ class OperatorResult:
 
     @property
     def bound_ratio(self) -> float:
-        """Cycles over the bound that no schedule can beat."""
+        """Cycles over the bound that no schedule can beat with these weights brought early."""
         return self.cycles / max(1, self.lower_bound.cycles)
 
     @property
@@ -70,6 +85,9 @@ class OperatorResult:
             "dram_read_bytes": self.dram_read_bytes,
             "dram_write_bytes": self.dram_write_bytes,
             "weight_bytes": self.weight_bytes,
+            "early_weight_bytes": self.early_weight_bytes,
+            "early_weight_cycles": self.early_weight_cycles,
+            "hidden_weight_bytes": self.hidden_weight_bytes,
             "matrix_utilization": self.matrix_utilization,
             "vector_utilization": self.vector_utilization,
             "lower_bound_cycles": self.lower_bound.cycles,
@@ -111,7 +129,9 @@ class NetworkResult:
 
     @property
     def lower_bound_cycles(self) -> int:
-        """Sum of the operators' bounds: what no schedule of operators one after the other can beat."""
+        """Sum of the operators' bounds: what no schedule of operators one after the other can beat that brings the same
+        weights early.
+        """
         return sum(operator.lower_bound.cycles for operator in self.operators)
 
     def by_kind(self) -> dict[str, dict[str, float]]:

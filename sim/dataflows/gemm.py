@@ -240,7 +240,7 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
             f'{machine.name}: the matrix unit has no multiply rate for format "{layer.compute_format}"; allowed: '
             f"{', '.join(known)}{did_you_mean(layer.compute_format, known)}"
         )
-    elements = machine.matrix.rows * machine.matrix.columns * machine.n_cores
+    elements = machine.matrix.n_multipliers * machine.n_cores
     groups, m, n = layer.before_cut
     outputs = groups * m * n
     per_output = sum(times * machine.vector.cycles[kind] for kind, times in layer.fused.operations)

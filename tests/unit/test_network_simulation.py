@@ -118,7 +118,15 @@ def test_bringing_weights_ahead_helps_real_networks(network: str, kept: MappingC
     with_it, without = run(stream, EDGE, kept), run(stream, EDGE, kept, prefetch=False)
     assert with_it.cycles < without.cycles
     assert with_it.dram_bytes == without.dram_bytes
-    assert with_it.lower_bound_cycles == without.lower_bound_cycles <= without.cycles
+    assert with_it.lower_bound_cycles <= without.lower_bound_cycles <= without.cycles
+    for early, alone in zip(with_it.operators, without.operators, strict=True):
+        # Bytes are booked with the operator that uses them, whenever they come; so is what bringing them costs.
+        assert early.dram_read_bytes == alone.dram_read_bytes
+        assert early.early_weight_bytes == 0 or early.weight_bytes
+        assert early.bound_ratio >= 1
+        assert early.lower_bound.matrix_cycles == alone.lower_bound.matrix_cycles
+        if not early.early_weight_bytes:
+            assert early.cycles <= alone.cycles
 
 
 # -- errors ------------------------------------------------------------------------------------------------

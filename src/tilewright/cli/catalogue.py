@@ -130,7 +130,7 @@ def _machines() -> list[dict[str, Any]]:
     return [
         {
             "name": m.name,
-            "matrix": f"{m.matrix.rows}x{m.matrix.columns}",
+            "matrix": m.matrix.size_text.replace(" ", ""),
             "vector_lanes": m.vector.lanes,
             "cores": m.n_cores,
             "clock_ghz": m.clock_ghz,
