@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tilewright.reports.columns import machine_columns
 from tilewright.reports.index import OUR_DATAFLOW
 from tilewright.reports.published import published_headline, published_rows
 from tilewright.reports.quantity import cycles_text, energy_text, ratio_text
 from tilewright.reports.ranking import BASELINE_DATAFLOW, dataflow_order, speedups
+from tilewright.sim.machine_comparison import MachineComparison
 from tilewright.sim.result import ComparisonResult, SimulationResult
 
-__all__ = ["comparison_markdown", "markdown_table"]
+__all__ = ["comparison_markdown", "machines_markdown", "markdown_table"]
 
 
 def comparison_markdown(comparison: ComparisonResult) -> str:
@@ -38,6 +40,21 @@ def comparison_markdown(comparison: ComparisonResult) -> str:
         ]
         parts += ["\nBeside the published headline:\n", markdown_table(head, rows)]
         parts += [f"\n{headline.source}: {headline.note}. Our mean is the geometric mean.\n"]
+    return "\n".join(parts)
+
+
+def machines_markdown(comparison: MachineComparison) -> str:
+    """A table for each workload, the machines in rows; the row that is best by the objective stands in bold."""
+    parts = []
+    for workload in comparison.workloads:
+        table = machine_columns(comparison, workload)
+        rows = [
+            [f"**{cell}**" if row == table.best_row and cell else cell for cell in cells]
+            for row, cells in enumerate(table.rows)
+        ]
+        parts.append(
+            f"{_escaped(workload)}, best {comparison.objective} in bold:\n\n{markdown_table(table.head, rows)}\n"
+        )
     return "\n".join(parts)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from tilewright.hw_models.dram import bytes_per_cycle, port_names
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.network_result import NetworkResult, OperatorResult
+from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.stream_table import size_text
@@ -159,13 +160,14 @@ class OperatorGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkCase:
-    """One network on one machine; ``command`` is the command line that makes the page again."""
+    """One network on one machine; ``command`` is the command line that makes the page again, ``why`` its what-ifs."""
 
     result: NetworkResult
     stream: OperatorStream
     machine: MachineSpec
     objective: str
     command: str = ""
+    why: NetworkWhyResult | None = None
 
     @property
     def title(self) -> str:
@@ -199,6 +201,16 @@ class NetworkCase:
         """The groups that lose most cycles against their bounds; none that loses nothing."""
         losing = [group for group in self.groups if group.lost_cycles > 0]
         return tuple(sorted(losing, key=lambda group: -group.lost_cycles)[:n])
+
+    def best_help(self, group: OperatorGroup) -> tuple[str, int]:
+        """The what-if that shortens ``group`` most, and the cycles that it then takes; no label where none does."""
+        if self.why is None:
+            return "", group.cycles
+        at = {operator.name: row for row, operator in enumerate(self.result.operators)}
+        rows = [at[member.name] for member in group.members]
+        cycles = {item.label: sum(item.operator_cycles[row] for row in rows) for item in self.why.what_ifs}
+        label = min(cycles, key=lambda name: cycles[name], default="")
+        return (label, cycles[label]) if label and cycles[label] < group.cycles else ("", group.cycles)
 
     def operator(self, result: OperatorResult) -> Operator:
         """The operator of the stream that ``result`` is about (the first, where others are fused behind it)."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tilewright.reports.charts import parts_chart, stacked_chart
+from tilewright.reports.columns import network_what_if_columns
 from tilewright.reports.network_case import RESOURCES, NetworkCase, OperatorGroup
-from tilewright.reports.network_table import formats_text
+from tilewright.reports.network_table import formats_text, network_why_columns
 from tilewright.reports.page import card, energy_rows, largest_part, machine_rows, render, timeline_data
 from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, OPERATOR_COLOURS
 from tilewright.reports.quantity import (
@@ -28,6 +29,7 @@ __all__ = ["CLOSE_OPERATORS", "network_page", "operator_trace"]
 
 CLOSE_OPERATORS = 24
 _MOST_ROWS = 1000
+_MOST_EXPLAINED = 12
 _NEAR_THE_AXIS = 92
 
 
@@ -74,6 +76,7 @@ def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
         "energy_rows": energy_rows(result.energy_by_component),
         "energy_chart": stacked_chart(_energy_by_kind(case)),
         "kind_rows": _kind_rows(case),
+        "why": _why(case),
         "worst": [_worst_row(group) for group in case.worst()],
         "groups": [_group_row(group, case) for group in case.groups],
         "operators": [_operator_row(o, case) for o in result.operators[:_MOST_ROWS]],
@@ -83,6 +86,19 @@ def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
         "machine_rows": machine_rows(case.machine, result.assumptions),
     }
     return render("network.html.j2", context)
+
+
+def _why(case: NetworkCase) -> dict[str, Any] | None:
+    """The what-ifs, and what helps the operators that take most time; None when they were not asked for."""
+    if case.why is None:
+        return None
+    what_ifs, helps = network_what_if_columns(case.why), network_why_columns(case, most=_MOST_EXPLAINED)
+    return {
+        "head": what_ifs.head,
+        "rows": [{"cells": cells, "best": row == what_ifs.best_row} for row, cells in enumerate(what_ifs.rows)],
+        "helps_head": helps.head,
+        "helps_rows": helps.rows,
+    }
 
 
 def _lead(case: NetworkCase) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from tilewright.reports.columns import Column, TextTable
 from tilewright.reports.network_case import RESOURCES, NetworkCase, OperatorGroup
 from tilewright.reports.quantity import (
     bytes_text,
@@ -15,17 +16,27 @@ from tilewright.reports.quantity import (
     cycles_text,
     energy_text,
     percent_text,
+    ratio_text,
     seconds_text,
     tiling_text,
 )
-from tilewright.reports.table import Column, catalogue_table, figures_table, fitted_table
+from tilewright.reports.table import catalogue_table, figures_table, fitted_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from tilewright.sim.network_result import OperatorResult
 
-__all__ = ["formats_text", "kinds_table", "limits_table", "operators_table", "total_rows", "totals_table"]
+__all__ = [
+    "formats_text",
+    "kinds_table",
+    "limits_table",
+    "network_why_columns",
+    "network_why_table",
+    "operators_table",
+    "total_rows",
+    "totals_table",
+]
 
 _MOST_NAME = 44
 _MOST_ROWS = 30
@@ -107,6 +118,39 @@ def limits_table(case: NetworkCase) -> Table:
         for group in case.worst(5)
     ]
     return catalogue_table("most cycles above the bound", ["operators", "cycles lost", "/ bound", "reason"], rows)
+
+
+def network_why_table(console: Console, case: NetworkCase, *, most: int = 12) -> Table:
+    """Which operators take the time, why, and which what-if helps each most; identical ones are one row."""
+    table = network_why_columns(case, most=most)
+    others = case.groups[most:]
+    caption = ""
+    if others:
+        share = percent_text(sum(group.cycles for group in others) / max(1, case.result.cycles))
+        caption = f"and {len(others):,} more rows with {share} of the cycles"
+    return fitted_table(console, "what takes the time, and what helps", table.columns, caption=caption, whole="--json")
+
+
+def network_why_columns(case: NetworkCase, *, most: int) -> TextTable:
+    """The ``most`` groups that take most cycles, each with its reason and the what-if that shortens it most."""
+    groups = case.groups[:most]
+    total = max(1, case.result.cycles)
+    helps = [case.best_help(group) for group in groups]
+    ratios = [
+        f"{label}: {ratio_text(g.cycles / n)}" if label else "none" for g, (label, n) in zip(groups, helps, strict=True)
+    ]
+    return TextTable(
+        (
+            Column(header="operators", cells=[_short(group.label) for group in groups], right=False, fold=24),
+            Column(header="n", cells=[str(group.count) for group in groups], rank=2),
+            Column(header="cycles", cells=[cycles_text(group.cycles) for group in groups], rank=1),
+            Column(header="share", cells=[percent_text(group.cycles / total) for group in groups]),
+            Column(header="/ bound", cells=[f"{group.bound_ratio:.3f}" for group in groups]),
+            Column(header="bound by", cells=[RESOURCES[group.bound_by] for group in groups], right=False),
+            Column(header="helps most", cells=ratios, right=False),
+            Column(header="reason", cells=[group.reason for group in groups], right=False, rank=3, fold=40),
+        )
+    )
 
 
 def totals_table(case: NetworkCase) -> Table:

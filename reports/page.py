@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.reports.case import ReportCase
 from tilewright.reports.charts import attribution_chart, bound_chart, cycles_chart, energy_chart, lane_chart
+from tilewright.reports.columns import TextTable, comparison_columns, search_sentence, what_if_columns
 from tilewright.reports.palette import KIND_COLOURS
 from tilewright.reports.quantity import (
     bytes_text,
-    change_text,
     cycles_text,
     energy_text,
     percent_text,
@@ -22,7 +22,7 @@ from tilewright.reports.quantity import (
 )
 from tilewright.reports.ranking import baseline_of
 from tilewright.reports.window import READABLE_COMMANDS, closeup, recorded_span
-from tilewright.sim.result import SimulationResult, WhyResult
+from tilewright.sim.result import SimulationResult
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
@@ -69,7 +69,7 @@ def result_page(case: ReportCase, *, back: str = "", files: Sequence[str] = ()) 
         },
         "bound_chart": bound_chart(result),
         "attribution_chart": attribution_chart(case.why.attribution) if case.why and case.why.attribution else None,
-        "what_ifs": _what_ifs(case.why) if case.why else [],
+        "what_ifs": _marked_rows(what_if_columns(case.why)) if case.why else [],
         "energy_rows": energy_rows(result.energy_by_component),
         "search": _search(result),
         "longest": sequence_text(result.longest_sequence or 0),
@@ -139,26 +139,13 @@ def largest_part(by_component: Mapping[str, float]) -> str:
 
 
 def _comparison(case: ReportCase) -> dict[str, Any]:
-    baseline = baseline_of(case.rivals)
-    base_name = baseline.dataflow if baseline else "flat"
-    head = ["dataflow", "cycles", "time", f"vs {base_name}", "/ bound", "energy", "DRAM bytes"]
-    head += ["matrix busy", "vector busy", "DRAM busy"]
-    rows = []
-    for r in case.rivals:
-        cells = [
-            r.dataflow,
-            cycles_text(r.cycles),
-            seconds_text(r.seconds),
-            ratio_text(baseline.cycles / r.cycles) if baseline else "",
-            f"{r.bound_ratio:.3f}",
-            energy_text(r.energy_pj),
-            bytes_text(r.dram_bytes),
-            percent_text(r.matrix_utilization),
-            percent_text(r.vector_utilization),
-            percent_text(r.dram_utilization),
-        ]
-        rows.append({"cells": cells, "best": r is case.result})
-    return {"head": head, "rows": rows, "tilings": {r.dataflow: tiling_text(r.tiling) for r in case.rivals}}
+    table = comparison_columns(case.rivals, best=case.result, baseline=baseline_of(case.rivals))
+    tilings = {r.dataflow: tiling_text(r.tiling) for r in case.rivals}
+    return {"head": table.head, "rows": _marked_rows(table), "tilings": tilings}
+
+
+def _marked_rows(table: TextTable) -> list[dict[str, Any]]:
+    return [{"cells": cells, "best": row == table.best_row} for row, cells in enumerate(table.rows)]
 
 
 def _timeline(case: ReportCase, files: Sequence[str]) -> dict[str, Any] | None:
@@ -202,25 +189,6 @@ def timeline_data(
     return data
 
 
-def _what_ifs(why: WhyResult) -> list[dict[str, Any]]:
-    base = why.result
-    fastest = min((w.cycles for w in why.what_ifs), default=0)
-    return [
-        {
-            "best": w.cycles == fastest < base.cycles,
-            "cells": [
-                w.label,
-                cycles_text(w.cycles),
-                change_text(w.cycles / base.cycles),
-                ratio_text(base.cycles / w.cycles),
-                ratio_text(base.cycles / w.cycles_same_tiling),
-                change_text(w.energy_pj / base.energy_pj) if base.energy_pj else "",
-            ],
-        }
-        for w in why.what_ifs
-    ]
-
-
 def energy_rows(by_component: Mapping[str, float]) -> list[dict[str, str]]:
     """Energy (pJ) by component with its share, and the sum."""
     total = sum(by_component.values())
@@ -232,14 +200,10 @@ def energy_rows(by_component: Mapping[str, float]) -> list[dict[str, str]]:
 
 
 def _search(result: SimulationResult) -> str:
-    search = result.search
-    if search is None:
+    if result.search is None:
         return "The tiling was given."
-    proof = "no legal tiling of the space is better" if search.proven else "a better one may exist"
-    return (
-        f"Searched for {search.objective}: {search.n_candidates:,} candidates, {search.n_fitting:,} fit, "
-        f"{search.n_simulated:,} simulated in {seconds_text(search.seconds)}; {proof}."
-    )
+    sentence = search_sentence(result)
+    return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
 def _buffer_rows(case: ReportCase) -> list[list[str]]:

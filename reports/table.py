@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
@@ -11,6 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from tilewright.reports.charts import ATTRIBUTION_LABELS
+from tilewright.reports.columns import (
+    Column,
+    TextTable,
+    comparison_columns,
+    machine_columns,
+    network_what_if_columns,
+    search_sentence,
+    what_if_columns,
+)
 from tilewright.reports.published import published_headline, published_rows
 from tilewright.reports.quantity import (
     bytes_text,
@@ -24,6 +33,8 @@ from tilewright.reports.quantity import (
     tiling_text,
 )
 from tilewright.reports.ranking import BASELINE_DATAFLOW, baseline_of, best_of, dataflow_order, of_workload, speedups
+from tilewright.sim.machine_comparison import MachineComparison
+from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.sim.result import ComparisonResult, SimulationResult, WhyResult
 
 __all__ = [
@@ -37,27 +48,14 @@ __all__ = [
     "headline_table",
     "infeasible_text",
     "listed_text",
+    "machine_tables",
+    "machines_failed_text",
     "result_table",
     "summary_table",
     "what_if_table",
 ]
 
 _BAR_CELLS = 24
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A column of text cells. A column with ``rank`` 0 is always shown; others go when room is short, highest first.
-
-    With ``fold``, its text is broken over lines of that width before any column goes.
-    """
-
-    header: str
-    cells: Sequence[str]
-    right: bool = True
-    rank: int = 0
-    fold: int | None = None
-    styles: Mapping[int, str] = field(default_factory=dict)
 
 
 def fitted_table(
@@ -83,7 +81,7 @@ def fitted_table(
             break
         widest_rank = max(droppable, key=lambda c: c.rank)
         kept.remove(widest_rank)
-        dropped.append(widest_rank.header)
+        dropped.append(widest_rank.short or widest_rank.header)
     lines = [caption] if caption else []
     if dropped:
         lines.append(f"no room here for: {', '.join(dropped)} ({whole} has every column)")
@@ -115,7 +113,7 @@ def _build(title: str, columns: Sequence[Column], best_row: int | None, *, fold:
     for column in columns:
         width = column.fold if fold else None
         table.add_column(
-            column.header,
+            column.short or column.header,
             justify="right" if column.right else "left",
             no_wrap=width is None,
             max_width=width,
@@ -148,7 +146,7 @@ def result_table(result: SimulationResult) -> Table:
     if result.longest_sequence is not None:
         rows.append(("longest sequence that fits", sequence_text(result.longest_sequence)))
     if result.search is not None:
-        rows.append(("tiling found by", search_text(result)))
+        rows.append(("tiling found by", search_sentence(result)))
     return figures_table(f"{result.workload} on {result.machine} with {result.dataflow}", rows)
 
 
@@ -162,18 +160,6 @@ def figures_table(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-def search_text(result: SimulationResult) -> str:
-    """How the tiling was found, in one phrase."""
-    search = result.search
-    if search is None:
-        return "given"
-    proof = "proven best of its space" if search.proven else "best seen, not proven"
-    return (
-        f"search for {search.objective}: {search.n_candidates:,} candidates, {search.n_fitting:,} fit, "
-        f"{search.n_simulated:,} simulated in {seconds_text(search.seconds)}; {proof}"
-    )
-
-
 def _energy_shares(result: SimulationResult) -> str:
     total = result.energy_pj or 1.0
     parts = sorted(result.energy_by_component.items(), key=lambda item: -item[1])
@@ -183,34 +169,10 @@ def _energy_shares(result: SimulationResult) -> str:
 def comparison_table(console: Console, comparison: ComparisonResult, workload: str, objective: str) -> RenderableType:
     """All dataflows on one workload, best row marked, speed-up against flat (or the slowest)."""
     results = of_workload(comparison, workload)
-    failed = {d: reason for (w, d), reason in comparison.infeasible.items() if w == workload}
-    best, baseline = best_of(results, objective), baseline_of(results)
-    pad = [""] * len(failed)
+    failed = [dataflow for name, dataflow in comparison.infeasible if name == workload]
+    best = best_of(results, objective)
     machine = results[0].machine if results else "this machine"
-    base_name = baseline.dataflow if baseline else BASELINE_DATAFLOW
-    best_row = results.index(best) if best in results else None
-    names = [("* " if r is best else "  ") + r.dataflow for r in results]
-
-    def column(header: str, cells: list[str], rank: int = 0) -> Column:
-        return Column(header=header, cells=cells + pad, rank=rank)
-
-    speed = [ratio_text(baseline.cycles / r.cycles) if baseline else "" for r in results]
-    columns = [
-        Column(header="dataflow", cells=names + [f"  {d}" for d in failed], right=False),
-        Column(
-            header="cycles",
-            cells=[cycles_text(r.cycles) for r in results] + ["cannot run"] * len(failed),
-            styles={len(results) + i: "red" for i in range(len(failed))},
-        ),
-        column("time", [seconds_text(r.seconds) for r in results], rank=1),
-        column(f"vs {base_name}", speed),
-        column("/ bound", [f"{r.bound_ratio:.3f}" for r in results], rank=2),
-        column("energy", [energy_text(r.energy_pj) for r in results]),
-        column("DRAM bytes", [bytes_text(r.dram_bytes) for r in results], rank=3),
-        column("matrix", [percent_text(r.matrix_utilization) for r in results], rank=4),
-        column("vector", [percent_text(r.vector_utilization) for r in results], rank=5),
-        column("DRAM", [percent_text(r.dram_utilization) for r in results], rank=6),
-    ]
+    table = _with_failed(comparison_columns(results, best=best, baseline=baseline_of(results)), failed)
     caption = ""
     if results:
         bound = results[0].lower_bound
@@ -218,7 +180,41 @@ def comparison_table(console: Console, comparison: ComparisonResult, workload: s
     if best is not None:
         caption += f"\n{best.dataflow} with {tiling_text(best.tiling)}"
     title = f"{workload} on {machine} (* best {objective})"
-    return fitted_table(console, title, columns, best_row=best_row, caption=caption)
+    return fitted_table(console, title, table.columns, best_row=table.best_row, caption=caption)
+
+
+def _with_failed(table: TextTable, failed: Sequence[str]) -> TextTable:
+    """``table`` with a mark at its best row, and a row for each dataflow that cannot run."""
+    named, cycles, *others = table.columns
+    n = len(named.cells)
+    names = [("* " if row == table.best_row else "  ") + name for row, name in enumerate(named.cells)]
+    red = {n + at: "red" for at in range(len(failed))}
+    return TextTable(
+        (
+            replace(named, cells=[*names, *(f"  {name}" for name in failed)]),
+            replace(cycles, cells=[*cycles.cells, *["cannot run"] * len(failed)], styles=red),
+            *(replace(column, cells=[*column.cells, *[""] * len(failed)]) for column in others),
+        ),
+        table.best_row,
+    )
+
+
+def machine_tables(console: Console, comparison: MachineComparison) -> list[Table]:
+    """A table for each workload: the machines side by side, the best by the objective marked."""
+    tables = []
+    for workload in comparison.workloads:
+        table = machine_columns(comparison, workload)
+        n_steps = max((getattr(run.result, "n_steps", 1) for run in comparison.of_workload(workload)), default=1)
+        caption = f"for one of its {n_steps} steps" if n_steps > 1 else ""
+        title = f"{workload} (best {comparison.objective} marked)"
+        tables.append(fitted_table(console, title, table.columns, best_row=table.best_row, caption=caption))
+    return tables
+
+
+def machines_failed_text(comparison: MachineComparison) -> Text | None:
+    """What cannot run on which machine, and why; None when all can."""
+    lines = [f"{name} cannot run on {machine}: {reason}" for (name, machine), reason in comparison.infeasible.items()]
+    return Text("\n".join(lines), style="red") if lines else None
 
 
 def summary_table(
@@ -285,27 +281,15 @@ def attribution_table(why: WhyResult) -> Table | None:
     return table
 
 
-def what_if_table(why: WhyResult) -> Table | None:
+def what_if_table(console: Console, why: WhyResult | NetworkWhyResult) -> Table | None:
     """The exact outcome of each what-if; None when there are none."""
     if not why.what_ifs:
         return None
-    table = _titled("what if (exact; the best tiling of this dataflow chosen anew)", show_header=True)
-    table.add_column("change", no_wrap=True)
-    for header in ("cycles", "change", "speed-up", "same tiling", "energy"):
-        table.add_column(header, justify="right", no_wrap=True)
-    base = why.result
-    fastest = min(w.cycles for w in why.what_ifs)
-    for item in why.what_ifs:
-        table.add_row(
-            Text(item.label),
-            cycles_text(item.cycles),
-            change_text(item.cycles / base.cycles),
-            ratio_text(base.cycles / item.cycles),
-            ratio_text(base.cycles / item.cycles_same_tiling),
-            change_text(item.energy_pj / base.energy_pj) if base.energy_pj else "",
-            style="bold green" if item.cycles == fastest < base.cycles else None,
-        )
-    return table
+    if isinstance(why, WhyResult):
+        table, what = what_if_columns(why), "the best tiling of this dataflow chosen anew"
+    else:
+        table, what = network_what_if_columns(why), "every operator mapped anew"
+    return fitted_table(console, f"what if (exact; {what})", table.columns, best_row=table.best_row)
 
 
 def headline_table(comparison: ComparisonResult, *, ours: str = "mas") -> Table | None:

@@ -9,16 +9,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.machine_comparison import compare_machines
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
 from tilewright.search.methods.method import get_method, method_names
 from tilewright.search.methods.outcome import SearchOutcome
 from tilewright.search.methods.run import run_method
 from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
+from tilewright.search.network_why import why_stream
 from tilewright.search.objective import Objective, check_objective, score
 from tilewright.search.what_if import what_ifs
 from tilewright.search.workload import Workload, dataflow_for, dataflows_for, layer_of, pieces
@@ -26,11 +28,14 @@ from tilewright.sim import mapping
 from tilewright.sim.critical_path import attribute
 from tilewright.sim.evaluation import build_phase, evaluate, longest_sequence, phase_tiling, trace_mapping
 from tilewright.sim.jobs import JobLayer
+from tilewright.sim.machine_comparison import MachineComparison
 from tilewright.sim.mapping import Dataflow, Tiling
 from tilewright.sim.network_result import NetworkResult
+from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.sim.result import Attribution, ComparisonResult, SimulationResult, WhyResult
 from tilewright.sim.trace import TraceWindow, record_path
 from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.naming import what_is_named
 from tilewright.workloads.network import load_network, network_names
 from tilewright.workloads.stream import OperatorStream
 
@@ -53,6 +58,7 @@ __all__ = [
     "simulate_network",
     "trace",
     "why",
+    "why_network",
 ]
 
 Machine = str | MachineSpec
@@ -191,6 +197,7 @@ def _tell(progress: Progress, label: str, done: int, total: int) -> None:
     progress(done, total, label)
 
 
+@overload
 def compare(
     workloads: Workload | Sequence[Workload],
     machine: Machine,
@@ -200,18 +207,65 @@ def compare(
     *,
     method: str = "exhaustive",
     seed: int = 0,
-) -> ComparisonResult:
-    """Every workload with every dataflow (all of them by default), each at its own best tiling.
+) -> ComparisonResult: ...
 
-    ``method`` is one of :func:`search_methods`, ``seed`` its chance. A dataflow for which nothing fits on chip is
-    reported in ``infeasible`` with the reason.
+
+@overload
+def compare(
+    workloads: Workload | OperatorStream | Sequence[Workload | OperatorStream],
+    machine: Sequence[MachineSpec] | list[str] | tuple[str, ...],
+    dataflows: Sequence[str] | None = None,
+    objective: str = "latency",
+    progress: Progress | None = None,
+    *,
+    method: str = "exhaustive",
+    seed: int = 0,
+) -> MachineComparison: ...
+
+
+def compare(
+    workloads: Any,
+    machine: Any,
+    dataflows: Sequence[str] | None = None,
+    objective: str = "latency",
+    progress: Progress | None = None,
+    *,
+    method: str = "exhaustive",
+    seed: int = 0,
+) -> ComparisonResult | MachineComparison:
+    """Dataflows side by side on one machine, or machines side by side when ``machine`` is a list of them.
+
+    One machine: every layer with every dataflow (all of them by default), each at its own best tiling. A dataflow for
+    which nothing fits on chip is reported in ``infeasible`` with the reason.
+
+    Several machines: every layer, operator or whole network on every machine, at its best dataflow and mappings there.
+    A name that means both (``bert-base``) is the layer, ``network:bert-base`` the network, as on the command line.
+
+    ``method`` is one of :func:`search_methods`, ``seed`` its chance; both are for layers.
     """
-    given = [workloads] if isinstance(workloads, str | JobLayer) else list(workloads)
-    layers = [layer_of(workload) for workload in given]
+    goal = check_objective(objective)
+    get_method(method)
+    given = [workloads] if isinstance(workloads, str | JobLayer | OperatorStream) else list(workloads)
+    if not isinstance(machine, str | MachineSpec):
+        specs = [_machine(one) for one in machine]
+        _refuse_twice([spec.name for spec in specs], "machines")
+        things = [_layer_or_network(one) for one in given]
+        _refuse_twice([thing.name for thing in things], "workloads")
+        layers = [thing for thing in things if not isinstance(thing, OperatorStream)]
+        flows = dataflows_for(layers, list(dataflows or ())) if layers else {}
+        networks_too = len(layers) < len(things)
+        return compare_machines(
+            things,
+            specs,
+            run_layer=lambda layer, spec, flow: _simulate(layer, spec, flow, {}, goal, None, method, seed)[1],
+            dataflows=flows,
+            attention_dataflows=_attention_flows(dataflows) if networks_too else ATTENTION_DATAFLOWS,
+            objective=goal,
+            progress=progress,
+        )
+    layers = [layer_of(cast("Workload", workload)) for workload in given]
     spec = _machine(machine)
     flows = dataflows_for(layers, list(dataflows or ()))
-    check_objective(objective)
-    get_method(method)
     results: list[SimulationResult] = []
     infeasible: dict[tuple[str, str], str] = {}
     jobs = [(layer, flow) for layer in layers for flow in flows[layer]]
@@ -222,6 +276,29 @@ def compare(
         except MappingError as error:
             infeasible[layer.name, flow.name] = str(error)
     return ComparisonResult(results=tuple(results), infeasible=infeasible)
+
+
+def _layer_or_network(workload: Workload | OperatorStream) -> JobLayer | OperatorStream:
+    """What a name means, by the same rule as on the command line."""
+    if not isinstance(workload, str):
+        return workload
+    named = what_is_named(workload)
+    return load_network(named.text) if named.kind == "network" else layer_of(named.text)
+
+
+def _attention_flows(dataflows: Sequence[str] | None) -> Sequence[str]:
+    """The dataflows of attention in networks; raises InputError for one that is none."""
+    for name in dataflows or ():
+        mapping.get_dataflow(name)
+    return tuple(dataflows) if dataflows else ATTENTION_DATAFLOWS
+
+
+def _refuse_twice(names: Sequence[str], what: str) -> None:
+    if not names:
+        raise InputError(f"{what}: given none; allowed one or more")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f'{what}: "{twice}" is given twice; allowed different names')
 
 
 def _part(progress: Progress | None, at: int, n_jobs: int) -> Progress | None:
@@ -399,6 +476,35 @@ def simulate_network(
         prefetch=prefetch,
         fuse=fuse,
         attention_dataflows=attention_dataflows,
+        cache=MappingCache() if keep_mappings else ForgetfulCache(),
+        progress=progress,
+    )
+
+
+def why_network(
+    network: Network,
+    machine: Machine,
+    objective: str = "latency",
+    *,
+    prefetch: bool = True,
+    fuse: bool = True,
+    attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
+    keep_mappings: bool = True,
+    progress: Progress | None = None,
+) -> NetworkWhyResult:
+    """A whole network, and exactly what twice as much of each resource would change, every operator mapped anew.
+
+    Parameters and errors as in :func:`simulate_network`; other number formats are given with the stream.
+    """
+    spec, goal = _machine(machine), check_objective(objective)
+    stream = network if isinstance(network, OperatorStream) else load_network(network)
+    return why_stream(
+        stream,
+        spec,
+        objective=goal,
+        prefetch=prefetch,
+        fuse=fuse,
+        attention_dataflows=_attention_flows(attention_dataflows),
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
     )

@@ -10,7 +10,7 @@ them is longer than the one without (both are run).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
@@ -39,7 +39,7 @@ from tilewright.sim.result import SimulationResult
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.stream import OperatorStream
 
-__all__ = ["ATTENTION_DATAFLOWS", "simulate_stream"]
+__all__ = ["ATTENTION_DATAFLOWS", "Mapped", "Mappings", "simulate_stream"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -50,13 +50,16 @@ ATTENTION_DATAFLOWS = ("mas", "flash2")
 
 
 @dataclass(frozen=True, slots=True)
-class _Mapped:
+class Mapped:
     """A distinct job at its best mapping, run alone; ``layer`` is cut for the cores."""
 
     layer: JobLayer
     dataflow: Dataflow
     tiling: dict[str, int]
     alone: SimulationResult
+
+
+Mappings = Mapping[JobLayer, Mapped]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +93,16 @@ def simulate_stream(
     widen: bool = False,
     cache: MappingCache | None = None,
     progress: Progress | None = None,
+    also: Mappings | None = None,
+    only: Mappings | None = None,
+    chosen: dict[JobLayer, Mapped] | None = None,
 ) -> NetworkResult:
     """Run ``stream`` on ``machine``; exact cycles, energy and traffic by operator and in all.
 
     ``widen``: a product in a format that the array lacks is done in the narrowest that holds its values; storage and
-    traffic stay as they are.
+    traffic stay as they are. ``also``: mappings of the same operators, found on another machine, that are tried beside
+    those of the search (where there is more of a resource, nothing then gets worse for want of a candidate).
+    ``only``: the mappings to run, without any search. ``chosen``: is filled with the mapping of each distinct operator.
 
     Raises InputError, with the operator's place in the model, for a number format that the machine cannot multiply and
     for an operator that fits in no mapping.
@@ -103,15 +111,23 @@ def simulate_stream(
     jobs = jobs_of(stream, fuse=fuse)
     if widen:
         jobs = tuple(_widened(job, machine) for job in jobs)
-    mapped: dict[JobLayer, _Mapped] = {}
+    mapped: dict[JobLayer, Mapped] = {}
     distinct = list(dict.fromkeys(job.layer for job in jobs))
     for at, layer in enumerate(distinct):
         job = next(job for job in jobs if job.layer == layer)
         if progress is not None:
             progress(at, len(distinct), job.name)
+        if only is not None:
+            given = only[layer]
+            mapped[layer] = replace(given, alone=evaluate(given.dataflow, given.layer, machine, given.tiling))
+            continue
         mapped[layer] = _best_mapping(job, machine, objective, attention_dataflows, kept)
+        if also is not None and layer in also:
+            mapped[layer] = _better(mapped[layer], also[layer], machine, objective)
     if progress is not None:
         progress(len(distinct), len(distinct), stream.name)
+    if chosen is not None:
+        chosen.update(mapped)
     runs = _chain(jobs, mapped, machine, prefetch=prefetch)
     operators = tuple(
         _operator_result(job, mapped[job.layer], booked, machine)
@@ -140,9 +156,9 @@ def simulate_stream(
 
 def _best_mapping(
     job: Job, machine: MachineSpec, objective: Objective, attention_dataflows: Sequence[str], cache: MappingCache
-) -> _Mapped:
+) -> Mapped:
     names = attention_dataflows if job.kind == "attention" else (job.kind,)
-    best: _Mapped | None = None
+    best: Mapped | None = None
     fault: MappingError | None = None
     for name, layer in product(names, pieces(job.layer, machine)):
         dataflow = get_dataflow(name, job.kind)
@@ -162,6 +178,18 @@ def _best_mapping(
     return best
 
 
+def _better(found: Mapped, other: Mapped, machine: MachineSpec, objective: Objective) -> Mapped:
+    """``found``, or ``other`` where its mapping is better on ``machine``."""
+    if (found.layer, found.dataflow.name, found.tiling) == (other.layer, other.dataflow.name, other.tiling):
+        return found
+    try:
+        run = evaluate(other.dataflow, other.layer, machine, other.tiling)
+    except InputError:
+        return found
+    rival = Mapped(other.layer, other.dataflow, other.tiling, run)
+    return rival if _score(rival, objective) < _score(found, objective) else found
+
+
 def _widened(job: Job, machine: MachineSpec) -> Job:
     """``job`` with products in a format that the array multiplies; unchanged where there is none."""
     layer = job.layer
@@ -173,17 +201,17 @@ def _widened(job: Job, machine: MachineSpec) -> Job:
 
 def _mapping(
     layer: JobLayer, dataflow: Dataflow, machine: MachineSpec, objective: Objective, cache: MappingCache
-) -> _Mapped:
+) -> Mapped:
     """The best tiling from the cache or by search; the run itself is always made."""
     dataflow.bound(layer, machine)  # refuses a number format that the machine cannot multiply
     key = cache.key("tiling", dataflow.name, objective, layer, machine)
     tiling = _known_tiling(cache.get(key), dataflow, layer)
     if tiling is not None:
         with suppress(MappingError):  # nothing that this house has kept; searched again
-            return _Mapped(layer, dataflow, tiling, evaluate(dataflow, layer, machine, tiling))
+            return Mapped(layer, dataflow, tiling, evaluate(dataflow, layer, machine, tiling))
     tiling = best_tiling(dataflow, layer, machine, objective=objective).tiling
     cache.put(key, {"tiling": tiling})
-    return _Mapped(layer, dataflow, tiling, evaluate(dataflow, layer, machine, tiling))
+    return Mapped(layer, dataflow, tiling, evaluate(dataflow, layer, machine, tiling))
 
 
 def _known_tiling(kept: dict[str, Any] | None, dataflow: Dataflow, layer: JobLayer) -> dict[str, int] | None:
@@ -200,7 +228,7 @@ def _known_tiling(kept: dict[str, Any] | None, dataflow: Dataflow, layer: JobLay
     return tiling
 
 
-def _score(mapped: _Mapped, objective: Objective) -> tuple[float, float]:
+def _score(mapped: Mapped, objective: Objective) -> tuple[float, float]:
     return score(objective, mapped.alone.cycles, mapped.alone.energy_pj)
 
 
@@ -210,7 +238,7 @@ def _score(mapped: _Mapped, objective: Objective) -> tuple[float, float]:
 class _Runner:
     """Runs of jobs that may find their first weights on chip and may bring their successor's; each made once."""
 
-    def __init__(self, mapped: dict[JobLayer, _Mapped], machine: MachineSpec) -> None:
+    def __init__(self, mapped: dict[JobLayer, Mapped], machine: MachineSpec) -> None:
         self._mapped = mapped
         self._machine = machine
         self._costs: dict[JobLayer, TileCosts] = {}
@@ -246,7 +274,7 @@ class _Runner:
         return self._costs.setdefault(job.layer, own.dataflow.costs(own.layer, self._machine))
 
 
-def _chain(jobs: Sequence[Job], mapped: dict[JobLayer, _Mapped], machine: MachineSpec, *, prefetch: bool) -> list[_Way]:
+def _chain(jobs: Sequence[Job], mapped: dict[JobLayer, Mapped], machine: MachineSpec, *, prefetch: bool) -> list[_Way]:
     """Each job's run; weights are brought ahead where that makes the whole end earliest.
 
     Best ways to end with the next job's weights on chip and without them, carried from job to job.
@@ -290,7 +318,7 @@ def _booked(ways: Sequence[_Way]) -> Iterator[_Booked]:
         early, early_cycles = run.ahead, added
 
 
-def _run(own: _Mapped, costs: TileCosts, machine: MachineSpec, *, there: bool, ahead: Ahead | None) -> _Run:
+def _run(own: Mapped, costs: TileCosts, machine: MachineSpec, *, there: bool, ahead: Ahead | None) -> _Run:
     tiling: Tiling = {**own.tiling, "prefetched": 1} if there else own.tiling
     cycles, counters, brought, matrix, vector = 0, NOTHING, NOTHING, 0, 0
     phases = own.dataflow.phases
@@ -316,7 +344,7 @@ def _counters(program: Program) -> tuple[Counters, Counters]:
     return totals[False], totals[True]
 
 
-def _operator_result(job: Job, mapped: _Mapped, booked: _Booked, machine: MachineSpec) -> OperatorResult:
+def _operator_result(job: Job, mapped: Mapped, booked: _Booked, machine: MachineSpec) -> OperatorResult:
     run, cycles, counters = booked.run, booked.cycles, booked.counters
     energy = energy_by_component(machine, counters, cycles)
     rate, early_bytes = bytes_per_cycle(machine), booked.early.dram_read_bytes

@@ -12,6 +12,7 @@ from tilewright.sim.mapping import Dataflow
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.load import load_workload
+from tilewright.workloads.naming import layer_text
 from tilewright.workloads.single_operator import is_operator, operator_stream
 
 __all__ = ["USUAL_ATTENTION_DATAFLOW", "Workload", "dataflow_for", "dataflows_for", "kind_of", "layer_of", "pieces"]
@@ -28,7 +29,7 @@ def layer_of(workload: Workload) -> JobLayer:
     if not isinstance(workload, str):
         return workload
     if not is_operator(workload):
-        return load_workload(workload)
+        return load_workload(layer_text(workload))
     stream = operator_stream(workload)
     (job,) = jobs_of(stream)
     return replace(job.layer, name=stream.name)

@@ -90,6 +90,7 @@ def layer_text(text: str) -> str:
     if prefixed or _NETWORK_FILE.search(text) or (name in network_names() and name not in workload_names()):
         raise InputError(
             f'this takes attention layers and single operators; given the network "{text}"; '
-            "for networks: tilewright simulate, compare and why"
+            "networks go into simulate, compare and why (in Python: simulate_network, compare with a list of machines, "
+            "why_network)"
         )
     return text

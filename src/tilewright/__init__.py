@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         simulate_network,
         trace,
         why,
+        why_network,
     )
     from tilewright.search.bits.choose import search_bits
     from tilewright.search.fusion.run import fusion_methods, search_fusion
@@ -55,6 +56,7 @@ __all__ = [
     "sweep",
     "trace",
     "why",
+    "why_network",
     "workload_names",
 ]
 
@@ -80,6 +82,7 @@ _HOME_OF_NAME = {
     "sweep": "tilewright.search.sweep",
     "trace": "tilewright.search.api",
     "why": "tilewright.search.api",
+    "why_network": "tilewright.search.api",
     "workload_names": "tilewright.workloads.load",
 }
 

@@ -265,7 +265,7 @@ def test_page_says_the_numbers(made_up: SimpleNamespace) -> None:
         "waiting for a buffer slot",
         "the energy table is for 45 nm",
         "1.50 MiB",
-        "1,200 candidates",
+        "1,200 tilings in mas's space",
     ):
         assert wanted in words
 

@@ -1,29 +1,33 @@
-"""``tilewright compare``: every dataflow on one or many workloads, each at its own best tiling."""
+"""``tilewright compare``: dataflows on layers, or machines on layers and networks, each at its own best tiling."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
 from tilewright.cli.options import (
+    ActivationsOption,
     CsvOption,
     DataflowsOption,
     JsonOption,
-    MachineOption,
+    KvCacheOption,
+    MachinesOption,
     MethodOption,
     Objective,
     ObjectiveOption,
     ReportOption,
     SeedOption,
+    WeightsOption,
     method_of,
     objective_of,
 )
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
 from tilewright.errors import InputError
+from tilewright.workloads.naming import Named, what_is_named
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
@@ -40,11 +44,14 @@ WorkloadsArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="WORKLOAD",
-        help="Built-in names (bert-base), attention:heads=12,seq=512,head_dim=64, or YAML files.",
+        help="Layers (bert-base, attention:heads=12,seq=512,head_dim=64, YAML files), operators "
+        "(gemm:m=512,n=768,k=768), networks (resnet-50, network:bert-base, model.onnx).",
         show_default=False,
     ),
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="Compare on every built-in network.", show_default=False)]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="Compare on every built-in attention layer.", show_default=False)
+]
 MarkdownOption = Annotated[
     str | None,
     typer.Option("--markdown", metavar="FILE|-", help="Write the tables as Markdown.", rich_help_panel="Output"),
@@ -53,26 +60,58 @@ MarkdownOption = Annotated[
 
 def compare(
     context: typer.Context,
-    machine: MachineOption,
+    machine: MachinesOption,
     workload: WorkloadsArgument = None,
     all_networks: AllOption = False,
     dataflow: DataflowsOption = None,
     objective: ObjectiveOption = "latency",
     method: MethodOption = "exhaustive",
     seed: SeedOption = 0,
+    weights: WeightsOption = None,
+    activations: ActivationsOption = None,
+    kv_cache: KvCacheOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
     markdown: MarkdownOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Compare the dataflows on one or more attention layers, each at its own best tiling."""
+    """Compare dataflows on layers, or machines (-a A -a B) on layers and whole networks, each at its best tiling."""
     outputs = Outputs(json=json, csv=csv, report=report, markdown=markdown)
-    outputs.check(*(workload or []), machine)
+    outputs.check(*(workload or []), *machine)
     goal, way = objective_of(objective), method_of(method)
-    spec = machine_of(machine)
-    layers = workloads_of([*(workload or []), *(_all_networks() if all_networks else [])])
-    if not layers:
+    specs = [machine_of(text) for text in machine]
+    texts = [*(workload or []), *(_all_layers() if all_networks else [])]
+    if not texts:
         raise InputError("no workload is given; allowed one or more names, or --all")
+    formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
+    given = [f"--{name.replace('_', '-')}" for name, value in formats.items() if value]
+    named = [what_is_named(text, network_options=given) for text in texts]
+    is_network = [one.kind == "network" for one in named]
+    if given and not any(is_network):
+        raise InputError(f"{given[0]}: is for whole networks; given layers and operators only")
+    if len(specs) > 1 or any(is_network):
+        from tilewright.cli.machines import MachinesCall, compare_machines
+
+        call = MachinesCall(
+            named=tuple(named), machines=tuple(specs), dataflows=dataflow, objective=goal, method=way, seed=seed,
+            formats=formats, command=command_line(context),
+        )  # fmt: skip
+        compare_machines(outputs, call)
+        return
+    _compare_dataflows(outputs, named, specs[0], dataflow, goal, way, seed, command_line(context))
+
+
+def _compare_dataflows(
+    outputs: Outputs,
+    named: Sequence[Named],
+    spec: MachineSpec,
+    dataflow: list[str] | None,
+    goal: Objective,
+    way: str,
+    seed: int,
+    command: str,
+) -> None:
+    layers = workloads_of([one.text for one in named])
     dataflows = check_dataflows(dataflow, layers) if dataflow else None
     announce_compilation()
 
@@ -80,6 +119,9 @@ def compare(
 
     with ProgressBar() as progress:
         comparison = api.compare(layers, spec, dataflows, objective=goal, progress=progress, method=way, seed=seed)
+    for one in named:
+        if one.note:
+            note(one.note)
     _show(outputs, comparison, layers, goal)
 
     from tilewright.reports.origin import Origin, layer_facts
@@ -89,15 +131,15 @@ def compare(
     outputs.write_csv([result.to_row() for result in comparison.results], origin)
     if not comparison.results:
         raise InputError(f"no dataflow can run on {spec.name}: {next(iter(comparison.infeasible.values()))}")
-    if markdown is not None:
+    if outputs.markdown is not None:
         from tilewright.reports.markdown import comparison_markdown
 
         outputs.write_markdown(comparison_markdown(comparison))
-    if report is not None:
-        _write_report(report, comparison, layers, spec, goal, command_line(context))
+    if outputs.report is not None:
+        _write_report(outputs.report, comparison, layers, spec, goal, command)
 
 
-def _all_networks() -> list[str]:
+def _all_layers() -> list[str]:
     from tilewright.workloads.load import workload_names
 
     return [name for name in workload_names() if not name.startswith(_LEFT_OUT_OF_ALL)]

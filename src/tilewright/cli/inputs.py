@@ -31,11 +31,10 @@ def machine_of(text: str, *, for_engine: bool = True) -> MachineSpec:
 def workloads_of(texts: Sequence[str]) -> list[JobLayer]:
     """The attention layers and single operators that ``texts`` name, each once; raises InputError."""
     from tilewright.search.workload import layer_of
-    from tilewright.workloads.naming import layer_text
 
     layers: dict[str, JobLayer] = {}
     for text in texts:
-        layer = layer_of(layer_text(text))
+        layer = layer_of(text)
         if layers.setdefault(layer.name, layer) != layer:
             raise InputError(f'two different workloads are called "{layer.name}"; allowed different names')
     return list(layers.values())

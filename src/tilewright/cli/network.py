@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tilewright.sim.network_result import NetworkResult
     from tilewright.workloads.stream import OperatorStream
 
-__all__ = ["NetworkRun", "simulate_network"]
+__all__ = ["NetworkRun", "simulate_network", "stream_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class NetworkRun:
 
 def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
     """Simulate the network, show its tables and write what ``outputs`` asks for; raises InputError."""
-    stream = _stream(run)
+    stream = stream_of(run.network, weights=run.weights, activations=run.activations, kv_cache=run.kv_cache)
     announce_compilation()
     result = _result(run, stream)
 
@@ -68,17 +68,17 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
         note(f"wrote {path}")
 
 
-def _stream(run: NetworkRun) -> OperatorStream:
-    """The network in the formats asked for."""
+def stream_of(text: str, *, weights: str | None, activations: str | None, kv_cache: str | None) -> OperatorStream:
+    """The network ``text`` in the formats asked for; raises InputError with the option that is wrong."""
     from tilewright.formats import tensor_format
     from tilewright.workloads.network import load_network
 
-    formats = {"weights": run.weights, "activations": run.activations, "cache": run.kv_cache}
+    formats = {"weights": weights, "activations": activations, "cache": kv_cache}
     for part, number_format in formats.items():
         with _at(part):
             tensor_format("fp16" if number_format is None else number_format)
-    with patience(f"reading {run.network}"):
-        stream = load_network(run.network)
+    with patience(f"reading {text}"):
+        stream = load_network(text)
     for part, number_format in formats.items():
         with _at(part):
             stream = stream.with_formats(**{part: number_format})

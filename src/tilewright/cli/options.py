@@ -20,6 +20,7 @@ __all__ = [
     "JsonOption",
     "KvCacheOption",
     "MachineOption",
+    "MachinesOption",
     "MethodOption",
     "NoCacheOption",
     "NoFuseOption",
@@ -70,6 +71,16 @@ SimulatedArgument = Annotated[
 MachineOption = Annotated[
     str,
     typer.Option("--machine", "-a", metavar="MACHINE", help="A built-in machine or a YAML file.", show_default=False),
+]
+MachinesOption = Annotated[
+    list[str],
+    typer.Option(
+        "--machine",
+        "-a",
+        metavar="MACHINE",
+        help="A built-in machine or a YAML file; repeated, the machines stand side by side.",
+        show_default=False,
+    ),
 ]
 DataflowOption = Annotated[
     str | None,

@@ -2,43 +2,89 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
 from tilewright.cli.options import (
+    ActivationsOption,
     CsvOption,
-    DataflowOption,
     JsonOption,
+    KvCacheOption,
     MachineOption,
+    Objective,
     ObjectiveOption,
     ReportOption,
+    SimulatedArgument,
+    SimulatedDataflowOption,
     TileOption,
-    WorkloadArgument,
+    WeightsOption,
     objective_of,
     tiling_of,
 )
 from tilewright.cli.outputs import Outputs, note
-from tilewright.cli.progress import announce_compilation, patience
+from tilewright.cli.progress import ProgressBar, announce_compilation, patience
+from tilewright.errors import InputError
+from tilewright.workloads.naming import Named, what_is_named
+
+if TYPE_CHECKING:
+    from tilewright.hw_models.spec import MachineSpec
+    from tilewright.workloads.stream import OperatorStream
 
 __all__ = ["why"]
 
 
 def why(
     context: typer.Context,
-    workload: WorkloadArgument,
+    workload: SimulatedArgument,
     machine: MachineOption,
-    dataflow: DataflowOption = None,
+    dataflow: SimulatedDataflowOption = None,
     tile: TileOption = None,
     objective: ObjectiveOption = "latency",
+    weights: WeightsOption = None,
+    activations: ActivationsOption = None,
+    kv_cache: KvCacheOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Explain a result: its bound, its critical path, exact what-ifs, the assumptions in force."""
+    """Explain a result: its bound, what takes the time, exact what-ifs, the assumptions in force.
+
+    Of a layer or an operator: its critical path too. Of a network: which operators take the time, and what helps each.
+    """
     outputs = Outputs(json=json, csv=csv, report=report)
     outputs.check(workload, machine)
     goal, tiling = objective_of(objective), tiling_of(tile)
-    spec, (layer,) = machine_of(machine), workloads_of([workload])
+    formats = {"--weights": weights, "--activations": activations, "--kv-cache": kv_cache}
+    given = [option for option, value in formats.items() if value]
+    spec, named = machine_of(machine), what_is_named(workload, network_options=given)
+    if named.kind != "network":
+        if given:
+            raise InputError(f'{given[0]}: is for whole networks; given the layer or operator "{workload}"')
+        _why_layer(outputs, named, spec, dataflow, tiling, goal, command_line(context))
+        return
+    if tiling:
+        raise InputError(f'--tile: is for layers and operators; given the network "{workload}"')
+    if dataflow is not None:
+        check_dataflows([dataflow])
+
+    from tilewright.cli.network import stream_of
+
+    stream = stream_of(named.text, weights=weights, activations=activations, kv_cache=kv_cache)
+    _why_network(outputs, named, stream, spec, dataflow, goal, command_line(context))
+
+
+def _why_layer(
+    outputs: Outputs,
+    named: Named,
+    spec: MachineSpec,
+    dataflow: str | None,
+    tiling: dict[str, int] | None,
+    goal: Objective,
+    command: str,
+) -> None:
+    (layer,) = workloads_of([named.text])
     if dataflow is not None:
         check_dataflows([dataflow], [layer])
     announce_compilation()
@@ -48,10 +94,12 @@ def why(
 
     with patience(f"what-ifs of {layer.name}"):
         reasons = api.why(layer, spec, dataflow, tiling=tiling, objective=goal)
+    if named.note:
+        note(named.note)
     outputs.show(
         result_table(reasons.result),
         attribution_table(reasons),
-        what_if_table(reasons),
+        what_if_table(outputs.console(), reasons),
         assumptions_text(reasons.result),
     )
     from tilewright.reports.origin import Origin, layer_facts
@@ -60,9 +108,55 @@ def why(
     origin = Origin(machines=(spec,), workloads=(layer_facts(layer),), facts=facts)
     outputs.write_json(reasons.to_dict(), origin)
     outputs.write_csv(reasons.to_dict()["what_ifs"], origin)
-    if report is not None:
+    if outputs.report is not None:
         from tilewright.cli.evidence import explained
         from tilewright.reports.folder import write_result_report
 
-        case = explained(reasons.result, layer, spec, objective=goal, why=reasons, command=command_line(context))
-        note(f"wrote {write_result_report(report, case)}")
+        case = explained(reasons.result, layer, spec, objective=goal, why=reasons, command=command)
+        note(f"wrote {write_result_report(outputs.report, case)}")
+
+
+def _why_network(
+    outputs: Outputs,
+    named: Named,
+    stream: OperatorStream,
+    spec: MachineSpec,
+    dataflow: str | None,
+    goal: Objective,
+    command: str,
+) -> None:
+    announce_compilation()
+
+    import tilewright.search.api as api
+    from tilewright.reports.network_case import NetworkCase
+    from tilewright.reports.network_table import network_why_table, totals_table
+    from tilewright.reports.origin import Origin, network_facts
+    from tilewright.reports.table import listed_text, what_if_table
+
+    flows = api.ATTENTION_DATAFLOWS if dataflow is None else (dataflow,)
+    with ProgressBar() as progress:
+        reasons = api.why_network(stream, spec, goal, attention_dataflows=flows, progress=progress)
+    case = NetworkCase(result=reasons.result, stream=stream, machine=spec, objective=goal, command=command, why=reasons)
+    if named.note:
+        note(named.note)
+    if outputs.speaks:
+        console = outputs.console()
+        outputs.show(
+            totals_table(case),
+            network_why_table(console, case),
+            what_if_table(console, reasons),
+            listed_text("assumptions in force", reasons.result.assumptions),
+        )
+    origin = Origin(machines=(spec,), workloads=(network_facts(stream),), facts={"objective": goal})
+    outputs.write_json(
+        reasons.to_dict()
+        | {"groups": [group.to_dict() for group in case.groups], "operators": reasons.operator_rows()},
+        origin,
+    )
+    outputs.write_csv(reasons.rows(), origin)
+    if outputs.report is not None:
+        from tilewright.reports.folder import write_network_report
+
+        with patience(f"page of {stream.name}"):
+            path = write_network_report(outputs.report, case)
+        note(f"wrote {path}")

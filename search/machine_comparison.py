@@ -1,0 +1,127 @@
+"""Layers, operators and whole networks on several machines, each at its best dataflow and mappings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tilewright.errors import InputError, MappingError
+from tilewright.hw_models.dram import bytes_per_cycle, port_names
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.mapping_cache import MappingCache
+from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
+from tilewright.search.objective import Objective, score
+from tilewright.sim.jobs import JobLayer
+from tilewright.sim.machine_comparison import MachineComparison, MachineRun
+from tilewright.sim.mapping import Dataflow
+from tilewright.sim.network_result import NetworkResult
+from tilewright.sim.result import SimulationResult
+from tilewright.workloads.stream import OperatorStream
+
+__all__ = ["compare_machines"]
+
+Progress = Callable[[int, int, str], None]
+_PARTS = 1000  # of progress, for each pair
+
+#: Runs one layer with one dataflow on one machine at its best tiling.
+LayerRunner = Callable[[JobLayer, MachineSpec, Dataflow], SimulationResult]
+
+
+def compare_machines(
+    workloads: Sequence[JobLayer | OperatorStream],
+    machines: Sequence[MachineSpec],
+    *,
+    run_layer: LayerRunner,
+    dataflows: dict[JobLayer, tuple[Dataflow, ...]],
+    attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
+    objective: Objective = "latency",
+    cache: MappingCache | None = None,
+    progress: Progress | None = None,
+) -> MachineComparison:
+    """Every workload on every machine. What cannot run on one of them is reported with the reason.
+
+    ``run_layer`` searches and runs a layer; ``dataflows`` are those of each layer, of which the best one is taken.
+    """
+    runs: list[MachineRun] = []
+    infeasible: dict[tuple[str, str], str] = {}
+    pairs = [(workload, machine) for workload in workloads for machine in machines]
+    for at, (workload, machine) in enumerate(pairs):
+        told = _part(progress, at, len(pairs), f"{workload.name} on {machine.name}")
+        try:
+            if isinstance(workload, OperatorStream):
+                result = simulate_stream(
+                    workload,
+                    machine,
+                    objective=objective,
+                    attention_dataflows=attention_dataflows,
+                    cache=cache,
+                    progress=told,
+                )
+                runs.append(_network_run(result, machine))
+            else:
+                runs.append(_layer_run(workload, machine, dataflows[workload], run_layer, objective))
+                if told is not None:
+                    told(1, 1, "")
+        except InputError as error:  # also a number format that this machine cannot multiply
+            infeasible[workload.name, machine.name] = str(error)
+    return MachineComparison(
+        objective=objective, machines=tuple(m.name for m in machines), runs=tuple(runs), infeasible=infeasible
+    )
+
+
+def _part(progress: Progress | None, at: int, n_pairs: int, what: str) -> Progress | None:
+    if progress is None:
+        return None
+    report = progress
+    return lambda done, total, name: report(_PARTS * at + _PARTS * done // max(1, total), _PARTS * n_pairs, what)
+
+
+def _layer_run(
+    layer: JobLayer, machine: MachineSpec, flows: Sequence[Dataflow], run_layer: LayerRunner, objective: Objective
+) -> MachineRun:
+    found: list[SimulationResult] = []
+    fault: MappingError | None = None
+    for flow in flows:
+        try:
+            found.append(run_layer(layer, machine, flow))
+        except MappingError as error:
+            fault = error
+    if not found:
+        assert fault is not None
+        raise fault
+    result = min(found, key=lambda run: score(objective, run.cycles, run.energy_pj))
+    return MachineRun(
+        workload=layer.name,
+        machine=machine.name,
+        dataflow=result.dataflow,
+        cycles=result.cycles,
+        seconds=result.seconds,
+        energy_pj=result.energy_pj,
+        dram_bytes=result.dram_bytes,
+        lower_bound_cycles=result.lower_bound_cycles,
+        matrix_utilization=result.matrix_utilization,
+        vector_utilization=result.vector_utilization,
+        dram_utilization=result.dram_utilization,
+        array_use=result.lower_bound.matrix_cycles / result.cycles,
+        result=result,
+    )
+
+
+def _network_run(result: NetworkResult, machine: MachineSpec) -> MachineRun:
+    cycles = max(1, result.cycles)
+    operators = result.operators
+    rate = float(bytes_per_cycle(machine)) * len(port_names(machine))
+    return MachineRun(
+        workload=result.network,
+        machine=machine.name,
+        dataflow="",
+        cycles=result.cycles,
+        seconds=result.seconds,
+        energy_pj=result.energy_pj,
+        dram_bytes=result.dram_bytes,
+        lower_bound_cycles=result.lower_bound_cycles,
+        matrix_utilization=sum(o.matrix_utilization * o.cycles for o in operators) / cycles,
+        vector_utilization=sum(o.vector_utilization * o.cycles for o in operators) / cycles,
+        dram_utilization=result.dram_bytes / (rate * cycles),
+        array_use=sum(o.lower_bound.matrix_cycles for o in operators) / cycles,
+        result=result,
+    )

@@ -1,0 +1,72 @@
+"""What more of each resource would change for a whole network, every operator mapped anew; nothing is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.mapping_cache import MappingCache
+from tilewright.search.network import ATTENTION_DATAFLOWS, Mapped, simulate_stream
+from tilewright.search.objective import Objective
+from tilewright.search.what_if import doubled_resources
+from tilewright.sim.jobs import JobLayer
+from tilewright.sim.network_why import NetworkWhatIf, NetworkWhyResult
+from tilewright.workloads.stream import OperatorStream
+
+__all__ = ["why_stream"]
+
+Progress = Callable[[int, int, str], None]
+_PARTS = 1000  # of progress, for each run of the network
+
+
+def why_stream(
+    stream: OperatorStream,
+    machine: MachineSpec,
+    *,
+    objective: Objective = "latency",
+    prefetch: bool = True,
+    fuse: bool = True,
+    attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
+    cache: MappingCache | None = None,
+    progress: Progress | None = None,
+) -> NetworkWhyResult:
+    """Run ``stream`` on ``machine``, and again with twice as much of each resource.
+
+    Each operator is mapped anew then; the mapping of the unchanged machine is among the candidates. Raises InputError
+    as :func:`tilewright.search.network.simulate_stream` does.
+    """
+    changes = doubled_resources(machine)
+    options: dict[str, Any] = {"objective": objective, "prefetch": prefetch, "fuse": fuse, "cache": cache}
+    options["attention_dataflows"] = attention_dataflows
+    n_runs = 1 + len(changes)
+    chosen: dict[JobLayer, Mapped] = {}
+    base = simulate_stream(stream, machine, **options, chosen=chosen, progress=_part(progress, 0, n_runs, ""))
+    found = []
+    for at, (label, change) in enumerate(changes.items(), start=1):
+        changed = machine.with_(**change)
+        told = _part(progress, at, n_runs, f"{label}: ")
+        best = simulate_stream(stream, changed, **options, also=chosen, progress=told)
+        same = simulate_stream(stream, changed, **options, only=chosen)
+        if objective == "latency" and same.cycles < best.cycles:  # weights ahead can reward what is slower alone
+            best = same
+        found.append(
+            NetworkWhatIf(
+                label=label,
+                cycles=best.cycles,
+                energy_pj=best.energy_pj,
+                cycles_same_mappings=same.cycles,
+                operator_cycles=tuple(operator.cycles for operator in best.operators),
+            )
+        )
+    return NetworkWhyResult(result=base, what_ifs=tuple(found))
+
+
+def _part(progress: Progress | None, at: int, n_runs: int, what: str) -> Progress | None:
+    """Progress of run ``at`` of ``n_runs`` as progress of the whole."""
+    if progress is None:
+        return None
+    report = progress
+    return lambda done, total, name: report(
+        _PARTS * at + _PARTS * done // max(1, total), _PARTS * n_runs, f"{what}{name}"
+    )

@@ -1,0 +1,106 @@
+"""``tilewright compare`` for machines side by side: layers, operators and whole networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tilewright.cli.inputs import check_dataflows, workloads_of
+from tilewright.cli.network import stream_of
+from tilewright.cli.options import Objective
+from tilewright.cli.outputs import Outputs, note
+from tilewright.cli.progress import ProgressBar, announce_compilation
+from tilewright.errors import InputError
+from tilewright.workloads.stream import OperatorStream
+
+if TYPE_CHECKING:
+    from tilewright.hw_models.spec import MachineSpec
+    from tilewright.reports.origin import Origin
+    from tilewright.sim.jobs import JobLayer
+    from tilewright.workloads.naming import Named
+
+__all__ = ["MachinesCall", "compare_machines"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachinesCall:
+    """What is asked for; ``formats`` holds those of networks (``weights``, ``activations``, ``kv_cache``)."""
+
+    named: tuple[Named, ...]
+    machines: tuple[MachineSpec, ...]
+    dataflows: list[str] | None
+    objective: Objective
+    method: str
+    seed: int
+    formats: Mapping[str, str | None]
+    command: str
+
+
+def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
+    """Run every workload on every machine, show a table for each workload, write what is asked for."""
+    things = _things(call)
+    if call.dataflows:
+        check_dataflows(call.dataflows, [thing for thing in things if not isinstance(thing, OperatorStream)])
+    announce_compilation()
+
+    import tilewright.search.api as api
+
+    with ProgressBar() as progress:
+        comparison = api.compare(
+            things,
+            call.machines,
+            call.dataflows,
+            objective=call.objective,
+            progress=progress,
+            method=call.method,
+            seed=call.seed,
+        )
+    for one in call.named:
+        if one.note:
+            note(one.note)
+
+    from tilewright.reports.table import machine_tables, machines_failed_text
+
+    if outputs.speaks:
+        outputs.show(*machine_tables(outputs.console(), comparison), machines_failed_text(comparison))
+    origin = _origin(call, things)
+    outputs.write_json(comparison.to_dict(), origin)
+    outputs.write_csv([run.to_row() for run in comparison.runs], origin)
+    if not comparison.runs:
+        raise InputError(f"nothing can run: {next(iter(comparison.infeasible.values()))}")
+    if outputs.markdown is not None:
+        from tilewright.reports.markdown import machines_markdown
+
+        outputs.write_markdown(machines_markdown(comparison))
+    if outputs.report is not None:
+        from tilewright.reports.machine_page import write_machines_report
+
+        note(f"wrote {write_machines_report(outputs.report, comparison, call.machines, command=call.command)}")
+
+
+def _things(call: MachinesCall) -> list[JobLayer | OperatorStream]:
+    found: dict[str, JobLayer | OperatorStream] = {}
+    for one in call.named:
+        thing: JobLayer | OperatorStream
+        if one.kind == "network":
+            thing = stream_of(
+                one.text,
+                weights=call.formats["weights"],
+                activations=call.formats["activations"],
+                kv_cache=call.formats["kv_cache"],
+            )
+        else:
+            (thing,) = workloads_of([one.text])
+        if thing.name in found and found[thing.name] != thing:
+            raise InputError(f'"{thing.name}" names two different workloads; allowed different names')
+        found.setdefault(thing.name, thing)
+    return list(found.values())
+
+
+def _origin(call: MachinesCall, things: list[JobLayer | OperatorStream]) -> Origin:
+    from tilewright.reports.origin import Origin, layer_facts, network_facts
+
+    facts = [network_facts(t) if isinstance(t, OperatorStream) else layer_facts(t) for t in things]
+    workloads = tuple(replace(one, column="workload") for one in facts)
+    return Origin(machines=call.machines, workloads=workloads, facts={"objective": call.objective})
