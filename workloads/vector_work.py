@@ -69,6 +69,12 @@ ELEMENTWISE: Mapping[str, Mapping[str, int]] = {
     "modulate": {"mul": 1, "add": 1},
     "where": {"max": 1},
     "compare": {"sub": 1},
+    "lstm": {"exp": 5, "add": 10, "div": 5, "mul": 5, "sub": 2},
+    "gru": {"exp": 3, "add": 7, "div": 3, "mul": 4, "sub": 2},
+    "gru_reset": {"exp": 1, "add": 2, "div": 1, "mul": 1},
+    "gru_blend": {"exp": 2, "add": 5, "div": 2, "mul": 3, "sub": 2},
+    "rnn": _TANH | {"add": 2},
+    "lrn": {"mul": 3, "exp": 2, "add": 1, "div": 1},
     "cast": {},
     "copy": {},
 }
@@ -94,6 +100,7 @@ def vector_work(operator: Operator) -> tuple[tuple[str, int], ...]:
     match operator.kind:
         case "elementwise":
             _add(counts, ELEMENTWISE.get(operator.text("function"), {"mul": 1}), operator.count("n_elements"))
+            _add(counts, {"add": 1}, operator.count("n_elements") * int(operator.attributes.get("window", 0)))
         case "softmax":
             n_values = operator.count("rows") * operator.count("columns")
             _add(counts, _PER_VALUE["softmax"], n_values)

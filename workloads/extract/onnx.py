@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "stream_from_onnx"]
 
 #: Versions of the standard operator set that are understood.
-OLDEST_OPSET, NEWEST_OPSET = 9, 26
+OLDEST_OPSET, NEWEST_OPSET = 7, 26
+#: What is older is read as far as the ONNX library can bring it to a newer one.
+_OLDEST_READ = 9
 
 _STANDARD = ("", "ai.onnx")
 _FEW_BYTES = 4096
+_WHOLE_TYPES = (6, 7, 9)  # int32, int64, bool
+#: A graph that is older than this and cannot be read as it is, is brought to the second version first.
+_OLDEST_CURRENT, _CONVERTED_TO = 13, 17
 #: What reading a file raises whose parts contradict each other.
 _FAULTS_OF_A_FILE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 
@@ -54,14 +59,43 @@ def stream_from_onnx(
     what = name or (Path(source).name if isinstance(source, str | Path) else source.graph.name or "onnx model")
     model = _read(onnx, Path(source)) if isinstance(source, str | Path) else source
     _check_version(what, model)
+    choice, given = Unknown(what, unknown), dict(sizes or {})
     try:
-        return _stream(
-            what, _inlined(onnx, what, model), source, dict(sizes or {}), Unknown(what, unknown), fold_batch_norm
-        )
+        model = _inlined(onnx, what, model)
+        if _opset(model) < _OLDEST_READ:
+            model = _converted(onnx, what, model)
+        try:
+            return _stream(what, model, source, given, choice, fold_batch_norm)
+        except InputError:
+            newer = _newer(onnx, what, model)
+            if newer is None:
+                raise
+        return _stream(what, newer, source, given, Unknown(what, unknown), fold_batch_norm)
     except InputError as fault:
         raise InputError(" ".join(str(fault).split())) from None  # names in a file may hold anything
     except _FAULTS_OF_A_FILE as fault:
         raise InputError(f"{what}: is not a valid ONNX model ({_first_line(fault)})") from None
+
+
+def _newer(onnx: Any, what: str, model: Any) -> Any:
+    """The model in a newer operator set, where the ONNX library can bring it there; else None."""
+    if not _OLDEST_READ <= _opset(model) < _OLDEST_CURRENT:
+        return None
+    try:
+        return _converted(onnx, what, model)
+    except InputError:
+        return None
+
+
+def _converted(onnx: Any, what: str, model: Any) -> Any:
+    light, kept = _without_numbers(onnx, model)
+    try:
+        data = ask("convert", light.SerializeToString(), _CONVERTED_TO)
+        return _with_numbers(onnx.ModelProto.FromString(data), kept)
+    except LibraryError as fault:
+        raise InputError(
+            f"{what}: operator set {_opset(model)} cannot be brought to {_CONVERTED_TO} by the ONNX library ({fault})"
+        ) from None
 
 
 def _stream(
@@ -76,6 +110,7 @@ def _stream(
     folder = Path(source).parent if isinstance(source, str | Path) else Path()
     values = GraphValues(model, draft, _open_sizes(what, model, sizes), folder)
     reader = NodeReader(draft, values, choice)
+    reader.note_read(model.graph)
     for node in model.graph.node:
         reader.read(node)
     choice.complain()
@@ -180,21 +215,42 @@ def _with_numbers(model: Any, kept: Mapping[str, Any]) -> Any:
 
 
 def _open_sizes(what: str, model: Any, sizes: dict[str, int]) -> dict[str, int]:
-    """Check that every open dimension of an input is given, and that nothing else is."""
+    """Check that every open dimension of an input is given, and that nothing else is.
+
+    A name sets every dimension that has it; INPUT.INDEX sets one of them; the name of an input of one whole number or
+    truth sets its value.
+    """
+    needed, numbers = _open_places(model)
+    names = list(dict.fromkeys(needed.values()))
+    for key in sizes:
+        if key not in needed and key not in names and key not in numbers:
+            allowed = ", ".join(names) or "none: all dimensions of this model are fixed"
+            close = did_you_mean(key, [*names, *needed, *numbers])
+            raise InputError(f'{what}: unknown dimension; given "{key}"; allowed {allowed}{close}')
+    missing = {name: place for place, name in needed.items() if not {place, name} & sizes.keys()}
+    if missing:
+        shown = ", ".join(f"{name} (of {place.rpartition('.')[0]})" for name, place in missing.items())
+        example = ",".join(f"{name}=1" for name in names)
+        each = [place for place, name in needed.items() if name in missing and list(needed.values()).count(name) > 1]
+        more = f" (one of those that share a name by its place: {each[0]}=1)" if each else ""
+        raise InputError(f"{what}: dimensions left open: {shown}; give their sizes, such as {example}{more}")
+    return sizes
+
+
+def _open_places(model: Any) -> tuple[dict[str, str], set[str]]:
+    """Open dimensions of inputs, INPUT.INDEX, with the names that say their sizes; and inputs of one whole number."""
     known = {tensor.name for tensor in model.graph.initializer}
     needed: dict[str, str] = {}
+    numbers: set[str] = set()
     for tensor in model.graph.input:
         if tensor.name in known:
             continue
-        for index, dimension in enumerate(tensor.type.tensor_type.shape.dim):
-            if not dimension.HasField("dim_value") or dimension.dim_value < 1:
-                needed.setdefault(dimension.dim_param or f"{tensor.name}.{index}", tensor.name)
-    for key in sizes:
-        if key not in needed:
-            allowed = ", ".join(needed) or "none: all dimensions of this model are fixed"
-            raise InputError(f'{what}: unknown dimension; given "{key}"; allowed {allowed}{did_you_mean(key, needed)}')
-    missing = [f"{key} (of {tensor})" for key, tensor in needed.items() if key not in sizes]
-    if missing:
-        example = ",".join(f"{key}=1" for key in needed)
-        raise InputError(f"{what}: dimensions left open: {', '.join(missing)}; give their sizes, such as {example}")
-    return sizes
+        kind = tensor.type.tensor_type
+        fixed = [one.dim_value if one.HasField("dim_value") else 0 for one in kind.shape.dim]
+        if kind.elem_type in _WHOLE_TYPES and kind.HasField("shape") and all(size == 1 for size in fixed):
+            numbers.add(tensor.name)
+        for index, dimension in enumerate(kind.shape.dim):
+            if fixed[index] < 1:
+                place = f"{tensor.name}.{index}"
+                needed[place] = dimension.dim_param or place
+    return needed, numbers

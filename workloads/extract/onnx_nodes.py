@@ -14,9 +14,7 @@ from typing import Any
 from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import Draft, Step
 from tilewright.workloads.extract.emit import (
-    emit_attention,
     emit_conv,
-    emit_einsum,
     emit_elementwise,
     emit_gather,
     emit_matmul,
@@ -25,13 +23,28 @@ from tilewright.workloads.extract.emit import (
     emit_reduction,
     emit_softmax,
 )
+from tilewright.workloads.extract.onnx_attention import STANDARD as ATTENTION
+from tilewright.workloads.extract.onnx_attention import append
+from tilewright.workloads.extract.onnx_control import HANDLERS as CONTROL
+from tilewright.workloads.extract.onnx_einsum import write_einsum
+from tilewright.workloads.extract.onnx_microsoft import HANDLERS as MICROSOFT
 from tilewright.workloads.extract.onnx_quantised import HANDLERS as QUANTISED
 from tilewright.workloads.extract.onnx_quantised import Scaling, block_format, note_scales, quantised_result
-from tilewright.workloads.extract.onnx_tables import ELEMENTWISE, MOVES, NORMS, REDUCTIONS, VIEWS
+from tilewright.workloads.extract.onnx_recurrent import HANDLERS as RECURRENT
+from tilewright.workloads.extract.onnx_tables import (
+    CREATES,
+    ELEMENTWISE,
+    KEEPS_SHAPE,
+    MOVES,
+    NORMS,
+    READ_BESIDE,
+    REDUCTIONS,
+    VIEWS,
+)
 from tilewright.workloads.extract.onnx_values import GraphValues
 from tilewright.workloads.extract.unknown import Unknown
 
-__all__ = ["NodeReader", "attributes_of"]
+__all__ = ["NodeReader", "attributes_of", "path_of"]
 
 
 class NodeReader:
@@ -42,23 +55,40 @@ class NodeReader:
         self.values = values
         self.unknown = unknown
         self.scalings: dict[str, Scaling] = {}
+        self.read_names: set[str] = set()
+        self.n_unrolled = 0
         self.after: list[Step] = []  # steps that follow the one that is being written
+
+    def note_read(self, graph: Any) -> None:
+        """Remember which results are read, here or in inner graphs."""
+        self.read_names |= {one.name for one in graph.output}
+        for node in graph.node:
+            self.read_names.update(filter(None, node.input))
+            for attribute in node.attribute:
+                for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                    self.note_read(inner)
 
     def read(self, node: Any) -> None:
         """Write down one node; raises InputError when a shape cannot be known or does not fit."""
-        path = _path(node)
+        path = path_of(node)
         if node.op_type == "DequantizeLinear":
             self.values.trained(node.input[0])
+        handler = None if self.unknown.wanted(node.op_type) else handler_of(node)
+        if node.op_type in CONTROL and handler is not None:
+            handler(self, node, path)
+            return
         self.values.infer(node, path)
         outputs = [name for name in node.output if name]
-        if all(self.values.is_computed(name) for name in outputs):
+        if outputs and all(self.values.is_computed(name) for name in outputs):
             return
-        if node.op_type not in _LATE_SHAPES:
-            self._need_shapes(node, path, outputs)
-        handler = None if self.unknown.wanted(node.op_type) else _HANDLERS.get(node.op_type)
         if handler is None:
+            self._need_shapes(node, path, outputs)
             self.handle_unknown(node, path, outputs)
             return
+        if node.op_type in KEEPS_SHAPE and outputs and self.values.shape_of(outputs[0]) is None:
+            self.values.declare(outputs[0], self.draft.shape(self.input(node, 0)), node.input[0])
+        if not is_foreign(node):
+            self._need_shapes(node, path, [name for name in outputs if name in self.read_names])
         handler(self, node, path)
         self.draft.steps += self.after
         self.after.clear()
@@ -87,6 +117,28 @@ class NodeReader:
         self.values.set_result(name, made)
         return made
 
+    def result(self, node: Any, index: int, shape: tuple[int, ...], like: str, number_format: str = "") -> str:
+        """Enter result ``index`` of a node of which ONNX knows nothing; empty where nobody wants it."""
+        if index >= len(node.output) or not node.output[index]:
+            return ""
+        name = node.output[index]
+        if number_format:
+            self.values.declare_as(name, shape, number_format)
+        else:
+            self.values.declare(name, shape, like)
+        return self.new(name)
+
+    def declared(self, node: Any, index: int) -> tuple[int, ...] | None:
+        """The shape that the file says a result has."""
+        return self.values.declared(node.output[index]) if index < len(node.output) else None
+
+    def alias(self, node: Any, index: int, value: str) -> None:
+        """Say which value of the draft a result is."""
+        if index < len(node.output) and node.output[index]:
+            name = node.output[index]
+            self.values.declare_as(name, self.draft.shape(value), self.draft.values[value].number_format)
+            self.values.set_result(name, value)
+
     def input(self, node: Any, index: int) -> str:
         """The draft's name of an input; empty where it is left out."""
         present = index < len(node.input) and node.input[index]
@@ -100,6 +152,9 @@ class NodeReader:
         kind = VIEWS[node.op_type]
         for name in filter(None, node.output):
             if node.op_type == "Dropout" and name != node.output[0]:
+                if name in self.read_names:  # which values were kept: all, when nothing is trained
+                    self.values.declare(name, self.draft.shape(self.input(node, 0)), node.input[0])
+                    self.draft.values[self.new(name)].role = "constant"
                 continue
             shape = self.values.shape_of(name) or ()
             number_format = self.values.format_of(name) if node.op_type in ("Cast", "CastLike") else ""
@@ -132,10 +187,59 @@ class NodeReader:
         emit_reduction(self.draft, path, REDUCTIONS[node.op_type], self.input(node, 0), self.new(node.output[0]))
 
     def move(self, node: Any, path: str) -> None:
-        """Data that is put together or spread."""
-        inputs = self.inputs(node) if node.op_type in ("Concat", "ScatterND") else [self.input(node, 0)]
+        """Data that is put together, spread, sorted or read between places."""
+        function = MOVES[node.op_type]
+        inputs = self.inputs(node) if node.op_type == "Concat" else [self.input(node, 0)]
+        inputs += [self.input(node, place) for place in READ_BESIDE.get(node.op_type, ()) if self.input(node, place)]
         inputs = [name for name in inputs if self.draft.role(name) != "constant"] or inputs
-        self.draft.step("reshape", path, inputs, [self.new(node.output[0])], {"function": MOVES[node.op_type]})
+        if node.op_type == "TensorScatter" or self._is_longer_cache(node, inputs):
+            places = inputs if node.op_type == "Concat" else [self.input(node, 0), self.input(node, 1)]
+            shape = self.values.shape_of(node.output[0]) or ()
+            made = append(self, path, places[0], places[1], shape, node.output[0])
+            self.values.set_result(node.output[0], made)
+            return
+        outputs = [self.new(name) for name in node.output if name and self.values.shape_of(name) is not None]
+        self.draft.step("reshape", path, inputs, outputs, {"function": function})
+
+    def _is_longer_cache(self, node: Any, inputs: list[str]) -> bool:
+        """Whether an input of the network comes back longer, as its result: a cache of keys, values or states."""
+        return (
+            node.op_type == "Concat"
+            and len(inputs) == 2
+            and inputs[0] in self.draft.inputs
+            and self.draft.values[inputs[0]].role in ("activation", "cache")
+            and node.output[0] in self.values.results
+            and not self.draft.is_known(inputs[1])
+        )
+
+    def create(self, node: Any, path: str) -> None:
+        """Numbers that are made once, before the network runs."""
+        for name in filter(None, node.output):
+            self.draft.values[self.new(name)].role = "constant"
+
+    def response_norm(self, node: Any, path: str) -> None:
+        """LRN: each value by a power of the squares of so many channels."""
+        emit_elementwise(self.draft, path, "lrn", [self.input(node, 0)], self.new(node.output[0]))
+        self.draft.steps[-1].attributes["window"] = int(attributes_of(node)["size"])
+
+    def scaled(self, node: Any, path: str) -> None:
+        """MeanVarianceNormalization and LpNormalization: norms without weights."""
+        attributes, x = attributes_of(node), self.input(node, 0)
+        shape = self.draft.shape(x)
+        usual = [0, 2, 3] if node.op_type == "MeanVarianceNormalization" else [-1]
+        axes = attributes.get("axes", [attributes["axis"]] if "axis" in attributes else usual)
+        columns = math.prod(shape[axis] for axis in axes)
+        function = "instance" if node.op_type == "MeanVarianceNormalization" else "rms"
+        emit_norm(self.draft, path, function, x, self.new(node.output[0]), columns)
+
+    def hardmax(self, node: Any, path: str) -> None:
+        """Hardmax: the greatest of each row, and where it stands."""
+        x, out = self.input(node, 0), self.new(node.output[0])
+        shape, axis = list(self.draft.shape(x)), int(attributes_of(node).get("axis", -1))
+        shape[axis] = 1
+        greatest = self.draft.value(f"{out}.greatest", shape, self.draft.values[x].number_format)
+        emit_reduction(self.draft, path, "max", x, greatest)
+        emit_elementwise(self.draft, path, "compare", [x, greatest], out)
 
     def softmax(self, node: Any, path: str) -> None:
         """Softmax along one axis (before opset 13, along all from the axis on)."""
@@ -202,33 +306,16 @@ class NodeReader:
         out = self.new(node.output[0])
         emit_matmul(self.draft, path, a, b, out, bias=bias, turned=bool(attributes.get("transB")))
 
-    def block_matmul(self, node: Any, path: str) -> None:
-        """MatMulNBits of com.microsoft: a weight of few bits, (n, k), with a scale for each block."""
-        attributes = attributes_of(node)
-        shape = (int(attributes["N"]), int(attributes["K"]))
-        bits, block = int(attributes.get("bits", 4)), int(attributes["block_size"])
-        a, packed = self.input(node, 0), self.input(node, 1)
-        scale, zero = node.input[2], node.input[3] if len(node.input) > 3 else ""
-        number_format = block_format(self.values, f"int{bits}", scale, zero, block)
-        weight = self.draft.value(f"{packed}.{bits}_bits", shape, number_format, "weight")
-        note_scales(self.values, [node.input[1], scale, zero])
-        self.values.n_parameters += math.prod(shape)
-        lead = self.draft.shape(a)[:-1]
-        self.values.set_result(node.output[0], "", (*lead, shape[0]), like=node.input[0])
-        emit_matmul(self.draft, path, a, weight, self.new(node.output[0]), bias=self.input(node, 5), turned=True)
-
     def einsum(self, node: Any, path: str) -> None:
-        """Einsum of two tensors; others are not understood."""
+        """Einsum; more than two tensors are multiplied pair by pair."""
         equation = attributes_of(node)["equation"]
         text = equation.decode() if isinstance(equation, bytes) else str(equation)
         inputs, out = self.inputs(node), self.new(node.output[0])
-        if not emit_einsum(self.draft, path, text, inputs, out):
+        if not write_einsum(self.draft, path, text, inputs, out):
             self.unknown.handle(self.draft, f"Einsum {text}", path, inputs, [out])
 
     def conv(self, node: Any, path: str) -> None:
         """Conv, ConvTranspose and their kin for whole numbers."""
-        attributes = attributes_of(node)
-        places = {"QLinearConv": (0, 3, 8), "ConvInteger": (0, 1, 99)}.get(node.op_type, (0, 1, 2))
         if node.op_type == "QLinearConv":
             self.scaled_weight(node, 3, 4, 5)
             note_scales(self.values, node.input[1:3])
@@ -237,6 +324,12 @@ class NodeReader:
             out = quantised_result(self, node.output[0], path, node.input[6], node.input[7])
         else:
             out = self.new(node.output[0])
+        self.conv_into(node, path, out)
+
+    def conv_into(self, node: Any, path: str, out: str) -> None:
+        """The convolution of a node, its result into ``out``."""
+        attributes = attributes_of(node)
+        places = {"QLinearConv": (0, 3, 8), "ConvInteger": (0, 1, 99)}.get(node.op_type, (0, 1, 2))
         x, weight, bias = (self.input(node, place) for place in places)
         kernel = self.draft.shape(weight)[2:]
         stride = attributes.get("strides", [1] * len(kernel))
@@ -280,28 +373,6 @@ class NodeReader:
         function = "max" if node.op_type == "MaxPool" else "average"
         emit_pool(self.draft, path, function, x, out, kernel=kernel, stride=stride, padding=padding)
 
-    def attention(self, node: Any, path: str) -> None:
-        """Attention of the standard set (from 23 on): heads as a dimension, or side by side in each row."""
-        attributes = attributes_of(node)
-        q, k, v = (self.input(node, index) for index in range(3))
-        if self.input(node, 4) or self.input(node, 6):
-            self.handle_unknown(node, path, [name for name in node.output if name])
-            return
-        out = self.new(node.output[0])
-        if len(self.draft.shape(q)) == 3:
-            heads = [int(attributes["q_num_heads"])] + [int(attributes["kv_num_heads"])] * 2
-            q, k, v = (self.by_heads(name, count) for name, count in zip((q, k, v), heads, strict=True))
-        causal = "bottom" if attributes.get("is_causal") else ""
-        emit_attention(self.draft, path, q, k, v, out, mask=self.input(node, 3), causal=causal)
-        for name in node.output[1:]:
-            if name:
-                self.new(name)
-                self.draft.steps[-1].outputs.append(self.values.name_of(name))
-
-    def by_heads(self, name: str, heads: int) -> str:
-        batch, rows, width = self.draft.shape(name)
-        return self.draft.view(f"{name}.heads", name, (batch, heads, rows, width // heads))
-
     # --- tables and formats -------------------------------------------------------------------------------------------
 
     def gather(self, node: Any, path: str) -> None:
@@ -321,9 +392,6 @@ class NodeReader:
 
 Handler = Callable[[NodeReader, Any, str], None]
 
-#: Nodes whose result sizes are worked out here, since ONNX has no rule for them.
-_LATE_SHAPES = ("MatMulNBits",)
-
 _HANDLERS: Mapping[str, Handler] = {
     **dict.fromkeys(VIEWS, NodeReader.view),
     **dict.fromkeys(ELEMENTWISE, NodeReader.elementwise),
@@ -336,13 +404,35 @@ _HANDLERS: Mapping[str, Handler] = {
     **dict.fromkeys(("Softmax", "LogSoftmax"), NodeReader.softmax),
     **dict.fromkeys(("Gather", "GatherElements", "GatherND"), NodeReader.gather),
     **QUANTISED,
-    "Attention": NodeReader.attention,
+    **ATTENTION,
+    **RECURRENT,
+    **CONTROL,
+    **dict.fromkeys(CREATES, NodeReader.create),
+    **dict.fromkeys(("MeanVarianceNormalization", "LpNormalization"), NodeReader.scaled),
     "Clip": NodeReader.clip,
     "Einsum": NodeReader.einsum,
     "Gelu": NodeReader.gelu,
     "Gemm": NodeReader.gemm,
-    "MatMulNBits": NodeReader.block_matmul,
+    "Hardmax": NodeReader.hardmax,
+    "LRN": NodeReader.response_norm,
 }
+
+
+def is_foreign(node: Any) -> bool:
+    """Whether ONNX itself knows nothing of a node."""
+    return node.domain not in ("", "ai.onnx") or node.op_type not in _HANDLERS
+
+
+def handler_of(node: Any) -> Handler | None:
+    """What writes down a node; None for one that is not understood.
+
+    Graphs of old tools give onnxruntime's operators no domain, and its own copies of standard operators have one.
+    """
+    if node.domain in ("", "ai.onnx"):
+        return _HANDLERS.get(node.op_type) or MICROSOFT.get(node.op_type)
+    if node.domain.startswith("com.m"):
+        return MICROSOFT.get(node.op_type) or _HANDLERS.get(node.op_type)
+    return None
 
 
 def attributes_of(node: Any) -> dict[str, Any]:
@@ -352,7 +442,7 @@ def attributes_of(node: Any) -> dict[str, Any]:
     return {attribute.name: get_attribute_value(attribute) for attribute in node.attribute}
 
 
-def _path(node: Any) -> str:
+def path_of(node: Any) -> str:
     """The place of a node in its model: what the exporter noted, its name, or its result."""
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":

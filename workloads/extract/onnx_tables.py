@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tilewright.workloads.extract.draft import ViewKind
 
-__all__ = ["ELEMENTWISE", "MOVES", "NORMS", "REDUCTIONS", "VIEWS"]
+__all__ = ["CREATES", "ELEMENTWISE", "KEEPS_SHAPE", "MOVES", "NORMS", "READ_BESIDE", "REDUCTIONS", "VIEWS"]
 
 VIEWS: Mapping[str, ViewKind] = {
     "Reshape": "reshape",
@@ -73,7 +73,17 @@ ELEMENTWISE: Mapping[str, str] = {
     "IsNaN": "compare",
     "Mod": "div",
     "CumSum": "add",
-    "RotaryEmbedding": "rotary",
+    "CumProd": "mul",
+    "Mean": "add",
+    "Shrink": "where",
+    "ThresholdedRelu": "max",
+    "Softsign": "div",
+    "OneHot": "compare",
+    "IsInf": "compare",
+    "Xor": "compare",
+    "BitShift": "mul",
+    **dict.fromkeys(("BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"), "compare"),
+    **dict.fromkeys(("Tan", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cosh", "Sinh"), "exp"),
 }
 REDUCTIONS: Mapping[str, str] = {
     "ReduceMean": "mean",
@@ -84,7 +94,9 @@ REDUCTIONS: Mapping[str, str] = {
     "ReduceL1": "sum",
     "ReduceL2": "sum",
     "ReduceSumSquare": "sum",
+    "ReduceLogSum": "sum",
     "ReduceLogSumExp": "sum",
+    "GlobalLpPool": "sum",
     "ArgMax": "max",
     "ArgMin": "min",
     "GlobalAveragePool": "mean",
@@ -97,8 +109,44 @@ MOVES: Mapping[str, str] = {
     "Upsample": "upsample",
     "ScatterND": "scatter",
     "ScatterElements": "scatter",
+    "Scatter": "scatter",
+    "TensorScatter": "scatter",
     "ReverseSequence": "reverse",
+    "MaxUnpool": "scatter",
+    "Col2Im": "fold",
+    "CenterCropPad": "pad",
+    "TopK": "sort",
+    "GridSample": "sample",
+    "RoiAlign": "sample",
+    "MaxRoiPool": "sample",
+    "AffineGrid": "sample",
 }
+#: Data that are read beside the first input.
+READ_BESIDE: Mapping[str, tuple[int, ...]] = {
+    "ScatterND": (1, 2),
+    "ScatterElements": (1, 2),
+    "Scatter": (1, 2),
+    "MaxUnpool": (1,),
+    "GridSample": (1,),
+    "RoiAlign": (1, 2),
+    "MaxRoiPool": (1,),
+}
+#: Nodes that make numbers out of none, or in the likeness of a tensor.
+CREATES = (
+    "Constant",
+    "ConstantOfShape",
+    "EyeLike",
+    "Range",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Bernoulli",
+    "BlackmanWindow",
+    "HammingWindow",
+    "HannWindow",
+    "MelWeightMatrix",
+)
 NORMS: Mapping[str, str] = {
     "LayerNormalization": "layer",
     "RMSNormalization": "rms",
@@ -107,3 +155,5 @@ NORMS: Mapping[str, str] = {
     "InstanceNormalization": "instance",
     "BatchNormalization": "batch",
 }
+#: Results as large as the first input, where ONNX has no rule of its own.
+KEEPS_SHAPE = (*NORMS, "MeanVarianceNormalization", "LpNormalization", "LRN", "Gelu", "Mish", "Swish")

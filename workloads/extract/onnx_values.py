@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import INDEX_FORMAT, Draft, Value
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-__all__ = ["GraphValues"]
+__all__ = ["Binding", "GraphValues"]
 
 _LARGEST_KNOWN = LARGEST_RESULT
 _MOST_SIZES = 4096  # values of a tensor that may say how large another is
@@ -49,6 +49,14 @@ _FORMATS = {
 }
 
 
+class Binding(NamedTuple):
+    """What an ONNX name stands for: a value of the draft (empty for none), its type, and its numbers where known."""
+
+    draft_name: str
+    kind: Any
+    tensor: Any
+
+
 class GraphValues:
     """The tensors of a model by their ONNX names, entered into a draft as they become known."""
 
@@ -69,6 +77,7 @@ class GraphValues:
         self._ir_version = model.ir_version
         for tensor in model.graph.initializer:
             self._enter_initializer(tensor)
+        self.results = {one.name for one in model.graph.output}
         self._declared = {one.name: one.type for one in (*model.graph.value_info, *model.graph.output)}
         for given in model.graph.input:
             if given.name not in self._names:
@@ -95,14 +104,26 @@ class GraphValues:
 
     def _enter_input(self, given: Any, sizes: Mapping[str, int]) -> None:
         kind = given.type.tensor_type
+        if given.name in sizes:
+            self._enter_known(given.name, self._of_type(sizes[given.name], kind))
+            return
         shape = tuple(
-            one.dim_value if one.dim_value > 0 else sizes[one.dim_param or f"{given.name}.{index}"]
+            one.dim_value
+            if one.dim_value > 0
+            else sizes[own if (own := f"{given.name}.{index}") in sizes else one.dim_param]
             for index, one in enumerate(kind.shape.dim)
         )
         name = self.draft.value(given.name, shape, self.format_name(kind.elem_type))
         self._names[given.name] = name
         self._types[given.name] = self._onnx.helper.make_tensor_type_proto(kind.elem_type, list(shape))
         self.draft.inputs.append(name)
+
+    def _of_type(self, number: int, kind: Any) -> Array:
+        import numpy as np
+
+        dtype = self._onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        array: Array = np.full([one.dim_value for one in kind.shape.dim], number, dtype=dtype)
+        return array
 
     def format_name(self, data_type: int) -> str:
         """The number format of an ONNX data type."""
@@ -147,6 +168,9 @@ class GraphValues:
 
         Raises InputError that names the node when ONNX cannot tell the shapes.
         """
+        for name in node.output:  # the nodes of a loop are read more than once
+            self._tensors.pop(name, None)
+            self._types.pop(name, None)
         if self._evaluate(node):
             return
         types = self._inferred(node, place)
@@ -191,7 +215,7 @@ class GraphValues:
             tensor.name = node.output[0]
             self._enter_initializer(tensor)
             return True
-        if node.op_type == "Shape" and node.input[0] in self._types:
+        if node.op_type in ("Shape", "Size") and node.input[0] in self._types:
             return self._evaluate_shape(node)
         if any(name and name not in self._tensors for name in node.input) or not _is_pure(node):
             return False
@@ -255,6 +279,9 @@ class GraphValues:
         import numpy as np
 
         shape = [one.dim_value for one in self._types[node.input[0]].tensor_type.shape.dim]
+        if node.op_type == "Size":
+            self._enter_known(node.output[0], np.array(math.prod(shape), dtype=np.int64))
+            return True
         attributes = {one.name: one.i for one in node.attribute}
         part = shape[slice(attributes.get("start", 0), attributes.get("end", len(shape)))]
         self._enter_known(node.output[0], np.array(part, dtype=np.int64))
@@ -321,6 +348,52 @@ class GraphValues:
     def format_of(self, name: str) -> str:
         """The number format of an ONNX tensor whose type is known."""
         return self.format_name(self._types[name].tensor_type.elem_type)
+
+    def declare(self, name: str, shape: Sequence[int], like: str) -> None:
+        """Say the shape of an ONNX tensor of which ONNX knows nothing, with the element type of ``like``."""
+        kind = self._types[like].tensor_type.elem_type if like in self._types else 1
+        self._types[name] = self._onnx.helper.make_tensor_type_proto(kind, list(shape))
+
+    def declare_as(self, name: str, shape: Sequence[int], number_format: str) -> None:
+        """Say the shape and number format of an ONNX tensor of which ONNX knows nothing."""
+        known = next((key for key, value in _FORMATS.items() if value == number_format), "FLOAT")
+        kind = self._onnx.TensorProto.DataType.Value("INT64" if number_format == INDEX_FORMAT else known)
+        self._types[name] = self._onnx.helper.make_tensor_type_proto(kind, list(shape))
+
+    def declared(self, name: str) -> tuple[int, ...] | None:
+        """The shape that the file says an ONNX tensor has, where it says all of it."""
+        found = self._declared.get(name)
+        if found is None or not _is_settled(found):
+            return None
+        return tuple(one.dim_value for one in found.tensor_type.shape.dim)
+
+    def binding(self, name: str) -> Binding:
+        """What an ONNX name stands for now."""
+        if not name:
+            return Binding("", None, None)
+        self.name_of(name)
+        return Binding(self._names[name], self._types.get(name), self._tensors.get(name))
+
+    def bind(self, name: str, found: Binding) -> None:
+        """Let an ONNX name stand for something that had another."""
+        for held, one in ((self._names, found.draft_name), (self._types, found.kind), (self._tensors, found.tensor)):
+            held.pop(name, None)
+            if one:
+                held[name] = one
+
+    def enter_number(self, name: str, number: int, kind: str) -> None:
+        """Let an ONNX name stand for one known number."""
+        import numpy as np
+
+        self._enter_known(name, np.array(number, dtype=kind))
+
+    def enter_constants(self, graph: Any) -> None:
+        """Enter the stored tensors and declared types of an inner graph."""
+        for tensor in graph.initializer:
+            if tensor.name not in self._stored:
+                self._stored.add(tensor.name)
+                self._enter_initializer(tensor)
+        self._declared |= {one.name: one.type for one in (*graph.value_info, *graph.output)}
 
     def set_result(self, name: str, draft_name: str, shape: Sequence[int] | None = None, like: str = "") -> None:
         """Say which value of the draft an ONNX tensor is."""
