@@ -107,6 +107,7 @@ def _stream(
     fold_batch_norm: bool,
 ) -> OperatorStream:
     draft = Draft(what)
+    draft.masks_as_biases = choice.counts_all
     folder = Path(source).parent if isinstance(source, str | Path) else Path()
     values = GraphValues(model, draft, _open_sizes(what, model, sizes), folder)
     reader = NodeReader(draft, values, choice)

@@ -54,17 +54,10 @@ def _emit(reader: NodeReader, path: str, call: _Call) -> None:
         keys = max(1, last)
         call.k, call.v = (_first_keys(draft, name, keys) for name in (call.k, call.v))
     shift = keys - rows - call.offset  # how far the diagonal that ends at the last key lies from the one that is meant
-    mask = _one_mask(reader, path, [_cut(draft, name, keys) for name in call.masks if name])
-    emit_attention(draft, path, call.q, call.k, call.v, call.out, mask=mask)
-    step = draft.steps[-1]
-    _narrow(step.attributes, call.left + shift if call.left >= 0 else None, right - shift if right >= 0 else None)
-    if len(step.inputs) > 3:
-        step.attributes["bias"] = True
-    if call.sinks:
-        step.inputs.append(call.sinks)
-        step.attributes["sinks"] = True
-    if call.soft_cap:
-        step.attributes["soft_cap"] = call.soft_cap
+    masks = [_cut(draft, name, keys) for name in call.masks if name]
+    emit_attention(draft, path, call.q, call.k, call.v, call.out, mask=masks, sinks=call.sinks, soft_cap=call.soft_cap)
+    before, after = (call.left + shift if call.left >= 0 else None), (right - shift if right >= 0 else None)
+    _narrow(draft.steps[-1].attributes, before, after)
 
 
 def _narrow(attributes: dict[str, Any], left: int | None, right: int | None) -> None:
@@ -102,22 +95,6 @@ def _cut(draft: Draft, mask: str, keys: int) -> str:
     if draft.is_known(mask):
         draft.values[cut].data = lambda: None if (numbers := draft.numbers(mask)) is None else numbers[..., :keys]
     return cut
-
-
-def _one_mask(reader: NodeReader, path: str, masks: list[str]) -> str:
-    """Several masks added up."""
-    draft = reader.draft
-    masks = [name for name in masks if name]
-    total = masks[0] if masks else ""
-    for name in masks[1:]:
-        first, second = (list(draft.shape(one)) for one in (total, name))
-        n_dims = max(len(first), len(second))
-        first, second = ([1] * (n_dims - len(one)) + one for one in (first, second))
-        shape = [max(pair) for pair in zip(first, second, strict=True)]
-        out = draft.value(f"{total}.sum", shape, draft.values[total].number_format)
-        emit_elementwise(draft, path, "add", [total, name], out)
-        total = out
-    return total
 
 
 def _heads(draft: Draft, name: str, n_heads: int) -> str:
@@ -364,8 +341,6 @@ def _grouped(reader: NodeReader, node: Any, path: str) -> None:
         q=q, k=keys, v=values, out=out, offset=total - rows, causal=True, left=window - 1 if window > 0 else -1,
         masks=(reader.input(node, 10),), sinks=reader.input(node, 11), soft_cap=float(attributes.get("softcap", 0.0)),
     )  # fmt: skip
-    if call.sinks:
-        call.sinks = draft.view(f"{call.sinks}.heads", call.sinks, (heads,))
     _emit(reader, path, call)
 
 

@@ -165,6 +165,7 @@ class NodeReader:
         """Functions of each value."""
         out = self.new(node.output[0])
         emit_elementwise(self.draft, path, ELEMENTWISE[node.op_type], self.inputs(node), out)
+        self.draft.steps[-1].operator = node.op_type
 
     def clip(self, node: Any, path: str) -> None:
         """Clip: from 0 to 6 it is ReLU6, from 0 on ReLU."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,16 +12,20 @@ from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import INDEX_FORMAT, Draft, Value
 from tilewright.workloads.extract.onnx_child import LARGEST_RESULT
 from tilewright.workloads.extract.onnx_guard import LibraryEndedError, LibraryError, ask
+from tilewright.workloads.extract.runs import MOST_ENTRIES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from tilewright.workloads.extract.runs import Known
 
     Array = NDArray[np.generic]
 
 __all__ = ["Binding", "GraphValues"]
 
 _LARGEST_KNOWN = LARGEST_RESULT
+_MOST_AT_ONCE = 1 << 16  # numbers that are worked out before anybody asks for them
 _MOST_SIZES = 4096  # values of a tensor that may say how large another is
 _FORMATS = {
     "FLOAT": "fp32",
@@ -93,7 +98,7 @@ class GraphValues:
         name = self.draft.value(tensor.name, shape, number_format, "weight" if is_weight else "constant")
         self._names[tensor.name] = name
         self._keep(tensor.name, shape, tensor)
-        if math.prod(shape) <= _LARGEST_KNOWN:
+        if math.prod(shape) <= MOST_ENTRIES:
             self.draft.values[name].data = lambda: self._stored_numbers(tensor)
         self.n_parameters += math.prod(shape) if is_weight else 0
 
@@ -171,7 +176,7 @@ class GraphValues:
         for name in node.output:  # the nodes of a loop are read more than once
             self._tensors.pop(name, None)
             self._types.pop(name, None)
-        if self._evaluate(node):
+        if self._evaluate(node, place):
             return
         types = self._inferred(node, place)
         for name in filter(None, node.output):
@@ -208,7 +213,14 @@ class GraphValues:
     def _says_sizes(self, name: str) -> bool:
         return name in self._tensors and math.prod(self._tensors[name].dims) <= _MOST_SIZES
 
-    def _evaluate(self, node: Any) -> bool:
+    def _is_small(self, node: Any, place: str) -> bool:
+        """Whether results are few numbers: large ones are worked out when they are asked for, by their structure."""
+        return all(
+            not _is_settled(one) or math.prod(size.dim_value for size in one.tensor_type.shape.dim) <= _MOST_AT_ONCE
+            for one in self._inferred(node, place).values()
+        )
+
+    def _evaluate(self, node: Any, place: str) -> bool:
         """Compute a node of known numbers; False when some are unknown, or too many."""
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             tensor = node.attribute[0].t
@@ -220,6 +232,8 @@ class GraphValues:
         if any(name and name not in self._tensors for name in node.input) or not _is_pure(node):
             return False
         if any(name in self._names and self.draft.role(self._names[name]) == "weight" for name in node.input):
+            return False
+        if not self._is_small(node, place):
             return False
         results = self._run(node, {name: self.numbers(name) for name in node.input if name})
         if results is None:
@@ -259,21 +273,36 @@ class GraphValues:
         ):
             return
 
-        def work_out(index: int) -> Array | None:
-            feeds = {name: self.draft.numbers(self.name_of(name)) for name in names}
-            if any(array is None for array in feeds.values()):
-                return None
-            results = self._run(node, {name: array for name, array in feeds.items() if array is not None})
-            return None if results is None else results[index]
-
         for index, name in enumerate(filter(None, node.output)):
             value = self.draft.values.get(self._names.get(name, ""))
-            if value is not None and value.data is None and value.n_elements <= _LARGEST_KNOWN:
-                value.data = lambda index=index: work_out(index)
+            if value is not None and value.data is None:
+                value.data = _once(partial(self._worked_out, node, index, self._types.get(name)))
                 if value.view_of is None:
                     value.role = (
                         "weight" if any(self.draft.role(self.name_of(x)) == "weight" for x in names) else "constant"
                     )
+
+    def _worked_out(self, node: Any, index: int, kind: Any) -> Known | None:
+        """The numbers of a result of a node: as runs where they are many, else one by one."""
+        from tilewright.workloads.extract.onnx_runs import structured
+
+        names = [name for name in node.input if name]
+        found = {name: self.draft.known(self.name_of(name)) for name in names}
+        known = {name: one for name, one in found.items() if one is not None}
+        if len(known) < len(found) or kind is None:
+            return None
+        shape = tuple(one.dim_value for one in kind.tensor_type.shape.dim)
+        if math.prod(shape) > _MOST_AT_ONCE or not all(hasattr(one, "tobytes") for one in known.values()):
+            dtype = self._onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
+            attributes = {one.name: self._onnx.helper.get_attribute_value(one) for one in node.attribute}
+            result = structured(node, shape, dtype, [known[name] for name in names], attributes)
+            if result is not None or math.prod(shape) > _LARGEST_KNOWN:
+                return result
+        feeds = {name: self.draft.numbers(self.name_of(name)) for name in names}
+        if any(array is None for array in feeds.values()):
+            return None
+        results = self._run(node, {name: array for name, array in feeds.items() if array is not None})
+        return None if results is None else results[index]
 
     def _evaluate_shape(self, node: Any) -> bool:
         import numpy as np
@@ -401,6 +430,18 @@ class GraphValues:
         if name not in self._types and shape is not None:
             kind = self._types[like].tensor_type.elem_type if like in self._types else 1
             self._types[name] = self._onnx.helper.make_tensor_type_proto(kind, list(shape))
+
+
+def _once(work_out: Callable[[], Known | None]) -> Callable[[], Known | None]:
+    """What ``work_out`` gives, worked out at most once."""
+    found: list[Known | None] = []
+
+    def ask_once() -> Known | None:
+        if not found:
+            found.append(work_out())
+        return found[0]
+
+    return ask_once
 
 
 def _is_settled(found: Any) -> bool:
