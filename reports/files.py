@@ -45,8 +45,8 @@ def check_file(path: str | Path, *, what: str) -> None:
     ``what`` names the option that asked for it. Nothing is left behind by the check.
     """
     target = Path(path)
-    if not str(path):
-        raise InputError(f"{what}: the name of the file is empty")
+    if not str(path) or "\0" in str(path):
+        raise InputError(f"{what}: the name of the file is empty or has a null character in it")
     if str(path) == _STANDARD_OUTPUT:
         raise InputError(f"{what}: cannot go to standard output; given -; allowed the name of a file")
     if target.is_dir():
@@ -70,8 +70,8 @@ def check_apart(path: str | Path, inputs: Iterable[str | Path | None], *, what: 
 def check_folder(path: str | Path, *, what: str) -> None:
     """Refuse at once (InputError) a folder that :func:`staged_folder` could not fill later."""
     folder = Path(path)
-    if not str(path):
-        raise InputError(f"{what}: the name of the folder is empty")
+    if not str(path) or "\0" in str(path):
+        raise InputError(f"{what}: the name of the folder is empty or has a null character in it")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{what}: {folder} is a file; give the name of a folder")
     real = Path(os.path.realpath(folder))

@@ -103,7 +103,7 @@ def _validate(document: Document, model: type[T], *, what: str, name: str) -> T:
         _fault_line(fault, document, schema, what=what, name=name)
         for fault in _without_echoes(faults, document, schema)
     ]
-    raise InputError("\n".join(text for _, text in sorted(lines, key=lambda line: line[0])))
+    raise InputError(*(text for _, text in sorted(lines, key=lambda line: line[0])))
 
 
 def _plain(fault: ErrorDetails) -> ErrorDetails:

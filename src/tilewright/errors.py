@@ -9,13 +9,28 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "MappingError", "ProgramError", "TilewrightError", "did_you_mean"]
+__all__ = ["InputError", "MappingError", "ProgramError", "TilewrightError", "did_you_mean", "visible"]
+
+
+def visible(text: str) -> str:
+    """``text`` on one line with everything that does not print shown as an escape: a name out of a file must not move
+    the cursor, colour the terminal or turn the direction of writing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 class TilewrightError(Exception):
-    """Base of all errors with a text meant for the user."""
+    """Base of all errors with a text meant for the user: one line for each of ``lines``, made :func:`visible`."""
 
     exit_code = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*map(visible, lines))  # kept apart, so that a copy from another process is the same
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class InputError(TilewrightError):

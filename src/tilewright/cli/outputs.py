@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, visible
 from tilewright.reports.files import check_apart, check_file, check_folder, write_file
 
 if TYPE_CHECKING:
@@ -74,9 +74,19 @@ class Outputs:
     def console(self) -> Console:
         """The console that :meth:`show` prints to."""
         from rich.console import Console
+        from rich.text import Text
+
+        class VisibleConsole(Console):
+            """Names come out of files; what does not print in them is shown as an escape."""
+
+            def render_str(self, text: str, **options: Any) -> Text:
+                return super().render_str("\n".join(map(visible, text.split("\n"))), **options)
+
+            def on_broken_pipe(self) -> NoReturn:
+                raise BrokenPipeError  # answered for all ways of writing in one place
 
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_WITHOUT_TERMINAL
-        return Console(width=width, highlight=False, markup=False, emoji=False)
+        return VisibleConsole(width=width, highlight=False, markup=False, emoji=False)
 
     def write_json(self, data: Mapping[str, Any], origin: Origin | None = None) -> None:
         """Write ``data`` where ``--json`` says, if it was given, behind a ``header`` that says where it comes from."""
@@ -107,7 +117,7 @@ class Outputs:
 
 def note(text: str) -> None:
     """One line of news on standard error."""
-    print(f"tilewright: {text}", file=sys.stderr)
+    print(f"tilewright: {visible(text)}", file=sys.stderr)
 
 
 def _with_command(origin: Origin | None) -> Origin:
@@ -119,7 +129,10 @@ def _with_command(origin: Origin | None) -> Origin:
 
 def _write(place: str, text: str) -> None:
     if place == _STANDARD_OUTPUT:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise BrokenPipeError from None  # without its number, which the command-line library answers in its own way
         return
     note(f"wrote {Path(write_file(place, text))}")

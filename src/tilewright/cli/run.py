@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from tilewright.errors import TilewrightError
+from tilewright.errors import TilewrightError, visible
 
 __all__ = ["DEBUG_VARIABLE", "run"]
 
@@ -18,7 +19,9 @@ DEBUG_VARIABLE = "TILEWRIGHT_DEBUG"
 
 _FAILED = 1
 _INTERRUPTED = 130
+_READER_GONE = 141  # as a program ends that does not catch SIGPIPE
 _TERMINATED = 143
+_OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -28,10 +31,12 @@ def run(arguments: Sequence[str]) -> int:
     from tilewright.cli.app import app
     from tilewright.cli.outputs import COMMAND
 
+    _open_standard_streams()
     COMMAND.set(shlex.join(["tilewright", *arguments]))
     _clean_up_when_terminated()
     try:
         code = app(args=list(arguments), obj=list(arguments), prog_name="tilewright", standalone_mode=False)
+        sys.stdout.flush()  # what was left in it may not find a reader, or room
     except TilewrightError as error:
         _complain(str(error))
         return error.exit_code
@@ -51,6 +56,13 @@ def _answer_to(error: Exception) -> int:
         message = str(describe()).rstrip(".")
         _complain(f"{message[:1].lower()}{message[1:]}; see {_help_command(error)}")
         return int(getattr(error, "exit_code", 2))
+    if isinstance(error, BrokenPipeError):  # "tilewright list machines | head -1": nobody reads on
+        _drop_standard_output()
+        return _READER_GONE
+    if isinstance(error, OSError) and error.errno in _OUT_OF_ROOM:
+        _drop_standard_output()
+        _complain(f"{error.filename or 'what was to be written'}: {(error.strerror or str(error)).lower()}")
+        return _FAILED
     if os.environ.get(DEBUG_VARIABLE):
         import traceback
 
@@ -67,8 +79,29 @@ def _help_command(error: Exception) -> str:
 
 
 def _complain(message: str) -> None:
-    for line in message.splitlines() or [""]:
-        print(f"tilewright: error: {line}", file=sys.stderr)
+    for line in message.split("\n"):
+        print(f"tilewright: error: {visible(line)}", file=sys.stderr)
+
+
+def _open_standard_streams() -> None:
+    """Give standard streams that are closed a place to go: a file opened later must not get their numbers."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for as long as the program runs)
+
+
+def _drop_standard_output() -> None:
+    """What is still in standard output goes nowhere, or Python would complain about it at the end."""
+    try:
+        kept = sys.stdout.fileno()
+    except (OSError, ValueError):  # a test's stand-in
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, kept)
+    os.close(nowhere)
 
 
 def _clean_up_when_terminated() -> None:
