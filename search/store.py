@@ -11,20 +11,36 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from tilewright.errors import InputError, TilewrightError
+from tilewright.search.store_rows import (
+    POINT_COLUMNS,
+    STATUSES,
+    SWEEP_COLUMNS,
+    DamagedRow,
+    Status,
+    StoredPoint,
+    StoredSweep,
+    read_point,
+    read_sweep,
+    row_text,
+)
 
 __all__ = [
     "RETRIED",
     "SCHEMA_VERSION",
     "STATUSES",
+    "DamagedError",
+    "DamagedRow",
+    "Found",
+    "OnDamaged",
     "ResultsStore",
+    "RowCheck",
     "Status",
     "StoreError",
     "StoredPoint",
@@ -32,8 +48,6 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-Status = Literal["done", "infeasible", "failed", "quarantined"]
-STATUSES: tuple[Status, ...] = ("done", "infeasible", "failed", "quarantined")
 #: What is done again when failed points are retried; an infeasible design stays one.
 RETRIED: tuple[Status, ...] = ("failed", "quarantined")
 
@@ -67,78 +81,58 @@ CREATE TABLE IF NOT EXISTS sweeps (
     begun_at TEXT NOT NULL
 );
 """
-_COLUMNS = (
-    "key", "machine", "workload", "dataflow", "objective", "parameters", "status", "cycles", "seconds", "energy_pj",
-    "power_w", "result", "error", "version", "evaluation_s", "finished_at",
-)  # fmt: skip
-_ADD = f"INSERT OR IGNORE INTO points ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_CHOSEN = f"SELECT rowid, {', '.join(POINT_COLUMNS)} FROM points"
+_ADD = f"INSERT OR IGNORE INTO points ({', '.join(POINT_COLUMNS)}) VALUES ({', '.join('?' * len(POINT_COLUMNS))})"
+
+
+#: What became of a point; ``damaged``: there is a row for it, which cannot be read.
+Found = Literal[Status, "damaged"]
+OnDamaged = Callable[[DamagedRow], None]
+#: Finds what is wrong with a row that is whole but does not fit those who read it; raises ValueError.
+RowCheck = Callable[[StoredPoint], None]
 
 
 class StoreError(TilewrightError):
     """The store cannot be read or written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPoint:
-    """One row. ``parameters`` are the design, ``result`` further figures by name, ``error`` why there are none.
-
-    ``evaluation_s`` is the time that the point took, in seconds.
-    """
-
-    key: str
-    machine: str
-    workload: str
-    dataflow: str
-    objective: str
-    parameters: Mapping[str, Any]
-    status: Status
-    cycles: int | None = None
-    seconds: float | None = None
-    energy_pj: float | None = None
-    power_w: float | None = None
-    result: Mapping[str, Any] = field(default_factory=dict)
-    error: str | None = None
-    evaluation_s: float = 0.0
-    version: str = ""
-    finished_at: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredSweep:
-    """What a sweep asked for: its file as ``text``, its base machine as plain data, and who began it when."""
-
-    text: str
-    name: str
-    machine: Mapping[str, Any]
-    version: str
-    begun_at: str
+class DamagedError(InputError):
+    """The file is no results store, or is damaged as a whole."""
 
 
 class PointFigures(NamedTuple):
     """What a row says in numbers; nothing where its point has not ended well."""
 
-    status: Status
-    cycles: int
-    seconds: float
-    energy_pj: float
-    power_w: float
+    status: Found
+    cycles: int | None = None
+    seconds: float | None = None
+    energy_pj: float | None = None
+    power_w: float | None = None
 
 
 class ResultsStore:
     """The store in the file ``path``, made if it is not there (``create``). Close it, or use it as a context.
 
-    Raises InputError when the file is no store or damaged, and StoreError when it cannot be written.
+    A row that is not as it was written is handed to ``damaged`` and left out; without that, reading it raises
+    InputError. Raises InputError when the file is no store or damaged as a whole, and StoreError when it cannot be
+    written.
     """
 
-    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+    def __init__(self, path: str | Path, *, create: bool = True, damaged: OnDamaged | None = None) -> None:
         self.path = Path(path)
+        self._damaged_row = damaged
+        if "\0" in str(path):
+            raise InputError(f"{path}: no name of a file (a null character); allowed the path of a results store")
         if not create and not self.path.exists():
             raise InputError(f"{path}: no such results store")
         if self.path.is_dir() or not self.path.absolute().parent.is_dir():
             what = "is a folder" if self.path.is_dir() else "there is no such folder"
             raise InputError(f"{path}: {what}; allowed the path of a results store in an existing folder")
+        if self.path.exists() and not self.path.is_file():
+            raise InputError(f"{path}: is a device or a pipe; allowed the path of a results store")
         with self._plainly():
             self._connection = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
+            self._connection.text_factory = row_text
             try:
                 self._prepare()
             except BaseException:
@@ -150,7 +144,7 @@ class ResultsStore:
         is_new = run("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
         (application,) = run("PRAGMA application_id").fetchone()
         (version,) = run("PRAGMA user_version").fetchone()
-        if not is_new and application != _APPLICATION_ID:
+        if not is_new and application != _APPLICATION_ID and not self._has_its_tables(SCHEMA_VERSION):
             raise InputError(f"{self.path}: is a database of something else; allowed a results store or a new file")
         if not is_new and version > SCHEMA_VERSION:
             raise InputError(
@@ -166,6 +160,16 @@ class ResultsStore:
             run(f"PRAGMA application_id = {_APPLICATION_ID}")
             run(f"PRAGMA user_version = {SCHEMA_VERSION}")
             run("COMMIT")
+        elif application != _APPLICATION_ID or not self._has_its_tables(version):
+            raise self._damaged("its tables are not those of a results store")
+
+    def _has_its_tables(self, version: int) -> bool:
+        run = self._connection.execute
+        tables = {name for (name,) in run("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return version == SCHEMA_VERSION and all(
+            table in tables and tuple(row[1] for row in run(f"PRAGMA table_info({table})")) == columns
+            for table, columns in (("points", POINT_COLUMNS), ("sweeps", SWEEP_COLUMNS))
+        )
 
     def _write_ahead(self) -> None:
         """Switch to write-ahead mode; SQLite does not wait for another process that does so at the same moment."""
@@ -185,7 +189,7 @@ class ResultsStore:
         with self._plainly():
             (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise self._damaged(str(verdict))
+            raise self._damaged("its pages do not fit together")
 
     def add(self, point: StoredPoint) -> bool:
         """Put ``point`` on the disk; False when a row with its key was there already, which then stays."""
@@ -206,42 +210,55 @@ class ResultsStore:
                 raise
         return n_new
 
-    def statuses(self, keys: Iterable[str]) -> dict[str, Status]:
+    def statuses(self, keys: Iterable[str]) -> dict[str, Found]:
         """What has become of those of ``keys`` that are in the store."""
-        found: dict[str, Status] = {}
-        for some in batched(keys, _BATCH):
-            marks = ",".join("?" * len(some))
-            with self._plainly():
-                found.update(
-                    self._connection.execute(f"SELECT key, status FROM points WHERE key IN ({marks})", some).fetchall()
-                )
-        return found
+        return {key: figures.status for key, figures in self.figures(keys).items()}
 
-    def figures(self, keys: Iterable[str]) -> dict[str, PointFigures]:
-        """The main figures of those of ``keys`` that are in the store."""
+    def figures(self, keys: Iterable[str], *, check: RowCheck | None = None) -> dict[str, PointFigures]:
+        """The main figures of those of ``keys`` that are in the store. ``check``: as for :meth:`rows`."""
         found: dict[str, PointFigures] = {}
-        columns = ", ".join(PointFigures._fields)
         for some in batched(keys, _BATCH):
-            marks = ",".join("?" * len(some))
-            with self._plainly():
-                rows = self._connection.execute(f"SELECT key, {columns} FROM points WHERE key IN ({marks})", some)
-                found.update({row[0]: PointFigures._make(row[1:]) for row in rows})
+            for key, point in self._some(some, check):
+                if isinstance(point, DamagedRow):
+                    found[key] = PointFigures("damaged")
+                else:
+                    found[key] = PointFigures(point.status, point.cycles, point.seconds, point.energy_pj, point.power_w)
         return found
 
-    def rows(self, keys: Iterable[str] | None = None) -> Iterator[StoredPoint]:
-        """The stored points with these ``keys`` in their order, or all of them as they came; others are left out."""
-        chosen = f"SELECT {', '.join(_COLUMNS)} FROM points"
+    def rows(self, keys: Iterable[str] | None = None, *, check: RowCheck | None = None) -> Iterator[StoredPoint]:
+        """The stored points with these ``keys`` in their order, or all of them as they came; others are left out.
+
+        ``check`` says what else makes a row a damaged one.
+        """
         if keys is None:
             with self._plainly():
-                for row in self._connection.execute(f"{chosen} ORDER BY rowid"):
-                    yield self._point(row)
+                for row in self._connection.execute(f"{_CHOSEN} ORDER BY rowid"):
+                    yield from self._whole(_point(row, check))
             return
         for some in batched(keys, _BATCH):
-            marks = ",".join("?" * len(some))
-            with self._plainly():
-                found = self._connection.execute(f"{chosen} WHERE key IN ({marks})", some).fetchall()
-            by_key = {row[0]: row for row in found}
-            yield from (self._point(by_key[key]) for key in some if key in by_key)
+            by_key = dict(self._some(some, check))
+            for key in some:
+                if key in by_key:
+                    yield from self._whole(by_key[key])
+
+    def _some(self, keys: Sequence[str], check: RowCheck | None) -> list[tuple[str, StoredPoint | DamagedRow]]:
+        marks = ",".join("?" * len(keys))
+        with self._plainly():
+            found = self._connection.execute(f"{_CHOSEN} WHERE key IN ({marks})", keys).fetchall()
+        return [(row[1], _point(row, check)) for row in found]
+
+    def _whole(self, point: StoredPoint | DamagedRow) -> Iterator[StoredPoint]:
+        if isinstance(point, StoredPoint):
+            yield point
+        else:
+            self._leave_out(point)
+
+    def _leave_out(self, row: DamagedRow) -> None:
+        if self._damaged_row is None:
+            raise InputError(
+                f"{self.path}: {row.text}; set it aside with: tilewright sweep --store {self.path} --repair"
+            )
+        self._damaged_row(row)
 
     def forget(self, keys: Iterable[str], statuses: Sequence[Status] = RETRIED) -> int:
         """Drop the rows with these keys and statuses, so that they are done again; how many there were."""
@@ -262,16 +279,59 @@ class ResultsStore:
 
     def sweeps(self) -> list[StoredSweep]:
         """The sweeps that wrote into the store, as they were begun."""
-        chosen = "SELECT text, name, machine, version, begun_at FROM sweeps ORDER BY begun_at, rowid"
+        chosen = f"SELECT rowid, {', '.join(SWEEP_COLUMNS)} FROM sweeps ORDER BY begun_at, rowid"
         with self._plainly():
             found = self._connection.execute(chosen).fetchall()
-        try:
-            return [
-                StoredSweep(text=text, name=name, machine=json.loads(machine), version=version, begun_at=begun_at)
-                for text, name, machine, version, begun_at in found
-            ]
-        except (TypeError, ValueError):
-            raise self._damaged("a sweep is not as it was written") from None
+        sweeps = []
+        for row, *values in found:
+            try:
+                sweeps.append(read_sweep(values))
+            except ValueError as fault:
+                self._leave_out(DamagedRow(table="sweeps", row=row, key="", fault=str(fault)))
+        return sweeps
+
+    def raw_rows(self, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """All rows of ``table`` as they stand, each with its number first."""
+        with self._plainly():
+            yield from self._connection.execute(f"SELECT rowid, {', '.join(columns)} FROM {table} ORDER BY rowid")
+
+    def restore(self, table: str, columns: Sequence[str], values: Sequence[Any]) -> int:
+        """Put a row as it stands into ``table``; 0 when it was there already."""
+        marks = ", ".join("?" * len(columns))
+        with self._plainly():
+            add = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+            return self._connection.execute(add, values).rowcount
+
+    def set_aside(self, table: str, rows: Iterable[DamagedRow]) -> None:
+        """Move ``rows`` as they stand into the table ``set_aside``, made with the statement ``table``; all or none."""
+        columns = {"points": ", ".join(POINT_COLUMNS), "sweeps": ", ".join(SWEEP_COLUMNS)}
+        run = self._connection.execute
+        with self._plainly():
+            run("BEGIN IMMEDIATE")
+            try:
+                run(table)
+                for row in rows:
+                    some = columns[row.table]
+                    run(
+                        f"INSERT INTO set_aside (of_table, of_row, fault, set_aside_at, {some}) "
+                        f"SELECT ?, ?, ?, ?, {some} FROM {row.table} WHERE rowid = ?",
+                        (row.table, row.row, row.fault, _now(), row.row),
+                    )
+                    run(f"DELETE FROM {row.table} WHERE rowid = ?", (row.row,))
+                run("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    run("ROLLBACK")
+                raise
+
+    def n_aside(self) -> int:
+        """How many rows were ever set aside."""
+        with self._plainly():
+            there = self._connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'set_aside'")
+            if there.fetchone() is None:
+                return 0
+            (n,) = self._connection.execute("SELECT count(*) FROM set_aside").fetchone()
+        return int(n)
 
     def close(self) -> None:
         """Release the file; the write-ahead log goes into it when nobody else has it open."""
@@ -286,19 +346,10 @@ class ResultsStore:
     ) -> None:
         self.close()
 
-    def _point(self, row: Sequence[Any]) -> StoredPoint:
-        values = dict(zip(_COLUMNS, row, strict=True))
-        try:
-            values["parameters"], values["result"] = json.loads(values["parameters"]), json.loads(values["result"])
-        except (TypeError, ValueError):
-            raise self._damaged(f"the row {values['key']} is not as it was written") from None
-        return StoredPoint(**values)
-
-    def _damaged(self, what: str) -> InputError:
-        reason = " ".join(what.split())
-        return InputError(
-            f"{self.path}: is no results store, or is damaged ({reason}); restore it from a copy, "
-            "or move it away to begin anew"
+    def _damaged(self, what: str) -> DamagedError:
+        return DamagedError(
+            f"{self.path}: is no results store, or is damaged ({what}); save what can be read with: "
+            f"tilewright sweep --store {self.path} --repair, or restore it from a copy"
         )
 
     @contextlib.contextmanager
@@ -307,19 +358,40 @@ class ResultsStore:
         try:
             yield
         except sqlite3.Error as fault:
-            code = (fault.sqlite_errorcode or 0) & 0xFF if hasattr(fault, "sqlite_errorcode") else 0
-            if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-                raise self._damaged(str(fault)) from None
-            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-                raise StoreError(
-                    f"{self.path}: cannot be written ({fault}): the disk is full or broken; the points finished so far "
-                    "are safe, and the same command goes on from there once there is room"
-                ) from None
-            if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
-                raise InputError(f"{self.path}: cannot be opened for writing ({fault})") from None
-            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise StoreError(f"{self.path}: another process has kept it locked for {_WAIT_S:.0f} s") from None
-            raise StoreError(f"{self.path}: {type(fault).__name__}: {fault}") from None
+            raise self._told(fault) from None
+        except UnicodeDecodeError:  # a name in it, said in an error of SQLite itself
+            raise self._damaged("its text is not UTF-8") from None
+
+    def _told(self, fault: sqlite3.Error) -> TilewrightError:
+        """The sentence for an error of SQLite, whose own words may be anything that stands in the file."""
+        code = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT):
+            return self._damaged("it cannot be read as a database")
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return StoreError(
+                f"{self.path}: cannot be written: the disk is full or broken; the points finished so far "
+                "are safe, and the same command goes on from there once there is room"
+            )
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
+            return InputError(f"{self.path}: cannot be opened for writing; allowed a file that may be written")
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return StoreError(f"{self.path}: another process has kept it locked for {_WAIT_S:.0f} s")
+        if code == sqlite3.SQLITE_NOMEM:
+            return StoreError(f"{self.path}: there is not enough memory to read it")
+        return self._damaged("its tables are not those of a results store")
+
+
+def _point(row: Sequence[Any], check: RowCheck | None) -> StoredPoint | DamagedRow:
+    """A row of _CHOSEN as what it says, or as what is wrong with it."""
+    number, *values = row
+    try:
+        point = read_point(values)
+        if check is not None:
+            check(point)
+        return point
+    except ValueError as fault:
+        key = values[0] if isinstance(values[0], str) else ""
+        return DamagedRow(table="points", row=number, key=key, fault=str(fault))
 
 
 def _values(point: StoredPoint) -> tuple[Any, ...]:
@@ -328,9 +400,9 @@ def _values(point: StoredPoint) -> tuple[Any, ...]:
 
     values = [
         json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
-        for value in (getattr(point, name) for name in _COLUMNS[:-1])
+        for value in (getattr(point, name) for name in POINT_COLUMNS[:-1])
     ]
-    values[_COLUMNS.index("version")] = __version__
+    values[POINT_COLUMNS.index("version")] = __version__
     return (*values, _now())
 
 

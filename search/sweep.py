@@ -24,10 +24,10 @@ from tilewright.search.executors.dispatch import Dispatcher
 from tilewright.search.executors.executor import Executor, WorkerError
 from tilewright.search.executors.inline import InlineExecutor
 from tilewright.search.executors.pool import PoolExecutor
-from tilewright.search.store import RETRIED, ResultsStore
+from tilewright.search.store import RETRIED, OnDamaged, ResultsStore
 from tilewright.search.sweep_adaptive import generations
 from tilewright.search.sweep_plan import planned_points, stored_scores
-from tilewright.search.sweep_rows import flat_row
+from tilewright.search.sweep_rows import design_check, flat_row
 from tilewright.search.sweep_space import SweepPoint, count_points, points, points_of
 from tilewright.search.sweep_spec import Sweep, load_sweep
 from tilewright.search.sweep_work import SweepBench
@@ -125,7 +125,8 @@ def _executor(bench: SweepBench, store: ResultsStore, jobs: int | None, schedule
 
 
 def sweep_status(sweep: Sweep, store: str | Path) -> Counter[str]:
-    """How many points of ``sweep`` ended in which status, and how many are ``missing``; the store may not exist yet.
+    """How many points of ``sweep`` ended in which status, and how many are ``missing`` or have a ``damaged`` row; the
+    store may not exist yet.
 
     Of an adaptive search that has not ended as many points are missing as it may still have.
     """
@@ -143,8 +144,10 @@ def sweep_status(sweep: Sweep, store: str | Path) -> Counter[str]:
     return counts
 
 
-def sweep_rows(sweep: Sweep, store: str | Path) -> Iterator[dict[str, Any]]:
+def sweep_rows(sweep: Sweep, store: str | Path, *, damaged: OnDamaged | None = None) -> Iterator[dict[str, Any]]:
     """The finished points of ``sweep`` as flat rows, in its order.
+
+    A row that is not as it was written is handed to ``damaged`` and left out; without that, it is an InputError.
 
     Columns: ``machine``, ``workload``, ``dataflow``, ``objective``, one for each parameter by its path, ``area_mm2``
     (None where not known), ``peak_tops``, ``status`` (done, infeasible, failed, quarantined), ``cycles``, ``seconds``,
@@ -152,8 +155,9 @@ def sweep_rows(sweep: Sweep, store: str | Path) -> Iterator[dict[str, Any]]:
     ``energy_..._pj``), ``error``, ``evaluation_s``, ``key``.
     """
     base = base_values(sweep.machine)
-    with ResultsStore(store, create=False) as opened:
-        for point in opened.rows(point.key for point in planned_points(sweep, opened)):
+    with ResultsStore(store, create=False, damaged=damaged) as opened:
+        planned = (point.key for point in planned_points(sweep, opened))
+        for point in opened.rows(planned, check=design_check(sweep)):
             yield flat_row(sweep, base, point)
 
 

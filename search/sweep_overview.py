@@ -14,7 +14,7 @@ from tilewright.search.objective import score
 from tilewright.search.store import PointFigures, ResultsStore
 from tilewright.search.sweep_best import SweepBest, mean_score
 from tilewright.search.sweep_plan import planned_points
-from tilewright.search.sweep_rows import flat_row, n_broken_limits
+from tilewright.search.sweep_rows import design_check, flat_row, n_broken_limits
 from tilewright.search.sweep_space import SweepPoint, count_points, design_values
 from tilewright.search.sweep_spec import Sweep
 
@@ -44,8 +44,9 @@ def sweep_overview(sweep: Sweep, store: str | Path) -> SweepOverview:
     with ResultsStore(store, create=False) as opened:
         opened.check()
         race = _Race(sweep)
+        check = design_check(sweep)
         for batch in _batches(planned_points(sweep, opened)):
-            known = opened.figures(point.key for point in batch)
+            known = opened.figures((point.key for point in batch), check=check)
             for point in batch:
                 race.take(point, known.get(point.key))
         counts = race.counts
@@ -87,7 +88,12 @@ class _Race:
             self.counts["missing"] += 1
             return
         self.counts[figures.status] += 1
-        if figures.status != "done" or not self._is_within(point, figures):
+        if (
+            figures.status != "done"
+            or figures.seconds is None
+            or figures.energy_pj is None
+            or not self._is_within(point, figures)
+        ):
             return
         self.n_within += 1
         mine = score(self.sweep.objective, figures.seconds, figures.energy_pj)
@@ -101,7 +107,8 @@ class _Race:
         names = [layer.name for layer in self.sweep.layers]
         of_all, of_design = self._of_all.scores, self._winner[1].scores if self._winner else {}
         keys = [scores[layer][1] for scores in (of_all, of_design) for layer in layers if layer in scores]
-        rows = {row.key: flat_row(self.sweep, self._base, row) for row in store.rows(dict.fromkeys(keys))}
+        kept = store.rows(dict.fromkeys(keys), check=design_check(self.sweep))
+        rows = {row.key: flat_row(self.sweep, self._base, row) for row in kept}
         return SweepBest(
             by_workload={names[layer]: rows[of_all[layer][1]] for layer in layers if layer in of_all},
             design=[rows[of_design[layer][1]] for layer in layers if layer in of_design],

@@ -8,7 +8,7 @@ from tilewright.search.design_figures import base_values
 from tilewright.search.store import ResultsStore
 from tilewright.search.sweep_adaptive import Scores, generations
 from tilewright.search.sweep_front import DesignScore, score_design
-from tilewright.search.sweep_rows import flat_row
+from tilewright.search.sweep_rows import design_check, flat_row
 from tilewright.search.sweep_space import Design, SweepPoint, points, points_of
 from tilewright.search.sweep_spec import Sweep
 
@@ -33,11 +33,12 @@ def planned_points(sweep: Sweep, store: ResultsStore) -> Iterator[SweepPoint]:
 def stored_scores(sweep: Sweep, store: ResultsStore) -> Scores:
     """A function that reads the scores of designs, all of whose points are in ``store``."""
     base = base_values(sweep.machine)
+    check = design_check(sweep)
     n_each = len(sweep.layers) * len(sweep.dataflows)
 
     def scores(designs: Sequence[Design]) -> list[DesignScore]:
         keys = [point.key for point in points_of(sweep, designs)]
-        rows = [flat_row(sweep, base, row) for row in store.rows(keys)]
+        rows = [flat_row(sweep, base, row) for row in store.rows(keys, check=check)]
         return [score_design(sweep, rows[at : at + n_each])[0] for at in range(0, len(rows), n_each)]
 
     return scores

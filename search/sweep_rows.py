@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from tilewright.document_yaml import quoted
 from tilewright.search.store import StoredPoint
 from tilewright.search.sweep_space import design_values
 from tilewright.search.sweep_spec import Sweep
 
-__all__ = ["flat_row", "n_broken_limits"]
+__all__ = ["design_check", "flat_row", "n_broken_limits"]
+
+
+def design_check(sweep: Sweep) -> Callable[[StoredPoint], None]:
+    """A function that raises ValueError for a stored point that is none that ``sweep`` could have."""
+    allowed = {}
+    for axis in sweep.axes:
+        for at, path in enumerate(axis.paths):
+            known = [axis.interval.at(0.0)] if axis.interval is not None else [values[at] for values in axis.settings]
+            allowed[path] = {_kind(value) for value in known}
+
+    names: dict[str, tuple[str, ...]] = {
+        "machine": (sweep.machine.name,),
+        "workload": tuple(layer.name for layer in sweep.layers),
+        "dataflow": sweep.dataflows,
+        "objective": (sweep.objective,),
+    }
+
+    def check(point: StoredPoint) -> None:
+        for name, own in names.items():
+            if getattr(point, name) not in own:
+                raise ValueError(f"{name}: not of the sweep; given {quoted(getattr(point, name))}")
+        if point.parameters.keys() != allowed.keys():
+            raise ValueError(f"parameters: not those of the sweep; allowed {', '.join(allowed)}")
+        for path, value in point.parameters.items():
+            if _kind(value) not in allowed[path]:
+                raise ValueError(f"parameters: {path}: not of the kind that the sweep gives it")
+
+    return check
+
+
+def _kind(value: Any) -> str:
+    """What a parameter is; a number that is not positive is another thing than one that is."""
+    if isinstance(value, bool | str):
+        return type(value).__name__
+    return "positive" if value > 0 else "other"
 
 
 def flat_row(sweep: Sweep, base: dict[str, Any], point: StoredPoint) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tilewright.errors import InputError
 from tilewright.reports.quantity import tiling_text
+from tilewright.search.store import DamagedRow
 from tilewright.search.stored_sweep import OpenedSweep, stored_rows
 from tilewright.search.sweep_best import SweepBest, best_of_sweep
 from tilewright.search.sweep_space import count_points
@@ -17,7 +18,7 @@ from tilewright.search.sweep_space import count_points
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FIGURES", "OBJECTIVE_FIGURES", "Failure", "Figure", "SweepCase", "read_case"]
+__all__ = ["FIGURES", "OBJECTIVE_FIGURES", "Failure", "Figure", "SweepCase", "damage_text", "read_case"]
 
 Row = Mapping[str, Any]
 Progress = Callable[[int, int, str], None]
@@ -90,6 +91,7 @@ class SweepCase:
 
     ``workloads``: names of those with a finished point, in the order of the sweep. ``counts`` is by status, ``missing``
     among them; ``current``: whether the code of this version wrote the rows;
+    ``damaged``: rows of the store that are not as they were written, and left out;
     ``worker_s``: seconds of work in all points; ``kinds``: the types of the values of each column of the flat rows.
     """
 
@@ -102,6 +104,7 @@ class SweepCase:
     current: bool
     worker_s: float
     kinds: Mapping[str, frozenset[type]]
+    damaged: tuple[DamagedRow, ...] = ()
 
     @property
     def objective(self) -> str:
@@ -128,15 +131,27 @@ class SweepCase:
 
 def read_case(opened: OpenedSweep, progress: Progress | None = None) -> SweepCase:
     """Read the sweep's rows once. Raises InputError when the store holds none of them."""
-    rows, current = stored_rows(opened.sweep, opened.store)
+    damaged: dict[tuple[str, int], DamagedRow] = {}
+
+    def leave_out(row: DamagedRow) -> None:
+        damaged[row.table, row.row] = row
+
+    rows, current = stored_rows(opened.sweep, opened.store, damaged=leave_out)
     total = count_points(opened.sweep)
     reader = _Reader(opened, progress, total)
     best = best_of_sweep(opened.sweep, reader.read(rows))
+    if not reader.counts.total() and damaged:
+        first = next(iter(damaged.values()))
+        raise InputError(
+            f"{opened.store}: holds no point of the sweep {opened.sweep.name} that can be read; {first.text}"
+        )
     if not reader.counts.total():
         raise InputError(
             f"{opened.store}: holds no finished point of the sweep {opened.sweep.name}; run it with: "
             f"tilewright sweep SWEEP.yaml --store {opened.store}"
         )
+    if current:
+        reader.counts["damaged"] = len(damaged)
     reader.counts["missing"] = max(0, total - reader.counts.total())
     points = reader.frame()
     there = set(points["workload"].unique())
@@ -150,6 +165,16 @@ def read_case(opened: OpenedSweep, progress: Progress | None = None) -> SweepCas
         current=current,
         worker_s=reader.worker_s,
         kinds=reader.kinds(),
+        damaged=(*opened.damaged, *damaged.values()),
+    )
+
+
+def damage_text(case: SweepCase) -> str:
+    """What is left out because it is not as it was written."""
+    rows = "1 row" if len(case.damaged) == 1 else f"{len(case.damaged):,} rows"
+    return (
+        f"{rows} of the store cannot be read and are left out ({case.damaged[0].text}); set them aside and do "
+        f"their points again with: tilewright sweep SWEEP.yaml --store {case.opened.store} --repair"
     )
 
 

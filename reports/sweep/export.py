@@ -13,6 +13,7 @@ from tilewright.errors import InputError
 from tilewright.reports.csv_text import write_csv
 from tilewright.reports.origin import Origin, layer_facts, network_facts
 from tilewright.reports.sweep.case import SweepCase
+from tilewright.search.store import DamagedRow
 from tilewright.search.stored_sweep import stored_rows
 from tilewright.search.sweep_spec import Sweep
 from tilewright.workloads.stream import OperatorStream
@@ -26,13 +27,17 @@ _BATCH = 5000
 _INSTALL = 'Parquet files need pyarrow; install it with: pip install "tilewright[analysis]"'
 
 
+def _known(row: DamagedRow) -> None:
+    """Rows that are left out were told when the case was read."""
+
+
 def write_csv_rows(case: SweepCase, stream: IO[str], *, command: str = "") -> None:
     """Every point as a line; columns as :func:`tilewright.search.sweep.sweep_rows` says, empty where unknown.
 
     Behind them come those that say where the figures are from (:mod:`tilewright.reports.origin`); ``machine_hash`` is
     that of the machine that the designs change.
     """
-    rows, _ = stored_rows(case.opened.sweep, case.opened.store)
+    rows, _ = stored_rows(case.opened.sweep, case.opened.store, damaged=_known)
     origin = replace(sweep_origin(case.opened.sweep), command=command)
     last = [name for name in origin.completed({"machine": "", "workload": ""}) if name not in case.kinds]
     write_csv((origin.completed(row) for row in rows), [*case.kinds, *last], stream)
@@ -117,7 +122,7 @@ def _batches(case: SweepCase, schema: pyarrow.Schema) -> Iterator[list[dict[str,
         elif field.type == pa.string():
             change[field.name] = str
     some: list[dict[str, Any]] = []
-    rows, _ = stored_rows(case.opened.sweep, case.opened.store)
+    rows, _ = stored_rows(case.opened.sweep, case.opened.store, damaged=_known)
     for row in rows:
         some.append(_typed(row, change))
         if len(some) == _BATCH:

@@ -21,7 +21,7 @@ from tilewright.reports.quantity import (
     tiling_text,
 )
 from tilewright.reports.sweep.best import BestPoint
-from tilewright.reports.sweep.case import FIGURES, SweepCase
+from tilewright.reports.sweep.case import FIGURES, SweepCase, damage_text
 from tilewright.reports.sweep.names import parameter_names
 from tilewright.reports.sweep.sample import PagePoints
 from tilewright.reports.sweep.sensitivity import Effect
@@ -36,6 +36,7 @@ _STATES = {
     "failed": "ended in an error",
     "quarantined": "killed its worker twice",
     "missing": "not run yet",
+    "damaged": "its row in the store cannot be read",
 }
 _LIMITS = "limits"
 
@@ -184,6 +185,8 @@ def _notes(case: SweepCase, held: PagePoints) -> list[str]:
             "The points were run by another version of the program or with other figures of the machine; running the "
             "sweep again would do them anew."
         )
+    if case.damaged:
+        notes.append(damage_text(case))
     if case.opened.n_texts > 1:
         notes.append(
             f"The store has seen {case.opened.n_texts} texts of a sweep of this name; this page is about the newest."

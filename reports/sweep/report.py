@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tilewright.errors import InputError
 from tilewright.reports.files import check_apart, check_file, check_folder, write_file
 from tilewright.reports.sweep.best import BestPoint, best_points
-from tilewright.reports.sweep.case import SweepCase, read_case
+from tilewright.reports.sweep.case import SweepCase, damage_text, read_case
 from tilewright.reports.sweep.export import check_parquet, write_csv_rows, write_parquet
 from tilewright.reports.sweep.figures import write_figures
 from tilewright.reports.sweep.limits import DEFAULT_POINTS, FEWEST_POINTS, MOST_POINTS, STANDARD_OUTPUT
@@ -39,6 +40,7 @@ def report_sweep(
     max_points: int = DEFAULT_POINTS,
     command: str = "",
     progress: Progress | None = None,
+    told: Callable[[str], None] = warnings.warn,
 ) -> list[Path]:
     """Report on a sweep in the results file ``store``; gives the paths written, in the order of the arguments.
 
@@ -46,6 +48,7 @@ def report_sweep(
     several. ``csv``, ``parquet`` (needs pyarrow): every point; ``markdown``: the best, the fronts, the sensitivity;
     "-" for csv or markdown is standard output. ``png``, ``svg``: folders of figures. ``max_points``: the most points
     that the page carries (100 to 50,000).
+    ``told`` gets a sentence when rows of the store cannot be read and are left out; it is a warning otherwise.
     ``command`` stands in the page's footer. Raises InputError for a store or a place that will not do, before
     the work begins.
     """
@@ -58,6 +61,8 @@ def report_sweep(
     if parquet is not None:
         check_parquet(parquet)
     case = read_case(open_sweep(store, sweep), progress)
+    if case.damaged:
+        told(f"{store}: {damage_text(case)}")
     drawn = output is not None or png is not None or svg is not None
     effects = sensitivity(case) if drawn or markdown is not None else ()
     bests = best_points(case, progress) if drawn else ()

@@ -52,7 +52,10 @@ def test_no_command_writes_over_what_it_reads(tmp_path: Path, capsys: pytest.Cap
 def test_what_needs_a_file_does_not_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["calibrate", "x.csv", "-a", "h200", "-o", "-"], ["report", "x.db", "-o", "-"]):
         assert refused(arguments, capsys).startswith("--output: cannot go to standard output")
-    assert refused(["report", "x.db", "-o", ""], capsys) == "--output: the name of the file is empty or has a null character in it"
+    assert (
+        refused(["report", "x.db", "-o", ""], capsys)
+        == "--output: the name of the file is empty or has a null character in it"
+    )
 
 
 def test_searches_refuse_what_would_mean_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -320,7 +320,7 @@ def test_full_disk_ends_the_sweep_and_room_lets_it_go_on(
         assert process.returncode == 1
         assert out == ""
         (said,) = err.splitlines()
-        assert said.startswith(f"tilewright: error: {store}: cannot be written (")
+        assert said.startswith(f"tilewright: error: {store}: cannot be written: the disk is full or broken")
         assert said.endswith(
             "the points finished so far are safe, and the same command goes on from there once there is room"
         )

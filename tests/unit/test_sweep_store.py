@@ -25,7 +25,7 @@ def point(at: int, **changes: object) -> StoredPoint:
         "parameters": {"matrix.rows": at},
         "status": "done",
         "cycles": at,
-        "seconds": at * 1e-9,
+        "seconds": (at + 1) * 1e-9,
         "energy_pj": 0.1 * at,
         "power_w": 0.1,
         "result": {"tile_query": 8, "energy_dram_pj": 1 / 3},
@@ -121,7 +121,7 @@ def test_bad_file_is_one_sentence(tmp_path: Path, kind: str) -> None:
             other.execute("PRAGMA user_version = 99")
             other.close()
     said = {
-        "text": r"r\.db: is no results store, or is damaged \(file is not a database\); restore it from a copy",
+        "text": r"r\.db: is no results store, or is damaged \(it cannot be read as a database\); save what",
         "torn": r"r\.db: is no results store, or is damaged \(",
         "foreign": r"r\.db: is a database of something else; allowed a results store or a new file",
         "newer": r"r\.db: was written by a newer Tilewright \(schema 99, known 1\)",

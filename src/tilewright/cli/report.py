@@ -98,6 +98,7 @@ def report(
             max_points=points,
             command=command_line(context),
             progress=bar,
+            told=note,
         )
     for path in (path for path in written if str(path) != STANDARD_OUTPUT):
         note(f"wrote {path}")

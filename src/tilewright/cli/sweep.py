@@ -12,11 +12,13 @@ import typer
 from tilewright.cli.options import CsvOption, JsonOption
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation
+from tilewright.cli.sweep_health import show_health
 from tilewright.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from tilewright.search.store import DamagedRow
     from tilewright.search.sweep import SweepProgress
     from tilewright.search.sweep_best import SweepBest
     from tilewright.search.sweep_front import FrontDesign
@@ -25,24 +27,26 @@ if TYPE_CHECKING:
 __all__ = ["sweep"]
 
 _LONGEST_FRONT = 12
-_STATES = ("done", "infeasible", "failed", "quarantined", "missing")
+_STATES = ("done", "infeasible", "failed", "quarantined", "damaged", "missing")
 _MEANING = {
     "done": "best mapping found",
     "infeasible": "the design cannot run the workload",
     "failed": "ended in an error; do again with --retry-failed",
     "quarantined": "killed its worker again and again; do again with --retry-failed",
+    "damaged": "its row in the store cannot be read; set it aside with --repair",
     "missing": "not run yet",
 }
 
 
 def sweep(
-    spec: Annotated[
-        str, typer.Argument(metavar="SWEEP.yaml", help="Designs, workloads, objective, limits.", show_default=False)
-    ],
     store: Annotated[
         str,
         typer.Option("--store", metavar="FILE", help="Keeps the results; a sweep goes on from it.", show_default=False),
     ],
+    spec: Annotated[
+        str | None,
+        typer.Argument(metavar="SWEEP.yaml", help="Designs, workloads, objective, limits.", show_default=False),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", metavar="N", help="Worker processes.", show_default="all cores")
     ] = None,
@@ -55,6 +59,13 @@ def sweep(
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do failed points again.", show_default=False)
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="List rows of the store that cannot be read.", show_default=False)
+    ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Set such rows aside, so that their points are done again.", show_default=False),
     ] = False,
     csv: CsvOption = None,
     json: JsonOption = None,
@@ -73,9 +84,19 @@ def sweep(
     if jobs is not None and scheduler is not None:
         raise InputError("--jobs: says how many processes of this machine work; with --scheduler its own workers do")
 
+    if check and (repair or status or retry_failed):
+        raise InputError("--check: only reads the store; allowed without --repair, --status and --retry-failed")
+    if spec is None and not check and not repair:
+        raise InputError("missing argument SWEEP.yaml; allowed without one: --store FILE with --check or --repair")
+
     from tilewright.search.sweep_spec import load_sweep
 
-    checked = load_sweep(spec)
+    checked = None if spec is None else load_sweep(spec)
+    if check or repair:
+        is_whole = show_health(outputs, checked, store, repair=repair)
+        if check or checked is None:
+            raise typer.Exit(0 if is_whole or repair else 1)
+    assert checked is not None
     if not status:
         if scheduler is None:
             announce_compilation()
@@ -119,7 +140,7 @@ def _show(outputs: Outputs, checked: Sweep, store: str) -> None:
     if counts["missing"] == counts.total():
         _say_of_another_version(checked, store)
     wants_rows = (outputs.csv is not None or is_searched) and counts.total() > counts["missing"]
-    kept = list(sweep_rows(checked, store)) if wants_rows else []
+    kept = list(sweep_rows(checked, store, damaged=_is_counted)) if wants_rows else []
     front = front_of_sweep(checked, kept) if is_searched else []
     if outputs.speaks:
         fronts = [_front_table(outputs, checked, front)] if front else []
@@ -133,6 +154,10 @@ def _show(outputs: Outputs, checked: Sweep, store: str) -> None:
     outputs.write_json(_data(checked, counts, best) | front_data, origin)
 
 
+def _is_counted(row: DamagedRow) -> None:
+    """A damaged row is left out; the table of states counts it."""
+
+
 def _say_of_another_version(checked: Sweep, store: str) -> None:
     """A store that has this sweep but none of its points was written by other code; say so instead of "missing"."""
     from pathlib import Path
@@ -141,7 +166,7 @@ def _say_of_another_version(checked: Sweep, store: str) -> None:
 
     if not Path(store).exists():
         return
-    with ResultsStore(store, create=False) as opened:
+    with ResultsStore(store, create=False, damaged=_is_counted) as opened:
         known = any(kept.name == checked.name for kept in opened.sweeps())
         has_points = next(iter(opened.rows()), None) is not None
     if known and has_points:
