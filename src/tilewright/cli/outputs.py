@@ -45,13 +45,14 @@ class Outputs:
         given = {option: name for option, name in files.items() if name is not None}
         taken: dict[str, str] = {}
         for option, name in given.items():
+            if name != _STANDARD_OUTPUT:
+                check_file(name, what=option)
             key = name if name == _STANDARD_OUTPUT else os.path.realpath(name)
             if key in taken:
                 where = "standard output" if name == _STANDARD_OUTPUT else name
                 raise InputError(f"{taken[key]} and {option} both write to {where}; give each its own place")
             taken[key] = option
             if name != _STANDARD_OUTPUT:
-                check_file(name, what=option)
                 check_apart(name, inputs, what=option)
         if self.report == _STANDARD_OUTPUT:
             raise InputError("--report: a report is a folder of files; given -; allowed the name of a folder")
