@@ -19,6 +19,7 @@ from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import FormatName
 from tilewright.hw_models.dram_grades import RowTimingSpec, grade_names, row_timing
 from tilewright.hw_models.gpu.spec import GpuSpec
+from tilewright.presented import Shown
 from tilewright.units import KIB, exact
 
 if TYPE_CHECKING:
@@ -287,8 +288,8 @@ class SourceSpec:
     source: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineSpec:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class MachineSpec(Shown):
     """A machine: ``n_cores`` equal cores (matrix unit, vector unit, buffers) on one DRAM.
 
     ``buffers`` stand nearest to the units first; ``buffers[0]`` is the working buffer of each core.

@@ -14,6 +14,8 @@ from tilewright.reports.quantity import (
     percent_text,
     ratio_text,
     seconds_text,
+    sequence_text,
+    tiling_text,
 )
 from tilewright.sim.machine_comparison import MachineComparison, MachineRun
 from tilewright.sim.network_why import NetworkWhyResult
@@ -23,8 +25,10 @@ __all__ = [
     "Column",
     "TextTable",
     "comparison_columns",
+    "energy_shares",
     "machine_columns",
     "network_what_if_columns",
+    "result_rows",
     "search_proof",
     "search_sentence",
     "table_rows",
@@ -198,6 +202,38 @@ def _what_ifs(items: Sequence[_WhatIf], cycles: int, energy_pj: float, same: str
     fewest = min((item.cycles for item in items), default=cycles)
     at = next((row for row, item in enumerate(items) if item.cycles == fewest < cycles), None)
     return TextTable(columns, at)
+
+
+def result_rows(result: SimulationResult) -> list[tuple[str, str]]:
+    """What a person asks first of one result: names and values in words."""
+    bound = result.lower_bound
+    rows: list[tuple[str, str]] = [
+        ("tiling", tiling_text(result.tiling)),
+        ("cycles", cycles_text(result.cycles)),
+        ("time", seconds_text(result.seconds)),
+        (
+            "lower bound",
+            f"{cycles_text(bound.cycles)} cycles, set by {bound.limited_by}; achieved / bound {result.bound_ratio:.3f}",
+        ),
+        ("energy", f"{energy_text(result.energy_pj)}  ({energy_shares(result.energy_by_component)})"),
+        ("DRAM traffic", f"{bytes_text(result.dram_read_bytes)} read, {bytes_text(result.dram_write_bytes)} written"),
+        ("matrix unit busy", percent_text(result.matrix_utilization)),
+        ("vector unit busy", percent_text(result.vector_utilization)),
+        ("DRAM busy", percent_text(result.dram_utilization)),
+    ]
+    rows += [(f"peak use of {name}", bytes_text(peak)) for name, peak in result.peak_buffer_bytes.items()]
+    if result.longest_sequence is not None:
+        rows.append(("longest sequence that fits", sequence_text(result.longest_sequence)))
+    if result.search is not None:
+        rows.append(("tiling found by", search_sentence(result)))
+    return rows
+
+
+def energy_shares(by_component: Mapping[str, float]) -> str:
+    """The components that take half a per cent of the energy or more, most first."""
+    total = sum(by_component.values()) or 1.0
+    parts = sorted(by_component.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {part / total * 100:.0f} %" for name, part in parts if part / total >= 0.005)
 
 
 def search_proof(summary: SearchSummary, dataflow: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from tilewright.sim.trace import TraceCommand, TraceWindow
 
 __all__ = [
+    "bars_figure",
+    "cycles_figure",
     "cycles_png",
     "energy_png",
+    "grouped_figure",
     "new_figure",
     "png_bytes",
     "speedup_png",
@@ -87,6 +91,11 @@ def timeline_figure(
 
 
 def cycles_png(results: Sequence[SimulationResult], *, best: SimulationResult | None, title: str) -> bytes:
+    """:func:`cycles_figure` as a PNG file."""
+    return png_bytes(cycles_figure(results, best=best, title=title))
+
+
+def cycles_figure(results: Sequence[SimulationResult], *, best: SimulationResult | None, title: str) -> Figure:
     """Cycles of each dataflow as bars, the best one marked, with the lower bound as a line."""
     figure = new_figure(8.0, 0.9 + 0.42 * len(results))
     axes = figure.subplots()
@@ -106,7 +115,44 @@ def cycles_png(results: Sequence[SimulationResult], *, best: SimulationResult | 
     )
     axes.set_xlim(0, max(r.cycles for r in results) * 1.16)
     _finish_bars(axes, title, "cycles")
-    return png_bytes(figure)
+    return figure
+
+
+def bars_figure(
+    values: Mapping[str, float], *, text: Callable[[float], str], title: str, unit: str, marked: str = ""
+) -> Figure:
+    """A bar for each name with its value in words; the one called ``marked`` stands out."""
+    figure = new_figure(8.0, 0.9 + 0.42 * len(values))
+    axes = figure.subplots()
+    colours = [BEST_COLOUR if name == marked else BASE_COLOUR for name in values]
+    bars = axes.barh(list(values), list(values.values()), color=colours, height=0.7)
+    axes.bar_label(bars, labels=[text(value) for value in values.values()], padding=4, fontsize=8)
+    axes.set_xlim(0, max(values.values()) * 1.16)
+    _finish_bars(axes, title, unit)
+    return figure
+
+
+def grouped_figure(values: Mapping[str, Mapping[str, float]], *, title: str, unit: str) -> Figure:
+    """For each name a group of bars, one for each member in the colour that it has in every group."""
+    members = list(dict.fromkeys(member for group in values.values() for member in group))
+    colours = component_colours(members)
+    height = 0.8 / max(1, len(members))
+    figure = new_figure(8.0, 1.1 + 0.24 * len(members) * len(values) + 0.15 * len(values))
+    axes = figure.subplots()
+    for at, member in enumerate(members):
+        shift = (at - (len(members) - 1) / 2) * height
+        places = [row + shift for row, group in enumerate(values.values()) if member in group]
+        axes.barh(
+            places,
+            [group[member] for group in values.values() if member in group],
+            height=height * 0.9,
+            color=colours[member],
+            label=member,
+        )
+    axes.set_yticks(range(len(values)), labels=list(values))
+    axes.legend(fontsize=8, frameon=False, ncols=min(4, len(members)), loc="lower left", bbox_to_anchor=(0.0, 1.0))
+    _finish_bars(axes, title, unit, title_pad=24.0 + 12.0 * ((len(members) - 1) // 4))
+    return figure
 
 
 def energy_png(results: Sequence[SimulationResult], *, title: str) -> bytes:
@@ -229,10 +275,20 @@ def _finish_bars(axes: Axes, title: str, label: str, *, title_pad: float = 16.0)
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:
-    """An empty figure of that size."""
+    """An empty figure of that size, which a notebook shows as it is."""
+    return _shown_figure()(figsize=(width_inches, height_inches), dpi=_DPI, layout="constrained")
+
+
+@cache
+def _shown_figure() -> type[Figure]:
+    """A figure that draws itself in a notebook without matplotlib's pyplot, whose figures would stay open."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width_inches, height_inches), dpi=_DPI, layout="constrained")
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            return png_bytes(self)
+
+    return ShownFigure
 
 
 def png_bytes(figure: Figure) -> bytes:

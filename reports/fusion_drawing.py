@@ -65,7 +65,7 @@ def draw_fusion(outcome: FusionOutcome) -> str:
 
 
 def _summary(outcome: FusionOutcome) -> str:
-    proof = ", proven optimum" if outcome.proven else ""
+    proof = ", proven optimum of this scheme" if outcome.proven else ""
     return (
         f"{outcome.scheme.name}, buffer {bytes_text(outcome.capacity_bytes)}, {outcome.method}: "
         f"{_what(outcome)}{value_text(outcome, outcome.value)} instead of {value_text(outcome, outcome.unfused_value)} "

@@ -100,7 +100,8 @@ def value_text(outcome: FusionOutcome, value: int) -> str:
 def proof_text(outcome: FusionOutcome) -> str:
     """How far the plan may be from the optimum."""
     if outcome.proven:
-        return "proven: no partition is better"
+        within = f"{outcome.scheme.name} groups within {bytes_text(outcome.capacity_bytes)}"
+        return f"proven: no other partition into {within} is better"
     if outcome.gap is None:
         return "not known to this method; dp and cp_sat prove theirs"
     bound = value_text(outcome, outcome.lower_bound or 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from tilewright.reports.columns import Column, TextTable
+from tilewright.reports.columns import Column, TextTable, energy_shares
 from tilewright.reports.network_case import RESOURCES, NetworkCase, OperatorGroup
 from tilewright.reports.quantity import (
     bytes_text,
@@ -161,9 +161,7 @@ def totals_table(case: NetworkCase) -> Table:
 def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
     """Name and value of each total, in words."""
     result = case.result
-    energy = result.energy_pj or 1.0
-    parts = sorted(result.energy_by_component.items(), key=lambda item: -item[1])
-    shares = ", ".join(f"{name} {part / energy * 100:.0f} %" for name, part in parts if part / energy >= 0.005)
+    shares = energy_shares(result.energy_by_component)
     limits = ", ".join(
         f"{RESOURCES[name]} {percent_text(n / max(1, result.cycles))}"
         for name, n in case.cycles_by_limit().items()

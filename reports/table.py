@@ -17,19 +17,16 @@ from tilewright.reports.columns import (
     comparison_columns,
     machine_columns,
     network_what_if_columns,
-    search_sentence,
+    result_rows,
     what_if_columns,
 )
 from tilewright.reports.published import published_headline, published_rows
 from tilewright.reports.quantity import (
-    bytes_text,
     change_text,
     cycles_text,
     energy_text,
     percent_text,
     ratio_text,
-    seconds_text,
-    sequence_text,
     tiling_text,
 )
 from tilewright.reports.ranking import BASELINE_DATAFLOW, baseline_of, best_of, dataflow_order, of_workload, speedups
@@ -127,27 +124,7 @@ def _build(title: str, columns: Sequence[Column], best_row: int | None, *, fold:
 
 def result_table(result: SimulationResult) -> Table:
     """One result as a two-column table of what a person asks first."""
-    bound = result.lower_bound
-    rows: list[tuple[str, str]] = [
-        ("tiling", tiling_text(result.tiling)),
-        ("cycles", cycles_text(result.cycles)),
-        ("time", seconds_text(result.seconds)),
-        (
-            "lower bound",
-            f"{cycles_text(bound.cycles)} cycles, set by {bound.limited_by}; achieved / bound {result.bound_ratio:.3f}",
-        ),
-        ("energy", f"{energy_text(result.energy_pj)}  ({_energy_shares(result)})"),
-        ("DRAM traffic", f"{bytes_text(result.dram_read_bytes)} read, {bytes_text(result.dram_write_bytes)} written"),
-        ("matrix unit busy", percent_text(result.matrix_utilization)),
-        ("vector unit busy", percent_text(result.vector_utilization)),
-        ("DRAM busy", percent_text(result.dram_utilization)),
-    ]
-    rows += [(f"peak use of {name}", bytes_text(peak)) for name, peak in result.peak_buffer_bytes.items()]
-    if result.longest_sequence is not None:
-        rows.append(("longest sequence that fits", sequence_text(result.longest_sequence)))
-    if result.search is not None:
-        rows.append(("tiling found by", search_sentence(result)))
-    return figures_table(f"{result.workload} on {result.machine} with {result.dataflow}", rows)
+    return figures_table(f"{result.workload} on {result.machine} with {result.dataflow}", result_rows(result))
 
 
 def figures_table(title: str, rows: Sequence[tuple[str, str]]) -> Table:
@@ -158,12 +135,6 @@ def figures_table(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     for name, value in rows:
         table.add_row(name, Text(value))
     return table
-
-
-def _energy_shares(result: SimulationResult) -> str:
-    total = result.energy_pj or 1.0
-    parts = sorted(result.energy_by_component.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name} {part / total * 100:.0f} %" for name, part in parts if part / total >= 0.005)
 
 
 def comparison_table(console: Console, comparison: ComparisonResult, workload: str, objective: str) -> RenderableType:

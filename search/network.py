@@ -151,6 +151,9 @@ def simulate_stream(
         prefetch=prefetch,
         cycles_without_prefetch=sum(mapped[job.layer].alone.cycles for job in jobs),
         assumptions=_assumptions(mapped.values(), prefetch=prefetch, widen=widen),
+        objective=objective,
+        stream=stream,
+        machine_spec=machine,
     )
 
 

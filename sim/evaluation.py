@@ -206,6 +206,8 @@ def timed_result(
         longest_sequence=longest,
         assumptions=_assumptions(dataflow, layer, machine),
         search=search,
+        layer=layer,
+        machine_spec=machine,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tilewright.presented import Pictured
 from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.result import SimulationResult
 
@@ -68,8 +69,8 @@ class MachineRun:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineComparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class MachineComparison(Pictured):
     """Runs of workloads on machines, by workload and then in the order of the machines.
 
     ``infeasible`` names what cannot run, with the reason, by (workload, machine).

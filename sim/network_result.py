@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tilewright.presented import Pictured, Shown
 from tilewright.sim.result import LowerBound
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tilewright.hw_models.spec import MachineSpec
+    from tilewright.workloads.stream import OperatorStream
+
 __all__ = ["NetworkResult", "OperatorResult"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class OperatorResult(Shown):
     """One operator (with what is fused behind it) as it ran in the network.
 
     What was loaded of its weights while the operator before ran is booked here, with the user of the weights: the
@@ -96,11 +100,12 @@ class OperatorResult:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class NetworkResult(Pictured):
     """A network on a machine: totals of one run of the stream, and every operator in order.
 
-    ``n_steps``: how often the whole stream is run (steps of a diffusion model); totals are for one.
+    ``n_steps``: how often the whole stream is run (steps of a diffusion model); totals are for one. ``stream`` and
+    ``machine_spec`` are what was run, ``objective`` what its mappings make small.
     """
 
     network: str
@@ -118,6 +123,9 @@ class NetworkResult:
     prefetch: bool
     cycles_without_prefetch: int
     assumptions: tuple[str, ...]
+    objective: str = "latency"
+    stream: OperatorStream | None = field(default=None, compare=False)
+    machine_spec: MachineSpec | None = field(default=None, compare=False)
 
     @property
     def energy_pj(self) -> float:

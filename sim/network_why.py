@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tilewright.presented import Pictured
 from tilewright.sim.network_result import NetworkResult
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class NetworkWhatIf:
     operator_cycles: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkWhyResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class NetworkWhyResult(Pictured):
     """A network's run with its exact what-ifs."""
 
     result: NetworkResult

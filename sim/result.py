@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tilewright.presented import Pictured
+
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tilewright.hw_models.spec import MachineSpec
+    from tilewright.sim.mapping import Layer
 
 __all__ = [
     "Attribution",
@@ -93,12 +98,12 @@ class SearchSummary:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulationResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SimulationResult(Pictured):
     """One workload on one machine with one dataflow and one tiling.
 
     Utilisations are busy cycles of the unit over ``cycles`` (0 to 1); ``energy_by_component`` is in
-    picojoules and sums to ``energy_pj``.
+    picojoules and sums to ``energy_pj``. ``layer`` (as it was cut for the cores) and ``machine_spec`` are what was run.
     """
 
     workload: str
@@ -121,6 +126,8 @@ class SimulationResult:
     longest_sequence: int | None = None
     assumptions: tuple[str, ...] = ()
     search: SearchSummary | None = None
+    layer: Layer | None = field(default=None, compare=False)
+    machine_spec: MachineSpec | None = field(default=None, compare=False)
 
     @property
     def lower_bound_cycles(self) -> int:
@@ -199,8 +206,8 @@ class SimulationResult:
         return pd.DataFrame([self.to_row()])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ComparisonResult(Pictured):
     """Results side by side: workloads x dataflows on one machine, each at its own best tiling.
 
     ``infeasible`` names the dataflows that cannot run, with the reason, by (workload, dataflow).
@@ -242,8 +249,8 @@ class WhatIf:
     cycles_same_tiling: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WhyResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class WhyResult(Pictured):
     """A result, the critical path behind it, and exact what-ifs."""
 
     result: SimulationResult

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tilewright.presented import Shown
 from tilewright.sim.engine import _run
 from tilewright.sim.program import Command, Program
 
@@ -27,8 +28,8 @@ class TraceCommand:
     n_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceWindow:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TraceWindow(Shown):
     """The commands that started in a window of cycles, in order of their start.
 
     ``complete`` is false when the window held more commands than were asked for.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import element_format, tensor_format
+from tilewright.presented import Shown
 from tilewright.workloads.operators import Operator, Role, TensorSpec, stored_bytes
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class OperatorGroup:
         return len(self.members)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorStream:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class OperatorStream(Shown):
     """A network as typed operators with data edges, checked when it is made.
 
     ``operators`` stand in an order in which they can run; ``inputs`` and ``outputs`` name tensors. ``n_steps`` says how

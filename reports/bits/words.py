@@ -41,8 +41,10 @@ def lead_text(result: BitsResult) -> str:
 
 
 def proof_text(result: BitsResult) -> str:
-    """Whether nothing is better under the model."""
-    return "proven" if result.proven else f"at most {result.gap * 100:.2g} % above the least"
+    """Whether nothing is better, and under what."""
+    return (
+        "proven least under the sums of costs" if result.proven else f"at most {result.gap * 100:.2g} % above the least"
+    )
 
 
 def budget_rows(result: BitsResult) -> list[list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.presented import Shown
 from tilewright.search.bits.budget import Budget, amount_text, limits_of, parse_budgets
 from tilewright.search.bits.costs import SIMULATED, BitCosts, SimulationSettings, difference, simulated_costs
 from tilewright.search.bits.pareto import CurvePoint, pareto_curve
@@ -39,8 +40,8 @@ class BitPoint:
     costs: Mapping[CostKind, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BitsResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BitsResult(Shown):
     """What a search over bit widths found.
 
     ``chosen``, ``reference`` and ``uniform`` hold costs of whole runs; ``model_costs`` are the sums of operators' costs

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilewright.errors import InputError
+from tilewright.presented import Shown
 from tilewright.search.bits.costs import operators_of
 from tilewright.search.bits.joint_model import JointModel
 from tilewright.search.bits.joint_tables import JointTables
@@ -64,8 +65,8 @@ class JointDesign:
         return sum(mask & (mask - 1) != 0 for mask in self.plan)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JointOutcome:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class JointOutcome(Shown):
     """The joint optimum beside both ways to choose one after the other, under the same bound on the sensitivity."""
 
     tables: JointTables

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tilewright.presented import Shown
 from tilewright.search.fusion.plan import Plan
 from tilewright.search.fusion.problem import FusionObjective
 from tilewright.sim.fusion.graph import FusionGraph
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["FusionOutcome"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FusionOutcome:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class FusionOutcome(Shown):
     """The best partition that a method found, and how far it may be from the optimum.
 
     ``plan`` holds the groups in an order in which they can run, ``costs`` what each needs and moves, ``values`` the

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tilewright.presented import Shown
 from tilewright.search.objective import Objective, score
 from tilewright.sim.result import SearchSummary
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["SearchOutcome"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOutcome:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SearchOutcome(Shown):
     """The best tiling that a method found, how far it is from what is proven, and what it took.
 
     ``n_candidates`` counts the tilings of the declared space, ``n_fitting`` those that fit on chip, ``n_evaluations``

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import subprocess
 import sys
@@ -29,6 +31,26 @@ def test_example(name: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert re.search(SAYS[name], done.stdout), done.stdout
+
+
+def test_the_notebook_runs_and_each_cell_shows_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cell after cell in one namespace, as a kernel does; the last expression of a cell is what it shows."""
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((ROOT / "examples" / "first_steps.ipynb").read_text(encoding="utf-8"))
+    codes = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(codes) > 5 and not any(cell["outputs"] or cell["execution_count"] for cell in codes)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for cell in codes:
+        *statements, last = ast.parse("".join(cell["source"])).body
+        exec(compile(ast.Module(statements, []), "notebook", "exec"), names)
+        if not isinstance(last, ast.Expr):
+            exec(compile(ast.Module([last], []), "notebook", "exec"), names)
+            continue
+        shown = eval(compile(ast.Expression(last.value), "notebook", "eval"), names)
+        looks = [getattr(shown, look)() for look in ("_repr_png_", "_repr_html_") if hasattr(shown, look)]
+        assert looks and any(looks)
+        assert len(repr(shown)) < 1000
+    assert not list(tmp_path.iterdir())
 
 
 def test_sweep_for_the_best_edge_design(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_command_line_writes_tables_and_files(tmp_path: Path, capsys: pytest.Cap
     assert run([*SMALL, "--report", str(folder), "--json", str(data), "--csv", str(tmp_path / "groups.csv")]) == 0
     said = capsys.readouterr()
     assert "fusion groups of mobilenet-v2" in said.out
-    assert "proven: no partition is better" in said.out
+    assert "proven: no other partition into lbdf groups within " in said.out
     found = json.loads(data.read_text())
     assert found["proven"]
     assert sum(group["dram_bytes"] for group in found["groups"]) == found["value"]

@@ -206,7 +206,7 @@ def _cases(
     command: str,
 ) -> Iterator[ReportCase]:
     """A page's worth for the best dataflow of each workload that any dataflow can run."""
-    from tilewright.cli.evidence import explained
+    from tilewright.reports.evidence import explained
     from tilewright.reports.ranking import best_of, of_workload
 
     for layer in layers:

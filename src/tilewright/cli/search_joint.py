@@ -143,7 +143,10 @@ def _designs(console: Console, outcome: JointOutcome, runs: Sequence[DesignRun])
         ]
         columns.append(Column(header=design.name, cells=cells))
     goal = "DRAM traffic" if what == "dram" else what
-    return fitted_table(console, f"least {goal}, sensitivity at most {outcome.most_sensitivity:.4g}", columns)
+    title = (
+        f"least {goal}, sensitivity at most {outcome.most_sensitivity:.4g}; optimum: of {outcome.tables.scheme.name}"
+    )
+    return fitted_table(console, f"{title} groups with the table's formats", columns)
 
 
 def _data(outcome: JointOutcome, runs: Sequence[DesignRun]) -> dict[str, Any]:

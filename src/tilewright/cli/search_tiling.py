@@ -27,6 +27,7 @@ def run(call: SearchCall) -> None:
     announce_compilation()
 
     import tilewright.search.api as api
+    from tilewright.reports.columns import search_proof
     from tilewright.reports.quantity import cycles_text, energy_text, percent_text, tiling_text
     from tilewright.reports.table import figures_table
 
@@ -35,7 +36,9 @@ def run(call: SearchCall) -> None:
             layer, machine, dataflow, way, goal, seed=call.option("seed", 0), budget=call.option("budget"),
             progress=progress,
         )  # fmt: skip
-    proof = "proven optimum" if found.proven else f"at most {percent_text(found.gap)} above the optimum"
+    proof = search_proof(found.summary, found.dataflow)
+    if not found.proven:
+        proof += f"; at most {percent_text(found.gap)} above what is proven"
     rows = [
         ("tiling", tiling_text(found.tiling)),
         ("cycles", cycles_text(found.cycles)),

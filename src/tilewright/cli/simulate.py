@@ -144,7 +144,7 @@ def _simulate_layer(
     outputs.write_json(result.to_dict(), origin)
     outputs.write_csv([result.to_row()], origin)
     if outputs.report is not None:
-        from tilewright.cli.evidence import explained
+        from tilewright.reports.evidence import explained
         from tilewright.reports.folder import write_result_report
 
         with patience(f"what-ifs of {layer.name}"):

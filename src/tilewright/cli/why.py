@@ -109,7 +109,7 @@ def _why_layer(
     outputs.write_json(reasons.to_dict(), origin)
     outputs.write_csv(reasons.to_dict()["what_ifs"], origin)
     if outputs.report is not None:
-        from tilewright.cli.evidence import explained
+        from tilewright.reports.evidence import explained
         from tilewright.reports.folder import write_result_report
 
         case = explained(reasons.result, layer, spec, objective=goal, why=reasons, command=command)

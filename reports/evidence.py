@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tilewright.cli.options import Objective
 from tilewright.reports.case import ReportCase
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def explained(
     layer: JobLayer,
     machine: MachineSpec,
     *,
-    objective: Objective,
+    objective: str,
     rivals: tuple[SimulationResult, ...] = (),
     infeasible: Mapping[str, str] | None = None,
     why: WhyResult | None = None,
