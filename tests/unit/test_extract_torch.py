@@ -187,3 +187,63 @@ def test_an_operator_of_another_library_is_named_in_full() -> None:
 
     with pytest.raises(InputError, match=r"operators not understood: tilewright_test\.relu at"):
         extract(Calls(lambda m, x: relu(x)), (4, 8))
+
+
+def test_a_tensor_that_is_filled_part_by_part_is_its_parts_joined() -> None:
+    def fill(module: Any, x: Any, y: Any) -> Any:
+        out = x.new_empty(4, 12)
+        out[:, :8] = torch.exp(x)
+        out[:, 8:] = y
+        return torch.tanh(out)
+
+    stream = extract(Calls(fill), (4, 8), (4, 4))
+    assert functions(stream) == ["elementwise exp", "reshape concat", "elementwise tanh"]
+    assert stream.read_bytes(stream.operators[1]) == stream.write_bytes(stream.operators[1]) == 4 * 48
+
+
+def test_what_is_written_into_a_part_is_in_the_whole_that_is_read_later() -> None:
+    def change(module: Any, x: Any) -> Any:
+        y = torch.exp(x)
+        y[:, 0].mul_(torch.tanh(x[:, 1]))
+        return torch.relu(y)
+
+    stream = extract(Calls(change), (4, 8))
+    assert functions(stream) == [
+        "elementwise exp",
+        "elementwise tanh",
+        "elementwise mul",
+        "reshape scatter",
+        "elementwise relu",
+    ]
+    assert stream.predecessors(stream.operators[4]) == (stream.operators[3],)
+
+
+def test_complex_numbers_are_pairs() -> None:
+    def turn(module: Any, x: Any, angle: Any) -> Any:
+        pairs = torch.view_as_complex(x.reshape(4, 8, 2))
+        return torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).flatten(1)
+
+    stream = extract(Calls(turn), (4, 16), (4, 8))
+    assert functions(stream) == ["elementwise cos", "elementwise rotary"]
+    assert stream.operators[1].count("n_elements") == 64
+    assert stream.read_bytes(stream.operators[1]) == 2 * 64 * 4
+
+
+@pytest.mark.parametrize("rows", [4, 10, 2])
+def test_experts_share_rows_as_evenly_as_they_go(rows: int) -> None:
+    ends = torch.zeros(4, dtype=torch.int32, device="meta")
+
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(4, 16, 8))
+
+        def forward(self, x: Any, ends: Any) -> Any:
+            return torch.nn.functional.grouped_mm(x, self.weight, offs=ends)
+
+    x = torch.empty(rows, 16, device="meta", dtype=torch.bfloat16)
+    stream = stream_from_torch(Experts().to("meta", torch.bfloat16), [x, ends])
+    assert stream.macs == rows * 16 * 8
+    products = [operator for operator in stream.operators if operator.kind == "matmul"]
+    assert sum(operator.count("batch") for operator in products) == min(rows, 4)
+    assert sum(stream.read_bytes(operator) for operator in products) == 2 * (rows * 16 + min(rows, 4) * 128)

@@ -147,8 +147,122 @@ def test_the_decoder_of_t5_keeps_its_causal_mask_beside_its_bias(tmp_path: Path)
     assert [operator.text("mask") for operator in found] == ["none", "causal", "none"]
     assert [operator.attributes.get("bias", False) for operator in found] == [True, True, False]
     assert stream.tensor(found[1].inputs[3]).shape == (1, 4, 2048, 2048)
-    assert stream.read_bytes(found[1]) == 4 * 4 * 2048 * (3 * 16 + 2048)
+    assert stream.read_bytes(found[1]) == 4 * 4 * (3 * 16 * 2048 + 2048 * 2049 // 2)  # the bias where it is added
     assert stream.n_weights <= (stream.n_parameters or 0)
+
+
+# --- models of all kinds, in few and small layers ------------------------------------------------------------------
+
+MOE = {"moe_intermediate_size": 32, "n_routed_experts": 4, "num_experts_per_tok": 2, "first_k_dense_replace": 1}
+LATENT = {
+    "head_dim": 8,
+    "kv_lora_rank": 32,
+    "q_lora_rank": 24,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 12,
+}
+TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 99}
+MODELS: dict[str, dict[str, Any]] = {
+    "falcon": {**TEXT, "architectures": ["FalconForCausalLM"], "multi_query": True},
+    "deepseek_v2": {**LLAMA, **MOE, **LATENT, "num_key_value_heads": 4, "architectures": ["DeepseekV2ForCausalLM"]},
+    "deepseek_v3": {**LLAMA, **MOE, **LATENT, "num_key_value_heads": 4, "architectures": ["DeepseekV3ForCausalLM"]}
+    | {"n_group": 2, "topk_group": 1},
+    "llama4_text": {**LLAMA, "intermediate_size_mlp": 128, "num_local_experts": 4, "attention_chunk_size": 64}
+    | {"architectures": ["Llama4ForCausalLM"], "interleave_moe_layer_step": 1},
+    "mixtral": {**LLAMA, "architectures": ["MixtralForCausalLM"], "num_local_experts": 4, "num_experts_per_tok": 2},
+    "t5": {"architectures": ["T5ForConditionalGeneration"], "d_model": 32, "d_kv": 16, "d_ff": 64, "num_heads": 2}
+    | {"num_layers": 1, "vocab_size": 99, "is_encoder_decoder": True},
+    "whisper": {"architectures": ["WhisperForConditionalGeneration"], "d_model": 32, "vocab_size": 99}
+    | {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    | {"encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_source_positions": 50, "pad_token_id": 0}
+    | {"decoder_start_token_id": 1, "eos_token_id": 2, "bos_token_id": 1},
+    "mamba": {"architectures": ["MambaForCausalLM"], "hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 99},
+    "clip": {
+        "architectures": ["CLIPModel"],
+        "text_config": {**TEXT, "max_position_embeddings": 12},
+        "vision_config": {**TEXT, "image_size": 32, "patch_size": 16},
+    },
+}
+
+
+def stream_of(kind: str, options: dict[str, Any], **changes: Any) -> OperatorStream:
+    return stream_from_config({**MODELS[kind], **changes, "model_type": kind}, options, name=kind)
+
+
+def extents(stream: OperatorStream) -> list[tuple[int, ...]]:
+    keys = ("query_heads", "kv_heads", "query_len", "key_len", "head_dim", "value_dim")
+    return [tuple(operator.count(key) for key in keys) for operator in attentions(stream)]
+
+
+@pytest.mark.usefixtures("libraries")
+@pytest.mark.parametrize(
+    ("kind", "heads", "n_cached"),
+    [
+        ("falcon", (2, 1, 16, 16), 32),
+        ("deepseek_v2", (4, 4, 24, 12), 32 + 8),  # what keys and values are made of, and the turned part
+        pytest.param("deepseek_v3", (4, 4, 24, 12), 32 + 8, marks=pytest.mark.slow),
+        pytest.param("llama4_text", (4, 2, 16, 16), 64, marks=pytest.mark.slow),
+        pytest.param("mixtral", (4, 2, 16, 16), 64, marks=pytest.mark.slow),
+    ],
+)
+def test_decoders_decode_behind_the_cache_that_they_fill(kind: str, heads: tuple[int, ...], n_cached: int) -> None:
+    filled, step = (stream_of(kind, options) for options in ({"prefill": 7}, {"decode": 1, "context": 40}))
+    n_query, n_kept, *widths = heads
+    assert set(extents(filled)) == {(n_query, n_kept, 7, 7, *widths)}
+    assert {operator.text("mask") for operator in attentions(filled)} == {"causal"}
+    assert set(extents(step)) == {(n_query, n_kept, 1, 41, *widths)}
+    assert step.cache_bytes == len(extents(step)) * n_cached * 40 * 4
+    assert filled.n_parameters == step.n_parameters
+
+
+@pytest.mark.usefixtures("libraries")
+@pytest.mark.parametrize(("kind", "n_read"), [("t5", 9), ("whisper", 50)])
+def test_models_that_read_and_write_decode_beside_what_was_read(kind: str, n_read: int) -> None:
+    once = stream_of(kind, {"seq": 9})
+    assert [one[2:4] for one in extents(once)] == [(n_read, n_read), (9, 9), (9, n_read)]
+    assert [operator.text("mask") for operator in attentions(once)] == ["none", "causal", "none"]
+    filled = stream_of(kind, {"seq": 9, "prefill": 3})
+    assert [one[2:4] for one in extents(filled)] == [(n_read, n_read), (3, 3), (3, n_read)]
+    step = stream_of(kind, {"seq": 9, "decode": 1, "context": 20})
+    assert [one[2:4] for one in extents(step)] == [(1, 21), (1, n_read)]
+    assert step.cache_bytes == 2 * 32 * (20 + n_read) * 4
+
+
+@pytest.mark.usefixtures("libraries")
+def test_a_model_of_states_keeps_those() -> None:
+    stream = stream_of("mamba", {"decode": 1, "context": 40})
+    assert stream.cache_bytes == (64 * 16 + 64 * 4) * 4
+    assert not attentions(stream)
+    assert stream.n_parameters == stream_of("mamba", {"prefill": 3}).n_parameters
+
+
+@pytest.mark.usefixtures("libraries")
+def test_a_model_of_texts_and_images_reads_both() -> None:
+    stream = stream_of("clip", {"batch": 2})
+    assert [one[2:4] for one in extents(stream)] == [(5, 5), (12, 12)]
+    assert stream.tensor(stream.inputs[0]).shape == (2, 12)
+
+
+@pytest.mark.usefixtures("libraries")
+def test_experts_take_any_number_of_rows() -> None:
+    dense = stream_of("mixtral", {"seq": 7}).macs - stream_of("mixtral", {"seq": 7}, num_experts_per_tok=1).macs
+    assert dense == 2 * 7 * 3 * 64 * 128
+
+
+@pytest.mark.usefixtures("libraries")
+def test_chunks_longer_than_the_prompt_are_causal_and_others_are_refused() -> None:
+    assert attentions(stream_of("llama4_text", {"prefill": 64}))[0].text("mask") == "causal"
+    with pytest.raises(InputError, match=r"llama4_text: model\.model\.layers\.0\.self_attn: attention: its mask of 65"):
+        stream_of("llama4_text", {"prefill": 65})
+
+
+@pytest.mark.usefixtures("libraries")
+def test_libraries_say_nothing_when_a_model_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="t5: this module cannot be exported") as fault:
+        stream_of("t5", {"seq": 8}, num_heads=3, d_kv=5, d_model=0)
+    assert "\n" not in str(fault.value)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.usefixtures("libraries")

@@ -6,20 +6,23 @@ module with weights works too. Nothing is taken apart: attention, convolutions, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.simplify import simplify
-from tilewright.workloads.extract.torch_nodes import GraphReader
+from tilewright.workloads.extract.torch_nodes import GraphReader, writes_into_views
 from tilewright.workloads.extract.unknown import Unknown
 from tilewright.workloads.stream import OperatorStream
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["stream_from_exported", "stream_from_torch"]
+__all__ = ["first_line", "silence", "stream_from_exported", "stream_from_torch"]
 
 _INSTALL = "reading PyTorch modules needs torch; install it with: pip install 'tilewright[torch]'"
 
@@ -49,11 +52,11 @@ def stream_from_torch(
     was_training = module.training
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), silence():
             program = torch.export.export(module, tuple(inputs), dict(keywords or {}), strict=False)
     except Exception as fault:
         # whatever a user's module raises, a person reads one sentence
-        raise InputError(f"{what}: this module cannot be exported ({_first_line(fault)})") from None
+        raise InputError(f"{what}: this module cannot be exported ({first_line(fault)})") from None
     finally:
         module.train(was_training)
     return stream_from_exported(
@@ -75,6 +78,8 @@ def stream_from_exported(
     draft = Draft(name)
     choice = Unknown(name, unknown)
     draft.masks_as_biases = choice.counts_all
+    if writes_into_views(program):
+        program = _without_writes(name, program)
     GraphReader(draft, choice, program, caches).read()
     choice.complain()
     draft.n_parameters = sum({id(one): one.numel() for one in program.parameters()}.values()) or None
@@ -83,6 +88,28 @@ def stream_from_exported(
             draft.base(kept).role = "cache"
     simplify(draft, fold_batch_norm=fold_batch_norm)
     return draft.finish(source=f"torch.export, PyTorch {torch.__version__.partition('+')[0]}")
+
+
+def _without_writes(name: str, program: Any) -> Any:
+    """The same program with results in the place of what it writes into parts of tensors."""
+    try:
+        with silence():
+            return program.run_decompositions({})
+    except Exception as fault:
+        raise InputError(f"{name}: writes into parts of tensors cannot be resolved ({first_line(fault)})") from None
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """No warnings and log lines of libraries in between: what went wrong is said in one sentence."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _torch() -> Any:
@@ -94,6 +121,7 @@ def _torch() -> Any:
     return torch
 
 
-def _first_line(fault: Exception) -> str:
+def first_line(fault: Exception) -> str:
+    """The first line of a library's message, cut to a length that fits into a sentence."""
     text = str(fault).strip() or type(fault).__name__
     return text.splitlines()[0].rstrip(".:")[:200]

@@ -13,7 +13,7 @@ from tilewright.workloads.extract.torch_tables import IGNORED, VIEWS
 from tilewright.workloads.extract.torch_values import NodeNumbers, format_of, node_path, result_shape
 from tilewright.workloads.extract.unknown import Unknown
 
-__all__ = ["GraphReader"]
+__all__ = ["GraphReader", "writes_into_views"]
 
 _OWN_LIBRARIES = ("aten", "prims", "quantized_decomposed")
 
@@ -144,6 +144,37 @@ class GraphReader:
             self._known.share(one, place)
         result = self._walk(region, given)
         self._made[node] = result
+
+
+def writes_into_views(program: Any) -> bool:
+    """Whether an operator writes in place into a view of a tensor that is read elsewhere, too."""
+    for module in program.graph_module.modules():
+        for node in getattr(module, "graph", _NO_GRAPH).nodes:
+            if node.op != "call_function" or not node.args or not _works_in_place(node.target):
+                continue
+            here, steps = node.args[0], 0
+            while hasattr(here, "meta") and here.op == "call_function" and _is_view(here):
+                here, steps = here.args[0], steps + 1
+                if sum(user.target is not operator.getitem and not _is_ignored(user) for user in here.users) > 1:
+                    return True
+            if steps and hasattr(here, "op") and here.op == "placeholder":
+                return True
+    return False
+
+
+def _is_view(node: Any) -> bool:
+    return node.target is operator.getitem or _operator_name(node.target) in VIEWS
+
+
+def _is_ignored(node: Any) -> bool:
+    return node.op == "call_function" and _operator_name(node.target) in IGNORED
+
+
+class _NoGraph:
+    nodes: tuple[Any, ...] = ()
+
+
+_NO_GRAPH = _NoGraph()
 
 
 # --- names ----------------------------------------------------------------------------------------------------------

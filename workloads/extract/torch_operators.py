@@ -46,6 +46,10 @@ class Call:
     def shape(self, value: Any) -> tuple[int, ...]:
         return result_shape(self.draft.name, self.path, value)
 
+    def is_complex(self) -> bool:
+        """Whether the result is of complex numbers."""
+        return bool(self.node.meta["val"].dtype.is_complex)
+
     def outputs(self) -> Any:
         """Enter the results into the draft: a name, or a list of them."""
         return self._enter(self.node.meta["val"])
@@ -94,6 +98,8 @@ def _elementwise(call: Call, name: str, outputs: list[str]) -> bool:
             call["max"] if "max" in call.arguments else call["max_val"],
         )
         function = {(0, 6): "relu6", (0, None): "relu"}.get(limits, "clip")
+    if function == "mul" and call.is_complex():  # pairs turned by an angle each
+        function = "rotary"
     emit.emit_elementwise(call.draft, call.path, function, tensors, outputs[0])
     step = call.draft.steps[-1]
     step.operator = name
@@ -203,18 +209,30 @@ def _matmul(call: Call, name: str, outputs: list[str]) -> bool:
 
 
 def _experts(call: Call, name: str, outputs: list[str]) -> bool:
-    """Rows times the weights of the expert that each is sent to: evenly spread over all, or over as many as there are
-    rows.
+    """Rows times the weights of the expert that each is sent to: spread as evenly as they go over all experts, or over
+    as many as there are rows.
+
+    Where the rows are no multiple of the experts, some of these get one row more: two products, whose rows are joined.
     """
-    x, weight = call.tensors()[:2]
-    (rows, k), (n_experts, _, n) = call.draft.shape(x), call.draft.shape(weight)
-    n_read = min(rows, n_experts)
-    if rows % n_read or call.draft.shape(weight)[1] != k:
+    draft, (x, weight) = call.draft, call.tensors()[:2]
+    (rows, k), (n_experts, inner, n) = draft.shape(x), draft.shape(weight)
+    if inner != k:
         return False
-    if n_read < n_experts:
-        weight = call.draft.view(f"{weight}.read", weight, (n_read, k, n), "part")
-    a = call.draft.view(f"{x}.spread", x, (n_read, rows // n_read, k))
-    emit.emit_matmul(call.draft, call.path, a, weight, outputs[0])
+    n_read = min(rows, n_experts)
+    each, n_more = divmod(rows, n_read)
+    shares = [(count, size) for count, size in ((n_read - n_more, each), (n_more, each + 1)) if count]
+    results = []
+    for count, size in shares:
+        part = weight if count == n_experts else draft.view(f"{weight}.read", weight, (count, k, n), "part")
+        held = x if count * size == rows else draft.view(f"{x}.part", x, (count * size, k), "part")
+        a = draft.view(f"{x}.spread", held, (count, size, k))
+        out = outputs[0]
+        if len(shares) > 1:
+            out = draft.value(f"{outputs[0]}.part", (count * size, n), draft.values[outputs[0]].number_format)
+        emit.emit_matmul(draft, call.path, a, part, out)
+        results.append(out)
+    if len(results) > 1:
+        draft.step("reshape", call.path, results, outputs, {"function": "concat"})
     return True
 
 
@@ -315,6 +333,33 @@ def _quantize(call: Call, name: str, outputs: list[str]) -> bool:
     return True
 
 
+def _copy(call: Call, name: str, outputs: list[str]) -> bool:
+    """What is written over a tensor is the tensor afterwards."""
+    source = call.name("src")
+    if not source:
+        return False
+    same = call.draft.shape(source) == call.draft.shape(outputs[0])
+    call.draft.values[outputs[0]].view_of = source
+    call.draft.values[outputs[0]].view_kind = "cast" if same else "expand"
+    return True
+
+
+def _scatter(call: Call, name: str, outputs: list[str]) -> bool:
+    """Values written over a part of a tensor; a new tensor that is filled part by part is its parts joined."""
+    draft, base, source = call.draft, call.name("self", "input"), call.name("src")
+    if not base or not source:
+        return False
+    step = draft.makers().get(draft.whole(base))
+    inputs, function = [base, source], "scatter"
+    if step is not None and step.operator == "filled":
+        inputs, function = [*step.inputs, source], "concat"
+    elif step is None and draft.role(base) == "constant":
+        inputs, function = [source], "concat"
+    draft.step("reshape", call.path, inputs, outputs, {"function": function})
+    draft.steps[-1].operator = "filled" if function == "concat" else name
+    return True
+
+
 HANDLERS: Mapping[str, Handler] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(REDUCTIONS, _reduction),
@@ -371,6 +416,8 @@ HANDLERS: Mapping[str, Handler] = {
         ),
         _quantize,
     ),
+    **dict.fromkeys(("slice_scatter", "select_scatter"), _scatter),
+    "copy": _copy,
     "_grouped_mm": _experts,
     "transformers.grouped_mm_fallback": _experts,
     "einsum": _einsum,

@@ -46,6 +46,10 @@ VIEWS: Mapping[str, ViewKind] = {
             "roll",
             "flip",
             "ravel",
+            "view_as_complex",
+            "view_as_real",
+            "resolve_conj",
+            "resolve_neg",
         ),
         "reshape",
     ),
@@ -139,6 +143,7 @@ ELEMENTWISE: Mapping[str, str] = {
     "lerp": "modulate",
     "cumsum": "add",
     "cumprod": "mul",
+    "polar": "cos",
     "atan": "exp",
     "atan2": "exp",
     "tan": "exp",
@@ -210,14 +215,11 @@ MOVES: Mapping[str, str] = {
     "scatter": "scatter",
     "scatter_add": "scatter",
     "index_copy": "scatter",
-    "copy": "copy",
     "topk": "sort",
     "sort": "sort",
     "argsort": "sort",
     "histc": "sort",
     "bincount": "sort",
-    "slice_scatter": "scatter",
-    "select_scatter": "scatter",
 }
 #: Operators that make a tensor of numbers out of none, or in the likeness of one.
 CREATES = frozenset(

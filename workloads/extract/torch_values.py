@@ -33,7 +33,8 @@ _FORMATS = {
     "int16": "int16",
     "int32": INDEX_FORMAT,
     "int64": INDEX_FORMAT,
-    "complex64": "fp64",
+    "complex64": "fp32",  # pairs of numbers: their shape has one more dimension, of size 2
+    "complex128": "fp64",
 }
 
 
@@ -50,7 +51,7 @@ def result_shape(what: str, place: str, value: Any) -> tuple[int, ...]:
     if any(type(extent) is not int for extent in value.shape):
         shown = ", ".join(map(str, value.shape))
         raise InputError(f"{what}: {place}: sizes were left open ({shown}); export the module with fixed sizes")
-    return tuple(value.shape)
+    return (*value.shape, 2) if value.dtype.is_complex else tuple(value.shape)
 
 
 def node_path(node: Any) -> str:
@@ -96,6 +97,8 @@ class NodeNumbers:
         value = node.meta["val"]
         if not isinstance(value, torch.Tensor) or "rand" in str(node.target) or not _is_settled(value):
             return False
+        if value.dtype.is_complex or any(one in self._tensors and _is_complex(one) for one in node.all_input_nodes):
+            return False
         if not all(one in self._tensors for one in node.all_input_nodes if _is_tensor(one)):
             return False
         if not all(one in self._tensors or one in made for one in node.all_input_nodes):
@@ -140,6 +143,10 @@ class NodeNumbers:
 
 def _is_tensor(node: Any) -> bool:
     return hasattr(node.meta.get("val"), "shape")
+
+
+def _is_complex(node: Any) -> bool:
+    return bool(node.meta["val"].dtype.is_complex)
 
 
 def _is_settled(value: Any) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import tensor_format
-from tilewright.workloads.extract.torch import stream_from_torch
+from tilewright.workloads.extract.torch import first_line, silence, stream_from_torch
+from tilewright.workloads.extract.transformers_inputs import cache_module, model_inputs, plain_module
 from tilewright.workloads.stream import OperatorStream
 
 __all__ = ["stream_from_config"]
@@ -37,15 +38,16 @@ def stream_from_config(
     """
     data, what = (dict(source), name or "configuration") if isinstance(source, Mapping) else _read(Path(source), name)
     numbers, formats, logits = _checked(what, options or {})
-    transformers, torch = _libraries()
-    model = _model(what, transformers, torch, data)
-    if numbers.get("prefill") or numbers.get("decode"):
-        stream = _generating(what, transformers, torch, model, numbers, logits, unknown)
-    else:
-        inputs = _inputs(what, torch, model, numbers)
-        stream = stream_from_torch(
-            _Plain.of(torch, model, tuple(inputs)), list(inputs.values()), name=what, unknown=unknown
-        )
+    with silence():
+        transformers, torch = _libraries()
+        model = _model(what, transformers, torch, data)
+        if numbers.get("prefill") or numbers.get("decode"):
+            step, given, n_kept = cache_module(what, transformers, torch, model, numbers, all_logits=logits == "all")
+            stream = stream_from_torch(step, given, name=what, caches=("cached",), n_kept=n_kept, unknown=unknown)
+        else:
+            inputs = model_inputs(what, torch, model, numbers)
+            module = plain_module(torch, model, tuple(inputs))
+            stream = stream_from_torch(module, list(inputs.values()), name=what, unknown=unknown)
     return stream.with_formats(**formats) if formats else stream
 
 
@@ -117,7 +119,7 @@ def _model(what: str, transformers: Any, torch: Any, data: Mapping[str, Any]) ->
         settings = {key: value for key, value in data.items() if key not in ("model_type", "auto_map")}
         config = transformers.AutoConfig.for_model(kind, **settings)
     except Exception as fault:
-        raise InputError(f"{what}: transformers {transformers.__version__} refuses it ({_first_line(fault)})") from None
+        raise InputError(f"{what}: transformers {transformers.__version__} refuses it ({first_line(fault)})") from None
     builder = getattr(transformers, (data.get("architectures") or [""])[0], None)
     fault_text = ""
     for attention in ("sdpa", "eager"):
@@ -126,100 +128,7 @@ def _model(what: str, transformers: Any, torch: Any, data: Mapping[str, Any]) ->
             with torch.device("meta"):
                 made = builder._from_config(config) if builder else transformers.AutoModel.from_config(config)
         except Exception as fault:
-            fault_text = fault_text or _first_line(fault)
+            fault_text = fault_text or first_line(fault)
             continue
         return made.eval()
     raise InputError(f"{what}: the model cannot be built ({fault_text})")
-
-
-def _first_line(fault: Exception) -> str:
-    text = str(fault).strip() or type(fault).__name__
-    return text.splitlines()[0].rstrip(".:")[:200]
-
-
-def _inputs(what: str, torch: Any, model: Any, numbers: Mapping[str, int]) -> dict[str, Any]:
-    """Inputs of a model that is run once: tokens or pixels, on the meta device."""
-    batch, main = numbers.get("batch", 1), model.main_input_name
-    if main == "pixel_values":
-        size = numbers.get("image") or _first_number(getattr(model.config, "image_size", 224))
-        shape = (batch, int(getattr(model.config, "num_channels", 3)), size, size)
-        return {main: torch.empty(shape, device="meta", dtype=model.dtype)}
-    if main != "input_ids":
-        raise InputError(
-            f"{what}: its main input is {main}; allowed models of tokens (input_ids) or pixels (pixel_values)"
-        )
-    tokens = torch.empty((batch, numbers.get("seq", 128)), device="meta", dtype=torch.long)
-    found = {main: tokens}
-    if getattr(model.config, "is_encoder_decoder", False):
-        found["decoder_input_ids"] = tokens
-    return found
-
-
-def _first_number(value: Any) -> int:
-    return int(value[0] if isinstance(value, list | tuple) else value)
-
-
-class _Plain:
-    """Makes a module whose arguments are in order and whose results are plain tensors."""
-
-    @staticmethod
-    def of(torch: Any, model: Any, names: tuple[str, ...]) -> Any:
-        """A module that calls ``model`` with arguments of these names and keeps no cache."""
-
-        class Plain(torch.nn.Module):  # type: ignore[misc]
-            def __init__(self) -> None:
-                super().__init__()
-                self.model = model
-
-            def forward(self, *tensors: Any) -> Any:
-                keywords = dict(zip(names, tensors, strict=True))
-                if hasattr(model.config, "use_cache"):
-                    keywords["use_cache"] = False
-                results = self.model(**keywords, return_dict=True)
-                return [one for one in results.values() if isinstance(one, torch.Tensor)]
-
-        return Plain()
-
-
-# --- models that generate -------------------------------------------------------------------------------------------
-
-
-def _generating(
-    what: str,
-    transformers: Any,
-    torch: Any,
-    model: Any,
-    numbers: Mapping[str, int],
-    logits: str,
-    unknown: str | Mapping[str, str],
-) -> OperatorStream:
-    """A prefill, or a step of decoding behind cached keys and values that are inputs of the stream."""
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None)
-    if heads is None or getattr(config, "num_hidden_layers", None) is None:
-        raise InputError(f"{what}: has no layers of key/value heads; allowed prefill and decode for decoder models")
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    batch, context = numbers.get("batch", 1), numbers.get("context", 0) if numbers.get("decode") else 0
-    tokens = torch.empty((batch, numbers.get("decode") or numbers["prefill"]), device="meta", dtype=torch.long)
-    shape = (batch, heads, context, width)
-    cached = [
-        torch.empty(shape, device="meta", dtype=model.dtype)
-        for _ in range(2 * config.num_hidden_layers if context else 0)
-    ]
-
-    class Step(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: Any, cached: Any) -> Any:
-            cache = transformers.DynamicCache()
-            for layer in range(len(cached) // 2):
-                cache.update(cached[2 * layer], cached[2 * layer + 1], layer)
-            extra = {"logits_to_keep": 1} if logits == "last" else {}
-            result = self.model(input_ids=input_ids, past_key_values=cache, use_cache=True, **extra)
-            kept = [one for layer in result.past_key_values.layers for one in (layer.keys, layer.values)]
-            return [result[0], *kept]
-
-    n_kept = 2 * int(config.num_hidden_layers)
-    return stream_from_torch(Step(), (tokens, cached), name=what, caches=("cached",), n_kept=n_kept, unknown=unknown)
