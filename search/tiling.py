@@ -1,9 +1,10 @@
 """The best tiling of a dataflow: exhaustive over the tiling space, with pruning that cannot lose the optimum.
 
-For every candidate that fits on chip the work of each unit is counted without running it. No run can end before
+For a candidate that fits on chip the work of each unit is counted without running it. No run can end before
 its busiest unit has done its work, so that time (and the energy, which is exact but for idle power) bounds the
-candidate from below. Candidates are run exactly, in batches, in the order of that bound; the search ends when the next
-bound is not below the best result: nothing left can be better.
+candidate from below. Where a dataflow tells a floor of that work faster, only what could come next is counted.
+Candidates are run exactly, in batches, in the order of that bound; the search ends when the next bound is not below
+the best result: nothing left can be better.
 
 Phases of a dataflow are separated by a barrier, so their cycles and energies add up and each is searched alone;
 for the energy-delay product, which does not add up, the Pareto fronts of the phases are combined.
@@ -14,6 +15,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heappop, heappush
 from itertools import product
 from typing import NamedTuple
 
@@ -58,6 +61,14 @@ class Candidate(NamedTuple):
     tiling: dict[str, int]
 
 
+class _Queued(NamedTuple):
+    """Where a tiling stands in the queue: its bound, its place in the space, and what it is once it was counted."""
+
+    bound: tuple[float, float]
+    at: int
+    candidate: Candidate | None
+
+
 class Evaluated(NamedTuple):
     """A tiling of one phase that was run: both figures are exact."""
 
@@ -98,7 +109,7 @@ def best_tiling(
     check_tiling(dataflow, layer, fixed)
     costs = dataflow.costs(layer, machine)
     searches = [PhaseSearch(phase, costs, objective, fixed) for phase in dataflow.phases]
-    total = sum(len(search.candidates) for search in searches)
+    total = sum(search.n_fitting for search in searches)
     done = 0
     fronts: list[list[Evaluated]] = []
     for search in searches:
@@ -107,7 +118,7 @@ def best_tiling(
             prune=prune,
             progress=_shifted(progress, done, total),
         )
-        done += len(search.candidates)
+        done += search.n_fitting
         fronts.append(front)
     chosen = min(
         product(*fronts),
@@ -157,17 +168,29 @@ class PhaseSearch:
         fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
         if not fitting:
             raise nothing_fits(phase, costs, space, fixed)
-        known: dict[tuple[int, ...], WorkTotals] = {}
-        names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
-        self.candidates = [self._bounded(tiling, tuple(tiling[name] for name in names), known) for tiling in fitting]
+        self._fitting = fitting
+        self._known: dict[tuple[int, ...], WorkTotals] = {}
+        self._names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
 
-    def _bounded(
-        self, tiling: dict[str, int], kind: tuple[int, ...], known: dict[tuple[int, ...], WorkTotals]
-    ) -> Candidate:
-        """``tiling`` with its bounds; tilings of one ``kind`` do the same work."""
-        work = known.get(kind)
+    @property
+    def n_fitting(self) -> int:
+        """How many tilings fit on chip."""
+        return len(self._fitting)
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """Every tiling that fits, counted."""
+        return [self._counted(tiling) for tiling in self._fitting]
+
+    def _counted(self, tiling: dict[str, int]) -> Candidate:
+        """``tiling`` with its bounds; tilings that differ only in what does not change the work are counted once."""
+        kind = tuple(tiling[name] for name in self._names)
+        work = self._known.get(kind)
         if work is None:
-            work = known[kind] = count_phase(self.phase, self.costs, tiling)
+            work = self._known[kind] = count_phase(self.phase, self.costs, tiling)
+        return self._bounded(tiling, work)
+
+    def _bounded(self, tiling: dict[str, int], work: WorkTotals) -> Candidate:
         rate = self.costs.rate
         dram_cycles = -(-work.channel_bytes * rate.denominator // rate.numerator)
         return Candidate(max(work.matrix_cycles, work.vector_cycles, dram_cycles), work.energy_pj, tiling)
@@ -194,25 +217,43 @@ class PhaseSearch:
             if progress is not None:
                 progress(done)
         if progress is not None:
-            progress(len(self.candidates))
+            progress(self.n_fitting)
         return pareto(found) if keep_front else [min(found, key=self.score)]
 
     def batches(self, best: Callable[[], Evaluated | None]) -> Iterator[list[Candidate]]:
         """Candidates in the order of their bounds, until none left can beat ``best()`` (asked before each batch)."""
-        order = sorted(self.candidates, key=self.bound)
-        at = 0
+        queue = self._queue()
         size = FIRST_BATCH
-        while at < len(order):
-            batch = order[at : at + size]
+        while True:
             limit = best()
-            if limit is not None:
-                to_beat = self.score(limit)
-                batch = [candidate for candidate in batch if self.bound(candidate) < to_beat]
-                if not batch:
-                    return
+            batch = self._next(queue, size, None if limit is None else self.score(limit))
+            if not batch:
+                return
             yield batch
-            at += size
             size = min(BATCH, 2 * size)
+
+    def _queue(self) -> list[_Queued]:
+        """A heap of all that fit, by their bounds, or by what counting them cannot undercut."""
+        floor = self.phase.floor
+        if floor is None:
+            queue = [_Queued(self.bound(candidate), at, candidate) for at, candidate in enumerate(self.candidates)]
+        else:
+            least = (self._bounded(tiling, floor(self.costs, tiling)) for tiling in self._fitting)
+            queue = [_Queued(self.bound(candidate), at, None) for at, candidate in enumerate(least)]
+        heapify(queue)
+        return queue
+
+    def _next(self, queue: list[_Queued], size: int, to_beat: tuple[float, float] | None) -> list[Candidate]:
+        """The next candidates by bound, at most ``size``, all below ``to_beat``; they are counted when it is needed."""
+        batch: list[Candidate] = []
+        while queue and len(batch) < size and (to_beat is None or queue[0].bound < to_beat):
+            first = heappop(queue)
+            if first.candidate is None:
+                candidate = self._counted(self._fitting[first.at])
+                heappush(queue, _Queued(self.bound(candidate), first.at, candidate))
+            else:
+                batch.append(first.candidate)
+        return batch
 
     def score(self, result: Evaluated) -> tuple[float, float]:
         """The figure to minimise, and the one that decides between equals."""

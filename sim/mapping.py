@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.bound import lower_bound
-from tilewright.sim.core import Core, TileCore
+from tilewright.sim.core import Core, TileCore, WorkTotals
 from tilewright.sim.costs import Costs, TileCosts
 from tilewright.sim.result import LowerBound
 from tilewright.units import ceil_div
@@ -72,13 +72,18 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """``lower(core, tiling)`` writes the phase's commands to a ``core``; ``legal`` refuses senseless combinations."""
+    """``lower(core, tiling)`` writes the phase's commands to a ``core``; ``legal`` refuses senseless combinations.
+
+    ``floor(costs, tiling)``: work that counting the lowering never undercuts, where that is told much faster; a search
+    then counts only tilings that could be the best.
+    """
 
     name: str
     parameters: tuple[Parameter, ...]
     lower: Callable[[Any, Tiling], None]
     legal: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
     core: Callable[..., TileCore[Any]] = Core
+    floor: Callable[[Any, Tiling], WorkTotals] | None = None
 
     def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:
         """Every candidate tiling of this phase (capacity not yet checked)."""

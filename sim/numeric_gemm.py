@@ -19,6 +19,7 @@ from tilewright.sim.core import TileCore
 from tilewright.sim.costs import Work
 from tilewright.sim.dataflows.gemm import GEMM, Step, first_weight_tiles
 from tilewright.sim.dataflows.gemm_costs import GemmCosts
+from tilewright.sim.dataflows.gemm_space import KEEPS_A, KEEPS_B
 from tilewright.sim.dataflows.spans import Span
 from tilewright.sim.hazards import Execution, FloatArray, HazardError, Place, Store
 from tilewright.sim.mapping import Dataflow, Tiling, check_tiling
@@ -117,7 +118,8 @@ class _ProductChip:
         self.a, self.b = given("a", a, a_shape), given("b", b, (groups, k, n))
         self.extras = [given("fused input", extra, (groups, m, n)) for extra in extras]
         self.c = np.full((groups, m, n), np.nan)
-        self.costs, self.layer, self.keep_a = core.costs, layer, tiling["order"] == 0
+        self.costs, self.layer, self.keep_a = core.costs, layer, tiling["order"] == KEEPS_A
+        self.keep_b = tiling["order"] == KEEPS_B
         self.row_tile, self.depth_tile = min(tiling["m"], m), min(tiling["k"], k)
         reserved = core.builder.buffer_bytes
         self.stores = {
@@ -146,7 +148,7 @@ class _ProductChip:
     def _extra_bits(self) -> dict[str, int | Fraction]:
         return {_extra_state(number): bits for number, bits in enumerate(self.layer.fused.extra_bits)}
 
-    # A tile that is streamed belongs to the kept panel that it is streamed past.
+    # A tile that is streamed belongs to the kept panel, or the sums, that it is streamed past.
 
     def place_of_a(self, step: Step) -> Place:
         tag = f"A of rows {step.rows.start}, k {step.k.start}, group {step.group}"
@@ -154,7 +156,7 @@ class _ProductChip:
 
     def place_of_b(self, step: Step) -> Place:
         tag = f"B of columns {step.columns.start}, k {step.k.start}, group {step.group}"
-        return Place(self.stores["B"], _passing(tag, step)) if self.keep_a else Place(self.stores["B panel"], tag)
+        return Place(self.stores["B panel"], tag) if self.keep_b else Place(self.stores["B"], _passing(tag, step))
 
     def place_of_c(self, step: Step) -> Place:
         return Place(self.stores["C"], _output(step))
@@ -164,7 +166,7 @@ class _ProductChip:
 
 
 def _passing(tag: str, step: Step) -> str:
-    return f"{tag} for panel {step.outer.start}"
+    return f"{tag} for {step.outer.start}, {step.inner.start}"
 
 
 def _output(step: Step) -> str:

@@ -1,12 +1,16 @@
 """Matrix products and convolutions (as implicit GEMM), with vector work fused behind them.
 
-One operand's panel stays on chip while the other is streamed past it:
+One operand's panel stays on chip while the other is streamed past it, or neither does:
 
 * ``order=0`` keeps the A panel of a row tile (all of k) for every column tile; B is streamed.
 * ``order=1`` keeps the B panel of a column tile for every row tile; A is streamed.
+* ``order=2`` keeps only the sums of an output tile; tiles of A and of B are streamed past them (output-stationary).
 
-Inside, k is accumulated tile by tile. Loads run ahead by ``depth`` tiles; the fused vector work and the store of one
-output tile overlap the products of the next.
+Inside, k is accumulated tile by tile, in the accumulators' format; partial sums never leave the chip. (To store them in
+DRAM, add and load again cannot be the best here: a sum is at least as wide as either operand, and it would be moved
+twice for each time that ``order=2`` moves an operand's tile once; the tile that it would make room for saves less.)
+Loads run ahead by ``depth`` tiles. With two ``outputs`` the fused vector work and the store of one output tile overlap
+the products of the next.
 """
 
 from __future__ import annotations
@@ -19,15 +23,13 @@ from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import Pool, TileCore
 from tilewright.sim.dataflows.gemm_costs import GemmCosts
+from tilewright.sim.dataflows.gemm_floor import work_floor
+from tilewright.sim.dataflows.gemm_space import KEEPS_A, KEEPS_B, PARAMETERS, is_worth_trying
 from tilewright.sim.dataflows.spans import Span, spans
-from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
+from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
 from tilewright.sim.result import LowerBound
 from tilewright.units import bits_to_bytes, ceil_div, exact
 from tilewright.workloads.gemm import GemmLayer
-
-MOST_SIZES = 12  # candidates per extent
-MOST_DEPTHS_OF_K = 5
-MOST_PARTS_OF_A_ROW = 3
 
 
 class GemmCore(TileCore[GemmCosts]):
@@ -41,12 +43,12 @@ def lower(core: GemmCore, tiling: Tiling) -> None:
     layer = core.layer
     nest = _Nest(core, tiling)
     core.declared()
-    outer, inner = ((layer.m, "m"), (layer.n, "n")) if nest.keep_a else ((layer.n, "n"), (layer.m, "m"))
+    outer, inner = ((layer.n, "n"), (layer.m, "m")) if nest.keep_b else ((layer.m, "m"), (layer.n, "n"))
     for group in core.loop(core.n_groups, name="groups"):
         for o in spans(core, outer[0], nest.tile[outer[1]], LOOP_NAMES[outer[1]]):
             for i in spans(core, inner[0], nest.tile[inner[1]], LOOP_NAMES[inner[1]]):
                 for k in spans(core, layer.k, nest.tile["k"], "k"):
-                    step = Step(group, o, i, *((o, i) if nest.keep_a else (i, o)), k)
+                    step = Step(group, o, i, *((i, o) if nest.keep_b else (o, i)), k)
                     nest.load(step)
                     nest.multiply(step)
                 nest.finish(step)
@@ -55,7 +57,7 @@ def lower(core: GemmCore, tiling: Tiling) -> None:
 def first_weight_tiles(layer: GemmLayer, tiling: Tiling) -> tuple[tuple[int, int], ...]:
     """(depth, columns) of the tiles of B that ``prefetched=1`` finds on chip: the first panel, or the first tile."""
     depth, columns = min(tiling["k"], layer.k), min(tiling["n"], layer.n)
-    if tiling["order"] == 0:
+    if tiling["order"] != KEEPS_B:
         return ((depth, columns),)
     whole, rest = divmod(layer.k, depth)
     return ((depth, columns),) * whole + (((rest, columns),) if rest else ())
@@ -81,68 +83,72 @@ class _Nest:
     def __init__(self, core: GemmCore, tiling: Tiling) -> None:
         layer, costs = core.layer, core.costs
         self.core = core
-        self.keep_a = tiling["order"] == 0
+        self.keep_a, self.keep_b = (tiling["order"] == kept for kept in (KEEPS_A, KEEPS_B))
         self.tile = {name: min(tiling[name], getattr(layer, name)) for name in ("m", "n", "k")}
         self.prefetched = bool(tiling["prefetched"]) and core.n_groups == 1
         m, n, k = (self.tile[name] for name in ("m", "n", "k"))
         n_rows, n_columns, panel = ceil_div(layer.m, m), ceil_div(layer.n, n), ceil_div(layer.k, k)
-        # Never more slots than tiles that pass through them. Loads come in order, so the streamed operand's slots
-        # limit how far they run ahead: the next panel needs slots of its own only where they reach beyond a panel.
-        n_panels, n_inner = (n_rows, n_columns) if self.keep_a else (n_columns, n_rows)
-        beyond = max(0, tiling["depth"] - panel) if layer.groups * n_panels > 1 else 0
-        kept = min(panel + (beyond if n_inner == 1 else min(beyond, panel)), layer.groups * n_panels * panel)
         n_outputs = layer.groups * n_rows * n_columns
-        streamed, outputs = min(tiling["depth"], n_outputs * panel), min(2, n_outputs)
+        # Never more slots than tiles that pass through them.
+        streamed, outputs = min(tiling["depth"], n_outputs * panel), min(tiling["outputs"], n_outputs)
         there = len(first_weight_tiles(layer, tiling)) if self.prefetched else 0
-        a_bytes, b_bytes = costs.a_bytes(m, k), costs.b_bytes(k, n)
-        if self.keep_a:
-            self.kept = core.pool("A panel", slots=kept, slot_bytes=a_bytes)
-            self.streamed = core.pool("B", slots=streamed, slot_bytes=b_bytes, filled=there)
-        else:
-            self.kept = core.pool("B panel", slots=kept, slot_bytes=b_bytes, filled=there)
-            self.streamed = core.pool("A", slots=streamed, slot_bytes=a_bytes)
+        a_slots = self._kept_slots(tiling, n_rows, n_columns, panel) if self.keep_a else streamed
+        b_slots = self._kept_slots(tiling, n_columns, n_rows, panel) if self.keep_b else streamed
+        a_name, b_name = "A panel" if self.keep_a else "A", "B panel" if self.keep_b else "B"
+        self.a = core.pool(a_name, slots=a_slots, slot_bytes=costs.a_bytes(m, k))
+        self.b = core.pool(b_name, slots=b_slots, slot_bytes=costs.b_bytes(k, n), filled=there)
         self.c = core.pool("C", slots=outputs, slot_bytes=costs.c_bytes(m, n))
         self.done = core.semaphore("C finished") if layer.fused.operations else self.c.full
         self.extra: Pool | None = None
         if layer.fused.extra_bits:
             self.extra = core.pool("fused input", slots=outputs, slot_bytes=costs.extra_bytes(m, n))
 
-    def load(self, step: Step) -> None:
-        """The kept operand's tile at its first use, then the streamed one's; not the weights that are there."""
-        first_panel = self.prefetched and step.outer.first and step.inner.first
-        a_pool, b_pool = (self.kept, self.streamed) if self.keep_a else (self.streamed, self.kept)
-        load_a = step.inner.first or not self.keep_a
-        load_b = step.inner.first or self.keep_a
-        if first_panel and (step.k.first or not self.keep_a):
-            load_b = False
-        loads = ((load_a, self._load_a, a_pool), (load_b, self._load_b, b_pool))
-        for wanted, load, pool in loads if self.keep_a else reversed(loads):
-            if wanted:
-                load(step, pool)
+    def _kept_slots(self, tiling: Tiling, n_panels: int, n_inner: int, panel: int) -> int:
+        """Slots of the kept operand. Loads come in order, so the streamed operand's slots limit how far they run
+        ahead: the next panel needs slots of its own only where they reach beyond a panel.
+        """
+        groups = self.core.layer.groups
+        beyond = max(0, tiling["depth"] - panel) if groups * n_panels > 1 else 0
+        return min(panel + (beyond if n_inner == 1 else min(beyond, panel)), groups * n_panels * panel)
 
-    def _load_a(self, step: Step, pool: Pool) -> None:
+    def load(self, step: Step) -> None:
+        """A kept operand's tile at its first use, a streamed one's always; not the weights that are there."""
+        load_a = step.inner.first or not self.keep_a
+        load_b = step.inner.first or not self.keep_b
+        if self.prefetched and step.outer.first and step.inner.first and (step.k.first or self.keep_b):
+            load_b = False
+        if load_b and self.keep_b:
+            self._load_b(step)
+        if load_a:
+            self._load_a(step)
+        if load_b and not self.keep_b:
+            self._load_b(step)
+
+    def _load_a(self, step: Step) -> None:
         work = self.core.costs.load_a(step.rows, step.k, row_tile=self.tile["m"], depth_tile=self.tile["k"])
         run = ("load_a", step)
-        self.core.load(work, waits=[pool.free], signals=[pool.full], label="load A", run=run)
+        self.core.load(work, waits=[self.a.free], signals=[self.a.full], label="load A", run=run)
 
-    def _load_b(self, step: Step, pool: Pool) -> None:
+    def _load_b(self, step: Step) -> None:
         work = self.core.costs.load_b(step.k.size, step.columns.size)
         run = ("load_b", step)
-        self.core.load(work, waits=[pool.free], signals=[pool.full], label="load B", run=run)
+        self.core.load(work, waits=[self.b.free], signals=[self.b.full], label="load B", run=run)
 
     def multiply(self, step: Step) -> None:
-        """One tile of the product; the kept operand is waited for at its first use and given up at its last."""
-        kept, streamed, c, k = self.kept, self.streamed, self.c, step.k
+        """One tile of the product; a kept operand is waited for at its first use and given up at its last."""
+        c, k, inner = self.c, step.k, step.inner
+        # What is kept is loaded before what is streamed past it, so the latter is waited for first.
+        operands = ((self.b, self.keep_b), (self.a, self.keep_a))
+        if self.keep_b:
+            operands = operands[::-1]
         self.core.matrix(
             self.core.costs.multiply(step.rows.size, k.size, step.columns.size, add_to=not k.first),
             waits=[
-                streamed.full,
-                *((kept.full,) if step.inner.first else ()),
+                *(pool.full for pool, kept in operands if inner.first or not kept),
                 *((c.free,) if k.first else ()),
             ],
             signals=[
-                streamed.free,
-                *((kept.free,) if step.inner.last else ()),
+                *(pool.free for pool, kept in operands if inner.last or not kept),
                 *((c.full,) if k.last else ()),
             ],
             label="A B",
@@ -176,59 +182,7 @@ class _Nest:
         )
 
 
-# -- space and bound ---------------------------------------------------------------------------------------
-
-
-def _row_tiles(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
-    """Whole output rows of a convolution, so that the slab has no ragged ends; equal parts of one when it is long."""
-    granule = machine.matrix.rows
-    if layer.window is None or layer.m <= layer.window.out_width:
-        return tile_sizes(layer.m, granule, most=MOST_SIZES)
-    width = layer.window.out_width
-    parts = [size for size in tile_sizes(width, granule, most=width) if size < width and width % size == 0]
-    few = dict.fromkeys([*parts[: MOST_PARTS_OF_A_ROW - 1], *parts[-1:]])
-    return (*tile_sizes(layer.m, width, most=MOST_SIZES), *few)
-
-
-def _depths(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
-    """Tiles of k: whole, or whole channels of a convolution."""
-    granule = machine.matrix.rows
-    if layer.window is not None:
-        granule = layer.window.taps * max(1, ceil_div(granule, layer.window.taps))
-    return tile_sizes(layer.k, granule, most=MOST_DEPTHS_OF_K)
-
-
-ROWS = Parameter(name="m", meaning="rows of a tile of C", candidates=_row_tiles, largest=lambda layer: layer.m)
-COLUMNS = Parameter(
-    name="n",
-    meaning="columns of a tile of C",
-    candidates=lambda layer, machine: tile_sizes(layer.n, machine.matrix.columns, most=MOST_SIZES),
-    largest=lambda layer: layer.n,
-)
-DEPTH_OF_K = Parameter(name="k", meaning="tile of the sum", candidates=_depths, largest=lambda layer: layer.k)
-ORDER = Parameter(
-    name="order",
-    meaning="0 keeps A's panel and streams B, 1 keeps B's panel and streams A",
-    candidates=lambda layer, machine: (0, 1),
-    smallest=0,
-    largest=lambda layer: 1,
-)
-DEPTH = Parameter(
-    name="depth",
-    meaning="slots of the streamed operand (2 is a double buffer)",
-    candidates=lambda layer, machine: (2,),
-    largest=lambda layer: 64,
-    changes_work=False,
-)
-
-
-PREFETCHED = Parameter(
-    name="prefetched",
-    meaning="1 finds the first weights on chip, brought there under the operator before (whole networks)",
-    candidates=lambda layer, machine: (0,),
-    smallest=0,
-    largest=lambda layer: 1,
-)
+# -- bound -------------------------------------------------------------------------------------------------
 
 
 def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
@@ -258,14 +212,16 @@ def _up(value: Fraction) -> int:
 GEMM = register(
     Dataflow(
         name="gemm",
-        summary="matrix product or convolution: one operand's panel kept, the other streamed, vector work fused",
-        source="the usual panel-stationary loop nests of systolic machines",
+        summary="matrix product or convolution: a panel of one operand or the sums kept, the rest streamed",
+        source="the usual panel-stationary and output-stationary loop nests of systolic machines",
         phases=(
             Phase(
                 name="product",
-                parameters=(ROWS, COLUMNS, DEPTH_OF_K, ORDER, DEPTH, PREFETCHED),
+                parameters=PARAMETERS,
                 lower=lower,
                 core=GemmCore,
+                legal=is_worth_trying,
+                floor=work_floor,
             ),
         ),
         assumptions=(

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
+from tilewright.hw_models.energy import Counters
+from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.costs import TileCosts, Work
 from tilewright.sim.dataflows.spans import Span
+from tilewright.sim.mapping import Tiling
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.conv_window import Slab, spanned
 from tilewright.workloads.gemm import GemmLayer
@@ -15,6 +21,23 @@ class GemmCosts(TileCosts):
     """Costs of the tiles of one product. ``row_tile`` and ``depth_tile`` are the extents of a full tile of A."""
 
     layer: GemmLayer
+
+    def __init__(self, layer: GemmLayer, machine: MachineSpec) -> None:
+        super().__init__(layer, machine)
+        self._of_tiles: dict[tuple[int, int, int], tuple[int, float]] = {}
+
+    # -- all tiles -----------------------------------------------------------------------------------------
+
+    def of_tiles(self, tiling: Tiling, make: Callable[[], tuple[int, float]]) -> tuple[int, float]:
+        """A figure of the tiles' extents alone, remembered by them."""
+        key = (tiling["m"], tiling["n"], tiling["k"])
+        if key not in self._of_tiles:
+            self._of_tiles[key] = make()
+        return self._of_tiles[key]
+
+    def energy_of(self, counters: Counters) -> float:
+        """pJ of what ``counters`` say, idle power left out."""
+        return self._energy(counters)
 
     # -- A -------------------------------------------------------------------------------------------------
 
@@ -30,6 +53,16 @@ class GemmCosts(TileCosts):
         touching = slab.columns == window.in_width and slab.row_step == 1
         stride = 0 if touching else slab.row_step * window.in_width * channels
         return self.load(slab.rows, slab.columns * channels, layer.a_bits, stride_elements=stride)
+
+    @cached_property
+    def least_a_elements(self) -> int:
+        """Elements of A that one pass over all the rows of a group loads at least."""
+        layer = self.layer
+        if layer.window is None:
+            return layer.m * layer.k
+        if layer.before_cut.m != layer.m:  # a piece of the map: how much of it the pixels need is not told apart
+            return 0
+        return layer.window.needed_pixels * (layer.k // layer.window.taps)
 
     def slab(self, rows: Span, row_tile: int) -> Slab:
         """The input of one tile of output pixels: exact for the first and the last, enough for any in between."""

@@ -72,7 +72,7 @@ def run_tilewright(rows: list[dict[str, int]]) -> tuple[float, int]:
             compute_format="fp16",
         )
         tiling = {parameter.name: 0 for parameter in gemm.parameters}
-        tiling |= {"m": min(m, 1024), "n": min(n, 128), "k": min(k, 512), "order": 1, "depth": 2}
+        tiling |= {"m": min(m, 1024), "n": min(n, 128), "k": min(k, 512), "order": 1, "depth": 2, "outputs": 2}
         layers.append((layer, tiling))
     warm_up()
     begun = time.perf_counter()

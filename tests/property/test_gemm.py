@@ -13,7 +13,7 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import TileCore, WorkCounter
 from tilewright.sim.engine import run_program
-from tilewright.sim.evaluation import core_shares, evaluate
+from tilewright.sim.evaluation import core_shares, count_phase, evaluate
 from tilewright.sim.mapping import Dataflow, get_dataflow
 from tilewright.sim.numeric_gemm import convolution, run_product_on_numbers
 from tilewright.sim.program import ProgramBuilder
@@ -93,7 +93,8 @@ def products(draw: st.DrawFn) -> Case:
     tiling = {name: draw(st.integers(1, getattr(layer, name))) for name in ("m", "n", "k")}
     if layer.window is not None and draw(st.booleans()):
         tiling["m"] = min(layer.m, layer.window.out_width * draw(st.integers(1, 4)))
-    tiling |= {"order": draw(st.integers(0, 1)), "depth": draw(st.integers(1, 4)), "prefetched": 0}
+    tiling |= {"order": draw(st.integers(0, 2)), "depth": draw(st.integers(1, 4))}
+    tiling |= {"outputs": draw(st.integers(1, 2)), "prefetched": 0}
     if layer.groups == 1 and layer.b_is_weight:
         tiling["prefetched"] = draw(st.integers(0, 1))
     return Case(layer, draw(st.sampled_from(MACHINES)), tiling)
@@ -173,3 +174,17 @@ def test_no_run_beats_the_bound(case: Case, n_cores: int) -> None:
             assert piece.macs == whole.macs <= piece.groups * piece.m * piece.k * piece.n
             assert piece.compulsory_bits == whole.compulsory_bits
         assert sum(share.n_groups * share.n_cores for share in core_shares(piece, machine)) == piece.n_groups
+
+
+@thorough
+@given(case=products(), n_cores=st.integers(1, 3))
+def test_no_count_is_below_the_floor(case: Case, n_cores: int) -> None:
+    """What lets a search leave tilings uncounted; also of the pieces of a layer that is cut for several cores."""
+    (phase,) = case.dataflow.phases
+    machine = case.machine.with_(n_cores=n_cores)
+    assert isinstance(case.layer, GemmLayer) and phase.floor is not None
+    for piece in case.layer.cuts(n_cores):
+        tiling = case.tiling | {name: min(case.tiling[name], getattr(piece, name)) for name in "mnk"}
+        costs = case.dataflow.costs(piece, machine)
+        floor, work = phase.floor(costs, tiling), count_phase(phase, costs, tiling)
+        assert all(least <= counted for least, counted in zip(floor, work, strict=True))
