@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tilewright.hw_models.dram import bytes_per_cycle, port_names
+from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.network_result import NetworkResult, OperatorResult
 from tilewright.sim.network_why import NetworkWhyResult
@@ -175,8 +175,8 @@ class NetworkCase:
 
     @cached_property
     def dram_bytes_per_cycle(self) -> float:
-        """What the DRAM can move in a cycle, both ways together."""
-        return float(bytes_per_cycle(self.machine)) * len(port_names(self.machine))
+        """What the DRAM can move in a cycle; operators load and store over one path (see the assumptions)."""
+        return float(bytes_per_cycle(self.machine))
 
     @cached_property
     def groups(self) -> tuple[OperatorGroup, ...]:

@@ -237,7 +237,8 @@ def machine_rows(m: MachineSpec | None, assumptions: Sequence[str]) -> list[dict
         ("clock", f"{m.clock_ghz:g} GHz, {cores}"),
         ("matrix unit", f"{m.matrix.size_text}, {_STATIONARITY[m.matrix.stationarity]}"),
         ("vector unit", f"{m.vector.lanes} lanes"),
-        *((f"buffer {b.name}", bytes_text(b.capacity_bytes)) for b in m.buffers),
+        *((f"buffer {b.name}", bytes_text(b.capacity_bytes)) for b in m.buffers[:1]),
+        *((f"buffer {b.name}", f"{bytes_text(b.capacity_bytes)}, only passed through") for b in m.buffers[1:]),
         ("DRAM", f"{m.dram.bandwidth_gb_per_s:g} GB/s"),
         *(("assumed", text) for text in m.assumptions if text not in assumptions),
     ]

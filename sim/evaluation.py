@@ -36,6 +36,7 @@ __all__ = [
     "phase_tiling",
     "timed_result",
     "trace_mapping",
+    "unmodelled",
 ]
 
 ENGINES_PER_CORE = 4
@@ -219,6 +220,7 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
         notes.append("DRAM: first-access latency, then full bandwidth, shared fairly by load and store")
     else:
         notes.append(f"DRAM: row-buffer timing of {machine.dram.grade}, tile by tile")
+    notes += unmodelled(machine)
     shares = core_shares(layer, machine)
     notes += _rounding(machine, shares)
     if machine.n_cores > 1:
@@ -228,6 +230,20 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
             "each loads its own operands, and they share the DRAM channel fairly"
         )
     return tuple(notes)
+
+
+def unmodelled(machine: MachineSpec) -> list[str]:
+    """What the machine has and the schedules of cores do not use, in sentences."""
+    notes = []
+    if len(machine.buffers) > 1:
+        far = ", ".join(buffer.name for buffer in machine.buffers[1:])
+        notes.append(
+            f"nothing is kept in buffers behind {machine.working_buffer.name} ({far}): every byte from and to DRAM "
+            "passes through them, which costs energy and no time; their capacity and bandwidth change nothing"
+        )
+    if machine.dram.ports == "separate":
+        notes.append("loads and stores share the DRAM's bandwidth, though the machine has a port for each way")
+    return notes
 
 
 def _rounding(machine: MachineSpec, shares: Sequence[CoreShare]) -> list[str]:

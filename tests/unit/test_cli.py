@@ -80,7 +80,7 @@ MISTAKES = [
     ),
     (
         ["simulate", "resnet-18", "-a", "edge-16x16", "--tile", "m=4"],
-        'tilewright: error: --tile: is for attention layers; given the network "resnet-18"',
+        'tilewright: error: --tile: is for attention layers and operators; given the network "resnet-18"',
     ),
     (
         ["simulate", "t5", "-a", "edge-16x16", "--no-fuse"],

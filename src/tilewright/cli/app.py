@@ -10,6 +10,7 @@ import tilewright
 from tilewright.cli.catalogue import list_names, show
 from tilewright.cli.compare import compare
 from tilewright.cli.measure import measure
+from tilewright.cli.once import OnceCommand
 from tilewright.cli.report import report
 from tilewright.cli.search import search
 from tilewright.cli.simulate import simulate
@@ -48,14 +49,14 @@ def _common(
         print(context.get_help())
 
 
-app.command("simulate")(simulate)
-app.command("compare")(compare)
-app.command("why")(why)
-app.command("search")(search)
-app.command("sweep")(sweep)
-app.command("report")(report)
-app.command("measure")(measure)
-app.command("validate")(validate)
-app.command("calibrate")(calibrate)
-app.command("list")(list_names)
-app.command("show")(show)
+app.command("simulate", cls=OnceCommand)(simulate)
+app.command("compare", cls=OnceCommand)(compare)
+app.command("why", cls=OnceCommand)(why)
+app.command("search", cls=OnceCommand)(search)
+app.command("sweep", cls=OnceCommand)(sweep)
+app.command("report", cls=OnceCommand)(report)
+app.command("measure", cls=OnceCommand)(measure)
+app.command("validate", cls=OnceCommand)(validate)
+app.command("calibrate", cls=OnceCommand)(calibrate)
+app.command("list", cls=OnceCommand)(list_names)
+app.command("show", cls=OnceCommand)(show)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
+from tilewright.cli.once import is_given
 from tilewright.cli.options import (
     ActivationsOption,
     CsvOption,
@@ -21,6 +22,7 @@ from tilewright.cli.options import (
     ReportOption,
     SeedOption,
     WeightsOption,
+    check_seed,
     method_of,
     objective_of,
 )
@@ -79,6 +81,7 @@ def compare(
     outputs = Outputs(json=json, csv=csv, report=report, markdown=markdown)
     outputs.check(*(workload or []), *machine)
     goal, way = objective_of(objective), method_of(method)
+    check_seed(way, given=is_given(context, "seed"))
     specs = [machine_of(text) for text in machine]
     texts = [*(workload or []), *(_all_layers() if all_networks else [])]
     if not texts:

@@ -19,12 +19,20 @@ __all__ = ["check_dataflows", "command_line", "machine_of", "workloads_of"]
 
 
 def machine_of(text: str, *, for_engine: bool = True) -> MachineSpec:
-    """The machine that ``text`` names; raises InputError. ``for_engine``: a word on what that means for a GPU."""
+    """The machine that ``text`` names; raises InputError.
+
+    ``for_engine``: a word on what that means for a GPU, and on what of the machine its schedules do not use.
+    """
     from tilewright.hw_models.load import load_machine
 
     machine = load_machine(text)
     if for_engine and machine.gpu is not None:
         note(f"{machine.name} is a GPU; here it runs the engine's schedules (a library's kernels: tilewright validate)")
+    if for_engine:
+        from tilewright.sim.evaluation import unmodelled
+
+        for text in unmodelled(machine):
+            note(f"{machine.name}: {text}")
     return machine
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tilewright.cli.inputs import check_dataflows, workloads_of
 from tilewright.cli.network import stream_of
+from tilewright.cli.once import check_attention, check_parts
 from tilewright.cli.options import Objective
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation
@@ -89,13 +90,19 @@ def _things(call: MachinesCall) -> list[JobLayer | OperatorStream]:
                 weights=call.formats["weights"],
                 activations=call.formats["activations"],
                 kv_cache=call.formats["kv_cache"],
+                alone=False,
             )
         else:
             (thing,) = workloads_of([one.text])
         if thing.name in found and found[thing.name] != thing:
             raise InputError(f'"{thing.name}" names two different workloads; allowed different names')
         found.setdefault(thing.name, thing)
-    return list(found.values())
+    things = list(found.values())
+    streams = [thing for thing in things if isinstance(thing, OperatorStream)]
+    check_parts(streams, {"cache" if part == "kv_cache" else part: value for part, value in call.formats.items()})
+    if len(streams) == len(things):
+        check_attention(streams, call.dataflows[0] if call.dataflows else None)
+    return things
 
 
 def _origin(call: MachinesCall, things: list[JobLayer | OperatorStream]) -> Origin:

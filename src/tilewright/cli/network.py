@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tilewright.cli.once import check_attention, check_parts
 from tilewright.cli.options import Objective
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
@@ -46,6 +47,7 @@ class NetworkRun:
 def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
     """Simulate the network, show its tables and write what ``outputs`` asks for; raises InputError."""
     stream = stream_of(run.network, weights=run.weights, activations=run.activations, kv_cache=run.kv_cache)
+    check_attention([stream], run.dataflow)
     announce_compilation()
     result = _result(run, stream)
 
@@ -68,8 +70,13 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
         note(f"wrote {path}")
 
 
-def stream_of(text: str, *, weights: str | None, activations: str | None, kv_cache: str | None) -> OperatorStream:
-    """The network ``text`` in the formats asked for; raises InputError with the option that is wrong."""
+def stream_of(
+    text: str, *, weights: str | None, activations: str | None, kv_cache: str | None, alone: bool = True
+) -> OperatorStream:
+    """The network ``text`` in the formats asked for; raises InputError with the option that is wrong.
+
+    ``alone``: a format of a part that it has not is refused; else another network may have that part.
+    """
     from tilewright.formats import tensor_format
     from tilewright.workloads.network import load_network
 
@@ -79,6 +86,8 @@ def stream_of(text: str, *, weights: str | None, activations: str | None, kv_cac
             tensor_format("fp16" if number_format is None else number_format)
     with patience(f"reading {text}"):
         stream = load_network(text)
+    if alone:
+        check_parts([stream], formats)
     for part, number_format in formats.items():
         with _at(part):
             stream = stream.with_formats(**{part: number_format})

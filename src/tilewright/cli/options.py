@@ -34,6 +34,7 @@ __all__ = [
     "TileOption",
     "WeightsOption",
     "WorkloadArgument",
+    "check_seed",
     "method_of",
     "objective_of",
     "tiling_of",
@@ -44,6 +45,7 @@ OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "edp")
 
 METHODS = ("exhaustive", "cp_sat", "mcts", "genetic", "mcts_genetic", "nsga2", "tpe", "random")
 
+_WITHOUT_CHANCE = ("exhaustive", "dp")
 _OUTPUTS = "Output"
 _SEARCH = "Search"
 _NETWORKS = "Whole networks"
@@ -222,6 +224,12 @@ def method_of(text: str) -> str:
             f'--method: unknown; given "{text}"; allowed {", ".join(METHODS)}{did_you_mean(text, METHODS)}'
         )
     return text
+
+
+def check_seed(method: str, *, given: bool) -> None:
+    """Raise InputError for a seed with a method that leaves nothing to chance."""
+    if given and method in _WITHOUT_CHANCE:
+        raise InputError(f"--seed: means nothing to --method {method}, which leaves nothing to chance")
 
 
 def tiling_of(texts: Sequence[str] | None) -> dict[str, int] | None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tilewright.cli.inputs import command_line
+from tilewright.cli.once import is_given
 from tilewright.cli.outputs import note
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.errors import InputError
@@ -80,6 +81,8 @@ def report(
     files = {"--output": output, "--csv": csv, "--parquet": parquet, "--markdown": markdown}
     folders = {"--png": png, "--svg": svg}
     _check(files, folders, points, inputs=(store, sweep))
+    if is_given(context, "points") and output is None:
+        raise InputError("--points: is about the page; allowed together with -o FILE.html")
 
     from tilewright.reports.sweep.report import report_sweep
 

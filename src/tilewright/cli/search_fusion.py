@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from tilewright.cli.inputs import machine_of
+from tilewright.cli.once import check_parts
+from tilewright.cli.options import check_seed
 from tilewright.cli.outputs import note
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
 from tilewright.errors import InputError
@@ -22,6 +24,7 @@ OPTIONS = frozenset(
     }
 )  # fmt: skip
 
+_WITHOUT_BUDGET = ("dp", "cp_sat")
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "kb": 10**3, "mb": 10**6}
 _MOST_BYTES = 2**40  # of a buffer of a machine, too
 _SIZE = re.compile(r"(\d{1,15})\s*([a-z]*)")
@@ -50,10 +53,14 @@ def run(call: SearchCall) -> None:
 
     with patience(f"reading {call.target}"):
         stream = load_network(call.target)
+    check_parts([stream], {"weights": call.option("weights"), "activations": call.option("activations")})
     stream = stream.with_formats(weights=call.option("weights"), activations=call.option("activations"))
     method, objective = call.option("method", "dp"), call.option("objective", "dram")
     if "explainer" in call.options and not get_fusion_method(method).explained:
         raise InputError(f"--explainer: means nothing to --method {method}; allowed with methods that begin with get-")
+    check_seed(method, given="seed" in call.options)
+    if "budget" in call.options and method in _WITHOUT_BUDGET:
+        raise InputError(f"--budget: means nothing to --method {method}, which searches to the end")
     if objective in ("latency", "energy"):
         announce_compilation()
     with ProgressBar() as bar:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tilewright.cli.inputs import check_dataflows, machine_of, workloads_of
-from tilewright.cli.options import method_of, objective_of
+from tilewright.cli.options import check_seed, method_of, objective_of
 from tilewright.cli.progress import ProgressBar, announce_compilation
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def run(call: SearchCall) -> None:
     machine = machine_of(call.needed("machine"))
     (layer,) = workloads_of([call.target])
     goal, way = objective_of(call.option("objective", "latency")), method_of(call.option("method", "exhaustive"))
+    check_seed(way, given="seed" in call.options)
     dataflow = call.option("dataflow")
     if dataflow is not None:
         check_dataflows([dataflow], [layer])

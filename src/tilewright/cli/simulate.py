@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
+from tilewright.cli.once import is_given
 from tilewright.cli.options import (
     ActivationsOption,
     AllOperatorsOption,
@@ -26,6 +27,7 @@ from tilewright.cli.options import (
     SimulatedDataflowOption,
     TileOption,
     WeightsOption,
+    check_seed,
     method_of,
     objective_of,
     tiling_of,
@@ -86,14 +88,15 @@ def simulate(
         if given:
             what = "attention layer" if named.kind == "attention" else "operator"
             raise InputError(f'{given[0]}: is for whole networks; given the {what} "{workload}"')
+        check_seed(way, given=is_given(context, "seed"))
         search = {"method": way, "seed": seed}
         _simulate_layer(outputs, named, spec, dataflow, tiling, goal, command_line(context), search)
         return
     if dataflow is not None:
         check_dataflows([dataflow])
-    for option, is_given in (("--tile", tiling), ("--method", way != _USUAL_METHOD), ("--seed", seed)):
-        if is_given:
-            raise InputError(f'{option}: is for attention layers; given the network "{workload}"')
+    for option in ("tile", "method", "seed"):
+        if is_given(context, option):
+            raise InputError(f'--{option}: is for attention layers and operators; given the network "{workload}"')
 
     from tilewright.cli.network import NetworkRun, simulate_network
 
@@ -137,6 +140,8 @@ def _simulate_layer(
         result = api.simulate(layer, machine, dataflow, tiling=tiling, objective=objective, progress=progress, **search)
     if named.note:
         note(named.note)
+    if result.search is None and search["method"] != _USUAL_METHOD:
+        note("--method: every size of the tiling is given, so nothing was searched")
     outputs.show(result_table(result))
     from tilewright.reports.origin import Origin, layer_facts
 

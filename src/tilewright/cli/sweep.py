@@ -78,6 +78,9 @@ def sweep(
     outputs.check(spec, store)
     if status and retry_failed:
         raise InputError("--retry-failed: runs points, and --status runs nothing; give one of the two")
+    for option, value in (("--jobs", jobs), ("--scheduler", scheduler)):
+        if status and value is not None:
+            raise InputError(f"{option}: says who runs points, and --status runs nothing; give one of the two")
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs: out of range; given {jobs}; allowed a whole number of at least 1")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
+from tilewright.cli.once import check_attention
 from tilewright.cli.options import (
     ActivationsOption,
     CsvOption,
@@ -72,6 +73,7 @@ def why(
     from tilewright.cli.network import stream_of
 
     stream = stream_of(named.text, weights=weights, activations=activations, kv_cache=kv_cache)
+    check_attention([stream], dataflow)
     _why_network(outputs, named, stream, spec, dataflow, goal, command_line(context))
 
 
