@@ -16,6 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tilewright import plugins
+
 __all__ = ["ForgetfulCache", "MappingCache", "cache_folder", "code_digest"]
 
 
@@ -31,9 +33,14 @@ def cache_folder() -> Path:
 _SHARED = ("counted_work", "phase_table", "phase_work", "shared_search")  # what sweeps search with
 
 
-@lru_cache(maxsize=1)
 def code_digest() -> str:
-    """A hash that changes whenever code that decides about mappings changes; it is part of every content key."""
+    """A hash that changes whenever code that decides about mappings changes, a plug-in's too; part of content keys."""
+    added = plugins.digest()
+    return hashlib.sha256((_house_digest() + added).encode()).hexdigest() if added else _house_digest()
+
+
+@lru_cache(maxsize=1)
+def _house_digest() -> str:
     from tilewright import formats, hw_models, sim, units, workloads
     from tilewright.search import objective, tiling
 

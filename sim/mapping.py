@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.registry import Registry
 from tilewright.sim.bound import lower_bound
 from tilewright.sim.core import Core, TileCore, WorkTotals
 from tilewright.sim.costs import Costs, TileCosts
@@ -21,6 +22,7 @@ from tilewright.sim.result import LowerBound
 from tilewright.units import ceil_div
 
 __all__ = [
+    "DATAFLOWS",
     "Dataflow",
     "Layer",
     "Parameter",
@@ -121,39 +123,32 @@ class Dataflow:
         return tuple(parameter for phase in self.phases for parameter in phase.parameters)
 
 
-_REGISTRY: dict[str, Dataflow] = {}
+DATAFLOWS: Registry[Dataflow] = Registry(
+    "dataflow",
+    built_in=(
+        "tilewright.sim.dataflows.attention",
+        "tilewright.sim.dataflows.gemm",
+        "tilewright.sim.dataflows.vector",
+    ),
+)
 
 
 def register(dataflow: Dataflow) -> Dataflow:
     """Make ``dataflow`` known under its name (a second one of the same name is refused)."""
-    if dataflow.name in _REGISTRY:
-        raise InputError(f'dataflow "{dataflow.name}" is registered already')
     names = [parameter.name for parameter in dataflow.parameters]
     if len(set(names)) != len(names):
         raise InputError(f'dataflow "{dataflow.name}": parameters of its phases share a name: {names}')
-    _REGISTRY[dataflow.name] = dataflow
-    return dataflow
+    return DATAFLOWS.register(dataflow.name, dataflow)
 
 
 def dataflow_names(operator: str = "attention") -> tuple[str, ...]:
     """The registered dataflows for one kind of operator, in the order in which comparisons show them."""
-    _load_built_in()
-    return tuple(name for name, dataflow in _REGISTRY.items() if dataflow.operator == operator)
+    return tuple(name for name, dataflow in DATAFLOWS.items() if dataflow.operator == operator)
 
 
 def get_dataflow(name: str, operator: str = "attention") -> Dataflow:
     """The dataflow of that name and kind of operator, or an InputError with the nearest one."""
-    known = dataflow_names(operator)
-    if name not in known:
-        raise InputError(f'dataflow: unknown name "{name}"; allowed: {", ".join(known)}{did_you_mean(name, known)}')
-    return _REGISTRY[name]
-
-
-def _load_built_in() -> None:
-    # Importing a dataflow registers it.
-    import tilewright.sim.dataflows.attention
-    import tilewright.sim.dataflows.gemm
-    import tilewright.sim.dataflows.vector  # noqa: F401
+    return DATAFLOWS.get(name, among=dataflow_names(operator))
 
 
 def check_tiling(dataflow: Dataflow, layer: Layer, tiling: Tiling) -> None:

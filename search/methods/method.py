@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.registry import Registry
 from tilewright.search.methods.problem import Point, Problem
 
-__all__ = ["Propose", "SearchMethod", "get_method", "method_names", "register"]
+__all__ = ["METHODS", "Propose", "SearchMethod", "get_method", "method_names", "register"]
 
 
 class Propose(Protocol):
@@ -33,40 +33,24 @@ class SearchMethod:
     share: float = 0.05
 
 
-_REGISTRY: dict[str, SearchMethod] = {}
+_ORDER = ("exhaustive", "constraint", "tree", "genetic", "tree_genetic", "pareto_genetic", "density", "baseline")
+METHODS: Registry[SearchMethod] = Registry(
+    "method",
+    built_in=tuple(f"tilewright.search.methods.{name}" for name in _ORDER),
+    first=("exhaustive", "cp_sat", "mcts", "genetic", "mcts_genetic", "nsga2", "tpe", "random"),
+)
 
 
 def register(method: SearchMethod) -> SearchMethod:
     """Make ``method`` known under its name (a second one of the same name is refused)."""
-    if method.name in _REGISTRY:
-        raise InputError(f'search method "{method.name}" is registered already')
-    _REGISTRY[method.name] = method
-    return method
+    return METHODS.register(method.name, method)
 
 
 def method_names() -> tuple[str, ...]:
     """The registered search methods."""
-    _load_built_in()
-    return tuple(_REGISTRY)
+    return METHODS.names()
 
 
 def get_method(name: str) -> SearchMethod:
     """The search method of that name, or an InputError with the nearest one."""
-    known = method_names()
-    if name not in known:
-        raise InputError(f'method: unknown name "{name}"; allowed: {", ".join(known)}{did_you_mean(name, known)}')
-    return _REGISTRY[name]
-
-
-def _load_built_in() -> None:
-    # Importing a method registers it; the order is that of the lists that people see.
-    from tilewright.search.methods import (  # noqa: F401, I001
-        exhaustive,
-        constraint,
-        tree,
-        genetic,
-        tree_genetic,
-        pareto_genetic,
-        density,
-        baseline,
-    )
+    return METHODS.get(name)

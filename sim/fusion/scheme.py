@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.registry import Registry
 from tilewright.sim.fusion.graph import FusionGraph
 
-__all__ = ["FusionScheme", "GroupCost", "Memoised", "get_scheme", "register_scheme", "scheme_names"]
+__all__ = ["SCHEMES", "FusionScheme", "GroupCost", "Memoised", "get_scheme", "register_scheme", "scheme_names"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,18 +109,20 @@ class Memoised:
         return self.scheme.fusable_mask(graph)
 
 
-_SCHEMES: dict[str, Callable[[int], FusionScheme]] = {}
+SCHEMES: Registry[Callable[[int], FusionScheme]] = Registry(
+    "fusion scheme",
+    built_in=tuple(f"tilewright.sim.fusion.{name}" for name in ("brr", "depth_first", "lbdf", "optimus_rules")),
+)
 
 
 def register_scheme(name: str, make: Callable[[int], FusionScheme]) -> None:
     """Add a scheme; ``make(capacity_bytes)`` gives it for a working buffer of that size."""
-    _SCHEMES[name] = make
+    SCHEMES.register(name, make)
 
 
 def scheme_names() -> tuple[str, ...]:
     """Names of the fusion schemes."""
-    _load()
-    return tuple(_SCHEMES)
+    return SCHEMES.names()
 
 
 def get_scheme(name: str, capacity_bytes: int) -> Memoised:
@@ -128,15 +130,4 @@ def get_scheme(name: str, capacity_bytes: int) -> Memoised:
 
     Raises InputError for an unknown name.
     """
-    _load()
-    if name not in _SCHEMES:
-        hint = did_you_mean(name, _SCHEMES)
-        raise InputError(f'unknown fusion scheme; given "{name}"; allowed {", ".join(_SCHEMES)}{hint}')
-    return Memoised(_SCHEMES[name](capacity_bytes))
-
-
-def _load() -> None:
-    import tilewright.sim.fusion.brr
-    import tilewright.sim.fusion.depth_first
-    import tilewright.sim.fusion.lbdf
-    import tilewright.sim.fusion.optimus_rules  # noqa: F401  (schemes register themselves)
+    return Memoised(SCHEMES.get(name)(capacity_bytes))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.gpu.parameters import AttentionParameters
+from tilewright.registry import Registry
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.memory import miss_share
 
@@ -72,98 +72,93 @@ class AttentionFamily:
 # the measured times (of both parts) are nearer to.
 _FA3_TILES = ((64, 192, 128), (96, 192, 128), (128, 128, 128), (192, 128, 96), (256, 128, 80))
 _FA2_TILES = ((64, 128, 128), (96, 128, 64), (128, 128, 64), (192, 128, 64), (256, 64, 64))
-_FAMILIES = {
-    family.name: family
-    for family in (
-        AttentionFamily(
-            name="fa3_prefill",
-            summary="FlashAttention-3, causal, paged cache",
-            tiles=_FA3_TILES,
-            causal=True,
-            packs_groups=True,
-            splits_keys=False,
-            writes_cache=True,
-        ),
-        AttentionFamily(
-            name="fa3_prefill_fp8",
-            summary="FlashAttention-3, causal, keys and values in fp8",
-            tiles=((64, 192, 160), (96, 192, 128), (128, 128, 160), (192, 128, 160), (256, 128, 128)),
-            causal=True,
-            packs_groups=True,
-            splits_keys=False,
-            writes_cache=True,
-            turns_values=True,
-            multiply_format="fp8_e4m3",
-        ),
-        AttentionFamily(
-            name="fa3_decode",
-            summary="FlashAttention-3, one query a sequence, paged cache",
-            tiles=((64, 192, 128), (96, 192, 128), (128, 64, 128), (192, 128, 96), (256, 128, 80)),
-            causal=True,
-            packs_groups=True,
-            splits_keys=True,
-            writes_cache=True,
-        ),
-        AttentionFamily(
-            name="fa3_decode_fp8",
-            summary="FlashAttention-3, one query a sequence, keys and values in fp8",
-            tiles=((64, 64, 128), (96, 64, 128), (128, 64, 96), (192, 128, 160), (256, 128, 128)),
-            causal=True,
-            packs_groups=True,
-            splits_keys=True,
-            writes_cache=True,
-            turns_values=True,
-            multiply_format="fp8_e4m3",
-        ),
-        AttentionFamily(
-            name="fa3_encoder",
-            summary="FlashAttention-3, every query sees every key",
-            tiles=((64, 192, 192), (96, 192, 144), (128, 128, 176), (192, 128, 112), (256, 128, 80)),
-            causal=False,
-            packs_groups=False,
-            splits_keys=False,
-            writes_cache=False,
-        ),
-        AttentionFamily(
-            name="fa2_prefill",
-            summary="FlashAttention-2, causal, paged cache",
-            tiles=_FA2_TILES,
-            causal=True,
-            packs_groups=False,
-            packs_single_queries=True,
-            splits_keys=False,
-            writes_cache=True,
-            older_products=True,
-        ),
-        AttentionFamily(
-            name="fa2_decode",
-            summary="FlashAttention-2, one query a sequence, paged cache",
-            tiles=((64, 64, 256), (128, 64, 128), (256, 64, 64)),
-            causal=True,
-            packs_groups=True,
-            splits_keys=True,
-            splits_groups_only=True,
-            regroups=True,
-            writes_cache=True,
-            older_products=True,
-        ),
-    )
-}
+_BUILT_IN = (
+    AttentionFamily(
+        name="fa3_prefill",
+        summary="FlashAttention-3, causal, paged cache",
+        tiles=_FA3_TILES,
+        causal=True,
+        packs_groups=True,
+        splits_keys=False,
+        writes_cache=True,
+    ),
+    AttentionFamily(
+        name="fa3_prefill_fp8",
+        summary="FlashAttention-3, causal, keys and values in fp8",
+        tiles=((64, 192, 160), (96, 192, 128), (128, 128, 160), (192, 128, 160), (256, 128, 128)),
+        causal=True,
+        packs_groups=True,
+        splits_keys=False,
+        writes_cache=True,
+        turns_values=True,
+        multiply_format="fp8_e4m3",
+    ),
+    AttentionFamily(
+        name="fa3_decode",
+        summary="FlashAttention-3, one query a sequence, paged cache",
+        tiles=((64, 192, 128), (96, 192, 128), (128, 64, 128), (192, 128, 96), (256, 128, 80)),
+        causal=True,
+        packs_groups=True,
+        splits_keys=True,
+        writes_cache=True,
+    ),
+    AttentionFamily(
+        name="fa3_decode_fp8",
+        summary="FlashAttention-3, one query a sequence, keys and values in fp8",
+        tiles=((64, 64, 128), (96, 64, 128), (128, 64, 96), (192, 128, 160), (256, 128, 128)),
+        causal=True,
+        packs_groups=True,
+        splits_keys=True,
+        writes_cache=True,
+        turns_values=True,
+        multiply_format="fp8_e4m3",
+    ),
+    AttentionFamily(
+        name="fa3_encoder",
+        summary="FlashAttention-3, every query sees every key",
+        tiles=((64, 192, 192), (96, 192, 144), (128, 128, 176), (192, 128, 112), (256, 128, 80)),
+        causal=False,
+        packs_groups=False,
+        splits_keys=False,
+        writes_cache=False,
+    ),
+    AttentionFamily(
+        name="fa2_prefill",
+        summary="FlashAttention-2, causal, paged cache",
+        tiles=_FA2_TILES,
+        causal=True,
+        packs_groups=False,
+        packs_single_queries=True,
+        splits_keys=False,
+        writes_cache=True,
+        older_products=True,
+    ),
+    AttentionFamily(
+        name="fa2_decode",
+        summary="FlashAttention-2, one query a sequence, paged cache",
+        tiles=((64, 64, 256), (128, 64, 128), (256, 64, 64)),
+        causal=True,
+        packs_groups=True,
+        splits_keys=True,
+        splits_groups_only=True,
+        regroups=True,
+        writes_cache=True,
+        older_products=True,
+    ),
+)
+ATTENTION_FAMILIES: Registry[AttentionFamily] = Registry("family of attention kernels")
+for _family in _BUILT_IN:
+    ATTENTION_FAMILIES.register(_family.name, _family)
 
 
 def attention_families() -> tuple[AttentionFamily, ...]:
     """All families."""
-    return tuple(_FAMILIES.values())
+    return tuple(family for _, family in ATTENTION_FAMILIES.items())
 
 
 def attention_family(name: str) -> AttentionFamily:
     """The family called ``name``; raises :class:`InputError` for another word."""
-    if name not in _FAMILIES:
-        raise InputError(
-            f'unknown family of attention kernels; given "{name}"; allowed {", ".join(_FAMILIES)}'
-            f"{did_you_mean(name, _FAMILIES)}"
-        )
-    return _FAMILIES[name]
+    return ATTENTION_FAMILIES.get(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.registry import Registry
 
 __all__ = ["GemmFamily", "GemmTile", "gemm_families", "gemm_family", "row_spans", "tiles_of"]
 
@@ -66,159 +66,154 @@ _AMPERE_SIDES = (
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 _FEW_SPLITS = (1, 2, 3, 4, 5, 6, 7)
 
-_FAMILIES = {
-    family.name: family
-    for family in (
-        GemmFamily(
-            name="bf16",
-            summary="cuBLAS, bf16 or fp16 operands and results",
-            activation_bits=16,
-            weight_bits=16,
-            result_bits=16,
-            multiply_format="bf16",
-            sides=_SIDES,
-            splits=_SPLITS,
+_BUILT_IN = (
+    GemmFamily(
+        name="bf16",
+        summary="cuBLAS, bf16 or fp16 operands and results",
+        activation_bits=16,
+        weight_bits=16,
+        result_bits=16,
+        multiply_format="bf16",
+        sides=_SIDES,
+        splits=_SPLITS,
+    ),
+    GemmFamily(
+        name="fp16_host",
+        summary="cuBLAS or rocBLAS called from PyTorch, timed with the host's part, fp16",
+        activation_bits=16,
+        weight_bits=16,
+        result_bits=16,
+        multiply_format="fp16",
+        sides=_SIDES,
+        splits=_SPLITS,
+    ),
+    GemmFamily(
+        name="fp8",
+        summary="CUTLASS as vLLM calls it, fp8 operands, activations quantised by row on the way, bf16 results",
+        activation_bits=8,
+        weight_bits=8,
+        result_bits=16,
+        multiply_format="fp8_e4m3",
+        sides=((16, 64), (64, 64), (64, 128), (128, 128), (256, 128)),
+        splits=(1,),
+        rules=(
+            (16, ((16, 64),)),
+            (64, ((16, 64), (64, 64))),
+            (128, ((64, 128),)),
+            (8191, ((128, 128),)),
+            (2**31, ((128, 128), (256, 128))),
         ),
-        GemmFamily(
-            name="fp16_host",
-            summary="cuBLAS or rocBLAS called from PyTorch, timed with the host's part, fp16",
-            activation_bits=16,
-            weight_bits=16,
-            result_bits=16,
-            multiply_format="fp16",
-            sides=_SIDES,
-            splits=_SPLITS,
-        ),
-        GemmFamily(
-            name="fp8",
-            summary="CUTLASS as vLLM calls it, fp8 operands, activations quantised by row on the way, bf16 results",
-            activation_bits=8,
-            weight_bits=8,
-            result_bits=16,
-            multiply_format="fp8_e4m3",
-            sides=((16, 64), (64, 64), (64, 128), (128, 128), (256, 128)),
-            splits=(1,),
-            rules=(
-                (16, ((16, 64),)),
-                (64, ((16, 64), (64, 64))),
-                (128, ((64, 128),)),
-                (8191, ((128, 128),)),
-                (2**31, ((128, 128), (256, 128))),
-            ),
-            quantises=True,
-        ),
-        GemmFamily(
-            name="fp8_trtllm",
-            summary="TensorRT-LLM's linear layer, fp8 operands, activations quantised on the way, bf16 results",
-            activation_bits=8,
-            weight_bits=8,
-            result_bits=16,
-            multiply_format="fp8_e4m3",
-            sides=_SIDES,
-            splits=_SPLITS,
-            quantises=True,
-            quantised_values=128,
-        ),
-        GemmFamily(
-            name="fp8_block_trtllm",
-            summary="TensorRT-LLM's linear layer, fp8 with a scale for 128 x 128 weights and 128 activations",
-            activation_bits=8,
-            weight_bits=8,
-            result_bits=16,
-            multiply_format="fp8_e4m3",
-            sides=((64, 16), (64, 32), (64, 64), (64, 96), (64, 128), (128, 64), (128, 96), (128, 128), (128, 160)),
-            splits=(1,),
-            quantises=True,
-            quantised_values=128,
-        ),
-        GemmFamily(
-            name="fp8_block",
-            summary="vLLM's linear layer, fp8 with a scale for 128 x 128 weights and 128 activations",
-            activation_bits=8,
-            weight_bits=8,
-            result_bits=16,
-            multiply_format="fp8_e4m3",
-            sides=((64, 16), (64, 32), (64, 64), (64, 96), (64, 128), (128, 64), (128, 96), (128, 128), (128, 160)),
-            splits=(1,),
-            quantises=True,
-            quantised_values=128,
-            host_bound=True,
-        ),
-        GemmFamily(
-            name="fp8_cublas",
-            summary="cuBLAS through PyTorch's scaled product, fp8 operands, bf16 results",
-            activation_bits=8,
-            weight_bits=8,
-            result_bits=16,
-            multiply_format="fp8_e4m3",
-            sides=_SIDES,
-            splits=_SPLITS,
-        ),
-        GemmFamily(
-            name="int8_cublas",
-            summary="cuBLAS through PyTorch, int8 operands, int32 results",
-            activation_bits=8,
-            weight_bits=8,
-            result_bits=32,
-            multiply_format="int8",
-            sides=_AMPERE_SIDES,
-            splits=_SPLITS,
-            older_products=True,
-        ),
-        GemmFamily(
-            name="int8_sq",
-            summary="TensorRT SmoothQuant plug-in, int8 operands, fp16 results",
-            activation_bits=8,
-            weight_bits=8,
-            result_bits=16,
-            multiply_format="int8",
-            sides=_AMPERE_SIDES,
-            splits=_FEW_SPLITS,
-            older_products=True,
-            vector_rows=4,
-            vector_macs=4,
-        ),
-        GemmFamily(
-            name="int8_wo",
-            summary="TensorRT weight-only plug-in, int8 weights widened to fp16",
-            activation_bits=16,
-            weight_bits=8,
-            result_bits=16,
-            multiply_format="fp16",
-            sides=_SIDES,
-            splits=_FEW_SPLITS,
-            convert_weights=True,
-            vector_rows=15,
-        ),
-        GemmFamily(
-            name="int4_wo",
-            summary="TensorRT weight-only plug-in, int4 weights widened to fp16",
-            activation_bits=16,
-            weight_bits=4,
-            result_bits=16,
-            multiply_format="fp16",
-            sides=_SIDES,
-            splits=_FEW_SPLITS,
-            convert_weights=True,
-            vector_rows=15,
-        ),
-    )
-}
+        quantises=True,
+    ),
+    GemmFamily(
+        name="fp8_trtllm",
+        summary="TensorRT-LLM's linear layer, fp8 operands, activations quantised on the way, bf16 results",
+        activation_bits=8,
+        weight_bits=8,
+        result_bits=16,
+        multiply_format="fp8_e4m3",
+        sides=_SIDES,
+        splits=_SPLITS,
+        quantises=True,
+        quantised_values=128,
+    ),
+    GemmFamily(
+        name="fp8_block_trtllm",
+        summary="TensorRT-LLM's linear layer, fp8 with a scale for 128 x 128 weights and 128 activations",
+        activation_bits=8,
+        weight_bits=8,
+        result_bits=16,
+        multiply_format="fp8_e4m3",
+        sides=((64, 16), (64, 32), (64, 64), (64, 96), (64, 128), (128, 64), (128, 96), (128, 128), (128, 160)),
+        splits=(1,),
+        quantises=True,
+        quantised_values=128,
+    ),
+    GemmFamily(
+        name="fp8_block",
+        summary="vLLM's linear layer, fp8 with a scale for 128 x 128 weights and 128 activations",
+        activation_bits=8,
+        weight_bits=8,
+        result_bits=16,
+        multiply_format="fp8_e4m3",
+        sides=((64, 16), (64, 32), (64, 64), (64, 96), (64, 128), (128, 64), (128, 96), (128, 128), (128, 160)),
+        splits=(1,),
+        quantises=True,
+        quantised_values=128,
+        host_bound=True,
+    ),
+    GemmFamily(
+        name="fp8_cublas",
+        summary="cuBLAS through PyTorch's scaled product, fp8 operands, bf16 results",
+        activation_bits=8,
+        weight_bits=8,
+        result_bits=16,
+        multiply_format="fp8_e4m3",
+        sides=_SIDES,
+        splits=_SPLITS,
+    ),
+    GemmFamily(
+        name="int8_cublas",
+        summary="cuBLAS through PyTorch, int8 operands, int32 results",
+        activation_bits=8,
+        weight_bits=8,
+        result_bits=32,
+        multiply_format="int8",
+        sides=_AMPERE_SIDES,
+        splits=_SPLITS,
+        older_products=True,
+    ),
+    GemmFamily(
+        name="int8_sq",
+        summary="TensorRT SmoothQuant plug-in, int8 operands, fp16 results",
+        activation_bits=8,
+        weight_bits=8,
+        result_bits=16,
+        multiply_format="int8",
+        sides=_AMPERE_SIDES,
+        splits=_FEW_SPLITS,
+        older_products=True,
+        vector_rows=4,
+        vector_macs=4,
+    ),
+    GemmFamily(
+        name="int8_wo",
+        summary="TensorRT weight-only plug-in, int8 weights widened to fp16",
+        activation_bits=16,
+        weight_bits=8,
+        result_bits=16,
+        multiply_format="fp16",
+        sides=_SIDES,
+        splits=_FEW_SPLITS,
+        convert_weights=True,
+        vector_rows=15,
+    ),
+    GemmFamily(
+        name="int4_wo",
+        summary="TensorRT weight-only plug-in, int4 weights widened to fp16",
+        activation_bits=16,
+        weight_bits=4,
+        result_bits=16,
+        multiply_format="fp16",
+        sides=_SIDES,
+        splits=_FEW_SPLITS,
+        convert_weights=True,
+        vector_rows=15,
+    ),
+)
+GEMM_FAMILIES: Registry[GemmFamily] = Registry("family of GEMM kernels")
+for _family in _BUILT_IN:
+    GEMM_FAMILIES.register(_family.name, _family)
 
 
 def gemm_families() -> tuple[GemmFamily, ...]:
     """All families."""
-    return tuple(_FAMILIES.values())
+    return tuple(family for _, family in GEMM_FAMILIES.items())
 
 
 def gemm_family(name: str) -> GemmFamily:
     """The family called ``name``; raises :class:`InputError` for another word."""
-    if name not in _FAMILIES:
-        raise InputError(
-            f'unknown family of GEMM kernels; given "{name}"; allowed {", ".join(_FAMILIES)}'
-            f"{did_you_mean(name, _FAMILIES)}"
-        )
-    return _FAMILIES[name]
+    return GEMM_FAMILIES.get(name)
 
 
 @cache

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.gpu.parameters import RowwiseParameters
+from tilewright.registry import Registry
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.memory import miss_share
 
@@ -49,16 +49,16 @@ class RowwiseFamily:
     threads: int = 0
 
 
-_FAMILIES = {
-    family.name: family
-    for family in (
-        RowwiseFamily(name="gelu", summary="activation, fp16", read_bytes=2, write_bytes=2),
-        RowwiseFamily(name="softmax", summary="softmax of rows, fp16", read_bytes=2, write_bytes=2, passes=3),
-        RowwiseFamily(name="layernorm", summary="norm of rows", read_bytes=2, write_bytes=2, passes=2, threads=128),
-        RowwiseFamily(name="scalematrix", summary="bf16 scaled into fp8", read_bytes=2, write_bytes=1),
-        RowwiseFamily(name="computescale", summary="largest magnitude of a bf16 matrix", read_bytes=2, write_bytes=0),
-    )
-}
+_BUILT_IN = (
+    RowwiseFamily(name="gelu", summary="activation, fp16", read_bytes=2, write_bytes=2),
+    RowwiseFamily(name="softmax", summary="softmax of rows, fp16", read_bytes=2, write_bytes=2, passes=3),
+    RowwiseFamily(name="layernorm", summary="norm of rows", read_bytes=2, write_bytes=2, passes=2, threads=128),
+    RowwiseFamily(name="scalematrix", summary="bf16 scaled into fp8", read_bytes=2, write_bytes=1),
+    RowwiseFamily(name="computescale", summary="largest magnitude of a bf16 matrix", read_bytes=2, write_bytes=0),
+)
+ROWWISE_FAMILIES: Registry[RowwiseFamily] = Registry("row-wise operator")
+for _family in _BUILT_IN:
+    ROWWISE_FAMILIES.register(_family.name, _family)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,16 +80,12 @@ class RowwiseForecast:
 
 def rowwise_families() -> tuple[RowwiseFamily, ...]:
     """All families."""
-    return tuple(_FAMILIES.values())
+    return tuple(family for _, family in ROWWISE_FAMILIES.items())
 
 
 def rowwise_family(name: str) -> RowwiseFamily:
     """The family called ``name``; raises :class:`InputError` for another word."""
-    if name not in _FAMILIES:
-        raise InputError(
-            f'unknown row-wise operator; given "{name}"; allowed {", ".join(_FAMILIES)}{did_you_mean(name, _FAMILIES)}'
-        )
-    return _FAMILIES[name]
+    return ROWWISE_FAMILIES.get(name)
 
 
 def rowwise_forecast(

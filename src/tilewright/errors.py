@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "MappingError", "ProgramError", "TilewrightError", "did_you_mean", "visible"]
+__all__ = ["InputError", "MappingError", "ProgramError", "TilewrightError", "did_you_mean", "unknown", "visible"]
 
 
 def visible(text: str) -> str:
@@ -60,3 +60,10 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     names = {name.lower(): name for name in allowed}
     near = difflib.get_close_matches(given.lower(), list(names), n=1, cutoff=0.5)
     return f' (did you mean "{names[near[0]]}"?)' if near else ""
+
+
+def unknown(what: str, given: str, allowed: Iterable[str], *, shown: str = "") -> InputError:
+    """The error for a name that is none of ``allowed``: says them (or ``shown`` in their place) and the nearest one."""
+    names = tuple(allowed)
+    listed = shown or ", ".join(names) or "none"
+    return InputError(f'{what}: unknown name; given "{given}"; allowed {listed}{did_you_mean(str(given), names)}')

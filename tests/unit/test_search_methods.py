@@ -14,7 +14,7 @@ from tilewright.cli.run import run
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.search.methods import method as registry
+from tilewright.search.methods.method import METHODS as REGISTERED
 from tilewright.search.methods.method import SearchMethod, get_method, method_names, register
 from tilewright.search.methods.outcome import SearchOutcome
 from tilewright.search.methods.problem import Point, Problem
@@ -136,17 +136,17 @@ def test_held_tiles_are_held() -> None:
     assert found.tiling["query"] == 16
 
 
-def test_a_method_of_ones_own_goes_through_the_same_door(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_of_ones_own_goes_through_the_same_door() -> None:
     def propose(problem: Problem) -> Iterator[list[Point]]:
         while True:  # the same again: costs nothing and comes to an end
             yield [problem.points[0]]
 
-    monkeypatch.setattr(registry, "_REGISTRY", {name: get_method(name) for name in method_names()})
-    register(SearchMethod(name="first", summary="the first tiling", propose=propose))
-    found = search("first", "mas")
-    assert (found.n_evaluations, found.proven) == (1, False)
-    with pytest.raises(InputError, match='search method "first" is registered already'):
-        register(SearchMethod(name="first", summary="again", propose=propose))
+    with REGISTERED.only_for_now():
+        register(SearchMethod(name="first", summary="the first tiling", propose=propose))
+        found = search("first", "mas")
+        assert (found.n_evaluations, found.proven) == (1, False)
+        with pytest.raises(InputError, match='method: registered already; given "first"'):
+            register(SearchMethod(name="first", summary="again", propose=propose))
 
 
 def test_proposing_what_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_proposing_what_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_faults_are_one_line() -> None:
-    with pytest.raises(InputError, match=r'method: unknown name "mtcs"; allowed: .*did you mean "mcts"'):
+    with pytest.raises(InputError, match=r'method: unknown name; given "mtcs"; allowed .*did you mean "mcts"'):
         tilewright.search_tiling(LAYER, small(), "mas", method="mtcs")
     with pytest.raises(InputError, match=r"budget: given 2; allowed 3 or more"):
         tilewright.search_tiling(LAYER, small(), "layerwise", method="random", budget=2)
@@ -182,7 +182,7 @@ def test_simulate_and_compare_take_a_method() -> None:
     assert result.search is not None and (result.search.proven, result.search.n_simulated) == (False, 8)
     (same,) = tilewright.compare(LAYER, small(), ["flat"], method="random", seed=1).results
     assert same.cycles == result.cycles
-    with pytest.raises(InputError, match=r'method: unknown name "rondom"'):
+    with pytest.raises(InputError, match=r'method: unknown name; given "rondom"'):
         tilewright.compare(LAYER, small(), method="rondom")
 
 

@@ -98,7 +98,7 @@ def test_bad_tiles_are_refused() -> None:
         best_tiling(flow, layer("square"), small(), fixed={"query": 0})
     with pytest.raises(InputError, match="allows no mapping"):
         best_tiling(flow, layer("causal"), small(), fixed={"resident": 1, "depth": 3})
-    with pytest.raises(InputError, match=r'dataflow: unknown name "mass"; .*did you mean "mas"'):
+    with pytest.raises(InputError, match=r'dataflow: unknown name; given "mass"; .*did you mean "mas"'):
         get_dataflow("mass")
     with pytest.raises(InputError, match=r'objective: given "latencyy"; .*did you mean "latency"'):
         check_objective("latencyy")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import tilewright
+from tilewright import plugins
 from tilewright.cli.catalogue import list_names, show
 from tilewright.cli.compare import compare
 from tilewright.cli.measure import measure
@@ -44,7 +46,15 @@ def _common(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--plugin", metavar="FILE", help="A Python file that registers dataflows, schemes, methods ...; repeatable."
+        ),
+    ] = None,
 ) -> None:
+    for path in plugin or ():
+        plugins.add_file(path)
     if context.invoked_subcommand is None:
         print(context.get_help())
 

@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     COMMAND.set(shlex.join(["tilewright", *arguments]))
     _clean_up_when_terminated()
     try:
-        code = app(args=list(arguments), obj=list(arguments), prog_name="tilewright", standalone_mode=False)
+        code = app(args=_plugins_first(arguments), obj=list(arguments), prog_name="tilewright", standalone_mode=False)
         sys.stdout.flush()  # what was left in it may not find a reader, or room
     except TilewrightError as error:
         _complain(str(error))
@@ -47,6 +47,19 @@ def run(arguments: Sequence[str]) -> int:
     if code == _INTERRUPTED:
         print("tilewright: interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _plugins_first(arguments: Sequence[str]) -> list[str]:
+    """``--plugin FILE`` may stand anywhere; it is loaded before a command reads its other options."""
+    moved: list[str] = []
+    others: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--plugin":
+            moved += [argument, *(value for value in [next(left, None)] if value is not None)]
+        else:
+            (moved if argument.startswith("--plugin=") else others).append(argument)
+    return moved + others
 
 
 def _answer_to(error: Exception) -> int:

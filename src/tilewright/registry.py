@@ -1,0 +1,86 @@
+"""Things that are known by name: one door for what comes with the package and for what plug-ins add."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from tilewright import plugins
+from tilewright.errors import InputError, unknown
+
+__all__ = ["Registry"]
+
+Item = TypeVar("Item")
+
+
+class Registry(Generic[Item]):
+    """Items of one kind by name, in the order in which lists show them.
+
+    ``what`` they are, in the words of error texts. ``built_in``: modules that register theirs when they are imported;
+    this happens when somebody first asks, and before a plug-in's first item, so that a plug-in cannot take a built-in
+    name. ``first``: names that lists show first, in this order, whatever was imported when.
+    """
+
+    def __init__(self, what: str, *, built_in: Iterable[str] = (), first: Iterable[str] = ()) -> None:
+        self.what = what
+        self._first = tuple(first)
+        self._built_in = tuple(built_in)
+        self._items: dict[str, Item] = {}
+        self._has_built_in = False
+        self._loading = False
+
+    def register(self, name: str, item: Item) -> Item:
+        """Make ``item`` known as ``name``. Raises InputError for a name that is taken."""
+        if plugins.is_loading():
+            self._load_built_in()
+        if name in self._items:
+            raise InputError(f'{self.what}: registered already; given "{name}"; allowed a name that is not taken')
+        self._items[name] = item
+        return item
+
+    def names(self) -> tuple[str, ...]:
+        """All names, built-in ones first."""
+        self._load()
+        first = tuple(name for name in self._first if name in self._items)
+        return (*first, *(name for name in self._items if name not in first))
+
+    def items(self) -> tuple[tuple[str, Item], ...]:
+        """Names with their items."""
+        return tuple((name, self._items[name]) for name in self.names())
+
+    def get(self, name: str, *, among: Iterable[str] | None = None) -> Item:
+        """The item called ``name``; ``among``: the names that are allowed here, where not all are.
+
+        Raises InputError with the nearest name.
+        """
+        allowed = self.names() if among is None else tuple(among)
+        if name not in allowed:
+            raise unknown(self.what, name, allowed)
+        return self._items[name]
+
+    @contextmanager
+    def only_for_now(self) -> Iterator[None]:
+        """What is registered inside is forgotten afterwards (for tests)."""
+        self._load()
+        kept = dict(self._items)
+        try:
+            yield
+        finally:
+            self._items = kept
+
+    def _load(self) -> None:
+        self._load_built_in()
+        plugins.load()
+
+    def _load_built_in(self) -> None:
+        if self._has_built_in or self._loading:
+            return
+        self._loading = True
+        try:
+            for module in self._built_in:
+                importlib.import_module(module)
+            self._has_built_in = True
+        finally:
+            self._loading = False
