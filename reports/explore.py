@@ -7,19 +7,17 @@ hash in the page's policy, so no other script can run there, whatever stands in 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Exploration", "ExploreColumn", "PageScript", "page_script"]
+from tilewright.reports.page_script import PageScript, closed_script
+from tilewright.reports.visible import visible
 
-_TEMPLATES = Path(__file__).with_name("templates")
+__all__ = ["Exploration", "ExploreColumn", "page_script"]
+
 _PARTS = ("model", "scatter", "parallel", "multiples", "filters", "table", "start")
 _DIGITS = 6
 
@@ -76,33 +74,21 @@ class Exploration:
             "axes": {"x": self.x, "y": self.y, "third": self.third},
             "colour": self.colour or self.columns[0].id,
             "group": self.group,
-            "filters": {name: list(texts) for name, texts in self.filters.items()},
+            "filters": {name: list(map(visible, texts)) for name, texts in self.filters.items()},
         }
         text = json.dumps(data, separators=(",", ":"), allow_nan=False)
         return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageScript:
-    """The script of a page and the ``policy`` source that lets it, and nothing else, run."""
-
-    text: str
-    policy: str
-
-
-@lru_cache(maxsize=1)
 def page_script() -> PageScript:
     """The views' script in one closed piece."""
-    sources = [(_TEMPLATES / f"explore_{part}.js").read_text(encoding="utf-8") for part in _PARTS]
-    text = '"use strict";\n(() => {\n' + "\n".join(sources) + "})();\n"
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return PageScript(text=text, policy=f"'sha256-{digest}'")
+    return closed_script(*(f"explore_{part}.js" for part in _PARTS))
 
 
 def _text(value: float | str | bool | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "" if value is None else str(value)
+    return "" if value is None else visible(str(value))
 
 
 def _number(value: float | str | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tilewright.sim.trace import TraceCommand, TraceWindow
 
 __all__ = [
+    "Panel",
     "bars_figure",
     "cycles_figure",
     "cycles_png",
@@ -40,6 +41,15 @@ _LABEL_POINTS = 7.0
 _POINTS_PER_LETTER = _LABEL_POINTS * 0.57
 _BAR_HEIGHT = 0.78
 _THIN_SHARE = 0.003
+_LANE_INCHES = 0.36
+
+
+class Panel(NamedTuple):
+    """A panel of rows that others draw."""
+
+    title: str
+    n_rows: int
+    draw: Callable[[Axes], None]
 
 
 def timeline_png(
@@ -49,9 +59,12 @@ def timeline_png(
     subtitle: str = "",
     colours: Mapping[str, str] = KIND_COLOURS,
     n_close: int = READABLE_COMMANDS,
+    below: Panel | None = None,
 ) -> bytes:
     """:func:`timeline_figure` as a PNG file."""
-    return png_bytes(timeline_figure(trace, title=title, subtitle=subtitle, colours=colours, n_close=n_close))
+    return png_bytes(
+        timeline_figure(trace, title=title, subtitle=subtitle, colours=colours, n_close=n_close, below=below)
+    )
 
 
 def timeline_figure(
@@ -61,17 +74,19 @@ def timeline_figure(
     subtitle: str = "",
     colours: Mapping[str, str] = KIND_COLOURS,
     n_close: int = READABLE_COMMANDS,
+    below: Panel | None = None,
 ) -> Figure:
     """The timeline of ``trace``: one lane per engine, coloured by kind, cycles below and time above.
 
     A long trace gets two panels: everything recorded, and a closer look at about ``n_close`` commands, in which labels
-    can be read.
+    can be read. ``below``: one more panel, under the whole and on its scale of cycles.
     """
     zoom = closeup(trace, n_commands=n_close)
-    n_panels = 1 if zoom is None else 2
-    lane_inches = 0.36 * max(len(trace.engines), 2)
-    figure = new_figure(12.0, 1.15 + n_panels * (lane_inches + 0.95))
-    axes = figure.subplots(n_panels, 1, squeeze=False)[:, 0]
+    lanes = [_LANE_INCHES * max(len(trace.engines), 2)] * (1 if zoom is None else 2)
+    heights = lanes if below is None else [lanes[0], _LANE_INCHES * below.n_rows, *lanes[1:]]
+    figure = new_figure(12.0, 1.15 + sum(heights) + 0.95 * len(lanes) + (0.75 if below else 0.0))
+    every = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    axes = [axis for at, axis in enumerate(every) if below is None or at != 1]
     start, end = recorded_span(trace)
     _draw_lanes(axes[0], trace, start, end, colours, labels=zoom is None)
     _time_axis(axes[0], trace.clock_ghz)
@@ -83,7 +98,10 @@ def timeline_figure(
         axes[1].set_title(
             f"closer look: cycles {cycles_text(zoom.start)} to {cycles_text(zoom.end)}", fontsize=9, loc="left"
         )
-    axes[-1].set_xlabel("cycles (time above)", fontsize=8)
+    if below is not None:
+        below.draw(every[1])
+        every[1].set_title(below.title, fontsize=9, loc="left")
+    every[-1].set_xlabel("cycles (time above)" if below is None or zoom is not None else "cycles", fontsize=8)
     kinds = {c.kind for c in trace.commands}
     _legend(figure, {kind: colour for kind, colour in colours.items() if kind in kinds})
     figure.suptitle(f"{title}\n{subtitle}" if subtitle else title, fontsize=11, x=0.01, ha="left", parse_math=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from tilewright.reports.case import ReportCase
@@ -70,7 +71,8 @@ def write_network_report(folder: str | Path, case: NetworkCase) -> Path:
 
     Raises InputError when the folder cannot be written; then none of the files is there.
     """
-    from tilewright.reports.figure import timeline_png
+    from tilewright.reports.activity_chart import activity_rows, activity_tracks, draw_activity
+    from tilewright.reports.figure import Panel, timeline_png
     from tilewright.reports.network_figure import roofline_png
     from tilewright.reports.network_page import CLOSE_OPERATORS, network_page, operator_trace
     from tilewright.reports.palette import OPERATOR_COLOURS
@@ -79,14 +81,19 @@ def write_network_report(folder: str | Path, case: NetworkCase) -> Path:
 
     result, trace, roof = case.result, operator_trace(case), roofline_of(case)
     subtitle = f"{cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}"
+    clock, tracks, below = case.machine.clock_ghz, [], None
+    if case.activity is not None:
+        rows = activity_rows(case.activity, clock)
+        below = Panel("by engine", len(rows), partial(draw_activity, activity=case.activity, clock_ghz=clock))
+        tracks = activity_tracks(case.activity, result.operators, clock)
     picture = timeline_png(
-        trace, title=case.title, subtitle=subtitle, colours=OPERATOR_COLOURS, n_close=CLOSE_OPERATORS
+        trace, title=case.title, subtitle=subtitle, colours=OPERATOR_COLOURS, n_close=CLOSE_OPERATORS, below=below
     )
     facts = {"network": result.network, "machine": result.machine}
     contents: dict[str, str | bytes] = {"timeline.png": picture}
     if roof is not None:
         contents["roofline.png"] = roofline_png(roof, title=case.title)
-    contents["trace.json"] = chrome_trace_json(trace, title=case.title, facts=facts)
+    contents["trace.json"] = chrome_trace_json(trace, title=case.title, facts=facts, tracks=tracks)
     with staged_folder(folder) as stage:
         for name, content in contents.items():
             write_file(stage / name, content)

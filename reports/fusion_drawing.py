@@ -8,17 +8,36 @@ from html import escape
 from tilewright.reports.fusion_table import value_text
 from tilewright.reports.palette import BASE_COLOUR, OPERATOR_COLOURS
 from tilewright.reports.quantity import bytes_text, percent_text
+from tilewright.reports.visible import visible
 from tilewright.search.fusion.outcome import FusionOutcome
 from tilewright.sim.fusion.graph import FusionNode, members
 
 __all__ = ["draw_fusion"]
 
-_ROW, _GAP, _BOX, _TOP, _MARGIN = 21, 10, 270, 78, 16
-_LANE, _N_LANES, _NOTE = 8, 5, 206
+_ROW, _GAP, _BOX, _TOP, _MARGIN = 23, 10, 280, 80, 16
+_LANE, _N_LANES, _NOTE = 8, 5, 224
 _ROWS_PER_COLUMN = 36
+_LETTER = 7
 _COLUMN = _N_LANES * _LANE + _BOX + _NOTE + 34
-_FILLS = ("#e3ecfa", "#e4f3e8", "#fbeedd", "#f3e5f0", "#e2f1f1", "#f6f0d6")
 _STROKES = ("#3b6fd4", "#2f9e57", "#e08a1e", "#b0559e", "#2a9d8f", "#b89b12")
+# The drawing stands in a page and alone as a file; in both it follows the reader's light or dark setting.
+_STYLE = """<style>
+.fusion { --back: #fff; --ink: #1c222b; --soft: #5c6675; --box: #fff; --edge: #7a8594; --far: #aab4c0; }
+@media (prefers-color-scheme: dark) {
+  .fusion { --back: #1b2027; --ink: #e7eaef; --soft: #9aa5b5; --box: #12151a; --edge: #8793a3; --far: #566170; }
+}
+@media print {
+  .fusion { --back: #fff; --ink: #1c222b; --soft: #444; --box: #fff; --edge: #7a8594; --far: #aab4c0; }
+}
+.fusion { font: 12px system-ui, sans-serif; background: var(--back); }
+.fusion text { fill: var(--ink); }
+.fusion .soft { fill: var(--soft); }
+.fusion .box { fill: var(--box); }
+.fusion .under { fill: var(--back); }
+.fusion .edge { fill: none; stroke: var(--edge); }
+.fusion .far { fill: none; stroke: var(--far); stroke-dasharray: 3 3; }
+</style>
+"""
 _KINDS = {
     "conv": "conv",
     "depthwise": "conv",
@@ -50,17 +69,17 @@ def draw_fusion(outcome: FusionOutcome) -> str:
     places, frames, width, height = _placed(outcome)
     parts = [
         _text(_MARGIN, 26, f"{outcome.network}: fusion groups", "font-size:17px;font-weight:600"),
-        _text(_MARGIN, 48, _summary(outcome), "fill:#555;font-size:13px"),
+        _text(_MARGIN, 48, _summary(outcome), "font-size:13px", soft=True),
     ]
     between, within = _edges(outcome, places)
     parts += [*between, *frames, *within]
     parts += [_box(outcome.graph.nodes[i], place) for i, place in places.items()]
-    label = escape(f"fusion groups of {outcome.network}", quote=True)
+    label = escape(visible(f"fusion groups of {outcome.network}"), quote=True)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{label}" style="font:11px system-ui,sans-serif;background:#fff;'
+        f'role="img" aria-label="{label}" class="fusion" style="'
         # On a page that is a little narrower it shrinks; on one that is much narrower it scrolls.
-        f'max-width:100%;min-width:{width * 4 // 5}px;height:auto">\n' + "\n".join(parts) + "\n</svg>\n"
+        f'max-width:100%;min-width:{width * 4 // 5}px;height:auto">\n' + _STYLE + "\n".join(parts) + "\n</svg>\n"
     )
 
 
@@ -107,18 +126,18 @@ def _placed(outcome: FusionOutcome) -> tuple[dict[int, _Place], list[str], int, 
 
 
 def _frame(x: int, top: int, bottom: int, at: int, row: dict[str, object], capacity: int) -> str:
-    fill, stroke = _FILLS[at % len(_FILLS)], _STROKES[at % len(_STROKES)]
+    stroke = _STROKES[at % len(_STROKES)]
     need, dram, before = (int(str(row[key])) for key in ("buffer_bytes", "dram_bytes", "unfused_dram_bytes"))
     left, middle = x + _BOX + 12, (top + bottom) // 2
     saved = percent_text(1 - dram / before) if before else ""
-    bar = _NOTE - 24
+    bar = _NOTE - 40
+    place = f'x="{x - 5}" y="{top - 5}" width="{_BOX + _NOTE + 4}" height="{bottom - top + 6}" rx="5"'
     return (
-        f'<rect x="{x - 5}" y="{top - 5}" width="{_BOX + _NOTE + 4}" height="{bottom - top + 6}" rx="5" '
-        f'fill="{fill}" stroke="{stroke}"/>'
+        f'<rect {place} class="under"/><rect {place} fill="{stroke}" fill-opacity="0.14" stroke="{stroke}"/>'
         + _text(left, middle - 9, f"DRAM {bytes_text(dram)}, saves {saved}", "font-weight:600")
-        + f'<rect x="{left}" y="{middle - 4}" width="{bar}" height="6" fill="#fff" stroke="#9aa5b1"/>'
+        + f'<rect x="{left}" y="{middle - 4}" width="{bar}" height="6" class="box" stroke="{stroke}"/>'
         + f'<rect x="{left}" y="{middle - 4}" width="{max(1, bar * need // capacity)}" height="6" fill="{stroke}"/>'
-        + _text(left, middle + 14, f"buffer {bytes_text(need)}, {percent_text(need / capacity)}", "fill:#444")
+        + _text(left, middle + 14, f"buffer {bytes_text(need)}, {percent_text(need / capacity)}", soft=True)
     )
 
 
@@ -134,16 +153,16 @@ def _edges(outcome: FusionOutcome, places: dict[int, _Place]) -> tuple[list[str]
         if a.column != b.column:
             x0, x1, up, down = a.x + _BOX, b.x - 2, a.y + _ROW // 2 - 2, b.y + _ROW // 2 - 2
             path = f"M{x0} {up}C{x0 + 120} {up} {x1 - 60} {down} {x1} {down}"
-            between.append(f'<path d="{path}" fill="none" stroke="#c3ccd6" stroke-dasharray="3 3"/>')
+            between.append(f'<path d="{path}" class="far"/>')
         elif b.order == a.order + 1:
-            parts.append(f'<path d="M{a.x + 14} {y0}V{y1}" stroke="#7a8594"/>')
+            parts.append(f'<path d="M{a.x + 14} {y0}V{y1}" class="edge"/>')
         else:
             lanes = busy.setdefault(a.column, [-1] * _N_LANES)
             free = [lane for lane in range(_N_LANES) if lanes[lane] <= a.order]
             lane = free[0] if free else _N_LANES - 1
             lanes[lane] = max(lanes[lane], b.order)
             x = a.x - 3 - _LANE * (lane + 1) + 3
-            parts.append(f'<path d="M{a.x} {y0 - 5}H{x}V{y1 + 6}H{a.x}" fill="none" stroke="#7a8594"/>')
+            parts.append(f'<path d="M{a.x} {y0 - 5}H{x}V{y1 + 6}H{a.x}" class="edge"/>')
     return between, parts
 
 
@@ -156,11 +175,13 @@ def _box(node: FusionNode, place: _Place) -> str:
         f"{' + '.join(node.operators)}: {node.kind} {node.function}, {size}, weights {bytes_text(node.weight_bytes)}"
     )
     return (
-        f"<g><title>{escape(title)}</title>"
-        f'<rect x="{place.x}" y="{place.y}" width="{_BOX}" height="{_ROW - 4}" rx="3" fill="#fff" stroke="{colour}"/>'
+        f"<g><title>{escape(visible(title))}</title>"
+        f'<rect x="{place.x}" y="{place.y}" width="{_BOX}" height="{_ROW - 4}" rx="3" class="box" stroke="{colour}"/>'
         f'<rect x="{place.x}" y="{place.y}" width="5" height="{_ROW - 4}" fill="{colour}"/>'
-        + _text(place.x + 10, place.y + 12, _short(node.name) + riding, "")
-        + _text(place.x + _BOX - 6, place.y + 12, size, "fill:#666;text-anchor:end;font-size:10px")
+        + f'<svg x="{place.x + 10}" y="{place.y}" width="{_BOX - 16 - _LETTER * len(size)}" height="{_ROW - 4}">'
+        + _text(0, 14, _short(node.name) + riding)
+        + "</svg>"
+        + _text(place.x + _BOX - 6, place.y + 14, size, "text-anchor:end;font-size:11px", soft=True)
         + "</g>"
     )
 
@@ -169,5 +190,6 @@ def _short(name: str) -> str:
     return name if len(name) <= 32 else "..." + name[-29:].lstrip(".")
 
 
-def _text(x: int, y: int, text: str, style: str) -> str:
-    return f'<text x="{x}" y="{y}"' + (f' style="{style}"' if style else "") + f">{escape(text)}</text>"
+def _text(x: int, y: int, text: str, style: str = "", *, soft: bool = False) -> str:
+    look = (' class="soft"' if soft else "") + (f' style="{style}"' if style else "")
+    return f'<text x="{x}" y="{y}"{look}>{escape(visible(text))}</text>'

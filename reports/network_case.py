@@ -10,6 +10,7 @@ from typing import Any
 
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.activity import NetworkActivity
 from tilewright.sim.network_result import NetworkResult, OperatorResult
 from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.workloads.operators import Operator
@@ -160,7 +161,10 @@ class OperatorGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkCase:
-    """One network on one machine; ``command`` is the command line that makes the page again, ``why`` its what-ifs."""
+    """One network on one machine; ``command`` is the command line that makes the page again, ``why`` its what-ifs.
+
+    ``activity``: what the engines do over time, where the runs were watched.
+    """
 
     result: NetworkResult
     stream: OperatorStream
@@ -168,6 +172,7 @@ class NetworkCase:
     objective: str
     command: str = ""
     why: NetworkWhyResult | None = None
+    activity: NetworkActivity | None = None
 
     @property
     def title(self) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
+from tilewright.reports.activity_chart import activity_data
 from tilewright.reports.charts import parts_chart, stacked_chart
 from tilewright.reports.columns import network_what_if_columns
 from tilewright.reports.network_case import RESOURCES, NetworkCase, OperatorGroup
 from tilewright.reports.network_table import formats_text, network_why_columns
-from tilewright.reports.page import card, energy_rows, largest_part, machine_rows, render, timeline_data
+from tilewright.reports.page import card, cell, energy_rows, largest_part, machine_rows, render, timeline_data
+from tilewright.reports.page_script import closed_script
 from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, OPERATOR_COLOURS
 from tilewright.reports.quantity import (
     bytes_text,
@@ -36,27 +39,31 @@ _NEAR_THE_AXIS = 92
 def operator_trace(case: NetworkCase) -> TraceWindow:
     """The operators one after the other as a trace: one lane for each kind, in the order in which kinds first occur."""
     lanes = {kind: lane for lane, kind in enumerate(dict.fromkeys(o.kind for o in case.result.operators))}
-    commands = []
-    at = 0
-    for operator in case.result.operators:
-        commands.append(
-            TraceCommand(
-                start=at,
-                end=at + operator.cycles,
-                engine=lanes[operator.kind],
-                label=operator.name,
-                kind=operator.kind,
-                n_bytes=operator.dram_bytes,
-            )
+    commands = [
+        TraceCommand(
+            start=start,
+            end=end,
+            engine=lanes[operator.kind],
+            label=operator.name,
+            kind=operator.kind,
+            n_bytes=operator.dram_bytes,
         )
-        at += operator.cycles
+        for operator, (start, end) in zip(case.result.operators, pairwise(_starts(case)), strict=True)
+    ]
     return TraceWindow(
         commands=tuple(commands),
         engines=tuple(lanes),
         clock_ghz=case.machine.clock_ghz,
-        total_cycles=at,
+        total_cycles=case.result.cycles,
         complete=True,
     )
+
+
+def _starts(case: NetworkCase) -> list[int]:
+    """The cycles at which operators begin, and the end: as they ran, or, unwatched, as cycles are booked with them."""
+    if case.activity is not None:
+        return [int(start) for start in case.activity.starts]
+    return list(accumulate((operator.cycles for operator in case.result.operators), initial=0))
 
 
 def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
@@ -70,6 +77,7 @@ def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
         "command": case.command,
         "cards": _cards(case),
         "timeline": timeline_data(trace, files, colours=OPERATOR_COLOURS, n_close=CLOSE_OPERATORS),
+        "activity": _activity(case),
         "kind_chart": parts_chart(_kind_parts(case)),
         "limit_chart": parts_chart(_limit_parts(case)),
         "roofline": _roofline_data(roof) if roof else None,
@@ -78,8 +86,9 @@ def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
         "kind_rows": _kind_rows(case),
         "why": _why(case),
         "worst": [_worst_row(group) for group in case.worst()],
-        "groups": [_group_row(group, case) for group in case.groups],
-        "operators": [_operator_row(o, case) for o in result.operators[:_MOST_ROWS]],
+        "groups": _group_table(case),
+        "operators": _operator_table(case),
+        "script": closed_script("sort.js"),
         "n_operators": f"{len(result.operators):,}",
         "left_out": max(0, len(result.operators) - _MOST_ROWS),
         "assumptions": result.assumptions,
@@ -99,6 +108,12 @@ def _why(case: NetworkCase) -> dict[str, Any] | None:
         "helps_head": helps.head,
         "helps_rows": helps.rows,
     }
+
+
+def _activity(case: NetworkCase) -> dict[str, Any] | None:
+    if case.activity is None:
+        return None
+    return activity_data(case.activity, case.result.operators, case.machine.clock_ghz)
 
 
 def _lead(case: NetworkCase) -> str:
@@ -190,41 +205,49 @@ def _worst_row(group: OperatorGroup) -> dict[str, Any]:
     }
 
 
-def _group_row(group: OperatorGroup, case: NetworkCase) -> dict[str, Any]:
+def _group_table(case: NetworkCase) -> dict[str, Any]:
+    names = ["#", "operators", "n", "kind", "cycles", "share", "/ bound", "limited by", "matrix", "vector", "DRAM"]
+    rows = [_group_row(group, case) for group in case.groups]
+    return {"label": "operators, identical ones once", "columns": [*names, "DRAM bytes", "energy"], "rows": rows}
+
+
+def _group_row(group: OperatorGroup, case: NetworkCase) -> list[dict[str, Any]]:
     first = group.first
-    return {
-        "cells": [
-            str(group.number),
-            group.label,
-            f"{group.count:,}",
-            first.kind,
-            group.size,
-            group.formats,
-            cycles_text(group.cycles),
-            percent_text(group.cycles / max(1, case.result.cycles)),
-            f"{group.bound_ratio:.3f}",
-            RESOURCES[group.limited_by],
-            percent_text(group.matrix_utilization),
-            percent_text(group.vector_utilization),
-            percent_text(group.dram_utilization),
-            bytes_text(group.dram_bytes),
-            energy_text(group.energy_pj),
-            f"{first.dataflow}: {tiling_text(first.tiling)}",
-        ],
-    }
+    share = group.cycles / max(1, case.result.cycles)
+    chosen = {name: size for name, size in first.tiling.items() if size or name != "prefetched"}
+    mapping = f"{first.dataflow}: {tiling_text(chosen)}"
+    return [
+        cell(str(group.number), group.number),
+        cell(group.label, more=(f"{group.size}, {group.formats}", mapping)),
+        cell(f"{group.count:,}", group.count),
+        cell(first.kind),
+        cell(cycles_text(group.cycles), group.cycles),
+        cell(percent_text(share), share),
+        cell(f"{group.bound_ratio:.3f}", group.bound_ratio),
+        cell(RESOURCES[group.limited_by]),
+        *(cell(percent_text(busy), busy) for busy in group.busy.values()),
+        cell(bytes_text(group.dram_bytes), group.dram_bytes),
+        cell(energy_text(group.energy_pj), group.energy_pj),
+    ]
 
 
-def _operator_row(operator: OperatorResult, case: NetworkCase) -> list[str]:
+def _operator_table(case: NetworkCase) -> dict[str, Any]:
+    names = ["#", "operator", "kind", "cycles", "/ bound", "limited by", "DRAM bytes", "energy"]
+    rows = [_operator_row(n, o, case) for n, o in enumerate(case.result.operators[:_MOST_ROWS], start=1)]
+    return {"label": "operators in the order in which they run", "columns": names, "rows": rows}
+
+
+def _operator_row(number: int, operator: OperatorResult, case: NetworkCase) -> list[dict[str, Any]]:
     fused = ", ".join(name.rpartition(".")[2] for name in operator.fused)
     return [
-        operator.name,
-        operator.kind,
-        fused,
-        cycles_text(operator.cycles),
-        f"{operator.bound_ratio:.3f}",
-        RESOURCES[case.limited_by(operator)],
-        bytes_text(operator.dram_bytes),
-        energy_text(operator.energy_pj),
+        cell(str(number), number),
+        cell(operator.name, more=(f"with {fused}",) if fused else ()),
+        cell(operator.kind),
+        cell(cycles_text(operator.cycles), operator.cycles),
+        cell(f"{operator.bound_ratio:.3f}", operator.bound_ratio),
+        cell(RESOURCES[case.limited_by(operator)]),
+        cell(bytes_text(operator.dram_bytes), operator.dram_bytes),
+        cell(energy_text(operator.energy_pj), operator.energy_pj),
     ]
 
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page per result: no script, no network, every string of the user escaped."""
+"""One self-contained HTML page per result: nothing is fetched, every string of the user escaped."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tilewright.reports.quantity import (
     tiling_text,
 )
 from tilewright.reports.ranking import baseline_of
+from tilewright.reports.visible import visible
 from tilewright.reports.window import READABLE_COMMANDS, closeup, recorded_span
 from tilewright.sim.result import SimulationResult
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
     from tilewright.sim.trace import TraceWindow
 
-__all__ = ["card", "energy_rows", "largest_part", "machine_rows", "render", "result_page", "timeline_data"]
+__all__ = ["card", "cell", "energy_rows", "largest_part", "machine_rows", "render", "result_page", "timeline_data"]
 
 _STATIONARITY = {
     "output": "output-stationary",
@@ -89,16 +90,27 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(version=tilewright.__version__, **context)
 
 
+def _shown(value: Any) -> Any:
+    """What a template writes: texts with what cannot be seen written out; markup of our own as it is."""
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
 def card(name: str, value: str, note: str = "") -> dict[str, str]:
     """One of the boxes at the head of a page."""
     long = "longer" if len(value) > _LONGER_VALUE else "long" if len(value) > _LONG_VALUE else ""
     return {"name": name, "value": value, "note": note, "long": long}
+
+
+def cell(text: str, value: float | None = None, more: Sequence[str] = ()) -> dict[str, Any]:
+    """A cell of a table that can be sorted: by ``value`` where it has one; ``more`` are lines under the text."""
+    return {"text": text, "value": value, "more": more}
 
 
 def _lead(case: ReportCase) -> str:

@@ -7,7 +7,7 @@ metadata events (``ph`` = ``M``) that name the process and the threads. One thre
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,11 +18,17 @@ __all__ = ["chrome_trace", "chrome_trace_json"]
 _PROCESS_ID = 1
 
 
-def chrome_trace(trace: TraceWindow, *, title: str, facts: Mapping[str, object] | None = None) -> dict[str, Any]:
+def chrome_trace(
+    trace: TraceWindow,
+    *,
+    title: str,
+    facts: Mapping[str, object] | None = None,
+    tracks: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """The trace as the dictionary that the format wants.
 
     ``title`` names the process. Times are ``cycles / (1000 clock_ghz)`` microseconds; the exact cycles
-    stand in each event's ``args``. ``facts`` goes into ``otherData``.
+    stand in each event's ``args``. ``facts`` goes into ``otherData``; ``tracks`` are further events, as they are.
     """
     cycles_per_us = trace.clock_ghz * 1000.0
     events: list[dict[str, Any]] = [_metadata("process_name", 0, {"name": title})]
@@ -50,12 +56,20 @@ def chrome_trace(trace: TraceWindow, *, title: str, facts: Mapping[str, object] 
             }
         )
     other = {"total_cycles": trace.total_cycles, "complete": trace.complete, "clock_ghz": trace.clock_ghz}
-    return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {**other, **(facts or {})}}
+    return {"traceEvents": [*events, *tracks], "displayTimeUnit": "ns", "otherData": {**other, **(facts or {})}}
 
 
-def chrome_trace_json(trace: TraceWindow, *, title: str, facts: Mapping[str, object] | None = None) -> str:
+def chrome_trace_json(
+    trace: TraceWindow,
+    *,
+    title: str,
+    facts: Mapping[str, object] | None = None,
+    tracks: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """:func:`chrome_trace` as compact JSON text."""
-    return json.dumps(chrome_trace(trace, title=title, facts=facts), separators=(",", ":"), allow_nan=False)
+    return json.dumps(
+        chrome_trace(trace, title=title, facts=facts, tracks=tracks), separators=(",", ":"), allow_nan=False
+    )
 
 
 def _metadata(name: str, thread: int, args: dict[str, Any]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def validation_page(validation: Validation, *, plots: dict[str, bytes], command:
                 card(
                     table.family,
                     percent_text(table.overall.mape),
-                    f"mean error, {table.overall.n:,} rows {table.scope}",
+                    f"mean error of {table.overall.n:,} rows ({table.scope})",
                 )
                 for table in validation.tables[:12]
             ],

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from math import ceil, floor
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ from tilewright.sim.result import SimulationResult
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.stream import OperatorStream
 
-__all__ = ["ATTENTION_DATAFLOWS", "Mapped", "Mappings", "simulate_stream"]
+__all__ = ["ATTENTION_DATAFLOWS", "Mapped", "Mappings", "OperatorRun", "simulate_stream"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -62,13 +63,21 @@ class Mapped:
 Mappings = Mapping[JobLayer, Mapped]
 
 
+class OperatorRun(NamedTuple):
+    """One operator as it ran in the network; ``programs`` builds what it ran, phases one after the other."""
+
+    cycles: int
+    programs: Callable[[], list[Program]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     cycles: int
     counters: Counters
     busy_matrix: int
     busy_vector: int
-    ahead: Counters = NOTHING  # the part of the counters that is the next operator's weights
+    ahead: Counters  # the part of the counters that is the next operator's weights
+    told: OperatorRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,7 @@ def simulate_stream(
     also: Mappings | None = None,
     only: Mappings | None = None,
     chosen: dict[JobLayer, Mapped] | None = None,
+    watch: Callable[[Sequence[OperatorRun]], None] | None = None,
 ) -> NetworkResult:
     """Run ``stream`` on ``machine``; exact cycles, energy and traffic by operator and in all.
 
@@ -103,6 +113,7 @@ def simulate_stream(
     traffic stay as they are. ``also``: mappings of the same operators, found on another machine, that are tried beside
     those of the search (where there is more of a resource, nothing then gets worse for want of a candidate).
     ``only``: the mappings to run, without any search. ``chosen``: is filled with the mapping of each distinct operator.
+    ``watch`` is given the runs, in order (see :mod:`tilewright.search.activity`).
 
     Raises InputError, with the operator's place in the model, for a number format that the machine cannot multiply and
     for an operator that fits in no mapping.
@@ -133,6 +144,8 @@ def simulate_stream(
         _operator_result(job, mapped[job.layer], booked, machine)
         for job, booked in zip(jobs, _booked(runs), strict=True)
     )
+    if watch is not None:
+        watch([way.run.told for way in runs])
     counters = sum((way.run.counters for way in runs), NOTHING)
     cycles = sum(way.run.cycles for way in runs)
     return NetworkResult(
@@ -269,7 +282,7 @@ class _Runner:
         if key not in self._known:
             own = self._mapped[job.layer]
             ahead = self.ahead(job, following) if following else None
-            self._known[key] = _run(own, self._costs_of(job), self._machine, there=there, ahead=ahead)
+            self._known[key] = _run(own, self._costs_of(job), there=there, ahead=ahead)
         return self._known[key]
 
     def _costs_of(self, job: Job) -> TileCosts:
@@ -321,13 +334,10 @@ def _booked(ways: Sequence[_Way]) -> Iterator[_Booked]:
         early, early_cycles = run.ahead, added
 
 
-def _run(own: Mapped, costs: TileCosts, machine: MachineSpec, *, there: bool, ahead: Ahead | None) -> _Run:
-    tiling: Tiling = {**own.tiling, "prefetched": 1} if there else own.tiling
+def _run(own: Mapped, costs: TileCosts, *, there: bool, ahead: Ahead | None) -> _Run:
+    programs = partial(_programs, own, costs, there=there, ahead=ahead)
     cycles, counters, brought, matrix, vector = 0, NOTHING, NOTHING, 0, 0
-    phases = own.dataflow.phases
-    for phase in phases:
-        last = phase is phases[-1]
-        program = build_phase(phase, costs, phase_tiling(phase, tiling), ahead=ahead if last else None)
+    for program in programs():
         run = simulate(program)
         cycles += run.cycles
         own_counters, ahead_counters = _counters(program)
@@ -335,7 +345,17 @@ def _run(own: Mapped, costs: TileCosts, machine: MachineSpec, *, there: bool, ah
         for engine, busy in zip(program.engines, run.busy_cycles, strict=True):
             matrix += busy * engine.weight * (engine.kind == "matrix")
             vector += busy * engine.weight * (engine.kind == "vector")
-    return _Run(cycles, counters, matrix, vector, brought)
+    return _Run(cycles, counters, matrix, vector, brought, OperatorRun(cycles, programs))
+
+
+def _programs(own: Mapped, costs: TileCosts, *, there: bool, ahead: Ahead | None) -> list[Program]:
+    """A program for each phase; the last one brings what comes ``ahead``."""
+    tiling: Tiling = {**own.tiling, "prefetched": 1} if there else own.tiling
+    phases = own.dataflow.phases
+    return [
+        build_phase(phase, costs, phase_tiling(phase, tiling), ahead=ahead if phase is phases[-1] else None)
+        for phase in phases
+    ]
 
 
 def _counters(program: Program) -> tuple[Counters, Counters]:
