@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tilewright.errors import visible
 from tilewright.reports.page_script import PageScript, closed_script
-from tilewright.reports.visible import visible
 
 __all__ = ["Exploration", "ExploreColumn", "page_script"]
 

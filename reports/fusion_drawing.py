@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
+from tilewright.errors import visible
 from tilewright.reports.fusion_table import value_text
 from tilewright.reports.palette import BASE_COLOUR, OPERATOR_COLOURS
 from tilewright.reports.quantity import bytes_text, percent_text
-from tilewright.reports.visible import visible
 from tilewright.search.fusion.outcome import FusionOutcome
 from tilewright.sim.fusion.graph import FusionNode, members
 

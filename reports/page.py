@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tilewright.errors import visible
 from tilewright.reports.case import ReportCase
 from tilewright.reports.charts import attribution_chart, bound_chart, cycles_chart, energy_chart, lane_chart
 from tilewright.reports.columns import TextTable, comparison_columns, search_sentence, what_if_columns
@@ -21,7 +22,6 @@ from tilewright.reports.quantity import (
     tiling_text,
 )
 from tilewright.reports.ranking import baseline_of
-from tilewright.reports.visible import visible
 from tilewright.reports.window import READABLE_COMMANDS, closeup, recorded_span
 from tilewright.sim.result import SimulationResult
 
@@ -98,8 +98,10 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """What a template writes: texts with what cannot be seen written out; markup of our own as it is."""
-    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    """What a template writes: texts with what does not print shown, but for ends of lines; markup of ours as it is."""
+    if not isinstance(value, str) or hasattr(value, "__html__") or value.isprintable():
+        return value
+    return "\n".join(visible(line) for line in value.expandtabs().split("\n"))
 
 
 def card(name: str, value: str, note: str = "") -> dict[str, str]:

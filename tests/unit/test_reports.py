@@ -448,7 +448,7 @@ def test_places_that_cannot_be_written_are_refused_in_one_sentence(tmp_path: Pat
     for check, place, wanted in (
         (check_file, missing, f"--x: cannot write {missing}, because the folder {missing.parent} does not exist"),
         (check_file, tmp_path, f"--x: {tmp_path} is a folder; give the name of a file"),
-        (check_file, "", "--x: the name of the file is empty"),
+        (check_file, "", "--x: the name of the file is empty or has a null character in it"),
         (check_file, "-", "--x: cannot go to standard output; given -; allowed the name of a file"),
         (
             check_file,
@@ -457,7 +457,7 @@ def test_places_that_cannot_be_written_are_refused_in_one_sentence(tmp_path: Pat
         ),
         (check_folder, tmp_path / "file", f"--x: {tmp_path / 'file'} is a file; give the name of a folder"),
         (check_folder, missing, f"--x: cannot write {missing}, because the folder {missing.parent} does not exist"),
-        (check_folder, "", "--x: the name of the folder is empty"),
+        (check_folder, "", "--x: the name of the folder is empty or has a null character in it"),
     ):
         with pytest.raises(InputError) as caught:
             check(place, what="--x")
