@@ -4,9 +4,11 @@ Every schedule of softmax(Q K^T) V must do these amounts of work, each on its ow
 three times bounds the run:
 
 * matrix: the multiply-adds that the mask leaves, over all arrays at their full rate;
-* vector: for every unmasked score a maximum, a subtraction, an exponential and an addition (left out where the
-  matrix array can do them), and one division per output value or per score, whichever are fewer;
-* DRAM: Q, the keys and values that some query sees, and O, each moved once, at full bandwidth.
+* vector: for every unmasked score what a soft cap and a bias ask for, a maximum, a subtraction, an exponential and an
+  addition, the last four also for every row with a sink (all left out where the matrix array can do them), and one
+  division per output value or per score, whichever are fewer;
+* DRAM: Q, the keys and values that some query sees, the bias of the scores, the sinks, and O, each moved once, at full
+  bandwidth.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from fractions import Fraction
 from tilewright.errors import InputError
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.costs import ARRAY_SOFTMAX, join_operations
 from tilewright.sim.result import LowerBound
 from tilewright.units import exact
 from tilewright.workloads.attention import AttentionLayer
@@ -54,12 +57,15 @@ def _matrix_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
 
 def _vector_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     unit = machine.vector
-    per_score = 0
-    if "exp" not in machine.matrix.elementwise_cycles:
-        per_score = sum(unit.cycles[kind] for kind in ("max", "sub", "exp", "add"))
+    on_array = machine.matrix.elementwise_cycles if "exp" in machine.matrix.elementwise_cycles else ()
+    softmax = [(kind, 1) for kind in ARRAY_SOFTMAX]
+    per_row = sum(unit.cycles[kind] for kind, _ in softmax if kind not in on_array)
+    per_score = sum(
+        unit.cycles[kind] * times for kind, times in (*softmax, *join_operations(layer)) if kind not in on_array
+    )
     rows = layer.batch * layer.query_heads * layer.query_len
     divisions = min(layer.n_scores, rows * layer.value_dim)
-    work = layer.n_scores * per_score + divisions * unit.cycles["div"]
+    work = layer.n_scores * per_score + rows * layer.sinks * per_row + divisions * unit.cycles["div"]
     return _up(Fraction(work, unit.lanes * machine.n_cores))
 
 

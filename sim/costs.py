@@ -1,6 +1,6 @@
 """What one tile of attention costs on a machine: cycles, bytes, energy, counters; each computed once.
 
-Assumptions that have their place here (and are listed beside every result, see ``ASSUMPTIONS``):
+Assumptions that have their place here (and are listed beside every result):
 the softmax scale is folded into Q; a masked tile is computed whole; a matrix or vector command lasts at
 least as long as its bytes need through the working buffer, where the machine limits that.
 """
@@ -17,17 +17,27 @@ from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.matrix_unit import elementwise, product
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.hw_models.vector_unit import vector_cycles
-from tilewright.units import bits_to_bytes
+from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.vector_work import SOFT_CAP
 
-__all__ = ["ASSUMPTIONS", "ATTENTION_ASSUMPTIONS", "Costs", "TileCosts", "Work"]
+__all__ = [
+    "ARRAY_SOFTMAX",
+    "ASSUMPTIONS",
+    "Costs",
+    "Joining",
+    "TileCosts",
+    "Work",
+    "attention_assumptions",
+    "join_operations",
+]
 
 ASSUMPTIONS = (
     "a matrix or vector command lasts at least as long as its bytes need through the working buffer",
     "buffer and matrix-unit energy are counted per byte and per multiply-add, idle power per cycle where the "
     "machine gives it",
 )
-ATTENTION_ASSUMPTIONS = (
+_ATTENTION_ASSUMPTIONS = (
     "Q K^T is multiplied in the wider of the formats of Q and K, P V in the wider of those of P and V; a narrower "
     "operand is widened as it enters the array, at no cost",
     "the scale 1/sqrt(E) is folded into Q and costs nothing",
@@ -41,6 +51,30 @@ ATTENTION_ASSUMPTIONS = (
 )
 
 
+_BIAS_ASSUMPTION = (
+    "a bias is loaded for each row block (or step) and key tile, again for every head that shares it, and added to the "
+    "scores in the first pass of softmax; where the mask cuts a tile, its whole bias is loaded"
+)
+_SINK_ASSUMPTION = (
+    "sinks are loaded once by each core; each costs a maximum, a subtraction, an exponential and an addition a row"
+)
+_SOFT_CAP_ASSUMPTION = (
+    "a soft cap costs two multiplications and a tanh a score, done before the bias; no machine file gives a tanh "
+    "figure, so it is counted as 1 - 2 / (exp(2x) + 1): a multiplication, an exponential, an addition, a division and "
+    "a subtraction"
+)
+
+
+def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
+    """What is taken for granted about the costs of ``layer``."""
+    return (
+        *_ATTENTION_ASSUMPTIONS,
+        *((_BIAS_ASSUMPTION,) if layer.has_bias else ()),
+        *((_SINK_ASSUMPTION,) if layer.sinks else ()),
+        *((_SOFT_CAP_ASSUMPTION,) if layer.soft_cap else ()),
+    )
+
+
 class Work(NamedTuple):
     """The cost of one command. For a transfer ``cycles`` is the latency and ``n_bytes`` the occupancy."""
 
@@ -49,6 +83,23 @@ class Work(NamedTuple):
     fill_drain_cycles: int
     energy_pj: float
     counters: Counters
+
+
+class Joining(NamedTuple):
+    """Vector operations as (kind, elements), and bits through the working buffer."""
+
+    operations: tuple[tuple[str, int], ...]
+    reads_bits: int | Fraction
+    writes_bits: int
+
+
+ARRAY_SOFTMAX = ("max", "sub", "exp", "add")
+
+
+def join_operations(layer: AttentionLayer) -> tuple[tuple[str, int], ...]:
+    """(kind, how many) of the element-wise operations on each score before softmax: soft cap, then bias."""
+    cap = tuple(SOFT_CAP.items()) if layer.soft_cap else ()
+    return (*cap, ("add", 1)) if layer.has_bias else cap
 
 
 class TileCosts:
@@ -195,6 +246,37 @@ class Costs(TileCosts):
     def accumulator_bytes(self, n_elements: int) -> int:
         return bits_to_bytes(n_elements * self.accumulator_bits)
 
+    @property
+    def sink_bytes(self) -> int:
+        """Room for the logits of all heads."""
+        return self.layer.sink_bytes
+
+    def bias_tile_bytes(self, rows: int, keys: int) -> int:
+        """Room for the bias of ``rows`` by ``keys`` scores: heads and rows that share it hold it once."""
+        return bits_to_bytes(self._bias_runs(rows) * keys * self.layer.bias_bits)
+
+    def _bias_runs(self, rows: int) -> int:
+        """Rows of the bias that ``rows`` neighbouring rows of the heads of a group have."""
+        layer = self.layer
+        by_head, by_row = layer.bias_heads > 1, layer.bias_rows > 1
+        if by_head and by_row:
+            return rows
+        if by_row:
+            return min(rows, layer.query_len)
+        return ceil_div(rows, layer.query_len) if by_head else 1
+
+    # -- transfers of what joins the scores -------------------------------------------------------------
+
+    def load_bias(self, rows: int, keys: int) -> Work:
+        """Bring the bias of ``rows`` by ``keys`` scores, rows of key_len values apart."""
+        runs = self._bias_runs(rows)
+        return self.load(runs, keys, self.layer.bias_bits, stride_elements=self.layer.key_len)
+
+    def load_sinks(self, n_groups: int) -> Work:
+        """Bring the sinks' logits of the query heads of ``n_groups`` key/value heads, which batch entries share."""
+        heads = min(n_groups, self.layer.kv_heads) * self.layer.queries_per_kv_head
+        return self.load(1, heads, self.layer.sink_bits)
+
     # -- matrix work -----------------------------------------------------------------------------------
 
     def scores(self, rows: int, keys: int) -> Work:
@@ -261,31 +343,61 @@ class Costs(TileCosts):
 
     @property
     def array_does_softmax(self) -> bool:
-        """Whether the matrix array's elements can do the exponential (FuseMax)."""
-        return "exp" in self.machine.matrix.elementwise_cycles
+        """Whether the matrix array's elements can do the exponential and all else up to it (FuseMax)."""
+        needed = {*ARRAY_SOFTMAX, *(kind for kind, _ in join_operations(self.layer))}
+        return needed <= self.machine.matrix.elementwise_cycles.keys()
 
-    def on_array(self, kinds: Sequence[str], rows: int, keys: int) -> Work:
-        """Element-wise work on a tile that is held in the matrix array (no buffer traffic)."""
+    def on_array(self, kinds: Sequence[str], rows: int, keys: int, *, reads_bits: int | Fraction = 0) -> Work:
+        """Element-wise work on a tile that is held in the matrix array; what it reads besides comes from the buffer."""
 
         def make() -> Work:
             cycles = sum(elementwise(self.machine.matrix, kind, rows, keys) for kind in kinds)
-            counters = Counters(matrix_elementwise=dict.fromkeys(kinds, rows * keys))
-            return self._work(cycles, reads=0, writes=0, counters=counters)
+            done = {kind: kinds.count(kind) * rows * keys for kind in dict.fromkeys(kinds)}
+            counters = Counters(matrix_elementwise=done)
+            return self._work(cycles, reads=bits_to_bytes(reads_bits), writes=0, counters=counters)
 
-        return self._remember(("array", *kinds, rows, keys), make)
+        return self._remember(("array", *kinds, rows, keys, reads_bits), make)
+
+    def maximum_on_array(self, rows: int, keys: int) -> Work:
+        """What joins the scores of a tile in the array, and the maximum of its rows."""
+        kinds = [kind for kind, times in join_operations(self.layer) for _ in range(times)]
+        bias_bits = rows * keys * self.layer.bias_bits if self.layer.has_bias else 0
+        return self.on_array((*kinds, "max"), rows, keys, reads_bits=bias_bits)
 
     # -- vector work -----------------------------------------------------------------------------------
 
-    def row_maximum(self, rows: int, keys: int) -> Work:
-        """First pass of softmax over one tile: running row maximum."""
-        n = rows * keys
-        return self.vector((("max", n),), reads_bits=n * self.score_bits, writes_bits=0, reduces=True)
+    def joining(self, n_scores: int) -> Joining:
+        """What a vector command does and moves in addition when it caps ``n_scores`` scores and adds their bias."""
+        operations = tuple((kind, times * n_scores) for kind, times in join_operations(self.layer))
+        return Joining(
+            operations=operations,
+            reads_bits=n_scores * self.layer.bias_bits if self.layer.has_bias else 0,
+            writes_bits=n_scores * self.score_bits if operations else 0,
+        )
 
-    def exponentials(self, rows: int, keys: int) -> Work:
-        """Second pass: subtract the row maximum, exponential, running row sum."""
+    def row_maximum(self, rows: int, keys: int, *, sink: bool = False) -> Work:
+        """First pass of softmax over one tile: what joins its scores, then the running row maximum.
+
+        ``sink``: the maximum begins with the sinks' logits.
+        """
+        n, joining = rows * keys, self.joining(rows * keys)
+        return self.vector(
+            (*joining.operations, ("max", n + rows * sink)),
+            reads_bits=n * self.score_bits + joining.reads_bits + rows * sink * self.layer.sink_bits,
+            writes_bits=joining.writes_bits,
+            reduces=True,
+        )
+
+    def exponentials(self, rows: int, keys: int, *, sink: bool = False) -> Work:
+        """Second pass: subtract the row maximum, exponential, running row sum; ``sink``: the sinks' in it, too."""
         n = rows * keys
-        bits = n * self.score_bits
-        return self.vector((("sub", n), ("exp", n), ("add", n)), reads_bits=bits, writes_bits=bits, reduces=True)
+        bits, each = n * self.score_bits, n + rows * sink
+        return self.vector(
+            (("sub", each), ("exp", each), ("add", each)),
+            reads_bits=bits + rows * sink * self.layer.sink_bits,
+            writes_bits=bits,
+            reduces=True,
+        )
 
     def normalise(self, rows: int, keys: int) -> Work:
         """Third pass: divide by the row sum."""

@@ -13,7 +13,7 @@ from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.energy import energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import BuffersDeclared, TileCore, WorkCounter, WorkTotals
-from tilewright.sim.costs import ASSUMPTIONS, ATTENTION_ASSUMPTIONS, TileCosts, Work
+from tilewright.sim.costs import ASSUMPTIONS, TileCosts, Work, attention_assumptions
 from tilewright.sim.engine import simulate
 from tilewright.sim.mapped_work import MappedWork, mapped_work
 from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
@@ -214,7 +214,7 @@ def timed_result(
 
 def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tuple[str, ...]:
     """Everything taken for granted in this result, in sentences."""
-    of_attention = ATTENTION_ASSUMPTIONS if dataflow.operator == "attention" else ()
+    of_attention = attention_assumptions(layer) if isinstance(layer, AttentionLayer) else ()
     notes = [*machine.assumptions, *ASSUMPTIONS, *of_attention, *dataflow.assumptions]
     if machine.dram.detail == "bandwidth":
         notes.append("DRAM: first-access latency, then full bandwidth, shared fairly by load and store")

@@ -28,10 +28,12 @@ from tilewright.sim.program import Command, Program, ProgramBuilder
 from tilewright.sim.trace import record_path
 from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.attention_reference import bias_shape
 
-__all__ = ["Chip", "Dram", "HazardError", "given", "interpret", "operation", "run_on_numbers"]
+__all__ = ["JOINED", "Chip", "Dram", "HazardError", "given", "interpret", "operation", "run_on_numbers"]
 
 FloatArray = npt.NDArray[np.float64]
+JOINED = "S, capped and biased"  # the state of scores that all has joined
 Operation = Callable[..., None]
 
 
@@ -43,11 +45,16 @@ def run_on_numbers(
     q: npt.ArrayLike,
     k: npt.ArrayLike,
     v: npt.ArrayLike,
+    *,
+    bias: npt.ArrayLike | None = None,
+    sinks: npt.ArrayLike | None = None,
+    soft_cap: float | None = None,
 ) -> FloatArray:
     """The output (batch, query_heads, query_len, value_dim) that ``dataflow`` computes on ``machine``.
 
     Shapes: ``q`` (batch, query_heads, query_len, head_dim), ``k`` (batch, kv_heads, key_len, head_dim), ``v``
-    (batch, kv_heads, key_len, value_dim), finite. ``tiling`` gives every parameter of the dataflow.
+    (batch, kv_heads, key_len, value_dim), finite; ``bias`` (bias_batch, bias_heads, bias_rows, key_len), ``sinks``
+    (query_heads) and ``soft_cap`` for a layer that has them. ``tiling`` gives every parameter of the dataflow.
 
     Raises InputError for a wrong shape or tiling, MappingError when the tiles do not fit the working buffer,
     DeadlockError when the program gets stuck and HazardError when a command uses data that is not there.
@@ -56,7 +63,7 @@ def run_on_numbers(
     missing = [parameter.name for parameter in dataflow.parameters if parameter.name not in tiling]
     if missing:
         raise InputError(f"tile: {dataflow.name} needs every parameter to run on numbers; missing {', '.join(missing)}")
-    dram = Dram(layer, q, k, v)
+    dram = Dram(layer, q, k, v, bias=bias, sinks=sinks, soft_cap=soft_cap)
     costs = Costs(layer, machine)
     for phase in dataflow.phases:
         _run_phase(phase, costs, tiling, dram)
@@ -72,16 +79,31 @@ class Dram:
     q (groups, rows, E), scaled by 1/sqrt(E); k (groups, N, E); v (groups, N, F); s, p (groups, rows, N) and o
     (groups, rows, F) hold NaN until stored. Scores that the mask hides are no data: S starts there as minus
     infinity and P as 0, since a tile of a later pass may cover some that no tile of an earlier pass has touched.
-    ``visible`` (rows, N) is the mask.
+    ``visible`` (rows, N) is the mask. ``bias`` has the layer's extents, ``sinks`` a logit per query head.
     """
 
-    def __init__(self, layer: AttentionLayer, q: npt.ArrayLike, k: npt.ArrayLike, v: npt.ArrayLike) -> None:
+    def __init__(
+        self,
+        layer: AttentionLayer,
+        q: npt.ArrayLike,
+        k: npt.ArrayLike,
+        v: npt.ArrayLike,
+        *,
+        bias: npt.ArrayLike | None = None,
+        sinks: npt.ArrayLike | None = None,
+        soft_cap: float | None = None,
+    ) -> None:
         heads, kv_heads = layer.query_heads, layer.kv_heads
         groups, rows = layer.batch * kv_heads, layer.queries_per_kv_head * layer.query_len
         q = given("q", q, (layer.batch, heads, layer.query_len, layer.head_dim))
         k = given("k", k, (layer.batch, kv_heads, layer.key_len, layer.head_dim))
         v = given("v", v, (layer.batch, kv_heads, layer.key_len, layer.value_dim))
         self.layer = layer
+        self.bias = given("bias", [] if bias is None else bias, bias_shape(layer) if layer.has_bias else (0,))
+        self.sinks = given("sinks", [] if sinks is None else sinks, (heads,) if layer.sinks else (0,))
+        self.soft_cap = soft_cap
+        if layer.soft_cap != (soft_cap is not None and soft_cap > 0):
+            raise InputError(f"soft_cap: given {soft_cap}; allowed {'a number above 0' if layer.soft_cap else 'none'}")
         self.q = q.reshape(groups, rows, layer.head_dim) / math.sqrt(layer.head_dim)
         self.k = k.reshape(groups, layer.key_len, layer.head_dim)
         self.v = v.reshape(groups, layer.key_len, layer.value_dim)
@@ -139,10 +161,12 @@ class Chip:
 
     def _bits_of(self, state: str) -> int | Fraction:
         costs = self._core.costs
+        layer = costs.layer
         of_operand = {"Q": costs.query_bits, "K": costs.key_bits, "V": costs.value_bits}
+        of_operand |= {"bias": layer.bias_bits, "sinks": layer.sink_bits}
         if state in of_operand:
             return of_operand[state]
-        return costs.score_bits if state in ("S", "exp(S)", "P") else costs.accumulator_bits
+        return costs.score_bits if state in ("S", JOINED, "exp(S)", "P") else costs.accumulator_bits
 
 
 _OPERATIONS: dict[str, Operation] = {}

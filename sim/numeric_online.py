@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilewright.errors import ProgramError
 from tilewright.sim.dataflows.attention.online import Step
 from tilewright.sim.hazards import Execution, FloatArray, Place
 from tilewright.sim.numeric import Chip, operation
+from tilewright.sim.numeric_joins import joined_scores, scores_state, sink_logits
+from tilewright.sim.numeric_parts import Part, after, step_part
 from tilewright.sim.numeric_stages import (
     MAXIMUM,
     SUM,
-    Part,
-    Rows,
-    after,
     load_query,
     output_place,
     scores_of_tile,
@@ -30,13 +28,6 @@ __all__: list[str] = []  # importing this module registers the operations
 OLD_MAXIMUM = 2  # part of a slot of running maxima and sums, beside MAXIMUM and SUM
 
 
-def _part(step: Step) -> Part:
-    block, tile = step.block, step.tile
-    if block is None or tile is None:
-        raise ProgramError("a step without coordinates: only an unrolled lowering runs on numbers")
-    return Part(block, Rows(block.group, block.row + step.offset, step.rows), tile)
-
-
 def _place(chip: Chip, part: Part, store: str = "S/P", n_slots: int = 2) -> Place:
     return Place(chip.registers(store, n_slots), part.tag)
 
@@ -46,18 +37,18 @@ def _place(chip: Chip, part: Part, store: str = "S/P", n_slots: int = 2) -> Plac
 
 @operation("load_q_rows")
 def _load_q(chip: Chip, run: Execution, step: Step) -> None:
-    load_query(chip, run, _part(step).rows)
+    load_query(chip, run, step_part(step).rows)
 
 
 @operation("scores_rows")
 def _scores(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
+    part = step_part(step)
     run.write(_place(chip, part), "S", scores_of_tile(chip, run, part), opens=True)
 
 
 @operation("divide_rows")
 def _divide(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
+    part = step_part(step)
     place = output_place(chip, part.rows)
     total = run.read(_running(chip, part, SUM), after("sum", part.tiles))
     run.write(place, "O divided", run.read(place, after("O", part.tiles)) / total[:, None])
@@ -65,7 +56,7 @@ def _divide(chip: Chip, run: Execution, step: Step) -> None:
 
 @operation("store_o_rows")
 def _store_o(chip: Chip, run: Execution, step: Step) -> None:
-    store_output(chip, run, _part(step).rows, "O divided")
+    store_output(chip, run, step_part(step).rows, "O divided")
 
 
 # -- one-pass softmax --------------------------------------------------------------------------------------
@@ -82,9 +73,15 @@ def _exp(value: FloatArray, maximum: FloatArray) -> FloatArray:
 
 
 def _update_maximum(chip: Chip, run: Execution, part: Part, of_tile: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Running maximum with the tile's, as (old, new); the old one stays readable beside it."""
+    """Running maximum with the tile's, as (old, new); the old one stays readable beside it.
+
+    It begins with the sinks' logits, or minus infinity.
+    """
     place = _running(chip, part, MAXIMUM)
-    old = run.read(place, after("maximum", part.seen)) if part.seen else np.full(len(of_tile), -np.inf)
+    sinks = sink_logits(chip, run, part.rows)
+    old = np.full(len(of_tile), -np.inf) if sinks is None else sinks
+    if part.seen:
+        old = run.read(place, after("maximum", part.seen))
     new = np.maximum(old, of_tile)
     run.write(place, after("maximum", part.seen + 1), new, opens=part.seen == 0)
     run.write(_running(chip, part, OLD_MAXIMUM), after("maximum", part.seen), old)
@@ -96,14 +93,16 @@ def _update_maximum(chip: Chip, run: Execution, part: Part, of_tile: FloatArray)
 
 @operation("online_softmax_rows")
 def _online_softmax(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
+    part = step_part(step)
     place = _place(chip, part)
-    scores = run.read(place, "S")
+    scores = joined_scores(chip, run, part, place)
     old, new = _update_maximum(chip, run, part, scores.max(axis=1))
     correction, weights = _exp(old, new), _exp(scores, new[:, None])
     total = weights.sum(axis=1)
     if part.seen:
         total = total + correction * run.read(_running(chip, part, SUM), after("sum", part.seen))
+    elif chip.dram.layer.sinks:
+        total = total + correction
     run.write(_running(chip, part, SUM), after("sum", part.seen + 1), total)
     run.write(place, "P", weights)
     run.write(_place(chip, part, "corrections"), "correction", correction, opens=True)
@@ -111,7 +110,7 @@ def _online_softmax(chip: Chip, run: Execution, step: Step) -> None:
 
 @operation("rescale_rows", "rescale_output_rows")
 def _rescale(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
+    part = step_part(step)
     place = output_place(chip, part.rows)
     correction = run.read(_place(chip, part, "corrections"), "correction")
     value = correction[:, None] * run.read(place, after("O", part.seen))
@@ -120,7 +119,7 @@ def _rescale(chip: Chip, run: Execution, step: Step) -> None:
 
 @operation("add_values_rows")
 def _add_values(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
+    part = step_part(step)
     place = output_place(chip, part.rows)
     value = weights_times_values(chip, run, part, _place(chip, part))
     if part.seen:
@@ -137,24 +136,24 @@ def _tile_maxima(chip: Chip, part: Part) -> Place:
 
 @operation("tile_maximum_rows")
 def _tile_maximum(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
-    value = run.read(_place(chip, part), "S").max(axis=1)
+    part = step_part(step)
+    value = joined_scores(chip, run, part, _place(chip, part)).max(axis=1)
     run.write(_tile_maxima(chip, part), "tile maximum", value, opens=True)
 
 
 @operation("running_maximum_rows")
 def _running_maximum(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
+    part = step_part(step)
     if "tile maxima" in chip.stores:  # the array made it
         of_tile = run.read(_tile_maxima(chip, part), "tile maximum")
     else:
-        of_tile = run.read(_place(chip, part), "S").max(axis=1)
+        of_tile = joined_scores(chip, run, part, _place(chip, part)).max(axis=1)
     _update_maximum(chip, run, part, of_tile)
 
 
 @operation("correction_rows")
 def _correction(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
+    part = step_part(step)
     old = run.read(_running(chip, part, OLD_MAXIMUM), after("maximum", part.seen))
     new = run.read(_running(chip, part, MAXIMUM), after("maximum", part.seen + 1))
     correction = _exp(old, new)
@@ -164,36 +163,44 @@ def _correction(chip: Chip, run: Execution, step: Step) -> None:
     run.write(_place(chip, part, "corrections"), "correction", correction, opens=True)
 
 
+@operation("sinks_rows")
+def _sinks(chip: Chip, run: Execution, step: Step) -> None:
+    part = step_part(step)
+    old = run.read(_running(chip, part, OLD_MAXIMUM), after("maximum", 0))
+    new = run.read(_running(chip, part, MAXIMUM), after("maximum", 1))
+    run.write(_running(chip, part, SUM), after("sum corrected", 0), _exp(old, new))
+
+
 @operation("exponentials_rows")
 def _exponentials_of_step(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
+    part = step_part(step)
     place = _place(chip, part)
     maximum = run.read(_running(chip, part, MAXIMUM), after("maximum", part.seen + 1))
-    weights = _exp(run.read(place, "S"), maximum[:, None])
+    weights = _exp(run.read(place, scores_state(chip)), maximum[:, None])
     run.write(place, "P", weights)
     run.write(_place(chip, part, "tile sums", 1), "tile sum", weights.sum(axis=1), opens=True)
 
 
 @operation("values_rows")
 def _values_of_step(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
+    part = step_part(step)
     value = weights_times_values(chip, run, part, _place(chip, part))
     run.write(_place(chip, part, "P V of a tile"), "P V", value, opens=True)
 
 
 @operation("running_sum_rows")
 def _running_sum(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
+    part = step_part(step)
     place = _running(chip, part, SUM)
     total = run.read(_place(chip, part, "tile sums", 1), "tile sum")
-    if part.seen:
+    if part.seen or chip.dram.layer.sinks:
         total = total + run.read(place, after("sum corrected", part.seen))
     run.write(place, after("sum", part.seen + 1), total)
 
 
 @operation("update_output_rows")
 def _update_output(chip: Chip, run: Execution, step: Step) -> None:
-    part = _part(step)
+    part = step_part(step)
     place = output_place(chip, part.rows)
     value = run.read(_place(chip, part, "P V of a tile"), "P V")
     if part.seen:

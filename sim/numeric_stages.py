@@ -6,23 +6,19 @@ values carry the number of tiles that they have seen in their state, so nothing 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from tilewright.sim.blocks import RowBlock, Tile
 from tilewright.sim.hazards import Execution, FloatArray, Place
 from tilewright.sim.numeric import Chip, operation
+from tilewright.sim.numeric_joins import joined_scores, scores_state, sink_logits
+from tilewright.sim.numeric_parts import Part, Rows, after, part_of_block, rows_of_block, tile_keys
 
 __all__ = [
     "MAXIMUM",
     "SUM",
-    "Part",
-    "Rows",
-    "after",
     "load_query",
     "output_place",
-    "part_of_block",
     "scores_of_tile",
     "store_output",
     "weights_times_values",
@@ -32,57 +28,7 @@ MAXIMUM, SUM = 0, 1  # parts of a slot of row maxima and sums
 K_TAIL = "K tail, then P"
 
 
-class Rows(NamedTuple):
-    """Query rows [first, first + n) among the stacked rows of kv head ``group``."""
-
-    group: int
-    first: int
-    n: int
-
-    @property
-    def tag(self) -> str:
-        return f"rows {self.first}-{self.first + self.n - 1} of kv head {self.group}"
-
-    @property
-    def at(self) -> tuple[int, slice]:
-        return self.group, slice(self.first, self.first + self.n)
-
-
-class Part(NamedTuple):
-    """The rows and the key tile that a command works on, of a row block."""
-
-    block: RowBlock
-    rows: Rows
-    tile: Tile
-
-    @property
-    def tag(self) -> str:
-        return f"{self.rows.tag} and key tile {self.tile.index}"
-
-    @property
-    def seen(self) -> int:
-        """Tiles of the row block before this one."""
-        return self.tile.index - self.block.tile
-
-    @property
-    def tiles(self) -> int:
-        return self.block.tiles
-
-
-def part_of_block(block: RowBlock, tile: Tile) -> Part:
-    """All the rows of a row block against one key tile."""
-    return Part(block, _rows(block), tile)
-
-
-def _rows(block: RowBlock) -> Rows:
-    return Rows(block.group, block.row, block.rows)
-
-
 # -- places ------------------------------------------------------------------------------------------------
-
-
-def _keys(chip: Chip, tile: Tile) -> slice:
-    return slice(tile.index * chip.key, tile.index * chip.key + tile.keys)
 
 
 def _key_tag(block: RowBlock, tile: Tile) -> str:
@@ -132,17 +78,12 @@ def _weight_place(chip: Chip, part: Part) -> Place:
     return Place(chip.stores[K_TAIL], f"P of {part.rows.tag}", part.tile.index)
 
 
-def after(what: str, n_tiles: int) -> str:
-    """The state of a running value that has seen ``n_tiles`` tiles of its row block."""
-    return f"{what} after {n_tiles} tiles"
-
-
 # -- loads and stores --------------------------------------------------------------------------------------
 
 
 @operation("load_q")
 def _load_q(chip: Chip, run: Execution, block: RowBlock) -> None:
-    load_query(chip, run, _rows(block))
+    load_query(chip, run, rows_of_block(block))
 
 
 def load_query(chip: Chip, run: Execution, rows: Rows) -> None:
@@ -152,19 +93,19 @@ def load_query(chip: Chip, run: Execution, rows: Rows) -> None:
 
 @operation("load_k")
 def _load_k(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> None:
-    run.write(_key_place(chip, block, tile), "K", chip.dram.k[block.group, _keys(chip, tile)], opens=True)
+    run.write(_key_place(chip, block, tile), "K", chip.dram.k[block.group, tile_keys(chip, tile)], opens=True)
 
 
 @operation("load_k_tail")
 def _load_k_tail(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> None:
     first = tile.index == _first_of_tail(chip)
-    run.write(_key_place(chip, block, tile), "K", chip.dram.k[block.group, _keys(chip, tile)], opens=first)
+    run.write(_key_place(chip, block, tile), "K", chip.dram.k[block.group, tile_keys(chip, tile)], opens=first)
 
 
 @operation("load_v")
 def _load_v(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> None:
     place = Place(chip.stores["V"], _key_tag(block, tile))
-    run.write(place, "V", chip.dram.v[block.group, _keys(chip, tile)], opens=True)
+    run.write(place, "V", chip.dram.v[block.group, tile_keys(chip, tile)], opens=True)
 
 
 @operation("load_s")
@@ -207,12 +148,12 @@ def _tile_to_dram(chip: Chip, run: Execution, array: FloatArray, part: Part, wha
 
 
 def _tile_at(chip: Chip, part: Part) -> tuple[int, slice, slice]:
-    return (*part.rows.at, _keys(chip, part.tile))
+    return (*part.rows.at, tile_keys(chip, part.tile))
 
 
 @operation("store_o")
 def _store_o(chip: Chip, run: Execution, block: RowBlock) -> None:
-    store_output(chip, run, _rows(block), after("O", block.tiles))
+    store_output(chip, run, rows_of_block(block), after("O", block.tiles))
 
 
 def store_output(chip: Chip, run: Execution, rows: Rows, state: str) -> None:
@@ -251,9 +192,12 @@ def _row_state(chip: Chip, part: Part, which: int) -> Place:
 def _row_maximum(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> None:
     part = part_of_block(block, tile)
     place = _row_state(chip, part, MAXIMUM)
-    value = run.read(_score_place(chip, part), "S").max(axis=1)
+    value = joined_scores(chip, run, part, _score_place(chip, part)).max(axis=1)
+    sinks = sink_logits(chip, run, part.rows)
     if part.seen:
         value = np.maximum(value, run.read(place, after("maximum", part.seen)))
+    elif sinks is not None:
+        value = np.maximum(value, sinks)
     run.write(place, after("maximum", part.seen + 1), value, opens=part.seen == 0)
 
 
@@ -272,11 +216,14 @@ def _exponentials_over_k(chip: Chip, run: Execution, block: RowBlock, tile: Tile
 
 def _exponentials_and_sum(chip: Chip, run: Execution, part: Part) -> FloatArray:
     maximum = run.read(_row_state(chip, part, MAXIMUM), after("maximum", part.tiles))
-    value = np.exp(run.read(_score_place(chip, part), "S") - maximum[:, None])
+    value = np.exp(run.read(_score_place(chip, part), scores_state(chip)) - maximum[:, None])
     place = _row_state(chip, part, SUM)
     total = value.sum(axis=1)
+    sinks = sink_logits(chip, run, part.rows)
     if part.seen:
         total = total + run.read(place, after("sum", part.seen))
+    elif sinks is not None:
+        total = total + np.exp(sinks - maximum)
     run.write(place, after("sum", part.seen + 1), total)
     return value
 

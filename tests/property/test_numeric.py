@@ -24,7 +24,7 @@ from tilewright.sim.numeric import run_on_numbers
 from tilewright.sim.program import ProgramBuilder
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer, Mask
-from tilewright.workloads.attention_reference import reference_attention
+from tilewright.workloads.attention_reference import bias_shape, reference_attention
 
 # `make fuzz N=10000` sets this; the quick suite runs some for each dataflow.
 N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "50"))
@@ -60,10 +60,14 @@ def layers(draw: st.DrawFn) -> AttentionLayer:
         least = max(0, query_len - key_len)  # so that the first row sees a key
         left, right = draw(st.tuples(st.none() | st.integers(0, 9), st.none() | st.integers(least, least + 5)))
         extra = {"window_left": left, "window_right": least if left is None and right is None else right}
+    batch, query_heads = draw(st.integers(1, 2)), kv_heads * draw(st.integers(1, 3))
+    if draw(st.booleans()):
+        extents = {"bias_batch": batch, "bias_heads": query_heads, "bias_rows": query_len}
+        extra |= {field: draw(st.sampled_from([1, n])) for field, n in extents.items()}
     return AttentionLayer(
         name="layer",
-        batch=draw(st.integers(1, 2)),
-        query_heads=kv_heads * draw(st.integers(1, 3)),
+        batch=batch,
+        query_heads=query_heads,
         kv_heads=kv_heads,
         query_len=query_len,
         key_len=key_len,
@@ -71,6 +75,11 @@ def layers(draw: st.DrawFn) -> AttentionLayer:
         value_dim=draw(st.integers(1, 6)),
         mask=mask,
         qkv_format=draw(st.sampled_from(["fp16", "int8"])),
+        key_format=draw(st.sampled_from(["fp16", "int8", "int4"])),
+        value_format=draw(st.sampled_from(["fp16", "int8-g32"])),
+        bias_format=draw(st.sampled_from(["fp16", "fp32"])),
+        sinks=draw(st.booleans()),
+        soft_cap=draw(st.booleans()),
         **extra,
     )
 
@@ -109,8 +118,11 @@ def test_every_mapping_computes_attention(name: str, data: st.DataObject) -> Non
     q = random.normal(size=(layer.batch, layer.query_heads, layer.query_len, layer.head_dim))
     k = random.normal(size=(layer.batch, layer.kv_heads, layer.key_len, layer.head_dim))
     v = random.normal(size=(layer.batch, layer.kv_heads, layer.key_len, layer.value_dim))
-    output = run_on_numbers(*case, q, k, v)
-    np.testing.assert_allclose(output, reference_attention(layer, q, k, v), rtol=1e-12, atol=1e-13)
+    joins: dict[str, Any] = {"bias": random.normal(size=bias_shape(layer))} if layer.has_bias else {}
+    joins |= {"sinks": random.normal(size=layer.query_heads)} if layer.sinks else {}
+    joins |= {"soft_cap": random.uniform(0.1, 5)} if layer.soft_cap else {}
+    output = run_on_numbers(*case, q, k, v, **joins)
+    np.testing.assert_allclose(output, reference_attention(layer, q, k, v, **joins), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", dataflow_names())

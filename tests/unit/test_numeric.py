@@ -20,7 +20,7 @@ from tilewright.sim.mapping import Dataflow, Phase, Tiling, dataflow_names, get_
 from tilewright.sim.numeric import operation, run_on_numbers
 from tilewright.sim.program import Engine, ProgramBuilder
 from tilewright.workloads.attention import AttentionLayer
-from tilewright.workloads.attention_reference import reference_attention
+from tilewright.workloads.attention_reference import bias_shape, reference_attention
 
 SMALL = {"matrix.rows": 4, "matrix.columns": 4}
 EDGE, CLOUD = load_machine("edge-16x16").with_(**SMALL), load_machine("fusemax-cloud").with_(**SMALL)
@@ -53,10 +53,18 @@ def inputs(layer: AttentionLayer) -> tuple[npt.NDArray[np.float64], ...]:
     return q, k, v
 
 
+def joins(layer: AttentionLayer) -> dict[str, Any]:
+    """What joins the scores of ``layer``."""
+    random = np.random.default_rng(11)
+    given: dict[str, Any] = {"bias": random.normal(size=bias_shape(layer))} if layer.has_bias else {}
+    given |= {"sinks": random.normal(size=layer.query_heads)} if layer.sinks else {}
+    return given | ({"soft_cap": 0.8} if layer.soft_cap else {})
+
+
 def check(dataflow: Dataflow, layer: AttentionLayer, machine: Any = EDGE, **tiles: int) -> None:
-    q, k, v = inputs(layer)
-    output = run_on_numbers(dataflow, layer, machine, a_tiling(dataflow, layer, **tiles), q, k, v)
-    np.testing.assert_allclose(output, reference_attention(layer, q, k, v), rtol=1e-12, atol=1e-13)
+    given, more = inputs(layer), joins(layer)
+    output = run_on_numbers(dataflow, layer, machine, a_tiling(dataflow, layer, **tiles), *given, **more)
+    np.testing.assert_allclose(output, reference_attention(layer, *given, **more), rtol=1e-12, atol=1e-13)
 
 
 # -- is the result attention? ------------------------------------------------------------------------------
@@ -74,6 +82,14 @@ LAYERS = {
     "window on both sides": a_layer(mask="banded", window_left=2, window_right=1),
     "window to the left": a_layer(mask="banded", window_left=3, query_len=9),
     "window to the right": a_layer(mask="banded", window_right=0, query_heads=2),
+    "bias of each head, causal": a_layer(mask="causal", query_heads=2, bias_batch=1, bias_heads=2, bias_rows=7),
+    "padding mask of each entry": a_layer(batch=4, query_heads=2, bias_batch=2, bias_heads=1, bias_rows=1),
+    "bias that stacked heads share": a_layer(query_len=2, query_heads=6, bias_batch=1, bias_heads=1, bias_rows=2),
+    "sinks": a_layer(query_heads=4, kv_heads=2, batch=2, sinks=True),
+    "soft cap in a window": a_layer(mask="banded", window_left=3, window_right=0, soft_cap=True),
+    "bias, sinks and soft cap": a_layer(
+        query_heads=4, kv_heads=2, bias_batch=1, bias_heads=4, bias_rows=7, sinks=True, soft_cap=True, key_format="int8"
+    ),
 }
 
 
@@ -100,11 +116,17 @@ def test_flat_takes_some_heads_together(heads: int, overlap: int) -> None:
 @pytest.mark.parametrize("interleave", [0, 1])
 @pytest.mark.parametrize("rows", [1, 2, 3, WHOLE_BLOCK])
 def test_fusemax_on_both_kinds_of_machine(machine: Any, interleave: int, rows: int) -> None:
-    for layer in (a_layer(query_heads=2), LAYERS["window on both sides"]):
+    joined = (LAYERS["bias of each head, causal"], LAYERS["bias, sinks and soft cap"], LAYERS["sinks"])
+    for layer in (a_layer(query_heads=2), LAYERS["window on both sides"], *joined):
         check(get_dataflow("fusemax"), layer, machine, query=5, key=3, rows=rows, interleave=interleave)
 
 
-@pytest.mark.parametrize("layer", [a_layer(query_heads=4, kv_heads=2), LAYERS["decode, heads stacked in a tile"]])
+OVERWRITTEN = [
+    a_layer(query_heads=4, kv_heads=2), LAYERS["decode, heads stacked in a tile"], LAYERS["bias, sinks and soft cap"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", OVERWRITTEN)
 @pytest.mark.parametrize("key", [1, 2])
 def test_mas_overwrites_keys(layer: AttentionLayer, key: int) -> None:
     check(get_dataflow("mas"), layer, query=2, key=key, resident=1, overwrite=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tilewright.sim.core import Core
 from tilewright.sim.dataflows.attention import online, parts
+from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
 
 
@@ -23,7 +24,7 @@ def lower(core: Core, tiling: Tiling) -> None:
             online.load_for_scores(core, data, new)
             online.score_command(core, data, new, signals=[made])
         if middle is not None:
-            _softmax(core, middle, made, added, p_ready)
+            _softmax(core, middle, data.joins, made, added, p_ready)
             online.load_for_values(core, data, middle)
             core.matrix(
                 costs.values(middle.rows, middle.keys, add_to=not middle.first),
@@ -48,18 +49,27 @@ def lower(core: Core, tiling: Tiling) -> None:
             online.store_rows(core, data, old, data.o)
 
 
-def _softmax(core: Core, step: online.Step, made: int, added: int, p_ready: int) -> None:
+def _softmax(core: Core, step: online.Step, joins: Joins, made: int, added: int, p_ready: int) -> None:
     costs, width = core.costs, core.layer.value_dim
     n, rows = step.rows * step.keys, step.rows
     bits = n * costs.score_bits
-    operations = [("max", n), ("sub", n), ("exp", n), ("add", n)]
+    joining = costs.joining(n)
+    operations = [*joining.operations, ("max", n), ("sub", n), ("exp", n), ("add", n)]
+    if step.first and core.layer.sinks:
+        # Maximum and sum begin with the sink's logit and 1.
+        operations += [("max", rows), ("sub", rows), ("exp", rows), ("add", rows)]
     if not step.first:
         # New maximum against the old one, the correction factor, the running sum.
         operations += [("max", rows), ("sub", rows), ("exp", rows), ("mul", rows), ("add", rows)]
     core.vector(
-        costs.vector(tuple(operations), reads_bits=2 * bits, writes_bits=bits, reduces=True),
-        waits=[made],
-        signals=[p_ready] if step.first else [],
+        costs.vector(
+            tuple(operations),
+            reads_bits=2 * bits + joining.reads_bits,
+            writes_bits=bits + joining.writes_bits,
+            reduces=True,
+        ),
+        waits=[made, *joins.waits],
+        signals=[*joins.signals, *((p_ready,) if step.first else ())],
         label="online softmax",
         run=("online_softmax_rows", step),
     )

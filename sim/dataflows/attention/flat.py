@@ -18,6 +18,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.blocks import Repeat, RowBlock
 from tilewright.sim.core import Core
 from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register
 from tilewright.workloads.attention import AttentionLayer
 
@@ -34,23 +35,34 @@ def lower(core: Core, tiling: Tiling) -> None:
     data = parts.Operands(core, tiling)
     heads, overlap = tiling["heads"], tiling["overlap"]
     s = parts.score_pool(core, tiling, slots=heads * (2 if overlap else 1))
+    joins = parts.joins_of(core, tiling)
     scores_made = core.semaphore("S rows ready")
     softmax_done = core.semaphore("P rows ready")
     units = _units(core, tiling)
     for window in core.windows(units, 2 if overlap else 1):
         new, old = window[0], window[-1]
+        if overlap and old is not None:
+            _load_bias(core, joins, old)
         if new is not None:
             for block, _, last in _members(core, new):
                 done = [scores_made] if last or overlap else []
                 parts.scores_stage(core, data, block, first_waits=[s.free], last_signals=done)
         if old is not None:
+            if not overlap:
+                _load_bias(core, joins, old)
             for block, first, last in _members(core, old):
                 begin = [scores_made] if first or overlap else []
                 done = [softmax_done] if last or overlap else []
-                parts.softmax_stage(core, block, data.key, first_waits=begin, last_signals=done)
+                parts.softmax_stage(core, block, data.key, joins, first_waits=begin, last_signals=done)
             for block, first, _ in _members(core, old):
                 begin = [softmax_done] if first or overlap else []
                 parts.values_stage(core, data, block, first_waits=begin, last_signals=[s.free])
+
+
+def _load_bias(core: Core, joins: Joins, unit: Heads | RowBlock) -> None:
+    if joins.bias is not None:
+        for block, _, _ in _members(core, unit):
+            joins.load_row(core, block)
 
 
 def _units(core: Core, tiling: Tiling) -> tuple[Repeat | Heads | RowBlock, ...]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import Core
 from tilewright.sim.dataflows.attention import online, parts
+from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register
 from tilewright.workloads.attention import AttentionLayer
 
@@ -40,13 +41,14 @@ def lower(core: Core, tiling: Tiling) -> None:
             online.score_command(core, data, new, waits=turn, signals=[] if array else [made], work=work)
             if array:
                 core.matrix(
-                    costs.on_array(("max",), new.rows, new.keys),
-                    signals=[made],
+                    costs.maximum_on_array(new.rows, new.keys),
+                    waits=data.joins.waits,
+                    signals=[made, *data.joins.signals],
                     label="tile maximum",
                     run=("tile_maximum_rows", new),
                 )
         if middle is not None:
-            _running_maximum(core, middle, made, max_ready, array=array)
+            _running_maximum(core, middle, data.joins, made, max_ready, array=array)
             _exponentials(core, middle, max_ready, p_ready, sum_ready, array=array)
             online.load_for_values(core, data, middle)
             values = costs.values_in_array if array else costs.values_of_tile
@@ -67,21 +69,22 @@ def lower(core: Core, tiling: Tiling) -> None:
             online.store_rows(core, data, old, data.o)
 
 
-def _running_maximum(core: Core, step: online.Step, made: int, max_ready: int, *, array: bool) -> None:
-    """Running maximum of the rows; then the correction of the old sum and output (not for a first tile)."""
+def _running_maximum(core: Core, step: online.Step, joins: Joins, made: int, max_ready: int, *, array: bool) -> None:
+    """Running maximum of the rows; then the correction of the old sum and output, for a first tile the sinks' sum."""
     costs, rows = core.costs, step.rows
     n = rows * step.keys
     state = rows * costs.accumulator_bits
-    operations = [("max", rows)] if array else [("max", n), ("max", rows)]
+    joining = costs.joining(0 if array else n)
+    operations = [("max", rows)] if array else [*joining.operations, ("max", n), ("max", rows)]
     core.vector(
         costs.vector(
             tuple(operations),
-            reads_bits=state + (0 if array else n * costs.score_bits),
-            writes_bits=state,
+            reads_bits=state + (0 if array else n * costs.score_bits) + joining.reads_bits,
+            writes_bits=state + joining.writes_bits,
             reduces=not array,
         ),
-        waits=[made],
-        signals=[max_ready],
+        waits=[made, *(() if array else joins.waits)],
+        signals=[max_ready, *(() if array else joins.signals)],
         label="running maximum",
         run=("running_maximum_rows", step),
     )
@@ -90,6 +93,12 @@ def _running_maximum(core: Core, step: online.Step, made: int, max_ready: int, *
             costs.vector((("sub", rows), ("exp", rows), ("mul", rows)), reads_bits=3 * state, writes_bits=2 * state),
             label="correction",
             run=("correction_rows", step),
+        )
+    elif core.layer.sinks:
+        core.vector(
+            costs.vector((("sub", rows), ("exp", rows)), reads_bits=2 * state, writes_bits=state),
+            label="sinks",
+            run=("sinks_rows", step),
         )
 
 
@@ -187,8 +196,8 @@ FUSEMAX = register(
         source="FuseMax, arXiv 2406.10491 (MICRO 2024)",
         phases=(Phase(name="attention", parameters=(*parts.STANDARD, ROWS, INTERLEAVE), lower=lower, legal=_legal),),
         assumptions=(
-            "tile maximum, exponential and sum run on the matrix array where the machine's array can, "
-            "else on the vector unit",
+            "tile maximum, exponential and sum run on the matrix array where the machine's array can do them and all "
+            "that joins the scores before, else on the vector unit",
         ),
     )
 )

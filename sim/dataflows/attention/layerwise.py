@@ -37,12 +37,14 @@ def lower_softmax(core: Core, tiling: Tiling) -> None:
     tiling = passes.prefixed(tiling, "sm")
     key = tiling["key"]
     s = parts.score_pool(core, tiling, slots=tiling["depth"])
+    joins = parts.joins_of(core, tiling)
     normalised = core.semaphore("P tile ready")
     for (block,) in core.windows(core.row_blocks(tiling["query"], key, resident=False), 1):
         for tile in core.key_tiles(block, key):
             waits = [s.free] if tile.first else []
             passes.load_tile(core, block, tile, waits=waits, signals=[s.full], what="S")
-        passes.softmax_rows(core, block, key, first_waits=[], tile_waits=[s.full], ready=normalised)
+            joins.load(core, block, tile)
+        passes.softmax_rows(core, block, key, joins, first_waits=[], tile_waits=[s.full], ready=normalised)
         passes.store_rows(core, block, key, ready=normalised, pool=s)
 
 

@@ -19,6 +19,7 @@ from tilewright.errors import InputError
 from tilewright.sim.blocks import RowBlock, Tile
 from tilewright.sim.core import Core, Pool
 from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
@@ -31,14 +32,17 @@ def lower(core: Core, tiling: Tiling) -> None:
         return
     data = parts.Operands(core, tiling)
     s = parts.score_pool(core, tiling, slots=2)
+    joins = parts.joins_of(core, tiling)
     made = core.semaphore("S tile ready")
     normalised = core.semaphore("P tile ready")
     blocks = core.row_blocks(tiling["query"], tiling["key"], resident=data.resident)
     for new, old in core.windows(blocks, 2):
+        if old is not None:
+            joins.load_row(core, old)
         if new is not None:
             parts.scores_stage(core, data, new, first_waits=[s.free], tile_signals=[made])
         if old is not None:
-            parts.softmax_stage(core, old, data.key, tile_waits=[made], tile_signals=[normalised])
+            parts.softmax_stage(core, old, data.key, joins, tile_waits=[made], tile_signals=[normalised])
             parts.values_stage(core, data, old, tile_waits=[normalised], last_signals=[s.free])
 
 
@@ -69,6 +73,7 @@ def lower_with_overwrite(core: Core, tiling: Tiling) -> None:
     core.reserve("K tail, then P", covered * costs.key_bytes(key * layer.head_dim))
     row_bytes = costs.score_bytes(parts.rows_of(layer, tiling["query"]) * key)
     s = core.pool("S", slots=n_tiles, slot_bytes=row_bytes)  # one row block, tile by tile
+    joins = parts.joins_of(core, tiling)
     made = core.semaphore("S tile ready")
     normalised = core.semaphore("P tile ready")
     tail_free = core.semaphore("K tail free (P consumed)", 1, is_slot=True)
@@ -76,10 +81,12 @@ def lower_with_overwrite(core: Core, tiling: Tiling) -> None:
     tail_used = core.semaphore("K tail used")
     blocks = core.row_blocks(tiling["query"], key, resident=True)
     for new, old in core.windows(blocks, 2):
+        if old is not None:
+            joins.load_row(core, old)
         if new is not None:
             _scores(core, data, new, range(kept), made, s, tail_ready, tail_used, kept)
         if old is not None:
-            _softmax_over_k(core, old, key, made, normalised, s, tail_used)
+            _softmax_over_k(core, old, joins, made, normalised, s, tail_used)
             parts.values_stage(core, data, old, tile_waits=[normalised], last_signals=[tail_free])
         if new is not None:
             _reload_tail(core, data, new, kept, n_tiles, tail_free, tail_ready)
@@ -173,19 +180,22 @@ def _reload_tail(
             core.load(work, signals=[tail_ready], label="load K tail", run=("load_k_tail", block, tile))
 
 
-def _softmax_over_k(core: Core, block: RowBlock, key: int, made: int, normalised: int, s: Pool, tail_used: int) -> None:
+def _softmax_over_k(
+    core: Core, block: RowBlock, joins: Joins, made: int, normalised: int, s: Pool, tail_used: int
+) -> None:
     """Softmax that leaves P over the K tail: the second pass moves each tile and frees its S slot."""
-    costs = core.costs
+    costs, sinks, key = core.costs, core.layer.sinks, joins.key
     for tile in core.key_tiles(block, key):
         core.vector(
-            costs.row_maximum(block.rows, tile.keys),
-            waits=[made],
+            costs.row_maximum(block.rows, tile.keys, sink=sinks and tile.first),
+            waits=[made, *joins.waits],
+            signals=joins.signals,
             label="row maximum",
             run=("row_maximum", block, tile),
         )
     for tile in core.key_tiles(block, key):
         core.vector(
-            costs.exponentials(block.rows, tile.keys),
+            costs.exponentials(block.rows, tile.keys, sink=sinks and tile.first),
             waits=[tail_used] if tile.first else (),
             signals=[s.free],
             label="exponentials over K",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from tilewright.sim.blocks import Repeat, RowBlock, Run, Tile, tile_groups
 from tilewright.sim.core import Core, Pool
 from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Tiling
 from tilewright.units import ceil_div
 
@@ -62,6 +63,7 @@ class OnlineData:
         self.o = core.pool("O", slots=n_sub, slot_bytes=costs.accumulator_bytes(self.sub * layer.value_dim))
         tile_bytes = costs.score_bytes(self.sub * self.key) if scores_in_buffer else 0
         self.s = core.pool("S/P", slots=2, slot_bytes=tile_bytes)
+        self.joins = Joins(core, rows=self.sub, key=self.key)
         core.reserve("row maxima and sums", n_sub * costs.accumulator_bytes(2 * self.sub))
 
     def gives_back(self, step: Step) -> bool:
@@ -123,7 +125,7 @@ def _subs(block: RowBlock, tile: Tile, sub: int, *, concrete: bool) -> Iterator[
 
 
 def load_for_scores(core: Core, data: OnlineData, step: Step) -> None:
-    """Q of the sub-block (with its first key tile) and K of the tile (with its first sub-block)."""
+    """Q of the sub-block (with its first key tile), K of the tile (with its first sub-block), and the step's bias."""
     layer, costs = core.layer, core.costs
     if step.first:
         core.load(
@@ -141,6 +143,7 @@ def load_for_scores(core: Core, data: OnlineData, step: Step) -> None:
             label="load K",
             run=("load_k", step.block, step.tile),
         )
+    data.joins.load_tile(core, step.rows, step.keys, run=("load_bias_rows", step))
 
 
 def load_for_values(core: Core, data: OnlineData, step: Step) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.blocks import RowBlock, Tile
 from tilewright.sim.core import Core, Pool
+from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Parameter, Tiling, tile_sizes
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
@@ -160,6 +161,12 @@ def score_pool(core: Core, tiling: Tiling, *, slots: int, name: str = "S/P") -> 
     return core.pool(name, slots=slots, slot_bytes=core.costs.score_bytes(rows_of(layer, tiling["query"]) * width))
 
 
+def joins_of(core: Core, tiling: Tiling) -> Joins:
+    """What joins the scores of whole row blocks."""
+    rows = rows_of(core.layer, tiling["query"])
+    return Joins(core, rows=rows, key=tiling["key"], slots=tiling["depth"])
+
+
 # -- stages ------------------------------------------------------------------------------------------------
 
 
@@ -236,27 +243,29 @@ def softmax_stage(
     core: Core,
     block: RowBlock,
     key: int,
+    joins: Joins,
     *,
     first_waits: Sequence[int] = (),
     tile_waits: Sequence[int] = (),
     tile_signals: Sequence[int] = (),
     last_signals: Sequence[int] = (),
 ) -> None:
-    """Softmax of one row block in three passes over its key tiles.
+    """Softmax of one row block in three passes over its key tiles, the first of which takes in what ``joins``.
 
     ``tile_waits`` bind the first pass tile by tile, ``tile_signals`` come from the last one.
     """
-    costs = core.costs
+    costs, sinks = core.costs, core.layer.sinks
     for tile in core.key_tiles(block, key):
         core.vector(
-            costs.row_maximum(block.rows, tile.keys),
-            waits=[*tile_waits, *(first_waits if tile.first else ())],
+            costs.row_maximum(block.rows, tile.keys, sink=sinks and tile.first),
+            waits=[*tile_waits, *joins.waits, *(first_waits if tile.first else ())],
+            signals=joins.signals,
             label="row maximum",
             run=("row_maximum", block, tile),
         )
     for tile in core.key_tiles(block, key):
         core.vector(
-            costs.exponentials(block.rows, tile.keys),
+            costs.exponentials(block.rows, tile.keys, sink=sinks and tile.first),
             label="exponentials",
             run=("exponentials", block, tile),
         )

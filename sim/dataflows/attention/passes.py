@@ -11,6 +11,7 @@ from tilewright.sim.blocks import RowBlock, Tile
 from tilewright.sim.core import Core, Pool
 from tilewright.sim.costs import Work
 from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Tiling
 
 
@@ -52,10 +53,17 @@ def _strided(core: Core, block: RowBlock, tile: Tile, way: str) -> Work:
 
 
 def softmax_rows(
-    core: Core, block: RowBlock, key: int, *, first_waits: Sequence[int], ready: int, tile_waits: Sequence[int] = ()
+    core: Core,
+    block: RowBlock,
+    key: int,
+    joins: Joins,
+    *,
+    first_waits: Sequence[int],
+    ready: int,
+    tile_waits: Sequence[int] = (),
 ) -> None:
     """Softmax of one row block; each tile of P is signalled when it is done, so that it can be stored."""
-    parts.softmax_stage(core, block, key, first_waits=first_waits, tile_waits=tile_waits, tile_signals=[ready])
+    parts.softmax_stage(core, block, key, joins, first_waits=first_waits, tile_waits=tile_waits, tile_signals=[ready])
 
 
 def store_rows(core: Core, block: RowBlock, key: int, *, ready: int, pool: Pool) -> None:

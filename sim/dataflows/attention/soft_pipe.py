@@ -16,14 +16,17 @@ def lower_softmax(core: Core, tiling: Tiling) -> None:
     tiling = passes.prefixed(tiling, "qk")
     data = parts.Operands(core, tiling, values=False)
     s = parts.score_pool(core, tiling, slots=2)
+    joins = parts.joins_of(core, tiling)
     scores_made = core.semaphore("S rows ready")
     normalised = core.semaphore("P tile ready")
     blocks = core.row_blocks(tiling["query"], tiling["key"], resident=data.resident)
     for new, old in core.windows(blocks, 2):
+        if old is not None:
+            joins.load_row(core, old)
         if new is not None:
             parts.scores_stage(core, data, new, first_waits=[s.free], last_signals=[scores_made])
         if old is not None:
-            passes.softmax_rows(core, old, data.key, first_waits=[scores_made], ready=normalised)
+            passes.softmax_rows(core, old, data.key, joins, first_waits=[scores_made], ready=normalised)
             passes.store_rows(core, old, data.key, ready=normalised, pool=s)
 
 

@@ -15,6 +15,7 @@ def lower(core: Core, tiling: Tiling) -> None:
     """Steps of three neighbouring blocks with a barrier between steps."""
     data = parts.Operands(core, tiling)
     s = parts.score_pool(core, tiling, slots=3)
+    joins = parts.joins_of(core, tiling)
     scores_made = core.semaphore("S rows ready")
     softmax_done = core.semaphore("P rows ready")
     # The barrier between steps; the vector unit has nothing to do in the first step.
@@ -22,6 +23,8 @@ def lower(core: Core, tiling: Tiling) -> None:
     vector_step = core.semaphore("vector step finished", 2)
     blocks = core.row_blocks(tiling["query"], tiling["key"], resident=data.resident)
     for new, middle, old in core.windows(blocks, 3):
+        if middle is not None:
+            joins.load_row(core, middle)
         if new is not None:
             parts.scores_stage(
                 core,
@@ -35,6 +38,7 @@ def lower(core: Core, tiling: Tiling) -> None:
                 core,
                 middle,
                 data.key,
+                joins,
                 first_waits=[scores_made, matrix_step],
                 last_signals=[softmax_done, vector_step],
             )
