@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, MinLen
@@ -195,7 +196,12 @@ class BufferSpec:
     @property
     def capacity_bytes(self) -> int:
         """Whole bytes that fit."""
-        return int(exact(self.capacity_kib) * KIB)
+        return _whole_bytes(self.capacity_kib)
+
+
+@lru_cache(maxsize=1024)
+def _whole_bytes(kib: float) -> int:
+    return int(exact(kib) * KIB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from tilewright.sim.machine_comparison import MachineComparison
 from tilewright.sim.mapping import Dataflow, Tiling
 from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.network_why import NetworkWhyResult
-from tilewright.sim.result import Attribution, ComparisonResult, SimulationResult, WhyResult
+from tilewright.sim.result import Attribution, ComparisonResult, LengthLimit, SimulationResult, WhyResult
 from tilewright.sim.trace import TraceWindow, record_path
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.naming import what_is_named
@@ -117,13 +117,21 @@ def _simulate(
     """The layer as it was cut for the cores, and its run."""
     goal = check_objective(objective)
     get_method(method)
+    limit = _length_limit(flow, layer, spec)
+    layer = mapping.plain(layer)
     mapping.check_tiling(flow, layer, tiling)
-    limit = longest_sequence(flow, layer, spec) if isinstance(layer, AttentionLayer) else None
     if all(parameter.name in tiling for parameter in flow.parameters):
         return _run_best_piece(layer, spec, flow, tiling, goal, limit)
     piece, found = _search_pieces(layer, spec, flow, method, objective, seed, None, tiling, progress)
-    result = evaluate(flow, piece, spec, found.tiling, search=found.summary, longest=limit)
+    result = evaluate(flow, piece, spec, found.tiling, search=found.summary, limit=limit)
     return piece, result
+
+
+def _length_limit(flow: Dataflow, layer: JobLayer, spec: MachineSpec) -> LengthLimit | None:
+    if not isinstance(layer, AttentionLayer):
+        return None
+    attention = layer
+    return LengthLimit(lambda: longest_sequence(flow, attention, spec))
 
 
 def _run_best_piece(
@@ -132,17 +140,17 @@ def _run_best_piece(
     flow: Dataflow,
     tiling: Tiling,
     objective: Objective = "latency",
-    limit: int | None = None,
+    limit: LengthLimit | None = None,
 ) -> tuple[JobLayer, SimulationResult]:
     """``layer`` cut for the cores in the way that is best with ``tiling``, and its run."""
     cuts = pieces(layer, spec)
     if len(cuts) == 1:
-        return cuts[0], evaluate(flow, cuts[0], spec, tiling, longest=limit)
+        return cuts[0], evaluate(flow, cuts[0], spec, tiling, limit=limit)
     runs: list[tuple[JobLayer, SimulationResult]] = []
     fault: InputError | None = None
     for piece in cuts:
         try:
-            runs.append((piece, evaluate(flow, piece, spec, tiling, longest=limit)))
+            runs.append((piece, evaluate(flow, piece, spec, tiling, limit=limit)))
         except InputError as error:  # a tile that is larger than a piece, or no room for it
             fault = error
     if not runs:
@@ -355,6 +363,7 @@ def trace(
     """
     layer, spec = layer_of(workload), _machine(machine)
     flow = dataflow_for(layer, dataflow)
+    layer = mapping.plain(layer)
     mapping.check_tiling(flow, layer, tiling)
     missing = [parameter.name for parameter in flow.parameters if parameter.name not in tiling]
     if missing:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tilewright.errors import MappingError
@@ -16,9 +17,9 @@ from tilewright.sim.core import BuffersDeclared, TileCore, WorkCounter, WorkTota
 from tilewright.sim.costs import ASSUMPTIONS, TileCosts, Work, attention_assumptions
 from tilewright.sim.engine import simulate
 from tilewright.sim.mapped_work import MappedWork, mapped_work
-from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling
+from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling, plain
 from tilewright.sim.program import MAX_WORK_UNITS, Program, ProgramBuilder, exact_shares
-from tilewright.sim.result import SearchSummary, SimulationResult
+from tilewright.sim.result import LengthLimit, SearchSummary, SimulationResult
 from tilewright.sim.trace import TraceCommand, TraceWindow, trace_program
 from tilewright.workloads.attention import LARGEST_EXTENT, AttentionLayer
 
@@ -159,17 +160,25 @@ def evaluate(
     tiling: Tiling,
     *,
     search: SearchSummary | None = None,
-    longest: int | None = None,
+    limit: LengthLimit | None = None,
 ) -> SimulationResult:
     """Run ``layer`` on ``machine`` with ``dataflow`` and a complete ``tiling``; all figures are exact.
 
     Raises InputError for an unknown or illegal tile and MappingError when the buffers do not hold it.
     """
+    layer = plain(layer)
     check_tiling(dataflow, layer, tiling)
-    costs = dataflow.costs(layer, machine)
+    known: Any = layer  # with a hash
+    costs = _known_costs(dataflow.costs, known, machine)
     programs = [build_phase(p, costs, phase_tiling(p, tiling)) for p in dataflow.phases]
     cycles = sum(simulate(program).cycles for program in programs)
-    return timed_result(dataflow, layer, machine, tiling, cycles, mapped_work(programs), search=search, longest=longest)
+    return timed_result(dataflow, layer, machine, tiling, cycles, mapped_work(programs), search=search, limit=limit)
+
+
+@lru_cache(maxsize=8)
+def _known_costs(costs: Callable[[Any, MachineSpec], TileCosts], layer: Any, machine: MachineSpec) -> TileCosts:
+    """The costs of a layer on a machine, with what was asked of them before: often one mapping follows another."""
+    return costs(layer, machine)
 
 
 def timed_result(
@@ -181,7 +190,7 @@ def timed_result(
     work: MappedWork,
     *,
     search: SearchSummary | None = None,
-    longest: int | None = None,
+    limit: LengthLimit | None = None,
 ) -> SimulationResult:
     """The result of a mapping that does ``work`` in ``cycles``, both known from its exact run."""
     energy = energy_by_component(machine, work.counters, cycles)
@@ -204,7 +213,7 @@ def timed_result(
         dram_utilization=float(Fraction(work.channel_bytes) / (bytes_per_cycle(machine) * cycles)),
         peak_buffer_bytes={machine.working_buffer.name: work.peak_buffer_bytes},
         lower_bound=dataflow.bound(layer, machine),
-        longest_sequence=longest,
+        length_limit=limit,
         assumptions=_assumptions(dataflow, layer, machine),
         search=search,
         layer=layer,
@@ -263,6 +272,7 @@ def trace_mapping(
     dataflow: Dataflow, layer: Layer, machine: MachineSpec, tiling: Tiling, *, max_commands: int = 4000
 ) -> TraceWindow:
     """The first ``max_commands`` commands of each phase, phases one after the other."""
+    layer = plain(layer)
     costs = dataflow.costs(layer, machine)
     commands: list[TraceCommand] = []
     engines: tuple[str, ...] = ()
@@ -316,9 +326,9 @@ def longest_sequence(
         )
 
     # Powers of two first: some mappings need a few tiles before they make sense, so short may not fit either.
-    low, high = 0, 1 if square or layer.mask != "causal" else layer.query_len
-    while high < LARGEST_EXTENT and (some_mapping_fits(high) or not low):
-        low = high if some_mapping_fits(high) else 0
+    low, high = 0, 1 if square else _fewest_keys(layer)
+    while high < LARGEST_EXTENT and ((fit := some_mapping_fits(high)) or not low):
+        low = high if fit else 0
         high = min(LARGEST_EXTENT, 2 * high)
     if not low:
         return 0
@@ -330,10 +340,16 @@ def longest_sequence(
     return low
 
 
-def _of_length(layer: AttentionLayer, length: int, *, square: bool) -> AttentionLayer:
-    from dataclasses import replace
+def _fewest_keys(layer: AttentionLayer) -> int:
+    """Keys that a layer must have for its first query row to see one."""
+    after = 0 if layer.mask == "causal" else layer.window_right
+    return 1 if after is None else max(1, layer.query_len - after)
 
-    return replace(layer, key_len=length, query_len=length if square else layer.query_len)
+
+def _of_length(layer: AttentionLayer, length: int, *, square: bool) -> AttentionLayer:
+    rows = length if square else layer.query_len
+    bias_rows = rows if layer.bias_rows > 1 else layer.bias_rows
+    return replace(layer, key_len=length, query_len=rows, bias_rows=bias_rows).with_plain_mask()
 
 
 def _smallest(phase: Phase, layer: AttentionLayer, machine: MachineSpec, fixed: Tiling) -> Sequence[dict[str, int]]:

@@ -129,7 +129,7 @@ def _job(stream: OperatorStream, chain: list[Operator]) -> Job:
     operator = chain[0]
     layer: JobLayer
     if operator.kind == "attention":
-        layer = replace(attention_layer(operator, stream), name="attention")
+        layer = replace(attention_layer(operator, stream), name="attention").with_plain_mask()
     elif operator.kind == "matmul":
         layer = _matmul(stream, chain)
     elif operator.kind == "conv" and not _is_depthwise(operator):

@@ -28,17 +28,21 @@ class MappedWork:
 
 def mapped_work(programs: Sequence[Program]) -> MappedWork:
     """The work of a mapping with these programs, one a phase (no loads for another operator among them)."""
-    counters = Counters()
+    times_of: dict[int, int] = {}  # of each work, by its identity: many commands do the same
+    counters_of: dict[int, Counters] = {}
     busy = {"matrix": 0, "vector": 0}
     channel_bytes = 0
     for program in programs:
         for engine, command, times in program.commands():
             unit = program.engines[engine]
-            counters = counters + command.cost.counters * (times * unit.weight)
+            work, times = command.cost, times * unit.weight
+            times_of[id(work)] = times_of.get(id(work), 0) + times
+            counters_of[id(work)] = work.counters
             if command.channel >= 0:
-                channel_bytes += command.n_bytes * times * unit.weight
+                channel_bytes += command.n_bytes * times
             else:
-                busy[unit.kind] += command.cycles * times * unit.weight
+                busy[unit.kind] += command.cycles * times
+    counters = sum((counters_of[key] * times for key, times in times_of.items()), Counters())
     return MappedWork(
         counters=counters,
         matrix_cycles=busy["matrix"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.spec import MachineSpec
@@ -20,6 +20,7 @@ from tilewright.sim.core import Core, TileCore, WorkTotals
 from tilewright.sim.costs import Costs, TileCosts
 from tilewright.sim.result import LowerBound
 from tilewright.units import ceil_div
+from tilewright.workloads.attention import AttentionLayer
 
 __all__ = [
     "DATAFLOWS",
@@ -31,6 +32,7 @@ __all__ = [
     "check_tiling",
     "dataflow_names",
     "get_dataflow",
+    "plain",
     "register",
     "tile_sizes",
 ]
@@ -46,6 +48,14 @@ class Layer(Protocol):
 
     @property
     def n_groups(self) -> int: ...
+
+
+L = TypeVar("L", bound=Layer)
+
+
+def plain(layer: L) -> L:
+    """``layer`` with the plainest mask that hides the same, so that a band that hides nothing costs what none does."""
+    return cast(L, layer.with_plain_mask()) if isinstance(layer, AttentionLayer) else layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

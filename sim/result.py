@@ -6,7 +6,7 @@ Every result can be turned into plain data (:meth:`SimulationResult.to_dict`) an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,39 @@ class SearchSummary:
     seconds: float
 
 
+class LengthLimit:
+    """The longest sequence that fits, worked out by ``find`` when it is first asked for: it takes longer than a run."""
+
+    __slots__ = ("_find", "_value")
+
+    def __init__(self, find: Callable[[], int]) -> None:
+        self._find: Callable[[], int] | None = find
+        self._value = 0
+
+    @property
+    def value(self) -> int:
+        if self._find is not None:
+            self._value, self._find = self._find(), None
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LengthLimit) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __repr__(self) -> str:
+        return f"LengthLimit({self.value})"
+
+    def __reduce__(self) -> tuple[Callable[[int], LengthLimit], tuple[int]]:
+        return known_limit, (self.value,)
+
+
+def known_limit(value: int) -> LengthLimit:
+    """A limit that need not be worked out."""
+    return LengthLimit(lambda: value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SimulationResult(Pictured):
     """One workload on one machine with one dataflow and one tiling.
@@ -123,11 +156,16 @@ class SimulationResult(Pictured):
     dram_utilization: float
     peak_buffer_bytes: Mapping[str, int]
     lower_bound: LowerBound
-    longest_sequence: int | None = None
+    length_limit: LengthLimit | None = None
     assumptions: tuple[str, ...] = ()
     search: SearchSummary | None = None
     layer: Layer | None = field(default=None, compare=False)
     machine_spec: MachineSpec | None = field(default=None, compare=False)
+
+    @property
+    def longest_sequence(self) -> int | None:
+        """The longest sequence for which some mapping fits on chip; None where it was not asked for."""
+        return None if self.length_limit is None else self.length_limit.value
 
     @property
     def lower_bound_cycles(self) -> int:

@@ -15,7 +15,7 @@ from tilewright.search.methods.outcome import SearchOutcome
 from tilewright.search.methods.problem import Point, Problem
 from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import Evaluated, PhaseSearch, Progress, pareto
-from tilewright.sim.mapping import Dataflow, Layer, Tiling, check_tiling
+from tilewright.sim.mapping import Dataflow, Layer, Tiling, check_tiling, plain
 
 __all__ = ["run_method"]
 
@@ -43,7 +43,7 @@ def run_method(
     does not give every phase one run, MappingError when no tiling fits on chip.
     """
     begun = time.perf_counter()
-    held = dict(fixed or {})
+    layer, held = plain(layer), dict(fixed or {})
     check_tiling(dataflow, layer, held)
     costs = dataflow.costs(layer, machine)
     searches = [PhaseSearch(phase, costs, objective, held) for phase in dataflow.phases]

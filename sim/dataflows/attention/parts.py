@@ -6,8 +6,10 @@ what makes the dataflows differ, so the tokens are arguments.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.blocks import RowBlock, Tile
@@ -109,11 +111,36 @@ def row_width(layer: AttentionLayer, key: int, query: int) -> int:
     """Keys of the widest row block, in whole tiles but not beyond N."""
     if layer.mask != "banded":
         return layer.key_len
-    widest = 0
-    for row in range(0, layer.query_len, min(query, layer.query_len)):
-        low, high = layer.visible_keys(row, min(query, layer.query_len - row))
-        widest = max(widest, ceil_div(high, key) - low // key)
-    return min(layer.key_len, widest * key)
+    return min(layer.key_len, _most_tiles(layer, key, min(query, layer.query_len)) * key)
+
+
+@lru_cache(maxsize=4096)
+def _most_tiles(layer: AttentionLayer, key: int, query: int) -> int:
+    """Key tiles of the row block of ``query`` rows that sees the most of them.
+
+    While the band is cut by the first key, each block sees more tiles than the one before; once it is cut by the last,
+    fewer: of those the last and the first will do. Between, blocks see as many keys, which begin ``query`` further
+    each time, so that their places within a tile repeat after key / gcd(query, key) blocks.
+    """
+    n_blocks = ceil_div(layer.query_len, query)
+
+    def tiles(block: int) -> int:
+        low, high = layer.visible_keys(block * query, min(query, layer.query_len - block * query))
+        return ceil_div(high, key) - low // key
+
+    def first_block(reached: Callable[[int, int], bool]) -> int:
+        """The first whole row block for which it is so, as it then is for all later ones."""
+        low, high = 0, n_blocks - 1
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if reached(*layer.visible_keys(middle * query, query)) else (middle + 1, high)
+        return low
+
+    free = first_block(lambda low, high: low > 0)
+    cut = first_block(lambda low, high: high >= layer.key_len)
+    begin, end = min(free, cut), max(free, cut)
+    between = range(begin, min(end, begin + key // math.gcd(query, key)) + 1)
+    return max(tiles(block) for block in {0, *between, max(0, begin - 1), max(0, end - 1), end, n_blocks - 1})
 
 
 # -- pools -------------------------------------------------------------------------------------------------
