@@ -14,6 +14,7 @@ three times bounds the run:
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 from tilewright.errors import InputError
 from tilewright.hw_models.dram import bytes_per_cycle
@@ -26,6 +27,7 @@ from tilewright.workloads.attention import AttentionLayer
 __all__ = ["lower_bound"]
 
 
+@lru_cache(maxsize=256)
 def lower_bound(layer: AttentionLayer, machine: MachineSpec) -> LowerBound:
     """Cycles that ``layer`` needs at least on ``machine`` (all cores)."""
     return LowerBound(

@@ -138,8 +138,7 @@ class Program:
     def commands(self) -> Iterator[tuple[int, Command, int]]:
         """Every command of the text with its engine and how many times it runs."""
         for engine, queue in enumerate(self.queues):
-            for command, times in executions(queue):
-                yield engine, command, times
+            yield from ((engine, command, times) for command, times in executions(queue))
 
     def channel_share(self, channel: int) -> tuple[int, int]:
         """Integer work of one byte, and of one cycle of the whole channel (:func:`channel_units`).
@@ -210,37 +209,50 @@ def _commands(queue: Queue) -> Iterator[Command]:
 
 def executions(queue: Queue) -> Iterator[tuple[Command, int]]:
     """Every command of a queue's text with the number of times that it runs."""
-    yield from _executions(queue, np.ones(1, dtype=np.int64), {})
+    depended: set[int] = set()
+    _note_depended(queue, depended)
+    yield from _executions(queue, 1, depended)
 
 
-def _executions(
-    queue: Queue, trips: npt.NDArray[np.int64], indices: dict[int, npt.NDArray[np.int64]]
-) -> Iterator[tuple[Command, int]]:
-    """``trips``: multiplicity per distinct combination of the loop indices that others depend on."""
+def _note_depended(queue: Queue, found: set[int]) -> None:
+    """Add the loops on whose trip the count of another depends."""
+    for item in queue:
+        if isinstance(item, Loop):
+            if item.step:
+                found.add(item.over)
+            _note_depended(item.body, found)
+
+
+def _executions(queue: Queue, trips: int, depended: set[int]) -> Iterator[tuple[Command, int]]:
+    """``trips``: how often the queue runs, outside all loops that others depend on."""
     for item in queue:
         if not isinstance(item, Loop):
-            yield item, int(trips.sum())
+            yield item, trips
+        elif item.ident in depended:
+            yield from _dependent_executions([item], np.full(1, trips, dtype=np.int64), {}, depended)
+        else:
+            yield from _executions(item.body, trips * item.count, depended)
+
+
+def _dependent_executions(
+    queue: Queue, trips: npt.NDArray[np.int64], indices: dict[int, npt.NDArray[np.int64]], depended: set[int]
+) -> Iterator[tuple[Command, int]]:
+    """``trips``: multiplicity per distinct combination of the loop indices that others depend on."""
+    total = int(trips.sum())
+    for item in queue:
+        if not isinstance(item, Loop):
+            yield item, total
             continue
         if item.step:
             count = np.maximum(0, item.count + item.step * indices[item.over])
         else:
             count = np.full(len(trips), item.count, dtype=np.int64)
-        if _is_depended_on(item):
+        if item.ident in depended:
             inner_index = np.concatenate([np.arange(c, dtype=np.int64) for c in count])
             inner = {k: np.repeat(v, count) for k, v in indices.items()} | {item.ident: inner_index}
-            yield from _executions(item.body, np.repeat(trips, count), inner)
+            yield from _dependent_executions(item.body, np.repeat(trips, count), inner, depended)
         else:
-            yield from _executions(item.body, trips * count, indices)
-
-
-def _is_depended_on(loop: Loop) -> bool:
-    return any(_depends(item, loop.ident) for item in loop.body)
-
-
-def _depends(item: Command | Loop, ident: int) -> bool:
-    if not isinstance(item, Loop):
-        return False
-    return (item.step != 0 and item.over == ident) or any(_depends(i, ident) for i in item.body)
+            yield from _dependent_executions(item.body, trips * count, indices, depended)
 
 
 class ProgramBuilder:

@@ -97,8 +97,16 @@ class Layers(StreamBuilder):
         *,
         head_dim: int,
         mask: Mask = "none",
+        window_left: int | None = None,
+        window_right: int | None = None,
+        bias: str = "",
+        sinks: str = "",
+        soft_cap: float | None = None,
     ) -> str:
-        """Attention of q (batch, queries, heads x head_dim) to k and v (batch, keys, key/value heads x head_dim)."""
+        """Attention of q (batch, queries, heads x head_dim) to k and v (batch, keys, key/value heads x head_dim).
+
+        ``bias`` and ``sinks`` name tensors: what is added to the scores, and a logit per query head.
+        """
         batch, n_queries, width = self.shape(q)
         _, n_keys, kv_width = self.shape(k)
         heads, kv_heads = width // head_dim, kv_width // head_dim
@@ -116,7 +124,13 @@ class Layers(StreamBuilder):
             "head_dim": head_dim,
             "value_dim": head_dim,
             "mask": mask,
+            **({} if window_left is None else {"window_left": window_left}),
+            **({} if window_right is None else {"window_right": window_right}),
+            **({"bias": True} if bias else {}),
+            **({"sinks": True} if sinks else {}),
+            **({} if soft_cap is None else {"soft_cap": soft_cap}),
         }
+        inputs += [name for name in (bias, sinks) if name]
         result = self.add("attention", name, inputs, (batch, heads, n_queries, head_dim), attributes)
         return self.view(result, (batch, n_queries, width), "rows")
 
