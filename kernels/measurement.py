@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le, Lt, MinLen
 
 from tilewright.document import STRICT_FIELDS, validate_data
+from tilewright.document_text import read_json
 from tilewright.errors import InputError
 
 __all__ = ["OPERATORS", "Measurement", "MeasurementDevice", "MeasurementFile", "load_measurements"]
@@ -132,16 +133,7 @@ class MeasurementFile:
 def load_measurements(path: str | Path) -> MeasurementFile:
     """The measurements in a file. Raises InputError with the field of each fault."""
     name = str(path)
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{name}: no such file; allowed a file of tilewright measure") from None
-    except OSError as fault:
-        raise InputError(f"{name}: cannot be read ({(fault.strerror or str(fault)).lower()})") from None
-    except RecursionError:
-        raise InputError(f"{name}: not valid JSON (nested too deeply); allowed a file of tilewright measure") from None
-    except ValueError as fault:  # not UTF-8, not JSON, a number of too many digits
-        raise InputError(f"{name}: not valid JSON ({fault}); allowed a file of tilewright measure") from None
+    data = read_json(path, what="measurements", allowed="a file of tilewright measure")
     if not isinstance(data, dict):
         raise InputError(f"{name}: holds no measurements; allowed a file of tilewright measure")
     return validate_data(data, MeasurementFile, what="measurements", name=name)

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 from annotated_types import MinLen
 
-from tilewright.document import STRICT_FIELDS, load_document, parse_document, validate_data
+from tilewright.document import STRICT_FIELDS, parse_document, validate_data
+from tilewright.document_text import read_text
 from tilewright.document_yaml import Document, FieldPath, dotted, read_yaml
 from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import tensor_format
@@ -140,8 +141,8 @@ def load_sweep(source: str | Path | Mapping[str, Any]) -> Sweep:
         data = dict(source)
         file = validate_data(data, _SweepFile, what="sweep", name="sweep")
         return _Reader(file, Document(data=data), "sweep", Path(), json.dumps(data, indent=2, default=str)).sweep()
-    file = load_document(source, _SweepFile, what="sweep")
-    text = Path(source).read_text(encoding="utf-8-sig")
+    text = read_text(source, what="sweep", allowed="the path of a sweep file in YAML")
+    file = parse_document(text, _SweepFile, what="sweep", name=str(source))
     document = read_yaml(text, "sweep", str(source))
     return _Reader(file, document, str(source), Path(source).parent, text).sweep()
 

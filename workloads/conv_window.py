@@ -11,9 +11,12 @@ from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
+from tilewright.errors import InputError
 from tilewright.units import ceil_div
 
 __all__ = ["ConvWindow", "Slab", "spanned"]
+
+_MOST_SINGLE = 2**22  # inputs that are counted one by one
 
 
 class Slab(NamedTuple):
@@ -67,7 +70,7 @@ class ConvWindow(NamedTuple):
     @property
     def needed_pixels(self) -> int:
         """Input pixels that some output needs, over all images: what must be loaded at least once."""
-        return self.images * len(_rows(self, 0, self.out_height - 1)) * len(_columns(self))
+        return self.images * _rows(self, 0, self.out_height - 1).n * _columns(self).n
 
     def slab_at(self, first_pixel: int, n_pixels: int) -> Slab:
         """What the output pixels [first_pixel, first_pixel + n_pixels) need."""
@@ -87,26 +90,93 @@ def spanned(n: int, tile: int, unit: int) -> int:
     return ceil_div(unit - gcd(tile, unit) + n, unit)
 
 
-def _rows(window: ConvWindow, first: int, last: int) -> list[int]:
+class _Needed(NamedTuple):
+    """How many input rows (or columns), and the first and the last of them."""
+
+    n: int
+    first: int
+    last: int
+
+    @property
+    def step(self) -> int:
+        """Mean distance of neighbours, rounded down."""
+        return (self.last - self.first) // (self.n - 1) if self.n > 1 else 1
+
+
+def _rows(window: ConvWindow, first: int, last: int) -> _Needed:
     """Input rows of one image that the output rows first..last need."""
-    found = {
-        row * window.stride_height + tap * window.dilation_height + shift - window.pad_top
-        for row in range(first, last + 1)
-        for tap in range(window.kernel_height)
-        for shift in range(window.shift_height + 1)
-    }
-    return sorted(row for row in found if 0 <= row < window.in_height)
+    return _needed(
+        (first, last),
+        window.kernel_height,
+        window.stride_height,
+        window.dilation_height,
+        window.shift_height,
+        window.pad_top,
+        window.in_height,
+    )
 
 
-def _columns(window: ConvWindow) -> set[int]:
+def _columns(window: ConvWindow) -> _Needed:
     """Input columns that some output needs."""
-    found = {
-        column * window.stride_width + tap * window.dilation_width + shift - window.pad_left
-        for column in range(window.out_width)
-        for tap in range(window.kernel_width)
-        for shift in range(window.shift_width + 1)
-    }
-    return {column for column in found if 0 <= column < window.in_width}
+    return _needed(
+        (0, window.out_width - 1),
+        window.kernel_width,
+        window.stride_width,
+        window.dilation_width,
+        window.shift_width,
+        window.pad_left,
+        window.in_width,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _needed(
+    outputs: tuple[int, int], kernel: int, stride: int, dilation: int, shift: int, padding: int, extent: int
+) -> _Needed:
+    """What of the inputs [0, extent) the windows of the outputs first..last need, in time that no size makes long.
+
+    Without dilation a window is a run of ``length`` inputs; runs overlap or lie apart. Dilation leaves gaps that the
+    next window's may fill: there each tap's inputs are a run of their own, ``stride`` apart.
+    """
+    first, last = outputs
+    if dilation == 1 or kernel == 1:
+        return _of_runs(first * stride - padding, last - first + 1, stride, kernel + shift, extent)
+    found = set()
+    for tap in _taps_within(first, last, kernel, stride, dilation, shift, padding, extent):
+        for moved in range(shift + 1):
+            begin = first * stride + tap * dilation + moved - padding
+            least = max(0, ceil_div(-begin, stride))
+            most = min(last - first, (extent - 1 - begin) // stride)
+            if (most - least + 1) + len(found) > _MOST_SINGLE:
+                raise InputError(f"a dilated convolution over {extent:,} inputs; allowed at most {_MOST_SINGLE:,}")
+            found.update(range(begin + least * stride, begin + most * stride + 1, stride))
+    return _Needed(len(found), min(found), max(found)) if found else _Needed(0, 0, 0)
+
+
+def _taps_within(
+    first: int, last: int, kernel: int, stride: int, dilation: int, shift: int, padding: int, extent: int
+) -> range:
+    """The taps of a dilated kernel that some window of the outputs first..last lays on an input."""
+    least = max(0, ceil_div(padding - last * stride - shift, dilation))
+    most = min(kernel - 1, (extent - 1 + padding - first * stride) // dilation)
+    return range(least, most + 1)
+
+
+def _of_runs(begin: int, n: int, stride: int, length: int, extent: int) -> _Needed:
+    """The inputs in [0, extent) that ``n`` runs of ``length`` inputs need; the first begins at ``begin``, and each next
+    one ``stride`` further.
+    """
+    least = max(0, ceil_div(1 - length - begin, stride))  # the first run that reaches beyond 0
+    most = min(n - 1, (extent - 1 - begin) // stride)  # the last one that begins before the end
+    if least > most:
+        return _Needed(0, 0, 0)
+    first = max(0, begin + least * stride)
+    last = min(extent, begin + most * stride + length) - 1
+    if length >= stride:
+        return _Needed(last - first + 1, first, last)
+    inside = (most - least + 1) * length
+    cut = (first - (begin + least * stride)) + (begin + most * stride + length - 1 - last)
+    return _Needed(inside - cut, first, last)
 
 
 def _reach_of_columns(window: ConvWindow, first: int, last: int) -> int:
@@ -127,8 +197,8 @@ def _slab_at(window: ConvWindow, first_pixel: int, n_pixels: int) -> Slab:
     n_rows, step = 0, 1
     for image in range(first // height, last // height + 1):
         rows = _rows(window, max(0, first - image * height), min(height - 1, last - image * height))
-        n_rows += len(rows)
-        step = max(step, _step(rows))
+        n_rows += rows.n
+        step = max(step, rows.step)
     return Slab(max(1, n_rows), columns, step)
 
 
@@ -143,10 +213,5 @@ def _largest_slab(window: ConvWindow, n_pixels: int, tile: int) -> Slab:
     unpadded = window._replace(pad_top=0, in_height=(n_rows - 1) * window.stride_height + window.reach_height)
     inside = _rows(unpadded, 0, n_rows - 1)
     halos = (images - 1) * max(0, window.reach_height - window.stride_height)
-    of_images = images * len(_rows(window, 0, height - 1))
-    return Slab(max(1, min(len(inside) + halos, of_images)), columns, _step(inside))
-
-
-def _step(rows: list[int]) -> int:
-    """Mean distance of neighbouring rows, rounded down."""
-    return (rows[-1] - rows[0]) // (len(rows) - 1) if len(rows) > 1 else 1
+    of_images = images * _rows(window, 0, height - 1).n
+    return Slab(max(1, min(inside.n + halos, of_images)), columns, inside.step)

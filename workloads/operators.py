@@ -94,6 +94,17 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "dequantize": ("n_elements",),
     "memory": ("function",),
 }
+_LISTS = {"in_size", "out_size", "kernel", "stride", "dilation", "padding"}
+_FLAGS = {"transposed", "bias", "sinks"}
+_TEXTS = {"function", "mask"}
+_NOT_NEGATIVE = {"window", "window_left", "window_right", "stages"}
+#: How many tensors each kind reads at least; every operator but one of a kind that is not understood writes one.
+_LEAST_INPUTS: Mapping[str, int] = {"matmul": 2, "conv": 2, "attention": 3, "gather": 2, "reshape": 0, "memory": 0}
+#: Beyond any network: sizes above are refused before they take memory or time.
+LARGEST_COUNT = 2**48
+LARGEST_EXTENT = 2**31
+MOST_ELEMENTS = 2**50
+MOST_MACS = 2**62
 _NOT_COUNTS = {
     "function",
     "mask",
@@ -175,6 +186,11 @@ class TensorSpec:
             raise InputError(
                 f"{self.name}: shape: every extent must be a whole number; given {self.shape}; allowed 1 or more"
             )
+        if math.prod(self.shape) > MOST_ELEMENTS:
+            raise InputError(
+                f"{self.name}: shape: too large; given {'x'.join(map(str, self.shape))[:80]}; "
+                f"allowed at most 2^{MOST_ELEMENTS.bit_length() - 1} values"
+            )
         if self.role not in ROLES:
             raise InputError(f'{self.name}: role: unknown role; given "{self.role}"; allowed {", ".join(ROLES)}')
         try:
@@ -217,16 +233,61 @@ class Operator:
         missing = [key for key in needed if key not in self.attributes]
         if missing:
             raise InputError(f"{self.name}: {missing[0]}: missing; a {self.kind} needs {', '.join(needed)}")
-        for key in needed:
-            self._check_count(key)
+        for key in self.attributes:
+            self._check_attribute(key, key in needed)
+        self._check_dimensions()
+        self._check_tensors()
 
-    def _check_count(self, key: str) -> None:
+    def _check_tensors(self) -> None:
+        least = _LEAST_INPUTS.get(self.kind, 1)
+        if len(self.inputs) < least:
+            raise InputError(f"{self.name}: inputs: too few; given {len(self.inputs)}; allowed {least} or more")
+        if not self.outputs and self.kind != "memory":
+            raise InputError(f"{self.name}: outputs: too few; given 0; allowed 1 or more")
+
+    def _check_attribute(self, key: str, is_needed: bool) -> None:
         value = self.attributes[key]
-        if key in _NOT_COUNTS:
+        shown = str(value)[:80]
+        if key in _LISTS:
+            least = 0 if key == "padding" else 1
+            whole = isinstance(value, tuple) and all(type(one) is int and one <= LARGEST_EXTENT for one in value)
+            if not whole or not value or min(value) < least:
+                raise InputError(
+                    f"{self.name}: {key}: must be whole numbers, one for each dimension; given {shown}; "
+                    f"allowed {least} to {LARGEST_EXTENT}"
+                )
+        elif key in _FLAGS and not isinstance(value, bool):
+            raise InputError(f"{self.name}: {key}: given {shown}; allowed true or false")
+        elif key in _TEXTS and not isinstance(value, str):
+            raise InputError(f"{self.name}: {key}: must be text; given {shown}")
+        elif key in _NOT_NEGATIVE:
+            if type(value) is not int or not 0 <= value <= LARGEST_COUNT:
+                raise InputError(f"{self.name}: {key}: must be a whole number; given {shown}; allowed 0 or more")
+        elif is_needed and key not in _NOT_COUNTS and (type(value) is not int or not 1 <= value <= LARGEST_COUNT):
+            raise InputError(
+                f"{self.name}: {key}: must be counted in whole numbers; given {shown}; "
+                f"allowed 1 to 2^{LARGEST_COUNT.bit_length() - 1}"
+            )
+
+    def _check_dimensions(self) -> None:
+        """The lists of a convolution or pooling have an entry for each of its dimensions, padding two."""
+        if self.kind not in ("conv", "pool"):
             return
-        entries = value if isinstance(value, tuple) else (value,)
-        if any(type(entry) is not int or entry < 1 for entry in entries):
-            raise InputError(f"{self.name}: {key}: must be counted in whole numbers; given {value}; allowed 1 or more")
+        n_dimensions = len(self.sizes("kernel"))
+        for key in _LISTS & self.attributes.keys():
+            n = n_dimensions * (2 if key == "padding" else 1)
+            if len(self.sizes(key)) != n:
+                raise InputError(
+                    f"{self.name}: {key}: given {len(self.sizes(key))} numbers; "
+                    f"allowed {n} (for {n_dimensions} dimensions)"
+                )
+        if self.kind == "conv":
+            groups = self.count("groups")
+            for key in ("in_channels", "out_channels"):
+                if self.count(key) % groups:
+                    raise InputError(
+                        f"{self.name}: groups: given {groups}; allowed what divides {key}, which is {self.count(key)}"
+                    )
 
     def count(self, key: str) -> int:
         """The attribute ``key`` as a whole number."""

@@ -185,7 +185,7 @@ def _windowed(given: _Given, *, stride: int | None) -> tuple[int, dict[str, Any]
         "in_size": tuple(in_size),
         "kernel": kernel,
         "stride": kernel if stride is None and "stride" not in given.values else given.sizes("stride", n, 1),
-        "padding": given.sizes("padding", n, 0, least=0),
+        "padding": given.sizes("padding", n, 0, least=0) * 2,  # before, then behind
     }
     return channels, sizes
 
@@ -195,7 +195,7 @@ def _out_size(
 ) -> tuple[int, ...]:
     found = []
     for size, kernel, stride, padding, spread in zip(
-        sizes["in_size"], sizes["kernel"], sizes["stride"], sizes["padding"], dilation, strict=True
+        sizes["in_size"], sizes["kernel"], sizes["stride"], sizes["padding"][: len(dilation)], dilation, strict=True
     ):
         reach = spread * (kernel - 1) + 1
         if transposed:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.workloads.attention_operator import attention_inputs, attention_layer
-from tilewright.workloads.operators import Operator, TensorSpec
+from tilewright.workloads.operators import MOST_MACS, Operator, TensorSpec
 
 if TYPE_CHECKING:
     from tilewright.workloads.stream import OperatorStream
@@ -35,6 +35,13 @@ def check_stream(stream: OperatorStream) -> None:
     _check_order(stream, tensors)
     for operator in stream.operators:
         _check_sizes(stream, operator)
+        if operator.kind in ("conv", "pool"):
+            _check_windows(stream, operator)
+        if operator.macs > MOST_MACS:
+            raise InputError(
+                f"{stream.name}: {operator.name}: too large; given {operator.macs:,} multiply-accumulates; "
+                f"allowed at most 2^{MOST_MACS.bit_length() - 1}"
+            )
 
 
 def _need_tensor(stream: str, place: str, name: str, tensors: Mapping[str, TensorSpec]) -> None:
@@ -97,6 +104,27 @@ def _check_sizes(stream: OperatorStream, operator: Operator) -> None:
             shape = "x".join(map(str, stream.tensor(name).shape)) or "1"
             raise InputError(
                 f"{stream.name}: {operator.name}: its attributes ask for {allowed[0]:,} values in {name}; given {shape}"
+            )
+
+
+def _check_windows(stream: OperatorStream, operator: Operator) -> None:
+    """A window lies in the padded input, and there are no more of them than strides lead to."""
+    n_dimensions = len(operator.sizes("kernel"))
+    dilations = operator.sizes("dilation") if "dilation" in operator.attributes else (1,) * n_dimensions
+    if operator.attributes.get("transposed"):  # an input value is spread over a window of the output
+        sides, strides = ("out_size", "in_size"), operator.sizes("stride")
+    else:
+        sides, strides = ("in_size", "out_size"), operator.sizes("stride")
+    wide, narrow = (operator.sizes(side) for side in sides)
+    padding = operator.sizes("padding")
+    for at, (extent, n, kernel) in enumerate(zip(wide, narrow, operator.sizes("kernel"), strict=True)):
+        reach = (kernel - 1) * dilations[at] + 1
+        padded = extent + padding[at] + padding[at + n_dimensions]
+        most = -(-max(0, padded - reach) // strides[at]) + 1
+        if reach > padded + strides[at] or n > most:
+            raise InputError(
+                f"{stream.name}: {operator.name}: kernel {kernel}, stride {strides[at]} and padding do not lead from "
+                f"{sides[0]} {extent} to {sides[1]} {n}"
             )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from tilewright.document import validate_data
+from tilewright.document_text import parse_json, read_json, read_text
 from tilewright.errors import InputError
 from tilewright.workloads.operators import Kind, Operator, Role, TensorSpec
 from tilewright.workloads.stream import OperatorStream
@@ -110,13 +111,7 @@ def stream_from_json(text: str, *, name: str) -> OperatorStream:
     Raises InputError with the line and column of a fault in the JSON, the version when it is another, every field
     that is wrong, or the operator or tensor that does not fit the others.
     """
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as fault:
-        place = f"{name}:{fault.lineno}:{fault.colno}"
-        raise InputError(f"{place}: operator stream: not valid JSON ({fault.msg.lower()})") from None
-    except RecursionError:
-        raise InputError(f"{name}: operator stream: not valid JSON (nested too deeply)") from None
+    data = parse_json(text, what="operator stream", name=name)
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise InputError(f'{name}: schema: this JSON file is no operator stream; allowed "schema": "{SCHEMA}"')
     if data.get("version") != SCHEMA_VERSION:
@@ -166,14 +161,7 @@ def load_stream(path: str | Path) -> OperatorStream:
     """The stream in the JSON file ``path``; raises InputError as :func:`stream_from_json` does, or when it cannot be
     read.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; allowed the path of an operator stream in JSON") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: operator stream: not UTF-8 text") from None
-    except (OSError, ValueError) as fault:
-        raise InputError(f"{path}: cannot be read ({_reason(fault)})") from None
+    text = read_text(path, what="operator stream", allowed="the path of an operator stream in JSON")
     return stream_from_json(text, name=str(path))
 
 
@@ -182,8 +170,8 @@ def is_stream_file(path: str | Path) -> bool:
     none.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        data = read_json(path, what="operator stream", allowed="the path of an operator stream in JSON")
+    except InputError:
         return True
     return not isinstance(data, dict) or "schema" in data or "operators" in data
 

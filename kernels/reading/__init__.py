@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tilewright.document_text import check_regular
 from tilewright.errors import InputError
 from tilewright.kernels.measured import MeasuredTable
 
@@ -17,6 +18,7 @@ def read_tables(path: str | Path) -> list[MeasuredTable]:
     (``matmul_A100.csv``), NeuSight and Tenstorrent. Raises :class:`InputError` for another file, or an empty one.
     """
     place = Path(path)
+    check_regular(place, allowed="a CSV table or a JSON measurement file")
     if place.suffix == ".json":
         from tilewright.kernels.reading.own import read_own
 

@@ -32,6 +32,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from tilewright.document import STRICT_FIELDS, validate_data
+from tilewright.document_text import read_json
 from tilewright.document_yaml import short
 from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import bits_per_element, tensor_format
@@ -215,21 +216,7 @@ def load_sensitivity(path: str | Path) -> Sensitivity:
     """The table in the JSON file ``path``; raises InputError that names the file, the place and the fault."""
     if not str(path):
         raise InputError("sensitivity: the name of the file is empty; allowed the path of a sensitivity file in JSON")
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; allowed the path of a sensitivity file in JSON") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: sensitivity: not UTF-8 text") from None
-    except json.JSONDecodeError as fault:
-        raise InputError(
-            f"{path}:{fault.lineno}:{fault.colno}: sensitivity: not valid JSON ({fault.msg.lower()})"
-        ) from None
-    except RecursionError:
-        raise InputError(f"{path}: sensitivity: not valid JSON (nested too deeply)") from None
-    except (OSError, ValueError) as fault:
-        reason = getattr(fault, "strerror", None) or str(fault)
-        raise InputError(f"{path}: cannot be read ({reason.lower()})") from None
+    data = read_json(path, what="sensitivity", allowed="the path of a sensitivity file in JSON")
     return sensitivity_from_data(data, name=str(path))
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tilewright.document_schema import allowed_text, expected_kind, field_names, is_number, schema_at
+from tilewright.document_text import read_text
 from tilewright.document_yaml import Document, FieldPath, Place, dotted, one_line, quoted, read_yaml, short
 from tilewright.errors import InputError, did_you_mean
 
@@ -46,23 +47,7 @@ def load_document(source: str | Path, model: type[T], *, what: str) -> T:
     file is missing, is not UTF-8, is not valid YAML, has a key twice, or does not fit the model.
     """
     name = str(source)
-    try:
-        raw = Path(source).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{name}: no such file; allowed the path of a {what} file in YAML") from None
-    except IsADirectoryError:
-        raise InputError(f"{name}: is a folder; allowed the path of a {what} file in YAML") from None
-    except (OSError, ValueError) as fault:
-        reason = getattr(fault, "strerror", None) or str(fault)
-        raise InputError(f"{name}: cannot be read ({reason.lower()})") from None
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = raw.count(b"\n", 0, fault.start) + 1
-        column = fault.start - (raw.rfind(b"\n", 0, fault.start) + 1) + 1
-        raise InputError(
-            f"{name}:{line}:{column}: {what}: not UTF-8 text; given byte 0x{raw[fault.start]:02x}"
-        ) from None
+    text = read_text(source, what=what, allowed=f"the path of a {what} file in YAML")
     return parse_document(text, model, what=what, name=name)
 
 

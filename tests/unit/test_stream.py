@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tilewright.cli.run import run
 from tilewright.errors import InputError
 from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.network import load_network
@@ -266,3 +267,60 @@ def test_names_are_escaped_in_the_drawing() -> None:
 
 def test_every_kind_is_drawn_and_listed() -> None:
     assert set(KINDS) >= set(load_network("sd-1.5-unet").counts)
+
+
+def conv_stream(**changes: object) -> OperatorStream:
+    """One convolution of 8x8 pixels, with some attributes changed."""
+    attributes: dict[str, object] = {
+        "batch": 1, "groups": 1, "in_channels": 4, "out_channels": 4, "in_size": [8, 8], "out_size": [8, 8],
+        "kernel": [3, 3], "stride": [1, 1], "dilation": [1, 1], "padding": [1, 1, 1, 1], "transposed": False,
+    }  # fmt: skip
+    shapes = {"x": (1, 4, 8, 8), "w": (4, 4, 3, 3), "y": (1, 4, 8, 8)}
+    tensors = [
+        TensorSpec(name=name, shape=shape, number_format="fp16", role="weight" if name == "w" else "activation")
+        for name, shape in shapes.items()
+    ]
+    inputs = ("x", "w") if "inputs" not in changes else changes.pop("inputs")
+    operator = Operator(name="c", kind="conv", inputs=inputs, outputs=("y",), attributes=attributes | changes)  # type: ignore[arg-type]
+    return OperatorStream(name="s", tensors=tuple(tensors), operators=(operator,), inputs=("x",), outputs=("y",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch": [1]}, r"c: batch: must be counted in whole numbers; given \(1,\); allowed 1 to 2\^48"),
+        ({"kernel": 3}, "c: kernel: must be whole numbers, one for each dimension; given 3; allowed 1 to 2147483648"),
+        ({"kernel": [3]}, "given 2 numbers; allowed 1|given 4 numbers; allowed 2"),
+        ({"kernel": [2**31, 2**31]}, "s: c: its attributes ask for"),
+        ({"padding": [1, 1, 1]}, r"c: padding: given 3 numbers; allowed 4 \(for 2 dimensions\)"),
+        ({"padding": [-1, 1, 1, 1]}, "c: padding: must be whole numbers"),
+        ({"stride": [0, 1]}, "c: stride: must be whole numbers"),
+        ({"stride": [2, 2]}, r"kernel 3, stride 2 and padding do not lead from in_size 8 to out_size 8"),
+        ({"dilation": [2**40, 1]}, "c: dilation: must be whole numbers"),
+        ({"groups": 3}, "c: groups: given 3; allowed what divides in_channels, which is 4"),
+        ({"transposed": 1}, "c: transposed: given 1; allowed true or false"),
+        ({"inputs": ("x",)}, "c: inputs: too few; given 1; allowed 2 or more"),
+        ({"in_channels": 2**60}, r"c: in_channels: must be counted .* allowed 1 to 2\^48"),
+    ],
+)
+def test_attributes_are_of_their_kind_and_fit_together(changes: dict[str, object], said: str) -> None:
+    conv_stream()
+    with pytest.raises(InputError, match=said):
+        conv_stream(**changes)
+
+
+def test_sizes_beyond_reason_are_refused() -> None:
+    with pytest.raises(InputError, match=r"x: shape: too large; given 2147483648x2147483648; allowed at most 2\^50"):
+        TensorSpec(name="x", shape=(2**31, 2**31), number_format="fp16")
+
+
+BROKEN = Path(__file__).parents[3] / "shared/cases/break"
+
+
+@pytest.mark.skipif(not BROKEN.exists(), reason="needs ../shared/cases")
+@pytest.mark.parametrize("case", sorted(BROKEN.glob("*.json")), ids=lambda path: path.stem[:40])
+def test_streams_that_once_ended_in_a_traceback_or_did_not_end(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", str(case), "-a", "edge-16x16", "--weights", "int8"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"tilewright: error: {case}: ")
+    assert "unexpected" not in said

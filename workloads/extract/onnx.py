@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tilewright.document_text import check_regular
 from tilewright.errors import InputError, did_you_mean
 from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.onnx_guard import LibraryError, ask, start
@@ -31,6 +32,7 @@ _OLDEST_READ = 9
 
 _STANDARD = ("", "ai.onnx")
 _FEW_BYTES = 4096
+_MOST_BYTES = 2**31  # a protobuf message cannot have more
 _WHOLE_TYPES = (6, 7, 9)  # int32, int64, bool
 #: A graph that is older than this and cannot be read as it is, is brought to the second version first.
 _OLDEST_CURRENT, _CONVERTED_TO = 13, 17
@@ -133,10 +135,9 @@ def _onnx() -> Any:
 
 
 def _read(onnx: Any, path: Path) -> onnx.ModelProto:
+    check_regular(path, allowed="the path of an ONNX file", most_bytes=_MOST_BYTES)
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; allowed the path of an ONNX file") from None
     except (OSError, ValueError) as fault:
         reason = getattr(fault, "strerror", None) or str(fault)
         raise InputError(f"{path}: cannot be read ({reason.lower()})") from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tilewright.document_text import read_json
 from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import tensor_format
 from tilewright.workloads.extract.torch import first_line, silence, stream_from_torch
@@ -65,14 +65,7 @@ def _libraries() -> tuple[Any, Any]:
 
 def _read(path: Path, name: str) -> tuple[dict[str, Any], str]:
     path = path / "config.json" if path.is_dir() else path
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; allowed the path of a config.json") from None
-    except json.JSONDecodeError as fault:
-        raise InputError(f"{path}:{fault.lineno}:{fault.colno}: not valid JSON ({fault.msg.lower()})") from None
-    except (OSError, ValueError, RecursionError) as fault:
-        raise InputError(f"{path}: cannot be read ({str(fault).lower()})") from None
+    data = read_json(path, what="configuration", allowed="the path of a config.json")
     if not isinstance(data, dict):
         raise InputError(f"{path}: is no configuration; allowed a mapping with model_type")
     return data, name or str(path)
