@@ -141,7 +141,7 @@ def _needed(
     first, last = outputs
     if dilation == 1 or kernel == 1:
         return _of_runs(first * stride - padding, last - first + 1, stride, kernel + shift, extent)
-    found = set()
+    found: set[int] = set()
     for tap in _taps_within(first, last, kernel, stride, dilation, shift, padding, extent):
         for moved in range(shift + 1):
             begin = first * stride + tap * dilation + moved - padding

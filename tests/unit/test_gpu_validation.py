@@ -416,9 +416,9 @@ def test_calibrate_writes_a_file_that_validate_takes(tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["validate", "nope.csv", "-a", "h200"], "nope.csv: cannot be read"),
+        (["validate", "nope.csv", "-a", "h200"], "nope.csv: no such file"),
         (["validate", "nope.csv", "-a", "edge-16x16"], "edge-16x16: is not a GPU"),
-        (["calibrate", "nope.csv", "-a", "h200", "-o", "x.yaml"], "nope.csv: cannot be read"),
+        (["calibrate", "nope.csv", "-a", "h200", "-o", "x.yaml"], "nope.csv: no such file"),
         (["calibrate", "nope.csv", "-a", "flat-edge", "-o", "x.yaml"], "flat-edge: is not a GPU"),
     ],
 )
