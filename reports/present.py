@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tilewright.reports.case import ReportCase
     from tilewright.reports.network_case import NetworkCase
     from tilewright.sim.machine_comparison import MachineComparison
+    from tilewright.sim.mapping_front import MappingFront
     from tilewright.sim.network_result import NetworkResult
     from tilewright.sim.network_why import NetworkWhyResult
     from tilewright.sim.result import ComparisonResult, SimulationResult, WhyResult
@@ -382,6 +383,34 @@ def _report_network_why(why: NetworkWhyResult, folder: Path) -> Path:
     return write_network_report(folder, _network_case(why.result, why))
 
 
+# --- fronts -----------------------------------------------------------------------------------------------------------
+
+
+def _front_lines(front: MappingFront) -> list[str]:
+    from tilewright.reports.front import front_title
+
+    points = [f"{seconds_text(point.seconds)}, {energy_text(point.energy_pj)}" for point in front.spread(4)]
+    return [front_title(front), "; ".join(points), front.proof]
+
+
+def _front_table(front: MappingFront) -> tuple[list[str], list[list[str]]]:
+    from tilewright.reports.front import front_columns
+
+    return _table(front_columns(front).columns)
+
+
+def _plot_front(front: MappingFront) -> Figure:
+    from tilewright.reports.front import front_figure
+
+    return front_figure([front])
+
+
+def _report_front(front: MappingFront, folder: Path) -> Path:
+    from tilewright.reports.front import write_front_report
+
+    return write_front_report(folder, [front])
+
+
 # --- what has text only -----------------------------------------------------------------------------------------------
 
 
@@ -477,6 +506,7 @@ _LOOKS: dict[str, _Looks] = {
         _plot_why,
         _report_network_why,
     ),
+    "MappingFront": _Looks(_front_lines, _front_table, _plot_front, _report_front),
     "OperatorResult": _Looks(_operator_lines),
     "SearchOutcome": _Looks(_outcome_lines),
     "FusionOutcome": _Looks(_fusion_lines),

@@ -16,6 +16,8 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.machine_comparison import compare_machines
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
+from tilewright.search.mapping_front import Named as NamedOperator
+from tilewright.search.mapping_front import workload_front
 from tilewright.search.methods.method import get_method, method_names
 from tilewright.search.methods.outcome import SearchOutcome
 from tilewright.search.methods.run import run_method
@@ -27,9 +29,10 @@ from tilewright.search.workload import Workload, dataflow_for, dataflows_for, la
 from tilewright.sim import mapping
 from tilewright.sim.critical_path import attribute
 from tilewright.sim.evaluation import build_phase, evaluate, longest_sequence, phase_tiling, trace_mapping
-from tilewright.sim.jobs import JobLayer
+from tilewright.sim.jobs import JobLayer, jobs_of
 from tilewright.sim.machine_comparison import MachineComparison
 from tilewright.sim.mapping import Dataflow, Tiling
+from tilewright.sim.mapping_front import MappingFront
 from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.sim.result import Attribution, ComparisonResult, LengthLimit, SimulationResult, WhyResult
@@ -51,6 +54,7 @@ __all__ = [
     "load_network",
     "longest",
     "network_names",
+    "pareto",
     "search_methods",
     "search_tiling",
     "search_tilings",
@@ -346,6 +350,38 @@ def _attribution(layer: JobLayer, spec: MachineSpec, flow: Dataflow, tiling: Til
             return None
         total = part if total is None else total + part
     return total
+
+
+def pareto(
+    workload: Workload | OperatorStream,
+    machine: Machine,
+    dataflows: Sequence[str] | None = None,
+    *,
+    fuse: bool = True,
+    progress: Progress | None = None,
+) -> MappingFront:
+    """Latency against energy: what no other choice of mappings of ``workload`` on ``machine`` beats in both.
+
+    A layer or an operator: over its dataflows (all by default) and tilings. A network: over a mapping of its own for
+    every operator, attention with ``dataflows`` (mas and flash2 by default), run one after the other without weights
+    loaded ahead. ``proof`` of the result says within what it is proven. Raises InputError for bad names, and for an
+    operator that no mapping fits, with its place.
+    """
+    spec, thing = _machine(machine), _layer_or_network(workload)
+    if not isinstance(thing, OperatorStream):
+        flows = dataflows_for([thing], list(dataflows or ()))[thing]
+        return workload_front(thing.name, [NamedOperator(thing.name, "", thing, flows)], spec, progress=progress)
+    attention = tuple(mapping.get_dataflow(name) for name in _attention_flows(dataflows))
+    operators = [
+        NamedOperator(
+            job.name,
+            job.operators[0].path,
+            job.layer,
+            attention if job.kind == "attention" else (mapping.get_dataflow(job.kind, job.kind),),
+        )
+        for job in jobs_of(thing, fuse=fuse)
+    ]
+    return workload_front(thing.name, operators, spec, progress=progress)
 
 
 def trace(

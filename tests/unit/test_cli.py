@@ -132,7 +132,8 @@ MISTAKES = [
     ),
     (
         ["simulate", *BASE, "--objective", "enrgy"],
-        'tilewright: error: --objective: unknown; given "enrgy"; allowed latency, energy, edp (did you mean "energy"?)',
+        'tilewright: error: --objective: unknown; given "enrgy"; allowed latency, energy, edp, '
+        'pareto (did you mean "energy"?)',
     ),
     (
         ["compare", "-a", "edge-16x16"],

@@ -13,12 +13,12 @@ from tilewright.cli.options import (
     ActivationsOption,
     CsvOption,
     DataflowsOption,
+    FrontObjectiveOption,
     JsonOption,
     KvCacheOption,
     MachinesOption,
     MethodOption,
     Objective,
-    ObjectiveOption,
     ReportOption,
     SeedOption,
     WeightsOption,
@@ -27,6 +27,7 @@ from tilewright.cli.options import (
     objective_of,
 )
 from tilewright.cli.outputs import Outputs, note
+from tilewright.cli.pareto import PARETO, ParetoCall, refuse_options, show_fronts
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
 from tilewright.errors import InputError
 from tilewright.workloads.naming import Named, what_is_named
@@ -66,7 +67,7 @@ def compare(
     workload: WorkloadsArgument = None,
     all_networks: AllOption = False,
     dataflow: DataflowsOption = None,
-    objective: ObjectiveOption = "latency",
+    objective: FrontObjectiveOption = "latency",
     method: MethodOption = "exhaustive",
     seed: SeedOption = 0,
     weights: WeightsOption = None,
@@ -80,7 +81,11 @@ def compare(
     """Compare dataflows on layers, or machines (-a A -a B) on layers and whole networks, each at its best tiling."""
     outputs = Outputs(json=json, csv=csv, report=report, markdown=markdown)
     outputs.check(*(workload or []), *machine)
-    goal, way = objective_of(objective), method_of(method)
+    is_front = objective == PARETO
+    if is_front:
+        refuse_options({"--method": method != "exhaustive", "--seed": seed})
+    goal = "latency" if is_front else objective_of(objective, or_else=[PARETO])
+    way = method_of(method)
     check_seed(way, given=is_given(context, "seed"))
     specs = [machine_of(text) for text in machine]
     texts = [*(workload or []), *(_all_layers() if all_networks else [])]
@@ -92,6 +97,13 @@ def compare(
     is_network = [one.kind == "network" for one in named]
     if given and not any(is_network):
         raise InputError(f"{given[0]}: is for whole networks; given layers and operators only")
+    if is_front:
+        front_call = ParetoCall(
+            named=tuple(named), machines=tuple(specs), dataflows=dataflow, formats=formats, fuse=True,
+            command=command_line(context),
+        )  # fmt: skip
+        show_fronts(outputs, front_call)
+        return
     if len(specs) > 1 or any(is_network):
         from tilewright.cli.machines import MachinesCall, compare_machines
 

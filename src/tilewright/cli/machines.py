@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tilewright.sim.jobs import JobLayer
     from tilewright.workloads.naming import Named
 
-__all__ = ["MachinesCall", "compare_machines"]
+__all__ = ["MachinesCall", "compare_machines", "origin_of", "things_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class MachinesCall:
 
 def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
     """Run every workload on every machine, show a table for each workload, write what is asked for."""
-    things = _things(call)
+    things = things_of(call.named, call.formats, call.dataflows)
     if call.dataflows:
         check_dataflows(call.dataflows, [thing for thing in things if not isinstance(thing, OperatorStream)])
     announce_compilation()
@@ -65,7 +65,7 @@ def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
 
     if outputs.speaks:
         outputs.show(*machine_tables(outputs.console(), comparison), machines_failed_text(comparison))
-    origin = _origin(call, things)
+    origin = origin_of(call.machines, things, call.objective)
     outputs.write_json(comparison.to_dict(), origin)
     outputs.write_csv([run.to_row() for run in comparison.runs], origin)
     if not comparison.runs:
@@ -80,16 +80,22 @@ def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
         note(f"wrote {write_machines_report(outputs.report, comparison, call.machines, command=call.command)}")
 
 
-def _things(call: MachinesCall) -> list[JobLayer | OperatorStream]:
+def things_of(
+    named: Sequence[Named], formats: Mapping[str, str | None], dataflows: Sequence[str] | None
+) -> list[JobLayer | OperatorStream]:
+    """The layers, operators and networks that are named, each once; networks in ``formats``.
+
+    Raises InputError for a wrong name, and for a format or a dataflow that none of them can have.
+    """
     found: dict[str, JobLayer | OperatorStream] = {}
-    for one in call.named:
+    for one in named:
         thing: JobLayer | OperatorStream
         if one.kind == "network":
             thing = stream_of(
                 one.text,
-                weights=call.formats["weights"],
-                activations=call.formats["activations"],
-                kv_cache=call.formats["kv_cache"],
+                weights=formats["weights"],
+                activations=formats["activations"],
+                kv_cache=formats["kv_cache"],
                 alone=False,
             )
         else:
@@ -99,15 +105,16 @@ def _things(call: MachinesCall) -> list[JobLayer | OperatorStream]:
         found.setdefault(thing.name, thing)
     things = list(found.values())
     streams = [thing for thing in things if isinstance(thing, OperatorStream)]
-    check_parts(streams, {"cache" if part == "kv_cache" else part: value for part, value in call.formats.items()})
+    check_parts(streams, {"cache" if part == "kv_cache" else part: value for part, value in formats.items()})
     if len(streams) == len(things):
-        check_attention(streams, call.dataflows[0] if call.dataflows else None)
+        check_attention(streams, dataflows[0] if dataflows else None)
     return things
 
 
-def _origin(call: MachinesCall, things: list[JobLayer | OperatorStream]) -> Origin:
+def origin_of(machines: Sequence[MachineSpec], things: Sequence[JobLayer | OperatorStream], objective: str) -> Origin:
+    """Where the figures of a comparison come from."""
     from tilewright.reports.origin import Origin, layer_facts, network_facts
 
     facts = [network_facts(t) if isinstance(t, OperatorStream) else layer_facts(t) for t in things]
     workloads = tuple(replace(one, column="workload") for one in facts)
-    return Origin(machines=call.machines, workloads=workloads, facts={"objective": call.objective})
+    return Origin(machines=tuple(machines), workloads=workloads, facts={"objective": objective})

@@ -17,6 +17,7 @@ __all__ = [
     "CsvOption",
     "DataflowOption",
     "DataflowsOption",
+    "FrontObjectiveOption",
     "JsonOption",
     "KvCacheOption",
     "MachineOption",
@@ -122,6 +123,14 @@ TileOption = Annotated[
 ObjectiveOption = Annotated[
     str, typer.Option("--objective", metavar="|".join(OBJECTIVES), help="What the best tiling makes small.")
 ]
+FrontObjectiveOption = Annotated[
+    str,
+    typer.Option(
+        "--objective",
+        metavar="|".join((*OBJECTIVES, "pareto")),
+        help="What the best tiling makes small; pareto: every mapping that no other beats in latency and energy.",
+    ),
+]
 MethodOption = Annotated[
     str,
     typer.Option(
@@ -208,11 +217,12 @@ AllOperatorsOption = Annotated[
 ]
 
 
-def objective_of(text: str) -> Objective:
-    """The objective called ``text``; raises InputError for another word."""
+def objective_of(text: str, *, or_else: Sequence[str] = ()) -> Objective:
+    """The objective called ``text``; raises InputError for another word. ``or_else``: words that are allowed, too."""
     if text not in OBJECTIVES:
+        allowed = (*OBJECTIVES, *or_else)
         raise InputError(
-            f'--objective: unknown; given "{text}"; allowed {", ".join(OBJECTIVES)}{did_you_mean(text, OBJECTIVES)}'
+            f'--objective: unknown; given "{text}"; allowed {", ".join(allowed)}{did_you_mean(text, allowed)}'
         )
     return text
 

@@ -12,6 +12,7 @@ from tilewright.cli.options import (
     ActivationsOption,
     AllOperatorsOption,
     CsvOption,
+    FrontObjectiveOption,
     JsonOption,
     KvCacheOption,
     MachineOption,
@@ -20,7 +21,6 @@ from tilewright.cli.options import (
     NoFuseOption,
     NoPrefetchOption,
     Objective,
-    ObjectiveOption,
     ReportOption,
     SeedOption,
     SimulatedArgument,
@@ -33,6 +33,7 @@ from tilewright.cli.options import (
     tiling_of,
 )
 from tilewright.cli.outputs import Outputs, note
+from tilewright.cli.pareto import PARETO, ParetoCall, refuse_options, show_fronts
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
 from tilewright.errors import InputError
 from tilewright.workloads.naming import Named, what_is_named
@@ -51,7 +52,7 @@ def simulate(
     machine: MachineOption,
     dataflow: SimulatedDataflowOption = None,
     tile: TileOption = None,
-    objective: ObjectiveOption = "latency",
+    objective: FrontObjectiveOption = "latency",
     method: MethodOption = _USUAL_METHOD,
     seed: SeedOption = 0,
     weights: WeightsOption = None,
@@ -72,7 +73,21 @@ def simulate(
     """
     outputs = Outputs(json=json, csv=csv, report=report)
     outputs.check(workload, machine)
-    goal, tiling, way = objective_of(objective), tiling_of(tile), method_of(method)
+    if objective == PARETO:
+        meaningless = {"--tile": tile, "--method": method != _USUAL_METHOD, "--seed": seed, "--no-cache": no_cache}
+        refuse_options(meaningless | {"--no-prefetch": no_prefetch, "--all-operators": all_operators})
+        formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
+        given = [f"--{name.replace('_', '-')}" for name, value in formats.items() if value]
+        named = what_is_named(workload, network_options=[*given, *(["--no-fuse"] if no_fuse else [])])
+        if named.kind != "network" and (given or no_fuse):
+            raise InputError(f'{[*given, "--no-fuse"][0]}: is for whole networks; given "{workload}"')
+        call = ParetoCall(
+            named=(named,), machines=(machine_of(machine),), dataflows=None if dataflow is None else [dataflow],
+            formats=formats, fuse=not no_fuse, command=command_line(context),
+        )  # fmt: skip
+        show_fronts(outputs, call)
+        return
+    goal, tiling, way = objective_of(objective, or_else=[PARETO]), tiling_of(tile), method_of(method)
     only_for_networks = {
         "--weights": weights,
         "--activations": activations,
