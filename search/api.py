@@ -122,8 +122,7 @@ def _simulate(
     goal = check_objective(objective)
     get_method(method)
     limit = _length_limit(flow, layer, spec)
-    layer = mapping.plain(layer)
-    mapping.check_tiling(flow, layer, tiling)
+    layer, tiling = mapping.plain_mapping(flow, layer, tiling)
     if all(parameter.name in tiling for parameter in flow.parameters):
         return _run_best_piece(layer, spec, flow, tiling, goal, limit)
     piece, found = _search_pieces(layer, spec, flow, method, objective, seed, None, tiling, progress)
@@ -399,8 +398,7 @@ def trace(
     """
     layer, spec = layer_of(workload), _machine(machine)
     flow = dataflow_for(layer, dataflow)
-    layer = mapping.plain(layer)
-    mapping.check_tiling(flow, layer, tiling)
+    layer, tiling = mapping.plain_mapping(flow, layer, tiling)
     missing = [parameter.name for parameter in flow.parameters if parameter.name not in tiling]
     if missing:
         raise InputError(f"tiling: a trace needs every tile of {flow.name}; missing: {', '.join(missing)}")

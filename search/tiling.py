@@ -29,7 +29,7 @@ from tilewright.sim.costs import Costs, TileCosts
 from tilewright.sim.engine import run_images
 from tilewright.sim.evaluation import build_phase, count_phase, fits
 from tilewright.sim.image import pack
-from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling, plain
+from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, plain_mapping
 from tilewright.sim.result import SearchSummary
 
 __all__ = [
@@ -105,8 +105,7 @@ def best_tiling(
     :class:`tilewright.search.shared_search.SharedSearch`.
     """
     begun = time.perf_counter()
-    layer, fixed = plain(layer), dict(fixed or {})
-    check_tiling(dataflow, layer, fixed)
+    layer, fixed = plain_mapping(dataflow, layer, fixed or {})
     costs = dataflow.costs(layer, machine)
     searches = [PhaseSearch(phase, costs, objective, fixed) for phase in dataflow.phases]
     total = sum(search.n_fitting for search in searches)

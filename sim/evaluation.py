@@ -17,7 +17,7 @@ from tilewright.sim.core import BuffersDeclared, TileCore, WorkCounter, WorkTota
 from tilewright.sim.costs import ASSUMPTIONS, TileCosts, Work, attention_assumptions
 from tilewright.sim.engine import simulate
 from tilewright.sim.mapped_work import MappedWork, mapped_work
-from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, check_tiling, plain
+from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, plain_mapping
 from tilewright.sim.program import MAX_WORK_UNITS, Program, ProgramBuilder, exact_shares
 from tilewright.sim.result import LengthLimit, SearchSummary, SimulationResult
 from tilewright.sim.trace import TraceCommand, TraceWindow, trace_program
@@ -166,8 +166,7 @@ def evaluate(
 
     Raises InputError for an unknown or illegal tile and MappingError when the buffers do not hold it.
     """
-    layer = plain(layer)
-    check_tiling(dataflow, layer, tiling)
+    layer, tiling = plain_mapping(dataflow, layer, tiling)
     known: Any = layer  # with a hash
     costs = _known_costs(dataflow.costs, known, machine)
     programs = [build_phase(p, costs, phase_tiling(p, tiling)) for p in dataflow.phases]
@@ -272,7 +271,7 @@ def trace_mapping(
     dataflow: Dataflow, layer: Layer, machine: MachineSpec, tiling: Tiling, *, max_commands: int = 4000
 ) -> TraceWindow:
     """The first ``max_commands`` commands of each phase, phases one after the other."""
-    layer = plain(layer)
+    layer, tiling = plain_mapping(dataflow, layer, tiling)
     costs = dataflow.costs(layer, machine)
     commands: list[TraceCommand] = []
     engines: tuple[str, ...] = ()

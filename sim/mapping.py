@@ -33,6 +33,7 @@ __all__ = [
     "dataflow_names",
     "get_dataflow",
     "plain",
+    "plain_mapping",
     "register",
     "tile_sizes",
 ]
@@ -177,6 +178,23 @@ def check_tiling(dataflow: Dataflow, layer: Layer, tiling: Tiling) -> None:
             raise InputError(
                 f'tile "{name}": given {value}, allowed {parameter.smallest} to {largest} ({parameter.meaning})'
             )
+
+
+def plain_mapping(dataflow: Dataflow, layer: L, tiling: Tiling) -> tuple[L, dict[str, int]]:
+    """``layer`` in its plain form (:func:`plain`), and ``tiling`` for it.
+
+    A tile that is as large as the layer allows, but larger than what is left of it, covers all that is left. Raises
+    InputError as :func:`check_tiling` does.
+    """
+    simple = plain(layer)
+    tiles = dict(tiling)
+    if simple is not layer:
+        for parameter in dataflow.parameters:
+            largest = parameter.largest(simple)
+            if largest < tiles.get(parameter.name, 0) <= parameter.largest(layer):
+                tiles[parameter.name] = largest
+    check_tiling(dataflow, simple, tiles)
+    return simple, tiles
 
 
 @lru_cache(maxsize=4096)

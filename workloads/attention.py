@@ -172,13 +172,16 @@ class AttentionLayer:
         return self.window_left, self.window_right
 
     def with_plain_mask(self) -> AttentionLayer:
-        """The same layer with the plainest mask that hides the same: none for a band that hides nothing, causal for a
-        band with the causal one's reach, no window where it reaches beyond the last row or key.
+        """The same layer with the plainest mask that hides the same, and without the keys that no row sees.
+
+        No mask for a band that hides nothing else, causal for a band with the causal one's reach, no window where it
+        reaches beyond the last row or key. The keys before the first row's window are dropped: nobody reads them.
         """
         if self.mask == "none":
             return self
         before, after = self._reach
-        if before is not None and before >= self.key_len - 1:  # the last row still sees the first key
+        keys = self.key_len - self.visible_keys(0)[0]  # the last row sees the last key, so only early keys are hidden
+        if before is not None and before >= keys - 1:  # the last row still sees the first key
             before = None
         if after is not None and after >= self.query_len - 1:  # the first row sees the last key
             after = None
@@ -186,9 +189,9 @@ class AttentionLayer:
         if before is None and after in (None, 0):
             mask = "none" if after is None else "causal"
         windows = (before, after) if mask == "banded" else (None, None)
-        if (mask, *windows) == (self.mask, self.window_left, self.window_right):
+        if (mask, *windows, keys) == (self.mask, self.window_left, self.window_right, self.key_len):
             return self
-        return replace(self, mask=mask, window_left=windows[0], window_right=windows[1])
+        return replace(self, mask=mask, window_left=windows[0], window_right=windows[1], key_len=keys)
 
     def visible_keys(self, first_row: int, n_rows: int = 1) -> tuple[int, int]:
         """First key, and key after the last, that any of ``n_rows`` query rows from ``first_row`` on can see.

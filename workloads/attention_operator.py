@@ -123,10 +123,9 @@ def split_attention(operator: Operator, stream: OperatorStream) -> tuple[tuple[O
     """
     layer = attention_layer(operator, stream)
     query, keys, values = operator.inputs[:3]
-    number_format = stream.tensor(query).number_format
     shape = (layer.batch, layer.query_heads, layer.query_len, layer.key_len)
     scores, weights = (
-        TensorSpec(name=f"{operator.name}.{part}", shape=shape, number_format=number_format) for part in "SP"
+        TensorSpec(name=f"{operator.name}.{part}", shape=shape, number_format=layer.score_format) for part in "SP"
     )
     n_products = layer.batch * layer.kv_heads
     rows = layer.query_len * layer.queries_per_kv_head

@@ -15,7 +15,7 @@ from tilewright.search.methods.outcome import SearchOutcome
 from tilewright.search.methods.problem import Point, Problem
 from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import Evaluated, PhaseSearch, Progress, pareto
-from tilewright.sim.mapping import Dataflow, Layer, Tiling, check_tiling, plain
+from tilewright.sim.mapping import Dataflow, Layer, Tiling, plain_mapping
 
 __all__ = ["run_method"]
 
@@ -43,8 +43,7 @@ def run_method(
     does not give every phase one run, MappingError when no tiling fits on chip.
     """
     begun = time.perf_counter()
-    layer, held = plain(layer), dict(fixed or {})
-    check_tiling(dataflow, layer, held)
+    layer, held = plain_mapping(dataflow, layer, fixed or {})
     costs = dataflow.costs(layer, machine)
     searches = [PhaseSearch(phase, costs, objective, held) for phase in dataflow.phases]
     sizes = [len(search.candidates) for search in searches]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+import tilewright
 from tilewright.hw_models.load import load_machine
 from tilewright.search.tiling import best_tiling
 from tilewright.sim import kernel
@@ -79,6 +80,13 @@ def test_full_result(benchmark: pytest.FixtureRequest) -> None:
     _measure(benchmark, "result", lambda: evaluate(get_dataflow("flash2"), layer, machine, TILING))
 
 
+@pytest.mark.parametrize("sequence", [512, 1048576])
+def test_simulate_again(benchmark: pytest.FixtureRequest, sequence: int) -> None:
+    """The public call with a whole tiling, as in a loop of a person's own."""
+    layer, machine = load_workload(f"attention:heads=12,seq={sequence},head_dim=64"), load_machine(MACHINE)
+    _measure(benchmark, f"simulate {sequence}", lambda: tilewright.simulate(layer, machine, "flash2", TILING))
+
+
 def test_reference_at_4096(benchmark: pytest.FixtureRequest) -> None:
     """The SimPy reference on the same program as `run 4096`, and the engine without skipping."""
     program = _program(4096)
@@ -128,6 +136,10 @@ def test_summary(capsys: pytest.CaptureFixture[str]) -> None:
         ("  1M tokens over 512 tokens", f"{m['run 1048576'] / m['run 512']:8.2f} x"),
         ("lowering, packing and run, 512 tokens", f"{m['build and run'] * 1e6:8.1f} us"),
         ("complete typed result, 512 tokens", f"{m['result'] * 1e6:8.1f} us"),
+        *(
+            (f"tilewright.simulate with a tiling, {s:,} tokens", f"{m[f'simulate {s}'] * 1e6:8.1f} us")
+            for s in (512, 1048576)
+        ),
         ("SimPy reference, 4,096 tokens", f"{m['reference 4096'] * 1e3:8.1f} ms"),
         ("engine without skipping, 4,096 tokens", f"{m['no skipping 4096'] * 1e3:8.1f} ms"),
         ("  reference over engine with skipping", f"{m['reference 4096'] / m['run 4096']:8,.0f} x"),

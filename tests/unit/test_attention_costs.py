@@ -193,6 +193,19 @@ def test_a_band_that_hides_nothing_costs_what_no_mask_costs(name: str) -> None:
     assert tilewright.simulate(f"{small},mask=banded,window_left=69", EDGE, name, resident).cycles > 0
 
 
+@pytest.mark.parametrize("name", dataflow_names())
+def test_a_window_of_one_row_costs_what_its_keys_cost(name: str) -> None:
+    """Decoding in a sliding window: the keys before it are not touched, wherever the window begins."""
+    row = "attention:heads=4,kv_heads=2,query_len=1,head_dim=16"
+    window = tilewright.simulate(f"{row},key_len=101,mask=banded,window_left=36", BYTEWISE, name)
+    plain = tilewright.simulate(f"{row},key_len=37", BYTEWISE, name)
+    assert (window.cycles, window.dram_read_bytes) == (plain.cycles, plain.dram_read_bytes)
+    whole = {p.name: 1 for p in get_dataflow(name).parameters if p.name.split("_")[-1] in ("query", "depth")}
+    keys = {p.name: 101 for p in get_dataflow(name).parameters if p.name.split("_")[-1] == "key"}
+    again = tilewright.simulate(f"{row},key_len=101,mask=banded,window_left=36", BYTEWISE, name, whole | keys)
+    assert {again.tiling[key] for key in keys} == {37}
+
+
 def test_the_widest_row_block_of_a_band_is_found_without_walking() -> None:
     for query_len, key_len, left, right, query, key in (
         (60, 60, 13, 5, 7, 4),

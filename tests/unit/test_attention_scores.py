@@ -198,7 +198,8 @@ def test_the_reference_caps_adds_the_bias_and_counts_the_sink() -> None:
         ({"mask": "banded", "window_left": 100, "window_right": 0}, ("causal", None, None)),
         ({"mask": "banded", "window_left": 7, "window_right": 5}, ("banded", 7, None)),
         ({"mask": "banded", "window_left": 7, "window_right": 4}, ("banded", 7, 4)),
-        ({"mask": "banded", "window_left": 0, "query_len": 1}, ("banded", 0, None)),
+        ({"mask": "banded", "window_left": 0, "query_len": 1}, ("none", None, None)),
+        ({"mask": "banded", "window_left": 3, "query_len": 2}, ("banded", 3, None)),
     ],
 )
 def test_the_plainest_mask_that_hides_the_same(given: dict[str, Any], plain: tuple[Any, ...]) -> None:
@@ -207,5 +208,8 @@ def test_the_plainest_mask_that_hides_the_same(given: dict[str, Any], plain: tup
     found = layer.with_plain_mask()
     assert (found.mask, found.window_left, found.window_right) == plain
     for row in range(layer.query_len):
-        assert found.visible_keys(row) == layer.visible_keys(row)
+        dropped = layer.key_len - found.key_len  # early keys that no row sees
+        assert [dropped + key for key in found.visible_keys(row)] == list(layer.visible_keys(row))
+    assert found.visible_keys(0)[0] == 0
+    assert (found.read_bytes, found.macs) == (layer.read_bytes, layer.macs)
     assert found.with_plain_mask() is found
