@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tilewright.errors import visible
 from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR, KIND_COLOURS, component_colours
 from tilewright.reports.quantity import cycles_text, ratio_text, time_unit
 from tilewright.reports.window import READABLE_COMMANDS, closeup, commands_between, fitting_label, recorded_span
@@ -27,6 +30,7 @@ __all__ = [
     "cycles_figure",
     "cycles_png",
     "energy_png",
+    "figure_text",
     "grouped_figure",
     "new_figure",
     "png_bytes",
@@ -42,6 +46,7 @@ _POINTS_PER_LETTER = _LABEL_POINTS * 0.57
 _BAR_HEIGHT = 0.78
 _THIN_SHARE = 0.003
 _LANE_INCHES = 0.36
+_MOST_OF_NAME = 40
 
 
 class Panel(NamedTuple):
@@ -104,7 +109,8 @@ def timeline_figure(
     every[-1].set_xlabel("cycles (time above)" if below is None or zoom is not None else "cycles", fontsize=8)
     kinds = {c.kind for c in trace.commands}
     _legend(figure, {kind: colour for kind, colour in colours.items() if kind in kinds})
-    figure.suptitle(f"{title}\n{subtitle}" if subtitle else title, fontsize=11, x=0.01, ha="left", parse_math=False)
+    head = figure_text(f"{title}\n{subtitle}" if subtitle else title)
+    figure.suptitle(head, fontsize=11, x=0.01, ha="left", parse_math=False)
     return figure
 
 
@@ -143,7 +149,8 @@ def bars_figure(
     figure = new_figure(8.0, 0.9 + 0.42 * len(values))
     axes = figure.subplots()
     colours = [BEST_COLOUR if name == marked else BASE_COLOUR for name in values]
-    bars = axes.barh(list(values), list(values.values()), color=colours, height=0.7)
+    bars = axes.barh(range(len(values)), list(values.values()), color=colours, height=0.7)
+    axes.set_yticks(range(len(values)), [figure_text(name, _MOST_OF_NAME) for name in values])
     axes.bar_label(bars, labels=[text(value) for value in values.values()], padding=4, fontsize=8)
     axes.set_xlim(0, max(values.values()) * 1.16)
     _finish_bars(axes, title, unit)
@@ -165,9 +172,9 @@ def grouped_figure(values: Mapping[str, Mapping[str, float]], *, title: str, uni
             [group[member] for group in values.values() if member in group],
             height=height * 0.9,
             color=colours[member],
-            label=member,
+            label=figure_text(member, _MOST_OF_NAME),
         )
-    axes.set_yticks(range(len(values)), labels=list(values))
+    axes.set_yticks(range(len(values)), labels=[figure_text(name, _MOST_OF_NAME) for name in values])
     axes.legend(fontsize=8, frameon=False, ncols=min(4, len(members)), loc="lower left", bbox_to_anchor=(0.0, 1.0))
     _finish_bars(axes, title, unit, title_pad=24.0 + 12.0 * ((len(members) - 1) // 4))
     return figure
@@ -192,7 +199,8 @@ def speedup_png(by_workload: Mapping[str, float], *, title: str) -> bytes:
     """Speed-up of one dataflow over another, one bar per network, with a line at 1."""
     figure = new_figure(8.0, 0.9 + 0.36 * len(by_workload))
     axes = figure.subplots()
-    bars = axes.barh(list(by_workload), list(by_workload.values()), color=BEST_COLOUR, height=0.7)
+    bars = axes.barh(range(len(by_workload)), list(by_workload.values()), color=BEST_COLOUR, height=0.7)
+    axes.set_yticks(range(len(by_workload)), [figure_text(name, _MOST_OF_NAME) for name in by_workload])
     axes.bar_label(bars, labels=[ratio_text(v) for v in by_workload.values()], padding=4, fontsize=8)
     axes.axvline(1.0, color="black", linestyle="--", linewidth=1.0)
     axes.set_xlim(0, max(by_workload.values()) * 1.12)
@@ -240,7 +248,7 @@ def _label_commands(axes: Axes, commands: list[TraceCommand], start: int, end: i
         axes.text(
             (left + right) / 2,
             command.engine,
-            text,
+            figure_text(text),
             ha="center",
             va="center",
             fontsize=_LABEL_POINTS,
@@ -272,6 +280,15 @@ def _extent_text(trace: TraceWindow, start: int, end: int) -> str:
     )
 
 
+def figure_text(text: str, most: int = 100) -> str:
+    """``text`` as it may stand in a figure: lines of at most ``most`` letters, with what does not print shown."""
+    return "\n".join(_without_middle(visible(line), most) for line in text.split("\n"))
+
+
+def _without_middle(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: (most - 1) // 2]}…{text[-(most // 2) :]}"
+
+
 def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
     from matplotlib.patches import Patch
 
@@ -282,7 +299,7 @@ def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
 
 def _finish_bars(axes: Axes, title: str, label: str, *, title_pad: float = 16.0) -> None:
     axes.invert_yaxis()
-    axes.set_title(title, fontsize=10, loc="left", pad=title_pad, parse_math=False)
+    axes.set_title(figure_text(title), fontsize=10, loc="left", pad=title_pad, parse_math=False)
     for text in axes.get_yticklabels():
         text.set_parse_math(False)
     axes.set_xlabel(label, fontsize=8)
@@ -309,10 +326,19 @@ def _shown_figure() -> type[Figure]:
     return ShownFigure
 
 
+@contextlib.contextmanager
+def _any_script() -> Iterator[None]:
+    """Names in scripts that the font lacks are drawn with boxes; that is no news for a terminal."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
 def png_bytes(figure: Figure) -> bytes:
     """``figure`` as a PNG file."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": "Tilewright"})
+    with _any_script():
+        figure.savefig(stream, format="png", metadata={"Software": "Tilewright"})
     return stream.getvalue()
 
 
@@ -321,6 +347,6 @@ def svg_bytes(figure: Figure) -> bytes:
     import matplotlib
 
     stream = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "tilewright", "svg.fonttype": "none"}):
+    with _any_script(), matplotlib.rc_context({"svg.hashsalt": "tilewright", "svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", metadata={"Creator": "Tilewright", "Date": None})
     return stream.getvalue()

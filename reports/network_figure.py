@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilewright.reports.figure import new_figure, png_bytes
+from tilewright.reports.figure import figure_text, new_figure, png_bytes
 from tilewright.reports.roofline import Roofline
 
 __all__ = ["roofline_png"]
@@ -56,5 +56,5 @@ def roofline_png(roof: Roofline, *, title: str) -> bytes:
         Line2D([], [], marker="o", linestyle="", color=colour, label=kind) for kind, colour in roof.kinds.items()
     ]
     axes.legend(handles=handles, fontsize=8, frameon=False, loc="lower right")
-    axes.set_title(title, fontsize=10, loc="left", parse_math=False)
+    axes.set_title(figure_text(title), fontsize=10, loc="left", parse_math=False)
     return png_bytes(figure)

@@ -89,6 +89,7 @@ def validation_png(table: TableValidation) -> bytes:
 
 
 def _draw_times(axes: Axes, table: TableValidation) -> None:
+    from tilewright.reports.figure import figure_text
     from tilewright.sim.gpu.gemm import BOUNDS
 
     step = -(-len(table.measured_s) // _MOST_POINTS)
@@ -112,12 +113,11 @@ def _draw_times(axes: Axes, table: TableValidation) -> None:
         axes.loglog(ends, [end * share for end in ends], color="black", linewidth=0.5, linestyle=":")
     axes.set_ylabel("predicted, us")
     overall = table.overall
-    axes.set_title(
-        f"{table.name}\n{overall.n:,} rows ({table.scope}): mean error {percent_text(overall.mape)}, "
-        f"median {percent_text(overall.median)}",
-        fontsize=9,
-        loc="left",
+    head = (
+        f"{figure_text(table.name, 80)}\n{overall.n:,} rows ({table.scope}): mean error {percent_text(overall.mape)}, "
+        f"median {percent_text(overall.median)}"
     )
+    axes.set_title(head, fontsize=9, loc="left", parse_math=False)
     axes.legend(fontsize=8, markerscale=3)
     axes.grid(True, linewidth=0.3)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tilewright.reports.figure import new_figure, png_bytes
+from tilewright.reports.figure import figure_text, new_figure, png_bytes
 from tilewright.reports.quantity import percent_text
 from tilewright.reports.table import catalogue_table
 from tilewright.search.bits.explain import Explanation
@@ -50,7 +50,7 @@ def explanation_png(explanation: Explanation, *, title: str = "") -> bytes:
     groups = [explanation.of(aspect)[:_MOST_BARS] for aspect in aspects]
     figure = new_figure(10.0, 1.2 + 0.26 * max(len(rows) for rows in groups))
     for axes, aspect, rows in zip(figure.subplots(1, len(aspects)), aspects, groups, strict=True):
-        names = [f"{row.group} ({len(row.layers)})" for row in rows]
+        names = [f"{figure_text(row.group, 24)} ({len(row.layers)})" for row in rows]
         axes.barh(range(len(rows)), [row.per_bit for row in rows], color=_COLOUR, height=0.7)
         axes.set_yticks(range(len(rows)), names, fontsize=8)
         axes.invert_yaxis()
@@ -60,5 +60,6 @@ def explanation_png(explanation: Explanation, *, title: str = "") -> bytes:
         axes.set_title(ASPECT_TITLES[aspect], fontsize=9, loc="left")
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)
-    figure.suptitle(f"{title + ': ' if title else ''}{trust_text(explanation)}", fontsize=9)
+    head = f"{title + ': ' if title else ''}{trust_text(explanation)}"
+    figure.suptitle(figure_text(head, 140), fontsize=9, parse_math=False)
     return png_bytes(figure)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tilewright.formats import bits_per_element
 from tilewright.reports.bits.words import curve_scale, format_colour
-from tilewright.reports.figure import new_figure, png_bytes
+from tilewright.reports.figure import figure_text, new_figure, png_bytes
 from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR
 from tilewright.search.bits.choose import BitPoint, BitsResult
 
@@ -53,7 +53,7 @@ def curve_png(result: BitsResult, *, kind: str = "") -> bytes:
     for side in ("right", "top"):
         axes.spines[side].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
-    axes.set_title(f"{result.network} on {result.machine}", fontsize=10, loc="left", parse_math=False)
+    axes.set_title(figure_text(f"{result.network} on {result.machine}"), fontsize=10, loc="left", parse_math=False)
     return png_bytes(figure)
 
 
@@ -69,10 +69,14 @@ def layers_png(result: BitsResult) -> bytes:
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     axes.set_ylabel("bits: activations | weights", fontsize=8)
     step = max(1, len(rows) // 40)
-    axes.set_xticks(range(0, len(rows), step), [row["layer"] for row in rows][::step], rotation=90, fontsize=6)
+    names = [figure_text(row["layer"], 24) for row in rows[::step]]
+    axes.set_xticks(range(0, len(rows), step), names, rotation=90, fontsize=6)
+    for text in axes.get_xticklabels():
+        text.set_parse_math(False)
     axes.tick_params(axis="y", labelsize=8)
     axes.margins(x=0.01)
     for side in ("right", "top"):
         axes.spines[side].set_visible(False)
-    axes.set_title(f"{result.network} on {result.machine}: formats by layer", fontsize=10, loc="left", parse_math=False)
+    title = figure_text(f"{result.network} on {result.machine}: formats by layer")
+    axes.set_title(title, fontsize=10, loc="left", parse_math=False)
     return png_bytes(figure)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tilewright.reports.figure import new_figure, png_bytes, svg_bytes, timeline_figure
+from tilewright.reports.figure import figure_text, new_figure, png_bytes, svg_bytes, timeline_figure
 from tilewright.reports.files import staged_folder, write_file
 from tilewright.reports.folder import file_stems
 from tilewright.reports.network_page import CLOSE_OPERATORS
@@ -89,7 +89,7 @@ def pareto_figure(case: SweepCase) -> Figure:
     for panel in panels.flat[len(workloads) :]:
         panel.set_visible(False)
     title = f"{case.opened.sweep.name} on {case.opened.sweep.machine.name}"
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)
+    figure.suptitle(figure_text(title), fontsize=10, x=0.01, ha="left", parse_math=False)
     return figure
 
 
@@ -111,7 +111,7 @@ def _pareto_panel(axes: Axes, case: SweepCase, workload: str) -> PathCollection:
         marks = axes.scatter(x[inside], y[inside], color=BASE_COLOUR, **style)
     axes.step(x[front], y[front], where="post", color="black", linewidth=1.0)
     axes.scatter(x[front], y[front], s=16, facecolors="none", edgecolors="black", linewidths=0.8)
-    axes.set_title(workload, fontsize=9, loc="left", parse_math=False)
+    axes.set_title(figure_text(workload, 40), fontsize=9, loc="left", parse_math=False)
     axes.set_xlabel(_LABELS[across], fontsize=8)
     axes.set_ylabel(_LABELS[up], fontsize=8)
     _logarithmic(axes)
