@@ -38,27 +38,31 @@ def network_options(name: str) -> dict[str, int | str]:
     return options(name)
 
 
-def load_network(network: str | Path) -> OperatorStream:
+def load_network(network: str | Path, *, unknown: str | Mapping[str, str] = "error") -> OperatorStream:
     """The operator stream that ``network`` names.
 
     A built-in name (``resnet-50``), a built-in name with options (``llama-3-8b:decode=1,context=8192,weights=int4``), a
     saved stream (``net.json``), an ONNX file, with sizes for its open dimensions where it has some
     (``model.onnx:batch=1,sequence=128``), or a Hugging Face configuration with options (``config.json:seq=128``,
-    ``path/config.json:decode=1,context=512``); ``network:`` may stand before each. Raises InputError
-    that names the file or text and what is wrong with it.
+    ``path/config.json:decode=1,context=512``); ``network:`` may stand before each. ``unknown`` says what
+    becomes of operators of a model file or configuration that are not understood: "error" (they are listed with their
+    places), "memory" (each counts as the traffic of its inputs and results), or a mapping from operator name to
+    "memory", "view" or "elementwise:FUNCTION", with "*" for all others. Raises InputError that names the file or text
+    and what is wrong with it.
     """
     text = str(network).strip().removeprefix(_PREFIX).strip()
     if is_operator(text):
         return operator_stream(text)
     place, options_text = _split(text)
     if place.endswith(_ENDINGS) or "/" in place or os.path.isfile(place):
-        return _from_file(Path(place), parse_options(text, options_text))
+        return _from_file(Path(place), parse_options(text, options_text), unknown)
     from tilewright.workloads.zoo.catalogue import build_network
     from tilewright.workloads.zoo.catalogue import network_names as names
 
     if place not in names():
         hint = did_you_mean(place, names())
         raise InputError(f'unknown network; given "{text[:80]}"; allowed {_WAYS}{hint}')
+    _refuse_choice(text, unknown)
     return build_network(place, parse_options(text, options_text))
 
 
@@ -83,11 +87,16 @@ def parse_options(what: str, text: str) -> dict[str, str]:
     return options
 
 
-def _from_file(path: Path, options: Mapping[str, str]) -> OperatorStream:
+def _refuse_choice(what: str, unknown: str | Mapping[str, str]) -> None:
+    if unknown != "error":
+        raise InputError(f"{what}: unknown: is for ONNX files and configurations; every operator here is understood")
+
+
+def _from_file(path: Path, options: Mapping[str, str], unknown: str | Mapping[str, str]) -> OperatorStream:
     if path.suffix == ".onnx":
         from tilewright.workloads.extract.onnx import stream_from_onnx
 
-        return stream_from_onnx(path, sizes=_sizes(path, options))
+        return stream_from_onnx(path, sizes=_sizes(path, options), unknown=unknown)
     if path.suffix != ".json":
         raise InputError(f'{path}: unknown kind of file; given "{path.suffix}"; allowed .json or .onnx')
     from tilewright.workloads.stream_file import is_stream_file, load_stream
@@ -95,9 +104,10 @@ def _from_file(path: Path, options: Mapping[str, str]) -> OperatorStream:
     if path.is_file() and not is_stream_file(path):
         from tilewright.workloads.extract.transformers import stream_from_config
 
-        return stream_from_config(path, options)
+        return stream_from_config(path, options, unknown=unknown)
     if options:
         raise InputError(f"{path}: a saved stream has no options; given {', '.join(options)}")
+    _refuse_choice(str(path), unknown)
     return load_stream(path)
 
 

@@ -259,6 +259,32 @@ def test_a_choice_that_is_none_is_refused() -> None:
         Unknown("net", {"Fancy": "nothing"})
 
 
+def test_all_others_may_be_counted_beside_a_choice_by_name_but_attention_is_named() -> None:
+    d = Sketch("net")
+    x = d.given("x", 4, 8)
+    names = ("Fancy", "Other", "FlashAttention")
+    outs = [d.value(name, (4, 8), "fp32") for name in names]
+    unknown = Unknown("net", {"Fancy": "elementwise:tanh", "*": "memory"})
+    for name, out in zip(names, outs, strict=True):
+        unknown.handle(d, name, f"at.{name}", [x], [out])
+    with pytest.raises(
+        InputError, match=r"net: operators not understood: FlashAttention at at\.FlashAttention; allowed"
+    ):
+        unknown.complain()
+    assert [step.function for step in d.steps[:2]] == ["tanh", "Other"]
+
+
+def test_a_choice_that_cannot_be_met_is_refused() -> None:
+    with pytest.raises(InputError, match=r'Fancy: no such function; given "gellu"; allowed add.*did you mean "gelu"'):
+        Unknown("net", {"Fancy": "elementwise:gellu"})
+    unknown = Unknown("net", {"Fancy": "view"})
+    unknown.wanted("Fance")
+    with pytest.raises(
+        InputError, match=r'no operator of this name in the model; given "Fancy" \(did you mean "Fance"\?\)'
+    ):
+        unknown.complain()
+
+
 # --- products -------------------------------------------------------------------------------------------------------
 
 

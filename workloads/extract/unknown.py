@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, did_you_mean
 from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.emit import emit_elementwise, emit_memory
 
@@ -19,20 +19,36 @@ _CHOICES = "memory, view, elementwise:FUNCTION"
 class Unknown:
     """The user's choice for operators that are not understood, and those that were met without one.
 
-    ``choice`` is "error", "memory", or a mapping from operator name to "memory", "view" or "elementwise:FUNCTION"
-    (others are then errors). Raises InputError for a choice that is none.
+    ``choice`` is "error", "memory", or a mapping from operator name to "memory", "view" or "elementwise:FUNCTION"; the
+    name "*" stands for all others ("error" without it). Attention is never among these others: it is mapped by name.
+    Raises InputError for a choice that is none.
     """
 
     def __init__(self, what: str, choice: str | Mapping[str, str]) -> None:
         self.what = what
-        self._usual = choice if isinstance(choice, str) else "error"
-        self._chosen = {} if isinstance(choice, str) else dict(choice)
+        self._chosen = {"*": choice} if isinstance(choice, str) else dict(choice)
+        self._usual = self._chosen.pop("*", "error")
         self._places: dict[str, list[str]] = {}
+        self._met: set[str] = set()
         if self._usual not in ("error", "memory"):
-            raise InputError(f'{what}: unknown: given "{choice}"; allowed error, memory, or a mapping of operators')
+            raise InputError(
+                f'{what}: unknown: given "{self._usual}"; allowed error, memory, or a mapping of operators'
+            )
         for name, wanted in self._chosen.items():
-            if wanted not in ("memory", "view") and not wanted.startswith("elementwise:"):
-                raise InputError(f'{what}: unknown: {name}: given "{wanted}"; allowed {_CHOICES}')
+            self._check(name, wanted)
+
+    def _check(self, name: str, wanted: str) -> None:
+        from tilewright.workloads.vector_work import ELEMENTWISE
+
+        kind, _, function = wanted.partition(":")
+        if kind not in ("memory", "view", "elementwise") or bool(function) != (kind == "elementwise"):
+            raise InputError(f'{self.what}: unknown: {name}: given "{wanted}"; allowed {_CHOICES}')
+        if function and function not in ELEMENTWISE:
+            hint = did_you_mean(function, ELEMENTWISE)
+            allowed = ", ".join(ELEMENTWISE)
+            raise InputError(
+                f'{self.what}: unknown: {name}: no such function; given "{function}"; allowed {allowed}{hint}'
+            )
 
     @property
     def counts_all(self) -> bool:
@@ -41,11 +57,13 @@ class Unknown:
 
     def wanted(self, name: str) -> str:
         """What the user wants for the operator ``name``: empty where nothing was said about it."""
+        self._met.add(name)
         return self._chosen.get(name, "")
 
     def handle(self, draft: Draft, name: str, path: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Write down an operator that is not understood as chosen; without a choice, remember its place."""
-        wanted = self._chosen.get(name, self._usual)
+        self._met.add(name)
+        wanted = self._chosen.get(name, "error" if "attention" in name.lower() else self._usual)
         if wanted == "error":
             self._places.setdefault(name, []).append(path or "(top)")
         if wanted == "view" and inputs and draft.values[inputs[0]].n_elements >= draft.values[outputs[0]].n_elements:
@@ -57,7 +75,13 @@ class Unknown:
             emit_memory(draft, path, name, inputs, outputs)
 
     def complain(self) -> None:
-        """Raise InputError that names every operator left over with its first place in the model."""
+        """Raise InputError that names every operator left over with its first place in the model, or one that was
+        chosen for and is not there.
+        """
+        absent = next((name for name in self._chosen if name not in self._met), None)
+        if absent is not None and not self._places:
+            hint = did_you_mean(absent, sorted(self._met))
+            raise InputError(f'{self.what}: unknown: no operator of this name in the model; given "{absent}"{hint}')
         if not self._places:
             return
         shown = [
@@ -67,5 +91,5 @@ class Unknown:
         more = f", and {len(shown) - _MOST_SHOWN} others" if len(shown) > _MOST_SHOWN else ""
         raise InputError(
             f"{self.what}: operators not understood: {', '.join(shown[:_MOST_SHOWN])}{more}; allowed: count them as "
-            f'memory traffic with unknown="memory", or map each by name ({_CHOICES})'
+            f'memory traffic with unknown="memory" (--unknown memory), or map each by name ({_CHOICES}; --map A=B)'
         )

@@ -17,14 +17,17 @@ from tilewright.cli.options import (
     JsonOption,
     KvCacheOption,
     MachinesOption,
+    MapOption,
     MethodOption,
     Objective,
     ReportOption,
     SeedOption,
+    UnknownOption,
     WeightsOption,
     check_seed,
     method_of,
     objective_of,
+    unknown_of,
 )
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.pareto import PARETO, ParetoCall, refuse_options, show_fronts
@@ -73,6 +76,8 @@ def compare(
     weights: WeightsOption = None,
     activations: ActivationsOption = None,
     kv_cache: KvCacheOption = None,
+    unknown: UnknownOption = None,
+    map_: MapOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
     markdown: MarkdownOption = None,
@@ -92,14 +97,16 @@ def compare(
     if not texts:
         raise InputError("no workload is given; allowed one or more names, or --all")
     formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
-    given = [f"--{name.replace('_', '-')}" for name, value in formats.items() if value]
+    choice = unknown_of(unknown, map_)
+    own = {**formats, "unknown": unknown, "map": map_}
+    given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value]
     named = [what_is_named(text, network_options=given) for text in texts]
     is_network = [one.kind == "network" for one in named]
     if given and not any(is_network):
         raise InputError(f"{given[0]}: is for whole networks; given layers and operators only")
     if is_front:
         front_call = ParetoCall(
-            named=tuple(named), machines=tuple(specs), dataflows=dataflow, formats=formats, fuse=True,
+            named=tuple(named), machines=tuple(specs), dataflows=dataflow, formats=formats, fuse=True, unknown=choice,
             command=command_line(context),
         )  # fmt: skip
         show_fronts(outputs, front_call)
@@ -109,7 +116,7 @@ def compare(
 
         call = MachinesCall(
             named=tuple(named), machines=tuple(specs), dataflows=dataflow, objective=goal, method=way, seed=seed,
-            formats=formats, command=command_line(context),
+            formats=formats, unknown=choice, command=command_line(context),
         )  # fmt: skip
         compare_machines(outputs, call)
         return

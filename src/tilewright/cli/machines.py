@@ -36,11 +36,12 @@ class MachinesCall:
     seed: int
     formats: Mapping[str, str | None]
     command: str
+    unknown: str | Mapping[str, str] = "error"
 
 
 def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
     """Run every workload on every machine, show a table for each workload, write what is asked for."""
-    things = things_of(call.named, call.formats, call.dataflows)
+    things = things_of(call.named, call.formats, call.dataflows, call.unknown)
     if call.dataflows:
         check_dataflows(call.dataflows, [thing for thing in things if not isinstance(thing, OperatorStream)])
     announce_compilation()
@@ -81,7 +82,10 @@ def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
 
 
 def things_of(
-    named: Sequence[Named], formats: Mapping[str, str | None], dataflows: Sequence[str] | None
+    named: Sequence[Named],
+    formats: Mapping[str, str | None],
+    dataflows: Sequence[str] | None,
+    unknown: str | Mapping[str, str] = "error",
 ) -> list[JobLayer | OperatorStream]:
     """The layers, operators and networks that are named, each once; networks in ``formats``.
 
@@ -97,6 +101,7 @@ def things_of(
                 activations=formats["activations"],
                 kv_cache=formats["kv_cache"],
                 alone=False,
+                unknown=unknown,
             )
         else:
             (thing,) = workloads_of([one.text])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -43,11 +43,14 @@ class NetworkRun:
     dataflow: str | None
     all_operators: bool
     command: str
+    unknown: str | Mapping[str, str] = "error"
 
 
 def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
     """Simulate the network, show its tables and write what ``outputs`` asks for; raises InputError."""
-    stream = stream_of(run.network, weights=run.weights, activations=run.activations, kv_cache=run.kv_cache)
+    stream = stream_of(
+        run.network, weights=run.weights, activations=run.activations, kv_cache=run.kv_cache, unknown=run.unknown
+    )
     check_attention([stream], run.dataflow)
     announce_compilation()
     runs: list[OperatorRun] = []
@@ -75,11 +78,18 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
 
 
 def stream_of(
-    text: str, *, weights: str | None, activations: str | None, kv_cache: str | None, alone: bool = True
+    text: str,
+    *,
+    weights: str | None,
+    activations: str | None,
+    kv_cache: str | None,
+    alone: bool = True,
+    unknown: str | Mapping[str, str] = "error",
 ) -> OperatorStream:
     """The network ``text`` in the formats asked for; raises InputError with the option that is wrong.
 
-    ``alone``: a format of a part that it has not is refused; else another network may have that part.
+    ``alone``: a format of a part that it has not is refused; else another network may have that part. ``unknown``: as
+    in ``load_network``; what is counted as memory traffic is said.
     """
     from tilewright.formats import tensor_format
     from tilewright.workloads.network import load_network
@@ -89,13 +99,24 @@ def stream_of(
         with _at(part):
             tensor_format("fp16" if number_format is None else number_format)
     with patience(f"reading {text}"):
-        stream = load_network(text)
+        stream = load_network(text, unknown=unknown)
+    _say_what_is_counted(stream)
     if alone:
         check_parts([stream], formats)
     for part, number_format in formats.items():
         with _at(part):
             stream = stream.with_formats(**{part: number_format})
     return stream
+
+
+def _say_what_is_counted(stream: OperatorStream) -> None:
+    counted = [operator.text("function") for operator in stream.operators if operator.kind == "memory"]
+    if counted:
+        names = ", ".join(dict.fromkeys(counted))
+        what = (
+            "operator that is not understood counts" if len(counted) == 1 else "operators that are not understood count"
+        )
+        note(f"{len(counted)} {what} as memory traffic: {names}")
 
 
 @contextlib.contextmanager

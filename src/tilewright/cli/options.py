@@ -22,6 +22,7 @@ __all__ = [
     "KvCacheOption",
     "MachineOption",
     "MachinesOption",
+    "MapOption",
     "MethodOption",
     "NoCacheOption",
     "NoFuseOption",
@@ -33,12 +34,14 @@ __all__ = [
     "SimulatedArgument",
     "SimulatedDataflowOption",
     "TileOption",
+    "UnknownOption",
     "WeightsOption",
     "WorkloadArgument",
     "check_seed",
     "method_of",
     "objective_of",
     "tiling_of",
+    "unknown_of",
 ]
 
 Objective = Literal["latency", "energy", "edp"]
@@ -179,6 +182,26 @@ KvCacheOption = Annotated[
     str | None,
     typer.Option("--kv-cache", metavar="FORMAT", help="Number format of key/value caches.", rich_help_panel=_NETWORKS),
 ]
+UnknownOption = Annotated[
+    str | None,
+    typer.Option(
+        "--unknown",
+        metavar="memory|refuse",
+        help="Operators of a model file that are not understood: counted as memory traffic, or refused.",
+        show_default="refuse",
+        rich_help_panel=_NETWORKS,
+    ),
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="NAME=WHAT",
+        help="What an operator of such a file counts as: memory, view or elementwise:FUNCTION, as aten.erfinv="
+        "elementwise:erf; may be repeated.",
+        rich_help_panel=_NETWORKS,
+    ),
+]
 NoPrefetchOption = Annotated[
     bool,
     typer.Option(
@@ -261,3 +284,26 @@ def tiling_of(texts: Sequence[str] | None) -> dict[str, int] | None:
             raise InputError(f"--tile: {name} is given twice, as {tiling[name]} and as {size}; allowed once")
         tiling[name] = int(size)
     return tiling
+
+
+def unknown_of(unknown: str | None, maps: Sequence[str] | None) -> str | dict[str, str]:
+    """What becomes of operators that are not understood, as ``load_network`` takes it.
+
+    Raises InputError for another word, a text that is not NAME=WHAT, or a name given twice.
+    """
+    words = {"memory": "memory", "refuse": "error"}
+    if unknown is not None and unknown not in words:
+        hint = did_you_mean(unknown, words)
+        raise InputError(f'--unknown: unknown choice; given "{unknown}"; allowed {", ".join(words)}{hint}')
+    chosen: dict[str, str] = {}
+    for text in maps or ():
+        name, equals, what = (part.strip() for part in text.partition("="))
+        if not (name and equals and what):
+            raise InputError(
+                f'--map: not of the form NAME=WHAT; given "{text}"; allowed for example aten.erfinv=elementwise:erf'
+            )
+        if name in chosen:
+            raise InputError(f"--map: {name} is given twice, as {chosen[name]} and as {what}; allowed once")
+        chosen[name] = what
+    usual = words[unknown or "refuse"]
+    return chosen | ({"*": usual} if usual != "error" else {}) if chosen else usual

@@ -9,14 +9,27 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tilewright.cli.inputs import command_line
-from tilewright.cli.options import METHODS, ActivationsOption, CsvOption, JsonOption, WeightsOption
+from tilewright.cli.options import (
+    METHODS,
+    ActivationsOption,
+    CsvOption,
+    JsonOption,
+    MapOption,
+    UnknownOption,
+    WeightsOption,
+    unknown_of,
+)
 from tilewright.cli.outputs import Outputs
+from tilewright.cli.progress import patience
 from tilewright.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from tilewright.workloads.stream import OperatorStream
 
 __all__ = ["SearchCall", "search"]
 
@@ -40,6 +53,13 @@ class SearchCall:
     def option(self, name: str, usual: Any = None) -> Any:
         """The option ``name`` as given, else ``usual``."""
         return self.options.get(name, usual)
+
+    def network(self) -> OperatorStream:
+        """The network that is asked for, with what is not understood counted as chosen; raises InputError."""
+        from tilewright.workloads.network import load_network
+
+        with patience(f"reading {self.target}"):
+            return load_network(self.target, unknown=unknown_of(self.option("unknown"), self.option("map")))
 
     def needed(self, name: str) -> Any:
         """The option ``name``; raises InputError where it was not given."""
@@ -182,6 +202,8 @@ def search(
     ] = None,
     weights: WeightsOption = None,
     activations: ActivationsOption = None,
+    unknown: UnknownOption = None,
+    map_: MapOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
     report: Annotated[
@@ -208,6 +230,8 @@ def search(
         "dataflow": dataflow,
         "weights": weights,
         "activations": activations,
+        "unknown": unknown,
+        "map": map_ or None,
         "report": report,
     }
     options = {name: value for name, value in given.items() if value is not None}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tilewright.cli.inputs import machine_of
 from tilewright.cli.options import objective_of
 from tilewright.cli.outputs import note
-from tilewright.cli.progress import ProgressBar, announce_compilation, patience
+from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPTIONS", "run", "sensitivity_of"]
 
-OPTIONS = frozenset({"machine", "objective", "budget", "sensitivity", "pareto", "report"})
+OPTIONS = frozenset({"machine", "objective", "budget", "sensitivity", "pareto", "report", "unknown", "map"})
 _HOW = (
     "this search needs to know what each format of each layer adds to the loss: a JSON file such as "
     "examples/sensitivity-resnet-18.json; tilewright.measure_sensitivity makes one from a trained PyTorch module"
@@ -46,11 +46,9 @@ def run(call: SearchCall) -> None:
     from tilewright.search.bits.budget import parse_budgets
     from tilewright.search.bits.choose import search_bits
     from tilewright.search.bits.costs import SimulationSettings
-    from tilewright.workloads.network import load_network
 
     budgets = parse_budgets(call.option("budget"))
-    with patience(f"reading {call.target}"):
-        stream = load_network(call.target)
+    stream = call.network()
     announce_compilation()
     with ProgressBar() as progress:
         result = search_bits(

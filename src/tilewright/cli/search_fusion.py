@@ -9,7 +9,7 @@ from tilewright.cli.inputs import machine_of
 from tilewright.cli.once import check_parts
 from tilewright.cli.options import check_seed
 from tilewright.cli.outputs import note
-from tilewright.cli.progress import ProgressBar, announce_compilation, patience
+from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = ["OPTIONS", "bytes_of", "run"]
 OPTIONS = frozenset(
     {
         "machine", "scheme", "buffer", "objective", "method", "budget", "seed", "explainer", "weights", "activations",
-        "all_operators", "separate", "report",
+        "all_operators", "separate", "report", "unknown", "map",
     }
 )  # fmt: skip
 
@@ -49,10 +49,8 @@ def run(call: SearchCall) -> None:
 
     from tilewright.search.fusion.method import get_fusion_method
     from tilewright.search.fusion.run import USUAL_BUDGET, search_fusion
-    from tilewright.workloads.network import load_network
 
-    with patience(f"reading {call.target}"):
-        stream = load_network(call.target)
+    stream = call.network()
     check_parts([stream], {"weights": call.option("weights"), "activations": call.option("activations")})
     stream = stream.with_formats(weights=call.option("weights"), activations=call.option("activations"))
     method, objective = call.option("method", "dp"), call.option("objective", "dram")

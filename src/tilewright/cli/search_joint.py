@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tilewright.cli.inputs import machine_of
-from tilewright.cli.progress import ProgressBar, announce_compilation, patience
+from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.cli.search_bits import sensitivity_of
 from tilewright.cli.search_fusion import bytes_of
 from tilewright.errors import InputError, did_you_mean
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPTIONS", "run"]
 
-OPTIONS = frozenset({"machine", "buffer", "budget", "sensitivity", "objective"})
+OPTIONS = frozenset({"machine", "buffer", "budget", "sensitivity", "objective", "unknown", "map"})
 _OBJECTIVES = ("dram", "energy")
 _MOST = 1e30
 _FORM = re.compile(r"\s*sensitivity\s*=\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(x?)\s*")
@@ -50,10 +50,8 @@ def run(call: SearchCall) -> None:
 
     from tilewright.search.bits.joint import search_joint
     from tilewright.search.bits.joint_run import run_designs, with_room
-    from tilewright.workloads.network import load_network
 
-    with patience(f"reading {call.target}"):
-        stream = load_network(call.target)
+    stream = call.network()
     capacity = machine.buffers[0].capacity_bytes if buffer is None else bytes_of(buffer)
     announce_compilation()
     with ProgressBar() as bar:

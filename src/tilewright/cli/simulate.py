@@ -16,6 +16,7 @@ from tilewright.cli.options import (
     JsonOption,
     KvCacheOption,
     MachineOption,
+    MapOption,
     MethodOption,
     NoCacheOption,
     NoFuseOption,
@@ -26,11 +27,13 @@ from tilewright.cli.options import (
     SimulatedArgument,
     SimulatedDataflowOption,
     TileOption,
+    UnknownOption,
     WeightsOption,
     check_seed,
     method_of,
     objective_of,
     tiling_of,
+    unknown_of,
 )
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.pareto import PARETO, ParetoCall, refuse_options, show_fronts
@@ -62,6 +65,8 @@ def simulate(
     no_fuse: NoFuseOption = False,
     no_cache: NoCacheOption = False,
     all_operators: AllOperatorsOption = False,
+    unknown: UnknownOption = None,
+    map_: MapOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
     report: ReportOption = None,
@@ -73,17 +78,19 @@ def simulate(
     """
     outputs = Outputs(json=json, csv=csv, report=report)
     outputs.check(workload, machine)
+    choice = unknown_of(unknown, map_)
     if objective == PARETO:
         meaningless = {"--tile": tile, "--method": method != _USUAL_METHOD, "--seed": seed, "--no-cache": no_cache}
         refuse_options(meaningless | {"--no-prefetch": no_prefetch, "--all-operators": all_operators})
         formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
-        given = [f"--{name.replace('_', '-')}" for name, value in formats.items() if value]
+        own = {**formats, "unknown": unknown, "map": map_}
+        given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value]
         named = what_is_named(workload, network_options=[*given, *(["--no-fuse"] if no_fuse else [])])
         if named.kind != "network" and (given or no_fuse):
             raise InputError(f'{[*given, "--no-fuse"][0]}: is for whole networks; given "{workload}"')
         call = ParetoCall(
             named=(named,), machines=(machine_of(machine),), dataflows=None if dataflow is None else [dataflow],
-            formats=formats, fuse=not no_fuse, command=command_line(context),
+            formats=formats, fuse=not no_fuse, unknown=choice, command=command_line(context),
         )  # fmt: skip
         show_fronts(outputs, call)
         return
@@ -96,6 +103,8 @@ def simulate(
         "--no-fuse": no_fuse,
         "--no-cache": no_cache,
         "--all-operators": all_operators,
+        "--unknown": unknown,
+        "--map": map_,
     }
     given = [option for option, value in only_for_networks.items() if value]
     spec, named = machine_of(machine), what_is_named(workload, network_options=given)
@@ -129,6 +138,7 @@ def simulate(
         dataflow=dataflow,
         all_operators=all_operators,
         command=command_line(context),
+        unknown=choice,
     )
     simulate_network(outputs, run)
 

@@ -14,15 +14,18 @@ from tilewright.cli.options import (
     JsonOption,
     KvCacheOption,
     MachineOption,
+    MapOption,
     Objective,
     ObjectiveOption,
     ReportOption,
     SimulatedArgument,
     SimulatedDataflowOption,
     TileOption,
+    UnknownOption,
     WeightsOption,
     objective_of,
     tiling_of,
+    unknown_of,
 )
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
@@ -46,6 +49,8 @@ def why(
     weights: WeightsOption = None,
     activations: ActivationsOption = None,
     kv_cache: KvCacheOption = None,
+    unknown: UnknownOption = None,
+    map_: MapOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
     report: ReportOption = None,
@@ -58,7 +63,9 @@ def why(
     outputs.check(workload, machine)
     goal, tiling = objective_of(objective), tiling_of(tile)
     formats = {"--weights": weights, "--activations": activations, "--kv-cache": kv_cache}
-    given = [option for option, value in formats.items() if value]
+    choice = unknown_of(unknown, map_)
+    own = {**formats, "--unknown": unknown, "--map": map_}
+    given = [option for option, value in own.items() if value]
     spec, named = machine_of(machine), what_is_named(workload, network_options=given)
     if named.kind != "network":
         if given:
@@ -72,7 +79,7 @@ def why(
 
     from tilewright.cli.network import stream_of
 
-    stream = stream_of(named.text, weights=weights, activations=activations, kv_cache=kv_cache)
+    stream = stream_of(named.text, weights=weights, activations=activations, kv_cache=kv_cache, unknown=choice)
     check_attention([stream], dataflow)
     _why_network(outputs, named, stream, spec, dataflow, goal, command_line(context))
 
