@@ -77,6 +77,7 @@ class Draft:
     def __init__(self, name: str) -> None:
         self.name = name
         self.values: dict[str, Value] = {}
+        self._taken: dict[str, int] = {}  # a name that is taken -> the number to try next
         self.steps: list[Step] = []
         self.inputs: list[str] = []
         self.outputs: list[str] = []
@@ -92,9 +93,10 @@ class Draft:
         """``name``, or the first of name_2, name_3, ... that no value has."""
         if name not in self.values:
             return name
-        number = 2
+        number = self._taken.get(name, 2)
         while f"{name}_{number}" in self.values:
             number += 1
+        self._taken[name] = number
         return f"{name}_{number}"
 
     def value(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HANDLERS"]
 
-_MOST_NODES = 100_000  # of all trips together
+_MOST_NODES = 10_000  # of all trips together
 
 
 def _attributes(node: Any) -> dict[str, Any]:

@@ -6,14 +6,13 @@ for a call (see :mod:`tilewright.workloads.extract.onnx_child`); one that ends i
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
+import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 from tilewright.errors import InputError
 from tilewright.workloads.extract.onnx_child import LENGTH_BYTES
@@ -48,33 +47,34 @@ class _Child:
         self.is_ready = False
 
     def ask(self, data: bytes) -> bytes:
-        """The answer to a request; empty when the process ended."""
+        """The answer to a request; empty when the process ended, or sleeps."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        with self._not_longer_than(_SECONDS_AT_MOST if self.is_ready else _SECONDS_TO_START):
-            try:
-                self.process.stdin.write(len(data).to_bytes(LENGTH_BYTES, "big") + data)
-                self.process.stdin.flush()
-                length = int.from_bytes(self.process.stdout.read(LENGTH_BYTES), "big")
-                answer = self.process.stdout.read(length) if length else b""
-            except (OSError, ValueError):
+        seconds = _SECONDS_AT_MOST if self.is_ready else _SECONDS_TO_START
+        try:
+            self.process.stdin.write(len(data).to_bytes(LENGTH_BYTES, "big") + data)
+            self.process.stdin.flush()
+            if not _answers_within(self.process.stdout, seconds):
                 return b""
+            length = int.from_bytes(self.process.stdout.read(LENGTH_BYTES), "big")
+            answer = self.process.stdout.read(length) if length else b""
+        except (OSError, ValueError):
+            return b""
         self.is_ready = True
         return answer if len(answer) == length else b""
-
-    @contextlib.contextmanager
-    def _not_longer_than(self, seconds: float) -> Iterator[None]:
-        timer = threading.Timer(seconds, self.process.kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     def end(self) -> None:
         """End the process and close the pipes."""
         self.process.kill()
         self.process.communicate()
+
+
+def _answers_within(stream: IO[bytes], seconds: float) -> bool:
+    """Whether an answer, or the end, comes in time; where a system cannot tell of pipes, it is waited for."""
+    try:
+        ready, _, _ = select.select([stream], [], [], seconds)
+    except (OSError, ValueError):
+        return True
+    return bool(ready)
 
 
 _lock = threading.Lock()

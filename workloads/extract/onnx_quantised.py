@@ -174,8 +174,9 @@ def settle_quantised(draft: Draft, scalings: Mapping[str, Scaling]) -> None:
     tensor; and one that gives back the numbers it came from, moved or compared at most.
     """
     steps = [step for step in draft.steps if step.kind == "quantize" and "scaling" in step.attributes]
+    makers, readers = draft.makers(), draft.readers()
     for step in steps:
-        _skip_clips(draft, step)
+        _skip_clips(draft, step, makers, readers)
     done: dict[tuple[str, Scaling], str] = {}
     for step in steps:
         scaling = step.attributes["scaling"]
@@ -184,7 +185,7 @@ def settle_quantised(draft: Draft, scalings: Mapping[str, Scaling]) -> None:
         if key in done:
             out.view_of = done[key]
             draft.steps.remove(step)
-        elif _gives_back(draft, scalings, step):
+        elif _gives_back(draft, scalings, step, makers, readers):
             draft.steps.remove(step)
         else:
             done[key] = step.outputs[0]
@@ -192,9 +193,8 @@ def settle_quantised(draft: Draft, scalings: Mapping[str, Scaling]) -> None:
         step.attributes.pop("scaling", None)
 
 
-def _skip_clips(draft: Draft, step: Step) -> None:
+def _skip_clips(draft: Draft, step: Step, makers: dict[str, Step], readers: dict[str, list[Step]]) -> None:
     scaling: Scaling = step.attributes["scaling"]
-    makers, readers = draft.makers(), draft.readers()
     before = makers.get(draft.whole(step.inputs[0]))
     if before is None or before.kind != "elementwise" or len(readers.get(before.outputs[0], [])) != 1:
         return
@@ -205,17 +205,26 @@ def _skip_clips(draft: Draft, step: Step) -> None:
         return
     step.inputs[0] = before.inputs[0]
     draft.steps.remove(before)
+    del makers[before.outputs[0]]
+    found = readers[draft.base(before.inputs[0]).name]
+    found[:] = [step if one is before else one for one in found]
 
 
-def _gives_back(draft: Draft, scalings: Mapping[str, Scaling], step: Step) -> bool:
+def _gives_back(
+    draft: Draft,
+    scalings: Mapping[str, Scaling],
+    step: Step,
+    makers: Mapping[str, Step],
+    readers: Mapping[str, list[Step]],
+) -> bool:
     """Make the result of a quantise step a view where its input holds such numbers already; whether it does."""
     scaling, out = step.attributes["scaling"], draft.values[step.outputs[0]]
     source = step.inputs[0]
     if _scaling_of(draft, scalings, source) == scaling:
         out.view_of = source
         return True
-    maker = draft.makers().get(draft.whole(source))
-    if maker is None or len(draft.readers().get(maker.outputs[0], [])) != 1 or not _only_moves(maker):
+    maker = makers.get(draft.whole(source))
+    if maker is None or len(readers.get(maker.outputs[0], [])) != 1 or not _only_moves(maker):
         return False
     moving = [name for name in maker.inputs if not draft.is_known(name)]
     if not moving or any(_scaling_of(draft, scalings, name) != scaling for name in moving):

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HANDLERS"]
 
-_MOST_STEPS = 1 << 16
+_MOST_STEPS = 1 << 14
+_BOTH_WAYS = 2
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
@@ -108,6 +109,10 @@ def _recurrent(reader: NodeReader, node: Any, path: str) -> None:
     """A recurrent node in one or both directions."""
     draft = reader.draft
     n_directions = draft.shape(reader.input(node, 1))[0]
+    if n_directions > _BOTH_WAYS:
+        raise InputError(
+            f"{draft.name}: {node.op_type} at {path}: given weights for {n_directions:,} directions; allowed 1 or 2"
+        )
     layers = [_Layer(reader, node, path, direction) for direction in range(n_directions)]
     first = layers[0]
     if first.steps * n_directions > _MOST_STEPS:

@@ -249,13 +249,16 @@ class GraphValues:
         if self._gave_up:
             return None
         onnx = self._onnx
-        inputs = [onnx.ValueInfoProto(name=name, type=self._types[name]) for name in feeds]
-        outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
-        graph = onnx.helper.make_graph([node], "known", inputs, outputs)
+        plain, names = _without_names(node)
+        inputs = [onnx.ValueInfoProto(name=names[name], type=self._types[name]) for name in feeds]
+        outputs = [onnx.ValueInfoProto(name=f"o{index}") for index, name in enumerate(node.output) if name]
+        graph = onnx.GraphProto(name="known", node=[onnx.NodeProto.FromString(plain)], input=inputs, output=outputs)
         model = onnx.ModelProto(graph=graph, ir_version=self._ir_version)
         model.opset_import.extend(map(onnx.OperatorSetIdProto.FromString, self._opsets))
+        arrays = {names[name]: array for name, array in feeds.items()}
+        is_small = sum(array.size for array in arrays.values()) <= _MOST_SIZES
         try:
-            results: list[Any] | None = ask("run", model.SerializeToString(), dict(feeds))
+            results: list[Any] | None = ask("run", model.SerializeToString(), arrays, remember=is_small)
         except LibraryEndedError:
             self._gave_up = True
             return None
