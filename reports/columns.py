@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from tilewright.reports.layer_words import layer_words, network_words
 from tilewright.reports.quantity import (
     bytes_text,
     change_text,
@@ -208,6 +209,7 @@ def result_rows(result: SimulationResult) -> list[tuple[str, str]]:
     """What a person asks first of one result: names and values in words."""
     bound = result.lower_bound
     rows: list[tuple[str, str]] = [
+        *_workload_rows(result),
         ("tiling", tiling_text(result.tiling)),
         ("cycles", cycles_text(result.cycles)),
         ("time", seconds_text(result.seconds)),
@@ -227,6 +229,13 @@ def result_rows(result: SimulationResult) -> list[tuple[str, str]]:
     if result.search is not None:
         rows.append(("tiling found by", search_sentence(result)))
     return rows
+
+
+def _workload_rows(result: SimulationResult) -> list[tuple[str, str]]:
+    """What the workload is, and where the network is that has the same name."""
+    words = layer_words(result.layer)
+    other = network_words(result.workload) if words.startswith("attention") else ""
+    return [("workload", f"{words}; {other}" if other else words)] if words else []
 
 
 def energy_shares(by_component: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""The page over many networks: a summary with links to the page of each."""
+"""The page over many layers: a summary with links to the page of each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tilewright.reports.charts import Bar, BarChart, Segment
+from tilewright.reports.layer_words import plural
 from tilewright.reports.page import card, render
 from tilewright.reports.palette import BEST_COLOUR
 from tilewright.reports.published import PublishedHeadline, published_headline, published_rows
@@ -21,14 +22,16 @@ OUR_DATAFLOW = "mas"
 def index_page(comparison: ComparisonResult, *, links: Mapping[str, str], command: str = "") -> str:
     """The summary page as HTML text; ``links`` gives the page of a workload by its name."""
     machine = comparison.results[0].machine
+    what = plural([result.layer for result in comparison.results])
     names = dataflow_order(comparison)
     faster = speedups(comparison, dataflow=OUR_DATAFLOW, over=BASELINE_DATAFLOW)
     headline = published_headline(machine) if faster else None
     context: dict[str, Any] = {
-        "title": f"{len(comparison.workloads)} networks on {machine}",
-        "lead": "Each dataflow at its own best tiling; the fastest of each network is marked.",
+        "title": f"{len(comparison.workloads)} {what} on {machine}",
+        "what": what,
+        "lead": "Each dataflow at its own best tiling; the fastest of each row is marked.",
         "command": command,
-        "cards": _cards(comparison, faster),
+        "cards": _cards(comparison, faster, what),
         "dataflows": names,
         "rows": _rows(comparison, names, faster, links),
         "energy_rows": _energy_rows(comparison, names),
@@ -39,13 +42,13 @@ def index_page(comparison: ComparisonResult, *, links: Mapping[str, str], comman
     return render("index.html.j2", context)
 
 
-def _cards(comparison: ComparisonResult, faster: Speedups | None) -> list[dict[str, str]]:
+def _cards(comparison: ComparisonResult, faster: Speedups | None, what: str) -> list[dict[str, str]]:
     fewest = {w: min((r.cycles for r in of_workload(comparison, w)), default=0) for w in comparison.workloads}
     winners = [r.dataflow for r in comparison.results if r.cycles == fewest[r.workload]]
     favourite = max(dict.fromkeys(winners), key=lambda name: (winners.count(name), name == OUR_DATAFLOW))
-    n_won = f"{winners.count(favourite)} of {len(fewest)} networks, ties counted"
+    n_won = f"{winners.count(favourite)} of {len(fewest)} {what}, ties counted"
     cards = [
-        card("networks", f"{len(comparison.workloads)}", f"{len(comparison.results)} results"),
+        card(what, f"{len(comparison.workloads)}", f"{len(comparison.results)} results"),
         card("most often fastest", favourite, n_won),
     ]
     if faster:

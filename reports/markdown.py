@@ -1,4 +1,4 @@
-"""The results table of a README: networks x dataflows in Markdown."""
+"""Comparisons in Markdown: layers x dataflows, or machines."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["comparison_markdown", "machines_markdown", "markdown_table"]
 
 
 def comparison_markdown(comparison: ComparisonResult) -> str:
-    """Cycles and energy of every network with every dataflow, and the published headline where there is one.
+    """Cycles and energy of every workload with every dataflow, and the published headline where there is one.
 
-    The fewest cycles (the least energy) of a network stand in bold; a pair that cannot run shows a dash.
+    The fewest cycles (the least energy) of a workload stand in bold; a pair that cannot run shows a dash.
     """
     names = dataflow_order(comparison)
     faster = speedups(comparison, dataflow=OUR_DATAFLOW, over=BASELINE_DATAFLOW)
@@ -74,7 +74,7 @@ def _table(
         if extra:
             cells.append(ratio_text(extra[1][workload]) if workload in extra[1] else "")
         rows.append([workload, *cells])
-    return markdown_table(["network", *names, *([extra[0]] if extra else [])], rows)
+    return markdown_table(["workload", *names, *([extra[0]] if extra else [])], rows)
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:

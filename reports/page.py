@@ -10,6 +10,7 @@ from tilewright.errors import visible
 from tilewright.reports.case import ReportCase
 from tilewright.reports.charts import attribution_chart, bound_chart, cycles_chart, energy_chart, lane_chart
 from tilewright.reports.columns import TextTable, comparison_columns, search_sentence, what_if_columns
+from tilewright.reports.layer_words import layer_words, network_words
 from tilewright.reports.palette import KIND_COLOURS
 from tilewright.reports.quantity import (
     bytes_text,
@@ -116,6 +117,13 @@ def cell(text: str, value: float | None = None, more: Sequence[str] = ()) -> dic
 
 
 def _lead(case: ReportCase) -> str:
+    words = layer_words(case.result.layer)
+    other = network_words(case.result.workload) if words.startswith("attention") else ""
+    said = "; ".join(text for text in (words, other) if text)
+    return f"{said[:1].upper()}{said[1:]}. {_how(case)}" if said else _how(case)
+
+
+def _how(case: ReportCase) -> str:
     if len(case.rivals) > 1:
         return f"{case.result.dataflow} is the best of {len(case.rivals)} dataflows ({case.objective})."
     how = "tiling found by search" if case.result.search is not None else "tiling as given"

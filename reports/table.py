@@ -20,6 +20,7 @@ from tilewright.reports.columns import (
     result_rows,
     what_if_columns,
 )
+from tilewright.reports.layer_words import layer_words, network_words
 from tilewright.reports.published import published_headline, published_rows
 from tilewright.reports.quantity import (
     change_text,
@@ -148,10 +149,19 @@ def comparison_table(console: Console, comparison: ComparisonResult, workload: s
     if results:
         bound = results[0].lower_bound
         caption = f"lower bound {cycles_text(bound.cycles)} cycles, set by {bound.limited_by}"
+    words = _workload_words(results)
+    if words:
+        caption = f"{words}\n{caption}"
     if best is not None:
         caption += f"\n{best.dataflow} with {tiling_text(best.tiling)}"
     title = f"{workload} on {machine} (* best {objective})"
     return fitted_table(console, title, table.columns, best_row=table.best_row, caption=caption)
+
+
+def _workload_words(results: Sequence[SimulationResult]) -> str:
+    words = layer_words(results[0].layer) if results else ""
+    other = network_words(results[0].workload) if words.startswith("attention") else ""
+    return f"{words}; {other}" if other else words
 
 
 def _with_failed(table: TextTable, failed: Sequence[str]) -> TextTable:

@@ -36,6 +36,7 @@ def test_command_and_function_say_the_same(capsys: pytest.CaptureFixture[str], d
     code, out, _ = run(capsys, "simulate", *SMALL, "-d", dataflow, "--json", "-")
     assert code == 0
     told, wanted = json.loads(out), tilewright.simulate(SMALL[0], "edge-16x16", dataflow).to_dict()
+    assert told.pop("header")["machines"][0]["name"] == "edge-16x16"
     for data in (told, wanted):
         data["search"].pop("seconds")
     assert told == wanted

@@ -9,12 +9,13 @@ import typer
 
 import tilewright
 from tilewright import plugins
-from tilewright.cli.catalogue import list_names, show
+from tilewright.cli.catalogue import list_names
 from tilewright.cli.compare import compare
 from tilewright.cli.measure import measure
 from tilewright.cli.once import OnceCommand
 from tilewright.cli.report import report
 from tilewright.cli.search import search
+from tilewright.cli.show import show
 from tilewright.cli.simulate import simulate
 from tilewright.cli.sweep import sweep
 from tilewright.cli.validate import calibrate, validate
@@ -27,7 +28,7 @@ app = typer.Typer(
     help="How fast, and at what energy, a network runs on an edge accelerator that you describe.",
     epilog="Start with: tilewright compare bert-base -a edge-16x16",
     invoke_without_command=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},

@@ -1,4 +1,4 @@
-"""``tilewright list`` and ``tilewright show``: what there is to choose from."""
+"""``tilewright list``: what there is to choose from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tilewright.cli.inputs import machine_of
+from tilewright.cli.complete import list_kinds
 from tilewright.cli.options import CsvOption, JsonOption
 from tilewright.cli.outputs import Outputs
 from tilewright.errors import InputError, did_you_mean
@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 
     from tilewright.workloads.attention import AttentionLayer
 
-__all__ = ["list_names", "show"]
+__all__ = ["list_names"]
 
 _KINDS = ("machines", "workloads", "networks", "dataflows")
 
 KindArgument = Annotated[
-    str, typer.Argument(metavar="WHAT", help=f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="WHAT",
+        help=f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}.",
+        show_default=False,
+        autocompletion=list_kinds,
+    ),
 ]
 
 
@@ -35,61 +41,6 @@ def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = Non
     outputs.show(_list_table(outputs, kind, rows))
     outputs.write_json({kind: rows})
     outputs.write_csv(rows)
-
-
-def show(
-    machine: Annotated[
-        str, typer.Argument(metavar="MACHINE", help="A built-in machine or a YAML file.", show_default=False)
-    ],
-    json: JsonOption = None,
-    csv: CsvOption = None,
-) -> None:
-    """Show every figure of a machine with its unit, the kind of its source, and the source."""
-    outputs = Outputs(json=json, csv=csv)
-    outputs.check(machine)
-    spec = machine_of(machine, for_engine=False)
-
-    from rich.text import Text
-
-    from tilewright.hw_models.describe import describe
-    from tilewright.reports.table import Column, fitted_table, listed_text
-
-    rows = describe(spec)
-    numbers = {source: number for number, source in enumerate(dict.fromkeys(row.source for row in rows), start=1)}
-    columns = [
-        Column(header="figure", cells=[row.path for row in rows], right=False),
-        Column(
-            header="value",
-            cells=[f"{_value_text(row.value)} {row.unit}".rstrip() for row in rows],
-            right=False,
-            fold=16,
-        ),
-        Column(header="kind", cells=[row.kind for row in rows], right=False),
-        Column(header="source", cells=[f"[{numbers[row.source]}]" for row in rows], right=False),
-    ]
-    outputs.show(
-        Text(f"{spec.name}: {spec.description}" if spec.description else spec.name, style="bold"),
-        fitted_table(outputs.console(), "figures", columns),
-        listed_text("sources", [f"[{number}] {source}" for source, number in numbers.items()], sign=""),
-        listed_text("assumptions", spec.assumptions),
-    )
-    figures = [
-        {"figure": row.path, "value": row.value, "unit": row.unit, "kind": row.kind, "source": row.source}
-        for row in rows
-    ]
-    data = {"name": spec.name, "description": spec.description, "figures": figures}
-
-    from tilewright.reports.origin import Origin
-
-    origin = Origin(machines=(spec,))
-    outputs.write_json({**data, "assumptions": list(spec.assumptions)}, origin)
-    outputs.write_csv(figures, origin)
-
-
-def _value_text(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,.10g}" if isinstance(value, int | float) else str(value)
 
 
 def _list_table(outputs: Outputs, kind: str, rows: list[dict[str, Any]]) -> Table:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tilewright.cli import complete
 from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
 from tilewright.cli.once import is_given
 from tilewright.cli.options import (
@@ -53,6 +54,7 @@ WorkloadsArgument = Annotated[
         help="Layers (bert-base, attention:heads=12,seq=512,head_dim=64, YAML files), operators "
         "(gemm:m=512,n=768,k=768), networks (resnet-50, network:bert-base, model.onnx).",
         show_default=False,
+        autocompletion=complete.workloads,
     ),
 ]
 AllOption = Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from tilewright.cli import complete
 from tilewright.errors import InputError, did_you_mean
 
 __all__ = [
@@ -36,7 +37,6 @@ __all__ = [
     "TileOption",
     "UnknownOption",
     "WeightsOption",
-    "WorkloadArgument",
     "check_seed",
     "method_of",
     "objective_of",
@@ -55,15 +55,6 @@ _SEARCH = "Search"
 _NETWORKS = "Whole networks"
 _MOST_DIGITS = 18
 
-WorkloadArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="WORKLOAD",
-        help="A built-in name (bert-base), attention:heads=12,seq=512,head_dim=64, gemm:m=512,n=768,k=768, or a YAML "
-        "file.",
-        show_default=False,
-    ),
-]
 SimulatedArgument = Annotated[
     str,
     typer.Argument(
@@ -72,11 +63,19 @@ SimulatedArgument = Annotated[
         "gemm:m=512,n=768,k=768, conv:, softmax:, norm:, pool:, elementwise:. A network: resnet-50, "
         "llama-3-8b:prefill=2048, network:bert-base, model.onnx, config.json, a saved stream.",
         show_default=False,
+        autocompletion=complete.workloads,
     ),
 ]
 MachineOption = Annotated[
     str,
-    typer.Option("--machine", "-a", metavar="MACHINE", help="A built-in machine or a YAML file.", show_default=False),
+    typer.Option(
+        "--machine",
+        "-a",
+        metavar="MACHINE",
+        help="A built-in machine or a YAML file.",
+        show_default=False,
+        autocompletion=complete.machines,
+    ),
 ]
 MachinesOption = Annotated[
     list[str],
@@ -86,6 +85,7 @@ MachinesOption = Annotated[
         metavar="MACHINE",
         help="A built-in machine or a YAML file; repeated, the machines stand side by side.",
         show_default=False,
+        autocompletion=complete.machines,
     ),
 ]
 DataflowOption = Annotated[
@@ -95,6 +95,7 @@ DataflowOption = Annotated[
         "-d",
         metavar="NAME",
         help="How the layer is scheduled.",
+        autocompletion=complete.dataflows,
         show_default="mas for attention, else the operator's own",
     ),
 ]
@@ -105,13 +106,18 @@ SimulatedDataflowOption = Annotated[
         "-d",
         metavar="NAME",
         help="How attention is scheduled.",
+        autocompletion=complete.dataflows,
         show_default="mas; in a network the better of mas and flash2",
     ),
 ]
 DataflowsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--dataflow", "-d", metavar="NAME", help="A dataflow to compare; may be repeated. Left out: all of them."
+        "--dataflow",
+        "-d",
+        metavar="NAME",
+        help="A dataflow to compare; may be repeated. Left out: all of them.",
+        autocompletion=complete.dataflows,
     ),
 ]
 TileOption = Annotated[
@@ -124,7 +130,13 @@ TileOption = Annotated[
     ),
 ]
 ObjectiveOption = Annotated[
-    str, typer.Option("--objective", metavar="|".join(OBJECTIVES), help="What the best tiling makes small.")
+    str,
+    typer.Option(
+        "--objective",
+        metavar="|".join(OBJECTIVES),
+        help="What the best tiling makes small.",
+        autocompletion=complete.objectives,
+    ),
 ]
 FrontObjectiveOption = Annotated[
     str,
@@ -132,6 +144,7 @@ FrontObjectiveOption = Annotated[
         "--objective",
         metavar="|".join((*OBJECTIVES, "pareto")),
         help="What the best tiling makes small; pareto: every mapping that no other beats in latency and energy.",
+        autocompletion=complete.front_objectives,
     ),
 ]
 MethodOption = Annotated[
@@ -140,6 +153,7 @@ MethodOption = Annotated[
         "--method",
         metavar="NAME",
         help=f"How tiles are searched: {', '.join(METHODS)}. Only exhaustive always proves its result.",
+        autocompletion=complete.methods,
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tilewright.cli import complete
 from tilewright.cli.inputs import command_line
 from tilewright.cli.options import (
     METHODS,
@@ -93,13 +94,19 @@ def search(
             help="A network (resnet-18, network:bert-base, model.onnx, a saved stream); for --over tiling an attention "
             "layer or an operator (gemm:m=512,n=768,k=768).",
             show_default=False,
+            autocompletion=complete.workloads,
         ),
     ],
     over: Annotated[str, typer.Option("--over", metavar="|".join(_SPACES), help="What is chosen.", show_default=False)],
     machine: Annotated[
         str | None,
         typer.Option(
-            "--machine", "-a", metavar="MACHINE", help="A built-in machine or a YAML file.", show_default=False
+            "--machine",
+            "-a",
+            metavar="MACHINE",
+            help="A built-in machine or a YAML file.",
+            show_default=False,
+            autocompletion=complete.machines,
         ),
     ] = None,
     objective: Annotated[

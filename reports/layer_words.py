@@ -1,0 +1,61 @@
+"""A layer in words: what kind it is, how large, and where the whole network of the same name is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tilewright.reports.quantity import count_text
+from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.gemm import GemmLayer, VectorLayer
+
+__all__ = ["layer_words", "network_words", "plural"]
+
+
+def layer_words(layer: Any) -> str:
+    """``attention layer: 12 heads, 512 queries and keys, width 64``; empty for what is no layer known here."""
+    if isinstance(layer, AttentionLayer):
+        return f"attention layer: {', '.join(_attention_parts(layer))}"
+    if isinstance(layer, GemmLayer):
+        whole = layer.before_cut
+        kind = "convolution as a product" if layer.window is not None else "matrix product"
+        times = f"{whole.groups:,} times " if whole.groups > 1 else ""
+        sizes = f"{whole.m:,} x {layer.k:,} by {layer.k:,} x {whole.n:,}"
+        return f"{kind}: {times}{sizes}, {count_text(layer.macs)} multiply-adds"
+    if isinstance(layer, VectorLayer):
+        rows = layer.groups * layer.rows
+        return f"vector work: {rows:,} rows, of each {layer.read_bytes:,} bytes in and {layer.write_bytes:,} out"
+    return ""
+
+
+def _attention_parts(layer: AttentionLayer) -> list[str]:
+    heads = f"{layer.query_heads:,} heads" if layer.query_heads > 1 else "1 head"
+    if layer.kv_heads != layer.query_heads:
+        heads += f" on {layer.kv_heads:,} of keys and values"
+    if layer.query_len == layer.key_len:
+        length = f"{layer.query_len:,} queries and keys"
+    else:
+        length = f"{layer.query_len:,} queries, {layer.key_len:,} keys"
+    width = f"width {layer.head_dim:,}"
+    if layer.value_dim != layer.head_dim:
+        width += f" (values {layer.value_dim:,})"
+    parts = [f"batch {layer.batch:,}"] if layer.batch > 1 else []
+    parts += [heads, length, width]
+    if layer.mask != "none":
+        windows = {"left": layer.window_left, "right": layer.window_right}
+        sides = ", ".join(f"{side} {n:,}" for side, n in windows.items() if n is not None)
+        parts.append(f"{layer.mask} mask ({sides})" if sides else f"{layer.mask} mask")
+    joined = {"bias": layer.bias_heads, "sinks": layer.sinks, "soft cap": layer.soft_cap}
+    return [*parts, *(name for name, has in joined.items() if has)]
+
+
+def network_words(name: str) -> str:
+    """Where the whole network is whose layer is called ``name`` (``bert-base`` or ``bert-base:seq=64``), or nothing."""
+    from tilewright.workloads.network import network_names
+
+    base = name.partition(":")[0]
+    return f"the whole network is network:{base}" if base in network_names() else ""
+
+
+def plural(names: list[Any]) -> str:
+    """What ``names``, layers of a comparison, are together: ``layers`` if all are attention, else ``workloads``."""
+    return "layers" if all(isinstance(layer, AttentionLayer) or layer is None for layer in names) else "workloads"
