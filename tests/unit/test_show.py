@@ -111,7 +111,7 @@ def test_what_the_shell_completes() -> None:
 
 def test_a_shell_asks_the_command_itself() -> None:
     code = (
-        "import sys; from tilewright.cli import main; import atexit; heavy = {'numba', 'matplotlib', 'jinja2', 'scipy'};"
+        "import sys; from tilewright.cli import main; import atexit; heavy = {'numba', 'matplotlib', 'scipy'};"
         "atexit.register(lambda: print(*(heavy & set(sys.modules)), file=sys.stderr)); main([])"
     )
     environment = {
