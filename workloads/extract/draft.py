@@ -221,7 +221,8 @@ class Draft:
         operators = []
         taken: dict[str, int] = {}
         for step in self.steps:
-            inputs = [name for name in step.inputs if not self.is_number(name)]
+            keeps_all = step.kind == "attention"  # sinks of one head are a single number
+            inputs = [name for name in step.inputs if keeps_all or not self.is_number(name)]
             name = step.path or step.kind
             taken[name] = taken.get(name, 0) + 1
             operators.append(

@@ -162,7 +162,13 @@ class NodeReader:
             self.values.set_result(name, made)
 
     def elementwise(self, node: Any, path: str) -> None:
-        """Functions of each value."""
+        """Functions of each value; a choice that is known for all of them is none."""
+        if node.op_type == "Where" and self.draft.is_number(self.input(node, 0)):
+            condition = self.draft.numbers(self.input(node, 0))
+            chosen = self.input(node, 1 if condition is not None and condition.reshape(-1)[0] else 2)
+            if condition is not None and self.draft.shape(chosen) == self.values.shape_of(node.output[0]):
+                self.values.set_result(node.output[0], chosen)
+                return
         out = self.new(node.output[0])
         emit_elementwise(self.draft, path, ELEMENTWISE[node.op_type], self.inputs(node), out)
         self.draft.steps[-1].operator = node.op_type
@@ -192,7 +198,8 @@ class NodeReader:
         function = MOVES[node.op_type]
         inputs = self.inputs(node) if node.op_type == "Concat" else [self.input(node, 0)]
         inputs += [self.input(node, place) for place in READ_BESIDE.get(node.op_type, ()) if self.input(node, place)]
-        inputs = [name for name in inputs if self.draft.role(name) != "constant"] or inputs
+        if node.op_type != "Concat":
+            inputs = [name for name in inputs if self.draft.role(name) != "constant"] or inputs
         if node.op_type == "TensorScatter" or self._is_longer_cache(node, inputs):
             places = inputs if node.op_type == "Concat" else [self.input(node, 0), self.input(node, 1)]
             shape = self.values.shape_of(node.output[0]) or ()

@@ -278,7 +278,7 @@ class GraphValues:
 
         for index, name in enumerate(filter(None, node.output)):
             value = self.draft.values.get(self._names.get(name, ""))
-            if value is not None and value.data is None:
+            if value is not None and value.data is None and value.name not in map(self.name_of, names):
                 value.data = _once(partial(self._worked_out, node, index, self._types.get(name)))
                 if value.view_of is None:
                     value.role = (
