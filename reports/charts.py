@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, BEST_COLOUR, KIND_COLOURS, component_colours
+from tilewright.reports.palette import (
+    ATTRIBUTION_COLOURS,
+    BASE_COLOUR,
+    BEST_COLOUR,
+    KIND_COLOURS,
+    component_colours,
+    ink_on,
+)
 from tilewright.reports.quantity import bytes_text, cycles_text, energy_text, percent_text, seconds_text, time_unit
 from tilewright.reports.window import commands_between, fitting_label
 from tilewright.sim.result import Attribution, SimulationResult
@@ -98,6 +105,7 @@ class Mark:
     x_percent: float
     width_percent: float
     colour: str
+    ink: str
     label: str
     tip: str
 
@@ -263,10 +271,12 @@ def _mark(c: TraceCommand, start: int, end: int, colours: Mapping[str, str]) -> 
     share = (right - left) / (end - start) * 100
     size = f", {bytes_text(c.n_bytes)}" if c.n_bytes else ""
     span = f"cycles {cycles_text(c.start)} to {cycles_text(c.end)} ({cycles_text(c.end - c.start)})"
+    colour = colours.get(c.kind, BASE_COLOUR)
     return Mark(
         x_percent=round((left - start) / (end - start) * 100, 3),
         width_percent=round(share, 3),
-        colour=colours.get(c.kind, BASE_COLOUR),
+        colour=colour,
+        ink=ink_on(colour),
         label=fitting_label(c.label, int(share / _LETTER_PERCENT)),
         tip=f"{c.label}: {span}{size}",
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tilewright.errors import visible
-from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR, KIND_COLOURS, component_colours
+from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR, KIND_COLOURS, component_colours, ink_on
 from tilewright.reports.quantity import cycles_text, ratio_text, time_unit
 from tilewright.reports.window import READABLE_COMMANDS, closeup, commands_between, fitting_label, recorded_span
 from tilewright.sim.result import SimulationResult
@@ -233,10 +233,10 @@ def _draw_lanes(
     for side in ("right", "left"):
         axes.spines[side].set_visible(False)
     if labels:
-        _label_commands(axes, shown, start, end)
+        _label_commands(axes, shown, start, end, colours)
 
 
-def _label_commands(axes: Axes, commands: list[TraceCommand], start: int, end: int) -> None:
+def _label_commands(axes: Axes, commands: list[TraceCommand], start: int, end: int, colours: Mapping[str, str]) -> None:
     """Write the labels that fit into their bars, and the first letters of those that nearly do."""
     width_points = axes.get_window_extent().width * 72.0 / _DPI
     for command in commands:
@@ -252,7 +252,7 @@ def _label_commands(axes: Axes, commands: list[TraceCommand], start: int, end: i
             ha="center",
             va="center",
             fontsize=_LABEL_POINTS,
-            color="white",
+            color=ink_on(colours.get(command.kind, BASE_COLOUR)),
             parse_math=False,
             clip_on=True,
         )

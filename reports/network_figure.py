@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tilewright.reports.figure import figure_text, new_figure, png_bytes
+from tilewright.reports.palette import ink_on
 from tilewright.reports.roofline import Roofline
 
 __all__ = ["roofline_png"]
@@ -42,8 +43,9 @@ def roofline_png(roof: Roofline, *, title: str) -> bytes:
         )  # fmt: skip
         if point.number:
             axes.annotate(
-                point.number, (point.x, point.y), ha="center", va="center", fontsize=6.5, color="white", zorder=4
-            )
+                point.number, (point.x, point.y), ha="center", va="center", fontsize=6.5, zorder=4,
+                color=ink_on(point.colour),
+            )  # fmt: skip
     axes.set_xlabel("multiply-adds per DRAM byte", fontsize=8)
     axes.set_ylabel("multiply-adds per cycle", fontsize=8)
     axes.tick_params(labelsize=8)

@@ -13,7 +13,7 @@ from tilewright.reports.network_case import RESOURCES, NetworkCase, OperatorGrou
 from tilewright.reports.network_table import formats_text, network_why_columns
 from tilewright.reports.page import card, cell, energy_rows, largest_part, machine_rows, render, timeline_data
 from tilewright.reports.page_script import closed_script
-from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, OPERATOR_COLOURS
+from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, OPERATOR_COLOURS, ink_on
 from tilewright.reports.quantity import (
     bytes_text,
     change_text,
@@ -278,6 +278,7 @@ def _roofline_data(roof: Roofline) -> dict[str, Any]:
                 "y": 100 - y.percent(point.y),
                 "r": point.radius,
                 "colour": point.colour,
+                "ink": ink_on(point.colour),
                 "number": point.number,
                 "tip": point.tip,
             }

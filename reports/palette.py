@@ -11,6 +11,7 @@ __all__ = [
     "KIND_COLOURS",
     "OPERATOR_COLOURS",
     "component_colours",
+    "ink_on",
 ]
 
 KIND_COLOURS: Mapping[str, str] = {
@@ -37,15 +38,29 @@ OPERATOR_COLOURS: Mapping[str, str] = {
     "pool": "#4aa3c7",
     "reshape": "#2a9d8f",
     "gather": "#4f9a4a",
-    "quantize": "#8c6bb8",
+    "quantize": "#9474c0",
     "dequantize": "#b08fd0",
     "memory": "#6b7689",
 }
 BASE_COLOUR = "#8a94a6"
+_WHITE, _BLACK = "#ffffff", "#0d1117"
 BEST_COLOUR = "#2f9e57"
 
 _COMPONENT_COLOURS = {"matrix": "#3b6fd4", "vector": "#e08a1e", "dram": "#2a9d8f", "static": "#8a94a6"}
 _BUFFER_COLOURS = ("#b0559e", "#d9a3cd", "#7d4bb3", "#5d2f66")
+
+
+def ink_on(colour: str) -> str:
+    """The ink, white or nearly black, that reads better on ``colour`` (``#rrggbb``), by WCAG's contrast ratio."""
+    light = _luminance(colour)
+    return _WHITE if 1.05 / (light + 0.05) >= (light + 0.05) / (_luminance(_BLACK) + 0.05) else _BLACK
+
+
+def _luminance(colour: str) -> float:
+    """WCAG 2.1's relative luminance, 0 to 1."""
+    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def component_colours(names: list[str]) -> dict[str, str]:
