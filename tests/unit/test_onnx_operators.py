@@ -357,3 +357,34 @@ def test_a_cache_that_comes_back_longer_is_appended_to() -> None:
     )  # fmt: skip
     assert "reshape append" in functions(stream)
     assert stream.cache_bytes == 8 * 99 * 16 * 4
+
+
+@pytest.mark.parametrize("rows", [1, 2, 16])
+def test_experts(rows: int) -> None:
+    """Two of eight experts a row: rows x 2 products, and no more experts read than those."""
+    call = micro("MoE", ["x", "p", "w1", "", "w2"], ["y"], k=2, activation_type="gelu")
+    kept = [held("w1", 8, 64, 32), held("w2", 8, 32, 64)]
+    stream = read([call], {"x": [rows, 32], "p": [rows, 8]}, ["y"], kept)
+    assert stream.macs == rows * 2 * (32 * 64 + 64 * 32)
+    product = next(op for op in stream.operators if op.kind == "matmul")
+    assert stream.tensor(product.inputs[1]).shape == (min(8, 2 * rows), 64, 32)
+    assert stream.n_parameters == 2 * 8 * 64 * 32
+
+
+def test_a_cache_before_its_first_use() -> None:
+    nodes = [node("Concat", ["past", "x"], ["present"], axis=2), node("Relu", ["present"], ["y"])]
+    stream = read(nodes, {"past": [1, 8, "p", 16], "x": [1, 8, 6, 16]}, ["present", "y"], sizes={"p": 0})
+    assert functions(stream) == ["elementwise relu"]
+    assert stream.tensor("y").shape == (1, 8, 6, 16)
+    with pytest.raises(InputError, match="allowed 0 or more"):
+        read(nodes, {"past": [1, 8, "p", 16], "x": [1, 8, 6, 16]}, ["present", "y"], sizes={"p": -1})
+
+
+def test_an_operator_of_another_domain() -> None:
+    made = node("Secret", ["x"], ["y"], domain="acme", name="/a/secret")
+    with pytest.raises(InputError, match=r"Secret at a\.secret: ONNX does not know this operator of acme"):
+        read([made], {"x": [4, 3]}, ["y"])
+    assert functions(read([made], {"x": [4, 3]}, ["y"], unknown={"Secret": "elementwise:tanh"})) == ["elementwise tanh"]
+    with pytest.raises(InputError, match=r"operators not understood: Secret at a\.secret"):
+        read([made], {"x": [4, 3]}, ["y"], results={"y": [4, 3]})
+    assert functions(read([made], {"x": [4, 3]}, ["y"], results={"y": [4, 3]}, unknown="memory")) == ["memory Secret"]

@@ -303,6 +303,69 @@ def _gather_blocks(reader: NodeReader, node: Any, path: str) -> None:
     emit_gather(draft, path, table, [indices], out, columns)
 
 
+# --- experts ----------------------------------------------------------------------------------------------------------
+
+
+def _experts(reader: NodeReader, node: Any, path: str) -> None:
+    """MoE and QMoE: each row by the products of the ``k`` experts that it is sent to, spread evenly over all."""
+    attributes, draft = _attributes(node), reader.draft
+    x, probabilities = reader.input(node, 0), reader.input(node, 1)
+    rows, chosen = math.prod(draft.shape(x)[:-1]), int(attributes.get("k", 1))
+    n_experts = draft.shape(probabilities)[-1]
+    n_read = min(rows * chosen, n_experts)
+    each = -(-rows * chosen // n_read)
+    spread = draft.view(f"{x}.sent", x, (n_read, each, draft.shape(x)[-1]), "expand")
+    step, bits = (3, int(attributes.get("expert_weight_bits", 4))) if node.op_type == "QMoE" else (2, 0)
+    function = {"relu": "relu", "gelu": "gelu", "silu": "silu"}.get(
+        _text(attributes, "activation_type", "relu"), "silu"
+    )
+    number_format = draft.values[x].number_format
+    weights = [_expert_weight(reader, node, place, bits, n_read) for place in (2, 2 + step, 2 + 2 * step)]
+    inner, outer = draft.shape(weights[0])[1], draft.shape(weights[1])[1]
+    hidden = _expert_product(reader, f"{path}.fc1", spread, weights[0], (n_read, each, inner))
+    width = draft.shape(weights[1])[2]
+    if weights[2]:
+        gate = _expert_product(reader, f"{path}.fc3", spread, weights[2], (n_read, each, inner))
+        active = draft.value(f"{hidden}.active", (n_read, each, inner), number_format)
+        emit_elementwise(draft, f"{path}.activation", function, [hidden], active)
+        hidden = draft.value(f"{hidden}.gated", (n_read, each, inner), number_format)
+        emit_elementwise(draft, f"{path}.gate", "mul", [active, gate], hidden)
+    else:
+        parts = [hidden] if width == inner else [draft.view(f"{hidden}.{side}", hidden, (n_read, each, width), "part")
+                                                 for side in ("gate", "value")]  # fmt: skip
+        active = draft.value(f"{hidden}.active", (n_read, each, width), number_format)
+        emit_elementwise(draft, f"{path}.activation", function, parts, active)
+        hidden = active
+    found = _expert_product(reader, f"{path}.fc2", hidden, weights[1], (n_read, each, outer))
+    out = reader.result(node, 0, draft.shape(x), node.input[0])
+    kept = draft.view(f"{found}.kept", found, (rows, chosen, outer), "part")
+    emit_reduction(draft, f"{path}.sum", "sum", kept, out)
+
+
+def _expert_weight(reader: NodeReader, node: Any, place: int, bits: int, n_read: int) -> str:
+    """The weights (experts, n, k) of those experts that are read; empty where there are none."""
+    draft, values, name = reader.draft, reader.values, reader.input(node, place)
+    if not name:
+        return ""
+    n_experts, n, k = draft.shape(name)
+    if bits:
+        k = k * 8 // bits
+        scale, block = node.input[place + 1], int(_attributes(node).get("block_size", 0))
+        packed = name
+        name = draft.value(
+            f"{packed}.{bits}_bits", (n_experts, n, k), block_format(values, f"int{bits}", scale, "", block), "weight"
+        )
+        note_scales(values, [node.input[place], scale])
+        values.n_parameters += n_experts * n * k
+    return name if n_read == n_experts else draft.view(f"{name}.read", name, (n_read, n, k), "part")
+
+
+def _expert_product(reader: NodeReader, path: str, x: str, weight: str, shape: tuple[int, int, int]) -> str:
+    out = reader.draft.value(f"{weight}.product", shape, reader.draft.values[x].number_format)
+    emit_matmul(reader.draft, path, x, weight, out, turned=True)
+    return out
+
+
 # --- whole numbers, value by value -----------------------------------------------------------------------------------
 
 #: Function, places of the data, place of the result's scale (its zero point follows).
@@ -369,6 +432,7 @@ HANDLERS: Mapping[str, Any] = {
     **dict.fromkeys(("FusedGemm", "GemmFastGelu"), _fused_gemm),
     **dict.fromkeys(("MatMulNBits", "MatMulBnb4"), _block_matmul),
     **dict.fromkeys(("DynamicQuantizeMatMul", "MatMulIntegerToFloat"), _dynamic_matmul),
+    **dict.fromkeys(("MoE", "QMoE"), _experts),
     **dict.fromkeys(_WHOLE, _whole_function),
     **dict.fromkeys(("QLinearGlobalAveragePool", "QLinearReduceMean", "QLinearSoftmax"), _whole_reduction),
     "BiasSoftmax": _bias_softmax,

@@ -81,7 +81,11 @@ class NodeReader:
         outputs = [name for name in node.output if name]
         if outputs and all(self.values.is_computed(name) for name in outputs):
             return
+        if outputs and all(self.values.is_empty(name) for name in outputs):
+            return
         if handler is None:
+            if self.unknown.wanted(node.op_type).startswith("elementwise") and self.values.shape_of(outputs[0]) is None:
+                self.values.declare(outputs[0], self.draft.shape(self.input(node, 0)), node.input[0])
             self._need_shapes(node, path, outputs)
             self.handle_unknown(node, path, outputs)
             return
@@ -96,12 +100,17 @@ class NodeReader:
 
     def _need_shapes(self, node: Any, path: str, outputs: list[str]) -> None:
         for name in outputs:
-            shape = self.values.shape_of(name)
-            if shape is None:
+            if self.values.shape_of(name) is not None:
+                continue
+            if node.domain not in ("", "ai.onnx"):
                 raise InputError(
-                    f"{self.draft.name}: {node.op_type} at {path}: the size of its result depends on values that are "
-                    "not known; allowed operators whose sizes follow from the sizes of the inputs"
+                    f"{self.draft.name}: {node.op_type} at {path}: ONNX does not know this operator of {node.domain}; "
+                    "allowed files that say the sizes of its results (value_info), or elementwise:FUNCTION for it"
                 )
+            raise InputError(
+                f"{self.draft.name}: {node.op_type} at {path}: the size of its result depends on values that are "
+                "not known; allowed operators whose sizes follow from the sizes of the inputs"
+            )
 
     def handle_unknown(self, node: Any, path: str, outputs: list[str]) -> None:
         results = [self.new(name) for name in outputs]
@@ -141,11 +150,11 @@ class NodeReader:
 
     def input(self, node: Any, index: int) -> str:
         """The draft's name of an input; empty where it is left out."""
-        present = index < len(node.input) and node.input[index]
+        present = index < len(node.input) and node.input[index] and not self.values.is_empty(node.input[index])
         return self.values.name_of(node.input[index]) if present else ""
 
     def inputs(self, node: Any) -> list[str]:
-        return [self.values.name_of(name) for name in node.input if name]
+        return [self.values.name_of(name) for name in node.input if name and not self.values.is_empty(name)]
 
     def view(self, node: Any, path: str) -> None:
         """Reshapes, transposes, parts, repetitions, casts."""
@@ -196,6 +205,9 @@ class NodeReader:
     def move(self, node: Any, path: str) -> None:
         """Data that is put together, spread, sorted or read between places."""
         function = MOVES[node.op_type]
+        if node.op_type == "Concat" and len(self.inputs(node)) == 1:
+            self.values.set_result(node.output[0], self.inputs(node)[0])
+            return
         inputs = self.inputs(node) if node.op_type == "Concat" else [self.input(node, 0)]
         inputs += [self.input(node, place) for place in READ_BESIDE.get(node.op_type, ()) if self.input(node, place)]
         if node.op_type != "Concat":

@@ -118,10 +118,12 @@ class GraphValues:
             else sizes[own if (own := f"{given.name}.{index}") in sizes else one.dim_param]
             for index, one in enumerate(kind.shape.dim)
         )
-        name = self.draft.value(given.name, shape, self.format_name(kind.elem_type))
-        self._names[given.name] = name
+        if min(shape, default=1) < 0:
+            raise InputError(f"{self.draft.name}: {given.name}: given sizes {list(shape)}; allowed 0 or more")
+        if 0 not in shape:  # a cache before its first use holds nothing
+            self._names[given.name] = self.draft.value(given.name, shape, self.format_name(kind.elem_type))
+            self.draft.inputs.append(self._names[given.name])
         self._types[given.name] = self._onnx.helper.make_tensor_type_proto(kind.elem_type, list(shape))
-        self.draft.inputs.append(name)
 
     def _of_type(self, number: int, kind: Any) -> Array:
         import numpy as np
@@ -365,6 +367,10 @@ class GraphValues:
     def has(self, name: str) -> bool:
         """Whether a tensor of this name is in the draft."""
         return name in self._names
+
+    def is_empty(self, name: str) -> bool:
+        """Whether a tensor holds no numbers at all."""
+        return name not in self._names and 0 in (self.shape_of(name) or ())
 
     def name_of(self, name: str) -> str:
         """The draft's name of an ONNX tensor."""
