@@ -18,7 +18,14 @@ from tilewright.search.counted_work import unit_signature, work_signature
 from tilewright.search.objective import Objective, score
 from tilewright.search.phase_table import PhaseTable, Setting
 from tilewright.search.phase_work import OtherProgramError, PhaseWork, mapped_work_of
-from tilewright.search.tiling import TilingSearch, best_tiling, nothing_fits, static_pj_per_cycle, tiling_space
+from tilewright.search.tiling import (
+    TilingSearch,
+    best_tiling,
+    has_finer,
+    nothing_fits,
+    static_pj_per_cycle,
+    tiling_space,
+)
 from tilewright.sim.asked_costs import Answers, AskedCosts, UnaskedWorkError
 from tilewright.sim.costs import TileCosts
 from tilewright.sim.evaluation import evaluate, timed_result
@@ -101,7 +108,9 @@ class SharedSearch:
                 raise OtherProgramError
             return self._best(machine, objective)
         except _NothingFitsError as fault:
-            refusal = nothing_fits(fault.table.phase, self._costs_of(machine), [fault.table.smallest()], {})
+            phase = fault.table.phase
+            if not has_finer(phase):
+                refusal = nothing_fits(phase, self._costs_of(machine), [fault.table.smallest()], {})
         except OtherProgramError:
             self._is_own = True
             self.recording = Recording(self.dataflow, self.layer, machine)
@@ -150,7 +159,7 @@ class SharedSearch:
         """As :func:`tilewright.sim.evaluation.evaluate` of the mapping that was found on ``machine``."""
         try:
             work = self._mapped_work(found.tiling)
-        except (OtherProgramError, UnaskedWorkError, InputError):
+        except (OtherProgramError, UnaskedWorkError, InputError, KeyError):  # a KeyError for a finer tiling
             return evaluate(self.dataflow, self.layer, machine, found.tiling)
         return timed_result(self.dataflow, self.layer, machine, found.tiling, found.cycles, work)
 

@@ -27,9 +27,9 @@ from tilewright.search.objective import Objective, score
 from tilewright.sim.core import WorkTotals
 from tilewright.sim.costs import Costs, TileCosts
 from tilewright.sim.engine import run_images
-from tilewright.sim.evaluation import build_phase, count_phase, fits
+from tilewright.sim.evaluation import build_phase, count_phase, fits, needed_bytes
 from tilewright.sim.image import pack
-from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, plain_mapping
+from tilewright.sim.mapping import Dataflow, Layer, Parameter, Phase, Tiling, plain_mapping
 from tilewright.sim.result import SearchSummary
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Progress",
     "TilingSearch",
     "best_tiling",
+    "has_finer",
     "nothing_fits",
     "pareto",
     "static_pj_per_cycle",
@@ -165,6 +166,10 @@ class PhaseSearch:
         space = tiling_space(phase, layer, machine, fixed)
         self.n_candidates = len(space)
         fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
+        if not fitting and has_finer(phase):
+            space = tiling_space(phase, layer, machine, fixed, finer=True)
+            self.n_candidates += len(space)
+            fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
         if not fitting:
             raise nothing_fits(phase, costs, space, fixed)
         self._fitting = fitting
@@ -271,48 +276,87 @@ class PhaseSearch:
         return results
 
 
-def tiling_space(phase: Phase, layer: Layer, machine: MachineSpec, fixed: Tiling) -> list[dict[str, int]]:
-    """The phase's space with some parameters held; a held combination is taken as it is."""
-    names = [parameter.name for parameter in phase.parameters]
-    values = [
-        (fixed[parameter.name],) if parameter.name in fixed else parameter.candidates(layer, machine)
-        for parameter in phase.parameters
-    ]
-    tilings = [dict(zip(names, chosen, strict=True)) for chosen in product(*values)]
-    legal = [tiling for tiling in tilings if phase.legal(layer, tiling)]
+def has_finer(phase: Phase) -> bool:
+    """Whether some parameter has values that are tried where no candidate fits."""
+    return any(parameter.finer is not None for parameter in phase.parameters)
+
+
+def tiling_space(
+    phase: Phase, layer: Layer, machine: MachineSpec, fixed: Tiling, *, finer: bool = False
+) -> list[dict[str, int]]:
+    """The phase's space with some parameters held; a held combination is taken as it is.
+
+    ``finer``: the tilings for a machine on which none of the usual ones fits.
+    """
+
+    def values(parameter: Parameter) -> tuple[int, ...]:
+        if parameter.name in fixed:
+            return (fixed[parameter.name],)
+        return (parameter.finer if finer and parameter.finer else parameter.candidates)(layer, machine)
+
+    legal = _legal(phase, layer, [values(parameter) for parameter in phase.parameters])
     if not legal:
-        held = ", ".join(f"{name}={fixed[name]}" for name in names if name in fixed)
+        held = ", ".join(f"{p.name}={fixed[p.name]}" for p in phase.parameters if p.name in fixed)
         raise InputError(f"tiling: {held} allows no mapping of the {phase.name} phase of {layer.name}")
     return legal
+
+
+def _legal(phase: Phase, layer: Layer, values: Sequence[Sequence[int]]) -> list[dict[str, int]]:
+    names = [parameter.name for parameter in phase.parameters]
+    tilings = (dict(zip(names, chosen, strict=True)) for chosen in product(*values))
+    return [tiling for tiling in tilings if phase.legal(layer, tiling)]
 
 
 def nothing_fits(
     phase: Phase, costs: TileCosts, space: Sequence[dict[str, int]], fixed: Tiling
 ) -> MappingError | InputError:
-    """The error of the candidate of ``space`` that needs least, when none fits."""
-    errors = []
-    for tiling in space:
-        try:
-            count_phase(phase, costs, tiling)
-        except MappingError as error:
-            errors.append(error)
-    least = min(errors, key=lambda error: error.demand)
-    return MappingError(
-        resource=least.resource,
-        demand=least.demand,
-        limit=least.limit,
-        unit=least.unit,
-        levers=(
-            "no other value of the free tiles needs less; " + least.levers
-            if fixed
-            else "no tiling of this dataflow needs less; use a larger buffer, a narrower number format"
-            + (
-                ", or a dataflow whose need does not grow with the length (fusemax, flash2)"
-                if isinstance(costs, Costs)
-                else ""
-            )
-        ),
-    )
+    """The error of the candidate of ``space`` that needs least, when none fits.
+
+    It says that no tiling needs less where that is so: the tiles of one row, column or key that a user may give, too.
+    """
+    layer, machine = costs.layer, costs.machine
+    smallest = [
+        (fixed[p.name],) if p.name in fixed else p.candidates(layer, machine) if p.smallest == 0 else (p.smallest,)
+        for p in phase.parameters
+    ]
+    least = min((_refusal(phase, costs, tiling) for tiling in space), key=lambda error: error.demand)
+    needs = [_need(phase, costs, tiling) for tiling in _legal(phase, layer, smallest)]
+    by_hand = min(needs, default=least.demand)
+    if by_hand > least.limit:  # nor do they fit
+        least = MappingError(
+            resource=least.resource,
+            demand=min(by_hand, least.demand),
+            limit=least.limit,
+            unit=least.unit,
+            levers=least.levers,
+        )
+        known = "no other value of the free tiles needs less" if fixed else "no tiling of this dataflow needs less"
+    else:
+        known = f"no tiling that is tried needs less, smaller tiles given by hand do (from {by_hand:,} bytes)"
+    if fixed:
+        levers = f"{known}; {least.levers}"
+    else:
+        levers = f"{known}; use a larger buffer, a narrower number format"
+        if isinstance(costs, Costs):
+            levers += ", or a dataflow whose need does not grow with the length (fusemax, flash2)"
+    return MappingError(resource=least.resource, demand=least.demand, limit=least.limit, unit=least.unit, levers=levers)
+
+
+def _refusal(phase: Phase, costs: TileCosts, tiling: Tiling) -> MappingError:
+    """Why ``tiling``, which does not fit, does not."""
+    try:
+        needed_bytes(phase, costs, tiling)
+    except MappingError as error:
+        return error
+    raise AssertionError(f"{tiling} fits")
+
+
+def _need(phase: Phase, costs: TileCosts, tiling: Tiling) -> int:
+    """Bytes that ``tiling`` takes on chip, whether it fits or not."""
+    try:
+        return needed_bytes(phase, costs, tiling)
+    except MappingError as error:
+        return error.demand
 
 
 def static_pj_per_cycle(machine: MachineSpec) -> float:

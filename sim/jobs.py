@@ -18,20 +18,21 @@ How operators become products:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.formats import element_format, format_bits
-from tilewright.units import ceil_div
+from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.conv_window import ConvWindow
-from tilewright.workloads.gemm import Fused, GemmLayer, VectorLayer
-from tilewright.workloads.operators import Operator, TensorSpec, stored_bits
+from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
+from tilewright.workloads.operators import Operator, stored_bits
 from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.vector_work import is_reducing, vector_work
+from tilewright.workloads.vector_work import is_reducing, statistics_pass, vector_work
 
 __all__ = ["JOB_ASSUMPTIONS", "Job", "JobLayer", "jobs_of"]
 
@@ -296,7 +297,7 @@ def _window(operator: Operator) -> tuple[int, ConvWindow, int]:
 
 
 def _vector(stream: OperatorStream, chain: list[Operator]) -> VectorLayer:
-    """Whole rows of the (first) result; bytes and work are spread evenly over them, rounded up."""
+    """Rows that are independent of each other; bytes and work are spread evenly over them, rounded up."""
     operator = chain[0]
     made = {stream.base(name).name for member in chain for name in member.outputs}
     read_bytes = stream.read_bytes(operator)
@@ -308,20 +309,53 @@ def _vector(stream: OperatorStream, chain: list[Operator]) -> VectorLayer:
         others = dict.fromkeys(name for name in member.inputs if stream.base(name).name not in made)
         read_bytes += sum(stream.tensor(name).n_bytes for name in others)
     write_bytes = stream.write_bytes(chain[-1])
-    rows = _n_rows(stream.tensor(operator.outputs[0]), max(read_bytes, write_bytes))
-    return VectorLayer(
+    rows = _n_rows(_independent_rows(stream, operator), max(read_bytes, write_bytes))
+    layer = VectorLayer(
         name=operator.kind,
         rows=rows,
         read_bytes=ceil_div(read_bytes, rows),
         write_bytes=ceil_div(write_bytes, rows),
-        operations=tuple((kind, ceil_div(times, rows)) for kind, times in sorted(work.items())),
+        operations=_each(work.items(), rows),
         reduces=is_reducing(operator),
     )
+    return replace(layer, cut=_row_cut(stream, operator, layer))
 
 
-def _n_rows(result: TensorSpec, n_bytes: int) -> int:
-    """Rows of ``result``, some taken together when they are very many or very short."""
-    width = result.shape[-1] if result.shape else 1
-    rows = max(1, result.n_elements // width)
+def _each(work: Iterable[tuple[str, int]], rows: int) -> tuple[tuple[str, int], ...]:
+    """(kind, how many) for each of ``rows`` rows."""
+    return tuple((kind, ceil_div(times, rows)) for kind, times in sorted(work))
+
+
+def _row_cut(stream: OperatorStream, operator: Operator, layer: VectorLayer) -> RowCut | None:
+    """How a row of ``layer`` is done in pieces of LEAST_ROW_BYTES or more."""
+    columns = max(layer.read_bytes, layer.write_bytes) // LEAST_ROW_BYTES
+    if columns < 2:
+        return None
+    passes, a_sum = statistics_pass(operator), LEAST_ACCUMULATOR_BITS // BITS_PER_BYTE
+    if passes is not None:
+        first, last = (_each(work, layer.rows) for work in passes)
+        return RowCut(
+            columns,
+            last,
+            kept_bytes=2 * a_sum * ceil_div(operator.count("rows"), layer.rows),
+            first=first,
+            first_read_bytes=min(layer.read_bytes, ceil_div(stream.tensor(operator.inputs[0]).n_bytes, layer.rows)),
+        )
+    if operator.kind in ("reduction", "pool"):
+        kept = a_sum * ceil_div(stream.tensor(operator.outputs[0]).n_elements, layer.rows)
+        return RowCut(columns, layer.operations, kept_bytes=kept, sums=True)
+    return RowCut(columns, layer.operations)
+
+
+def _independent_rows(stream: OperatorStream, operator: Operator) -> int:
+    """Rows that can be done one without the other: those that statistics are taken of, else those of the result."""
+    if statistics_pass(operator) is not None:
+        return operator.count("rows")
+    result = stream.tensor(operator.outputs[0])
+    return max(1, result.n_elements // (result.shape[-1] if result.shape else 1))
+
+
+def _n_rows(rows: int, n_bytes: int) -> int:
+    """``rows``, or fewer where some are taken together because they are very many or very short."""
     most = max(1, min(MOST_ROWS, n_bytes // LEAST_ROW_BYTES))
     return ceil_div(rows, ceil_div(rows, most))

@@ -65,7 +65,8 @@ class Parameter:
 
     ``least`` is the value that needs the least room on chip (default: the smallest candidate); ``largest``
     is the largest value that a user may give (the extent it tiles, say). ``changes_work`` is false when
-    only the order and the room on chip depend on it, not what is computed and moved.
+    only the order and the room on chip depend on it, not what is computed and moved. ``finer``: values that
+    are worth trying only where none of the candidates fits on chip; None for the candidates themselves.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Parameter:
     largest: Callable[[Any], int] = lambda layer: 2**31
     least: Callable[[Any, MachineSpec], int] | None = None
     changes_work: bool = True
+    finer: Callable[[Any, MachineSpec], tuple[int, ...]] | None = None
 
     def least_value(self, layer: Layer, machine: MachineSpec) -> int:
         """The value that needs the least room on chip."""

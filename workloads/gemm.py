@@ -16,7 +16,7 @@ from tilewright.errors import InputError
 from tilewright.units import ceil_div
 from tilewright.workloads.conv_window import ConvWindow
 
-__all__ = ["ConvWindow", "Fused", "GemmLayer", "VectorLayer", "Whole"]
+__all__ = ["ConvWindow", "Fused", "GemmLayer", "RowCut", "VectorLayer", "Whole"]
 
 
 class Fused(NamedTuple):
@@ -127,12 +127,30 @@ class GemmLayer:
         return replace(self, groups=groups, m=piece, whole=whole)
 
 
+class RowCut(NamedTuple):
+    """How one row is done in pieces, where it does not fit on chip: in at most ``columns`` of them.
+
+    Element-wise work writes every piece. Where ``sums``, the pieces add up to the results of the row, which are written
+    behind the last. Where statistics of the whole row come first (softmax, norms), a ``first`` pass takes them: it
+    reads ``first_read_bytes`` of the row and does the operations ``first``; the last one reads all of the row (again)
+    and does ``last``. ``kept_bytes``: sums or statistics of a row, on chip from its first piece to its last.
+    """
+
+    columns: int
+    last: tuple[tuple[str, int], ...]
+    kept_bytes: int = 0
+    sums: bool = False
+    first: tuple[tuple[str, int], ...] = ()
+    first_read_bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorLayer:
     """Element-wise, reduction, normalisation or memory work, row by row.
 
     ``operations``: (kind, how many) for one row. Each row reads ``read_bytes`` from DRAM and writes
-    ``write_bytes``; either may be 0. ``groups`` equal pieces of ``rows`` rows each.
+    ``write_bytes``; either may be 0. ``groups`` equal pieces of ``rows`` rows each. ``cut``: how a row is done in
+    pieces; None for a row too short for that.
     """
 
     name: str
@@ -142,6 +160,12 @@ class VectorLayer:
     operations: tuple[tuple[str, int], ...] = ()
     reduces: bool = False
     groups: int = 1
+    cut: RowCut | None = None
+
+    @property
+    def columns(self) -> int:
+        """Pieces that a row can be cut into."""
+        return self.cut.columns if self.cut is not None else 1
 
     @property
     def n_groups(self) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from tilewright.workloads.operators import Operator
 
-__all__ = ["ELEMENTWISE", "SINK", "SOFT_CAP", "VECTOR_KINDS", "is_reducing", "vector_work"]
+__all__ = ["ELEMENTWISE", "SINK", "SOFT_CAP", "VECTOR_KINDS", "is_reducing", "statistics_pass", "vector_work"]
 
 VECTOR_KINDS: tuple[str, ...] = ("add", "sub", "mul", "max", "exp", "div")
 
@@ -122,6 +122,29 @@ def vector_work(operator: Operator) -> tuple[tuple[str, int], ...]:
         case "quantize" | "dequantize":
             _add(counts, _PER_VALUE[operator.kind], operator.count("n_elements"))
     return tuple((kind, counts[kind]) for kind in VECTOR_KINDS if counts[kind])
+
+
+def statistics_pass(operator: Operator) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]] | None:
+    """(first pass, last pass) of an operator that needs statistics of a row before the row's results; else None.
+
+    The passes of a row that does not stay on chip between them. A softmax takes the running maximum and the sum of
+    exponentials in one pass (Milakov and Gimelshein, arXiv 1805.02867) and exponentials again in the other; a norm
+    takes sum and sum of squares, then scales.
+    """
+    if operator.kind == "softmax":
+        all_of_it, n_values = Counter(dict(vector_work(operator))), operator.count("rows") * operator.count("columns")
+        first = all_of_it - Counter(div=n_values)
+        last = all_of_it - Counter(max=n_values, add=n_values)
+    elif operator.kind == "norm" and is_reducing(operator):
+        all_of_it, rows = Counter(dict(vector_work(operator))), operator.count("rows")
+        n_values = rows * operator.count("columns")
+        sums = {"mul": n_values, "add": n_values * (1 if operator.text("function") == "rms" else 2)}
+        first = Counter(sums) + Counter(exp=rows, div=rows)
+        last = all_of_it - first
+    else:
+        return None
+    passes = [tuple((kind, counts[kind]) for kind in VECTOR_KINDS if counts[kind]) for counts in (first, last)]
+    return passes[0], passes[1]
 
 
 def is_reducing(operator: Operator) -> bool:

@@ -27,6 +27,10 @@ def _row_tiles(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
     return (*tile_sizes(layer.m, width, most=MOST_SIZES), *few)
 
 
+def _column_tiles(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
+    return tile_sizes(layer.n, machine.matrix.columns, most=MOST_SIZES)
+
+
 def _depths(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
     """Tiles of k, in whole channels of a convolution: a few from all of k to one granule, and the shortest ones, which
     leave a small buffer to the sums.
@@ -38,14 +42,33 @@ def _depths(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
     return tuple(sorted({*tile_sizes(layer.k, granule, most=MOST_DEPTHS_OF_K), *short}, reverse=True))
 
 
-ROWS = Parameter(name="m", meaning="rows of a tile of C", candidates=_row_tiles, largest=lambda layer: layer.m)
+def _below(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The smallest of ``sizes``, its half, a quarter, and so on."""
+    least = min(sizes)
+    return tuple(dict.fromkeys(ceil_div(least, 2**halvings) for halvings in range(least.bit_length() + 1)))
+
+
+ROWS = Parameter(
+    name="m",
+    meaning="rows of a tile of C",
+    candidates=_row_tiles,
+    largest=lambda layer: layer.m,
+    finer=lambda layer, machine: _below(_row_tiles(layer, machine)),
+)
 COLUMNS = Parameter(
     name="n",
     meaning="columns of a tile of C",
-    candidates=lambda layer, machine: tile_sizes(layer.n, machine.matrix.columns, most=MOST_SIZES),
+    candidates=_column_tiles,
     largest=lambda layer: layer.n,
+    finer=lambda layer, machine: _below(_column_tiles(layer, machine)),
 )
-DEPTH_OF_K = Parameter(name="k", meaning="tile of the sum", candidates=_depths, largest=lambda layer: layer.k)
+DEPTH_OF_K = Parameter(
+    name="k",
+    meaning="tile of the sum",
+    candidates=_depths,
+    largest=lambda layer: layer.k,
+    finer=lambda layer, machine: _below(_depths(layer, machine)),
+)
 ORDER = Parameter(
     name="order",
     meaning="0 keeps A's panel and streams B, 1 keeps B's panel and streams A, 2 keeps the sums and streams both",
@@ -59,6 +82,7 @@ DEPTH = Parameter(
     candidates=lambda layer, machine: (2,),
     largest=lambda layer: 64,
     changes_work=False,
+    finer=lambda layer, machine: (2, 1),
 )
 OUTPUTS = Parameter(
     name="outputs",

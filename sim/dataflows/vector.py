@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Literal, NamedTuple
 
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import TileCore
+from tilewright.sim.core import Pool, TileCore
 from tilewright.sim.costs import TileCosts
-from tilewright.sim.dataflows.spans import spans
+from tilewright.sim.dataflows.spans import Span, spans
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
 from tilewright.sim.result import LowerBound
 from tilewright.units import BITS_PER_BYTE, ceil_div
-from tilewright.workloads.gemm import VectorLayer
+from tilewright.workloads.gemm import RowCut, VectorLayer
+
+MOST_PIECES = 8  # candidates for the size of a piece
 
 
 class VectorCosts(TileCosts):
@@ -28,45 +31,144 @@ class VectorCore(TileCore[VectorCosts]):
 
 
 def lower(core: VectorCore, tiling: Tiling) -> None:
-    """Per row block: load, work in place, store; neighbouring blocks overlap."""
-    layer, costs = core.layer, core.costs
-    rows = min(tiling["rows"], layer.rows)
-    slot_bytes = rows * max(layer.read_bytes, layer.write_bytes)
-    n_blocks = layer.groups * ceil_div(layer.rows, rows)
-    pool = core.pool("rows", slots=min(tiling["depth"], n_blocks), slot_bytes=max(1, slot_bytes))
-    done = core.semaphore("rows done")
+    """Per row block: load, work in place, store; neighbouring blocks overlap. A row that is cut: piece by piece."""
+    layer, nest = core.layer, _Rows(core, tiling)
     core.declared()
-    for _ in core.loop(core.n_groups, name="pieces"):
-        for span in spans(core, layer.rows, rows, "rows"):
-            n, ready = span.size, pool.full
-            if layer.read_bytes:
-                core.load(
-                    costs.load(1, n * layer.read_bytes, BITS_PER_BYTE),
-                    waits=[pool.free],
-                    signals=[pool.full],
-                    label="load rows",
-                )
-            if layer.operations or not (layer.read_bytes and layer.write_bytes):
-                work = costs.vector(
-                    tuple((kind, times * n) for kind, times in layer.operations),
-                    reads_bits=n * layer.read_bytes * BITS_PER_BYTE,
-                    writes_bits=n * layer.write_bytes * BITS_PER_BYTE,
-                    reduces=layer.reduces,
-                )
-                core.vector(
-                    work,
-                    waits=[pool.full if layer.read_bytes else pool.free],
-                    signals=[done if layer.write_bytes else pool.free],
-                    label="vector work",
-                )
-                ready = done
-            if layer.write_bytes:
-                core.store(
-                    costs.store(1, n * layer.write_bytes, BITS_PER_BYTE),
-                    waits=[ready],
-                    signals=[pool.free],
-                    label="store rows",
-                )
+    for group in core.loop(core.n_groups, name="pieces"):
+        for rows in spans(core, layer.rows, nest.rows, "rows"):
+            if nest.cut is None:
+                nest.block(rows)
+                continue
+            for number, one in enumerate(nest.passes):
+                for columns in spans(core, nest.cut.columns, nest.columns, "columns"):
+                    nest.piece(Piece(group, rows, columns, number), one)
+            if nest.cut.sums and layer.write_bytes:
+                nest.store_sums(group, rows)
+
+
+class Pass(NamedTuple):
+    """One pass over a row: bytes that it reads and writes, and what it does, for all of the row."""
+
+    read_bytes: int
+    write_bytes: int
+    operations: tuple[tuple[str, int], ...]
+
+
+class Piece(NamedTuple):
+    """Where the loops of a row that is cut stand."""
+
+    group: int
+    row: Span
+    columns: Span
+    number: int  # of the pass
+
+
+class _Rows:
+    """The pools of a tiling and the commands of its blocks; ``cut`` is None where rows stay whole."""
+
+    def __init__(self, core: VectorCore, tiling: Tiling) -> None:
+        layer = core.layer
+        self.core, self.layer = core, layer
+        self.columns = min(tiling["columns"], layer.columns)
+        self.cut = layer.cut if self.columns < layer.columns else None
+        self.rows = min(tiling["rows"], layer.rows) if self.cut is None else 1
+        n_blocks = layer.groups * ceil_div(layer.rows, self.rows)
+        if self.cut is None:
+            self.passes: tuple[Pass, ...] = ()
+            slot_bytes = self.rows * max(layer.read_bytes, layer.write_bytes)
+        else:
+            self.passes = self._passes(self.cut)
+            slot_bytes = max(max(self._share(p.read_bytes), self._share(p.write_bytes)) for p in self.passes)
+            n_blocks *= len(self.passes) * ceil_div(self.cut.columns, self.columns)
+        self.pool = core.pool("rows", slots=min(tiling["depth"], n_blocks), slot_bytes=max(1, slot_bytes))
+        self.kept: Pool | None = None
+        if self.cut is not None and self.cut.kept_bytes:
+            slots = min(2, layer.groups * layer.rows) if self.cut.sums else 1  # sums are stored under the next row
+            self.kept = core.pool("kept of a row", slots=slots, slot_bytes=self.cut.kept_bytes)
+        self.done = core.semaphore("rows done")
+        # Slots are taken in turn, but pieces of the first pass are given up by the vector unit and those of the last by
+        # the store: so that a slot is not taken while another's token came early, a row waits for the one before.
+        self.row_stored = core.semaphore("row stored", 1) if len(self.passes) > 1 else None
+
+    def _passes(self, cut: RowCut) -> tuple[Pass, ...]:
+        layer = self.layer
+        last = Pass(layer.read_bytes, 0 if cut.sums else layer.write_bytes, cut.last)
+        return (Pass(cut.first_read_bytes, 0, cut.first), last) if cut.first else (last,)
+
+    def _share(self, of_row: int, columns: int = 0) -> int:
+        """The part of a whole row's bytes or operations that belongs to ``columns`` of its columns."""
+        return ceil_div(of_row * (columns or self.columns), self.layer.columns)
+
+    def block(self, rows: Span) -> None:
+        """Whole rows: everything is done in their slot."""
+        core, layer, costs, pool, n = self.core, self.layer, self.core.costs, self.pool, rows.size
+        ready = pool.full
+        if layer.read_bytes:
+            work = costs.load(1, n * layer.read_bytes, BITS_PER_BYTE)
+            core.load(work, waits=[pool.free], signals=[pool.full], label="load rows")
+        if layer.operations or not (layer.read_bytes and layer.write_bytes):
+            work = costs.vector(
+                tuple((kind, times * n) for kind, times in layer.operations),
+                reads_bits=n * layer.read_bytes * BITS_PER_BYTE,
+                writes_bits=n * layer.write_bytes * BITS_PER_BYTE,
+                reduces=layer.reduces,
+            )
+            core.vector(
+                work,
+                waits=[pool.full if layer.read_bytes else pool.free],
+                signals=[self.done if layer.write_bytes else pool.free],
+                label="vector work",
+            )
+            ready = self.done
+        if layer.write_bytes:
+            work = costs.store(1, n * layer.write_bytes, BITS_PER_BYTE)
+            core.store(work, waits=[ready], signals=[pool.free], label="store rows")
+
+    def piece(self, at: Piece, one: Pass) -> None:
+        """A piece of a row in one pass: sums or statistics are taken from what is kept and put back there."""
+        core, costs, pool, columns, cut = self.core, self.core.costs, self.pool, at.columns, self.cut
+        assert cut is not None
+        reads, writes = self._share(one.read_bytes, columns.size), self._share(one.write_bytes, columns.size)
+        is_last_pass = at.number == len(self.passes) - 1
+        first, last = at.number == 0 and columns.first, is_last_pass and columns.last
+        begins = [self.row_stored] if self.row_stored is not None and first else []
+        ends = [self.row_stored] if self.row_stored is not None and last else []
+        if reads:
+            work = costs.load(1, reads, BITS_PER_BYTE)
+            waits = [pool.free, *begins]
+            core.load(work, waits=waits, signals=[pool.full], label="load piece", run=("load_piece", at))
+        kept_bits = cut.kept_bytes * BITS_PER_BYTE
+        work = costs.vector(
+            tuple((kind, self._share(times, columns.size)) for kind, times in one.operations),
+            reads_bits=reads * BITS_PER_BYTE + (0 if first else kept_bits),
+            writes_bits=writes * BITS_PER_BYTE + (kept_bits if cut.sums or not is_last_pass else 0),
+            reduces=self.layer.reduces,
+        )
+        core.vector(
+            work,
+            waits=[*([pool.full] if reads else [pool.free, *begins]), *self._of_kept("free", first)],
+            signals=[
+                *([self.done] if writes else [pool.free, *ends]),
+                *self._of_kept("full" if cut.sums and self.layer.write_bytes else "free", last),
+            ],
+            label="vector work",
+            run=("row_work", at),
+        )
+        if writes:
+            work, signals = costs.store(1, writes, BITS_PER_BYTE), [pool.free, *ends]
+            core.store(work, waits=[self.done], signals=signals, label="store piece", run=("store_piece", at))
+
+    def _of_kept(self, which: Literal["free", "full"], wanted: bool) -> list[int]:
+        """That semaphore of what is kept of a row, if anything is and it is wanted here."""
+        if self.kept is None or not wanted:
+            return []
+        return [self.kept.free if which == "free" else self.kept.full]
+
+    def store_sums(self, group: int, row: Span) -> None:
+        """The results of a row, behind its last piece."""
+        assert self.kept is not None
+        work, run = self.core.costs.store(1, self.layer.write_bytes, BITS_PER_BYTE), ("store_sums", group, row)
+        self.core.store(work, waits=[self.kept.full], signals=[self.kept.free], label="store sums", run=run)
 
 
 def vector_bound(layer: VectorLayer, machine: MachineSpec) -> LowerBound:
@@ -97,18 +199,30 @@ VECTOR = register(
                         largest=lambda layer: layer.rows,
                     ),
                     Parameter(
+                        name="columns",
+                        meaning="columns of a piece of a row; all of them where rows stay whole",
+                        candidates=lambda layer, machine: tile_sizes(layer.columns, 1, most=MOST_PIECES),
+                        largest=lambda layer: layer.columns,
+                    ),
+                    Parameter(
                         name="depth",
                         meaning="slots of the row buffer",
                         candidates=lambda layer, machine: (2, 3),
                         largest=lambda layer: 64,
                         changes_work=False,
+                        finer=lambda layer, machine: (1,),
                     ),
                 ),
                 lower=lower,
                 core=VectorCore,
+                legal=lambda layer, tiling: tiling["rows"] == 1 or tiling["columns"] >= layer.columns,
             ),
         ),
-        assumptions=("a vector operator reads each input once and works in place; its halo, if any, stays on chip",),
+        assumptions=(
+            "a vector operator reads each input once and works in place; its halo, if any, stays on chip",
+            "a row that is cut into pieces is read once by element-wise work, reductions and pools, whose sums stay on "
+            "chip, and twice by softmax and norms, which take its statistics first",
+        ),
         operator="vector",
         costs=VectorCosts,
         bound=vector_bound,

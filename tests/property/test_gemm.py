@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from tilewright.sim.mapping import Dataflow, get_dataflow
 from tilewright.sim.numeric_gemm import convolution, run_product_on_numbers
 from tilewright.sim.program import ProgramBuilder
 from tilewright.workloads.conv_window import ConvWindow
-from tilewright.workloads.gemm import Fused, GemmLayer, VectorLayer
+from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
 
 # `make fuzz N=10000` sets this; the quick suite runs some.
 N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "60"))
@@ -101,6 +102,18 @@ def products(draw: st.DrawFn) -> Case:
 
 
 @st.composite
+def row_cuts(draw: st.DrawFn, layer: VectorLayer) -> RowCut:
+    """Element-wise, sums (of what is read), or with a pass for statistics."""
+    cut = RowCut(draw(st.integers(2, 9)), layer.operations)
+    way = draw(st.integers(0, 2)) if layer.read_bytes else 0
+    if way == 1:
+        return cut._replace(sums=True, kept_bytes=draw(st.integers(1, 20)))
+    if way == 2:
+        return cut._replace(first=(("add", 3),), first_read_bytes=layer.read_bytes, kept_bytes=8)
+    return cut
+
+
+@st.composite
 def vector_work(draw: st.DrawFn) -> Case:
     layer = VectorLayer(
         name="rows",
@@ -111,7 +124,10 @@ def vector_work(draw: st.DrawFn) -> Case:
         reduces=draw(st.booleans()),
         groups=draw(st.integers(1, 3)),
     )
+    cut = draw(st.none() | row_cuts(layer))
+    layer = replace(layer, cut=cut)
     tiling = {"rows": draw(st.integers(1, layer.rows)), "depth": draw(st.integers(1, 4))}
+    tiling["columns"] = draw(st.integers(1, layer.columns))
     return Case(layer, draw(st.sampled_from(MACHINES)), tiling)
 
 

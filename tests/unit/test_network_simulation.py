@@ -139,7 +139,7 @@ def test_a_format_without_multiplier_is_one_line_that_names_the_place(kept: Mapp
 
 
 def test_an_operator_that_fits_nowhere_is_named(kept: MappingCache) -> None:
-    with pytest.raises(InputError, match=r"^conv: the mapping needs [^\n]* buffer l1"):
+    with pytest.raises(InputError, match=r"^block.0.attention: the mapping needs [^\n]* buffer l1"):
         run(small(), EDGE.with_(**{"buffers.l1.capacity_kib": 1 / 16}), kept)
 
 

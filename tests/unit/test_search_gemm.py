@@ -132,7 +132,20 @@ def test_more_buffer_never_makes_the_best_slower(name: str) -> None:
 
 def test_nothing_fits_is_said_without_advice_on_attention() -> None:
     with pytest.raises(MappingError, match=r"a narrower number format$"):
-        best_tiling(flow_of(CONV), CONV, small(**{"buffers.l1.capacity_kib": 1 / 8}))
+        best_tiling(flow_of(CONV), CONV, small(**{"buffers.l1.capacity_kib": 8 / 1024}))
+
+
+@pytest.mark.parametrize("name", ["product", "product with residual", "decode", "convolution", "vector work"])
+def test_the_least_need_is_told_exactly(name: str) -> None:
+    """Refused with the room that the smallest tiles take, and run with just that."""
+    layer, flow = LAYERS[name], flow_of(LAYERS[name])
+    with pytest.raises(MappingError, match="no tiling of this dataflow needs less") as refusal:
+        best_tiling(flow, layer, small(**{"buffers.l1.capacity_kib": 2 / 1024}))
+    need = refusal.value.demand
+    found = best_tiling(flow, layer, small(**{"buffers.l1.capacity_kib": need / 1024}))
+    assert evaluate(flow, layer, small(), found.tiling).peak_buffer_bytes["l1"] == need
+    with pytest.raises(MappingError, match=f"needs {need:,} bytes"):
+        best_tiling(flow, layer, small(**{"buffers.l1.capacity_kib": (need - 1) / 1024}))
 
 
 def test_a_format_that_the_array_cannot_multiply_is_refused() -> None:

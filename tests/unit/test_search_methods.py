@@ -161,7 +161,7 @@ def test_faults_are_one_line() -> None:
     with pytest.raises(InputError, match=r"budget: given 2; allowed 3 or more"):
         tilewright.search_tiling(LAYER, small(), "layerwise", method="random", budget=2)
     with pytest.raises(MappingError, match="no tiling of this dataflow needs less"):
-        tilewright.search_tiling(LAYER, small(**{"buffers.l1.capacity_kib": 1}), "flat", method="genetic")
+        tilewright.search_tiling(LAYER, small(**{"buffers.l1.capacity_kib": 0.1}), "flat", method="genetic")
 
 
 @pytest.mark.parametrize(("method", "library"), LIBRARY.items())

@@ -79,8 +79,14 @@ def test_capacity_is_tight() -> None:
 
 
 def test_nothing_fits_is_said_with_the_least_need() -> None:
-    with pytest.raises(MappingError, match="no tiling of this dataflow needs less"):
+    """And that no tiling needs less only where no tiling that a user may give does."""
+    by_hand = (
+        r"needs 10,240 bytes .* no tiling that is tried needs less, smaller tiles given by hand do \(from 544 bytes\)"
+    )
+    with pytest.raises(MappingError, match=by_hand):
         best_tiling(get_dataflow("flat"), layer("square"), small(**{"buffers.l1.capacity_kib": 1}))
+    with pytest.raises(MappingError, match=r"needs 544 bytes .* no tiling of this dataflow needs less"):
+        best_tiling(get_dataflow("flat"), layer("square"), small(**{"buffers.l1.capacity_kib": 0.5}))
 
 
 def test_held_tiles_are_held() -> None:
