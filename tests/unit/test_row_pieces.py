@@ -84,7 +84,7 @@ def test_more_buffer_never_makes_the_best_slower(cut: RowCut) -> None:
     ]
     assert all(more <= less for less, more in pairwise(cycles))
     with pytest.raises(MappingError, match="no tiling of this dataflow needs less"):
-        best_tiling(VECTOR, layer, EDGE.with_(**{"buffers.l1.capacity_kib": 3 / 1024}))
+        best_tiling(VECTOR, layer, EDGE.with_(**{"buffers.l1.capacity_kib": 1 / 1024}))
 
 
 @pytest.mark.parametrize("function", ["softmax", "layer", "rms", "group"])
