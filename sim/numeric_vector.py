@@ -20,7 +20,7 @@ from tilewright.sim.dataflows.vector import VECTOR, Piece, VectorCosts
 from tilewright.sim.hazards import Execution, FloatArray, HazardError, Place, Store
 from tilewright.sim.mapping import Dataflow, Tiling, check_tiling
 from tilewright.sim.numeric import given, interpret, operation
-from tilewright.sim.numeric_stages import after
+from tilewright.sim.numeric_parts import after
 from tilewright.sim.program import ProgramBuilder
 from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.gemm import VectorLayer
