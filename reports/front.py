@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["front_columns", "front_figure", "front_tables", "front_title", "write_front_report"]
 
 _MOST_ROWS = 12
+_MOST_ON_PAGE = 60
 
 
 def front_columns(front: MappingFront, rivals: Sequence[MappingFront] = (), *, most: int = _MOST_ROWS) -> TextTable:
@@ -66,9 +67,9 @@ def _is_beaten(point: FrontPoint, fronts: Sequence[MappingFront]) -> bool:
     )
 
 
-def front_title(front: MappingFront) -> str:
-    """Workload, machine and the number of points in words."""
-    n, shown = len(front.points), min(len(front.points), _MOST_ROWS)
+def front_title(front: MappingFront, *, most: int = _MOST_ROWS) -> str:
+    """Workload, machine and the number of points in words, of which ``most`` are shown."""
+    n, shown = len(front.points), min(len(front.points), most)
     some = f", {shown} of them" if shown < n else ""
     return f"{front.workload} on {front.machine}: {n:,} mapping{'s' if n > 1 else ''} on the latency/energy front{some}"
 
@@ -133,8 +134,11 @@ def _page(fronts: Sequence[MappingFront], picture: bytes, command: str) -> str:
 
     sections = []
     for front in fronts:
-        table = front_columns(front, [other for other in fronts if other.workload == front.workload], most=60)
-        sections.append({"title": front_title(front), "proof": front.proof, "head": table.head, "rows": table.rows})
+        table = front_columns(
+            front, [other for other in fronts if other.workload == front.workload], most=_MOST_ON_PAGE
+        )
+        title = front_title(front, most=_MOST_ON_PAGE)
+        sections.append({"title": title, "proof": front.proof, "head": table.head, "rows": table.rows})
     one = fronts[0]
     what = f"{one.workload} on {one.machine}" if len(fronts) == 1 else f"{len(fronts)} fronts"
     context: dict[str, Any] = {

@@ -61,7 +61,7 @@ class MappingFront(Pictured):
     def proof(self) -> str:
         """What is proven of the front, and within what, in one sentence."""
         exact = "exactly" if not self.slack_cycles else f"to {self.slack_cycles:,} cycles"
-        share = f" ({self.slack_cycles / self.points[0].cycles:.1g} of the fewest)" if self.slack_cycles else ""
+        share = f" ({self.slack_cycles / self.points[0].cycles * 100:.1g} % of all)" if self.slack_cycles else ""
         ways = ", ".join(self.dataflows)
         return (
             f"proven {exact}{share}: no other choice out of the {self.n_candidates:,} tilings of {self.n_distinct:,} "

@@ -27,6 +27,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "network": ["simulate", "vit-b-16:image=64", "-a", "edge-16x16"],
         "fusion": ["search", "mobilenet-v2", "-a", "edge-16x16", "--over", "fusion", "--buffer", "128KiB"],
         "validation": ["validate", *map(str, sorted(SAMPLES.glob("h200_gemm_*.csv"))), "-a", "h200"],
+        "machines": ["compare", SMALL, "gemm:m=64,n=64,k=64", *BOTH],
+        "front": ["compare", SMALL, *BOTH, "--objective", "pareto"],
+        "why": ["why", SMALL, "-a", "edge-16x16"],
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TILEWRIGHT_CACHE", str(folder.parent / "cache"))
@@ -38,7 +41,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SAMPLES = Path(__file__).parents[1] / "validation" / "gpu_samples"
-PAGES = ["index.html", "bert-base.html", "network/index.html", "fusion/index.html", "validation/index.html"]
+SMALL = "fsrcnn:height=27,width=48"
+BOTH = ["-a", "edge-16x16", "-a", "flat-edge"]
+FOLDERS = ("network", "fusion", "validation", "machines", "front", "why")
+PAGES = ["index.html", "bert-base.html", *(f"{folder}/index.html" for folder in FOLDERS)]
 
 
 @pytest.mark.parametrize("name", PAGES)
