@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from tilewright.sim.network_result import OperatorResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ActivityRow", "activity_data", "activity_rows", "activity_tracks", "draw_activity"]
+    from tilewright.reports.figure import Panel
+
+__all__ = ["ActivityRow", "activity_data", "activity_panel", "activity_rows", "activity_tracks", "draw_activity"]
 
 _PATH_WIDTH, _PATH_HEIGHT = 10_000, 100
 _MOST_TIPS = 400
@@ -127,6 +130,14 @@ def _tips(activity: NetworkActivity, operators: Sequence[OperatorResult]) -> Ite
             "width_percent": round((end - start) / total * 100, 3),
             "tip": f"{operator.name}: cycles {cycles_text(start)} to {cycles_text(end)}; busy: {busy}",
         }
+
+
+def activity_panel(activity: NetworkActivity, clock_ghz: float) -> Panel:
+    """The rows as a panel of a timeline."""
+    from tilewright.reports.figure import Panel
+
+    draw = partial(draw_activity, activity=activity, clock_ghz=clock_ghz)
+    return Panel("by engine", len(activity_rows(activity, clock_ghz)), draw)
 
 
 def draw_activity(axes: Axes, activity: NetworkActivity, clock_ghz: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 from tilewright.reports.case import ReportCase
@@ -71,8 +70,8 @@ def write_network_report(folder: str | Path, case: NetworkCase) -> Path:
 
     Raises InputError when the folder cannot be written; then none of the files is there.
     """
-    from tilewright.reports.activity_chart import activity_rows, activity_tracks, draw_activity
-    from tilewright.reports.figure import Panel, timeline_png
+    from tilewright.reports.activity_chart import activity_panel, activity_tracks
+    from tilewright.reports.figure import timeline_png
     from tilewright.reports.network_figure import roofline_png
     from tilewright.reports.network_page import CLOSE_OPERATORS, network_page, operator_trace
     from tilewright.reports.palette import OPERATOR_COLOURS
@@ -83,8 +82,7 @@ def write_network_report(folder: str | Path, case: NetworkCase) -> Path:
     subtitle = f"{cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}"
     clock, tracks, below = case.machine.clock_ghz, [], None
     if case.activity is not None:
-        rows = activity_rows(case.activity, clock)
-        below = Panel("by engine", len(rows), partial(draw_activity, activity=case.activity, clock_ghz=clock))
+        below = activity_panel(case.activity, clock)
         tracks = activity_tracks(case.activity, result.operators, clock)
     picture = timeline_png(
         trace, title=case.title, subtitle=subtitle, colours=OPERATOR_COLOURS, n_close=CLOSE_OPERATORS, below=below

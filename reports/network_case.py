@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.search.activity import NetworkActivity
 from tilewright.sim.network_result import NetworkResult, OperatorResult
 from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.stream_table import size_text
+
+if TYPE_CHECKING:
+    from tilewright.search.activity import NetworkActivity
 
 __all__ = ["RESOURCES", "NetworkCase", "OperatorGroup", "common_name"]
 
@@ -161,10 +163,7 @@ class OperatorGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkCase:
-    """One network on one machine; ``command`` is the command line that makes the page again, ``why`` its what-ifs.
-
-    ``activity``: what the engines do over time, where the runs were watched.
-    """
+    """One network on one machine; ``command`` is the command line that makes the page again, ``why`` its what-ifs."""
 
     result: NetworkResult
     stream: OperatorStream
@@ -172,11 +171,17 @@ class NetworkCase:
     objective: str
     command: str = ""
     why: NetworkWhyResult | None = None
-    activity: NetworkActivity | None = None
 
     @property
     def title(self) -> str:
         return f"{self.result.network} on {self.result.machine}"
+
+    @cached_property
+    def activity(self) -> NetworkActivity | None:
+        """What the engines do over time; None for a result that came from another process."""
+        from tilewright.search.activity import network_activity
+
+        return network_activity(self.result.runs, self.machine) if self.result.runs else None
 
     @cached_property
     def dram_bytes_per_cycle(self) -> float:

@@ -60,10 +60,8 @@ def operator_trace(case: NetworkCase) -> TraceWindow:
 
 
 def _starts(case: NetworkCase) -> list[int]:
-    """The cycles at which operators begin, and the end: as they ran, or, unwatched, as cycles are booked with them."""
-    if case.activity is not None:
-        return [int(start) for start in case.activity.starts]
-    return list(accumulate((operator.cycles for operator in case.result.operators), initial=0))
+    """The cycles at which operators begin, and the end: as they ran, or, where that is gone, as they are booked."""
+    return list(accumulate((run.cycles for run in case.result.runs or case.result.operators), initial=0))
 
 
 def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:

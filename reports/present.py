@@ -351,6 +351,7 @@ def _network_table(result: NetworkResult) -> tuple[list[str], list[list[str]]]:
 
 
 def _plot_network(result: NetworkResult) -> Figure:
+    from tilewright.reports.activity_chart import activity_panel
     from tilewright.reports.figure import timeline_figure
     from tilewright.reports.network_page import CLOSE_OPERATORS, operator_trace
     from tilewright.reports.palette import OPERATOR_COLOURS
@@ -362,6 +363,7 @@ def _plot_network(result: NetworkResult) -> Figure:
         subtitle=f"{cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}",
         colours=OPERATOR_COLOURS,
         n_close=CLOSE_OPERATORS,
+        below=None if case.activity is None else activity_panel(case.activity, case.machine.clock_ghz),
     )
 
 

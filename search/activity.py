@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,7 @@ import numpy.typing as npt
 from tilewright.hw_models.dram import bytes_per_cycle, port_names
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.activity import KINDS, Activity, activity_of
-
-if TYPE_CHECKING:
-    from tilewright.search.network import OperatorRun
+from tilewright.sim.network_result import OperatorRun
 
 __all__ = ["NetworkActivity", "network_activity"]
 

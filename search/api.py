@@ -21,7 +21,7 @@ from tilewright.search.mapping_front import workload_front
 from tilewright.search.methods.method import get_method, method_names
 from tilewright.search.methods.outcome import SearchOutcome
 from tilewright.search.methods.run import run_method
-from tilewright.search.network import ATTENTION_DATAFLOWS, OperatorRun, simulate_stream
+from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.network_why import why_stream
 from tilewright.search.objective import Objective, check_objective, score
 from tilewright.search.what_if import what_ifs
@@ -497,7 +497,6 @@ def simulate_network(
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     keep_mappings: bool = True,
     progress: Progress | None = None,
-    watch: Callable[[Sequence[OperatorRun]], None] | None = None,
 ) -> NetworkResult:
     """A whole network, every distinct operator at its own best mapping: exact cycles, energy and traffic.
 
@@ -505,8 +504,7 @@ def simulate_network(
     formats (None: as the network has them). ``prefetch``: the next operator's first weights are loaded under the
     current one. ``fuse``: element-wise operators are done behind the product that they follow. Of
     ``attention_dataflows`` each attention takes its best. ``keep_mappings``: best mappings are read from and kept in
-    the cache folder (``TILEWRIGHT_CACHE``). ``watch`` is given the operators' runs, for
-    :func:`tilewright.search.activity.network_activity`.
+    the cache folder (``TILEWRIGHT_CACHE``).
 
     Raises InputError for bad names and formats, and for an operator that no mapping fits, with its place.
     """
@@ -523,7 +521,6 @@ def simulate_network(
         attention_dataflows=attention_dataflows,
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
-        watch=watch,
     )
 
 

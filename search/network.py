@@ -34,13 +34,13 @@ from tilewright.sim.engine import simulate
 from tilewright.sim.evaluation import AHEAD_LABEL, Ahead, build_phase, evaluate, phase_tiling
 from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, jobs_of
 from tilewright.sim.mapping import Dataflow, Tiling, check_tiling, get_dataflow
-from tilewright.sim.network_result import NetworkResult, OperatorResult
+from tilewright.sim.network_result import NetworkResult, OperatorResult, OperatorRun
 from tilewright.sim.program import Program
 from tilewright.sim.result import SimulationResult
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.stream import OperatorStream
 
-__all__ = ["ATTENTION_DATAFLOWS", "Mapped", "Mappings", "OperatorRun", "simulate_stream"]
+__all__ = ["ATTENTION_DATAFLOWS", "Mapped", "Mappings", "simulate_stream"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -61,13 +61,6 @@ class Mapped:
 
 
 Mappings = Mapping[JobLayer, Mapped]
-
-
-class OperatorRun(NamedTuple):
-    """One operator as it ran in the network; ``programs`` builds what it ran, phases one after the other."""
-
-    cycles: int
-    programs: Callable[[], list[Program]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +98,6 @@ def simulate_stream(
     also: Mappings | None = None,
     only: Mappings | None = None,
     chosen: dict[JobLayer, Mapped] | None = None,
-    watch: Callable[[Sequence[OperatorRun]], None] | None = None,
 ) -> NetworkResult:
     """Run ``stream`` on ``machine``; exact cycles, energy and traffic by operator and in all.
 
@@ -113,7 +105,6 @@ def simulate_stream(
     traffic stay as they are. ``also``: mappings of the same operators, found on another machine, that are tried beside
     those of the search (where there is more of a resource, nothing then gets worse for want of a candidate).
     ``only``: the mappings to run, without any search. ``chosen``: is filled with the mapping of each distinct operator.
-    ``watch`` is given the runs, in order (see :mod:`tilewright.search.activity`).
 
     Raises InputError, with the operator's place in the model, for a number format that the machine cannot multiply and
     for an operator that fits in no mapping.
@@ -144,8 +135,6 @@ def simulate_stream(
         _operator_result(job, mapped[job.layer], booked, machine)
         for job, booked in zip(jobs, _booked(runs), strict=True)
     )
-    if watch is not None:
-        watch([way.run.told for way in runs])
     counters = sum((way.run.counters for way in runs), NOTHING)
     cycles = sum(way.run.cycles for way in runs)
     return NetworkResult(
@@ -167,6 +156,7 @@ def simulate_stream(
         objective=objective,
         stream=stream,
         machine_spec=machine,
+        runs=tuple(way.run.told for way in runs),
     )
 
 

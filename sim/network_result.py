@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilewright.presented import Pictured, Shown
 from tilewright.sim.result import LowerBound
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tilewright.hw_models.spec import MachineSpec
+    from tilewright.sim.program import Program
     from tilewright.workloads.stream import OperatorStream
 
-__all__ = ["NetworkResult", "OperatorResult"]
+__all__ = ["NetworkResult", "OperatorResult", "OperatorRun"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -100,12 +102,24 @@ class OperatorResult(Shown):
         }
 
 
+class OperatorRun(NamedTuple):
+    """One operator as it ran in the network; ``programs`` builds what it ran, phases one after the other.
+
+    Its cycles may differ from those booked with the operator, which have the loads of its own weights, wherever they
+    were made, and not those for the next one.
+    """
+
+    cycles: int
+    programs: Callable[[], list[Program]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class NetworkResult(Pictured):
     """A network on a machine: totals of one run of the stream, and every operator in order.
 
     ``n_steps``: how often the whole stream is run (steps of a diffusion model); totals are for one. ``stream`` and
-    ``machine_spec`` are what was run, ``objective`` what its mappings make small.
+    ``machine_spec`` are what was run, ``objective`` what its mappings make small; ``runs`` are the operators as they
+    ran (see :mod:`tilewright.search.activity`).
     """
 
     network: str
@@ -126,6 +140,11 @@ class NetworkResult(Pictured):
     objective: str = "latency"
     stream: OperatorStream | None = field(default=None, compare=False)
     machine_spec: MachineSpec | None = field(default=None, compare=False)
+    runs: tuple[OperatorRun, ...] = field(default=(), compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies for other processes leave out ``runs``, which hold functions."""
+        return partial(NetworkResult, **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "runs"}), ()
 
     @property
     def energy_pj(self) -> float:

@@ -21,7 +21,6 @@ from tilewright.reports.fusion_page import write_fusion_report
 from tilewright.reports.network_case import NetworkCase
 from tilewright.reports.present import _cases
 from tilewright.reports.validation_page import write_validation_report
-from tilewright.search.activity import network_activity
 from tilewright.search.bits.budget import parse_budgets
 from tilewright.search.bits.choose import choose_bits
 from tilewright.search.bits.costs import SimulationSettings, simulated_costs
@@ -29,7 +28,7 @@ from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivi
 from tilewright.search.fusion.run import search_fusion
 from tilewright.search.gpu.validate import ErrorFigures, TableValidation, Validation
 from tilewright.search.mapping_cache import ForgetfulCache
-from tilewright.search.network import OperatorRun, simulate_stream
+from tilewright.search.network import simulate_stream
 from tilewright.search.sweep import run_sweep
 from tilewright.search.sweep_spec import load_sweep
 from tilewright.workloads.load import load_workload
@@ -100,16 +99,14 @@ def write_layers(folder: Path) -> Path:
 
 
 def write_network(folder: Path, stream: OperatorStream) -> Path:
-    runs: list[OperatorRun] = []
     machine = tilewright.load_machine(_MACHINE)
-    result = simulate_stream(stream, machine, cache=ForgetfulCache(), watch=runs.extend)
+    result = simulate_stream(stream, machine, cache=ForgetfulCache())
     case = NetworkCase(
         result=replace(result, assumptions=(*result.assumptions, *EVIL)),
         stream=stream,
         machine=replace(machine, description=EVIL[0]),
         objective="latency",
         command=f"{EVIL[1]} \udc80",
-        activity=network_activity(runs, machine),
     )
     return write_network_report(folder, case)
 

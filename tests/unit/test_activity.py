@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +16,7 @@ from tilewright.reports.activity_chart import activity_data, activity_tracks
 from tilewright.reports.folder import write_network_report
 from tilewright.reports.network_case import NetworkCase
 from tilewright.reports.network_page import network_page, operator_trace
-from tilewright.search.activity import NetworkActivity, network_activity
-from tilewright.search.network import OperatorRun
+from tilewright.search.activity import NetworkActivity
 from tilewright.sim.activity import KINDS, activity_of
 from tilewright.sim.evaluation import build_phase, phase_tiling
 from tilewright.sim.mapping import get_dataflow
@@ -80,15 +80,8 @@ def test_the_sums_are_those_of_the_result(machine: str, dataflow: str, most_comm
 @pytest.fixture(scope="module")
 def case() -> NetworkCase:
     stream, machine = tilewright.load_network("resnet-18:image=32"), tilewright.load_machine("edge-16x16")
-    runs: list[OperatorRun] = []
-    result = tilewright.simulate_network(stream, machine, keep_mappings=False, watch=runs.extend)
-    return NetworkCase(
-        result=result,
-        stream=stream,
-        machine=machine,
-        objective="latency",
-        activity=network_activity(runs, machine, n_spans=300),
-    )
+    result = tilewright.simulate_network(stream, machine, keep_mappings=False)
+    return NetworkCase(result=result, stream=stream, machine=machine, objective="latency")
 
 
 def activity_in(case: NetworkCase) -> NetworkActivity:
@@ -155,3 +148,12 @@ def test_operators_stand_where_they_ran(case: NetworkCase) -> None:
     trace = operator_trace(case)
     assert [c.start for c in trace.commands] == activity_in(case).starts[:-1].tolist()
     assert trace.commands[-1].end == case.result.cycles
+
+
+def test_a_result_from_another_process_has_its_figures_and_a_page(case: NetworkCase) -> None:
+    copy = pickle.loads(pickle.dumps(case.result))
+    assert copy == case.result
+    assert copy.runs == ()
+    again = NetworkCase(result=copy, stream=case.stream, machine=case.machine, objective="latency")
+    assert again.activity is None
+    assert "The same run by engine" not in network_page(again)

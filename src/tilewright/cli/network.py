@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tilewright.cli.once import check_attention, check_parts
@@ -16,7 +16,6 @@ from tilewright.errors import InputError
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
     from tilewright.reports.network_case import NetworkCase
-    from tilewright.search.network import OperatorRun
     from tilewright.sim.network_result import NetworkResult
     from tilewright.workloads.stream import OperatorStream
 
@@ -53,8 +52,7 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
     )
     check_attention([stream], run.dataflow)
     announce_compilation()
-    runs: list[OperatorRun] = []
-    result = _result(run, stream, watch=None if outputs.report is None else runs.extend)
+    result = _result(run, stream)
 
     from tilewright.reports.network_case import NetworkCase
 
@@ -69,11 +67,9 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
     outputs.write_csv(case.rows(), origin)
     if outputs.report is not None:
         from tilewright.reports.folder import write_network_report
-        from tilewright.search.activity import network_activity
 
         with patience(f"page of {result.network}"):
-            shown = replace(case, activity=network_activity(runs, run.machine))
-            path = write_network_report(outputs.report, shown)
+            path = write_network_report(outputs.report, case)
         note(f"wrote {path}")
 
 
@@ -128,9 +124,7 @@ def _at(part: str) -> Iterator[None]:
         raise InputError(f"--{'kv-cache' if part == 'cache' else part}: {error}") from None
 
 
-def _result(
-    run: NetworkRun, stream: OperatorStream, *, watch: Callable[[Sequence[OperatorRun]], None] | None
-) -> NetworkResult:
+def _result(run: NetworkRun, stream: OperatorStream) -> NetworkResult:
     import tilewright.search.api as api
 
     with ProgressBar() as progress:
@@ -143,7 +137,6 @@ def _result(
             keep_mappings=run.keep_mappings,
             attention_dataflows=api.ATTENTION_DATAFLOWS if run.dataflow is None else (run.dataflow,),
             progress=progress,
-            watch=watch,
         )
 
 
