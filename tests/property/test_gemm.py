@@ -7,11 +7,15 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tilewright.errors import MappingError
 from tilewright.hw_models.load import load_machine
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.matrix_blocks import DAVINCI_CUBE, TENSOR_CORE_A100
+from tilewright.hw_models.spec import MachineSpec, MatrixUnitSpec
+from tilewright.search.tiling import best_tiling
 from tilewright.sim.core import TileCore, WorkCounter
 from tilewright.sim.engine import run_program
 from tilewright.sim.evaluation import core_shares, count_phase, evaluate
@@ -26,11 +30,21 @@ N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "60"))
 thorough = settings(max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 EDGE = load_machine("edge-16x16").with_(**{"matrix.rows": 4, "matrix.columns": 4})
+
+
+def multiplying_by(unit: MatrixUnitSpec) -> MachineSpec:
+    """The edge machine with another unit, in the formats that it knows energies for."""
+    rates = {name: unit.multiplies_per_pe_per_cycle.get(name, 1) for name in EDGE.matrix.multiplies_per_pe_per_cycle}
+    return replace(EDGE, matrix=replace(unit, multiplies_per_pe_per_cycle=rates))
+
+
 MACHINES = (
     EDGE,
     EDGE.with_(**{"vector.lanes": 2, "dram.bandwidth_gb_per_s": 50}),
     EDGE.with_(**{"dram.bandwidth_gb_per_s": 3000, "dram.first_access_latency_ns": 0, "dram.burst_bytes": 1}),
     EDGE.with_(**{"dram.detail": "row_buffer", "matrix.stationarity": "weight"}),
+    multiplying_by(DAVINCI_CUBE),
+    multiplying_by(TENSOR_CORE_A100),
 )
 SIZES = st.integers(1, 9)
 OPERATIONS = st.sampled_from([(), (("max", 1),), (("add", 2), ("exp", 1))])
@@ -134,8 +148,13 @@ def vector_work(draw: st.DrawFn) -> Case:
 @thorough
 @given(case=products(), seed=st.integers(0, 2**32))
 def test_every_mapping_computes_the_product(case: Case, seed: int) -> None:
-    layer, random = case.layer, np.random.default_rng(seed)
-    assert isinstance(layer, GemmLayer)
+    assert isinstance(case.layer, GemmLayer)
+    check_numbers(case.layer, case.machine, case.tiling, seed)
+
+
+def check_numbers(layer: GemmLayer, machine: MachineSpec, tiling: dict[str, int], seed: int) -> None:
+    """The commands of ``tiling`` compute the product of random operands."""
+    random = np.random.default_rng(seed)
     window, shape = layer.window, (layer.groups, layer.m, layer.k)
     a = random.normal(size=shape)
     if window is not None:
@@ -144,8 +163,36 @@ def test_every_mapping_computes_the_product(case: Case, seed: int) -> None:
     b = random.normal(size=(layer.groups, layer.k, layer.n))
     extras = [random.normal(size=(layer.groups, layer.m, layer.n)) for _ in layer.fused.extra_bits]
     want = a @ b if window is None else np.stack([convolution(window, x, w) for x, w in zip(a, b, strict=True)])
-    got = run_product_on_numbers(layer, case.machine, case.tiling, a, b, extras)
+    got = run_product_on_numbers(layer, machine, tiling, a, b, extras)
     np.testing.assert_allclose(got, sum(extras, start=want), rtol=1e-12, atol=1e-12)
+
+
+def holding(machine: MachineSpec, n_bytes: int) -> MachineSpec:
+    return machine.with_(**{"buffers.l1.capacity_kib": n_bytes / 1024})
+
+
+@settings(thorough, max_examples=max(1, N_EXAMPLES // 6))
+@given(layer=layers(), machine=st.sampled_from(MACHINES), n_bytes=st.integers(1, 700), seed=st.integers(0, 2**32))
+def test_the_best_in_a_small_buffer(layer: GemmLayer, machine: MachineSpec, n_bytes: int, seed: int) -> None:
+    """Right on numbers; needs what it says, to the byte; not slower in a larger buffer. What is refused runs in the
+    room that the refusal names.
+    """
+    flow = get_dataflow("gemm", "gemm")
+    try:
+        found = best_tiling(flow, layer, holding(machine, n_bytes))
+    except MappingError as refusal:
+        less, n_bytes = n_bytes, refusal.demand
+        found = best_tiling(flow, layer, holding(machine, n_bytes))
+        assert less < n_bytes
+    check_numbers(layer, holding(machine, n_bytes), found.tiling, seed)
+    result = evaluate(flow, layer, machine, found.tiling)
+    assert result.lower_bound.cycles <= result.cycles == found.cycles
+    need = result.peak_buffer_bytes["l1"]
+    assert need <= n_bytes
+    assert evaluate(flow, layer, holding(machine, need), found.tiling).cycles == found.cycles
+    with pytest.raises(MappingError, match=f"needs {need:,} bytes"):
+        evaluate(flow, layer, holding(machine, need - 1), found.tiling)
+    assert best_tiling(flow, layer, holding(machine, n_bytes + 1 + n_bytes // 2)).cycles <= found.cycles
 
 
 def outcome(case: Case, *, unroll: bool, skip: bool) -> tuple[Any, ...]:
