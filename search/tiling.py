@@ -298,7 +298,7 @@ def tiling_space(
     if not legal:
         held = ", ".join(f"{p.name}={fixed[p.name]}" for p in phase.parameters if p.name in fixed)
         raise InputError(f"tiling: {held} allows no mapping of the {phase.name} phase of {layer.name}")
-    return legal
+    return [tiling for tiling in legal if phase.distinct(layer, tiling)] or legal
 
 
 def _legal(phase: Phase, layer: Layer, values: Sequence[Sequence[int]]) -> list[dict[str, int]]:

@@ -89,6 +89,7 @@ class Parameter:
 class Phase:
     """``lower(core, tiling)`` writes the phase's commands to a ``core``; ``legal`` refuses senseless combinations.
 
+    ``distinct``: false for a tiling that does the same as another one, so that only a user who gives it gets it.
     ``floor(costs, tiling)``: work that counting the lowering never undercuts, where that is told much faster; a search
     then counts only tilings that could be the best.
     """
@@ -97,6 +98,7 @@ class Phase:
     parameters: tuple[Parameter, ...]
     lower: Callable[[Any, Tiling], None]
     legal: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
+    distinct: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
     core: Callable[..., TileCore[Any]] = Core
     floor: Callable[[Any, Tiling], WorkTotals] | None = None
 
@@ -105,7 +107,7 @@ class Phase:
 
         def extend(chosen: dict[str, int], left: tuple[Parameter, ...]) -> Iterator[dict[str, int]]:
             if not left:
-                if self.legal(layer, chosen):
+                if self.legal(layer, chosen) and self.distinct(layer, chosen):
                     yield dict(chosen)
                 return
             for value in left[0].candidates(layer, machine):

@@ -24,7 +24,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import Pool, TileCore
 from tilewright.sim.dataflows.gemm_costs import GemmCosts
 from tilewright.sim.dataflows.gemm_floor import work_floor
-from tilewright.sim.dataflows.gemm_space import KEEPS_A, KEEPS_B, PARAMETERS, is_worth_trying
+from tilewright.sim.dataflows.gemm_space import KEEPS_A, KEEPS_B, PARAMETERS, is_distinct
 from tilewright.sim.dataflows.spans import Span, spans
 from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
 from tilewright.sim.result import LowerBound
@@ -220,7 +220,7 @@ GEMM = register(
                 parameters=PARAMETERS,
                 lower=lower,
                 core=GemmCore,
-                legal=is_worth_trying,
+                distinct=is_distinct,
                 floor=work_floor,
             ),
         ),

@@ -7,7 +7,7 @@ from tilewright.sim.mapping import Parameter, Tiling, tile_sizes
 from tilewright.units import ceil_div
 from tilewright.workloads.gemm import GemmLayer
 
-__all__ = ["KEEPS_A", "KEEPS_B", "KEEPS_SUMS", "PARAMETERS", "is_worth_trying"]
+__all__ = ["KEEPS_A", "KEEPS_B", "KEEPS_SUMS", "PARAMETERS", "is_distinct"]
 
 KEEPS_A, KEEPS_B, KEEPS_SUMS = 0, 1, 2  # values of ``order``
 MOST_SIZES = 12  # candidates per extent
@@ -102,7 +102,7 @@ PREFETCHED = Parameter(
 PARAMETERS = (ROWS, COLUMNS, DEPTH_OF_K, ORDER, DEPTH, OUTPUTS, PREFETCHED)
 
 
-def is_worth_trying(layer: GemmLayer, tiling: Tiling) -> bool:
+def is_distinct(layer: GemmLayer, tiling: Tiling) -> bool:
     """False for what does the same as another tiling: a second slot of C that no tile takes, or all of k in one tile,
     whose A panel is a streamed tile of A.
     """

@@ -215,7 +215,7 @@ VECTOR = register(
                 ),
                 lower=lower,
                 core=VectorCore,
-                legal=lambda layer, tiling: tiling["rows"] == 1 or tiling["columns"] >= layer.columns,
+                distinct=lambda layer, tiling: tiling["rows"] == 1 or tiling["columns"] >= layer.columns,
             ),
         ),
         assumptions=(

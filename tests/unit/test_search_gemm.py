@@ -121,6 +121,14 @@ def test_a_long_sum_is_cut_where_the_buffer_is_small() -> None:
     assert cycles[0] < 1.3 * cycles[1]
 
 
+def test_a_held_combination_is_taken_as_it_is() -> None:
+    """Also one that does the same as another, which the search alone would leave out."""
+    layer = a_layer()
+    held = {"order": 2, "k": layer.k, "outputs": 1, "m": layer.m, "n": layer.n}
+    found = best_tiling(flow_of(layer), layer, load_machine("edge-16x16"), fixed=held)
+    assert found.tiling.items() >= held.items() and found.summary.n_candidates == 1
+
+
 @pytest.mark.parametrize("name", ["product", "product with residual", "decode", "convolution"])
 def test_more_buffer_never_makes_the_best_slower(name: str) -> None:
     layer, last = LAYERS[name], 2**62
