@@ -118,9 +118,9 @@ def _stream(
         reader.read(node)
     choice.complain()
     draft.outputs = [values.name_of(one.name) for one in model.graph.output]
-    draft.n_parameters = values.n_parameters
     settle_quantised(draft, reader.scalings)
     simplify(draft, fold_batch_norm=fold_batch_norm)
+    draft.n_parameters = values.count_parameters()
     if not draft.steps:
         raise InputError(f"{what}: nothing to run: its results are inputs or are known beforehand")
     return draft.finish(source=f"ONNX, operator set {_opset(model)}")

@@ -244,7 +244,7 @@ def _block_matmul(reader: NodeReader, node: Any, path: str) -> None:
     element = f"int{bits}" if node.op_type == "MatMulNBits" or attributes.get("quant_type", 1) else "fp4_e2m1"
     weight = draft.value(f"{packed}.{bits}_bits", shape, block_format(values, element, scale, zero, block), "weight")
     note_scales(values, [node.input[1], scale, zero])
-    values.n_parameters += math.prod(shape)
+    values.weights[weight] = None
     out = reader.result(node, 0, (*draft.shape(a)[:-1], shape[0]), node.input[0])
     emit_matmul(draft, path, a, weight, out, bias=reader.input(node, 5), turned=True)
 
@@ -297,7 +297,7 @@ def _gather_blocks(reader: NodeReader, node: Any, path: str) -> None:
         f"{packed}.{bits}_bits", shape, block_format(values, f"int{bits}", node.input[2], zero, block), "weight"
     )
     note_scales(values, [node.input[0], node.input[2], zero])
-    values.n_parameters += math.prod(shape)
+    values.weights[table] = None
     columns = math.prod(shape[1:])
     out = reader.result(node, 0, (*draft.shape(indices), *shape[1:]), node.input[2])
     emit_gather(draft, path, table, [indices], out, columns)
@@ -356,7 +356,7 @@ def _expert_weight(reader: NodeReader, node: Any, place: int, bits: int, n_read:
             f"{packed}.{bits}_bits", (n_experts, n, k), block_format(values, f"int{bits}", scale, "", block), "weight"
         )
         note_scales(values, [node.input[place], scale])
-        values.n_parameters += n_experts * n * k
+        values.weights[name] = None
     return name if n_read == n_experts else draft.view(f"{name}.read", name, (n_read, n, k), "part")
 
 

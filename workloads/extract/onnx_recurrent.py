@@ -71,7 +71,9 @@ class _Layer:
 
     def _start(self, place: int, what: str) -> str:
         given = self.reader.input(self.node, place)
-        if given:
+        if given and self.draft.is_known(given):  # zeros that the exporter stored
+            self.reader.values.untrained(self.draft.base(given))
+        elif given:
             return self._own(given, (self.batch, self.hidden))
         name = self.draft.value(f"{self.path}.{what}", (self.batch, self.hidden), self.number_format)
         self.draft.inputs.append(name)  # zeros are read as well

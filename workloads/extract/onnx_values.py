@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import INDEX_FORMAT, Draft, Value
+from tilewright.workloads.extract.masks import HIDDEN_BELOW
 from tilewright.workloads.extract.onnx_child import LARGEST_RESULT
 from tilewright.workloads.extract.onnx_guard import LibraryEndedError, LibraryError, ask
 from tilewright.workloads.extract.runs import MOST_ENTRIES
@@ -26,6 +27,7 @@ __all__ = ["Binding", "GraphValues"]
 
 _LARGEST_KNOWN = LARGEST_RESULT
 _MOST_AT_ONCE = 1 << 16  # numbers that are worked out before anybody asks for them
+_PLANE = 2
 _MOST_SIZES = 4096  # values of a tensor that may say how large another is
 _FORMATS = {
     "FLOAT": "fp32",
@@ -71,7 +73,8 @@ class GraphValues:
         self._onnx = onnx
         self.draft = draft
         self._folder = folder
-        self.n_parameters = 0
+        #: Stored tensors that are trained, as far as is known, by their names in the draft.
+        self.weights: dict[str, None] = {}
         self._names: dict[str, str] = {}
         self._types: dict[str, Any] = {}
         self._tensors: dict[str, Any] = {}
@@ -100,7 +103,8 @@ class GraphValues:
         self._keep(tensor.name, shape, tensor)
         if math.prod(shape) <= MOST_ENTRIES:
             self.draft.values[name].data = lambda: self._stored_numbers(tensor)
-        self.n_parameters += math.prod(shape) if is_weight else 0
+        if is_weight:
+            self.weights[name] = None
 
     def _keep(self, name: str, shape: Sequence[int], tensor: Any) -> None:
         self._types[name] = self._onnx.helper.make_tensor_type_proto(tensor.data_type, list(shape))
@@ -146,7 +150,7 @@ class GraphValues:
         value = self.draft.values.get(self._names.get(name, ""))
         if value is not None and value.role == "constant" and value.n_elements > 1 and name in self._stored:
             value.role = "weight"
-            self.n_parameters += value.n_elements
+            self.weights[value.name] = None
 
     def measured(self, name: str) -> None:
         """Say that a tensor was not trained but belongs to the format of another: scales and zero points."""
@@ -156,7 +160,22 @@ class GraphValues:
         """Take a stored value out of the parameters."""
         if value.role == "weight":
             value.role = "constant"
-            self.n_parameters -= value.n_elements
+
+    def count_parameters(self) -> int:
+        """Numbers of all trained tensors, once the draft is simplified.
+
+        What turned out to be a table (of rotary embeddings, scales) or a mask is none of them.
+        """
+        read = {self.draft.base(name).name for step in self.draft.steps for name in step.inputs}
+        trained = [self.draft.values[name] for name in self.weights if self.draft.values[name].role == "weight"]
+        return sum(value.n_elements for value in trained if value.name in read or not self._is_mask(value))
+
+    def _is_mask(self, value: Value) -> bool:
+        """Whether a stored tensor that nothing reads any more hides scores: nothing that is trained is so low."""
+        if value.n_elements > _LARGEST_KNOWN or len(value.shape) < _PLANE or value.shape[-1] < _PLANE:
+            return False
+        numbers = self.draft.numbers(value.name)
+        return numbers is not None and bool((numbers == numbers).all() and numbers.min() <= HIDDEN_BELOW)
 
     def is_signed(self, name: str) -> bool:
         """Whether an ONNX tensor holds signed whole numbers."""
