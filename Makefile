@@ -29,7 +29,7 @@ help:
 	@echo 'make docs        the documentation with the Python reference, into $(OUT)/site'
 	@echo 'make validation  compare with published figures'
 	@echo 'make bench       speed of the engine and of the search'
-	@echo 'make fuzz N=...  random programs, engine against reference'
+	@echo 'make fuzz N=...  random programs, engine against reference; N damaged inputs of all kinds of files'
 	@echo 'make setup       only install, with the tools of the developers'
 	@echo 'make clean       remove what the other targets made'
 
@@ -111,7 +111,7 @@ bench: setup
 	@$(PYTEST) tests/benchmarks -q --benchmark-columns=min,median,max,rounds
 
 fuzz: setup
-	@export TILEWRIGHT_FUZZ=$(N); $(PYTEST) tests/property -n $(TEST_JOBS)
+	@export TILEWRIGHT_FUZZ=$(N); $(PYTEST) tests/property tests/fuzz -n $(TEST_JOBS)
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .grimp_cache .import_linter_cache .coverage htmlcov

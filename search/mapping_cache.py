@@ -26,7 +26,12 @@ def cache_folder() -> Path:
     given = os.environ.get("TILEWRIGHT_CACHE")
     if given:
         return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base:
+        try:
+            base = str(Path.home() / ".cache")
+        except RuntimeError:  # nobody's home: nothing can be kept
+            base = os.devnull
     return Path(base) / "tilewright"
 
 
@@ -83,7 +88,7 @@ class MappingCache:
         """What was kept under ``key``, or None."""
         try:
             found = json.loads(self._path(key).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             found = None
         if isinstance(found, dict) and found.get("key") == key and isinstance(found.get("value"), dict):
             self.hits += 1

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DeadlockError",
     "Run",
+    "can_be_kept",
     "is_compiled",
     "run_images",
     "run_program",
@@ -150,16 +151,20 @@ def run_images(images: Sequence[Int64Array], *, skip: bool = True, n_threads: in
 def is_compiled() -> bool:
     """Whether the event loop has been compiled for this installation (in memory or in the cache)."""
     from tilewright.sim import kernel
+    from tilewright.sim.kept_code import is_kept
 
     dispatcher = kernel.run_batch
     if getattr(dispatcher, "signatures", None):
         return True
-    cache = getattr(dispatcher, "_cache", None)
-    if cache is None:  # Numba is switched off: nothing to compile
-        return True
-    index = cache._impl.locator.get_cache_path()
-    stem = cache._impl.filename_base
-    return os.path.exists(os.path.join(index, f"{stem}.nbi"))
+    return not hasattr(dispatcher, "_cache") or is_kept(dispatcher)  # Numba may be switched off: nothing to compile
+
+
+def can_be_kept() -> bool:
+    """Whether there is a folder in which the compiled event loop is kept."""
+    from tilewright.sim import kernel
+    from tilewright.sim.kept_code import can_be_kept as has_place
+
+    return has_place(kernel.run_batch)
 
 
 def warm_up() -> None:

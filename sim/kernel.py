@@ -40,6 +40,7 @@ from tilewright.sim.image import (
     OP_END,
     OP_LOOP,
 )
+from tilewright.sim.kept_code import compiled
 from tilewright.sim.program import MAX_CYCLES
 
 __all__ = [
@@ -89,7 +90,7 @@ EVENT_FIELDS = 6
 JUMP_FIXED_FIELDS = 2
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _advance_control(
     img: _Array,
     e: int,
@@ -141,7 +142,7 @@ def _advance_control(
             return _HALTED, n_crossed
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _take_snapshot(
     snap: _Array,
     n_eng: int,
@@ -202,7 +203,7 @@ def _take_snapshot(
     return int(h)
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _first_instance_trip(e: int, loop: int, depth: _Array, ctr: _Array, lid: _Array) -> int:
     """Trip of ``loop`` in which engine ``e`` stands, the first time that the loop is run; -1 elsewhere."""
     for q in range(depth[e]):
@@ -213,7 +214,7 @@ def _first_instance_trip(e: int, loop: int, depth: _Array, ctr: _Array, lid: _Ar
     return -1
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def run_one(
     img: _Array,
     skip: bool,
@@ -603,7 +604,7 @@ def run_one(
         out[OUT_FIXED_FIELDS + 2 * n_eng + q] = moved[q]
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def run_batch(images: _Array, offsets: _Array, first: int, last: int, skip: bool, outs: _Array) -> None:
     """Run images ``first`` to ``last`` (exclusive), laid end to end in ``images``, without Python between."""
     no_events = np.empty((0, EVENT_FIELDS), np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
 
@@ -63,7 +63,17 @@ def _numbers(path: Path, frame: pd.DataFrame, column: str) -> NDArray[np.float64
     import pandas as pd
 
     need_columns(path, frame, column)
-    return pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float)
+    try:
+        return pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float)
+    except OverflowError:  # a whole number with hundreds of digits; told with its line, as what is no number is
+        return frame[column].map(_number).to_numpy(dtype=float)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
 
 
 def _refuse(path: Path, frame: pd.DataFrame, column: str, bad: NDArray[np.bool_], allowed: str) -> None:

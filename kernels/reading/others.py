@@ -21,6 +21,7 @@ def read_neusight(path: Path) -> list[MeasuredTable]:
     frame = read_frame(path)
     if "op" not in frame:
         raise InputError(f"{path}: NeuSight's table has no column op; convolutions are not read")
+    need_columns(path, frame, "device")
     tables = []
     for key, rows in frame.groupby(["op", "device"], sort=False, dropna=False):
         op, device = str(key[0]), str(key[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def _path(module: Module, calibration: Tensor, labels: Tensor | None, question: 
 
 def _keep(table: Sensitivity, path: Path) -> None:
     """Write the file whole or not at all; a folder that cannot be written is no fault."""
-    aside = path.with_suffix(".part")
+    aside = path.with_suffix(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_sensitivity(table, aside)

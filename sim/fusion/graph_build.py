@@ -221,6 +221,8 @@ def _spatial_tensors(stream: OperatorStream) -> set[str]:
     """Tensors that are (batch, channels, positions...): see the module's text."""
     found: set[str] = set()
     for operator in stream.operators:
+        if not operator.inputs:
+            continue
         shape = stream.tensor(operator.inputs[0]).shape
         if operator.kind in _SPATIAL_KINDS or (len(shape) >= 3 and _is_by_channel(operator, shape)):
             found |= {operator.inputs[0], operator.outputs[0]}

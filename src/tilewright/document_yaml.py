@@ -24,6 +24,7 @@ FieldPath = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
 _MAX_NODES = 100_000
+_MOST_BITS = 1024  # of whole numbers: what a fractional one reaches
 _MAX_GIVEN_CHARACTERS = 60
 
 
@@ -172,7 +173,10 @@ def _scalar(node: yaml.Node, path: FieldPath) -> Any:
                 return text.lower() == "true"
             case "int":
                 prefix = text[:2].lower()
-                return int(text, 16 if prefix == "0x" else 8 if prefix == "0o" else 10)
+                whole = int(text, 16 if prefix == "0x" else 8 if prefix == "0o" else 10)
+                if whole.bit_length() > _MOST_BITS:  # Python cannot write down a number of too many digits
+                    raise _FaultError(path, node.start_mark, f"a number of too many digits; given {quoted(text)}")
+                return whole
             case "float":
                 number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
                 return int(number) if number.is_integer() else number

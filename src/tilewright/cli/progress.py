@@ -76,7 +76,8 @@ def announce_compilation() -> None:
     from tilewright.sim import engine
 
     if not engine.is_compiled():
-        note("compiling the simulation engine: about 10 s, only the first time")
+        where = "only the first time" if engine.can_be_kept() else "each time: it cannot be kept (see NUMBA_CACHE_DIR)"
+        note(f"compiling the simulation engine: about 10 s, {where}")
         engine.warm_up()
 
 

@@ -18,9 +18,12 @@ __all__ = ["DEBUG_VARIABLE", "run"]
 DEBUG_VARIABLE = "TILEWRIGHT_DEBUG"
 
 _FAILED = 1
+_MISUSED = 2
 _INTERRUPTED = 130
 _READER_GONE = 141  # as a program ends that does not catch SIGPIPE
 _TERMINATED = 143
+_BAD_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+_LONGEST_SHOWN = 80
 _OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -76,6 +79,9 @@ def _answer_to(error: Exception) -> int:
         _drop_standard_output()
         _complain(f"{error.filename or 'what was to be written'}: {(error.strerror or str(error)).lower()}")
         return _FAILED
+    if isinstance(error, OSError) and error.errno in _BAD_NAMES:
+        _complain(f"{_short(str(error.filename))}: {(error.strerror or str(error)).lower()}")
+        return _MISUSED
     if os.environ.get(DEBUG_VARIABLE):
         import traceback
 
@@ -84,6 +90,10 @@ def _answer_to(error: Exception) -> int:
     hint = "" if os.environ.get(DEBUG_VARIABLE) else f"; set {DEBUG_VARIABLE}=1 to see where"
     _complain(f"unexpected {type(error).__name__}: {first_line}{hint}")
     return _FAILED
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
 
 
 def _help_command(error: Exception) -> str:
