@@ -228,6 +228,9 @@ class Costs(TileCosts):
         self.output_bits = layer.output_bits
         self.score_bits = layer.score_bits
         self.accumulator_bits = layer.accumulator_bits
+        self.bias_bits = layer.bias_bits if layer.has_bias else 0
+        self.sink_bits = layer.sink_bits if layer.sinks else 0
+        self._joining = join_operations(layer)
 
     # -- sizes on chip ---------------------------------------------------------------------------------
 
@@ -253,7 +256,7 @@ class Costs(TileCosts):
 
     def bias_tile_bytes(self, rows: int, keys: int) -> int:
         """Room for the bias of ``rows`` by ``keys`` scores: heads and rows that share it hold it once."""
-        return bits_to_bytes(self._bias_runs(rows) * keys * self.layer.bias_bits)
+        return bits_to_bytes(self._bias_runs(rows) * keys * self.bias_bits)
 
     def _bias_runs(self, rows: int) -> int:
         """Rows of the bias that ``rows`` neighbouring rows of the heads of a group have."""
@@ -270,12 +273,12 @@ class Costs(TileCosts):
     def load_bias(self, rows: int, keys: int) -> Work:
         """Bring the bias of ``rows`` by ``keys`` scores, rows of key_len values apart."""
         runs = self._bias_runs(rows)
-        return self.load(runs, keys, self.layer.bias_bits, stride_elements=self.layer.key_len)
+        return self.load(runs, keys, self.bias_bits, stride_elements=self.layer.key_len)
 
     def load_sinks(self, n_groups: int) -> Work:
         """Bring the sinks' logits of the query heads of ``n_groups`` key/value heads, which batch entries share."""
         heads = min(n_groups, self.layer.kv_heads) * self.layer.queries_per_kv_head
-        return self.load(1, heads, self.layer.sink_bits)
+        return self.load(1, heads, self.sink_bits)
 
     # -- matrix work -----------------------------------------------------------------------------------
 
@@ -344,7 +347,7 @@ class Costs(TileCosts):
     @property
     def array_does_softmax(self) -> bool:
         """Whether the matrix array's elements can do the exponential and all else up to it (FuseMax)."""
-        needed = {*ARRAY_SOFTMAX, *(kind for kind, _ in join_operations(self.layer))}
+        needed = {*ARRAY_SOFTMAX, *(kind for kind, _ in self._joining)}
         return needed <= self.machine.matrix.elementwise_cycles.keys()
 
     def on_array(self, kinds: Sequence[str], rows: int, keys: int, *, reads_bits: int | Fraction = 0) -> Work:
@@ -360,18 +363,17 @@ class Costs(TileCosts):
 
     def maximum_on_array(self, rows: int, keys: int) -> Work:
         """What joins the scores of a tile in the array, and the maximum of its rows."""
-        kinds = [kind for kind, times in join_operations(self.layer) for _ in range(times)]
-        bias_bits = rows * keys * self.layer.bias_bits if self.layer.has_bias else 0
-        return self.on_array((*kinds, "max"), rows, keys, reads_bits=bias_bits)
+        kinds = [kind for kind, times in self._joining for _ in range(times)]
+        return self.on_array((*kinds, "max"), rows, keys, reads_bits=rows * keys * self.bias_bits)
 
     # -- vector work -----------------------------------------------------------------------------------
 
     def joining(self, n_scores: int) -> Joining:
         """What a vector command does and moves in addition when it caps ``n_scores`` scores and adds their bias."""
-        operations = tuple((kind, times * n_scores) for kind, times in join_operations(self.layer))
+        operations = tuple((kind, times * n_scores) for kind, times in self._joining)
         return Joining(
             operations=operations,
-            reads_bits=n_scores * self.layer.bias_bits if self.layer.has_bias else 0,
+            reads_bits=n_scores * self.bias_bits,
             writes_bits=n_scores * self.score_bits if operations else 0,
         )
 
@@ -380,24 +382,31 @@ class Costs(TileCosts):
 
         ``sink``: the maximum begins with the sinks' logits.
         """
-        n, joining = rows * keys, self.joining(rows * keys)
-        return self.vector(
-            (*joining.operations, ("max", n + rows * sink)),
-            reads_bits=n * self.score_bits + joining.reads_bits + rows * sink * self.layer.sink_bits,
-            writes_bits=joining.writes_bits,
-            reduces=True,
-        )
+
+        def make() -> Work:
+            n, joining = rows * keys, self.joining(rows * keys)
+            return self.vector(
+                (*joining.operations, ("max", n + rows * sink)),
+                reads_bits=n * self.score_bits + joining.reads_bits + rows * sink * self.sink_bits,
+                writes_bits=joining.writes_bits,
+                reduces=True,
+            )
+
+        return self._remember(("row maximum", rows, keys, sink), make)
 
     def exponentials(self, rows: int, keys: int, *, sink: bool = False) -> Work:
         """Second pass: subtract the row maximum, exponential, running row sum; ``sink``: the sinks' in it, too."""
-        n = rows * keys
-        bits, each = n * self.score_bits, n + rows * sink
-        return self.vector(
-            (("sub", each), ("exp", each), ("add", each)),
-            reads_bits=bits + rows * sink * self.layer.sink_bits,
-            writes_bits=bits,
-            reduces=True,
-        )
+
+        def make() -> Work:
+            bits, each = rows * keys * self.score_bits, rows * keys + rows * sink
+            return self.vector(
+                (("sub", each), ("exp", each), ("add", each)),
+                reads_bits=bits + rows * sink * self.sink_bits,
+                writes_bits=bits,
+                reduces=True,
+            )
+
+        return self._remember(("exponentials", rows, keys, sink), make)
 
     def normalise(self, rows: int, keys: int) -> Work:
         """Third pass: divide by the row sum."""

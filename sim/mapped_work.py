@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tilewright.hw_models.energy import Counters
-from tilewright.sim.program import Program
+from tilewright.sim.program import Program, executions
 
 __all__ = ["MappedWork", "mapped_work"]
 
@@ -33,15 +33,18 @@ def mapped_work(programs: Sequence[Program]) -> MappedWork:
     busy = {"matrix": 0, "vector": 0}
     channel_bytes = 0
     for program in programs:
-        for engine, command, times in program.commands():
-            unit = program.engines[engine]
-            work, times = command.cost, times * unit.weight
-            times_of[id(work)] = times_of.get(id(work), 0) + times
-            counters_of[id(work)] = work.counters
-            if command.channel >= 0:
-                channel_bytes += command.n_bytes * times
-            else:
-                busy[unit.kind] += command.cycles * times
+        for unit, queue in zip(program.engines, program.queues, strict=True):
+            for command, times in executions(queue):
+                work, times = command.cost, times * unit.weight
+                at = id(work)
+                if at in times_of:
+                    times_of[at] += times
+                else:
+                    times_of[at], counters_of[at] = times, work.counters
+                if command.channel >= 0:
+                    channel_bytes += command.n_bytes * times
+                else:
+                    busy[unit.kind] += command.cycles * times
     counters = sum((counters_of[key] * times for key, times in times_of.items()), Counters())
     return MappedWork(
         counters=counters,

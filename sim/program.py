@@ -211,7 +211,9 @@ def executions(queue: Queue) -> Iterator[tuple[Command, int]]:
     """Every command of a queue's text with the number of times that it runs."""
     depended: set[int] = set()
     _note_depended(queue, depended)
-    yield from _executions(queue, 1, depended)
+    found: list[tuple[Command, int]] = []
+    _executions(queue, 1, depended, found)
+    return iter(found)
 
 
 def _note_depended(queue: Queue, found: set[int]) -> None:
@@ -223,15 +225,15 @@ def _note_depended(queue: Queue, found: set[int]) -> None:
             _note_depended(item.body, found)
 
 
-def _executions(queue: Queue, trips: int, depended: set[int]) -> Iterator[tuple[Command, int]]:
-    """``trips``: how often the queue runs, outside all loops that others depend on."""
+def _executions(queue: Queue, trips: int, depended: set[int], found: list[tuple[Command, int]]) -> None:
+    """Add to ``found``; ``trips``: how often the queue runs, outside all loops that others depend on."""
     for item in queue:
         if not isinstance(item, Loop):
-            yield item, trips
+            found.append((item, trips))
         elif item.ident in depended:
-            yield from _dependent_executions([item], np.full(1, trips, dtype=np.int64), {}, depended)
+            found += _dependent_executions([item], np.full(1, trips, dtype=np.int64), {}, depended)
         else:
-            yield from _executions(item.body, trips * item.count, depended)
+            _executions(item.body, trips * item.count, depended, found)
 
 
 def _dependent_executions(

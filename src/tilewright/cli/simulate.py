@@ -111,7 +111,9 @@ def simulate(
     if named.kind != "network":
         if given:
             what = "attention layer" if named.kind == "attention" else "operator"
-            raise InputError(f'{given[0]}: is for whole networks; given the {what} "{workload}"')
+            own = named.kind == "attention" and given[0] in ("--weights", "--activations", "--kv-cache")
+            hint = "; a layer says qkv_format=, key_format= and value_format= itself" if own else ""
+            raise InputError(f'{given[0]}: is for whole networks; given the {what} "{workload}"{hint}')
         check_seed(way, given=is_given(context, "seed"))
         search = {"method": way, "seed": seed}
         _simulate_layer(outputs, named, spec, dataflow, tiling, goal, command_line(context), search)
