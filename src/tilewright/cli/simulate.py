@@ -111,8 +111,8 @@ def simulate(
     if named.kind != "network":
         if given:
             what = "attention layer" if named.kind == "attention" else "operator"
-            own = named.kind == "attention" and given[0] in ("--weights", "--activations", "--kv-cache")
-            hint = "; a layer says qkv_format=, key_format= and value_format= itself" if own else ""
+            in_layer = named.kind == "attention" and given[0] in ("--weights", "--activations", "--kv-cache")
+            hint = "; a layer says qkv_format=, key_format= and value_format= itself" if in_layer else ""
             raise InputError(f'{given[0]}: is for whole networks; given the {what} "{workload}"{hint}')
         check_seed(way, given=is_given(context, "seed"))
         search = {"method": way, "seed": seed}
