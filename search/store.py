@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -130,14 +131,24 @@ class ResultsStore:
             raise InputError(f"{path}: {what}; allowed the path of a results store in an existing folder")
         if self.path.exists() and not self.path.is_file():
             raise InputError(f"{path}: is a device or a pipe; allowed the path of a results store")
+        self._read_only = not create and not _can_be_written(self.path)
         with self._plainly():
-            self._connection = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
+            self._connection = self._open()
             self._connection.text_factory = row_text
             try:
                 self._prepare()
             except BaseException:
                 self._connection.close()
                 raise
+
+    def _open(self) -> sqlite3.Connection:
+        """The database; one that cannot be written is read as it stands, with its log where there is one."""
+        if not self._read_only:
+            return sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
+        log = Path(f"{self.path}-wal")
+        has_log = log.exists() and log.stat().st_size > 0
+        address = f"{self.path.absolute().as_uri()}?mode=ro" + ("" if has_log else "&immutable=1")
+        return sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None)
 
     def _prepare(self) -> None:
         run = self._connection.execute
@@ -151,8 +162,9 @@ class ResultsStore:
                 f"{self.path}: was written by a newer Tilewright (schema {version}, known {SCHEMA_VERSION}); "
                 "use that version, or another store"
             )
-        self._write_ahead()
-        run("PRAGMA synchronous = FULL")
+        if not self._read_only:
+            self._write_ahead()
+            run("PRAGMA synchronous = FULL")
         if is_new:
             run("BEGIN IMMEDIATE")
             for statement in _TABLES.split(";\n"):
@@ -392,6 +404,10 @@ def _point(row: Sequence[Any], check: RowCheck | None) -> StoredPoint | DamagedR
     except ValueError as fault:
         key = values[0] if isinstance(values[0], str) else ""
         return DamagedRow(table="points", row=number, key=key, fault=str(fault))
+
+
+def _can_be_written(path: Path) -> bool:
+    return os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
 
 
 def _values(point: StoredPoint) -> tuple[Any, ...]:

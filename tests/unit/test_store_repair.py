@@ -201,3 +201,19 @@ def test_stores_that_once_ended_in_a_traceback(case: Path, tmp_path: Path, capsy
         said = capsys.readouterr().err
         assert "unexpected" not in said
         assert not re.search("[^\n]\n[^t]", said)  # every line begins with the program's name
+
+
+def test_a_store_that_cannot_be_written_is_read(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tilewright.search.store._can_be_written", lambda path: False)
+    before = store.read_bytes()
+    assert run(["report", str(store), "--csv", "-"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert check_store(store).n_points == 3
+    change(store, "UPDATE points SET cycles = 'x'")
+    assert run(["sweep", "--store", str(store), "--repair"]) == 2
+    assert "cannot be opened for writing" in capsys.readouterr().err
+    change(store, "UPDATE points SET cycles = 'x'")
+    assert before != store.read_bytes()
+    assert [path.name for path in store.parent.iterdir() if path.name.startswith("r.db-")] == []
