@@ -12,6 +12,7 @@ from tilewright.reports.quantity import bytes_text, cycles_text, energy_text, pe
 from tilewright.sim.mapping_front import FrontPoint, MappingFront
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rich.console import Console
     from rich.table import Table
@@ -88,12 +89,12 @@ def front_tables(console: Console, fronts: Sequence[MappingFront]) -> list[Table
 
 def front_figure(fronts: Sequence[MappingFront]) -> Figure:
     """Energy over time, one line of points for each front; axes are logarithmic where machines differ much."""
-    from tilewright.reports.figure import new_figure
+    from tilewright.reports.figure import figure_text, new_figure
     from tilewright.reports.palette import component_colours
 
     figure = new_figure(7.0, 4.2)
     axes = figure.subplots()
-    labels = [f"{front.workload} on {front.machine}" for front in fronts]
+    labels = [figure_text(f"{front.workload} on {front.machine}", 60) for front in fronts]
     for label, colour, front in zip(labels, component_colours(labels).values(), fronts, strict=True):
         times = [point.seconds * 1e3 for point in front.points]
         energies = [point.energy_pj * 1e-9 for point in front.points]
@@ -103,6 +104,10 @@ def front_figure(fronts: Sequence[MappingFront]) -> Figure:
     if max(times) > 10 * min(times):
         axes.set_xscale("log")
         axes.set_yscale("log")
+    else:
+        _room(axes)
+    for values in (axes.xaxis, axes.yaxis):
+        values.set_major_formatter(lambda value, _: f"{value:,.6g}")
     axes.set_xlabel("time, ms", fontsize=8)
     axes.set_ylabel("energy, mJ", fontsize=8)
     axes.tick_params(labelsize=8)
@@ -112,6 +117,15 @@ def front_figure(fronts: Sequence[MappingFront]) -> Figure:
     for side in ("right", "top"):
         axes.spines[side].set_visible(False)
     return figure
+
+
+def _room(axes: Axes) -> None:
+    """Few places on the axes, and at least a hundredth of what is shown around it: no differences nobody sees."""
+    for values, limits in ((axes.xaxis, axes.set_xlim), (axes.yaxis, axes.set_ylim)):
+        low, high = values.get_view_interval()
+        room = max(0.0, 0.01 * high - (high - low)) / 2
+        limits(low - room, high + room)
+    axes.locator_params(nbins=6)
 
 
 def write_front_report(folder: str | Path, fronts: Sequence[MappingFront], *, command: str = "") -> Path:

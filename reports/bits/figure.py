@@ -45,6 +45,7 @@ def curve_png(result: BitsResult, *, kind: str = "") -> bytes:
         axes.axvline(result.limits[kind] / unit, color="0.4", linewidth=1.0, linestyle="--", label="budget")
     if min(point.sensitivity for point in (*result.curve, *result.uniform, result.chosen)) > 0:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel(title, fontsize=8)
     axes.set_ylabel("sensitivity", fontsize=8)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")

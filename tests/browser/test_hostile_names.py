@@ -17,7 +17,9 @@ import pytest
 import tilewright
 from tilewright.reports.bits.page import write_bits_report
 from tilewright.reports.folder import write_comparison_report, write_network_report
+from tilewright.reports.front import write_front_report
 from tilewright.reports.fusion_page import write_fusion_report
+from tilewright.reports.machine_page import write_machines_report
 from tilewright.reports.network_case import NetworkCase
 from tilewright.reports.present import _cases
 from tilewright.reports.validation_page import write_validation_report
@@ -31,6 +33,7 @@ from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.network import simulate_stream
 from tilewright.search.sweep import run_sweep
 from tilewright.search.sweep_spec import load_sweep
+from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream import OperatorStream
@@ -53,7 +56,8 @@ EVIL = (
     f"{'w' * 120} \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 $x^2$",
 )
 _MACHINE = "edge-16x16"
-PAGES = ("compare", "layer", "network", "sweep", "fusion", "bits", "validation")
+PAGES = ("compare", "layer", "network", "machines", "front", "sweep", "fusion", "bits", "validation")
+_SIZES = "heads: 2\nseq: 64\nhead_dim: 32\n"
 _N_SCRIPTS = {"network": 1, "sweep": 2, "fusion": 1}
 
 
@@ -86,16 +90,26 @@ def evil_onnx(path: Path) -> Path:
     return path
 
 
-def write_layers(folder: Path) -> Path:
-    """The pages of two layers of YAML files and the index of both."""
+def evil_layers(folder: Path, n: int) -> list[AttentionLayer]:
+    """Layers of YAML files with such names."""
     layers = []
-    for number in range(2):
-        file = folder.with_name(f"layer{number}.yaml")
-        sizes = "heads: 2\nseq: 64\nhead_dim: 32\n"
-        file.write_text(f"name: {json.dumps(' '.join(EVIL[number:]))}\n{sizes}", encoding="utf-8")
+    for number in range(n):
+        file = folder / f"layer{number}.yaml"
+        file.write_text(f"name: {json.dumps(' '.join(EVIL[number:]))}\n{_SIZES}", encoding="utf-8")
         layers.append(load_workload(file))
-    comparison = tilewright.compare(layers, _MACHINE, ["flat", "mas"])
+    return layers
+
+
+def write_layers(folder: Path) -> Path:
+    """The pages of two layers and the index of both."""
+    comparison = tilewright.compare(evil_layers(folder.parent, 2), _MACHINE, ["flat", "mas"])
     return write_comparison_report(folder, comparison, _cases(comparison), command=f"tilewright {' '.join(EVIL)}")
+
+
+def write_machines(folder: Path) -> Path:
+    machines = [tilewright.load_machine(name) for name in (_MACHINE, "flat-edge")]
+    comparison = tilewright.compare([*evil_layers(folder.parent, 1), replace(evil_stream(), name=EVIL[1])], machines)
+    return write_machines_report(folder, comparison, machines, command=EVIL[0])
 
 
 def write_network(folder: Path, stream: OperatorStream) -> Path:
@@ -114,7 +128,7 @@ def write_network(folder: Path, stream: OperatorStream) -> Path:
 def write_sweep(folder: Path) -> Path:
     folder.mkdir()
     layer = folder / "layer.yaml"
-    layer.write_text(f"name: {json.dumps(EVIL[0])}\nheads: 2\nseq: 64\nhead_dim: 32\n", encoding="utf-8")
+    layer.write_text(f"name: {json.dumps(EVIL[0])}\n{_SIZES}", encoding="utf-8")
     spec: dict[str, Any] = {
         "name": " ".join(EVIL[:3]),
         "machine": _MACHINE,
@@ -178,6 +192,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "compare": index,
         "layer": next(page for page in sorted(index.parent.glob("*.html")) if page.name != "index.html"),
         "network": write_network(folder / "network", evil_stream()),
+        "machines": write_machines(folder / "machines"),
+        "front": write_front_report(
+            folder / "front", [tilewright.pareto(layer, _MACHINE, ["mas"]) for layer in evil_layers(folder, 2)]
+        ),
         "sweep": write_sweep(folder / "sweep"),
         "fusion": write_fusion_report(folder / "fusion", fusion, command=EVIL[0]),
         "bits": write_bits(folder / "bits"),
