@@ -103,9 +103,14 @@ PARAMETERS = (ROWS, COLUMNS, DEPTH_OF_K, ORDER, DEPTH, OUTPUTS, PREFETCHED)
 
 
 def is_distinct(layer: GemmLayer, tiling: Tiling) -> bool:
-    """False for what does the same as another tiling: a second slot of C that no tile takes, or all of k in one tile,
-    whose A panel is a streamed tile of A.
+    """False for what is not worth a run of its own: sums kept while all of k is in one tile, where a panel is as small
+    as a streamed tile; one slot of C where no other tile takes the second, or beside a panel of several tiles, which
+    ``order=2`` replaces where room is short.
     """
-    if tiling["outputs"] < 2 and layer.groups == 1 and tiling["m"] >= layer.m and tiling["n"] >= layer.n:
+    all_of_k = tiling["k"] >= layer.k
+    if tiling["order"] == KEEPS_SUMS and all_of_k:
         return False
-    return tiling["order"] != KEEPS_SUMS or tiling["k"] < layer.k
+    if tiling["outputs"] == 2:
+        return True
+    is_only_tile = layer.groups == 1 and tiling["m"] >= layer.m and tiling["n"] >= layer.n
+    return not is_only_tile and (all_of_k or tiling["order"] == KEEPS_SUMS)
