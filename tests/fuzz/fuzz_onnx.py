@@ -187,7 +187,7 @@ def _random_graph(chance: random.Random) -> bytes:
 
 def _seeds() -> list[bytes]:
     """Small valid files, each with operators of another kind."""
-    return [_image_net(), _quantised(), _attention(), _loop(), _moves()]
+    return [_image_net(), _quantised(), _attention(), _loop(), _moves(), _optimised(), _grouped()]
 
 
 def _file(nodes: list[Any], inputs: dict[str, list[int]], output: str, kept: dict[str, Any], opset: int = 17) -> bytes:
@@ -289,3 +289,67 @@ def _moves() -> bytes:
         "f": np.float32(-1e9), "flat": np.array([-1]), "k": np.array([2]),
     }  # fmt: skip
     return _file(nodes, {"x": [2, 3]}, "y", kept)
+
+
+def _optimised() -> bytes:
+    """What onnxruntime's optimiser makes of a layer, with an If and weights of few bits."""
+    from onnx import TensorProto
+    from onnx.helper import make_graph, make_node, make_tensor_value_info
+
+    def branch(kind: str) -> Any:
+        result = make_tensor_value_info(kind, TensorProto.FLOAT, [1, 4, 8])
+        return make_graph([make_node(kind, ["x"], [kind])], kind, [], [result])
+
+    def call(kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> Any:
+        return make_node(kind, inputs, outputs, domain="com.microsoft", **attributes)
+
+    nodes = [
+        make_node("If", ["yes"], ["i"], then_branch=branch("Relu"), else_branch=branch("Tanh")),
+        call("MultiHeadAttention", ["i", "x", "x", "b24", "", "mask"], ["a"], num_heads=2),
+        call("FusedMatMul", ["a", "w"], ["m"], transB=1),
+        call("SkipSimplifiedLayerNormalization", ["m", "i", "g"], ["n", "", "", "s"]),
+        call("MatMulNBits", ["n", "B", "S", "Z"], ["q"], K=8, N=8, bits=4, block_size=16),
+        call("BiasGelu", ["q", "g"], ["e"]),
+        call("FusedGemm", ["e2", "w"], ["f"], transB=1, activation="Relu"),
+        call("MoE", ["e", "p", "E1", "", "E2"], ["y"], k=2, activation_type="gelu"),
+    ]
+    nodes.insert(6, make_node("Reshape", ["e", "rows"], ["e2"]))
+    kept = {
+        "yes": np.array([True]), "b24": np.ones(24, np.float32), "w": np.ones((8, 8), np.float32),
+        "g": np.ones(8, np.float32), "B": np.ones((8, 1, 8), np.uint8), "S": np.ones(8, np.float32),
+        "Z": np.ones(8, np.uint8), "rows": np.array([4, 8]), "p": np.ones((1, 4, 3), np.float32),
+        "E1": np.ones((3, 16, 8), np.float32), "E2": np.ones((3, 8, 16), np.float32),
+    }  # fmt: skip
+    return _file(nodes, {"x": [1, 4, 8], "mask": [1, 2, 4, 4]}, "y", kept)
+
+
+def _grouped() -> bytes:
+    """One token behind a cache, in whole numbers behind it."""
+    from onnx.helper import make_node
+
+    nodes = [
+        make_node(
+            "GroupQueryAttention", ["q", "k", "v", "pk", "pv", "n", "total"], ["a", "ok", "ov"],
+            domain="com.microsoft", num_heads=4, kv_num_heads=2, local_window_size=3,
+        ),
+        make_node("QuantizeLinear", ["a", "s", "z"], ["aq"]),
+        make_node("QLinearAdd", ["aq", "s", "z", "aq", "s", "z", "s", "z"], ["b"], domain="com.microsoft"),
+        make_node("DequantizeLinear", ["b", "s", "z"], ["d"]),
+        make_node("Scan", ["start", "d"], ["end", "y"], body=_scan_body(), num_scan_inputs=1),
+    ]  # fmt: skip
+    kept = {
+        "n": np.array([5], np.int32), "total": np.array(6, np.int32), "s": np.float32(0.1), "z": np.uint8(0),
+        "start": np.ones((2, 16), np.float32),
+    }  # fmt: skip
+    inputs = {"q": [1, 2, 16], "k": [1, 2, 8], "v": [1, 2, 8], "pk": [1, 2, 4, 4], "pv": [1, 2, 4, 4]}
+    return _file(nodes, inputs, "y", kept)
+
+
+def _scan_body() -> Any:
+    from onnx import TensorProto
+    from onnx.helper import make_graph, make_node, make_tensor_value_info
+
+    given = [make_tensor_value_info(name, TensorProto.FLOAT, [2, 16]) for name in ("state", "part")]
+    results = [make_tensor_value_info(name, TensorProto.FLOAT, [2, 16]) for name in ("next", "out")]
+    nodes = [make_node("Add", ["state", "part"], ["next"]), make_node("Relu", ["next"], ["out"])]
+    return make_graph(nodes, "body", given, results)

@@ -388,3 +388,12 @@ def test_an_operator_of_another_domain() -> None:
     with pytest.raises(InputError, match=r"operators not understood: Secret at a\.secret"):
         read([made], {"x": [4, 3]}, ["y"], results={"y": [4, 3]})
     assert functions(read([made], {"x": [4, 3]}, ["y"], results={"y": [4, 3]}, unknown="memory")) == ["memory Secret"]
+
+
+def test_a_damaged_node_is_refused_by_its_place() -> None:
+    made = node("MaxPool", ["x"], ["y"], name="/stem/pool")
+    with pytest.raises(InputError, match=r"net: (MaxPool at )?stem\.pool: "):
+        read([made], {"x": [1, 3, 8, 8]}, ["y"], results={"y": [1, 3, 8, 8]})
+    call = micro("MultiHeadAttention", ["x", "x", "x"], ["y"], name="/attn")
+    with pytest.raises(InputError, match=r'MultiHeadAttention at attn: .* \("num_heads" is missing\)'):
+        read([call], {"x": [1, 3, 8]}, ["y"])

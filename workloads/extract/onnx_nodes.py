@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import Draft, Step
@@ -69,7 +69,20 @@ class NodeReader:
                     self.note_read(inner)
 
     def read(self, node: Any) -> None:
-        """Write down one node; raises InputError when a shape cannot be known or does not fit."""
+        """Write down one node; raises InputError for a shape that cannot be known or does not fit, and for damage."""
+        try:
+            self._read(node)
+        except KeyError as fault:
+            self._refuse(node, f'"{fault.args[0]}" is missing')
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as fault:
+            self._refuse(node, (str(fault) or type(fault).__name__).splitlines()[0][:160])
+
+    def _refuse(self, node: Any, reason: str) -> NoReturn:
+        raise InputError(
+            f"{self.draft.name}: {node.op_type} at {path_of(node)}: its inputs or attributes do not fit ({reason})"
+        ) from None
+
+    def _read(self, node: Any) -> None:
         path = path_of(node)
         if node.op_type == "DequantizeLinear":
             self.values.trained(node.input[0])
