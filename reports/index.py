@@ -8,15 +8,14 @@ from typing import Any
 from tilewright.reports.charts import Bar, BarChart, Segment
 from tilewright.reports.layer_words import plural
 from tilewright.reports.page import card, render
+from tilewright.reports.pairs import OUR_DATAFLOW, PairTable, pair_table
 from tilewright.reports.palette import BEST_COLOUR
 from tilewright.reports.published import PublishedHeadline, published_headline, published_rows
-from tilewright.reports.quantity import cycles_text, energy_text, percent_text, ratio_text
+from tilewright.reports.quantity import percent_text, ratio_text
 from tilewright.reports.ranking import BASELINE_DATAFLOW, Speedups, dataflow_order, of_workload, speedups
-from tilewright.sim.result import ComparisonResult, SimulationResult
+from tilewright.sim.result import ComparisonResult
 
 __all__ = ["OUR_DATAFLOW", "index_page"]
-
-OUR_DATAFLOW = "mas"
 
 
 def index_page(comparison: ComparisonResult, *, links: Mapping[str, str], command: str = "") -> str:
@@ -33,8 +32,8 @@ def index_page(comparison: ComparisonResult, *, links: Mapping[str, str], comman
         "command": command,
         "cards": _cards(comparison, faster, what),
         "dataflows": names,
-        "rows": _rows(comparison, names, faster, links),
-        "energy_rows": _energy_rows(comparison, names),
+        "rows": _rows(pair_table(comparison), links),
+        "energy_rows": _rows(pair_table(comparison, energy=True), {}),
         "speedup_head": f"{OUR_DATAFLOW} vs {BASELINE_DATAFLOW}" if faster else "",
         "speedup_chart": _speedup_chart(faster) if faster else None,
         "published": _published(headline, faster, machine) if headline and faster else None,
@@ -61,37 +60,16 @@ def _cards(comparison: ComparisonResult, faster: Speedups | None, what: str) -> 
     return cards
 
 
-def _rows(
-    comparison: ComparisonResult, names: list[str], faster: Speedups | None, links: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    rows = []
-    by_pair = {(r.workload, r.dataflow): r for r in comparison.results}
-    for workload in comparison.workloads:
-        found = [by_pair.get((workload, name)) for name in names]
-        fewest = min((r.cycles for r in found if r), default=0)
-        cells = [
-            _cell(r, cycles_text(r.cycles) if r else "", r is not None and r.cycles == fewest)
-            | {"tip": comparison.infeasible.get((workload, name), "")}
-            for name, r in zip(names, found, strict=True)
-        ]
-        speed = ratio_text(faster.by_workload[workload]) if faster and workload in faster.by_workload else ""
-        rows.append({"name": workload, "link": links.get(workload, ""), "cells": cells, "speedup": speed})
-    return rows
-
-
-def _energy_rows(comparison: ComparisonResult, names: list[str]) -> list[dict[str, Any]]:
-    rows = []
-    by_pair = {(r.workload, r.dataflow): r for r in comparison.results}
-    for workload in comparison.workloads:
-        found = [by_pair.get((workload, name)) for name in names]
-        least = min((r.energy_pj for r in found if r), default=0.0)
-        cells = [_cell(r, energy_text(r.energy_pj) if r else "", r is not None and r.energy_pj == least) for r in found]
-        rows.append({"name": workload, "cells": cells})
-    return rows
-
-
-def _cell(result: SimulationResult | None, text: str, best: bool) -> dict[str, Any]:
-    return {"text": text if result else "cannot run", "best": best, "tip": ""}
+def _rows(pairs: PairTable, links: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": row.workload,
+            "link": links.get(row.workload, ""),
+            "cells": [{"text": cell.text, "best": cell.is_best, "tip": cell.reason} for cell in row.cells],
+            "speedup": row.against,
+        }
+        for row in pairs.rows
+    ]
 
 
 def _speedup_chart(faster: Speedups) -> BarChart:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from tilewright.reports.columns import machine_columns
-from tilewright.reports.index import OUR_DATAFLOW
+from tilewright.reports.pairs import OUR_DATAFLOW, PairTable, pair_table
 from tilewright.reports.published import published_headline, published_rows
-from tilewright.reports.quantity import cycles_text, energy_text, ratio_text
-from tilewright.reports.ranking import BASELINE_DATAFLOW, dataflow_order, speedups
+from tilewright.reports.ranking import BASELINE_DATAFLOW, speedups
 from tilewright.sim.machine_comparison import MachineComparison
-from tilewright.sim.result import ComparisonResult, SimulationResult
+from tilewright.sim.result import ComparisonResult
 
 __all__ = ["comparison_markdown", "machines_markdown", "markdown_table"]
 
@@ -20,14 +17,12 @@ def comparison_markdown(comparison: ComparisonResult) -> str:
 
     The fewest cycles (the least energy) of a workload stand in bold; a pair that cannot run shows a dash.
     """
-    names = dataflow_order(comparison)
     faster = speedups(comparison, dataflow=OUR_DATAFLOW, over=BASELINE_DATAFLOW)
-    extra = (f"{OUR_DATAFLOW} vs {BASELINE_DATAFLOW}", faster.by_workload) if faster else None
     parts = [
         "Cycles, each dataflow at its own best tiling:\n",
-        _table(comparison, names, lambda r: float(r.cycles), lambda r: cycles_text(r.cycles), extra),
+        _table(pair_table(comparison)),
         "\nEnergy of the same runs:\n",
-        _table(comparison, names, lambda r: r.energy_pj, lambda r: energy_text(r.energy_pj), None),
+        _table(pair_table(comparison, energy=True)._replace(against="")),
     ]
     headline = published_headline(comparison.results[0].machine) if comparison.results else None
     if headline and faster:
@@ -58,23 +53,12 @@ def machines_markdown(comparison: MachineComparison) -> str:
     return "\n".join(parts)
 
 
-def _table(
-    comparison: ComparisonResult,
-    names: list[str],
-    merit: Callable[[SimulationResult], float],
-    text: Callable[[SimulationResult], str],
-    extra: tuple[str, dict[str, float]] | None,
-) -> str:
-    by_pair = {(r.workload, r.dataflow): r for r in comparison.results}
+def _table(pairs: PairTable) -> str:
     rows = []
-    for workload in comparison.workloads:
-        found = [by_pair.get((workload, name)) for name in names]
-        least = min((merit(r) for r in found if r), default=0.0)
-        cells = ["-" if r is None else f"**{text(r)}**" if merit(r) == least else text(r) for r in found]
-        if extra:
-            cells.append(ratio_text(extra[1][workload]) if workload in extra[1] else "")
-        rows.append([workload, *cells])
-    return markdown_table(["workload", *names, *([extra[0]] if extra else [])], rows)
+    for row in pairs.rows:
+        cells = [f"**{cell.text}**" if cell.is_best else "-" if cell.reason else cell.text for cell in row.cells]
+        rows.append([row.workload, *cells, *([row.against] if pairs.against else [])])
+    return markdown_table(["workload", *pairs.dataflows, *([pairs.against] if pairs.against else [])], rows)
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:

@@ -21,16 +21,14 @@ from tilewright.reports.columns import (
     what_if_columns,
 )
 from tilewright.reports.layer_words import layer_words, network_words
+from tilewright.reports.pairs import pair_table
 from tilewright.reports.published import published_headline, published_rows
 from tilewright.reports.quantity import (
-    change_text,
     cycles_text,
-    energy_text,
     percent_text,
-    ratio_text,
     tiling_text,
 )
-from tilewright.reports.ranking import BASELINE_DATAFLOW, baseline_of, best_of, dataflow_order, of_workload, speedups
+from tilewright.reports.ranking import BASELINE_DATAFLOW, baseline_of, best_of, of_workload, speedups
 from tilewright.sim.machine_comparison import MachineComparison
 from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.sim.result import ComparisonResult, SimulationResult, WhyResult
@@ -203,44 +201,23 @@ def summary_table(
 ) -> Table:
     """Workloads x dataflows in cycles, or energy where that was the objective, and how ``ours`` fares against flat."""
     energy = objective == "energy"
-    workloads = comparison.workloads
-    names = dataflow_order(comparison)
-    by_pair = {(r.workload, r.dataflow): r for r in comparison.results}
-    columns = [Column(header="workload", cells=list(workloads), right=False, fold=32)]
-    for name in names:
-        found = [by_pair.get((w, name)) for w in workloads]
-        best = {
-            row: "bold green"
-            for row, r in enumerate(found)
-            if r and _figure(r, energy) == min(_figure(x, energy) for x in of_workload(comparison, r.workload))
-        }
-        failed = ["cannot run" if (w, name) in comparison.infeasible else "" for w in workloads]
-        cells = [
-            (energy_text(r.energy_pj) if energy else cycles_text(r.cycles)) if r else missing
-            for r, missing in zip(found, failed, strict=True)
-        ]
-        rank = 0 if name in (ours, BASELINE_DATAFLOW) else len(names) - names.index(name)
-        columns.append(Column(header=name, cells=cells, styles=best, rank=rank))
-    if ours in names and BASELINE_DATAFLOW in names and ours != BASELINE_DATAFLOW:
-        pairs = [(by_pair.get((w, ours)), by_pair.get((w, BASELINE_DATAFLOW))) for w in workloads]
-        cells = [(_change_cell if energy else _speedup_cell)(*pair) for pair in pairs]
-        columns.append(Column(header=f"{ours} vs {BASELINE_DATAFLOW}", cells=cells))
+    pairs = pair_table(comparison, energy=energy, ours=ours)
+    columns = [Column(header="workload", cells=[row.workload for row in pairs.rows], right=False, fold=32)]
+    for at, name in enumerate(pairs.dataflows):
+        columns.append(
+            Column(
+                header=name,
+                cells=[row.cells[at].text for row in pairs.rows],
+                styles={n: "bold green" for n, row in enumerate(pairs.rows) if row.cells[at].is_best},
+                rank=0 if name in (ours, BASELINE_DATAFLOW) else len(pairs.dataflows) - at,
+            )
+        )
+    if pairs.against:
+        columns.append(Column(header=pairs.against, cells=[row.against for row in pairs.rows]))
     machine = comparison.results[0].machine if comparison.results else "this machine"
     what = {"latency": "", "energy": " for energy", "edp": " for energy times delay"}[objective]
     title = f"{'energy' if energy else 'cycles'} on {machine}, each dataflow at its own best tiling{what}"
     return fitted_table(console, title, columns)
-
-
-def _figure(result: SimulationResult, energy: bool) -> float:
-    return result.energy_pj if energy else result.cycles
-
-
-def _speedup_cell(ours: SimulationResult | None, theirs: SimulationResult | None) -> str:
-    return ratio_text(theirs.cycles / ours.cycles) if ours and theirs else ""
-
-
-def _change_cell(ours: SimulationResult | None, theirs: SimulationResult | None) -> str:
-    return change_text(ours.energy_pj / theirs.energy_pj) if ours and theirs and theirs.energy_pj else ""
 
 
 def attribution_table(why: WhyResult) -> Table | None:

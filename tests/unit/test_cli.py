@@ -141,8 +141,8 @@ MISTAKES = [
     ),
     (
         ["list", "machine"],
-        'tilewright: error: unknown list; given "machine"; allowed machines, workloads, networks, dataflows '
-        '(did you mean "machines"?)',
+        'tilewright: error: unknown list; given "machine"; allowed machines, workloads, operators, networks, '
+        'dataflows (did you mean "machines"?)',
     ),
     (
         ["simulate", *BASE, "--json", "no/a.json"],

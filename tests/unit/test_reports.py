@@ -535,3 +535,27 @@ def test_rows_of_a_comparison_make_a_csv(made_up: SimpleNamespace) -> None:
     writer.writeheader()
     writer.writerows(rows)
     assert len(stream.getvalue().splitlines()) == 5
+
+
+def test_a_mixed_comparison_says_what_was_never_tried(made_up: SimpleNamespace) -> None:
+    """A product has no dataflow of attention: its cells are empty, not failures; one that cannot run says so."""
+    from dataclasses import replace
+
+    from tilewright.reports.index import index_page
+    from tilewright.reports.markdown import comparison_markdown
+    from tilewright.reports.pairs import pair_table
+    from tilewright.reports.table import summary_table
+
+    whole = made_up.comparison("bert-base")
+    product = made_up.result("gemm", "gemm:m=8,n=8,k=8")
+    mixed = replace(whole, results=(*whole.results, product), infeasible={("long", "flat"): "needs too much"})
+    pairs = pair_table(mixed)
+    by_name = {row.workload: dict(zip(pairs.dataflows, row.cells, strict=True)) for row in pairs.rows}
+    assert by_name["gemm:m=8,n=8,k=8"]["mas"].text == "" and by_name["gemm:m=8,n=8,k=8"]["gemm"].is_best
+    assert by_name["long"]["flat"] == ("cannot run", False, "needs too much")
+    assert by_name["bert-base"]["mas"].is_best
+    assert pairs.against == "mas vs flat"
+    text = printed(summary_table(Console(width=200), mixed), 200)
+    assert text.count("cannot run") == 1
+    assert index_page(mixed, links={}).count("cannot run") == 2  # cycles and energy
+    assert comparison_markdown(mixed).count(" - |") == 2

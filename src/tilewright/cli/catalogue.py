@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_names"]
 
-_KINDS = ("machines", "workloads", "networks", "dataflows")
+_KINDS = ("machines", "workloads", "operators", "networks", "dataflows")
 
 KindArgument = Annotated[
     str,
@@ -32,12 +32,19 @@ KindArgument = Annotated[
 
 
 def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = None) -> None:
-    """List the built-in machines, workloads (attention layers), whole networks, or dataflows."""
+    """List the built-in machines, workloads (attention layers), operators, whole networks, or dataflows."""
     outputs = Outputs(json=json, csv=csv)
     outputs.check()
     if kind not in _KINDS:
         raise InputError(f'unknown list; given "{kind}"; allowed {", ".join(_KINDS)}{did_you_mean(kind, _KINDS)}')
-    rows = {"machines": _machines, "workloads": _workloads, "networks": _networks, "dataflows": _dataflows}[kind]()
+    makers = {
+        "machines": _machines,
+        "workloads": _workloads,
+        "operators": _operators,
+        "networks": _networks,
+        "dataflows": _dataflows,
+    }
+    rows = makers[kind]()
     outputs.show(_list_table(outputs, kind, rows))
     outputs.write_json({kind: rows})
     outputs.write_csv(rows)
@@ -53,6 +60,13 @@ def _list_table(outputs: Outputs, kind: str, rows: list[dict[str, Any]]) -> Tabl
     if kind == "dataflows":
         cells = [[row["name"], f"{row['summary']} (tiles: {row['tiles']})"] for row in rows]
         return catalogue_table(kind, ["name", "what it does"], cells)
+    if kind == "operators":
+        columns = [
+            Column(header="example", cells=[row["example"] for row in rows], right=False),
+            Column(header="what it is", cells=[row["summary"] for row in rows], right=False, fold=24, rank=1),
+            Column(header="keys (* needed)", cells=[row["keys"] for row in rows], right=False, fold=34),
+        ]
+        return fitted_table(outputs.console(), kind, columns)
     if kind == "networks":
         columns = [
             Column(header="name", cells=[row["name"] for row in rows], right=False),
@@ -96,6 +110,20 @@ def _workloads() -> list[dict[str, Any]]:
     from tilewright.workloads.load import load_workload, workload_names, workload_source
 
     return [_workload_row(load_workload(name), workload_source(name)) for name in workload_names()]
+
+
+def _operators() -> list[dict[str, Any]]:
+    from tilewright.workloads.single_operator import OPERATOR_KINDS
+
+    return [
+        {
+            "name": name,
+            "example": entry.example,
+            "summary": entry.summary,
+            "keys": " ".join(f"{key}*" if key in entry.needed else key for key in entry.keys),
+        }
+        for name, entry in OPERATOR_KINDS.items()
+    ]
 
 
 def _workload_row(layer: AttentionLayer, source: str) -> dict[str, Any]:

@@ -105,6 +105,8 @@ def things_of(
             )
         else:
             (thing,) = workloads_of([one.text])
+        if isinstance(thing, OperatorStream) and thing.name in found:
+            thing = replace(thing, name=f"network:{thing.name}")  # bert-base and network:bert-base side by side
         if thing.name in found and found[thing.name] != thing:
             raise InputError(f'"{thing.name}" names two different workloads; allowed different names')
         found.setdefault(thing.name, thing)

@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 __all__ = ["simulate"]
 
 _USUAL_METHOD = "exhaustive"
+_FORMAT_KEYS = {
+    "attention": ("attention layer", "; a layer says qkv_format=, key_format= and value_format= itself"),
+    "operator": ("operator", "; an operator says format=, a_format=, b_format= and out_format= itself"),
+}
 
 
 def simulate(
@@ -110,9 +114,8 @@ def simulate(
     spec, named = machine_of(machine), what_is_named(workload, network_options=given)
     if named.kind != "network":
         if given:
-            what = "attention layer" if named.kind == "attention" else "operator"
-            in_layer = named.kind == "attention" and given[0] in ("--weights", "--activations", "--kv-cache")
-            hint = "; a layer says qkv_format=, key_format= and value_format= itself" if in_layer else ""
+            what, keys = _FORMAT_KEYS[named.kind]
+            hint = keys if given[0] in ("--weights", "--activations", "--kv-cache") else ""
             raise InputError(f'{given[0]}: is for whole networks; given the {what} "{workload}"{hint}')
         check_seed(way, given=is_given(context, "seed"))
         search = {"method": way, "seed": seed}
