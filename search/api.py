@@ -28,7 +28,7 @@ from tilewright.search.what_if import what_ifs
 from tilewright.search.workload import Workload, dataflow_for, dataflows_for, layer_of, pieces
 from tilewright.sim import mapping
 from tilewright.sim.critical_path import attribute
-from tilewright.sim.evaluation import build_phase, evaluate, longest_sequence, phase_tiling, trace_mapping
+from tilewright.sim.evaluation import build_phase, evaluate, phase_tiling, trace_mapping
 from tilewright.sim.jobs import JobLayer, jobs_of
 from tilewright.sim.machine_comparison import MachineComparison
 from tilewright.sim.mapping import Dataflow, Tiling
@@ -37,7 +37,6 @@ from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.sim.result import Attribution, ComparisonResult, LengthLimit, SimulationResult, WhyResult
 from tilewright.sim.trace import TraceWindow, record_path
-from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.naming import what_is_named
 from tilewright.workloads.network import load_network, network_names
 from tilewright.workloads.stream import OperatorStream
@@ -131,10 +130,7 @@ def _simulate(
 
 
 def _length_limit(flow: Dataflow, layer: JobLayer, spec: MachineSpec) -> LengthLimit | None:
-    if not isinstance(layer, AttentionLayer):
-        return None
-    attention = layer
-    return LengthLimit(lambda: longest_sequence(flow, attention, spec))
+    return None if flow.family.limit is None else flow.family.limit(flow, layer, spec, {})
 
 
 def _run_best_piece(
@@ -412,10 +408,10 @@ def longest(workload: Workload, machine: Machine, dataflow: str, tiling: Tiling 
     2**31 - 1 means that the need does not grow with the length.
     """
     layer, spec = layer_of(workload), _machine(machine)
-    if not isinstance(layer, AttentionLayer):
+    flow = dataflow_for(layer, dataflow)
+    if flow.family.limit is None:
         raise InputError(f"{layer.name}: only attention has a sequence; allowed an attention layer")
-    flow = mapping.get_dataflow(dataflow)
-    return longest_sequence(flow, layer, spec, fixed=tiling)
+    return flow.family.limit(flow, layer, spec, tiling or {}).value
 
 
 def search_methods() -> dict[str, str]:

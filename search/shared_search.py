@@ -30,7 +30,7 @@ from tilewright.sim.asked_costs import Answers, AskedCosts, UnaskedWorkError
 from tilewright.sim.costs import TileCosts
 from tilewright.sim.evaluation import evaluate, timed_result
 from tilewright.sim.mapped_work import MappedWork
-from tilewright.sim.mapping import Dataflow, Layer, Tiling, plain
+from tilewright.sim.mapping import Dataflow, Layer, Tiling
 from tilewright.sim.result import SearchSummary, SimulationResult
 
 __all__ = ["SearchMemory", "SharedSearch"]
@@ -190,7 +190,7 @@ class SearchMemory:
 
     def of(self, dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> SharedSearch:
         """The search for ``machine`` and all like it."""
-        layer = plain(layer)
+        layer = dataflow.family.plain(layer)
         values = tuple(parameter.candidates(layer, machine) for parameter in dataflow.parameters)
         kind = (layer, dataflow.name, machine.n_cores, values)
         key = (work_signature(machine), kind)

@@ -25,9 +25,10 @@ from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import Objective, score
 from tilewright.sim.core import WorkTotals
-from tilewright.sim.costs import Costs, TileCosts
+from tilewright.sim.costs import TileCosts
 from tilewright.sim.engine import run_images
 from tilewright.sim.evaluation import build_phase, count_phase, fits, needed_bytes
+from tilewright.sim.family import family_of
 from tilewright.sim.image import pack
 from tilewright.sim.mapping import Dataflow, Layer, Parameter, Phase, Tiling, plain_mapping
 from tilewright.sim.result import SearchSummary
@@ -337,8 +338,8 @@ def nothing_fits(
         levers = f"{known}; {least.levers}"
     else:
         levers = f"{known}; use a larger buffer, a narrower number format"
-        if isinstance(costs, Costs):
-            levers += ", or a dataflow whose need does not grow with the length (fusemax, flash2)"
+        remedy = family_of(layer).remedy
+        levers += f", {remedy}" if remedy else ""
     return MappingError(resource=least.resource, demand=least.demand, limit=least.limit, unit=least.unit, levers=levers)
 
 

@@ -7,18 +7,16 @@ from dataclasses import replace
 from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim import mapping
+from tilewright.sim.family import family_of
 from tilewright.sim.jobs import JobLayer, jobs_of
 from tilewright.sim.mapping import Dataflow
-from tilewright.workloads.attention import AttentionLayer
-from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.load import load_workload
 from tilewright.workloads.naming import layer_text
 from tilewright.workloads.single_operator import is_operator, operator_stream
 
-__all__ = ["USUAL_ATTENTION_DATAFLOW", "Workload", "dataflow_for", "dataflows_for", "kind_of", "layer_of", "pieces"]
+__all__ = ["Workload", "dataflow_for", "dataflows_for", "kind_of", "layer_of", "pieces"]
 
 Workload = str | JobLayer
-USUAL_ATTENTION_DATAFLOW = "mas"
 
 
 def layer_of(workload: Workload) -> JobLayer:
@@ -37,16 +35,14 @@ def layer_of(workload: Workload) -> JobLayer:
 
 def kind_of(layer: JobLayer) -> str:
     """Which dataflows can run it: ``attention``, ``gemm`` or ``vector``."""
-    if isinstance(layer, AttentionLayer):
-        return "attention"
-    return "gemm" if isinstance(layer, GemmLayer) else "vector"
+    return family_of(layer).operator
 
 
 def dataflow_for(layer: JobLayer, name: str | None) -> Dataflow:
     """The dataflow ``name`` (None: the usual one of its kind); raises InputError for one that cannot run ``layer``."""
     kind = kind_of(layer)
     if name is None:
-        name = USUAL_ATTENTION_DATAFLOW if kind == "attention" else mapping.dataflow_names(kind)[0]
+        name = family_of(layer).usual
     if kind != "attention" and name in mapping.dataflow_names():
         allowed = ", ".join(mapping.dataflow_names(kind))
         raise InputError(f"dataflow: {name} is one of attention; given {layer.name}; allowed {allowed}")
@@ -75,6 +71,4 @@ def dataflows_for(layers: list[JobLayer], names: list[str] | None) -> dict[JobLa
 
 def pieces(layer: JobLayer, machine: MachineSpec) -> tuple[JobLayer, ...]:
     """The ways to cut ``layer`` for the machine's cores; attention is dealt out by heads and stays whole."""
-    if isinstance(layer, GemmLayer):
-        return layer.cuts(machine.n_cores)
-    return (layer.for_cores(machine.n_cores) if isinstance(layer, VectorLayer) else layer,)
+    return family_of(layer).pieces(layer, machine.n_cores)

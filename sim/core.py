@@ -11,12 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tilewright.errors import MappingError
-from tilewright.sim.blocks import RowBlock, Tile, key_tiles, pipeline, row_blocks
-from tilewright.sim.costs import Costs, TileCosts, Work
+from tilewright.sim.costs import TileCosts, Work
 from tilewright.sim.program import Channel, Engine, ProgramBuilder
-from tilewright.workloads.attention import AttentionLayer
 
-__all__ = ["ENGINE_KINDS", "BuffersDeclared", "Core", "Pool", "TileCore", "WorkCounter", "WorkTotals"]
+__all__ = ["ENGINE_KINDS", "BuffersDeclared", "Pool", "TileCore", "WorkCounter", "WorkTotals"]
 
 C = TypeVar("C", bound=TileCosts)
 
@@ -257,44 +255,3 @@ class TileCore(Generic[C]):
                 cost=work,
                 run=run,
             )
-
-
-class Core(TileCore[Costs]):
-    """A core as an attention lowering sees it."""
-
-    layer: AttentionLayer
-    levers = "use a smaller query or key tile, or stream K and V instead of keeping them resident"
-
-    def row_blocks(self, query: int, key: int, *, resident: bool = False) -> tuple[Any, ...]:
-        """The tree of row blocks; every pool must have been declared before."""
-        self.declared()
-        return row_blocks(
-            self.layer,
-            n_groups=self.n_groups,
-            query=query,
-            key=key,
-            resident=resident,
-            concrete=self.builder.unroll,
-        )
-
-    def windows(self, tree: Sequence[Any], stages: int) -> Iterator[tuple[Any, ...]]:
-        return pipeline(self, tree, stages)
-
-    def distinct_windows(self, tree: Sequence[Any], stages: int) -> Iterator[tuple[Any, ...]]:
-        """:meth:`windows`, for lowerings whose commands depend on the window alone.
-
-        Where work is only counted, each different window comes once and counts as often as it stands there: a causal
-        layer has thousands of windows and a few dozen different ones.
-        """
-        if self._count is None:
-            yield from self.windows(tree, stages)
-            return
-        often: dict[tuple[Any, ...], int] = {}
-        for window in self.windows(tree, stages):
-            often[window] = often.get(window, 0) + self._count.times
-        for window, times in often.items():
-            for _ in self._count.repeated(times):
-                yield window
-
-    def key_tiles(self, block: RowBlock, key: int) -> Iterator[Tile]:
-        return key_tiles(self, block, key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,14 +14,13 @@ from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.energy import energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import BuffersDeclared, TileCore, WorkCounter, WorkTotals
-from tilewright.sim.costs import ASSUMPTIONS, TileCosts, Work, attention_assumptions
+from tilewright.sim.costs import ASSUMPTIONS, TileCosts, Work
 from tilewright.sim.engine import simulate
 from tilewright.sim.mapped_work import MappedWork, mapped_work
 from tilewright.sim.mapping import Dataflow, Layer, Phase, Tiling, plain_mapping
 from tilewright.sim.program import MAX_WORK_UNITS, Program, ProgramBuilder, exact_shares
 from tilewright.sim.result import LengthLimit, SearchSummary, SimulationResult
 from tilewright.sim.trace import TraceCommand, TraceWindow, trace_program
-from tilewright.workloads.attention import LARGEST_EXTENT, AttentionLayer
 
 __all__ = [
     "AHEAD_LABEL",
@@ -32,7 +31,6 @@ __all__ = [
     "count_phase",
     "evaluate",
     "fits",
-    "longest_sequence",
     "needed_bytes",
     "phase_tiling",
     "timed_result",
@@ -222,8 +220,7 @@ def timed_result(
 
 def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tuple[str, ...]:
     """Everything taken for granted in this result, in sentences."""
-    of_attention = attention_assumptions(layer) if isinstance(layer, AttentionLayer) else ()
-    notes = [*machine.assumptions, *ASSUMPTIONS, *of_attention, *dataflow.assumptions]
+    notes = [*machine.assumptions, *ASSUMPTIONS, *dataflow.family.assumptions(layer), *dataflow.assumptions]
     if machine.dram.detail == "bandwidth":
         notes.append("DRAM: first-access latency, then full bandwidth, shared fairly by load and store")
     else:
@@ -300,67 +297,3 @@ def trace_mapping(
         total_cycles=offset,
         complete=complete,
     )
-
-
-# -- how long a sequence fits ------------------------------------------------------------------------------
-
-
-def longest_sequence(
-    dataflow: Dataflow, layer: AttentionLayer, machine: MachineSpec, *, fixed: Tiling | None = None
-) -> int:
-    """The longest key length for which some mapping fits on chip, with the smallest tiles worth using.
-
-    A layer with as many queries as keys grows in both. ``fixed`` holds parameters at given values (for
-    instance ``overwrite``). Returns LARGEST_EXTENT when the need does not grow with the length, 0 when even
-    the shortest does not fit.
-    """
-    square = layer.query_len == layer.key_len
-
-    def some_mapping_fits(length: int) -> bool:
-        longer = _of_length(layer, length, square=square)
-        costs = dataflow.costs(longer, machine)
-        return all(
-            any(fits(phase, costs, tiling) for tiling in _smallest(phase, longer, machine, fixed or {}))
-            for phase in dataflow.phases
-        )
-
-    # Powers of two first: some mappings need a few tiles before they make sense, so short may not fit either.
-    low, high = 0, 1 if square else _fewest_keys(layer)
-    while high < LARGEST_EXTENT and ((fit := some_mapping_fits(high)) or not low):
-        low = high if fit else 0
-        high = min(LARGEST_EXTENT, 2 * high)
-    if not low:
-        return 0
-    if high == LARGEST_EXTENT and some_mapping_fits(high):
-        return LARGEST_EXTENT
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if some_mapping_fits(middle) else (low, middle)
-    return low
-
-
-def _fewest_keys(layer: AttentionLayer) -> int:
-    """Keys that a layer must have for its first query row to see one."""
-    after = 0 if layer.mask == "causal" else layer.window_right
-    return 1 if after is None else max(1, layer.query_len - after)
-
-
-def _of_length(layer: AttentionLayer, length: int, *, square: bool) -> AttentionLayer:
-    rows = length if square else layer.query_len
-    bias_rows = rows if layer.bias_rows > 1 else layer.bias_rows
-    return replace(layer, key_len=length, query_len=rows, bias_rows=bias_rows).with_plain_mask()
-
-
-def _smallest(phase: Phase, layer: AttentionLayer, machine: MachineSpec, fixed: Tiling) -> Sequence[dict[str, int]]:
-    """Tilings with the smallest tiles: every combination of the switches (parameters that may be 0)."""
-    tilings: list[dict[str, int]] = [{}]
-    for parameter in phase.parameters:
-        name = parameter.name
-        if name in fixed:
-            values: tuple[int, ...] = (fixed[name],)
-        elif parameter.smallest == 0:
-            values = parameter.candidates(layer, machine)
-        else:
-            values = (parameter.least_value(layer, machine),)
-        tilings = [{**tiling, name: value} for tiling in tilings for value in values]
-    return [tiling for tiling in tilings if phase.legal(layer, tiling)]

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.formats import element_format, format_bits
+from tilewright.sim.family import family_of
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_operator import attention_layer
@@ -62,9 +63,7 @@ class Job:
     @property
     def kind(self) -> str:
         """Which dataflows can run it: ``attention``, ``gemm`` or ``vector``."""
-        if isinstance(self.layer, AttentionLayer):
-            return "attention"
-        return "gemm" if isinstance(self.layer, GemmLayer) else "vector"
+        return family_of(self.layer).operator
 
     @property
     def name(self) -> str:

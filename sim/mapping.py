@@ -8,19 +8,18 @@ built-in ones use too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.registry import Registry
-from tilewright.sim.bound import lower_bound
-from tilewright.sim.core import Core, TileCore, WorkTotals
-from tilewright.sim.costs import Costs, TileCosts
+from tilewright.sim.core import TileCore, WorkTotals
+from tilewright.sim.costs import TileCosts
+from tilewright.sim.family import FAMILIES, Family
 from tilewright.sim.result import LowerBound
 from tilewright.units import ceil_div
-from tilewright.workloads.attention import AttentionLayer
 
 __all__ = [
     "DATAFLOWS",
@@ -32,7 +31,6 @@ __all__ = [
     "check_tiling",
     "dataflow_names",
     "get_dataflow",
-    "plain",
     "plain_mapping",
     "register",
     "tile_sizes",
@@ -52,11 +50,6 @@ class Layer(Protocol):
 
 
 L = TypeVar("L", bound=Layer)
-
-
-def plain(layer: L) -> L:
-    """``layer`` with the plainest mask that hides the same, so that a band that hides nothing costs what none does."""
-    return cast(L, layer.with_plain_mask()) if isinstance(layer, AttentionLayer) else layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +83,7 @@ class Phase:
     """``lower(core, tiling)`` writes the phase's commands to a ``core``; ``legal`` refuses senseless combinations.
 
     ``distinct``: false for a tiling that does the same as another one, so that only a user who gives it gets it.
+    ``core``: the class of that core; in a dataflow, its family's where none is given.
     ``floor(costs, tiling)``: work that counting the lowering never undercuts, where that is told much faster; a search
     then counts only tilings that could be the best.
     """
@@ -99,7 +93,7 @@ class Phase:
     lower: Callable[[Any, Tiling], None]
     legal: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
     distinct: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
-    core: Callable[..., TileCore[Any]] = Core
+    core: Callable[..., TileCore[Any]] = TileCore
     floor: Callable[[Any, Tiling], WorkTotals] | None = None
 
     def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:
@@ -119,9 +113,9 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataflow:
-    """A named way to compute a layer of one kind (``operator``: attention, gemm, …).
+    """A named way to compute a layer of one kind (``operator``: the name of a family, as attention or gemm).
 
-    ``costs`` and ``bound`` say what a tile costs and what no schedule can beat; the defaults are attention's.
+    What a tile costs, and what no schedule can beat, is the family's.
     """
 
     name: str
@@ -130,8 +124,24 @@ class Dataflow:
     phases: tuple[Phase, ...]
     assumptions: tuple[str, ...] = ()
     operator: str = "attention"
-    costs: Callable[[Any, MachineSpec], TileCosts] = Costs
-    bound: Callable[[Any, MachineSpec], LowerBound] = lower_bound
+
+    def __post_init__(self) -> None:
+        core = self.family.core
+        phases = (replace(phase, core=core) if phase.core is TileCore else phase for phase in self.phases)
+        object.__setattr__(self, "phases", tuple(phases))
+
+    @property
+    def family(self) -> Family:
+        """What the dataflow shares with the others of its kind."""
+        return FAMILIES.get(self.operator)
+
+    def costs(self, layer: Any, machine: MachineSpec) -> TileCosts:
+        """What tiles of ``layer`` cost on ``machine``."""
+        return self.family.costs(layer, machine)
+
+    def bound(self, layer: Any, machine: MachineSpec) -> LowerBound:
+        """What no schedule of ``layer`` on ``machine`` can beat."""
+        return self.family.bound(layer, machine)
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -185,12 +195,12 @@ def check_tiling(dataflow: Dataflow, layer: Layer, tiling: Tiling) -> None:
 
 
 def plain_mapping(dataflow: Dataflow, layer: L, tiling: Tiling) -> tuple[L, dict[str, int]]:
-    """``layer`` in its plain form (:func:`plain`), and ``tiling`` for it.
+    """``layer`` in its plain form, and ``tiling`` for it.
 
     A tile that is as large as the layer allows, but larger than what is left of it, covers all that is left. Raises
     InputError as :func:`check_tiling` does.
     """
-    simple = plain(layer)
+    simple = dataflow.family.plain(layer)
     tiles = dict(tiling)
     if simple is not layer:
         for parameter in dataflow.parameters:

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from tilewright.errors import InputError, ProgramError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import Core
-from tilewright.sim.costs import Costs
+from tilewright.sim.dataflows.attention.core import AttentionCore
+from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.engine import simulate
 from tilewright.sim.hazards import Execution, HazardError, Order, Store
 from tilewright.sim.mapping import Dataflow, Phase, Tiling, check_tiling
@@ -64,7 +64,7 @@ def run_on_numbers(
     if missing:
         raise InputError(f"tile: {dataflow.name} needs every parameter to run on numbers; missing {', '.join(missing)}")
     dram = Dram(layer, q, k, v, bias=bias, sinks=sinks, soft_cap=soft_cap)
-    costs = Costs(layer, machine)
+    costs = AttentionCosts(layer, machine)
     for phase in dataflow.phases:
         _run_phase(phase, costs, tiling, dram)
     return dram.output()
@@ -138,7 +138,7 @@ def given(name: str, array: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray
 class Chip:
     """What a command computes on: DRAM, the pools of the phase by name, and the width of a key tile."""
 
-    def __init__(self, dram: Dram, core: Core, key: int) -> None:
+    def __init__(self, dram: Dram, core: AttentionCore, key: int) -> None:
         self.dram = dram
         self.key = key
         self._core = core
@@ -192,11 +192,11 @@ def operation(*names: str) -> Callable[[Operation], Operation]:
 # -- one phase ---------------------------------------------------------------------------------------------
 
 
-def _run_phase(phase: Phase, costs: Costs, tiling: Tiling, dram: Dram) -> None:
+def _run_phase(phase: Phase, costs: AttentionCosts, tiling: Tiling, dram: Dram) -> None:
     import tilewright.sim.numeric_online  # noqa: F401  (registers the operations of the built-in dataflows)
 
-    builder = ProgramBuilder(Core.engines(1), [Core.channel(costs)], unroll=True)
-    core = Core(costs, n_groups=len(dram.k), builder=builder)
+    builder = ProgramBuilder(AttentionCore.engines(1), [AttentionCore.channel(costs)], unroll=True)
+    core = AttentionCore(costs, n_groups=len(dram.k), builder=builder)
     phase.lower(core, tiling)
     (key,) = (p.name for p in phase.parameters if p.name == "key" or p.name.endswith("_key"))
     interpret(builder.build(), Chip(dram, core, tiling[key]))

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.errors import ProgramError
-from tilewright.sim.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.dataflows.attention.online import Step
 from tilewright.sim.hazards import Execution, FloatArray, Place
 from tilewright.sim.numeric import JOINED, Chip, operation

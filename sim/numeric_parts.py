@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tilewright.errors import ProgramError
-from tilewright.sim.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.dataflows.attention.online import Step
 from tilewright.sim.numeric import Chip
 

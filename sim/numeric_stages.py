@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilewright.sim.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.hazards import Execution, FloatArray, Place
 from tilewright.sim.numeric import Chip, operation
 from tilewright.sim.numeric_joins import joined_scores, scores_state, sink_logits

@@ -26,6 +26,7 @@ from tilewright.sim.dataflows.gemm_costs import GemmCosts
 from tilewright.sim.dataflows.gemm_floor import work_floor
 from tilewright.sim.dataflows.gemm_space import KEEPS_A, KEEPS_B, PARAMETERS, is_distinct
 from tilewright.sim.dataflows.spans import Span, spans
+from tilewright.sim.family import Family, register_family
 from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
 from tilewright.sim.result import LowerBound
 from tilewright.units import bits_to_bytes, ceil_div, exact
@@ -209,6 +210,15 @@ def _up(value: Fraction) -> int:
     return -(-value.numerator // value.denominator)
 
 
+def _pieces(layer: GemmLayer, n_cores: int) -> tuple[GemmLayer, ...]:
+    return layer.cuts(n_cores)
+
+
+register_family(
+    Family(
+        operator="gemm", layer=GemmLayer, costs=GemmCosts, bound=gemm_bound, usual="gemm", core=GemmCore, pieces=_pieces
+    )
+)
 GEMM = register(
     Dataflow(
         name="gemm",
@@ -219,7 +229,6 @@ GEMM = register(
                 name="product",
                 parameters=PARAMETERS,
                 lower=lower,
-                core=GemmCore,
                 distinct=is_distinct,
                 floor=work_floor,
             ),
@@ -233,7 +242,5 @@ GEMM = register(
             "floating point) and become narrower on their way out at no cost",
         ),
         operator="gemm",
-        costs=GemmCosts,
-        bound=gemm_bound,
     )
 )

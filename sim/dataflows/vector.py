@@ -10,6 +10,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.core import Pool, TileCore
 from tilewright.sim.costs import TileCosts
 from tilewright.sim.dataflows.spans import Span, spans
+from tilewright.sim.family import Family, register_family
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
 from tilewright.sim.result import LowerBound
 from tilewright.units import BITS_PER_BYTE, ceil_div
@@ -183,6 +184,21 @@ def vector_bound(layer: VectorLayer, machine: MachineSpec) -> LowerBound:
     )
 
 
+def _pieces(layer: VectorLayer, n_cores: int) -> tuple[VectorLayer, ...]:
+    return (layer.for_cores(n_cores),)
+
+
+register_family(
+    Family(
+        operator="vector",
+        layer=VectorLayer,
+        costs=VectorCosts,
+        bound=vector_bound,
+        usual="vector",
+        core=VectorCore,
+        pieces=_pieces,
+    )
+)
 VECTOR = register(
     Dataflow(
         name="vector",
@@ -214,7 +230,6 @@ VECTOR = register(
                     ),
                 ),
                 lower=lower,
-                core=VectorCore,
                 distinct=lambda layer, tiling: tiling["rows"] == 1 or tiling["columns"] >= layer.columns,
             ),
         ),
@@ -224,7 +239,5 @@ VECTOR = register(
             "chip, and twice by softmax and norms, which take its statistics first",
         ),
         operator="vector",
-        costs=VectorCosts,
-        bound=vector_bound,
     )
 )

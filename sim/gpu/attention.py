@@ -153,7 +153,7 @@ for _family in _BUILT_IN:
 
 def attention_families() -> tuple[AttentionFamily, ...]:
     """All families."""
-    return tuple(family for _, family in ATTENTION_FAMILIES.items())
+    return ATTENTION_FAMILIES.values()
 
 
 def attention_family(name: str) -> AttentionFamily:

@@ -208,7 +208,7 @@ for _family in _BUILT_IN:
 
 def gemm_families() -> tuple[GemmFamily, ...]:
     """All families."""
-    return tuple(family for _, family in GEMM_FAMILIES.items())
+    return GEMM_FAMILIES.values()
 
 
 def gemm_family(name: str) -> GemmFamily:

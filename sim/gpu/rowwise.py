@@ -80,7 +80,7 @@ class RowwiseForecast:
 
 def rowwise_families() -> tuple[RowwiseFamily, ...]:
     """All families."""
-    return tuple(family for _, family in ROWWISE_FAMILIES.items())
+    return ROWWISE_FAMILIES.values()
 
 
 def rowwise_family(name: str) -> RowwiseFamily:

@@ -50,11 +50,17 @@ class Registry(Generic[Item]):
         """Names with their items."""
         return tuple((name, self._items[name]) for name in self.names())
 
+    def values(self) -> tuple[Item, ...]:
+        """The items alone."""
+        return tuple(item for _, item in self.items())
+
     def get(self, name: str, *, among: Iterable[str] | None = None) -> Item:
         """The item called ``name``; ``among``: the names that are allowed here, where not all are.
 
         Raises InputError with the nearest name.
         """
+        if among is None and name in self._items:  # without loading anything: built-in ones ask each other
+            return self._items[name]
         allowed = self.names() if among is None else tuple(among)
         if name not in allowed:
             raise unknown(self.what, name, allowed)

@@ -15,7 +15,7 @@ import tilewright
 from tilewright.hw_models.load import load_machine
 from tilewright.search.tiling import best_tiling
 from tilewright.sim import kernel
-from tilewright.sim.costs import Costs
+from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.engine import run_images, run_program
 from tilewright.sim.evaluation import build_phase, count_phase, evaluate, fits
 from tilewright.sim.image import pack
@@ -33,7 +33,7 @@ MEDIANS: dict[str, float] = {}
 
 def _program(sequence: int, dataflow: str = "flash2", **more: int) -> Program:
     layer = load_workload(f"attention:heads=12,seq={sequence},head_dim=64")
-    costs = Costs(layer, load_machine(MACHINE))
+    costs = AttentionCosts(layer, load_machine(MACHINE))
     return build_phase(get_dataflow(dataflow).phases[0], costs, {**TILING, **more})
 
 
@@ -63,13 +63,13 @@ def test_exact_simulation_of_mas(benchmark: pytest.FixtureRequest) -> None:
     layer, machine = load_workload("bert-base"), load_machine(MACHINE)
     dataflow = get_dataflow("mas")
     tiling = best_tiling(dataflow, layer, machine).tiling
-    _measure(benchmark, "run mas", _one_run(build_phase(dataflow.phases[0], Costs(layer, machine), tiling)))
+    _measure(benchmark, "run mas", _one_run(build_phase(dataflow.phases[0], AttentionCosts(layer, machine), tiling)))
 
 
 def test_build_and_run(benchmark: pytest.FixtureRequest) -> None:
     """From the mapping to the cycles: lowering, packing, run."""
     layer = load_workload("attention:heads=12,seq=512,head_dim=64")
-    costs = Costs(layer, load_machine(MACHINE))
+    costs = AttentionCosts(layer, load_machine(MACHINE))
     phase = get_dataflow("flash2").phases[0]
     _measure(benchmark, "build and run", lambda: run_program(build_phase(phase, costs, TILING)))
 
@@ -103,7 +103,7 @@ def test_reference_at_4096(benchmark: pytest.FixtureRequest) -> None:
 def test_candidates_per_second(benchmark: pytest.FixtureRequest) -> None:
     """The tiling space of mas for BERT-Base, every candidate built and run on all cores."""
     layer, machine = load_workload("bert-base"), load_machine(MACHINE)
-    costs, phase = Costs(layer, machine), get_dataflow("mas").phases[0]
+    costs, phase = AttentionCosts(layer, machine), get_dataflow("mas").phases[0]
     tilings = [t for t in phase.space(layer, machine) if fits(phase, costs, t)]
     images = [pack(build_phase(phase, costs, t))[0] for t in tilings]
 

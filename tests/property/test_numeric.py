@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import Core, WorkCounter
-from tilewright.sim.costs import Costs
+from tilewright.sim.core import WorkCounter
+from tilewright.sim.dataflows.attention.core import AttentionCore
+from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.dataflows.attention.mas import overwritten_tiles
 from tilewright.sim.engine import run_program
 from tilewright.sim.mapping import Dataflow, dataflow_names, get_dataflow
@@ -131,17 +132,17 @@ def test_every_mapping_computes_attention(name: str, data: st.DataObject) -> Non
 def test_loops_skipping_and_counting_change_nothing(name: str, data: st.DataObject) -> None:
     """Looped and unrolled program, skipping or not: one result; the counted work is the busy time."""
     case = data.draw(cases(name))
-    costs, n_groups = Costs(case.layer, case.machine), case.layer.batch * case.layer.kv_heads
+    costs, n_groups = AttentionCosts(case.layer, case.machine), case.layer.batch * case.layer.kv_heads
     for phase in case.dataflow.phases:
         outcomes = set()
         for unroll in (False, True):
-            builder = ProgramBuilder(Core.engines(1), [Core.channel(costs)], unroll=unroll)
-            phase.lower(Core(costs, n_groups=n_groups, builder=builder), case.tiling)
+            builder = ProgramBuilder(AttentionCore.engines(1), [AttentionCore.channel(costs)], unroll=unroll)
+            phase.lower(AttentionCore(costs, n_groups=n_groups, builder=builder), case.tiling)
             for skip in (False, True):
                 run = run_program(builder.build(), skip=skip)
                 assert not run.stuck
                 outcomes.add((run.cycles, run.busy_cycles, run.channel_bytes, run.n_commands))
         ((_, (_, _, matrix_cycles, vector_cycles), (channel_bytes,), _),) = outcomes
         counter = WorkCounter()
-        phase.lower(Core(costs, n_groups=n_groups, builder=counter), case.tiling)
+        phase.lower(AttentionCore(costs, n_groups=n_groups, builder=counter), case.tiling)
         assert counter.totals()[:3] == (matrix_cycles, vector_cycles, channel_bytes)

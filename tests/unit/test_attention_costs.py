@@ -16,7 +16,7 @@ from tilewright.search.api import longest
 from tilewright.search.shared_search import SearchMemory
 from tilewright.search.tiling import best_tiling
 from tilewright.sim.asked_costs import AskedCosts
-from tilewright.sim.costs import Costs
+from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.dataflows.attention.parts import row_width
 from tilewright.sim.evaluation import evaluate
 from tilewright.sim.jobs import jobs_of
@@ -110,7 +110,7 @@ def test_costs_that_are_asked_on_other_machines_know_the_formats() -> None:
         found = shared.best(machine, "latency")
         alone = best_tiling(flow, layer, machine)
         assert (found.cycles, found.energy_pj) == (alone.cycles, pytest.approx(alone.energy_pj))
-    asked = AskedCosts(Costs(layer, EDGE))
+    asked = AskedCosts(AttentionCosts(layer, EDGE))
     work = asked.load_bias(16, 48)
     assert work.counters.dram_read_bytes == 16 * 128  # in whole bursts
 

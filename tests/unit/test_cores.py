@@ -7,8 +7,8 @@ from fractions import Fraction
 import pytest
 
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.core import Core
-from tilewright.sim.costs import Costs
+from tilewright.sim.dataflows.attention.core import AttentionCore
+from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.engine import Run, simulate
 from tilewright.sim.evaluation import build_phase, core_shares, evaluate
 from tilewright.sim.mapping import get_dataflow
@@ -18,12 +18,12 @@ from tilewright.workloads.load import load_workload
 TILING = {"query": 32, "key": 48, "depth": 2, "resident": 0}
 
 
-def every_core(costs: Costs, groups: list[int], dataflow: str) -> Run:
+def every_core(costs: AttentionCosts, groups: list[int], dataflow: str) -> Run:
     """The layer with each core written out, ``groups[i]`` kv heads on core i."""
-    engines = [engine for i in range(len(groups)) for engine in Core.engines(1, f" {i}")]
-    builder = ProgramBuilder(engines, [Core.channel(costs)])
+    engines = [engine for i in range(len(groups)) for engine in AttentionCore.engines(1, f" {i}")]
+    builder = ProgramBuilder(engines, [AttentionCore.channel(costs)])
     for i, n_groups in enumerate(groups):
-        core = Core(costs, n_groups=n_groups, builder=builder, first_engine=4 * i, name=f" {i}")
+        core = AttentionCore(costs, n_groups=n_groups, builder=builder, first_engine=4 * i, name=f" {i}")
         get_dataflow(dataflow).phases[0].lower(core, TILING)
     return simulate(builder.build())
 
@@ -33,7 +33,7 @@ def every_core(costs: Costs, groups: list[int], dataflow: str) -> Run:
 def test_lock_step_equals_all_cores(heads: int, cores: int, bandwidth: float) -> None:
     machine = load_machine("edge-16x16").with_(**{"n_cores": cores, "dram.bandwidth_gb_per_s": bandwidth})
     layer = load_workload(f"attention:heads={heads},seq=150,head_dim=32")
-    costs = Costs(layer, machine)
+    costs = AttentionCosts(layer, machine)
     one = simulate(build_phase(get_dataflow("flash2").phases[0], costs, TILING))
     groups = [share.n_groups for share in core_shares(layer, machine) for _ in range(share.n_cores)]
     assert sum(groups) == heads

@@ -9,8 +9,9 @@ import pytest
 from tilewright.errors import ProgramError
 from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.costs import Costs, Work
+from tilewright.sim.costs import Work
 from tilewright.sim.critical_path import attribute
+from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.engine import run_program
 from tilewright.sim.evaluation import build_phase, phase_tiling
 from tilewright.sim.mapping import dataflow_names, get_dataflow
@@ -193,7 +194,7 @@ def test_nothing_to_do_takes_no_cycles() -> None:
 @pytest.mark.parametrize("dataflow", dataflow_names())
 def test_dataflows_have_the_same_path_skipped_or_not(dataflow: str, mask: str) -> None:
     layer = load_workload(f"attention:heads=3,seq=200,head_dim=64,mask={mask}")
-    flow, costs = get_dataflow(dataflow), Costs(layer, load_machine("edge-16x16"))
+    flow, costs = get_dataflow(dataflow), AttentionCosts(layer, load_machine("edge-16x16"))
     for phase in flow.phases:
         space = list(phase.space(layer, costs.machine))
         for tiling in space[:: max(1, len(space) // 4)]:

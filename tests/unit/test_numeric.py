@@ -12,8 +12,9 @@ import pytest
 
 from tilewright.errors import InputError, MappingError, ProgramError
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.core import Core, Pool
-from tilewright.sim.costs import Costs
+from tilewright.sim.core import Pool
+from tilewright.sim.dataflows.attention.core import AttentionCore
+from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.engine import DeadlockError
 from tilewright.sim.hazards import Execution, HazardError, Order, Place, Store
 from tilewright.sim.mapping import Dataflow, Phase, Tiling, dataflow_names, get_dataflow
@@ -148,7 +149,7 @@ def test_scale_of_one_pass_softmax() -> None:
 class ForgetfulCore:
     """A core whose commands do not wait for the semaphore ``forgotten``."""
 
-    def __init__(self, core: Core, forgotten: str, seen: set[str]) -> None:
+    def __init__(self, core: AttentionCore, forgotten: str, seen: set[str]) -> None:
         self._core, self._forgotten, self._seen = core, forgotten, seen
         self._dropped: set[int] = set()
 
@@ -179,7 +180,7 @@ class ForgetfulCore:
 
 
 def forgetting(dataflow: Dataflow, phase: Phase, semaphore: str, seen: set[str]) -> Dataflow:
-    def lower(core: Core, tiling: Tiling) -> None:
+    def lower(core: AttentionCore, tiling: Tiling) -> None:
         phase.lower(ForgetfulCore(core, semaphore, seen), tiling)
 
     broken = replace(phase, lower=lower)
@@ -269,14 +270,14 @@ def test_hazard_names_command_pool_and_cycle(semaphore: str, text: str) -> None:
     assert str(caught.value) == text
 
 
-def with_lowering(dataflow: Dataflow, lower: Callable[[Core, Tiling], None]) -> Dataflow:
+def with_lowering(dataflow: Dataflow, lower: Callable[[AttentionCore, Tiling], None]) -> Dataflow:
     return replace(dataflow, phases=(replace(dataflow.phases[0], lower=lower),))
 
 
 class PatchedCore(ForgetfulCore):
     """A core that changes the slots of a pool, or leaves out the commands of one name."""
 
-    def __init__(self, core: Core, *, slots: dict[str, int] | None = None, without: str = "") -> None:
+    def __init__(self, core: AttentionCore, *, slots: dict[str, int] | None = None, without: str = "") -> None:
         super().__init__(core, "", set())
         self._slots, self._without = slots or {}, without
 
@@ -447,7 +448,7 @@ def test_what_does_not_fit_does_not_run() -> None:
 
 
 def test_a_deadlock_is_reported() -> None:
-    def lower(core: Core, tiling: Tiling) -> None:
+    def lower(core: AttentionCore, tiling: Tiling) -> None:
         core.vector(core.costs.row_maximum(4, 4), waits=[core.semaphore("never")], label="row maximum")
 
     mas, layer = get_dataflow("mas"), a_layer()
@@ -456,7 +457,7 @@ def test_a_deadlock_is_reported() -> None:
 
 
 def test_operations_are_registered_by_name_once() -> None:
-    def lower(core: Core, tiling: Tiling) -> None:
+    def lower(core: AttentionCore, tiling: Tiling) -> None:
         core.vector(core.costs.row_maximum(4, 4), label="sort", run=("sort",))
 
     mas, layer = get_dataflow("mas"), a_layer()
@@ -486,10 +487,10 @@ def test_resident_tiles_with_one_slot_depth() -> None:
     for name in ("flat", "flash2"):
         dataflow, layer = get_dataflow(name), a_layer(query_heads=2, kv_heads=2)
         check(dataflow, layer, resident=1, depth=1)
-        costs, used = Costs(layer, EDGE), []
+        costs, used = AttentionCosts(layer, EDGE), []
         for depth in (1, 2):
-            builder = ProgramBuilder(Core.engines(1), [Core.channel(costs)])
-            core = Core(costs, n_groups=2, builder=builder)
+            builder = ProgramBuilder(AttentionCore.engines(1), [AttentionCore.channel(costs)])
+            core = AttentionCore(costs, n_groups=2, builder=builder)
             dataflow.phases[0].lower(core, a_tiling(dataflow, layer, resident=1, depth=depth))
             used.append(core.used_bytes)
         assert used[0] == used[1]

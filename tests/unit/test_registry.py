@@ -14,30 +14,8 @@ from tilewright import plugins
 from tilewright.errors import InputError
 from tilewright.registry import Registry
 
-DATAFLOW = """
-from tilewright.sim.dataflows.attention import parts
-from tilewright.sim.mapping import Dataflow, Phase, register
-
-
-def lower(core, tiling):
-    data = parts.Operands(core, tiling)
-    s = parts.score_pool(core, tiling, slots=1)
-    made, done = core.semaphore("S ready"), core.semaphore("P ready")
-    for (block,) in core.windows(core.row_blocks(tiling["query"], tiling["key"], resident=data.resident), 1):
-        parts.scores_stage(core, data, block, first_waits=[s.free], last_signals=[made])
-        parts.softmax_stage(core, block, data.key, first_waits=[made], last_signals=[done])
-        parts.values_stage(core, data, block, first_waits=[done], last_signals=[s.free])
-
-
-register(
-    Dataflow(
-        name="mine",
-        summary="one row block at a time",
-        source="a test",
-        phases=(Phase(name="attention", parameters=parts.STANDARD, lower=lower, legal=parts.legal),),
-    )
-)
-"""
+_EXAMPLE = (Path(__file__).resolve().parents[2] / "examples" / "own_dataflow.py").read_text(encoding="utf-8")
+DATAFLOW = _EXAMPLE[: _EXAMPLE.index("result = ")].replace('name="simple"', 'name="mine"')
 
 
 def tilewright(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

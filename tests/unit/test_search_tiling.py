@@ -9,7 +9,7 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import OBJECTIVES, check_objective
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.costs import Costs
+from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.engine import simulate
 from tilewright.sim.evaluation import build_phase, count_phase, evaluate, fits, phase_tiling
 from tilewright.sim.mapping import dataflow_names, get_dataflow, tile_sizes
@@ -53,7 +53,7 @@ def test_pruning_does_not_lose_the_optimum(dataflow: str, name: str, objective: 
 def test_no_run_beats_its_bounds(dataflow: str, name: str) -> None:
     """The counted work of a candidate is what its run keeps busy, and no run ends before it."""
     machine = small()
-    costs = Costs(layer(name), machine)
+    costs = AttentionCosts(layer(name), machine)
     for phase in get_dataflow(dataflow).phases:
         for i, tiling in enumerate(phase.space(layer(name), machine)):
             if i % 5 or not fits(phase, costs, tiling):

@@ -19,7 +19,7 @@ import pytest
 
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.costs import Costs
+from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.evaluation import evaluate, fits, phase_tiling
 from tilewright.sim.mapping import get_dataflow
 from tilewright.sim.result import SimulationResult
@@ -97,7 +97,7 @@ def _first_that_fits(
     name: str, layer: AttentionLayer, machine: MachineSpec, tiling: dict[str, int]
 ) -> SimulationResult:
     """The largest row block that fits, with resident keys if they fit."""
-    dataflow, costs = get_dataflow(name), Costs(layer, machine)
+    dataflow, costs = get_dataflow(name), AttentionCosts(layer, machine)
     for query in (*range(256, 0, -16), 8, 4, 2, 1):
         for resident in (1, 0):
             candidate = {**tiling, "query": query, "resident": resident}

@@ -6,13 +6,13 @@ to it; the division comes at the end. What a GPU user runs, and the bridge to me
 
 from __future__ import annotations
 
-from tilewright.sim.core import Core
 from tilewright.sim.dataflows.attention import online, parts
+from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
 
 
-def lower(core: Core, tiling: Tiling) -> None:
+def lower(core: AttentionCore, tiling: Tiling) -> None:
     """Scores of the new step, softmax and values of the middle one, division of the old one."""
     costs, width = core.costs, core.layer.value_dim
     data = online.OnlineData(core, tiling, scores_in_buffer=True)
@@ -49,7 +49,7 @@ def lower(core: Core, tiling: Tiling) -> None:
             online.store_rows(core, data, old, data.o)
 
 
-def _softmax(core: Core, step: online.Step, joins: Joins, made: int, added: int, p_ready: int) -> None:
+def _softmax(core: AttentionCore, step: online.Step, joins: Joins, made: int, added: int, p_ready: int) -> None:
     costs, width = core.costs, core.layer.value_dim
     n, rows = step.rows * step.keys, step.rows
     bits = n * costs.score_bits

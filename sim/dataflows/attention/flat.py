@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.blocks import Repeat, RowBlock
-from tilewright.sim.core import Core
 from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.dataflows.attention.blocks import Repeat, RowBlock
+from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register
 from tilewright.workloads.attention import AttentionLayer
@@ -30,7 +30,7 @@ class Heads(NamedTuple):
     blocks: tuple[RowBlock, ...]
 
 
-def lower(core: Core, tiling: Tiling) -> None:
+def lower(core: AttentionCore, tiling: Tiling) -> None:
     """One row block (or some whole heads) after the other; with overlap, two at a time."""
     data = parts.Operands(core, tiling)
     heads, overlap = tiling["heads"], tiling["overlap"]
@@ -59,13 +59,13 @@ def lower(core: Core, tiling: Tiling) -> None:
                 parts.values_stage(core, data, block, first_waits=begin, last_signals=[s.free])
 
 
-def _load_bias(core: Core, joins: Joins, unit: Heads | RowBlock) -> None:
+def _load_bias(core: AttentionCore, joins: Joins, unit: Heads | RowBlock) -> None:
     if joins.bias is not None:
         for block, _, _ in _members(core, unit):
             joins.load_row(core, block)
 
 
-def _units(core: Core, tiling: Tiling) -> tuple[Repeat | Heads | RowBlock, ...]:
+def _units(core: AttentionCore, tiling: Tiling) -> tuple[Repeat | Heads | RowBlock, ...]:
     """The row blocks; or whole heads in groups of ``heads``, the last group with what is left on this core."""
     blocks = core.row_blocks(tiling["query"], tiling["key"], resident=bool(tiling["resident"]))
     heads = tiling["heads"]
@@ -85,7 +85,7 @@ def _units(core: Core, tiling: Tiling) -> tuple[Repeat | Heads | RowBlock, ...]:
     return (*units, *([Heads(left, repeat.body)] if left else []))
 
 
-def _members(core: Core, unit: Heads | RowBlock) -> Iterator[tuple[RowBlock, bool, bool]]:
+def _members(core: AttentionCore, unit: Heads | RowBlock) -> Iterator[tuple[RowBlock, bool, bool]]:
     """(block, first of the unit, last of the unit): a stage starts when the one before has done the whole unit."""
     if isinstance(unit, RowBlock):
         yield unit, True, True

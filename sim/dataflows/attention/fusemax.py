@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import Core
 from tilewright.sim.dataflows.attention import online, parts
+from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register
 from tilewright.workloads.attention import AttentionLayer
 
 
-def lower(core: Core, tiling: Tiling) -> None:
+def lower(core: AttentionCore, tiling: Tiling) -> None:
     """Scores of the new step, exponentials and P V of the middle one, output update of the old one."""
     costs, width = core.costs, core.layer.value_dim
     array = costs.array_does_softmax
@@ -69,7 +69,9 @@ def lower(core: Core, tiling: Tiling) -> None:
             online.store_rows(core, data, old, data.o)
 
 
-def _running_maximum(core: Core, step: online.Step, joins: Joins, made: int, max_ready: int, *, array: bool) -> None:
+def _running_maximum(
+    core: AttentionCore, step: online.Step, joins: Joins, made: int, max_ready: int, *, array: bool
+) -> None:
     """Running maximum of the rows; then the correction of the old sum and output, for a first tile the sinks' sum."""
     costs, rows = core.costs, step.rows
     n = rows * step.keys
@@ -102,7 +104,9 @@ def _running_maximum(core: Core, step: online.Step, joins: Joins, made: int, max
         )
 
 
-def _exponentials(core: Core, step: online.Step, max_ready: int, p_ready: int, sum_ready: int, *, array: bool) -> None:
+def _exponentials(
+    core: AttentionCore, step: online.Step, max_ready: int, p_ready: int, sum_ready: int, *, array: bool
+) -> None:
     costs, n = core.costs, step.rows * step.keys
     if array:
         core.matrix(
@@ -123,7 +127,7 @@ def _exponentials(core: Core, step: online.Step, max_ready: int, p_ready: int, s
     )
 
 
-def _running_sum(core: Core, step: online.Step, sum_ready: int) -> None:
+def _running_sum(core: AttentionCore, step: online.Step, sum_ready: int) -> None:
     state = step.rows * core.costs.accumulator_bits
     core.vector(
         core.costs.vector((("add", step.rows),), reads_bits=state, writes_bits=state),
@@ -134,7 +138,13 @@ def _running_sum(core: Core, step: online.Step, sum_ready: int) -> None:
 
 
 def _update_output(
-    core: Core, data: online.OnlineData, step: online.Step, full: int, free: int, *, last_signals: Sequence[int]
+    core: AttentionCore,
+    data: online.OnlineData,
+    step: online.Step,
+    full: int,
+    free: int,
+    *,
+    last_signals: Sequence[int],
 ) -> None:
     """Correct the running output, add the tile's P V, and divide after the last tile."""
     costs, n = core.costs, step.rows * core.layer.value_dim

@@ -14,14 +14,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tilewright.sim.blocks import RowBlock, Tile
-from tilewright.sim.core import Core, Pool
+from tilewright.sim.core import Pool
+from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.core import AttentionCore
 
 
 class Joins:
     """Bias tiles of up to ``rows`` by ``key`` scores in ``slots`` slots, and the sinks, if the layer has them."""
 
-    def __init__(self, core: Core, *, rows: int, key: int, slots: int = 2) -> None:
+    def __init__(self, core: AttentionCore, *, rows: int, key: int, slots: int = 2) -> None:
         layer, costs = core.layer, core.costs
         self.key = key
         self.bias: Pool | None = None
@@ -31,17 +32,17 @@ class Joins:
             core.reserve("sinks", costs.sink_bytes)
             core.load(costs.load_sinks(core.n_groups), label="load sinks", run=("load_sinks",))
 
-    def load_row(self, core: Core, block: RowBlock) -> None:
+    def load_row(self, core: AttentionCore, block: RowBlock) -> None:
         """Bring the bias of all tiles of a row block, as slots become free."""
         if self.bias is not None:
             for tile in core.key_tiles(block, self.key):
                 self.load(core, block, tile)
 
-    def load(self, core: Core, block: RowBlock, tile: Tile) -> None:
+    def load(self, core: AttentionCore, block: RowBlock, tile: Tile) -> None:
         """Bring the bias of one tile of a row block."""
         self.load_tile(core, block.rows, tile.keys, run=("load_bias", block, tile))
 
-    def load_tile(self, core: Core, rows: int, keys: int, *, run: Any) -> None:
+    def load_tile(self, core: AttentionCore, rows: int, keys: int, *, run: Any) -> None:
         """Bring the bias of ``rows`` by ``keys`` scores."""
         if self.bias is not None:
             core.load(

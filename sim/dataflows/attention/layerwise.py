@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import Core
 from tilewright.sim.dataflows.attention import parts, passes
+from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
 from tilewright.workloads.attention import AttentionLayer
 
 
-def lower_scores(core: Core, tiling: Tiling) -> None:
+def lower_scores(core: AttentionCore, tiling: Tiling) -> None:
     """S = Q K^T, stored tile by tile."""
     tiling = passes.prefixed(tiling, "qk")
     data = parts.Operands(core, tiling, values=False)
@@ -32,7 +32,7 @@ def lower_scores(core: Core, tiling: Tiling) -> None:
             passes.store_tile(core, block, tile, waits=[s.full], signals=[s.free], what="S")
 
 
-def lower_softmax(core: Core, tiling: Tiling) -> None:
+def lower_softmax(core: AttentionCore, tiling: Tiling) -> None:
     """P = softmax(S), row blocks of whole rows; the next block is loaded and the last one stored meanwhile."""
     tiling = passes.prefixed(tiling, "sm")
     key = tiling["key"]
@@ -48,7 +48,7 @@ def lower_softmax(core: Core, tiling: Tiling) -> None:
         passes.store_rows(core, block, key, ready=normalised, pool=s)
 
 
-def lower_values(core: Core, tiling: Tiling) -> None:
+def lower_values(core: AttentionCore, tiling: Tiling) -> None:
     """O = P V with P from DRAM."""
     passes.values_pass(core, passes.prefixed(tiling, "pv"))
 

@@ -16,16 +16,17 @@ import math
 from fractions import Fraction
 
 from tilewright.errors import InputError
-from tilewright.sim.blocks import RowBlock, Tile
-from tilewright.sim.core import Core, Pool
+from tilewright.sim.core import Pool
 from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 
 
-def lower(core: Core, tiling: Tiling) -> None:
+def lower(core: AttentionCore, tiling: Tiling) -> None:
     """Scores of the new block, softmax and values of the old one; tokens per tile, no barrier."""
     if tiling.get("overwrite"):
         lower_with_overwrite(core, tiling)
@@ -56,7 +57,7 @@ def overwritten_tiles(layer: AttentionLayer, tiling: Tiling) -> int:
     return math.ceil(Fraction(rows * layer.key_len * layer.score_bits) / tile_bits)
 
 
-def lower_with_overwrite(core: Core, tiling: Tiling) -> None:
+def lower_with_overwrite(core: AttentionCore, tiling: Tiling) -> None:
     """As :func:`lower` with one row block of S, and P over the last K tiles, which are loaded again."""
     layer, costs, key = core.layer, core.costs, tiling["key"]
     if not tiling["resident"]:
@@ -93,7 +94,7 @@ def lower_with_overwrite(core: Core, tiling: Tiling) -> None:
             _scores(core, data, new, range(kept, n_tiles), made, s, tail_ready, tail_used, kept)
 
 
-def _tiles(core: Core, block: RowBlock, key: int, part: range, n_tiles: int) -> list[tuple[int, Tile]]:
+def _tiles(core: AttentionCore, block: RowBlock, key: int, part: range, n_tiles: int) -> list[tuple[int, Tile]]:
     """(repetitions, tile) of the given part of a full row: equal neighbours taken together."""
     tiles = [
         Tile(
@@ -116,7 +117,7 @@ def _tiles(core: Core, block: RowBlock, key: int, part: range, n_tiles: int) -> 
 
 
 def _scores(
-    core: Core,
+    core: AttentionCore,
     data: parts.Operands,
     block: RowBlock,
     part: range,
@@ -160,7 +161,7 @@ def _scores(
 
 
 def _reload_tail(
-    core: Core, data: parts.Operands, block: RowBlock, kept: int, n_tiles: int, tail_free: int, tail_ready: int
+    core: AttentionCore, data: parts.Operands, block: RowBlock, kept: int, n_tiles: int, tail_free: int, tail_ready: int
 ) -> None:
     """Bring the last K tiles: for a new head for the first time, otherwise again."""
     first = True
@@ -181,7 +182,7 @@ def _reload_tail(
 
 
 def _softmax_over_k(
-    core: Core, block: RowBlock, joins: Joins, made: int, normalised: int, s: Pool, tail_used: int
+    core: AttentionCore, block: RowBlock, joins: Joins, made: int, normalised: int, s: Pool, tail_used: int
 ) -> None:
     """Softmax that leaves P over the K tail: the second pass moves each tile and frees its S slot."""
     costs, sinks, key = core.costs, core.layer.sinks, joins.key

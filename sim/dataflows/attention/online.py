@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from tilewright.sim.blocks import Repeat, RowBlock, Run, Tile, tile_groups
-from tilewright.sim.core import Core, Pool
+from tilewright.sim.core import Pool
 from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.dataflows.attention.blocks import Repeat, RowBlock, Run, Tile, tile_groups
+from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Tiling
 from tilewright.units import ceil_div
@@ -46,7 +47,7 @@ class Step(NamedTuple):
 class OnlineData:
     """Q, K, V, S tile and O of an online dataflow in the working buffer."""
 
-    def __init__(self, core: Core, tiling: Tiling, *, scores_in_buffer: bool) -> None:
+    def __init__(self, core: AttentionCore, tiling: Tiling, *, scores_in_buffer: bool) -> None:
         layer, costs = core.layer, core.costs
         self.key = tiling["key"]
         rows = parts.rows_of(layer, tiling["query"])
@@ -71,13 +72,13 @@ class OnlineData:
         return step.closes and (not self.resident or step.release)
 
 
-def steps(core: Core, tiling: Tiling, sub: int) -> tuple[Any, ...]:
+def steps(core: AttentionCore, tiling: Tiling, sub: int) -> tuple[Any, ...]:
     """The tree of steps of all row blocks."""
     blocks = core.row_blocks(tiling["query"], tiling["key"], resident=bool(tiling["resident"]))
     return tuple(_expand(core, blocks, tiling["key"], sub))
 
 
-def _expand(core: Core, tree: tuple[Any, ...], key: int, sub: int) -> Iterator[Any]:
+def _expand(core: AttentionCore, tree: tuple[Any, ...], key: int, sub: int) -> Iterator[Any]:
     for item in tree:
         if isinstance(item, Repeat):
             yield item._replace(body=tuple(_expand(core, item.body, key, sub)))
@@ -124,7 +125,7 @@ def _subs(block: RowBlock, tile: Tile, sub: int, *, concrete: bool) -> Iterator[
 # -- loads and stores --------------------------------------------------------------------------------------
 
 
-def load_for_scores(core: Core, data: OnlineData, step: Step) -> None:
+def load_for_scores(core: AttentionCore, data: OnlineData, step: Step) -> None:
     """Q of the sub-block (with its first key tile), K of the tile (with its first sub-block), and the step's bias."""
     layer, costs = core.layer, core.costs
     if step.first:
@@ -146,7 +147,7 @@ def load_for_scores(core: Core, data: OnlineData, step: Step) -> None:
     data.joins.load_tile(core, step.rows, step.keys, run=("load_bias_rows", step))
 
 
-def load_for_values(core: Core, data: OnlineData, step: Step) -> None:
+def load_for_values(core: AttentionCore, data: OnlineData, step: Step) -> None:
     """V of the tile (with its first sub-block)."""
     if step.loads:
         core.load(
@@ -159,7 +160,13 @@ def load_for_values(core: Core, data: OnlineData, step: Step) -> None:
 
 
 def score_command(
-    core: Core, data: OnlineData, step: Step, *, signals: list[int], waits: Sequence[int] = (), work: Any = None
+    core: AttentionCore,
+    data: OnlineData,
+    step: Step,
+    *,
+    signals: list[int],
+    waits: Sequence[int] = (),
+    work: Any = None,
 ) -> None:
     """S tile of one step; takes Q with the first key tile and gives it back with the last."""
     core.matrix(
@@ -180,7 +187,7 @@ def score_command(
     )
 
 
-def store_rows(core: Core, data: OnlineData, step: Step, done: Pool) -> None:
+def store_rows(core: AttentionCore, data: OnlineData, step: Step, done: Pool) -> None:
     """Write the finished O of one sub-block to DRAM."""
     core.store(
         core.costs.store(1, step.rows * core.layer.value_dim, core.costs.output_bits),

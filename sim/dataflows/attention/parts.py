@@ -12,8 +12,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.blocks import RowBlock, Tile
-from tilewright.sim.core import Core, Pool
+from tilewright.sim.core import Pool
+from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Parameter, Tiling, tile_sizes
 from tilewright.units import ceil_div
@@ -151,7 +152,7 @@ class Operands:
 
     def __init__(
         self,
-        core: Core,
+        core: AttentionCore,
         tiling: Tiling,
         *,
         values: bool = True,
@@ -181,14 +182,14 @@ class Operands:
         return not self.resident or tile.release
 
 
-def score_pool(core: Core, tiling: Tiling, *, slots: int, name: str = "S/P") -> Pool:
+def score_pool(core: AttentionCore, tiling: Tiling, *, slots: int, name: str = "S/P") -> Pool:
     """Rows of S, turned into P in place: ``slots`` row blocks."""
     layer = core.layer
     width = row_width(layer, tiling["key"], tiling["query"])
     return core.pool(name, slots=slots, slot_bytes=core.costs.score_bytes(rows_of(layer, tiling["query"]) * width))
 
 
-def joins_of(core: Core, tiling: Tiling) -> Joins:
+def joins_of(core: AttentionCore, tiling: Tiling) -> Joins:
     """What joins the scores of whole row blocks."""
     rows = rows_of(core.layer, tiling["query"])
     return Joins(core, rows=rows, key=tiling["key"], slots=tiling["depth"])
@@ -198,7 +199,7 @@ def joins_of(core: Core, tiling: Tiling) -> Joins:
 
 
 def scores_stage(
-    core: Core,
+    core: AttentionCore,
     data: Operands,
     block: RowBlock,
     *,
@@ -228,7 +229,7 @@ def scores_stage(
         )
 
 
-def load_key(core: Core, data: Operands, block: RowBlock, tile: Tile, *, waits: Sequence[int] = ()) -> None:
+def load_key(core: AttentionCore, data: Operands, block: RowBlock, tile: Tile, *, waits: Sequence[int] = ()) -> None:
     """Bring one K tile."""
     core.load(
         core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.key_bits),
@@ -240,7 +241,7 @@ def load_key(core: Core, data: Operands, block: RowBlock, tile: Tile, *, waits: 
 
 
 def score_tile(
-    core: Core,
+    core: AttentionCore,
     data: Operands,
     block: RowBlock,
     tile: Tile,
@@ -267,7 +268,7 @@ def score_tile(
 
 
 def softmax_stage(
-    core: Core,
+    core: AttentionCore,
     block: RowBlock,
     key: int,
     joins: Joins,
@@ -306,7 +307,7 @@ def softmax_stage(
 
 
 def values_stage(
-    core: Core,
+    core: AttentionCore,
     data: Operands,
     block: RowBlock,
     *,
@@ -329,7 +330,7 @@ def values_stage(
     store_output(core, data, block)
 
 
-def load_value(core: Core, data: Operands, block: RowBlock, tile: Tile) -> None:
+def load_value(core: AttentionCore, data: Operands, block: RowBlock, tile: Tile) -> None:
     """Bring one V tile, unless it is on chip already."""
     if tile.fresh:
         core.load(
@@ -342,7 +343,7 @@ def load_value(core: Core, data: Operands, block: RowBlock, tile: Tile) -> None:
 
 
 def value_tile(
-    core: Core,
+    core: AttentionCore,
     data: Operands,
     block: RowBlock,
     tile: Tile,
@@ -369,7 +370,7 @@ def value_tile(
     )
 
 
-def store_output(core: Core, data: Operands, block: RowBlock) -> None:
+def store_output(core: AttentionCore, data: Operands, block: RowBlock) -> None:
     """Write O of one row block to DRAM and free its slot."""
     layer, costs = core.layer, core.costs
     core.store(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tilewright.sim.blocks import RowBlock, Tile
-from tilewright.sim.core import Core, Pool
+from tilewright.sim.core import Pool
 from tilewright.sim.costs import Work
 from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.mapping import Tiling
 
@@ -22,7 +23,7 @@ def prefixed(tiling: Tiling, prefix: str, **fixed: int) -> dict[str, int]:
 
 
 def store_tile(
-    core: Core, block: RowBlock, tile: Tile, *, waits: Sequence[int], signals: Sequence[int], what: str
+    core: AttentionCore, block: RowBlock, tile: Tile, *, waits: Sequence[int], signals: Sequence[int], what: str
 ) -> None:
     """Write one tile of S or P (``what``) to DRAM."""
     core.store(
@@ -35,7 +36,7 @@ def store_tile(
 
 
 def load_tile(
-    core: Core, block: RowBlock, tile: Tile, *, waits: Sequence[int], signals: Sequence[int], what: str
+    core: AttentionCore, block: RowBlock, tile: Tile, *, waits: Sequence[int], signals: Sequence[int], what: str
 ) -> None:
     """Read one tile of S or P (``what``) from DRAM."""
     core.load(
@@ -47,13 +48,13 @@ def load_tile(
     )
 
 
-def _strided(core: Core, block: RowBlock, tile: Tile, way: str) -> Work:
+def _strided(core: AttentionCore, block: RowBlock, tile: Tile, way: str) -> Work:
     move = core.costs.load if way == "load" else core.costs.store
     return move(block.rows, tile.keys, core.costs.score_bits, stride_elements=core.layer.key_len)
 
 
 def softmax_rows(
-    core: Core,
+    core: AttentionCore,
     block: RowBlock,
     key: int,
     joins: Joins,
@@ -66,13 +67,13 @@ def softmax_rows(
     parts.softmax_stage(core, block, key, joins, first_waits=first_waits, tile_waits=tile_waits, tile_signals=[ready])
 
 
-def store_rows(core: Core, block: RowBlock, key: int, *, ready: int, pool: Pool) -> None:
+def store_rows(core: AttentionCore, block: RowBlock, key: int, *, ready: int, pool: Pool) -> None:
     """Store P of one row block tile by tile; the last one frees the block's slot."""
     for tile in core.key_tiles(block, key):
         store_tile(core, block, tile, waits=[ready], signals=[pool.free] if tile.last else [], what="P")
 
 
-def values_pass(core: Core, tiling: Tiling) -> None:
+def values_pass(core: AttentionCore, tiling: Tiling) -> None:
     """O = P V with P from DRAM: row blocks, key tiles inside; the next loads overlap."""
     data = parts.Operands(core, tiling, scores=False)
     rows = parts.rows_of(core.layer, tiling["query"])

@@ -6,12 +6,12 @@ stored. Second phase: O = P V, with P read back.
 
 from __future__ import annotations
 
-from tilewright.sim.core import Core
 from tilewright.sim.dataflows.attention import parts, passes
+from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
 
 
-def lower_softmax(core: Core, tiling: Tiling) -> None:
+def lower_softmax(core: AttentionCore, tiling: Tiling) -> None:
     """Scores of the new block while the old one goes through softmax and its P to DRAM."""
     tiling = passes.prefixed(tiling, "qk")
     data = parts.Operands(core, tiling, values=False)
@@ -30,7 +30,7 @@ def lower_softmax(core: Core, tiling: Tiling) -> None:
             passes.store_rows(core, old, data.key, ready=normalised, pool=s)
 
 
-def lower_values(core: Core, tiling: Tiling) -> None:
+def lower_values(core: AttentionCore, tiling: Tiling) -> None:
     """O = P V with P from DRAM."""
     passes.values_pass(core, passes.prefixed(tiling, "pv"))
 

@@ -6,12 +6,12 @@ lasts as long as its slowest stage: nobody starts the next one before both units
 
 from __future__ import annotations
 
-from tilewright.sim.core import Core
 from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
 
 
-def lower(core: Core, tiling: Tiling) -> None:
+def lower(core: AttentionCore, tiling: Tiling) -> None:
     """Steps of three neighbouring blocks with a barrier between steps."""
     data = parts.Operands(core, tiling)
     s = parts.score_pool(core, tiling, slots=3)

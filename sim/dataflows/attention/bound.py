@@ -19,7 +19,7 @@ from functools import lru_cache
 from tilewright.errors import InputError
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.costs import ARRAY_SOFTMAX, join_operations
+from tilewright.sim.dataflows.attention.costs import ARRAY_SOFTMAX, join_operations
 from tilewright.sim.result import LowerBound
 from tilewright.units import exact
 from tilewright.workloads.attention import AttentionLayer

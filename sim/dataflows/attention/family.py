@@ -1,0 +1,43 @@
+"""What the attention dataflows share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.dataflows.attention.bound import lower_bound
+from tilewright.sim.dataflows.attention.core import AttentionCore
+from tilewright.sim.dataflows.attention.costs import AttentionCosts, attention_assumptions
+from tilewright.sim.family import Family, register_family
+from tilewright.sim.result import LengthLimit
+from tilewright.workloads.attention import AttentionLayer
+
+__all__ = ["ATTENTION"]
+
+
+def _plain(layer: AttentionLayer) -> AttentionLayer:
+    """With the plainest mask that hides the same: a band that hides nothing costs what no mask costs."""
+    return layer.with_plain_mask()
+
+
+def _limit(dataflow: Any, layer: AttentionLayer, machine: MachineSpec, fixed: Mapping[str, int]) -> LengthLimit:
+    from tilewright.sim.dataflows.attention.limit import longest_sequence  # which asks whether mappings fit
+
+    return LengthLimit(lambda: longest_sequence(dataflow, layer, machine, fixed=fixed))
+
+
+ATTENTION = register_family(
+    Family(
+        operator="attention",
+        layer=AttentionLayer,
+        costs=AttentionCosts,
+        bound=lower_bound,
+        usual="mas",
+        core=AttentionCore,
+        plain=_plain,
+        assumptions=attention_assumptions,
+        limit=_limit,
+        remedy="or a dataflow whose need does not grow with the length (fusemax, flash2)",
+    )
+)
