@@ -17,11 +17,12 @@ from tilewright.workloads.attention_reference import reference_attention
 def lower(core, tiling):
     """Scores, softmax and values of one row block after the other, one row block on chip."""
     data = parts.Operands(core, tiling)
-    s = parts.score_pool(core, tiling, slots=1)
+    s, joins = parts.score_pool(core, tiling, slots=1), parts.joins_of(core, tiling)
     made, done = core.semaphore("S ready"), core.semaphore("P ready")
     for (block,) in core.windows(core.row_blocks(tiling["query"], tiling["key"], resident=data.resident), 1):
         parts.scores_stage(core, data, block, first_waits=[s.free], last_signals=[made])
-        parts.softmax_stage(core, block, data.key, first_waits=[made], last_signals=[done])
+        joins.load_row(core, block)
+        parts.softmax_stage(core, block, data.key, joins, first_waits=[made], last_signals=[done])
         parts.values_stage(core, data, block, first_waits=[done], last_signals=[s.free])
 
 

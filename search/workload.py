@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim import mapping
 from tilewright.sim.family import family_of
@@ -59,8 +59,7 @@ def dataflows_for(layers: list[JobLayer], names: list[str] | None) -> dict[JobLa
     known = list(dict.fromkeys(name for own in by_kind.values() for name in own))
     for name in given:
         if name not in known:
-            hint = did_you_mean(name, known)
-            raise InputError(f'dataflow: unknown name "{name}"; allowed: {", ".join(known)}{hint}')
+            raise unknown("dataflow", name, known)
     found = {}
     for layer in layers:
         kind = kind_of(layer)
