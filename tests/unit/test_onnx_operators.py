@@ -258,6 +258,15 @@ def test_a_loop_of_known_trips(limit: int, trips: int) -> None:
     assert stream.tensor("all").shape == (trips, 4, 8)
 
 
+def test_a_loop_of_too_many_trips_is_refused_soon() -> None:
+    body = loop_body()
+    del body.node[2]
+    body.node.append(node("Identity", ["go"], ["on"]))
+    call = node("Loop", ["n", "", "x"], ["y", "all"], body=body, name="/steps")
+    with pytest.raises(InputError, match=r"Loop at steps: too many trips .* given 3,000,000,000 nodes"):
+        read([call], {"x": [4, 8]}, ["y", "all"], [known("n", 10**9), held("W", 8, 8), known("three", 4)])
+
+
 def test_a_loop_whose_trips_are_data_is_refused() -> None:
     call = node("Loop", ["n", "", "x"], ["y", "all"], body=loop_body(), name="/steps")
     with pytest.raises(InputError, match=r"Loop at steps: how many trips are made only a run tells"):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HANDLERS"]
 
-_MOST_NODES = 10_000  # of all trips together
+_MOST_NODES = 8_000  # of all trips together
 
 
 def _attributes(node: Any) -> dict[str, Any]:
@@ -40,9 +40,18 @@ def _count(reader: NodeReader, node: Any, path: str, trips: int, body: Any) -> N
     reader.n_unrolled += trips * len(body.node)
     if reader.n_unrolled > _MOST_NODES:
         raise InputError(
-            f"{reader.draft.name}: {node.op_type} at {path}: given {trips:,} trips; allowed loops of {_MOST_NODES:,} "
-            "nodes in all"
+            f"{reader.draft.name}: {node.op_type} at {path}: too many trips to be written out; given "
+            f"{reader.n_unrolled:,} nodes or more in all trips together; allowed {_MOST_NODES:,}"
         )
+
+
+def _never_stops(body: Any) -> bool:
+    """Whether a loop's body hands its condition on as it is, so that all trips are made."""
+    name = body.output[0].name
+    makers = {one: node for node in body.node for one in node.output}
+    while name in makers and makers[name].op_type == "Identity":
+        name = makers[name].input[0]
+    return bool(name == body.input[1].name)
 
 
 def _if(reader: NodeReader, node: Any, path: str) -> None:
@@ -65,6 +74,9 @@ def _loop(reader: NodeReader, node: Any, path: str) -> None:
     carried = [values.binding(name) for name in node.input[2:]]
     if (node.input[0] and not limit) or not running:
         raise _refuse(reader, node, path, "how many trips are made")
+    if limit and running[0] and _never_stops(body):
+        _count(reader, node, path, limit[0], body)
+        reader.n_unrolled -= limit[0] * len(body.node)  # counted trip by trip
     scanned: list[list[str]] = [[] for _ in body.output[1 + n_carried :]]
     trip = 0
     while running[0] and (limit is None or trip < limit[0]):
