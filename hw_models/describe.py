@@ -79,7 +79,8 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
     yield "machine", "n_cores", machine.n_cores
     for section in ("matrix", "vector"):
         for name, value in _leaves(getattr(machine, section), ""):
-            yield section, name, value
+            if name != "partial_use" or value:  # what a unit cannot do is no figure
+                yield section, name, value
     for buffer in machine.buffers:
         for name, value in _leaves(buffer, ""):
             if name != "name":

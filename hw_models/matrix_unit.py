@@ -25,6 +25,9 @@ of it shows:
   (systolic_compute_os, _ws and _is of scalesim 3.0.0: lines of the demand matrices). Its reports number cycles from 0,
   so that their "Total Cycles" is one less than ``cycles`` here.
 
+A unit with ``partial_use`` can work as any array whose rows and columns are its own, halved some number of times: each
+command takes the fastest.
+
 A unit with a ``block`` (cube, tensor core, dot-product tree) has no waves. Every block of C takes
 ceil(k / (depth x rate)) steps, one behind the other; what shows of ``fill_drain`` is the unit's pipeline: after every
 block of C, once per command, or not at all.
@@ -34,6 +37,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from tilewright import formats
 from tilewright.errors import InputError, did_you_mean
@@ -79,10 +83,11 @@ def product(unit: MatrixUnitSpec, m: int, k: int, n: int, number_format: str) ->
     up, down = (1, 1) if rate == 1.0 else _ratio(rate)
     if unit.block is not None:
         cost = _blocks(unit, unit.block, m, k, n, up, down)
-    elif unit.stationarity != "flexible":
-        cost = _SHAPES[unit.stationarity](unit, m, k, n, up, down)
+    elif unit.partial_use:
+        costs = (_systolic(part, m, k, n, up, down) for part in _parts(_array(unit)))
+        cost = min(costs, key=_cycles_then_traffic)
     else:
-        cost = min((shape(unit, m, k, n, up, down) for shape in _SHAPES.values()), key=_cycles_then_traffic)
+        cost = _systolic(unit, m, k, n, up, down)
     cycles, idle, read_a, read_b, write, read_partial = cost
     return MatrixCost(
         cycles=cycles,
@@ -93,6 +98,33 @@ def product(unit: MatrixUnitSpec, m: int, k: int, n: int, number_format: str) ->
         write_elements=write,
         read_partial_elements=read_partial,
     )
+
+
+class _Array(NamedTuple):
+    """What the cost of a product depends on."""
+
+    rows: int
+    columns: int
+    stationarity: str
+    fill_drain: str
+
+
+def _array(unit: MatrixUnitSpec) -> _Array:
+    return _Array(unit.rows, unit.columns, unit.stationarity, unit.fill_drain)
+
+
+@lru_cache(maxsize=256)
+def _parts(array: _Array) -> tuple[_Array, ...]:
+    """The whole array and all that halving its rows and columns leaves."""
+    rows = [array.rows >> i for i in range(array.rows.bit_length())]
+    columns = [array.columns >> i for i in range(array.columns.bit_length())]
+    return tuple(array._replace(rows=r, columns=c) for r in rows for c in columns)
+
+
+def _systolic(unit: MatrixUnitSpec | _Array, m: int, k: int, n: int, up: int, down: int) -> _Cost:
+    if unit.stationarity != "flexible":
+        return _SHAPES[unit.stationarity](unit, m, k, n, up, down)
+    return min((shape(unit, m, k, n, up, down) for shape in _SHAPES.values()), key=_cycles_then_traffic)
 
 
 def holding_format(unit: MatrixUnitSpec, number_format: str) -> str | None:
@@ -148,7 +180,7 @@ def fill_drain_once(unit: MatrixUnitSpec) -> int:
 _Cost = tuple[int, int, int, int, int, int]
 
 
-def _output(unit: MatrixUnitSpec, m: int, k: int, n: int, up: int, down: int) -> _Cost:
+def _output(unit: MatrixUnitSpec | _Array, m: int, k: int, n: int, up: int, down: int) -> _Cost:
     row_tiles, column_tiles = -(-m // unit.rows), -(-n // unit.columns)
     cycles, idle = _cycles(unit, row_tiles * column_tiles, k, up, down, loads=0)
     return cycles, idle, m * k * column_tiles, k * n * row_tiles, m * n, 0
@@ -162,13 +194,13 @@ def _blocks(unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n: int, up: 
     return useful + idle, idle, m * k * column_tiles, k * n * row_tiles, m * n, 0
 
 
-def _weight(unit: MatrixUnitSpec, m: int, k: int, n: int, up: int, down: int) -> _Cost:
+def _weight(unit: MatrixUnitSpec | _Array, m: int, k: int, n: int, up: int, down: int) -> _Cost:
     row_tiles, column_tiles = -(-k // unit.rows), -(-n // unit.columns)
     cycles, idle = _cycles(unit, row_tiles * column_tiles, m, up, down)
     return cycles, idle, m * k * column_tiles, k * n, m * n * row_tiles, m * n * (row_tiles - 1)
 
 
-def _input(unit: MatrixUnitSpec, m: int, k: int, n: int, up: int, down: int) -> _Cost:
+def _input(unit: MatrixUnitSpec | _Array, m: int, k: int, n: int, up: int, down: int) -> _Cost:
     row_tiles, column_tiles = -(-k // unit.rows), -(-m // unit.columns)
     cycles, idle = _cycles(unit, row_tiles * column_tiles, n, up, down)
     return cycles, idle, m * k, k * n * column_tiles, m * n * row_tiles, m * n * (row_tiles - 1)
@@ -182,7 +214,7 @@ def _cycles_then_traffic(cost: _Cost) -> tuple[int, int]:
 
 
 def _cycles(
-    unit: MatrixUnitSpec, n_passes: int, streamed: int, up: int, down: int, *, loads: int = 1
+    unit: MatrixUnitSpec | _Array, n_passes: int, streamed: int, up: int, down: int, *, loads: int = 1
 ) -> tuple[int, int]:
     """(all cycles, those that stream nothing) of ``n_passes`` passes of ``streamed`` elements at rate up/down.
 

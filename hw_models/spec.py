@@ -114,6 +114,8 @@ class MatrixUnitSpec:
     ``elementwise_cycles``: cycles for one operation of a kind on rows x columns elements, where the PEs can also do
     element-wise work; empty where they cannot.
     ``scratchpads``: where each PE keeps rows of its own, as row-stationary convolutions need it.
+    ``partial_use``: whether a command may use a part of a systolic array (its rows and columns halved any number of
+    times) and then fills and drains that part only; else it always fills and drains all of it.
     ``block``: None for a systolic array, else the block that is multiplied at once; results then stay in place, so that
     ``stationarity`` is "output", and ``fill_drain`` is about the unit's pipeline.
     """
@@ -127,6 +129,7 @@ class MatrixUnitSpec:
     multiplies_per_pe_per_cycle: Annotated[Mapping[FormatKey, Positive], MinLen(1)] = field(hash=False)
     elementwise_cycles: Mapping[OperationKey, Cycles] = field(default_factory=dict, hash=False)
     scratchpads: ScratchpadSpec | None = None
+    partial_use: bool = False
     block: BlockSpec | None = None
 
     def __post_init__(self) -> None:

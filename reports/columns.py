@@ -189,7 +189,7 @@ def network_what_if_columns(why: NetworkWhyResult) -> TextTable:
 
 
 def _what_ifs(items: Sequence[_WhatIf], cycles: int, energy_pj: float, same: str) -> TextTable:
-    columns = (
+    columns: tuple[Column, ...] = (
         Column(header="change", cells=[item.label for item in items], right=False),
         Column(header="cycles", cells=[cycles_text(item.cycles) for item in items]),
         Column(header="change", cells=[change_text(item.cycles / cycles) for item in items]),
@@ -200,9 +200,21 @@ def _what_ifs(items: Sequence[_WhatIf], cycles: int, energy_pj: float, same: str
             cells=[change_text(item.energy_pj / energy_pj) if energy_pj else "" for item in items],
         ),
     )
+    notes = [_why_slower(item, cycles, energy_pj) for item in items]
+    if any(notes):
+        columns = (*columns, Column(header="why slower", cells=notes, right=False, fold=40))
     fewest = min((item.cycles for item in items), default=cycles)
     at = next((row for row, item in enumerate(items) if item.cycles == fewest < cycles), None)
     return TextTable(columns, at)
+
+
+def _why_slower(item: _WhatIf, cycles: int, energy_pj: float) -> str:
+    """More of a resource can make an exact schedule longer; empty where it does not."""
+    if item.cycles <= cycles:
+        return ""
+    if item.energy_pj < energy_pj:
+        return "another mapping, chosen for its energy"
+    return "an anomaly of exact schedules: commands that end earlier meet others on the bus or at a unit"
 
 
 def result_rows(result: SimulationResult) -> list[tuple[str, str]]:

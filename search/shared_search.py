@@ -19,9 +19,12 @@ from tilewright.search.objective import Objective, score
 from tilewright.search.phase_table import PhaseTable, Setting
 from tilewright.search.phase_work import OtherProgramError, PhaseWork, mapped_work_of
 from tilewright.search.tiling import (
+    FEW_FITTING,
     TilingSearch,
     best_tiling,
     has_finer,
+    least_parts,
+    none_of_the_smallest_fits,
     nothing_fits,
     static_pj_per_cycle,
     tiling_space,
@@ -48,7 +51,8 @@ class Recording:
     def __init__(self, dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> None:
         self.asked = AskedCosts(dataflow.costs(layer, _roomy(machine)))
         self.tables = [
-            PhaseTable(phase, self.asked, tiling_space(phase, layer, machine, {})) for phase in dataflow.phases
+            PhaseTable(phase, self.asked, tiling_space(phase, layer, machine, {}, parts=least_parts(machine)))
+            for phase in dataflow.phases
         ]
         self.n_candidates = sum(len(table.tilings) for table in self.tables)
         self._units: dict[MachineSpec, int] = {}
@@ -107,10 +111,10 @@ class SharedSearch:
             if not self.agrees:
                 raise OtherProgramError
             return self._best(machine, objective)
-        except _NothingFitsError as fault:
-            phase = fault.table.phase
-            if not has_finer(phase):
-                refusal = nothing_fits(phase, self._costs_of(machine), [fault.table.smallest()], {})
+        except _FewFitError as fault:  # smaller tiles are to be tried
+            phase, costs = fault.table.phase, self._costs_of(machine)
+            if not fault.n_fitting and not has_finer(phase) and none_of_the_smallest_fits(phase, costs, {}):
+                refusal = nothing_fits(phase, costs, [fault.table.smallest()], {})
         except OtherProgramError:
             self._is_own = True
             self.recording = Recording(self.dataflow, self.layer, machine)
@@ -127,8 +131,8 @@ class SharedSearch:
         tables = self.recording.tables
         fitting = [table.fitting(machine.working_buffer.capacity_bytes) for table in tables]
         for table, numbers in zip(tables, fitting, strict=True):
-            if not len(numbers):
-                raise _NothingFitsError(table)
+            if len(numbers) < FEW_FITTING:
+                raise _FewFitError(table, len(numbers))
         latency_cycles = first_access_cycles(machine) if machine.dram.detail == "bandwidth" else None
         setting = Setting(units=self._units, rate=bytes_per_cycle(machine), latency_cycles=latency_cycles)
         static_pj = static_pj_per_cycle(machine)
@@ -176,9 +180,10 @@ class SharedSearch:
         return self.dataflow.costs(self.layer, machine)
 
 
-class _NothingFitsError(Exception):
-    def __init__(self, table: PhaseTable) -> None:
+class _FewFitError(Exception):
+    def __init__(self, table: PhaseTable, n_fitting: int) -> None:
         self.table = table
+        self.n_fitting = n_fitting
 
 
 @dataclass(slots=True)

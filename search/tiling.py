@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from itertools import product
@@ -32,9 +32,11 @@ from tilewright.sim.family import family_of
 from tilewright.sim.image import pack
 from tilewright.sim.mapping import Dataflow, Layer, Parameter, Phase, Tiling, plain_mapping
 from tilewright.sim.result import SearchSummary
+from tilewright.units import ceil_div
 
 __all__ = [
     "BATCH",
+    "FEW_FITTING",
     "FIRST_BATCH",
     "Candidate",
     "Evaluated",
@@ -43,6 +45,8 @@ __all__ = [
     "TilingSearch",
     "best_tiling",
     "has_finer",
+    "least_parts",
+    "none_of_the_smallest_fits",
     "nothing_fits",
     "pareto",
     "static_pj_per_cycle",
@@ -50,6 +54,8 @@ __all__ = [
 ]
 
 FIRST_BATCH = 8  # small: the bound is tight, so a few runs often settle it
+LEAST_GRANULE = 4  # an array is not halved below that for smaller tiles
+FEW_FITTING = 8  # where fewer tilings fit, tiles for a part of the array are tried as well
 BATCH = 64  # later ones double up to this
 
 Progress = Callable[[int, int], None]
@@ -164,13 +170,17 @@ class PhaseSearch:
         self.n_simulated = 0
         layer, machine = costs.layer, costs.machine
         self.static_pj = static_pj_per_cycle(machine)
-        space = tiling_space(phase, layer, machine, fixed)
+        space = tiling_space(phase, layer, machine, fixed, parts=least_parts(machine))
         self.n_candidates = len(space)
         fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
         if not fitting and has_finer(phase):
             space = tiling_space(phase, layer, machine, fixed, finer=True)
             self.n_candidates += len(space)
             fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
+        if len(fitting) < FEW_FITTING:
+            n_before = len(space)
+            space, fitting = _with_smaller_tiles(phase, costs, fixed, space, fitting)
+            self.n_candidates += len(space) - n_before
         if not fitting:
             raise nothing_fits(phase, costs, space, fixed)
         self._fitting = fitting
@@ -282,18 +292,79 @@ def has_finer(phase: Phase) -> bool:
     return any(parameter.finer is not None for parameter in phase.parameters)
 
 
-def tiling_space(
-    phase: Phase, layer: Layer, machine: MachineSpec, fixed: Tiling, *, finer: bool = False
-) -> list[dict[str, int]]:
-    """The phase's space with some parameters held; a held combination is taken as it is.
+def least_parts(machine: MachineSpec) -> int:
+    """How often the array is halved for the tiles that are always tried: not at all, where it is always used whole."""
+    return _most_parts(machine) if machine.matrix.partial_use else 0
 
-    ``finer``: the tilings for a machine on which none of the usual ones fits.
+
+def _most_parts(machine: MachineSpec) -> int:
+    """Halvings until neither rows nor columns are more than ``LEAST_GRANULE``."""
+    longest = max(machine.matrix.rows, machine.matrix.columns)
+    return max(0, (ceil_div(longest, LEAST_GRANULE) - 1).bit_length())
+
+
+def _with_smaller_tiles(
+    phase: Phase, costs: TileCosts, fixed: Tiling, space: list[dict[str, int]], fitting: list[dict[str, int]]
+) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+    """``space`` and those that fit, with tiles for half the array, a quarter, … until enough fit or none is smaller.
+
+    A larger array must not leave less to choose from: its tiles may be too large for the buffer, those of a smaller
+    one are not.
     """
+    layer, machine = costs.layer, costs.machine
+    if not fitting and none_of_the_smallest_fits(phase, costs, fixed):
+        return space, fitting
+    known = {tuple(tiling.values()) for tiling in space}
+    for parts in range(least_parts(machine) + 1, _most_parts(machine) + 1):
+        some = tiling_space(phase, layer, machine, fixed, parts=parts)
+        new = [tiling for tiling in some if tuple(tiling.values()) not in known]
+        known |= {tuple(tiling.values()) for tiling in new}
+        space = [*space, *new]
+        fitting = [*fitting, *(tiling for tiling in new if fits(phase, costs, tiling))]
+        if len(fitting) >= FEW_FITTING:
+            break
+    return space, fitting
+
+
+def none_of_the_smallest_fits(phase: Phase, costs: TileCosts, fixed: Tiling) -> bool:
+    """Whether no tiling with the smallest tiles for the smallest part of the array fits, whatever its switches."""
+    layer, smallest = costs.layer, _part(costs.machine, _most_parts(costs.machine))
 
     def values(parameter: Parameter) -> tuple[int, ...]:
         if parameter.name in fixed:
             return (fixed[parameter.name],)
-        return (parameter.finer if finer and parameter.finer else parameter.candidates)(layer, machine)
+        usual = parameter.candidates(layer, smallest)
+        return usual if parameter.smallest == 0 else (min(*usual, parameter.least_value(layer, smallest)),)
+
+    legal = _legal(phase, layer, [values(parameter) for parameter in phase.parameters])
+    return bool(legal) and not any(fits(phase, costs, tiling) for tiling in legal)
+
+
+def _part(machine: MachineSpec, parts: int) -> MachineSpec:
+    """``machine`` with the array halved ``parts`` times, no extent below LEAST_GRANULE by that."""
+
+    def halved(extent: int) -> int:
+        return max(min(extent, LEAST_GRANULE), extent >> parts)
+
+    unit = machine.matrix
+    return replace(machine, matrix=replace(unit, rows=halved(unit.rows), columns=halved(unit.columns)))
+
+
+def tiling_space(
+    phase: Phase, layer: Layer, machine: MachineSpec, fixed: Tiling, *, finer: bool = False, parts: int = 0
+) -> list[dict[str, int]]:
+    """The phase's space with some parameters held; a held combination is taken as it is.
+
+    ``finer``: the tilings for a machine on which none of the usual ones fits. ``parts``: tiles for the array halved up
+    to so many times are in the space, too.
+    """
+    sizes = [machine, *(_part(machine, n) for n in range(1, parts + 1))]
+
+    def values(parameter: Parameter) -> tuple[int, ...]:
+        if parameter.name in fixed:
+            return (fixed[parameter.name],)
+        candidates = parameter.finer if finer and parameter.finer else parameter.candidates
+        return tuple(dict.fromkeys(value for size in sizes for value in candidates(layer, size)))
 
     legal = _legal(phase, layer, [values(parameter) for parameter in phase.parameters])
     if not legal:

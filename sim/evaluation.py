@@ -226,6 +226,13 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
     else:
         notes.append(f"DRAM: row-buffer timing of {machine.dram.grade}, tile by tile")
     notes += unmodelled(machine)
+    unit = machine.matrix
+    if unit.block is None and unit.fill_drain != "hidden" and dataflow.operator != "vector":
+        notes.append(
+            "a product may use a part of the array, which alone is then filled and drained"
+            if unit.partial_use
+            else "every product fills and drains the whole array, however little of it is used (matrix.partial_use)"
+        )
     shares = core_shares(layer, machine)
     notes += _rounding(machine, shares)
     if machine.n_cores > 1:
