@@ -9,6 +9,7 @@ from pathlib import Path
 from tilewright.reports.case import ReportCase
 from tilewright.reports.files import staged_folder, write_file
 from tilewright.reports.network_case import NetworkCase
+from tilewright.reports.origin import Origin, network_facts
 from tilewright.reports.quantity import cycles_text, seconds_text, tiling_text
 from tilewright.sim.result import ComparisonResult
 
@@ -87,7 +88,8 @@ def write_network_report(folder: str | Path, case: NetworkCase) -> Path:
     picture = timeline_png(
         trace, title=case.title, subtitle=subtitle, colours=OPERATOR_COLOURS, n_close=CLOSE_OPERATORS, below=below
     )
-    facts = {"network": result.network, "machine": result.machine}
+    origin = Origin(machines=(case.machine,), workloads=(network_facts(case.stream),), command=case.command)
+    facts = {"network": result.network, "machine": result.machine, "header": origin.header()}
     contents: dict[str, str | bytes] = {"timeline.png": picture}
     if roof is not None:
         contents["roofline.png"] = roofline_png(roof, title=case.title)
@@ -124,6 +126,12 @@ def _write_case(stage: Path, case: ReportCase, *, page: str, stem: str, back: st
         result = case.result
         subtitle = f"{tiling_text(result.tiling)}: {cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}"
         write_file(stage / files[0], timeline_png(case.trace, title=case.title, subtitle=subtitle))
-        facts = {"workload": result.workload, "machine": result.machine, "dataflow": result.dataflow}
+        origin = Origin(machines=() if case.machine is None else (case.machine,), command=case.command)
+        facts = {
+            "workload": result.workload,
+            "machine": result.machine,
+            "dataflow": result.dataflow,
+            "header": origin.header(),
+        }
         write_file(stage / files[1], chrome_trace_json(case.trace, title=case.title, facts=facts))
     write_file(stage / page, result_page(case, back=back, files=files))

@@ -253,6 +253,8 @@ def machine_rows(m: MachineSpec | None, assumptions: Sequence[str]) -> list[dict
     """What a machine is, in words, with those of its assumptions that ``assumptions`` lacks; nothing without one."""
     if m is None:
         return []
+    from tilewright.hw_models.describe import figures_hash
+
     cores = "1 core" if m.n_cores == 1 else f"{m.n_cores} cores"
     rows = [
         ("description", m.description),
@@ -262,6 +264,7 @@ def machine_rows(m: MachineSpec | None, assumptions: Sequence[str]) -> list[dict
         *((f"buffer {b.name}", bytes_text(b.capacity_bytes)) for b in m.buffers[:1]),
         *((f"buffer {b.name}", f"{bytes_text(b.capacity_bytes)}, only passed through") for b in m.buffers[1:]),
         ("DRAM", f"{m.dram.bandwidth_gb_per_s:g} GB/s"),
+        ("hash", f"{figures_hash(m)}, of all its figures"),
         *(("assumed", text) for text in m.assumptions if text not in assumptions),
     ]
     return [{"name": name, "value": value} for name, value in rows]
