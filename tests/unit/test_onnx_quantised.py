@@ -172,3 +172,30 @@ def test_a_step_that_measures_its_own_scale_is_not_fused() -> None:
     kept = [held("w", np.ones((8, 8), np.float32))]
     stream = stream_from_onnx(model(nodes, (TensorProto.FLOAT, [4, 8]), ["y", "ys"], kept, 13, TensorProto.UINT8))
     assert [len(job.operators) for job in jobs_of(stream)] == [1, 1]
+
+
+def test_attention_between_quantise_steps_is_one_step() -> None:
+    """Q K^T, a scale, a causal mask, softmax and P V, each result quantised: the scores stay inside."""
+
+    def both(name: str) -> list[Any]:
+        return [
+            node("QuantizeLinear", [name, "s", "z"], [f"{name}_q"]),
+            node("DequantizeLinear", [f"{name}_q", "s", "z"], [f"{name}_d"]),
+        ]
+
+    size, width = 6, 8
+    low = np.triu(np.full((size, size), -1e9, np.float32), 1)
+    kept = [held("s", np.float32(0.1)), held("z", np.int8(0)), held("low", low)]
+    nodes = [
+        *both("x"),
+        node("Transpose", ["x_d"], ["xt"], perm=[0, 2, 1]),
+        node("MatMul", ["x_d", "xt"], ["m"]), *both("m"),
+        node("Mul", ["m_d", "s"], ["c"]), *both("c"),
+        node("Add", ["c_d", "low"], ["a"]), *both("a"),
+        node("Softmax", ["a_d"], ["p"]), *both("p"),
+        node("MatMul", ["p_d", "x_d"], ["y"]),
+    ]  # fmt: skip
+    stream = stream_from_onnx(model(nodes, (TensorProto.FLOAT, [2, size, width]), ["y"], kept, 13))
+    assert [op.kind for op in stream.operators] == ["quantize", "attention"]
+    assert stream.macs == 2 * 2 * width * size * (size + 1) // 2
+    assert {stream.base(name).number_format for name in stream.operators[1].inputs} == {"int8"}

@@ -24,6 +24,8 @@ __all__ = ["HANDLERS", "Scaling", "block_format", "settle_quantised"]
 _MICROSCALED = {"fp4_e2m1": "mxfp4", "fp8_e4m3": "mxfp8_e4m3", "fp8_e5m2": "mxfp8_e5m2", "int8": "mxint8"}
 _SCALE_FORMATS = ("fp16", "bf16", "fp32", "fp8_e4m3")
 _LOWEST_OF_UNSIGNED = 0
+_LONGEST_CHAIN = 12
+_SCORE_FUNCTIONS = ("mul", "div", "add", "where", "tanh", "max")
 _MOST_SCALES = 1 << 16
 
 
@@ -171,8 +173,10 @@ def settle_quantised(draft: Draft, scalings: Mapping[str, Scaling]) -> None:
     """Take out what quantise steps make unnecessary; ``scalings``: of values that were dequantised.
 
     A ReLU whose negative results quantise to zero anyhow; one of two quantise steps that do the same to the same
-    tensor; and one that gives back the numbers it came from, moved or compared at most.
+    tensor; one that gives back the numbers it came from, moved or compared at most; and those between the two products
+    of an attention, which is one step and keeps its scores to itself.
     """
+    _open_attentions(draft)
     steps = [step for step in draft.steps if step.kind == "quantize" and "scaling" in step.attributes]
     makers, readers = draft.makers(), draft.readers()
     for step in steps:
@@ -191,6 +195,41 @@ def settle_quantised(draft: Draft, scalings: Mapping[str, Scaling]) -> None:
             done[key] = step.outputs[0]
     for step in steps:
         step.attributes.pop("scaling", None)
+
+
+def _open_attentions(draft: Draft) -> None:
+    makers, readers = draft.makers(), draft.readers()
+    taken: list[Step] = []
+    for softmax in draft.steps:
+        if softmax.kind != "softmax":
+            continue
+        after = readers.get(softmax.outputs[0], [])
+        behind = readers.get(after[0].outputs[0], []) if len(after) == 1 and after[0].kind == "quantize" else after
+        if len(behind) != 1 or behind[0].kind != "matmul" or draft.is_known(behind[0].inputs[1]):
+            continue
+        before = _quantised_scores(draft, makers, readers, softmax.inputs[0], _LONGEST_CHAIN)
+        if before is not None:
+            taken += [*before, *(step for step in after if step.kind == "quantize")]
+    for step in dict.fromkeys(taken):
+        draft.values[step.outputs[0]].view_of = step.inputs[0]
+        draft.steps.remove(step)
+
+
+def _quantised_scores(
+    draft: Draft, makers: Mapping[str, Step], readers: Mapping[str, list[Step]], name: str, depth: int
+) -> list[Step] | None:
+    """The quantise steps between a product of two activations and ``name``; None where there is no such product."""
+    step = makers.get(draft.whole(name))
+    if step is None or not depth or len(readers.get(step.outputs[0], [])) != 1:
+        return None
+    if step.kind == "matmul":
+        return None if draft.is_known(step.inputs[1]) else []
+    is_single = step.kind == "quantize" and len(step.outputs) == 1
+    if not is_single and (step.kind != "elementwise" or step.function not in _SCORE_FUNCTIONS):
+        return None
+    paths = [_quantised_scores(draft, makers, readers, one, depth - 1) for one in step.inputs]
+    found = [path for path in paths if path is not None]
+    return [*found[0], *([step] if is_single else [])] if len(found) == 1 else None
 
 
 def _skip_clips(draft: Draft, step: Step, makers: dict[str, Step], readers: dict[str, list[Step]]) -> None:
