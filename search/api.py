@@ -6,6 +6,7 @@ Names of machines, workloads, networks and dataflows may be given as text (as on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -38,7 +39,8 @@ from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.sim.result import Attribution, ComparisonResult, LengthLimit, SimulationResult, WhyResult
 from tilewright.sim.trace import TraceWindow, record_path
 from tilewright.workloads.naming import what_is_named
-from tilewright.workloads.network import load_network, network_names
+from tilewright.workloads.network import Module, load_network, network_names, network_stream
+from tilewright.workloads.rated_formats import with_rated_formats
 from tilewright.workloads.stream import OperatorStream
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ __all__ = [
 ]
 
 Machine = str | MachineSpec
-Network = str | Path | OperatorStream
+Network = str | Path | OperatorStream | Module
 Progress = Callable[[int, int, str], None]  # done, in all, what is being worked on
 
 
@@ -492,24 +494,27 @@ def simulate_network(
     fuse: bool = True,
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     keep_mappings: bool = True,
+    inputs: Any = None,
     progress: Progress | None = None,
 ) -> NetworkResult:
     """A whole network, every distinct operator at its own best mapping: exact cycles, energy and traffic.
 
-    ``network``: what :func:`load_network` takes, or a stream. ``weights``, ``activations`` and ``kv_cache`` are number
-    formats (None: as the network has them). ``prefetch``: the next operator's first weights are loaded under the
-    current one. ``fuse``: element-wise operators are done behind the product that they follow. Of
-    ``attention_dataflows`` each attention takes its best. ``keep_mappings``: best mappings are read from and kept in
-    the cache folder (``TILEWRIGHT_CACHE``).
+    ``network``: what :func:`load_network` takes, a stream, or a PyTorch module with the ``inputs`` that it is called
+    with (a tensor, a list, or a mapping by name). ``weights``, ``activations`` and ``kv_cache`` are number formats
+    (None: as the network has them, or the machine's own where it has no rate for that, which the assumptions say).
+    ``prefetch``: the next operator's first weights are loaded under the current one. ``fuse``: element-wise operators
+    are done behind the product that they follow. Of ``attention_dataflows`` each attention takes its best.
+    ``keep_mappings``: best mappings are read from and kept in the cache folder (``TILEWRIGHT_CACHE``).
 
     Raises InputError for bad names and formats, and for an operator that no mapping fits, with its place.
     """
     spec, goal = _machine(machine), check_objective(objective)
     for name in attention_dataflows:
         mapping.get_dataflow(name)
-    stream = network if isinstance(network, OperatorStream) else load_network(network)
-    return simulate_stream(
-        stream.with_formats(weights=weights, activations=activations, cache=kv_cache),
+    stream = network_stream(network, inputs).with_formats(weights=weights, activations=activations, cache=kv_cache)
+    stream, note = _in_own_format(stream, spec, [weights, activations, kv_cache])
+    result = simulate_stream(
+        stream,
         spec,
         objective=goal,
         prefetch=prefetch,
@@ -518,6 +523,15 @@ def simulate_network(
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
     )
+    return replace(result, assumptions=(note, *result.assumptions)) if note else result
+
+
+def _in_own_format(
+    stream: OperatorStream, machine: MachineSpec, asked: Sequence[str | None]
+) -> tuple[OperatorStream, str]:
+    """The stream in formats that the machine multiplies, but for those that were asked for."""
+    rated = tuple(machine.matrix.multiplies_per_pe_per_cycle)
+    return with_rated_formats(stream, rated, keep=[one for one in asked if one])
 
 
 def why_network(
@@ -529,6 +543,7 @@ def why_network(
     fuse: bool = True,
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     keep_mappings: bool = True,
+    inputs: Any = None,
     progress: Progress | None = None,
 ) -> NetworkWhyResult:
     """A whole network, and exactly what twice as much of each resource would change, every operator mapped anew.
@@ -536,7 +551,7 @@ def why_network(
     Parameters and errors as in :func:`simulate_network`; other number formats are given with the stream.
     """
     spec, goal = _machine(machine), check_objective(objective)
-    stream = network if isinstance(network, OperatorStream) else load_network(network)
+    stream, _ = _in_own_format(network_stream(network, inputs), spec, [])
     return why_stream(
         stream,
         spec,

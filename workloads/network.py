@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.workloads.single_operator import is_operator, operator_stream
 from tilewright.workloads.stream import OperatorStream
 
-__all__ = ["load_network", "network_names", "network_options", "network_source"]
+__all__ = ["Module", "load_network", "network_names", "network_options", "network_source", "network_stream"]
+
+#: A PyTorch module (``torch.nn.Module``); the library is optional.
+Module: TypeAlias = Any
 
 _WAYS = "a built-in name, NAME:key=value,..., a stream (.json), an ONNX file (.onnx) or a config.json"
 _PREFIX = "network:"  # where a layer could be meant, too; here it always is a network
@@ -64,6 +68,34 @@ def load_network(network: str | Path, *, unknown: str | Mapping[str, str] = "err
         raise InputError(f'unknown network; given "{text[:80]}"; allowed {_WAYS}{hint}')
     _refuse_choice(text, unknown)
     return build_network(place, parse_options(text, options_text))
+
+
+def network_stream(
+    network: str | Path | OperatorStream | Module, inputs: Any = None, *, unknown: str | Mapping[str, str] = "error"
+) -> OperatorStream:
+    """The stream of a network given in any way: a stream, what :func:`load_network` takes, or a PyTorch module.
+
+    ``inputs`` are what a module is called with: a tensor, a list of them, or a mapping by the names of its arguments.
+    Raises InputError for a module without inputs, inputs without a module, and what is neither of these.
+    """
+    is_module = hasattr(network, "named_parameters") and hasattr(network, "forward")
+    if inputs is not None and not is_module:
+        raise InputError(f"inputs: are for PyTorch modules; given {type(network).__name__}")
+    if isinstance(network, OperatorStream):
+        return network
+    if isinstance(network, str | Path):
+        return load_network(network, unknown=unknown)
+    kind = type(network).__name__
+    if not is_module:
+        raise InputError(f"network: given {kind}; allowed a name, a file, an operator stream or a PyTorch module")
+    if inputs is None:
+        raise InputError(f"{kind}: inputs: missing; a PyTorch module needs the tensors that it is called with")
+    from tilewright.workloads.extract.torch import stream_from_torch
+
+    if isinstance(inputs, Mapping):
+        return stream_from_torch(network, (), keywords=inputs, unknown=unknown)
+    given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
+    return stream_from_torch(network, given, unknown=unknown)
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -13,12 +13,13 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.presented import Shown
 from tilewright.search.bits.budget import Budget, amount_text, limits_of, parse_budgets
 from tilewright.search.bits.costs import SIMULATED, BitCosts, SimulationSettings, difference, simulated_costs
+from tilewright.search.bits.matching import matched
 from tilewright.search.bits.pareto import CurvePoint, pareto_curve
 from tilewright.search.bits.problem import COSTS, Assignment, BitProblem, CostKind
 from tilewright.search.bits.program import InfeasibleError, Solution, solve
 from tilewright.search.bits.sensitivity import Sensitivity, load_sensitivity
 from tilewright.sim.network_result import NetworkResult
-from tilewright.workloads.network import load_network
+from tilewright.workloads.network import Module, network_stream
 from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.stream_formats import FORMAT_ASSUMPTIONS
 
@@ -143,11 +144,12 @@ def _point_data(point: BitPoint) -> dict[str, Any]:
 
 
 def search_bits(
-    network: str | Path | OperatorStream,
+    network: str | Path | OperatorStream | Module,
     machine: str | MachineSpec,
     sensitivity: str | Path | Sensitivity,
     budget: str | Iterable[str],
     *,
+    inputs: Any = None,
     curve: CostKind | None = None,
     settings: SimulationSettings | None = None,
     progress: Progress | None = None,
@@ -156,16 +158,17 @@ def search_bits(
 
     ``sensitivity``: a table or its JSON file. ``budget``: ``latency=0.6x`` (times every layer in its widest format),
     ``size=5.5MB``, ``energy=2mJ``, ``dram=10MB``, ``bops=72G``; several with commas or as a list. ``curve``: a cost
-    against which the whole Pareto curve is wanted, too.
+    against which the whole Pareto curve is wanted, too. ``network`` may be a PyTorch module, with the ``inputs``
+    that it is called with; layers of the table are found by the places of its modules.
 
     Raises InputError for names, files and formats that are wrong, InfeasibleError with the least possible where no
     assignment keeps the budgets.
     """
     table = sensitivity if isinstance(sensitivity, Sensitivity) else load_sensitivity(sensitivity)
     budgets = parse_budgets([budget] if isinstance(budget, str) else budget)
-    stream = network if isinstance(network, OperatorStream) else load_network(network)
+    stream = network_stream(network, inputs)
     spec = load_machine(machine) if isinstance(machine, str) else machine
-    costs = simulated_costs(stream, spec, table, settings, progress=progress)
+    costs = simulated_costs(stream, spec, matched(table, stream), settings, progress=progress)
     return choose_bits(costs, budgets, curve=curve, progress=progress)
 
 

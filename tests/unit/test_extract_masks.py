@@ -193,7 +193,8 @@ def test_a_bias_under_a_mask_keeps_both(is_written_out: bool) -> None:
     found = attention(stream)
     assert (found.text("mask"), found.count("window_left"), found.attributes["bias"]) == ("banded", 2, True)
     assert stream.tensor(found.inputs[3]).shape[-3:] == (2, ROWS, KEYS)
-    assert stream.read_bytes(found) == 4 * 2 * (ROWS * 4 + 2 * KEYS * 4 + ROWS * KEYS)
+    n_seen, n_scores = ROWS + 2, 3 * ROWS  # keys that some query sees; scores that a bias is added to
+    assert stream.read_bytes(found) == 4 * 2 * (ROWS * 4 + 2 * n_seen * 4 + n_scores)
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

@@ -429,10 +429,16 @@ def _unmasked(graph: _Graph, step: Step, operands: list[str], found: _Scores) ->
 
 
 def _seen_where(draft: Draft, choice: Step, mask: str) -> str:
-    """The mask of a choice between scores and a number, true where the score stays; empty when it hides nothing."""
+    """The mask of a choice between scores and a number, true where the score stays; empty when it hides nothing.
+
+    A number that is not there (a module on the meta device has none) is taken as one that hides: what else would be
+    chosen over scores before a softmax.
+    """
     places = [index for index, name in enumerate(choice.inputs) if draft.is_number(name)]
-    number = draft.numbers(choice.inputs[places[0]]) if len(places) == 1 else None
-    if number is None or len(choice.inputs) != 3 or float(number.reshape(-1)[0]) > HIDDEN_BELOW:
+    if len(places) != 1 or len(choice.inputs) != 3:
+        return ""
+    number = draft.numbers(choice.inputs[places[0]])
+    if number is not None and float(number.reshape(-1)[0]) > HIDDEN_BELOW:
         return ""
     return mask if places[0] == 2 else turned_mask(draft, mask)
 

@@ -56,7 +56,7 @@ def stream_from_torch(
             program = torch.export.export(module, tuple(inputs), dict(keywords or {}), strict=False)
     except Exception as fault:
         # whatever a user's module raises, a person reads one sentence
-        raise InputError(f"{what}: this module cannot be exported ({first_line(fault)})") from None
+        raise InputError(f"{what}: this module cannot be exported{_place(fault)} ({first_line(fault)})") from None
     finally:
         module.train(was_training)
     return stream_from_exported(
@@ -123,5 +123,22 @@ def _torch() -> Any:
 
 def first_line(fault: Exception) -> str:
     """The first line of a library's message, cut to a length that fits into a sentence."""
-    text = str(fault).strip() or type(fault).__name__
-    return text.splitlines()[0].rstrip(".:")[:200]
+    lines = str(fault).strip().splitlines() or [type(fault).__name__]
+    text = f"{lines[0]} {lines[1].strip()}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return text.rstrip(".:")[:200]
+
+
+def _place(fault: Exception) -> str:
+    """The line of the module's own code at which a library gave up, as " at FILE:LINE (CODE)"; empty where unknown."""
+    import linecache
+    import traceback
+    from pathlib import Path
+
+    frames = [frame for frame, _ in traceback.walk_tb(fault.__traceback__)]
+    for frame in reversed(frames):
+        path = frame.f_code.co_filename
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in ("torch", "tilewright", "functorch") and not path.startswith("<"):
+            code = linecache.getline(path, frame.f_lineno).strip()[:100]
+            return f" at {Path(path).name}:{frame.f_lineno}" + (f" ({code})" if code else "")
+    return ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import Draft
-from tilewright.workloads.extract.torch_operators import HANDLERS, Call, flat
+from tilewright.workloads.extract.torch_operators import HANDLERS, Call, Literal, flat
 from tilewright.workloads.extract.torch_tables import IGNORED, VIEWS
 from tilewright.workloads.extract.torch_values import NodeNumbers, format_of, node_path, result_shape
 from tilewright.workloads.extract.unknown import Unknown
@@ -89,6 +89,8 @@ class GraphReader:
             return [self._resolve(one) for one in argument]
         if isinstance(argument, dict):
             return [self._resolve(one) for one in argument.values()]
+        if isinstance(argument, str):
+            return Literal(argument)  # a word such as "tanh", which a tensor may be called, too
         return self._made.get(argument, argument) if hasattr(argument, "meta") else argument
 
     # --- one node -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,13 @@ from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.torch_tables import CREATES, ELEMENTWISE, MOVES, REDUCTIONS, VIEWS
 from tilewright.workloads.extract.torch_values import format_of, node_path, result_shape
 
-__all__ = ["HANDLERS", "Call", "flat"]
+__all__ = ["HANDLERS", "Call", "Literal", "flat"]
+
+
+class Literal(str):
+    """A word among the arguments of a call, which names no tensor."""
+
+    __slots__ = ()
 
 
 class Call:
@@ -35,13 +41,16 @@ class Call:
         """The tensor that the first of these arguments that is there stands for; empty where none is."""
         for key in keys:
             found = self.arguments.get(key)
-            if isinstance(found, str) and found in self.draft.values:
-                return found
+            if self._is_tensor(found):
+                return str(found)
         return ""
+
+    def _is_tensor(self, found: Any) -> bool:
+        return isinstance(found, str) and not isinstance(found, Literal) and found in self.draft.values
 
     def tensors(self) -> list[str]:
         """All tensors among the arguments, in order."""
-        return [one for one in flat(list(self.arguments.values())) if isinstance(one, str) and one in self.draft.values]
+        return [one for one in flat(list(self.arguments.values())) if self._is_tensor(one)]
 
     def shape(self, value: Any) -> tuple[int, ...]:
         return result_shape(self.draft.name, self.path, value)

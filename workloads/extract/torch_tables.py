@@ -143,6 +143,8 @@ ELEMENTWISE: Mapping[str, str] = {
     "lerp": "modulate",
     "cumsum": "add",
     "cumprod": "mul",
+    "_weight_norm": "mul",
+    "outer": "mul",
     "polar": "cos",
     "atan": "exp",
     "atan2": "exp",

@@ -55,10 +55,14 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
     result = _result(run, stream)
 
     from tilewright.reports.network_case import NetworkCase
+    from tilewright.workloads.rated_formats import FORMAT_NOTE
 
-    case = NetworkCase(result=result, stream=stream, machine=run.machine, objective=run.objective, command=run.command)
-    if run.note:
-        note(run.note)
+    case = NetworkCase(
+        result=result, stream=result.stream or stream, machine=run.machine, objective=run.objective, command=run.command
+    )
+    for text in (run.note, *(one for one in result.assumptions if one.startswith(FORMAT_NOTE))):
+        if text:
+            note(text)
     _show(outputs, case, every=run.all_operators)
     from tilewright.reports.origin import Origin, network_facts
 
@@ -132,6 +136,9 @@ def _result(run: NetworkRun, stream: OperatorStream) -> NetworkResult:
             stream,
             run.machine,
             run.objective,
+            weights=run.weights,
+            activations=run.activations,
+            kv_cache=run.kv_cache,
             prefetch=run.prefetch,
             fuse=run.fuse,
             keep_mappings=run.keep_mappings,
