@@ -55,10 +55,11 @@ class Column:
 
 
 class TextTable(NamedTuple):
-    """Columns, and the row that is best (None: none is)."""
+    """Columns, the row that is best (None: none is), and a sentence under the table where one is needed."""
 
     columns: tuple[Column, ...]
     best_row: int | None = None
+    note: str = ""
 
     @property
     def head(self) -> list[str]:
@@ -169,6 +170,12 @@ def machine_columns(comparison: MachineComparison, workload: str) -> TextTable:
     return TextTable(tuple(columns), at)
 
 
+_ANOMALY = (
+    "slower with more, and no mistake: commands that end sooner meet the others in another order, which here is worse "
+    "(a timing anomaly as in Graham, 1966); no tiling of the space avoids it"
+)
+
+
 class _WhatIf(NamedTuple):
     label: str
     cycles: int
@@ -179,16 +186,19 @@ class _WhatIf(NamedTuple):
 def what_if_columns(why: WhyResult) -> TextTable:
     """The exact outcome of each what-if of a layer."""
     items = [_WhatIf(w.label, w.cycles, w.cycles_same_tiling, w.energy_pj) for w in why.what_ifs]
-    return _what_ifs(items, why.result.cycles, why.result.energy_pj, "same tiling")
+    is_fastest = why.result.search is None or why.result.search.objective == "latency"
+    return _what_ifs(items, why.result.cycles, why.result.energy_pj, "same tiling", is_fastest=is_fastest)
 
 
 def network_what_if_columns(why: NetworkWhyResult) -> TextTable:
     """The exact outcome of each what-if of a network."""
     items = [_WhatIf(w.label, w.cycles, w.cycles_same_mappings, w.energy_pj) for w in why.what_ifs]
-    return _what_ifs(items, why.result.cycles, why.result.energy_pj, "same tilings")
+    is_fastest = why.result.objective == "latency"
+    return _what_ifs(items, why.result.cycles, why.result.energy_pj, "same tilings", is_fastest=is_fastest)
 
 
-def _what_ifs(items: Sequence[_WhatIf], cycles: int, energy_pj: float, same: str) -> TextTable:
+def _what_ifs(items: Sequence[_WhatIf], cycles: int, energy_pj: float, same: str, *, is_fastest: bool) -> TextTable:
+    """``is_fastest``: tilings were chosen for speed; otherwise more cycles are a choice, and no anomaly."""
     columns: tuple[Column, ...] = (
         Column(header="change", cells=[item.label for item in items], right=False),
         Column(header="cycles", cells=[cycles_text(item.cycles) for item in items]),
@@ -205,7 +215,8 @@ def _what_ifs(items: Sequence[_WhatIf], cycles: int, energy_pj: float, same: str
         columns = (*columns, Column(header="why slower", cells=notes, right=False, fold=40))
     fewest = min((item.cycles for item in items), default=cycles)
     at = next((row for row, item in enumerate(items) if item.cycles == fewest < cycles), None)
-    return TextTable(columns, at)
+    slower = [item.label for item in items if item.cycles > cycles and is_fastest]
+    return TextTable(columns, at, f"{', '.join(slower)}: {_ANOMALY}" if slower else "")
 
 
 def _why_slower(item: _WhatIf, cycles: int, energy_pj: float) -> str:

@@ -102,6 +102,7 @@ def _why(case: NetworkCase) -> dict[str, Any] | None:
     what_ifs, helps = network_what_if_columns(case.why), network_why_columns(case, most=_MOST_EXPLAINED)
     return {
         "head": what_ifs.head,
+        "note": what_ifs.note,
         "rows": [{"cells": cells, "best": row == what_ifs.best_row} for row, cells in enumerate(what_ifs.rows)],
         "helps_head": helps.head,
         "helps_rows": helps.rows,

@@ -72,6 +72,7 @@ def result_page(case: ReportCase, *, back: str = "", files: Sequence[str] = ()) 
         "bound_chart": bound_chart(result),
         "attribution_chart": attribution_chart(case.why.attribution) if case.why and case.why.attribution else None,
         "what_ifs": _marked_rows(what_if_columns(case.why)) if case.why else [],
+        "what_if_note": what_if_columns(case.why).note if case.why else "",
         "energy_rows": energy_rows(result.energy_by_component),
         "search": _search(result),
         "longest": sequence_text(result.longest_sequence or 0),

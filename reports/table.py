@@ -247,7 +247,8 @@ def what_if_table(console: Console, why: WhyResult | NetworkWhyResult) -> Table 
         table, what = what_if_columns(why), "the best tiling of this dataflow chosen anew"
     else:
         table, what = network_what_if_columns(why), "every operator mapped anew"
-    return fitted_table(console, f"what if (exact; {what})", table.columns, best_row=table.best_row)
+    title = f"what if (exact; {what})"
+    return fitted_table(console, title, table.columns, best_row=table.best_row, caption=table.note)
 
 
 def headline_table(comparison: ComparisonResult, *, ours: str = "mas") -> Table | None:

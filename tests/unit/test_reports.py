@@ -559,3 +559,21 @@ def test_a_mixed_comparison_says_what_was_never_tried(made_up: SimpleNamespace) 
     assert text.count("cannot run") == 1
     assert index_page(mixed, links={}).count("cannot run") == 2  # cycles and energy
     assert comparison_markdown(mixed).count(" - |") == 2
+
+
+def test_a_slower_what_if_is_explained_beside_its_figure(made_up: SimpleNamespace) -> None:
+    from dataclasses import replace
+
+    from tilewright.reports.table import what_if_table
+
+    result = made_up.result()
+    why = made_up.why(result)
+    worse = replace(why.what_ifs[0], cycles=result.cycles + 10)
+    anomalous = replace(why, what_ifs=(worse, why.what_ifs[1]))
+    said = " ".join(printed(what_if_table(Console(width=100), anomalous), 100).split())
+    assert f"{worse.label}: slower with more, and no mistake" in said
+    assert "slower with more" in result_page(ReportCase(result=result, objective="latency", why=anomalous))
+    assert "slower with more" not in printed(what_if_table(Console(width=100), why), 100)
+    thrifty = replace(result, search=replace(result.search, objective="energy"))
+    chosen = replace(anomalous, result=thrifty)
+    assert "slower with more" not in printed(what_if_table(Console(width=100), chosen), 100)
