@@ -91,6 +91,13 @@ def test_packed_attention_with_a_mask_and_a_past() -> None:
     assert stream.tensor("present").shape == (2, 2, 4, 8, 16)
 
 
+def test_a_mask_for_the_longest_prompt_is_read_as_far_as_it_is_needed() -> None:
+    call = micro("Attention", ["x", "w", "b", "m"], ["y"], num_heads=4)
+    stream = read([call], {"x": [2, 3, 64], "m": [2, 1, 9, 9]}, ["y"], [held("w", 64, 192), held("b", 192)],
+                  kinds={"m": TensorProto.INT32})  # fmt: skip
+    assert stream.tensor(attention(stream).inputs[3]).shape == (2, 1, 3, 3)
+
+
 def test_multi_head_attention_with_bias_and_padding() -> None:
     call = micro("MultiHeadAttention", ["q", "k", "v", "", "m", "s"], ["y"], num_heads=4)
     shapes = {"q": [2, 6, 64], "k": [2, 9, 64], "v": [2, 9, 64], "m": [2, 9], "s": [1, 4, 6, 9]}

@@ -54,7 +54,7 @@ def _emit(reader: NodeReader, path: str, call: _Call) -> None:
         keys = max(1, last)
         call.k, call.v = (_first_keys(draft, name, keys) for name in (call.k, call.v))
     shift = keys - rows - call.offset  # how far the diagonal that ends at the last key lies from the one that is meant
-    masks = [_cut(draft, name, keys) for name in call.masks if name]
+    masks = [_cut(draft, name, rows, keys) for name in call.masks if name]
     emit_attention(draft, path, call.q, call.k, call.v, call.out, mask=masks, sinks=call.sinks, soft_cap=call.soft_cap)
     before, after = (call.left + shift if call.left >= 0 else None), (right - shift if right >= 0 else None)
     _narrow(draft.steps[-1].attributes, before, after)
@@ -86,15 +86,22 @@ def _first_keys(draft: Draft, name: str, keys: int) -> str:
     return draft.view(f"{name}.first", name, (*shape[:-2], keys, shape[-1]), "part")
 
 
-def _cut(draft: Draft, mask: str, keys: int) -> str:
-    """A mask without the keys that are not read; one that is shorter hides none of the others."""
+def _cut(draft: Draft, mask: str, rows: int, keys: int) -> str:
+    """A mask without what lies beyond the queries and the keys that are read, such as one for the longest prompt."""
     shape = draft.shape(mask)
-    if not shape or shape[-1] <= keys:
+    most = (rows, keys)[-len(shape) :] if shape else ()
+    wanted = [min(extent, limit) for extent, limit in zip(shape[-2:], most, strict=True)]
+    if list(shape[-2:]) == wanted:
         return mask
-    cut = draft.view(f"{mask}.first", mask, (*shape[:-1], keys), "part")
+    cut = draft.view(f"{mask}.first", mask, (*shape[:-2], *wanted), "part")
     if draft.is_known(mask):
-        draft.values[cut].data = lambda: None if (numbers := draft.numbers(mask)) is None else numbers[..., :keys]
+        draft.values[cut].data = lambda: _first_places(draft.numbers(mask), wanted)
     return cut
+
+
+def _first_places(numbers: Any, wanted: list[int]) -> Any:
+    """The first so many entries along the last dimensions."""
+    return None if numbers is None else numbers[(..., *(slice(extent) for extent in wanted))]
 
 
 def _heads(draft: Draft, name: str, n_heads: int) -> str:

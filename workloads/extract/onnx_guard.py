@@ -20,7 +20,7 @@ from tilewright.workloads.extract.onnx_child import LENGTH_BYTES
 __all__ = ["LibraryEndedError", "LibraryError", "ask", "start"]
 
 _SECONDS_TO_START, _SECONDS_AT_MOST = 120.0, 60.0  # of time on the wall: against a process that sleeps
-_MOST_REMEMBERED = 4096
+_MOST_REMEMBERED, _LARGEST_REMEMBERED = 4096, 1 << 13  # requests, and bytes of one
 
 
 class LibraryError(Exception):
@@ -106,6 +106,7 @@ def ask(name: str, *arguments: Any, remember: bool = False) -> Any:
     Raises LibraryError, or LibraryEndedError when the process ended.
     """
     data = pickle.dumps((name, arguments), protocol=pickle.HIGHEST_PROTOCOL)
+    remember = remember and len(data) <= _LARGEST_REMEMBERED
     found = _answers.get(data) if remember else None
     if found is None:
         found = _asked(data)
