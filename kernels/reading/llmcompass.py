@@ -40,7 +40,7 @@ def read_llmcompass(path: Path) -> list[MeasuredTable]:
             if not (min(row) > 0 and max(row) < _MOST):
                 raise ValueError
             rows.append(row)
-        except (ValueError, IndexError, ZeroDivisionError):
+        except (ValueError, IndexError, ArithmeticError):
             raise InputError(
                 f"{path}:{line}: not a row of LLMCompass's {operator} table; given {text[:60]!r}"
             ) from None

@@ -61,6 +61,8 @@ def show(name: NameArgument, json: JsonOption = None, csv: CsvOption = None) -> 
 def _is_layer_file(text: str) -> bool:
     """Whether a YAML file describes an attention layer; one that cannot be read is left to the loader of machines."""
     try:
+        if not Path(text).is_file():  # reading a pipe would wait for ever
+            return False
         with Path(text).open(encoding="utf-8") as file:
             return bool(_HEADS.search(file.read(65536)))
     except (OSError, UnicodeError):
