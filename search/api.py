@@ -229,6 +229,7 @@ def compare(
     *,
     method: str = "exhaustive",
     seed: int = 0,
+    keep_formats: Sequence[str] = (),
 ) -> MachineComparison: ...
 
 
@@ -241,6 +242,7 @@ def compare(
     *,
     method: str = "exhaustive",
     seed: int = 0,
+    keep_formats: Sequence[str] = (),
 ) -> ComparisonResult | MachineComparison:
     """Dataflows side by side on one machine, or machines side by side when ``machine`` is a list of them.
 
@@ -250,7 +252,8 @@ def compare(
     Several machines: every layer, operator or whole network on every machine, at its best dataflow and mappings there.
     A name that means both (``bert-base``) is the layer, ``network:bert-base`` the network, as on the command line.
 
-    ``method`` is one of :func:`search_methods`, ``seed`` its chance; both are for layers.
+    ``method`` is one of :func:`search_methods`, ``seed`` its chance; both are for layers. A network in a format that a
+    machine has no rate for runs there in the machine's own, unless it is one of ``keep_formats``.
     """
     goal = check_objective(objective)
     get_method(method)
@@ -270,6 +273,7 @@ def compare(
             dataflows=flows,
             attention_dataflows=_attention_flows(dataflows) if networks_too else ATTENTION_DATAFLOWS,
             objective=goal,
+            keep_formats=keep_formats,
             progress=progress,
         )
     layers = [layer_of(cast("Workload", workload)) for workload in given]
@@ -355,19 +359,22 @@ def pareto(
     dataflows: Sequence[str] | None = None,
     *,
     fuse: bool = True,
+    keep_formats: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> MappingFront:
     """Latency against energy: what no other choice of mappings of ``workload`` on ``machine`` beats in both.
 
     A layer or an operator: over its dataflows (all by default) and tilings. A network: over a mapping of its own for
     every operator, attention with ``dataflows`` (mas and flash2 by default), run one after the other without weights
-    loaded ahead. ``proof`` of the result says within what it is proven. Raises InputError for bad names, and for an
-    operator that no mapping fits, with its place.
+    loaded ahead; in the machine's own number format where it has no rate for that of the network (and that is none of
+    ``keep_formats``). ``proof`` of the result says within what it is proven. Raises InputError for bad names, and for
+    an operator that no mapping fits, with its place.
     """
     spec, thing = _machine(machine), _layer_or_network(workload)
     if not isinstance(thing, OperatorStream):
         flows = dataflows_for([thing], list(dataflows or ()))[thing]
         return workload_front(thing.name, [NamedOperator(thing.name, "", thing, flows)], spec, progress=progress)
+    thing, said = _in_own_format(thing, spec, keep_formats)
     attention = tuple(mapping.get_dataflow(name) for name in _attention_flows(dataflows))
     operators = [
         NamedOperator(
@@ -378,7 +385,8 @@ def pareto(
         )
         for job in jobs_of(thing, fuse=fuse)
     ]
-    return workload_front(thing.name, operators, spec, progress=progress)
+    front = workload_front(thing.name, operators, spec, progress=progress)
+    return replace(front, assumptions=(said, *front.assumptions)) if said else front
 
 
 def trace(
@@ -544,6 +552,7 @@ def why_network(
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     keep_mappings: bool = True,
     inputs: Any = None,
+    keep_formats: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> NetworkWhyResult:
     """A whole network, and exactly what twice as much of each resource would change, every operator mapped anew.
@@ -551,8 +560,8 @@ def why_network(
     Parameters and errors as in :func:`simulate_network`; other number formats are given with the stream.
     """
     spec, goal = _machine(machine), check_objective(objective)
-    stream, _ = _in_own_format(network_stream(network, inputs), spec, [])
-    return why_stream(
+    stream, said = _in_own_format(network_stream(network, inputs), spec, keep_formats)
+    reasons = why_stream(
         stream,
         spec,
         objective=goal,
@@ -562,6 +571,9 @@ def why_network(
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
     )
+    if not said:
+        return reasons
+    return replace(reasons, result=replace(reasons.result, assumptions=(said, *reasons.result.assumptions)))
 
 
 def _machine(machine: Machine) -> MachineSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.dram import bytes_per_cycle, port_names
@@ -15,6 +16,7 @@ from tilewright.sim.machine_comparison import MachineComparison, MachineRun
 from tilewright.sim.mapping import Dataflow
 from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.result import SimulationResult
+from tilewright.workloads.rated_formats import with_rated_formats
 from tilewright.workloads.stream import OperatorStream
 
 __all__ = ["compare_machines"]
@@ -34,10 +36,14 @@ def compare_machines(
     dataflows: dict[JobLayer, tuple[Dataflow, ...]],
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     objective: Objective = "latency",
+    keep_formats: Sequence[str] = (),
     cache: MappingCache | None = None,
     progress: Progress | None = None,
 ) -> MachineComparison:
     """Every workload on every machine. What cannot run on one of them is reported with the reason.
+
+    A network in a floating-point format that a machine does not multiply runs there in the machine's own, as the
+    result's assumptions say; formats in ``keep_formats``, which somebody asked for, stay.
 
     ``run_layer`` searches and runs a layer; ``dataflows`` are those of each layer, of which the best one is taken.
     """
@@ -48,15 +54,18 @@ def compare_machines(
         told = _part(progress, at, len(pairs), f"{workload.name} on {machine.name}")
         try:
             if isinstance(workload, OperatorStream):
+                rated = tuple(machine.matrix.multiplies_per_pe_per_cycle)
+                stream, said = with_rated_formats(workload, rated, keep=keep_formats)
                 result = simulate_stream(
-                    workload,
+                    stream,
                     machine,
                     objective=objective,
                     attention_dataflows=attention_dataflows,
                     cache=cache,
                     progress=told,
                 )
-                runs.append(_network_run(result, machine))
+                notes = (said, *result.assumptions) if said else result.assumptions
+                runs.append(_network_run(replace(result, assumptions=notes), machine))
             else:
                 runs.append(_layer_run(workload, machine, dataflows[workload], run_layer, objective))
                 if told is not None:

@@ -136,3 +136,17 @@ def _run(*arguments: str) -> int:
         main(arguments)
     assert isinstance(stopped.value.code, int)
     return stopped.value.code
+
+
+def test_a_machine_without_the_networks_format_runs_it_in_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    found = tilewright.compare([NETWORK], ["edge-16x16", "eyeriss"])
+    assert found.of_workload(NETWORK)[0].result.assumptions[0][:13] != "number format"
+    other = found.of_workload(NETWORK)[1].result
+    assert other.assumptions[0].startswith("number format: int16, the machine's own, instead of fp16")
+    assert other.cycles == tilewright.simulate_network(NETWORK, "eyeriss").cycles
+    assert why_network(NETWORK, "eyeriss").result.cycles == other.cycles
+    assert tilewright.pareto(NETWORK, "eyeriss").assumptions[0] == other.assumptions[0]
+    kept = tilewright.compare([NETWORK], ["eyeriss"], keep_formats=["fp16"])
+    assert "no multiply rate" in kept.infeasible[NETWORK, "eyeriss"]
+    assert _run("compare", NETWORK, "-a", "edge-16x16", "-a", "eyeriss") == 0
+    assert "eyeriss: number format: int16, the machine's own" in capsys.readouterr().err

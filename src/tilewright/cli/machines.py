@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tilewright.sim.jobs import JobLayer
     from tilewright.workloads.naming import Named
 
-__all__ = ["MachinesCall", "compare_machines", "origin_of", "things_of"]
+__all__ = ["MachinesCall", "compare_machines", "origin_of", "say_notes", "things_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +57,9 @@ def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
             progress=progress,
             method=call.method,
             seed=call.seed,
+            keep_formats=[name for name in call.formats.values() if name],
         )
-    for one in call.named:
-        if one.note:
-            note(one.note)
+    say_notes(call.named, {run.machine: run.result.assumptions for run in comparison.runs if not run.dataflow})
 
     from tilewright.reports.table import machine_tables, machines_failed_text
 
@@ -79,6 +78,19 @@ def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
         from tilewright.reports.machine_page import write_machines_report
 
         note(f"wrote {write_machines_report(outputs.report, comparison, call.machines, command=call.command)}")
+
+
+def say_notes(named: Sequence[Named], assumptions: Mapping[str, Sequence[str]]) -> None:
+    """How names were understood, and in which machine's own format networks ran (``assumptions`` by machine)."""
+    from tilewright.workloads.rated_formats import FORMAT_NOTE
+
+    for one in named:
+        if one.note:
+            note(one.note)
+    for machine, texts in assumptions.items():
+        for text in texts:
+            if text.startswith(FORMAT_NOTE):
+                note(f"{machine}: {text}")
 
 
 def things_of(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tilewright.cli.inputs import check_dataflows
-from tilewright.cli.machines import things_of
+from tilewright.cli.machines import say_notes, things_of
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.errors import InputError
@@ -54,16 +54,17 @@ def show_fronts(outputs: Outputs, call: ParetoCall) -> None:
 
     fronts: list[MappingFront] = []
     failed: dict[str, str] = {}
+    kept = [name for name in call.formats.values() if name]
     with ProgressBar() as progress:
         for thing in things:
             for machine in call.machines:
                 try:
-                    fronts.append(api.pareto(thing, machine, call.dataflows, fuse=call.fuse, progress=progress))
+                    fronts.append(
+                        api.pareto(thing, machine, call.dataflows, fuse=call.fuse, keep_formats=kept, progress=progress)
+                    )
                 except InputError as error:
                     failed[f"{thing.name} cannot run on {machine.name}"] = str(error)
-    for one in call.named:
-        if one.note:
-            note(one.note)
+    say_notes(call.named, {front.machine: front.assumptions for front in fronts})
     if not fronts:
         raise InputError(f"nothing can run: {next(iter(failed.values()))}")
     _write(outputs, call, fronts, failed, things)

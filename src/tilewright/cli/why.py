@@ -81,7 +81,8 @@ def why(
 
     stream = stream_of(named.text, weights=weights, activations=activations, kv_cache=kv_cache, unknown=choice)
     check_attention([stream], dataflow)
-    _why_network(outputs, named, stream, spec, dataflow, goal, command_line(context))
+    kept = [name for name in formats.values() if name]
+    _why_network(outputs, named, stream, spec, dataflow, goal, kept, command_line(context))
 
 
 def _why_layer(
@@ -132,11 +133,13 @@ def _why_network(
     spec: MachineSpec,
     dataflow: str | None,
     goal: Objective,
+    keep_formats: list[str],
     command: str,
 ) -> None:
     announce_compilation()
 
     import tilewright.search.api as api
+    from tilewright.cli.machines import say_notes
     from tilewright.reports.network_case import NetworkCase
     from tilewright.reports.network_table import network_why_table, totals_table
     from tilewright.reports.origin import Origin, network_facts
@@ -144,10 +147,12 @@ def _why_network(
 
     flows = api.ATTENTION_DATAFLOWS if dataflow is None else (dataflow,)
     with ProgressBar() as progress:
-        reasons = api.why_network(stream, spec, goal, attention_dataflows=flows, progress=progress)
+        reasons = api.why_network(
+            stream, spec, goal, attention_dataflows=flows, keep_formats=keep_formats, progress=progress
+        )
+    stream = reasons.result.stream or stream
     case = NetworkCase(result=reasons.result, stream=stream, machine=spec, objective=goal, command=command, why=reasons)
-    if named.note:
-        note(named.note)
+    say_notes([named], {spec.name: reasons.result.assumptions})
     if outputs.speaks:
         console = outputs.console()
         outputs.show(
