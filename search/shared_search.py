@@ -22,7 +22,6 @@ from tilewright.search.tiling import (
     FEW_FITTING,
     TilingSearch,
     best_tiling,
-    has_finer,
     least_parts,
     none_of_the_smallest_fits,
     nothing_fits,
@@ -113,7 +112,7 @@ class SharedSearch:
             return self._best(machine, objective)
         except _FewFitError as fault:  # smaller tiles are to be tried
             phase, costs = fault.table.phase, self._costs_of(machine)
-            if not fault.n_fitting and not has_finer(phase) and none_of_the_smallest_fits(phase, costs, {}):
+            if not fault.n_fitting and none_of_the_smallest_fits(phase, costs, {}):
                 refusal = nothing_fits(phase, costs, [fault.table.smallest()], {})
         except OtherProgramError:
             self._is_own = True
@@ -163,7 +162,7 @@ class SharedSearch:
         """As :func:`tilewright.sim.evaluation.evaluate` of the mapping that was found on ``machine``."""
         try:
             work = self._mapped_work(found.tiling)
-        except (OtherProgramError, UnaskedWorkError, InputError, KeyError):  # a KeyError for a finer tiling
+        except (OtherProgramError, UnaskedWorkError, InputError, KeyError):  # a KeyError for a smaller tile
             return evaluate(self.dataflow, self.layer, machine, found.tiling)
         return timed_result(self.dataflow, self.layer, machine, found.tiling, found.cycles, work)
 

@@ -44,7 +44,6 @@ __all__ = [
     "Progress",
     "TilingSearch",
     "best_tiling",
-    "has_finer",
     "least_parts",
     "none_of_the_smallest_fits",
     "nothing_fits",
@@ -173,10 +172,6 @@ class PhaseSearch:
         space = tiling_space(phase, layer, machine, fixed, parts=least_parts(machine))
         self.n_candidates = len(space)
         fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
-        if not fitting and has_finer(phase):
-            space = tiling_space(phase, layer, machine, fixed, finer=True)
-            self.n_candidates += len(space)
-            fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
         if len(fitting) < FEW_FITTING:
             n_before = len(space)
             space, fitting = _with_smaller_tiles(phase, costs, fixed, space, fitting)
@@ -287,11 +282,6 @@ class PhaseSearch:
         return results
 
 
-def has_finer(phase: Phase) -> bool:
-    """Whether some parameter has values that are tried where no candidate fits."""
-    return any(parameter.finer is not None for parameter in phase.parameters)
-
-
 def least_parts(machine: MachineSpec) -> int:
     """How often the array is halved for the tiles that are always tried: not at all, where it is always used whole."""
     return _most_parts(machine) if machine.matrix.partial_use else 0
@@ -351,22 +341,26 @@ def _part(machine: MachineSpec, parts: int) -> MachineSpec:
 
 
 def tiling_space(
-    phase: Phase, layer: Layer, machine: MachineSpec, fixed: Tiling, *, finer: bool = False, parts: int = 0
+    phase: Phase, layer: Layer, machine: MachineSpec, fixed: Tiling, *, parts: int = 0
 ) -> list[dict[str, int]]:
     """The phase's space with some parameters held; a held combination is taken as it is.
 
-    ``finer``: the tilings for a machine on which none of the usual ones fits. ``parts``: tiles for the array halved up
-    to so many times are in the space, too.
+    ``parts``: tiles for the array halved up to so many times are in the space, too. Behind these come the finer tilings,
+    for little room. They are there however much there is, so that a larger buffer never has a worse best.
     """
     sizes = [machine, *(_part(machine, n) for n in range(1, parts + 1))]
 
-    def values(parameter: Parameter) -> tuple[int, ...]:
+    def values(parameter: Parameter, *, finer: bool) -> tuple[int, ...]:
         if parameter.name in fixed:
             return (fixed[parameter.name],)
         candidates = parameter.finer if finer and parameter.finer else parameter.candidates
         return tuple(dict.fromkeys(value for size in sizes for value in candidates(layer, size)))
 
-    legal = _legal(phase, layer, [values(parameter) for parameter in phase.parameters])
+    legal = _legal(phase, layer, [values(parameter, finer=False) for parameter in phase.parameters])
+    if any(parameter.finer for parameter in phase.parameters if parameter.name not in fixed):
+        known = {tuple(tiling.values()) for tiling in legal}
+        finer = _legal(phase, layer, [values(parameter, finer=True) for parameter in phase.parameters])
+        legal += [tiling for tiling in finer if tuple(tiling.values()) not in known]
     if not legal:
         held = ", ".join(f"{p.name}={fixed[p.name]}" for p in phase.parameters if p.name in fixed)
         raise InputError(f"tiling: {held} allows no mapping of the {phase.name} phase of {layer.name}")

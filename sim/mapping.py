@@ -58,8 +58,8 @@ class Parameter:
 
     ``least`` is the value that needs the least room on chip (default: the smallest candidate); ``largest``
     is the largest value that a user may give (the extent it tiles, say). ``changes_work`` is false when
-    only the order and the room on chip depend on it, not what is computed and moved. ``finer``: values that
-    are worth trying only where none of the candidates fits on chip; None for the candidates themselves.
+    only the order and the room on chip depend on it, not what is computed and moved. ``finer``: values for
+    little room; they are tried with each other, not with the candidates. None for the candidates themselves.
     """
 
     name: str

@@ -43,9 +43,11 @@ def _depths(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
 
 
 def _below(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """The smallest of ``sizes``, its half, a quarter, and so on."""
-    least = min(sizes)
-    return tuple(dict.fromkeys(ceil_div(least, 2**halvings) for halvings in range(least.bit_length() + 1)))
+    """The smallest of ``sizes``, a quarter of it, and so on down to 1."""
+    found = [min(sizes)]
+    while found[-1] > 1:
+        found.append(ceil_div(found[-1], 4))
+    return tuple(found)
 
 
 ROWS = Parameter(

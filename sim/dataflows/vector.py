@@ -16,8 +16,6 @@ from tilewright.sim.result import LowerBound
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.gemm import RowCut, VectorLayer
 
-MOST_PIECES = 8  # candidates for the size of a piece
-
 
 class VectorCosts(TileCosts):
     """Costs of the row blocks of one vector operator."""
@@ -199,6 +197,13 @@ register_family(
         pieces=_pieces,
     )
 )
+
+
+def _pieces(columns: int) -> tuple[int, ...]:
+    """All columns, a half of them, a quarter, and so on: each piece costs a first access, and a few are few enough."""
+    return tuple(dict.fromkeys(ceil_div(columns, 2**halvings) for halvings in range(columns.bit_length() + 1)))
+
+
 VECTOR = register(
     Dataflow(
         name="vector",
@@ -213,11 +218,12 @@ VECTOR = register(
                         meaning="rows of a block",
                         candidates=lambda layer, machine: tile_sizes(layer.rows, 1, most=16),
                         largest=lambda layer: layer.rows,
+                        finer=lambda layer, machine: (1,),
                     ),
                     Parameter(
                         name="columns",
                         meaning="columns of a piece of a row; all of them where rows stay whole",
-                        candidates=lambda layer, machine: tile_sizes(layer.columns, 1, most=MOST_PIECES),
+                        candidates=lambda layer, machine: _pieces(layer.columns),
                         largest=lambda layer: layer.columns,
                     ),
                     Parameter(

@@ -124,7 +124,7 @@ def test_a_long_sum_is_cut_where_the_buffer_is_small() -> None:
 def test_a_held_combination_is_taken_as_it_is() -> None:
     """Also one that does the same as another, which the search alone would leave out."""
     layer = a_layer()
-    held = {"order": 2, "k": layer.k, "outputs": 1, "m": layer.m, "n": layer.n}
+    held = {"order": 2, "k": layer.k, "outputs": 1, "depth": 2, "m": layer.m, "n": layer.n}
     found = best_tiling(flow_of(layer), layer, load_machine("edge-16x16"), fixed=held)
     assert found.tiling.items() >= held.items() and found.summary.n_candidates == 1
 
