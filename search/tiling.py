@@ -345,8 +345,8 @@ def tiling_space(
 ) -> list[dict[str, int]]:
     """The phase's space with some parameters held; a held combination is taken as it is.
 
-    ``parts``: tiles for the array halved up to so many times are in the space, too. Behind these come the finer tilings,
-    for little room. They are there however much there is, so that a larger buffer never has a worse best.
+    ``parts``: tiles for the array halved up to so many times are in the space, too. Behind these come the finer
+    tilings, for little room. They are there however much there is, so that a larger buffer never has a worse best.
     """
     sizes = [machine, *(_part(machine, n) for n in range(1, parts + 1))]
 
