@@ -199,7 +199,7 @@ register_family(
 )
 
 
-def _pieces(columns: int) -> tuple[int, ...]:
+def _piece_sizes(columns: int) -> tuple[int, ...]:
     """All columns, a half of them, a quarter, and so on: each piece costs a first access, and a few are few enough."""
     return tuple(dict.fromkeys(ceil_div(columns, 2**halvings) for halvings in range(columns.bit_length() + 1)))
 
@@ -223,7 +223,7 @@ VECTOR = register(
                     Parameter(
                         name="columns",
                         meaning="columns of a piece of a row; all of them where rows stay whole",
-                        candidates=lambda layer, machine: _pieces(layer.columns),
+                        candidates=lambda layer, machine: _piece_sizes(layer.columns),
                         largest=lambda layer: layer.columns,
                     ),
                     Parameter(
