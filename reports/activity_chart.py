@@ -14,7 +14,6 @@ import numpy.typing as npt
 from tilewright.reports.palette import BASE_COLOUR, KIND_COLOURS
 from tilewright.reports.quantity import bytes_text, cycles_text, percent_text
 from tilewright.search.activity import NetworkActivity
-from tilewright.sim.network_result import OperatorResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +83,7 @@ def activity_rows(activity: NetworkActivity, clock_ghz: float) -> list[ActivityR
     return rows
 
 
-def activity_data(activity: NetworkActivity, operators: Sequence[OperatorResult], clock_ghz: float) -> dict[str, Any]:
+def activity_data(activity: NetworkActivity, names: Sequence[str], clock_ghz: float) -> dict[str, Any]:
     """The rows for a template: areas in a box 10,000 wide and 100 high, and what is told of each operator."""
     at = np.linspace(0, 1, _COLUMNS + 1)
     return {
@@ -92,7 +91,7 @@ def activity_data(activity: NetworkActivity, operators: Sequence[OperatorResult]
             {"name": row.name, "colour": row.colour, "note": row.note, "path": _area(at, _columns(activity, row))}
             for row in activity_rows(activity, clock_ghz)
         ],
-        "tips": list(_tips(activity, operators)) if len(operators) <= _MOST_TIPS else [],
+        "tips": list(_tips(activity, names)) if len(names) <= _MOST_TIPS else [],
         "n_mean": activity.n_mean,
     }
 
@@ -119,16 +118,16 @@ def _area(at: FloatArray, shares: FloatArray) -> str:
     return f"M0 {_PATH_HEIGHT}{steps}V{_PATH_HEIGHT}z"
 
 
-def _tips(activity: NetworkActivity, operators: Sequence[OperatorResult]) -> Iterator[dict[str, Any]]:
+def _tips(activity: NetworkActivity, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     starts, total = activity.starts.tolist(), int(activity.edges[-1])
     means = {kind: activity.by_operator(busy) for kind, busy in activity.busy.items()}
-    for number, operator in enumerate(operators):
+    for number, name in enumerate(names):
         start, end = starts[number : number + 2]
         busy = ", ".join(f"{kind} {percent_text(float(mean[number]))}" for kind, mean in means.items())
         yield {
             "x_percent": round(start / total * 100, 3),
             "width_percent": round((end - start) / total * 100, 3),
-            "tip": f"{operator.name}: cycles {cycles_text(start)} to {cycles_text(end)}; busy: {busy}",
+            "tip": f"{name}: cycles {cycles_text(start)} to {cycles_text(end)}; busy: {busy}",
         }
 
 
@@ -158,16 +157,14 @@ def draw_activity(axes: Axes, activity: NetworkActivity, clock_ghz: float) -> No
         axes.spines[side].set_visible(False)
 
 
-def activity_tracks(
-    activity: NetworkActivity, operators: Sequence[OperatorResult], clock_ghz: float
-) -> list[dict[str, Any]]:
+def activity_tracks(activity: NetworkActivity, names: Sequence[str], clock_ghz: float) -> list[dict[str, Any]]:
     """Events of the trace: a process with a thread per engine, whose slices are operators that use it, and counters.
 
     Counters (``ph`` = ``C``): busy in per cent, DRAM traffic in GB/s, bytes held in the buffer; a value holds until the
     next one, and equal ones are written once.
     """
     per_us = clock_ghz * 1e3
-    events = [_named("process_name", 0, "engines"), *_slices(activity, operators, per_us)]
+    events = [_named("process_name", 0, "engines"), *_slices(activity, names, per_us)]
     values: Mapping[str, tuple[str, FloatArray]] = {
         **{f"{kind} busy, %": ("%", np.round(busy * 100, 2)) for kind, busy in activity.busy.items()},
         "DRAM read, GB/s": ("GB/s", np.round(activity.read_rate * clock_ghz, 4)),
@@ -185,7 +182,7 @@ def activity_tracks(
     return events
 
 
-def _slices(activity: NetworkActivity, operators: Sequence[OperatorResult], per_us: float) -> Iterator[dict[str, Any]]:
+def _slices(activity: NetworkActivity, names: Sequence[str], per_us: float) -> Iterator[dict[str, Any]]:
     for thread, (kind, busy) in enumerate(activity.busy.items(), start=1):
         yield _named("thread_name", thread, kind)
         yield {
@@ -193,10 +190,10 @@ def _slices(activity: NetworkActivity, operators: Sequence[OperatorResult], per_
             "args": {"sort_index": thread},
         }  # fmt: skip
         spans = pairwise(activity.starts.tolist())
-        for operator, share, (start, end) in zip(operators, activity.by_operator(busy).tolist(), spans, strict=True):
+        for operator, share, (start, end) in zip(names, activity.by_operator(busy).tolist(), spans, strict=True):
             if share > 0:
                 yield {
-                    "name": operator.name,
+                    "name": operator,
                     "cat": kind,
                     "ph": "X",
                     "ts": start / per_us,

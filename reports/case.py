@@ -10,6 +10,7 @@ from tilewright.sim.result import SimulationResult, WhyResult
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
+    from tilewright.search.activity import NetworkActivity
     from tilewright.sim.trace import TraceWindow
 
 __all__ = ["ReportCase"]
@@ -20,6 +21,7 @@ class ReportCase:
     """One result, its rivals on the same workload, and what is known about the reasons.
 
     ``rivals`` holds every result of the comparison, ``result`` among them (or is empty: no comparison);
+    ``trace`` is the beginning of the run, ``activity`` all of it in spans;
     ``infeasible`` gives the reason by dataflow; ``command`` is the command line that makes the page again.
     """
 
@@ -29,6 +31,7 @@ class ReportCase:
     infeasible: Mapping[str, str] = field(default_factory=dict)
     why: WhyResult | None = None
     trace: TraceWindow | None = None
+    activity: NetworkActivity | None = None
     machine: MachineSpec | None = None
     command: str = ""
 

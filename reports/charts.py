@@ -44,6 +44,7 @@ __all__ = [
     "lane_chart",
     "parts_chart",
     "stacked_chart",
+    "time_axis",
 ]
 
 ATTRIBUTION_LABELS: Mapping[str, str] = {
@@ -302,6 +303,11 @@ def _outlines(
         )
         for kind, pieces in spans.items()
     )
+
+
+def time_axis(start: int, end: int, clock_ghz: float) -> LaneChart:
+    """An axis of cycles and time without lanes."""
+    return LaneChart(lanes=(), ticks=_ticks(start, end, clock_ghz), legend=(), start=start, end=end)
 
 
 def _ticks(start: int, end: int, clock_ghz: float) -> tuple[Tick, ...]:

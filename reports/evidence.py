@@ -36,6 +36,7 @@ def explained(
     trace = api.trace(
         layer, machine, result.dataflow, result.tiling, max_commands=_TRACED_COMMANDS, objective=objective
     )
+    activity = api.activity(layer, machine, result.dataflow, result.tiling, objective=objective)
     return ReportCase(
         result=result,
         objective=objective,
@@ -43,6 +44,7 @@ def explained(
         infeasible=infeasible or {},
         why=why,
         trace=trace,
+        activity=activity,
         machine=machine,
         command=command,
     )

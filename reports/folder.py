@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tilewright.reports.case import ReportCase
 from tilewright.reports.files import staged_folder, write_file
@@ -84,7 +85,7 @@ def write_network_report(folder: str | Path, case: NetworkCase) -> Path:
     clock, tracks, below = case.machine.clock_ghz, [], None
     if case.activity is not None:
         below = activity_panel(case.activity, clock)
-        tracks = activity_tracks(case.activity, result.operators, clock)
+        tracks = activity_tracks(case.activity, [operator.name for operator in result.operators], clock)
     picture = timeline_png(
         trace, title=case.title, subtitle=subtitle, colours=OPERATOR_COLOURS, n_close=CLOSE_OPERATORS, below=below
     )
@@ -116,6 +117,7 @@ def file_stems(workloads: Sequence[str]) -> dict[str, str]:
 
 
 def _write_case(stage: Path, case: ReportCase, *, page: str, stem: str, back: str) -> None:
+    from tilewright.reports.activity_chart import activity_tracks
     from tilewright.reports.figure import timeline_png
     from tilewright.reports.page import result_page
     from tilewright.reports.timeline import chrome_trace_json
@@ -133,5 +135,9 @@ def _write_case(stage: Path, case: ReportCase, *, page: str, stem: str, back: st
             "dataflow": result.dataflow,
             "header": origin.header(),
         }
-        write_file(stage / files[1], chrome_trace_json(case.trace, title=case.title, facts=facts))
+        tracks: list[dict[str, Any]] = []
+        if case.activity is not None:
+            tracks = activity_tracks(case.activity, [case.result.workload], case.trace.clock_ghz)
+        text = chrome_trace_json(case.trace, title=case.title, facts=facts, tracks=tracks)
+        write_file(stage / files[1], text)
     write_file(stage / page, result_page(case, back=back, files=files))

@@ -112,7 +112,7 @@ def _why(case: NetworkCase) -> dict[str, Any] | None:
 def _activity(case: NetworkCase) -> dict[str, Any] | None:
     if case.activity is None:
         return None
-    return activity_data(case.activity, case.result.operators, case.machine.clock_ghz)
+    return activity_data(case.activity, [o.name for o in case.result.operators], case.machine.clock_ghz)
 
 
 def _lead(case: NetworkCase) -> str:

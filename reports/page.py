@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import visible
+from tilewright.reports.activity_chart import activity_data
 from tilewright.reports.case import ReportCase
-from tilewright.reports.charts import attribution_chart, bound_chart, cycles_chart, energy_chart, lane_chart
+from tilewright.reports.charts import attribution_chart, bound_chart, cycles_chart, energy_chart, lane_chart, time_axis
 from tilewright.reports.columns import TextTable, comparison_columns, search_sentence, what_if_columns
 from tilewright.reports.layer_words import layer_words, network_words
 from tilewright.reports.palette import KIND_COLOURS
@@ -182,7 +183,11 @@ def _timeline(case: ReportCase, files: Sequence[str]) -> dict[str, Any] | None:
         if trace.complete
         else f"{n_shown}, cycles {cycles_text(start)} to {cycles_text(end)} of {cycles_text(trace.total_cycles)}."
     )
-    return {"text": text, **timeline_data(trace, files)}
+    data = {"text": text, "engines": None, "axis": None, **timeline_data(trace, files)}
+    if case.activity is not None and not trace.complete:  # else the lanes show all there is
+        data["engines"] = activity_data(case.activity, [case.result.workload], trace.clock_ghz)
+        data["axis"] = time_axis(0, trace.total_cycles, trace.clock_ghz)
+    return data
 
 
 def timeline_data(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.activity import NetworkActivity, network_activity
 from tilewright.search.machine_comparison import compare_machines
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
 from tilewright.search.mapping_front import Named as NamedOperator
@@ -29,12 +30,13 @@ from tilewright.search.what_if import what_ifs
 from tilewright.search.workload import Workload, dataflow_for, dataflows_for, layer_of, pieces
 from tilewright.sim import mapping
 from tilewright.sim.critical_path import attribute
+from tilewright.sim.engine import simulate as run_exactly
 from tilewright.sim.evaluation import build_phase, evaluate, phase_tiling, trace_mapping
 from tilewright.sim.jobs import JobLayer, jobs_of
 from tilewright.sim.machine_comparison import MachineComparison
 from tilewright.sim.mapping import Dataflow, Tiling
 from tilewright.sim.mapping_front import MappingFront
-from tilewright.sim.network_result import NetworkResult
+from tilewright.sim.network_result import NetworkResult, OperatorRun
 from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.sim.result import Attribution, ComparisonResult, LengthLimit, SimulationResult, WhyResult
 from tilewright.sim.trace import TraceWindow, record_path
@@ -402,6 +404,27 @@ def trace(
 
     ``objective`` decides how a product is cut for several cores, as in :func:`simulate`.
     """
+    flow, piece, spec, tiling = _given_mapping(workload, machine, dataflow, tiling, objective)
+    return trace_mapping(flow, piece, spec, tiling, max_commands=max_commands)
+
+
+def activity(
+    workload: Workload, machine: Machine, dataflow: str | None, tiling: Tiling, *, objective: str = "latency"
+) -> NetworkActivity:
+    """How busy the engines are over a whole run, with DRAM traffic and what the buffer holds. ``tiling`` must be
+    complete; ``objective`` as in :func:`trace`.
+    """
+    flow, piece, spec, tiling = _given_mapping(workload, machine, dataflow, tiling, objective)
+    costs = flow.costs(piece, spec)
+    programs = [build_phase(phase, costs, phase_tiling(phase, tiling)) for phase in flow.phases]
+    cycles = sum(run_exactly(program).cycles for program in programs)
+    return network_activity([OperatorRun(cycles, lambda: programs)], spec)
+
+
+def _given_mapping(
+    workload: Workload, machine: Machine, dataflow: str | None, tiling: Tiling, objective: str
+) -> tuple[Dataflow, JobLayer, MachineSpec, Tiling]:
+    """The dataflow, the layer cut for the cores, the machine, the tiling; raises InputError for an incomplete one."""
     layer, spec = layer_of(workload), _machine(machine)
     flow = dataflow_for(layer, dataflow)
     layer, tiling = mapping.plain_mapping(flow, layer, tiling)
@@ -409,7 +432,7 @@ def trace(
     if missing:
         raise InputError(f"tiling: a trace needs every tile of {flow.name}; missing: {', '.join(missing)}")
     piece, _ = _run_best_piece(layer, spec, flow, tiling, check_objective(objective))
-    return trace_mapping(flow, piece, spec, tiling, max_commands=max_commands)
+    return flow, piece, spec, tiling
 
 
 def longest(workload: Workload, machine: Machine, dataflow: str, tiling: Tiling | None = None) -> int:

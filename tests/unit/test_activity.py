@@ -16,6 +16,7 @@ from tilewright.reports.activity_chart import activity_data, activity_tracks
 from tilewright.reports.folder import write_network_report
 from tilewright.reports.network_case import NetworkCase
 from tilewright.reports.network_page import network_page, operator_trace
+from tilewright.reports.present import write_report
 from tilewright.search.activity import NetworkActivity
 from tilewright.sim.activity import KINDS, activity_of
 from tilewright.sim.evaluation import build_phase, phase_tiling
@@ -106,7 +107,7 @@ def test_a_network_adds_up(case: NetworkCase) -> None:
 
 def test_the_trace_has_a_thread_for_each_engine_and_counters(case: NetworkCase) -> None:
     activity, clock = activity_in(case), case.machine.clock_ghz
-    events = activity_tracks(activity, case.result.operators, clock)
+    events = activity_tracks(activity, [o.name for o in case.result.operators], clock)
     threads = {e["args"]["name"] for e in events if e["name"] == "thread_name"}
     assert threads == {"matrix", "vector", "load", "store"}
     counters: dict[str, list[tuple[float, float]]] = {}
@@ -131,7 +132,7 @@ def test_the_trace_has_a_thread_for_each_engine_and_counters(case: NetworkCase) 
 
 
 def test_the_page_shows_engines_and_its_files_hold_them(case: NetworkCase, tmp_path: Path) -> None:
-    data = activity_data(activity_in(case), case.result.operators, case.machine.clock_ghz)
+    data = activity_data(activity_in(case), [o.name for o in case.result.operators], case.machine.clock_ghz)
     names = [row["name"] for row in data["rows"]]
     assert names == ["matrix unit", "vector unit", "load", "store", "DRAM", "buffer l1"]
     assert all(row["path"].startswith("M0 100V") and row["path"].endswith("V100z") for row in data["rows"])
@@ -157,3 +158,17 @@ def test_a_result_from_another_process_has_its_figures_and_a_page(case: NetworkC
     again = NetworkCase(result=copy, stream=case.stream, machine=case.machine, objective="latency")
     assert again.activity is None
     assert "The same run by engine" not in network_page(again)
+
+
+def test_a_layer_has_its_engines_over_the_whole_run(tmp_path: Path) -> None:
+    """Its timeline shows the first commands; engines and counters go to the end."""
+    tiling = {"query": 64, "key": 64}
+    result = tilewright.simulate("attention:heads=16,seq=1024,head_dim=64", "edge-16x16", "flash2", tiling=tiling)
+    page = write_report(result, tmp_path / "out").read_text(encoding="utf-8")
+    assert "The whole run by engine" in page
+    trace = json.loads((tmp_path / "out" / "trace.json").read_text())
+    counted = [event for event in trace["traceEvents"] if event["name"] == "matrix busy, %"]
+    assert counted[-1]["ts"] == pytest.approx(result.cycles / 1000)
+    (matrix,) = (event for event in trace["traceEvents"] if event["ph"] == "X" and event.get("pid") == 2
+                 and event["cat"] == "matrix")  # fmt: skip
+    assert matrix["args"]["busy_cycles"] == pytest.approx(result.matrix_utilization * result.cycles, rel=1e-6)
