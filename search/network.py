@@ -32,7 +32,7 @@ from tilewright.sim.dataflows.gemm import first_weight_tiles
 from tilewright.sim.dataflows.gemm_costs import GemmCosts
 from tilewright.sim.engine import simulate
 from tilewright.sim.evaluation import AHEAD_LABEL, Ahead, build_phase, evaluate, phase_tiling
-from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, jobs_of
+from tilewright.sim.jobs import JOB_ASSUMPTIONS, QUANTISE_ASSUMPTION, Job, JobLayer, jobs_of
 from tilewright.sim.mapping import Dataflow, Tiling, check_tiling, get_dataflow
 from tilewright.sim.network_result import NetworkResult, OperatorResult, OperatorRun
 from tilewright.sim.program import Program
@@ -152,7 +152,9 @@ def simulate_stream(
         n_distinct=len(distinct),
         prefetch=prefetch,
         cycles_without_prefetch=sum(mapped[job.layer].alone.cycles for job in jobs),
-        assumptions=_assumptions(mapped.values(), prefetch=prefetch, widen=widen),
+        assumptions=_assumptions(
+            mapped.values(), prefetch=prefetch, widen=widen, quantises="quantize" in stream.counts
+        ),
         objective=objective,
         stream=stream,
         machine_spec=machine,
@@ -388,7 +390,7 @@ def _operator_result(job: Job, mapped: Mapped, booked: _Booked, machine: Machine
     )
 
 
-def _assumptions(mapped: Any, *, prefetch: bool, widen: bool) -> tuple[str, ...]:
+def _assumptions(mapped: Any, *, prefetch: bool, widen: bool, quantises: bool) -> tuple[str, ...]:
     notes: dict[str, None] = {}
     for entry in mapped:
         notes.update(dict.fromkeys(entry.alone.assumptions))
@@ -396,6 +398,8 @@ def _assumptions(mapped: Any, *, prefetch: bool, widen: bool) -> tuple[str, ...]
         "operators run one after the other; activations go through DRAM between operators that are not fused",
         *JOB_ASSUMPTIONS,
     ]
+    if quantises:
+        own.append(QUANTISE_ASSUMPTION)
     if widen:
         own.append("a product in a format that the array lacks is done in the narrowest that holds its values")
     if prefetch:

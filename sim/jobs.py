@@ -35,7 +35,7 @@ from tilewright.workloads.operators import Operator, stored_bits
 from tilewright.workloads.stream import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, statistics_pass, vector_work
 
-__all__ = ["JOB_ASSUMPTIONS", "Job", "JobLayer", "jobs_of"]
+__all__ = ["JOB_ASSUMPTIONS", "QUANTISE_ASSUMPTION", "Job", "JobLayer", "jobs_of"]
 
 JobLayer = GemmLayer | VectorLayer | AttentionLayer
 
@@ -47,6 +47,11 @@ JOB_ASSUMPTIONS = (
     "smaller than the output, are not counted",
     "a transposed convolution is computed by output phase, a depthwise one on the vector unit, one over three "
     "dimensions plane by plane",
+)
+#: Said where a stream has quantise steps.
+QUANTISE_ASSUMPTION = (
+    "results are quantised as they are stored; one scale for a whole tensor is not counted, and a result that the file "
+    "dequantises last leaves the network quantised"
 )
 SMALL_SHARE = 16  # a fused input of less than this share of the output's values costs nothing to load
 LEAST_ACCUMULATOR_BITS = 32  # integer products are summed in int32, floating-point ones in fp32 (fp64 in fp64)

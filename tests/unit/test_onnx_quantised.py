@@ -10,7 +10,7 @@ import pytest
 from tilewright.hw_models.load import load_machine
 from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.network import simulate_stream
-from tilewright.sim.jobs import jobs_of
+from tilewright.sim.jobs import QUANTISE_ASSUMPTION, jobs_of
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.stream import OperatorStream
 
@@ -89,6 +89,7 @@ def test_both_spellings_run_alike() -> None:
         simulate_stream(conv_chain(spelling, 16, 12, 2), machine, cache=ForgetfulCache())
         for spelling in ("qdq", "qlinear")
     )
+    assert QUANTISE_ASSUMPTION in one.assumptions
     assert (one.cycles, one.dram_bytes, one.macs) == (other.cycles, other.dram_bytes, other.macs)
 
 

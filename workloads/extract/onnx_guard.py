@@ -93,8 +93,8 @@ def _running() -> _Child:
     if child is None or child.owner != os.getpid() or child.process.poll() is not None:
         try:
             child = _Child()
-        except OSError as fault:
-            reason = (fault.strerror or str(fault)).lower()
+        except (OSError, TypeError) as fault:  # no permission, or no interpreter of its own (embedded Python)
+            reason = (getattr(fault, "strerror", None) or str(fault)).lower()
             raise InputError(f"reading ONNX files needs a second process, which cannot start ({reason})") from None
         _children[:] = [child]
     return child
