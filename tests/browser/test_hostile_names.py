@@ -6,6 +6,7 @@ then have nothing to report.
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -125,10 +126,10 @@ def write_network(folder: Path, stream: OperatorStream) -> Path:
     return write_network_report(folder, case)
 
 
-def write_sweep(folder: Path) -> Path:
+def write_sweep(folder: Path, layer_name: str = EVIL[0]) -> Path:
     folder.mkdir()
     layer = folder / "layer.yaml"
-    layer.write_text(f"name: {json.dumps(EVIL[0])}\n{_SIZES}", encoding="utf-8")
+    layer.write_text(f"name: {json.dumps(layer_name)}\n{_SIZES}", encoding="utf-8")
     spec: dict[str, Any] = {
         "name": " ".join(EVIL[:3]),
         "machine": _MACHINE,
@@ -297,3 +298,13 @@ def test_pictures_stay_pictures(browser: Browser, pages: dict[str, Path]) -> Non
     n_strange = watched.page.evaluate("document.querySelectorAll('script, [onload], foreignObject, image').length")
     assert watched.close() == []
     assert n_strange == 0
+
+
+def test_the_rows_that_a_page_saves_are_no_formulas(browser: Browser, tmp_path: Path) -> None:
+    watched = Watched(browser, write_sweep(tmp_path / "sweep", "=cmd|' /C calc'!A0"), size=_DESK)
+    with watched.page.expect_download() as download:
+        watched.page.get_by_role("button", name="save these rows as CSV").click()
+    rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+    assert watched.close() == []
+    assert {row["workload"] for row in rows} == {"'=cmd|' /C calc'!A0"}
+    assert all(float(row["latency_ms"]) > 0 for row in rows)
