@@ -417,30 +417,32 @@ def _factor(draft: Draft, step: Step) -> float:
 
 def _unmasked(graph: _Graph, step: Step, operands: list[str], found: _Scores) -> str:
     """The scores to which ``step`` adds a mask, which is noted in ``found``; empty when it does something else."""
-    if step.function not in ("add", "where") or len(operands) != _PAIR:
+    if step.function == "where" and len(step.inputs) == 3:
+        return _unchosen(graph, step, found)
+    if step.function != "add" or len(operands) != _PAIR:
         return ""
     is_score = [_leads_to_product(graph, one) for one in operands]
     if sum(is_score) != 1:
         return ""
-    name, mask = operands[is_score.index(True)], operands[is_score.index(False)]
-    mask = _seen_where(graph.draft, step, mask) if step.function == "where" else mask
-    found.masks.append(mask)
-    return name if mask else ""
+    found.masks.append(operands[is_score.index(False)])
+    return operands[is_score.index(True)]
 
 
-def _seen_where(draft: Draft, choice: Step, mask: str) -> str:
-    """The mask of a choice between scores and a number, true where the score stays; empty when it hides nothing.
+def _unchosen(graph: _Graph, choice: Step, found: _Scores) -> str:
+    """The scores of a choice between them and a number that hides; empty where it is another choice.
 
     A number that is not there (a module on the meta device has none) is taken as one that hides: what else would be
     chosen over scores before a softmax.
     """
-    places = [index for index, name in enumerate(choice.inputs) if draft.is_number(name)]
-    if len(places) != 1 or len(choice.inputs) != 3:
+    draft, (condition, *choices) = graph.draft, choice.inputs
+    numbers = [draft.is_number(name) for name in choices]
+    if sum(numbers) != 1 or not _leads_to_product(graph, choices[numbers.index(False)]):
         return ""
-    number = draft.numbers(choice.inputs[places[0]])
+    number = draft.numbers(choices[numbers.index(True)])
     if number is not None and float(number.reshape(-1)[0]) > HIDDEN_BELOW:
         return ""
-    return mask if places[0] == 2 else turned_mask(draft, mask)
+    found.masks.append(condition if numbers[1] else turned_mask(draft, condition))
+    return choices[numbers.index(False)]
 
 
 def _leads_to_product(graph: _Graph, name: str, depth: int = 2) -> bool:
@@ -449,6 +451,8 @@ def _leads_to_product(graph: _Graph, name: str, depth: int = 2) -> bool:
             return True
         step = graph.maker(name, "mul|div|max|tanh|add|where")
         operands = graph.operands(step) if step is not None else []
+        if step is not None and step.function == "where" and len(step.inputs) == 3:
+            operands = [one for one in step.inputs[1:] if not graph.draft.is_number(one)]
         if step is not None and step.function in ("add", "where") and len(operands) == _PAIR:
             return any(_leads_to_product(graph, one, depth - 1) for one in operands) if depth else False
         if len(operands) != 1:

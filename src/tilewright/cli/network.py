@@ -66,7 +66,9 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
     _show(outputs, case, every=run.all_operators)
     from tilewright.reports.origin import Origin, network_facts
 
-    origin = Origin(machines=(run.machine,), workloads=(network_facts(stream),), facts={"objective": run.objective})
+    origin = Origin(
+        machines=(run.machine,), workloads=(network_facts(case.stream),), facts={"objective": run.objective}
+    )
     outputs.write_json(case.to_dict(), origin)
     outputs.write_csv(case.rows(), origin)
     if outputs.report is not None:
