@@ -27,7 +27,7 @@ from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.network_why import why_stream
 from tilewright.search.objective import Objective, check_objective, score
 from tilewright.search.what_if import what_ifs
-from tilewright.search.workload import Workload, dataflow_for, dataflows_for, layer_of, pieces
+from tilewright.search.workload import Workload, dataflow_for, dataflows_for, layer_of, layer_on, pieces
 from tilewright.sim import mapping
 from tilewright.sim.critical_path import attribute
 from tilewright.sim.engine import simulate as run_exactly
@@ -106,9 +106,11 @@ def simulate(
     of :func:`search_methods`, ``seed`` its chance. Raises InputError for bad names or tiles, MappingError when no
     mapping fits on chip.
     """
-    layer, spec = layer_of(workload), _machine(machine)
+    spec = _machine(machine)
+    layer, said = layer_on(workload, spec)
     flow = dataflow_for(layer, dataflow)
-    return _simulate(layer, spec, flow, dict(tiling or {}), objective, progress, method, seed)[1]
+    result = _simulate(layer, spec, flow, dict(tiling or {}), objective, progress, method, seed)[1]
+    return replace(result, assumptions=(said, *result.assumptions)) if said else result
 
 
 def _simulate(
@@ -268,18 +270,25 @@ def compare(
         layers = [thing for thing in things if not isinstance(thing, OperatorStream)]
         flows = dataflows_for(layers, list(dataflows or ())) if layers else {}
         networks_too = len(layers) < len(things)
+        texts = {thing.name: one for one, thing in zip(given, things, strict=True) if isinstance(one, str)}
+
+        def run_layer(layer: JobLayer, spec: MachineSpec, flow: Dataflow) -> SimulationResult:
+            own, said = layer_on(what_is_named(texts[layer.name]).text, spec) if layer.name in texts else (layer, "")
+            result = _simulate(own, spec, flow, {}, goal, None, method, seed)[1]
+            return replace(result, assumptions=(said, *result.assumptions)) if said else result
+
         return compare_machines(
             things,
             specs,
-            run_layer=lambda layer, spec, flow: _simulate(layer, spec, flow, {}, goal, None, method, seed)[1],
+            run_layer=run_layer,
             dataflows=flows,
             attention_dataflows=_attention_flows(dataflows) if networks_too else ATTENTION_DATAFLOWS,
             objective=goal,
             keep_formats=keep_formats,
             progress=progress,
         )
-    layers = [layer_of(cast("Workload", workload)) for workload in given]
     spec = _machine(machine)
+    layers = [layer_on(cast("Workload", workload), spec)[0] for workload in given]
     flows = dataflows_for(layers, list(dataflows or ()))
     results: list[SimulationResult] = []
     infeasible: dict[tuple[str, str], str] = {}
@@ -333,9 +342,12 @@ def why(
     progress: Progress | None = None,
 ) -> WhyResult:
     """The result, where its critical path goes, and what twice as much of each resource would change."""
-    layer, spec = layer_of(workload), _machine(machine)
+    spec = _machine(machine)
+    layer, said = layer_on(workload, spec)
     flow = dataflow_for(layer, dataflow)
     piece, result = _simulate(layer, spec, flow, dict(tiling or {}), objective, progress)
+    if said:
+        result = replace(result, assumptions=(said, *result.assumptions))
     return WhyResult(
         result=result,
         attribution=_attribution(piece, spec, flow, result.tiling),
@@ -425,7 +437,8 @@ def _given_mapping(
     workload: Workload, machine: Machine, dataflow: str | None, tiling: Tiling, objective: str
 ) -> tuple[Dataflow, JobLayer, MachineSpec, Tiling]:
     """The dataflow, the layer cut for the cores, the machine, the tiling; raises InputError for an incomplete one."""
-    layer, spec = layer_of(workload), _machine(machine)
+    spec = _machine(machine)
+    layer, _ = layer_on(workload, spec)
     flow = dataflow_for(layer, dataflow)
     layer, tiling = mapping.plain_mapping(flow, layer, tiling)
     missing = [parameter.name for parameter in flow.parameters if parameter.name not in tiling]
@@ -440,7 +453,8 @@ def longest(workload: Workload, machine: Machine, dataflow: str, tiling: Tiling 
 
     2**31 - 1 means that the need does not grow with the length.
     """
-    layer, spec = layer_of(workload), _machine(machine)
+    spec = _machine(machine)
+    layer, _ = layer_on(workload, spec)
     flow = dataflow_for(layer, dataflow)
     if flow.family.limit is None:
         raise InputError(f"{layer.name}: only attention has a sequence; allowed an attention layer")
@@ -471,7 +485,8 @@ def search_tiling(
     a phase). ``tiling`` holds some tiles. Raises InputError for bad names, tiles or budgets and for a method whose
     library is not installed, MappingError when no mapping fits on chip.
     """
-    layer, spec = layer_of(workload), _machine(machine)
+    spec = _machine(machine)
+    layer, _ = layer_on(workload, spec)
     flow = dataflow_for(layer, dataflow)
     return _search_pieces(layer, spec, flow, method, objective, seed, budget, dict(tiling or {}), progress)[1]
 
@@ -496,7 +511,7 @@ def search_tilings(
 
     given = [workloads] if isinstance(workloads, str | JobLayer) else list(workloads)
     spec = _machine(machine)
-    layers = [layer_of(workload) for workload in given]
+    layers = [layer_on(workload, spec)[0] for workload in given]
     flows = dataflows_for(layers, list(dataflows or ()))
     pairs = [(layer, flow.name) for layer in layers for flow in flows[layer]]
     jobs = list(product(pairs, methods, seeds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
@@ -10,13 +11,17 @@ from tilewright.sim import mapping
 from tilewright.sim.family import family_of
 from tilewright.sim.jobs import JobLayer, jobs_of
 from tilewright.sim.mapping import Dataflow
+from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
 from tilewright.workloads.naming import layer_text
+from tilewright.workloads.rated_formats import FORMAT_NOTE, own_format, with_rated_formats
 from tilewright.workloads.single_operator import is_operator, operator_stream
 
-__all__ = ["Workload", "dataflow_for", "dataflows_for", "kind_of", "layer_of", "pieces"]
+__all__ = ["Workload", "dataflow_for", "dataflows_for", "kind_of", "layer_of", "layer_on", "pieces"]
 
 Workload = str | JobLayer
+_FORMAT_KEY = "format="
+_FILES = (".yaml", ".yml")
 
 
 def layer_of(workload: Workload) -> JobLayer:
@@ -31,6 +36,32 @@ def layer_of(workload: Workload) -> JobLayer:
     stream = operator_stream(workload)
     (job,) = jobs_of(stream)
     return replace(job.layer, name=stream.name)
+
+
+def layer_on(workload: Workload, machine: MachineSpec) -> tuple[JobLayer, str]:
+    """:func:`layer_of` on ``machine``, and a note where its own number format stands in.
+
+    A name or a text that says no format is in fp16; where the machine has no rate for that, it is in the machine's own.
+    Objects, files and texts that say a format stay as they are.
+    """
+    layer = layer_of(workload)
+    rated = tuple(machine.matrix.multiplies_per_pe_per_cycle)
+    if not isinstance(workload, str) or _FORMAT_KEY in workload or workload.strip().endswith(_FILES):
+        return layer, ""
+    if is_operator(workload):
+        stream, said = with_rated_formats(operator_stream(workload), rated)
+        (job,) = jobs_of(stream)
+        return replace(job.layer, name=layer.name), said
+    if not isinstance(layer, AttentionLayer):
+        return layer, ""
+    own = own_format(rated, layer.qkv_format)
+    if own == layer.qkv_format:
+        return layer, ""
+    given = layer.qkv_format
+    names = ("qkv_format", "score_format", "key_format", "value_format", "output_format", "bias_format", "sink_format")
+    narrow: dict[str, Any] = {name: own for name in names if getattr(layer, name) == given}
+    said = f"{FORMAT_NOTE}{own}, the machine's own, instead of {given}, for which it has no multiply rate"
+    return replace(layer, **narrow), f"{said} (others are given with qkv_format)"
 
 
 def kind_of(layer: JobLayer) -> str:

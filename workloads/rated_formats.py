@@ -8,13 +8,22 @@ from dataclasses import replace
 from tilewright.formats import element_format, format_bits
 from tilewright.workloads.stream import OperatorStream
 
-__all__ = ["FORMAT_NOTE", "with_rated_formats"]
+__all__ = ["FORMAT_NOTE", "own_format", "with_rated_formats"]
 
 #: How the assumption begins that says which format was taken.
 FORMAT_NOTE = "number format: "
 
 _FLOATS = ("fp64", "fp32", "bf16", "fp16")
 _MULTIPLIES = ("matmul", "conv", "attention")
+
+
+def own_format(rated: Collection[str], given: str) -> str:
+    """``given``, or the machine's own where it is a floating-point format that the machine does not multiply."""
+    return _widest(rated) if given in _FLOATS and given not in rated and rated else given
+
+
+def _widest(rated: Collection[str]) -> str:
+    return next((name for name in ("fp16", "bf16") if name in rated), max(rated, key=format_bits))
 
 
 def with_rated_formats(
@@ -34,7 +43,7 @@ def with_rated_formats(
     foreign = [name for name in _FLOATS if name in operands and name not in rated and name not in keep]
     if not foreign or not rated:
         return stream, ""
-    own = next((name for name in ("fp16", "bf16") if name in rated), max(rated, key=format_bits))
+    own = _widest(rated)
     tensors = tuple(
         replace(spec, number_format=own) if spec.number_format in foreign else spec for spec in stream.tensors
     )

@@ -148,5 +148,9 @@ def test_a_machine_without_the_networks_format_runs_it_in_its_own(capsys: pytest
     assert tilewright.pareto(NETWORK, "eyeriss").assumptions[0] == other.assumptions[0]
     kept = tilewright.compare([NETWORK], ["eyeriss"], keep_formats=["fp16"])
     assert "no multiply rate" in kept.infeasible[NETWORK, "eyeriss"]
-    assert _run("compare", NETWORK, "-a", "edge-16x16", "-a", "eyeriss") == 0
+    layers = tilewright.compare([PRODUCT, LAYER], ["eyeriss", "edge-16x16"], ["mas"])
+    assert not layers.infeasible
+    assert layers.of_workload(PRODUCT)[0].cycles == tilewright.simulate(PRODUCT, "eyeriss").cycles
+    assert layers.of_workload(LAYER)[1].cycles == tilewright.simulate(LAYER, "edge-16x16", "mas").cycles
+    assert _run("compare", NETWORK, PRODUCT, "-a", "edge-16x16", "-a", "eyeriss") == 0
     assert "eyeriss: number format: int16, the machine's own" in capsys.readouterr().err

@@ -133,3 +133,21 @@ def test_a_dataflow_of_another_kind_is_refused() -> None:
         tilewright.simulate(SMALL, "edge-16x16", "mas")
     with pytest.raises(InputError, match='unknown name; given "fla"'):
         tilewright.compare(SMALL, "edge-16x16", ["fla"])
+
+
+@pytest.mark.parametrize("text", [SMALL, "attention:heads=2,seq=64,head_dim=16"])
+def test_a_machine_without_fp16_takes_it_in_its_own_format(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    result = tilewright.simulate(text, "eyeriss")
+    assert result.assumptions[0].startswith("number format: int16, the machine's own, instead of fp16")
+    assert tilewright.why(text, "eyeriss").result.assumptions[0] == result.assumptions[0]
+    assert tilewright.search_tiling(text, "eyeriss", "mas" if text[0] == "a" else None).cycles == result.cycles
+    assert tilewright.simulate(text, "edge-16x16").assumptions[0][:13] != "number format"
+    key = "qkv_format" if text[0] == "a" else "format"
+    with pytest.raises(InputError, match="multiply rate"):
+        tilewright.simulate(f"{text},{key}=fp16", "eyeriss")
+    from tilewright.cli import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["simulate", text, "-a", "eyeriss"])
+    assert stopped.value.code == 0
+    assert f"{text}: number format: int16, the machine's own" in capsys.readouterr().err

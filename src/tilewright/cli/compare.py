@@ -135,7 +135,7 @@ def _compare_dataflows(
     seed: int,
     command: str,
 ) -> None:
-    layers = workloads_of([one.text for one in named])
+    layers = workloads_of([one.text for one in named], spec)
     dataflows = check_dataflows(dataflow, layers) if dataflow else None
     announce_compilation()
 

@@ -36,13 +36,18 @@ def machine_of(text: str, *, for_engine: bool = True) -> MachineSpec:
     return machine
 
 
-def workloads_of(texts: Sequence[str]) -> list[JobLayer]:
-    """The attention layers and single operators that ``texts`` name, each once; raises InputError."""
-    from tilewright.search.workload import layer_of
+def workloads_of(texts: Sequence[str], machine: MachineSpec | None = None) -> list[JobLayer]:
+    """The attention layers and single operators that ``texts`` name, each once; raises InputError.
+
+    ``machine``: where it has no rate for a format that nobody asked for, they are in its own, which is said.
+    """
+    from tilewright.search.workload import layer_of, layer_on
 
     layers: dict[str, JobLayer] = {}
     for text in texts:
-        layer = layer_of(text)
+        layer, said = (layer_of(text), "") if machine is None else layer_on(text, machine)
+        if said:
+            note(f"{layer.name}: {said}")
         if layers.setdefault(layer.name, layer) != layer:
             raise InputError(f'two different workloads are called "{layer.name}"; allowed different names')
     return list(layers.values())

@@ -49,8 +49,9 @@ def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
     import tilewright.search.api as api
 
     with ProgressBar() as progress:
+        texts = {workloads_of([one.text])[0].name: one.text for one in call.named if one.kind != "network"}
         comparison = api.compare(
-            things,
+            [thing if isinstance(thing, OperatorStream) else texts[thing.name] for thing in things],
             call.machines,
             call.dataflows,
             objective=call.objective,
@@ -59,7 +60,7 @@ def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
             seed=call.seed,
             keep_formats=[name for name in call.formats.values() if name],
         )
-    say_notes(call.named, {run.machine: run.result.assumptions for run in comparison.runs if not run.dataflow})
+    say_notes(call.named, {run.machine: run.result.assumptions for run in comparison.runs})
 
     from tilewright.reports.table import machine_tables, machines_failed_text
 

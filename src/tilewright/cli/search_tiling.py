@@ -19,7 +19,7 @@ OPTIONS = frozenset({"machine", "objective", "method", "budget", "seed", "datafl
 def run(call: SearchCall) -> None:
     """Search, and show the best tiling with its gap; raises InputError."""
     machine = machine_of(call.needed("machine"))
-    (layer,) = workloads_of([call.target])
+    (layer,) = workloads_of([call.target], machine)
     goal, way = objective_of(call.option("objective", "latency")), method_of(call.option("method", "exhaustive"))
     check_seed(way, given="seed" in call.options)
     dataflow = call.option("dataflow")

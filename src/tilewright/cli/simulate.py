@@ -158,7 +158,7 @@ def _simulate_layer(
     command: str,
     search: dict[str, Any],
 ) -> None:
-    (layer,) = workloads_of([named.text])
+    (layer,) = workloads_of([named.text], machine)
     if dataflow is not None:
         check_dataflows([dataflow], [layer])
     announce_compilation()

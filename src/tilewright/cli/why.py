@@ -94,7 +94,7 @@ def _why_layer(
     goal: Objective,
     command: str,
 ) -> None:
-    (layer,) = workloads_of([named.text])
+    (layer,) = workloads_of([named.text], spec)
     if dataflow is not None:
         check_dataflows([dataflow], [layer])
     announce_compilation()
