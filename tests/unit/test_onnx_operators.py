@@ -406,6 +406,14 @@ def test_an_operator_of_another_domain() -> None:
     assert functions(read([made], {"x": [4, 3]}, ["y"], results={"y": [4, 3]}, unknown="memory")) == ["memory Secret"]
 
 
+def test_a_scan_of_more_inputs_than_there_are_is_refused() -> None:
+    body = helper.make_graph([node("Relu", ["a"], ["b"])], "body", [helper.make_tensor_value_info("a", FLOAT, [8])],
+                             [helper.make_tensor_value_info("b", FLOAT, [8])])  # fmt: skip
+    call = node("Scan", ["x"], ["y"], body=body, num_scan_inputs=(1 << 62) + 1, name="/scan")
+    with pytest.raises(InputError, match=r"Scan at scan: its inputs or attributes do not fit \(num_scan_inputs is"):
+        read([call], {"x": [3, 8]}, ["y"])
+
+
 def test_a_damaged_node_is_refused_by_its_place() -> None:
     made = node("MaxPool", ["x"], ["y"], name="/stem/pool")
     with pytest.raises(InputError, match=r"net: (MaxPool at )?stem\.pool: "):

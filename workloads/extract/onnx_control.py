@@ -104,6 +104,8 @@ def _scan(reader: NodeReader, node: Any, path: str) -> None:
     attributes, values, draft = _attributes(node), reader.values, reader.draft
     body, n_scanned = attributes["body"], int(attributes["num_scan_inputs"])
     n_states = len(node.input) - n_scanned
+    if not 0 < n_scanned <= len(node.input):
+        raise ValueError(f"num_scan_inputs is {n_scanned:,} of {len(node.input)} inputs")
     states = [values.binding(name) for name in node.input[:n_states]]
     axes = list(attributes.get("scan_input_axes", [0] * n_scanned))
     sources = [values.name_of(name) for name in node.input[n_states:]]

@@ -74,7 +74,7 @@ class NodeReader:
             self._read(node)
         except KeyError as fault:
             self._refuse(node, f'"{fault.args[0]}" is missing')
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as fault:
+        except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as fault:
             self._refuse(node, (str(fault) or type(fault).__name__).splitlines()[0][:160])
 
     def _refuse(self, node: Any, reason: str) -> NoReturn:
