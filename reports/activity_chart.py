@@ -200,7 +200,12 @@ def _slices(activity: NetworkActivity, names: Sequence[str], per_us: float) -> I
                     "dur": (end - start) / per_us,
                     "pid": _ENGINES_PROCESS,
                     "tid": thread,
-                    "args": {"busy": f"{share * 100:.2f} %", "busy_cycles": round(share * (end - start))},
+                    "args": {
+                        "start_cycle": start,
+                        "end_cycle": end,
+                        "busy": f"{share * 100:.2f} %",
+                        "busy_cycles": round(share * (end - start)),
+                    },
                 }
 
 
