@@ -200,8 +200,9 @@ register_family(
 
 
 def _piece_sizes(columns: int) -> tuple[int, ...]:
-    """All columns, a half of them, a quarter, and so on: each piece costs a first access, and a few are few enough."""
-    return tuple(dict.fromkeys(ceil_div(columns, 2**halvings) for halvings in range(columns.bit_length() + 1)))
+    """All columns, a half, a third, a quarter, a sixth of them, and so on: each piece costs a first access."""
+    n_pieces = sorted(parts << halvings for parts in (2, 3) for halvings in range(columns.bit_length()))
+    return tuple(dict.fromkeys(ceil_div(columns, n) for n in (1, *n_pieces)))
 
 
 VECTOR = register(
