@@ -223,14 +223,11 @@ def tile_sizes(extent: int, granule: int, *, most: int = 40) -> tuple[int, ...]:
     n_granules = ceil_div(extent, granule)
     sizes = []
     per_tile = n_granules
-    while per_tile > 0:
+    while per_tile > 1:
         sizes.append(min(extent, per_tile * granule))
-        # The next number of tiles for which a smaller tile will do.
-        n_tiles = ceil_div(n_granules, per_tile)
-        per_tile = ceil_div(n_granules, n_tiles + 1) if per_tile > 1 else 0
-        while per_tile and ceil_div(n_granules, n_tiles) == per_tile:
-            n_tiles += 1
-            per_tile = ceil_div(n_granules, n_tiles + 1)
+        n_tiles = ceil_div(n_granules, per_tile - 1)  # the next number of tiles for which a smaller tile will do
+        per_tile = ceil_div(n_granules, n_tiles)
+    sizes.append(min(extent, granule))
     sizes = sorted(set(sizes))
     if len(sizes) > most:
         ratio = (len(sizes) - 1) / (most - 1)

@@ -121,6 +121,9 @@ def test_tile_sizes_are_all_that_can_win() -> None:
             )
             assert set(tile_sizes(extent, granule, most=10**6)) == want
     assert len(tile_sizes(2**31 - 1, 16)) == 40
+    assert (
+        len(tile_sizes(2**40, 1024)) == 40
+    )  # found in as many steps as there are different sizes, about its square root
     assert phase_tiling(
         get_dataflow("flash2").phases[0], {"query": 1, "key": 2, "depth": 2, "resident": 0, "x": 9}
     ) == {
