@@ -139,10 +139,10 @@ def measure(n: int, *, partial_use: bool) -> dict[str, Tally]:
 
 def check(laws: dict[str, Tally], *, partial_use: bool) -> None:
     """How much worse at the worst; an array that is always used whole may be too large for a product."""
-    assert laws["work"].worst <= 1.05
-    assert laws["resource"].worst <= 1.15
+    assert laws["work"].worst <= 1.10
+    assert laws["resource"].worst <= 1.25
     if partial_use:
-        assert laws["array"].worst <= 1.05
+        assert laws["array"].worst <= 1.15
 
 
 @pytest.mark.parametrize("partial_use", [False, True])
@@ -156,9 +156,9 @@ def test_more_is_hardly_ever_worse_on_many(partial_use: bool) -> None:
     laws = measure(300, partial_use=partial_use)
     print({law: (tally.n, len(tally.broken), round(tally.worst, 4)) for law, tally in laws.items()})
     check(laws, partial_use=partial_use)
-    assert laws["work"].share <= 0.15
-    assert laws["resource"].share <= 0.08
-    assert laws["array"].share <= (0.05 if partial_use else 0.2)
+    assert laws["work"].share <= 0.1
+    assert laws["resource"].share <= 0.1
+    assert laws["array"].share <= (0.1 if partial_use else 0.25)
 
 
 @pytest.mark.parametrize("stationarity", ["output", "weight", "input", "flexible"])
