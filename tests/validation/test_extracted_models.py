@@ -5,6 +5,7 @@ name.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,3 +110,32 @@ def test_modules(name: str, record_property: Any) -> None:
     assert stream.n_parameters == counted_parameters(module)
     assert macs_of(stream, in_full=True) == in_full
     assert stream.macs == visible
+
+
+CASES = Path(__file__).parents[3] / "shared" / "cases" / "configs"
+#: Attention of published sizes, in multiply-accumulates: file, options, and the count.
+PUBLISHED = (
+    ("mistral-7b-v0.1-2layers", {"prefill": 8192}, 2 * 32 * 256 * 25_167_872),
+    ("gemma-3-1b-6layers", {"prefill": 8192}, 4 * 512 * (5 * 4_063_488 + 33_558_528)),
+    ("gpt-oss-20b-2layers", {"seq": 1024}, 64 * 128 * (122_944 + 524_800)),
+    ("gemma-2-2b-2layers", {"seq": 2048}, 17_188_257_792),
+    ("t5-small", {"seq": 128}, 6 * 8 * 128 * (2 * 128 * 128 + 128 * 129 // 2)),
+    ("falcon-7b-2layers", {"decode": 1, "context": 64}, 2 * 71 * 128 * 65),
+    ("deepseek-v2-lite-2layers", {"decode": 1, "context": 64}, 2 * 16 * 320 * 65),
+    ("deepseek-v3-1layer", {"decode": 1, "context": 64}, 128 * 320 * 65),
+    ("llama-4-scout-4layers", {"prefill": 64}, 4 * 40 * 256 * 64 * 65 // 2),
+    ("mixtral-8x7b-2layers", {"prefill": 64}, 2 * 32 * 256 * 64 * 65 // 2),
+    ("whisper-tiny", {"decode": 1, "context": 64}, 4 * 6 * 128 * (65 + 1500)),
+    ("clip-vit-b32", {}, 12 * (12 * 128 * 50 * 50 + 8 * 128 * 77 * 78 // 2)),
+    ("mamba-130m-2layers", {"decode": 1, "context": 64}, 0),
+)
+
+
+@pytest.mark.parametrize(("name", "options", "macs"), PUBLISHED, ids=[one[0] for one in PUBLISHED])
+def test_published_sizes(name: str, options: dict[str, Any], macs: int) -> None:
+    path = CASES / f"{name}.json"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not among the shared cases")
+    stream = stream_from_config(path, options)
+    assert sum(operator.macs for operator in stream.operators if operator.kind == "attention") == macs
+    assert stream.n_parameters
