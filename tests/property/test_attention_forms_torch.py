@@ -136,9 +136,9 @@ def test_configurations(
     options: dict[str, Any] = {"decode": tokens, "context": context} if context else {"prefill": tokens}
     stream = stream_from_config(fields | {"num_experts_per_tok": 1}, options | {"cache": cache}, name=kind)
     found = [operator for operator in stream.operators if operator.kind == "attention"]
+    # a prefill's keys and values are kept, so they are stored as the cache is
     windows = [window - 1, window - 1 if kind == "mistral" else None]
     for operator, left in zip(found, windows, strict=True):
-        stored = cache if context else "fp32"  # without a cache, keys and values come as they were computed
         form = Form(
             heads=kv_heads * shared,
             kv_heads=kv_heads,
@@ -149,7 +149,7 @@ def test_configurations(
             left=left,
             right=0,
             sinks=kind == "gpt_oss",
-            formats=dict.fromkeys(TENSORS, "fp32") | {"k": stored, "v": stored},
+            formats=dict.fromkeys(TENSORS, "fp32") | {"k": cache, "v": cache},
         )
         assert operator.attributes.get("soft_cap", 0.0) == (50.0 if kind == "gemma2" else 0.0)
         hold(stream, operator, form)
