@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
-from tilewright.errors import InputError, TilewrightError
+from tilewright.errors import InputError, TilewrightError, visible
 from tilewright.search.store_rows import (
     POINT_COLUMNS,
     STATUSES,
@@ -299,7 +299,7 @@ class ResultsStore:
             try:
                 sweeps.append(read_sweep(values))
             except ValueError as fault:
-                self._leave_out(DamagedRow(table="sweeps", row=row, key="", fault=str(fault)))
+                self._leave_out(DamagedRow(table="sweeps", row=row, key="", fault=visible(str(fault))))
         return sweeps
 
     def raw_rows(self, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -403,7 +403,7 @@ def _point(row: Sequence[Any], check: RowCheck | None) -> StoredPoint | DamagedR
         return point
     except ValueError as fault:
         key = values[0] if isinstance(values[0], str) else ""
-        return DamagedRow(table="points", row=number, key=key, fault=str(fault))
+        return DamagedRow(table="points", row=number, key=key, fault=visible(str(fault)))
 
 
 def _can_be_written(path: Path) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, visible
 from tilewright.search.store import DamagedError, ResultsStore, RowCheck
 from tilewright.search.store_rows import (
     POINT_COLUMNS,
@@ -105,7 +105,7 @@ def _read(
         return point
     except ValueError as fault:
         key = values[0] if table == "points" and isinstance(values[0], str) else ""
-        return DamagedRow(table=table, row=number, key=key, fault=str(fault))
+        return DamagedRow(table=table, row=number, key=key, fault=visible(str(fault)))
 
 
 def _saved(path: Path, check: RowCheck | None) -> StoreHealth:
