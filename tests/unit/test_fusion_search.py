@@ -161,7 +161,11 @@ def test_an_onnx_file_is_searched_too(tmp_path: Path, capsys: pytest.CaptureFixt
     ],
 )
 def test_refused(changes: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([*SMALL, *changes]) == 2
+    command = list(SMALL)
+    if changes[0] in command:  # given once
+        at = command.index(changes[0])
+        del command[at : at + 2]
+    assert run([*command, *changes]) == 2
     said = capsys.readouterr().err
     assert says in said
     assert said.count("\n") == 1
