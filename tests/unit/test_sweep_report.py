@@ -37,7 +37,11 @@ SMALL, WIDE = "attention:heads=2,seq=64,head_dim=16", "attention:heads=4,seq=64,
 SPEC: dict[str, Any] = {
     "machine": "edge-16x16",
     "area": {"mm2_per_pe": 0.02, "mm2_per_lane": 0.05, "mm2_per_kib": 0.006},
-    "parameters": {"vector.lanes": [8, 16], "dram.bandwidth_gb_per_s": [5, 10, 20], "buffers.l1.capacity_kib": [0.5, 64]},
+    "parameters": {
+        "vector.lanes": [8, 16],
+        "dram.bandwidth_gb_per_s": [5, 10, 20],
+        "buffers.l1.capacity_kib": [0.5, 64],
+    },
     "workloads": [SMALL, WIDE],
     "dataflows": ["mas", "flash2"],
     "limits": ["area_mm2 <= 7"],
