@@ -71,7 +71,7 @@ class ScratchpadSpec:
 
     ``filter_words``, ``ifmap_words``, ``psum_words``: what one PE holds of filters, input maps and partial sums.
     ``filter_words_per_cycle``: filter words that enter the array in a cycle. ``psum_words_per_cycle``: partial sums
-    that enter it, and as many that leave it, in a cycle. See :mod:`tilewright.sim.dataflows.row_stationary`.
+    that enter it, and as many that leave it, in a cycle. See :mod:`tilewright.sim.dataflows.row_stationary.lower`.
     """
 
     __pydantic_config__ = _STRICT

@@ -11,7 +11,7 @@ from tilewright.sim.result import SimulationResult, WhyResult
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
     from tilewright.search.activity import NetworkActivity
-    from tilewright.sim.trace import TraceWindow
+    from tilewright.sim.engine.trace import TraceWindow
 
 __all__ = ["ReportCase"]
 

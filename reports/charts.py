@@ -24,7 +24,7 @@ from tilewright.reports.window import commands_between, fitting_label
 from tilewright.sim.result import Attribution, SimulationResult
 
 if TYPE_CHECKING:
-    from tilewright.sim.trace import TraceCommand, TraceWindow
+    from tilewright.sim.engine.trace import TraceCommand, TraceWindow
 
 __all__ = [
     "ATTRIBUTION_LABELS",

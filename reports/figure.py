@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from tilewright.sim.trace import TraceCommand, TraceWindow
+    from tilewright.sim.engine.trace import TraceCommand, TraceWindow
 
 __all__ = [
     "Panel",

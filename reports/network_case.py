@@ -13,8 +13,8 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.network_result import NetworkResult, OperatorResult
 from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_table import size_text
+from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.stream.table import size_text
 
 if TYPE_CHECKING:
     from tilewright.search.activity import NetworkActivity

@@ -25,8 +25,8 @@ from tilewright.reports.quantity import (
     tiling_text,
 )
 from tilewright.reports.roofline import Roofline, roofline_of
+from tilewright.sim.engine.trace import TraceCommand, TraceWindow
 from tilewright.sim.network_result import OperatorResult
-from tilewright.sim.trace import TraceCommand, TraceWindow
 
 __all__ = ["CLOSE_OPERATORS", "network_page", "operator_trace"]
 

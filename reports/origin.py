@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
-    from tilewright.workloads.stream import OperatorStream
+    from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["Origin", "WorkloadFacts", "layer_facts", "network_facts"]
 

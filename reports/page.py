@@ -29,7 +29,7 @@ from tilewright.sim.result import SimulationResult
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
-    from tilewright.sim.trace import TraceWindow
+    from tilewright.sim.engine.trace import TraceWindow
 
 __all__ = ["card", "cell", "energy_rows", "largest_part", "machine_rows", "render", "result_page", "timeline_data"]
 

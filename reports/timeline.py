@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tilewright.sim.trace import TraceWindow
+    from tilewright.sim.engine.trace import TraceWindow
 
 __all__ = ["chrome_trace", "chrome_trace_json"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tilewright.sim.trace import TraceCommand, TraceWindow
+    from tilewright.sim.engine.trace import TraceCommand, TraceWindow
 
 __all__ = ["READABLE_COMMANDS", "Closeup", "closeup", "commands_between", "fitting_label", "recorded_span"]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tilewright.hw_models.dram import bytes_per_cycle, port_names
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.activity import KINDS, Activity, activity_of
+from tilewright.sim.engine.activity import KINDS, Activity, activity_of
 from tilewright.sim.network_result import OperatorRun
 
 __all__ = ["NetworkActivity", "network_activity"]

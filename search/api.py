@@ -28,22 +28,22 @@ from tilewright.search.network_why import why_stream
 from tilewright.search.objective import Objective, check_objective, score
 from tilewright.search.what_if import what_ifs
 from tilewright.search.workload import Workload, dataflow_for, dataflows_for, layer_of, layer_on, pieces
-from tilewright.sim import mapping
-from tilewright.sim.critical_path import attribute
-from tilewright.sim.engine import simulate as run_exactly
-from tilewright.sim.evaluation import build_phase, evaluate, phase_tiling, trace_mapping
+from tilewright.sim.engine.critical_path import attribute
+from tilewright.sim.engine.run import simulate as run_exactly
+from tilewright.sim.engine.trace import TraceWindow, record_path
 from tilewright.sim.jobs import JobLayer, jobs_of
+from tilewright.sim.lowering import mapping
+from tilewright.sim.lowering.evaluation import build_phase, evaluate, phase_tiling, trace_mapping
+from tilewright.sim.lowering.mapping import Dataflow, Tiling
 from tilewright.sim.machine_comparison import MachineComparison
-from tilewright.sim.mapping import Dataflow, Tiling
 from tilewright.sim.mapping_front import MappingFront
 from tilewright.sim.network_result import NetworkResult, OperatorRun
 from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.sim.result import Attribution, ComparisonResult, LengthLimit, SimulationResult, WhyResult
-from tilewright.sim.trace import TraceWindow, record_path
 from tilewright.workloads.naming import what_is_named
 from tilewright.workloads.network import Module, load_network, network_names, network_stream
 from tilewright.workloads.rated_formats import with_rated_formats
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,12 +12,12 @@ from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.objective import Objective, score
 from tilewright.sim.jobs import JobLayer
+from tilewright.sim.lowering.mapping import Dataflow
 from tilewright.sim.machine_comparison import MachineComparison, MachineRun
-from tilewright.sim.mapping import Dataflow
 from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.result import SimulationResult
 from tilewright.workloads.rated_formats import with_rated_formats
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["compare_machines"]
 

@@ -50,7 +50,7 @@ def _house_digest() -> str:
     from tilewright.search import objective, tiling
 
     paths = [Path(str(module.__file__)) for module in (formats, units, objective, tiling)]
-    paths += [Path(__file__).with_name(f"{name}.py") for name in _SHARED]
+    paths += [Path(__file__).parent / "shared" / f"{name}.py" for name in _SHARED]
     for package, pattern in ((sim, "**/*.py"), (hw_models, "**/*.py"), (workloads, "*.py")):
         paths += [path for folder in package.__path__ for path in sorted(Path(folder).glob(pattern))]
     digest = hashlib.sha256()

@@ -21,9 +21,9 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.tiling import BATCH, FIRST_BATCH, Candidate, Evaluated, PhaseSearch, pareto
 from tilewright.search.workload import kind_of, pieces
-from tilewright.sim.evaluation import evaluate
 from tilewright.sim.jobs import JobLayer
-from tilewright.sim.mapping import Dataflow
+from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.lowering.mapping import Dataflow
 from tilewright.sim.mapping_front import FrontMapping, FrontPoint, MappingFront
 from tilewright.sim.result import SimulationResult
 

@@ -27,18 +27,18 @@ from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import pieces
-from tilewright.sim.costs import TileCosts
-from tilewright.sim.dataflows.gemm import first_weight_tiles
-from tilewright.sim.dataflows.gemm_costs import GemmCosts
-from tilewright.sim.engine import simulate
-from tilewright.sim.evaluation import AHEAD_LABEL, Ahead, build_phase, evaluate, phase_tiling
+from tilewright.sim.dataflows.gemm.costs import GemmCosts
+from tilewright.sim.dataflows.gemm.lower import first_weight_tiles
+from tilewright.sim.engine.program import Program
+from tilewright.sim.engine.run import simulate
 from tilewright.sim.jobs import JOB_ASSUMPTIONS, QUANTISE_ASSUMPTION, Job, JobLayer, jobs_of
-from tilewright.sim.mapping import Dataflow, Tiling, check_tiling, get_dataflow
+from tilewright.sim.lowering.costs import TileCosts
+from tilewright.sim.lowering.evaluation import AHEAD_LABEL, Ahead, build_phase, evaluate, phase_tiling
+from tilewright.sim.lowering.mapping import Dataflow, Tiling, check_tiling, get_dataflow
 from tilewright.sim.network_result import NetworkResult, OperatorResult, OperatorRun
-from tilewright.sim.program import Program
 from tilewright.sim.result import SimulationResult
 from tilewright.workloads.gemm import GemmLayer
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["ATTENTION_DATAFLOWS", "Mapped", "Mappings", "simulate_stream"]
 

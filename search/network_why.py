@@ -12,7 +12,7 @@ from tilewright.search.objective import Objective
 from tilewright.search.what_if import doubled_resources
 from tilewright.sim.jobs import JobLayer
 from tilewright.sim.network_why import NetworkWhatIf, NetworkWhyResult
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["why_stream"]
 

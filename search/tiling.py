@@ -24,13 +24,13 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import Objective, score
-from tilewright.sim.core import WorkTotals
-from tilewright.sim.costs import TileCosts
-from tilewright.sim.engine import run_images
-from tilewright.sim.evaluation import build_phase, count_phase, fits, needed_bytes
-from tilewright.sim.family import family_of
-from tilewright.sim.image import pack
-from tilewright.sim.mapping import Dataflow, Layer, Parameter, Phase, Tiling, plain_mapping
+from tilewright.sim.engine.image import pack
+from tilewright.sim.engine.run import run_images
+from tilewright.sim.lowering.core import WorkTotals
+from tilewright.sim.lowering.costs import TileCosts
+from tilewright.sim.lowering.evaluation import build_phase, count_phase, fits, needed_bytes
+from tilewright.sim.lowering.family import family_of
+from tilewright.sim.lowering.mapping import Dataflow, Layer, Parameter, Phase, Tiling, plain_mapping
 from tilewright.sim.result import SearchSummary
 from tilewright.units import ceil_div
 
@@ -109,7 +109,7 @@ def best_tiling(
     ``fixed`` holds some parameters at given values. ``prune=False`` runs every candidate that fits (the test
     of the pruning). ``progress(done, total)`` is called now and then. Raises MappingError when no
     candidate fits, with the smallest need. Many machines that differ little are searched faster by
-    :class:`tilewright.search.shared_search.SharedSearch`.
+    :class:`tilewright.search.shared.shared_search.SharedSearch`.
     """
     begun = time.perf_counter()
     layer, fixed = plain_mapping(dataflow, layer, fixed or {})

@@ -10,9 +10,9 @@ from tilewright.errors import MappingError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.evaluation import evaluate
 from tilewright.sim.jobs import JobLayer
-from tilewright.sim.mapping import Dataflow, Tiling
+from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.lowering.mapping import Dataflow, Tiling
 from tilewright.sim.result import WhatIf
 
 __all__ = ["doubled_resources", "what_ifs"]

@@ -7,10 +7,10 @@ from typing import Any
 
 from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim import mapping
-from tilewright.sim.family import family_of
 from tilewright.sim.jobs import JobLayer, jobs_of
-from tilewright.sim.mapping import Dataflow
+from tilewright.sim.lowering import mapping
+from tilewright.sim.lowering.family import family_of
+from tilewright.sim.lowering.mapping import Dataflow
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
 from tilewright.workloads.naming import layer_text

@@ -25,14 +25,14 @@ from typing import NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.formats import element_format, format_bits
-from tilewright.sim.family import family_of
+from tilewright.sim.lowering.family import family_of
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
 from tilewright.workloads.operators import Operator, stored_bits
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, statistics_pass, vector_work
 
 __all__ = ["JOB_ASSUMPTIONS", "QUANTISE_ASSUMPTION", "Job", "JobLayer", "jobs_of"]

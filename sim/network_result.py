@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tilewright.hw_models.spec import MachineSpec
-    from tilewright.sim.program import Program
-    from tilewright.workloads.stream import OperatorStream
+    from tilewright.sim.engine.program import Program
+    from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["NetworkResult", "OperatorResult", "OperatorRun"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tilewright.hw_models.spec import MachineSpec
-    from tilewright.sim.mapping import Layer
+    from tilewright.sim.lowering.mapping import Layer
 
 __all__ = [
     "Attribution",

@@ -11,7 +11,7 @@ from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.operators import Operator, TensorSpec
 
 if TYPE_CHECKING:
-    from tilewright.workloads.stream import OperatorStream
+    from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["AttentionInputs", "attention_inputs", "attention_layer", "split_attention"]
 

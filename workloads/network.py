@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.workloads.single_operator import is_operator, operator_stream
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["Module", "load_network", "network_names", "network_options", "network_source", "network_stream"]
 
@@ -131,7 +131,7 @@ def _from_file(path: Path, options: Mapping[str, str], unknown: str | Mapping[st
         return stream_from_onnx(path, sizes=_sizes(path, options), unknown=unknown)
     if path.suffix != ".json":
         raise InputError(f'{path}: unknown kind of file; given "{path.suffix}"; allowed .json or .onnx')
-    from tilewright.workloads.stream_file import is_stream_file, load_stream
+    from tilewright.workloads.stream.file import is_stream_file, load_stream
 
     if path.is_file() and not is_stream_file(path):
         from tilewright.workloads.extract.transformers import stream_from_config

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from tilewright.formats import element_format, format_bits
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["FORMAT_NOTE", "own_format", "with_rated_formats"]
 

@@ -14,8 +14,8 @@ from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT
 from tilewright.workloads.operators import Kind
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_builder import StreamBuilder
+from tilewright.workloads.stream.builder import StreamBuilder
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import ELEMENTWISE
 
 __all__ = ["OPERATOR_KINDS", "OperatorText", "is_operator", "operator_kinds", "operator_stream"]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from tilewright.errors import InputError
 from tilewright.reports.quantity import bytes_text, cycles_text, percent_text, seconds_text, tiling_text
 from tilewright.reports.sweep.case import SweepCase
-from tilewright.search.design_figures import base_values, with_leakage
-from tilewright.workloads.stream import OperatorStream
+from tilewright.search.sweep.design_figures import base_values, with_leakage
+from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
-    from tilewright.sim.trace import TraceWindow
+    from tilewright.sim.engine.trace import TraceWindow
     from tilewright.workloads.attention import AttentionLayer
 
 __all__ = ["BestPoint", "best_points"]

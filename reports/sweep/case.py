@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tilewright.errors import InputError
 from tilewright.reports.quantity import tiling_text
-from tilewright.search.store import DamagedRow
-from tilewright.search.stored_sweep import OpenedSweep, stored_rows
-from tilewright.search.sweep_best import SweepBest, best_of_sweep
-from tilewright.search.sweep_space import count_points
+from tilewright.search.sweep.best import SweepBest, best_of_sweep
+from tilewright.search.sweep.space import count_points
+from tilewright.search.sweep.store import DamagedRow
+from tilewright.search.sweep.stored import OpenedSweep, stored_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,10 +13,10 @@ from tilewright.errors import InputError
 from tilewright.reports.csv_text import write_csv
 from tilewright.reports.origin import Origin, layer_facts, network_facts
 from tilewright.reports.sweep.case import SweepCase
-from tilewright.search.store import DamagedRow
-from tilewright.search.stored_sweep import stored_rows
-from tilewright.search.sweep_spec import Sweep
-from tilewright.workloads.stream import OperatorStream
+from tilewright.search.sweep.spec import Sweep
+from tilewright.search.sweep.store import DamagedRow
+from tilewright.search.sweep.stored import stored_rows
+from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
     import pyarrow
@@ -32,7 +32,7 @@ def _known(row: DamagedRow) -> None:
 
 
 def write_csv_rows(case: SweepCase, stream: IO[str], *, command: str = "") -> None:
-    """Every point as a line; columns as :func:`tilewright.search.sweep.sweep_rows` says, empty where unknown.
+    """Every point as a line; columns as :func:`tilewright.search.sweep.run.sweep_rows` says, empty where unknown.
 
     Behind them come those that say where the figures are from (:mod:`tilewright.reports.origin`); ``machine_hash`` is
     that of the machine that the designs change.

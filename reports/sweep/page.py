@@ -25,7 +25,7 @@ from tilewright.reports.sweep.case import FIGURES, SweepCase, damage_text
 from tilewright.reports.sweep.names import parameter_names
 from tilewright.reports.sweep.sample import PagePoints
 from tilewright.reports.sweep.sensitivity import Effect
-from tilewright.search.sampling_spec import SamplingSpec
+from tilewright.search.sweep.sampling_spec import SamplingSpec
 
 __all__ = ["OBJECTIVE_WORDS", "sweep_exploration", "sweep_page"]
 

@@ -20,7 +20,7 @@ from tilewright.reports.sweep.markdown import sweep_markdown
 from tilewright.reports.sweep.page import sweep_page
 from tilewright.reports.sweep.sample import choose_points
 from tilewright.reports.sweep.sensitivity import Effect, sensitivity
-from tilewright.search.stored_sweep import open_sweep
+from tilewright.search.sweep.stored import open_sweep
 
 __all__ = ["report_sweep"]
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tilewright.reports.sweep.case import SweepCase
-from tilewright.search.sweep_spec import Axis
+from tilewright.search.sweep.spec import Axis
 
 if TYPE_CHECKING:
     import pandas as pd

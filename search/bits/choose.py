@@ -20,8 +20,8 @@ from tilewright.search.bits.program import InfeasibleError, Solution, solve
 from tilewright.search.bits.sensitivity import Sensitivity, load_sensitivity
 from tilewright.sim.network_result import NetworkResult
 from tilewright.workloads.network import Module, network_stream
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_formats import FORMAT_ASSUMPTIONS
+from tilewright.workloads.stream.formats import FORMAT_ASSUMPTIONS
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["BitPoint", "BitsResult", "choose_bits", "search_bits"]
 

@@ -21,8 +21,8 @@ from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.objective import Objective
 from tilewright.sim.network_result import NetworkResult, OperatorResult
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_formats import MULTIPLIES, OperatorFormats, with_operator_formats
+from tilewright.workloads.stream.formats import MULTIPLIES, OperatorFormats, with_operator_formats
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = [
     "SIMULATED",

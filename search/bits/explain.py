@@ -21,7 +21,7 @@ from tilewright.formats import bits_per_element
 from tilewright.search.bits.problem import Assignment, BitProblem, Option
 from tilewright.search.bits.sensitivity import Sensitivity
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
     import numpy as np

@@ -23,7 +23,7 @@ from tilewright.search.bits.problem import Assignment
 from tilewright.search.fusion.plan import Plan, ordered
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
 from tilewright.sim.fusion.scheme import GroupCost
-from tilewright.workloads.stream_formats import FORMAT_ASSUMPTIONS
+from tilewright.workloads.stream.formats import FORMAT_ASSUMPTIONS
 
 __all__ = ["JointDesign", "JointOutcome", "search_joint", "solve_joint"]
 

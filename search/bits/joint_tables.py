@@ -31,8 +31,8 @@ from tilewright.sim.fusion.lbdf import LineBuffers
 from tilewright.sim.fusion.rows import maps_of, plan_rows
 from tilewright.sim.fusion.scheme import GroupCost
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_formats import OperatorFormats, activations_of, with_operator_formats
+from tilewright.workloads.stream.formats import OperatorFormats, activations_of, with_operator_formats
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["TRAFFIC", "Combination", "JointTables", "Prices", "width"]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tilewright.errors import InputError, did_you_mean
 from tilewright.search.bits.sensitivity import LayerSensitivity, Sensitivity
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["matched"]
 

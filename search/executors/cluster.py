@@ -24,9 +24,9 @@ from tilewright.errors import InputError
 from tilewright.search.executors.cluster_work import NeedsBench, OtherCode, RowsOf, do_some
 from tilewright.search.executors.executor import Outcome, WorkerError
 from tilewright.search.mapping_cache import code_digest
-from tilewright.search.store import ResultsStore
-from tilewright.search.sweep_space import SweepPoint
-from tilewright.search.sweep_work import SweepBench
+from tilewright.search.sweep.space import SweepPoint
+from tilewright.search.sweep.store import ResultsStore
+from tilewright.search.sweep.work import SweepBench
 
 __all__ = ["ClusterExecutor", "check_scheduler"]
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tilewright.search.mapping_cache import code_digest
-from tilewright.search.store import StoredPoint
-from tilewright.search.sweep_space import SweepPoint
-from tilewright.search.sweep_work import SweepBench
+from tilewright.search.sweep.space import SweepPoint
+from tilewright.search.sweep.store import StoredPoint
+from tilewright.search.sweep.work import SweepBench
 
 __all__ = ["NeedsBench", "OtherCode", "RowsOf", "do_some"]
 
@@ -77,7 +77,7 @@ def _rows(bench: SweepBench, points: Sequence[SweepPoint], seconds: float) -> li
 
 def _set_up(name: str, bench: bytes) -> None:
     from tilewright.search import api  # noqa: F401 (registers the dataflows)
-    from tilewright.sim import engine
+    from tilewright.sim.engine import run as engine
 
     engine.warm_up()
     _benches.clear()

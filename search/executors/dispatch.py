@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from tilewright.search.executors.executor import Executor, Outcome
-from tilewright.search.sweep_space import SweepPoint
+from tilewright.search.sweep.space import SweepPoint
 
 __all__ = ["Dispatcher"]
 

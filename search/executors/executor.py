@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tilewright.errors import TilewrightError
-from tilewright.search.sweep_space import SweepPoint
+from tilewright.search.sweep.space import SweepPoint
 
 __all__ = ["Executor", "Outcome", "WorkerError"]
 

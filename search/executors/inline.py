@@ -7,10 +7,10 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from tilewright.search.executors.executor import Outcome
-from tilewright.search.row_writer import RowWriter
-from tilewright.search.store import ResultsStore
-from tilewright.search.sweep_space import SweepPoint
-from tilewright.search.sweep_work import SweepBench
+from tilewright.search.sweep.row_writer import RowWriter
+from tilewright.search.sweep.space import SweepPoint
+from tilewright.search.sweep.store import ResultsStore
+from tilewright.search.sweep.work import SweepBench
 
 __all__ = ["InlineExecutor"]
 

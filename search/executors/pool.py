@@ -16,9 +16,9 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from tilewright.search.executors.executor import Outcome, WorkerError
-from tilewright.search.store import ResultsStore
-from tilewright.search.sweep_space import SweepPoint
-from tilewright.search.sweep_work import SweepBench, begin_worker, do_points, is_ready
+from tilewright.search.sweep.space import SweepPoint
+from tilewright.search.sweep.store import ResultsStore
+from tilewright.search.sweep.work import SweepBench, begin_worker, do_points, is_ready
 
 __all__ = ["PoolExecutor"]
 

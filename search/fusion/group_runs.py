@@ -19,7 +19,7 @@ from tilewright.sim.fusion.graph import FusionGraph
 from tilewright.sim.fusion.lowering import simulate_group
 from tilewright.sim.fusion.scheme import FusionScheme
 from tilewright.units import KIB
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["RUNNABLE_SCHEMES", "GroupRun", "GroupRuns"]
 

@@ -19,7 +19,7 @@ from tilewright.search.fusion.split import Splitter, random_splitter
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
 from tilewright.sim.fusion.scheme import FusionScheme, get_scheme
 from tilewright.workloads.network import load_network
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
     from tilewright.search.fusion.group_runs import GroupRuns

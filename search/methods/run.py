@@ -15,7 +15,7 @@ from tilewright.search.methods.outcome import SearchOutcome
 from tilewright.search.methods.problem import Point, Problem
 from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import Evaluated, PhaseSearch, Progress, pareto
-from tilewright.sim.mapping import Dataflow, Layer, Tiling, plain_mapping
+from tilewright.sim.lowering.mapping import Dataflow, Layer, Tiling, plain_mapping
 
 __all__ = ["run_method"]
 

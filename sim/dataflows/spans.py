@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tilewright.sim.core import TileCore
+from tilewright.sim.lowering.core import TileCore
 from tilewright.units import ceil_div
 
 __all__ = ["Span", "spans"]

@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import Pool, TileCore
-from tilewright.sim.costs import TileCosts
 from tilewright.sim.dataflows.spans import Span, spans
-from tilewright.sim.family import Family, register_family
-from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
+from tilewright.sim.lowering.core import Pool, TileCore
+from tilewright.sim.lowering.costs import TileCosts
+from tilewright.sim.lowering.family import Family, register_family
+from tilewright.sim.lowering.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
 from tilewright.sim.result import LowerBound
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.gemm import RowCut, VectorLayer

@@ -12,8 +12,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from tilewright.sim.core import ENGINE_KINDS, LOAD, MATRIX, STORE, TileCore
-from tilewright.sim.costs import Work
+from tilewright.sim.lowering.core import ENGINE_KINDS, LOAD, MATRIX, STORE, TileCore
+from tilewright.sim.lowering.costs import Work
 
 __all__ = ["Task", "write_tasks"]
 

@@ -7,13 +7,13 @@ from fractions import Fraction
 
 from tilewright.formats import element_format, format_bits
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.costs import TileCosts, Work
 from tilewright.sim.fusion.geometry import FeatureMap
 from tilewright.sim.fusion.graph import FusionGraph, FusionNode
 from tilewright.sim.fusion.schedule import needed_rows
+from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.units import ceil_div
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, vector_work
 
 __all__ = ["COMMAND_ASSUMPTIONS", "GroupCosts"]

@@ -13,8 +13,7 @@ from itertools import groupby
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import TileCore
-from tilewright.sim.costs import ASSUMPTIONS
+from tilewright.sim.engine.program import Program, ProgramBuilder
 from tilewright.sim.fusion.depth_first import group_cost
 from tilewright.sim.fusion.depth_first_axis import AxisStep
 from tilewright.sim.fusion.depth_first_commands import PROGRAM_ASSUMPTIONS, RegionCosts, on_matrix
@@ -22,9 +21,10 @@ from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry, Mode,
 from tilewright.sim.fusion.depth_first_homes import TileShape
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.lowering import FusedResult, measured
-from tilewright.sim.program import Program, ProgramBuilder
+from tilewright.sim.lowering.core import TileCore
+from tilewright.sim.lowering.costs import ASSUMPTIONS
 from tilewright.units import bits_to_bytes
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SLOTS", "TiledProgram", "simulate_tiles"]
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from tilewright.errors import InputError
 from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["NODE_KINDS", "FusionEdge", "FusionGraph", "FusionNode", "NodeKind", "fusion_graph", "members"]
 

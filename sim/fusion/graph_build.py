@@ -26,7 +26,7 @@ from tilewright.formats import tensor_bits
 from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
 from tilewright.sim.fusion.graph import NODE_KINDS, FusionEdge, FusionGraph, FusionNode, NodeKind
 from tilewright.workloads.operators import Operator, TensorSpec, stored_bytes
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["build_graph"]
 

@@ -13,16 +13,16 @@ from itertools import groupby
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import LOAD, MATRIX, STORE, TileCore
-from tilewright.sim.costs import ASSUMPTIONS, Work
-from tilewright.sim.engine import simulate
+from tilewright.sim.engine.program import Program, ProgramBuilder
+from tilewright.sim.engine.run import simulate
 from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS, GroupCosts
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.lbdf import NOT_BY_ROWS
 from tilewright.sim.fusion.rows import RowPlan, plan_rows
 from tilewright.sim.fusion.schedule import Command, Link, Schedule, Stream, schedule
-from tilewright.sim.program import Program, ProgramBuilder
-from tilewright.workloads.stream import OperatorStream
+from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, TileCore
+from tilewright.sim.lowering.costs import ASSUMPTIONS, Work
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["FusedResult", "FusedTiling", "LineBufferProgram", "fastest_group", "fused_program", "simulate_group"]
 

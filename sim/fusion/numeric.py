@@ -1,6 +1,7 @@
 """A fused group on numbers: its commands compute rows from the rows that its slots hold.
 
-As in :mod:`tilewright.sim.numeric`: the commands of the program without loops work in the order in which they finish,
+As in :mod:`tilewright.sim.numbers.attention`: the commands of the program without loops work in the order in which
+they finish,
 on slots that refuse what is not there, does not fit, or that no token protects. Row z of a map lies in slot z modulo
 the rows that the plan keeps. A place on chip is cut into parts where a join has its inputs made in place.
 """
@@ -20,10 +21,10 @@ from tilewright.sim.fusion.lowering import FusedTiling, LineBufferProgram
 from tilewright.sim.fusion.places import Piece, Places
 from tilewright.sim.fusion.row_values import RowReader, Rows, from_maps, to_maps
 from tilewright.sim.fusion.schedule import Command, needed_rows
-from tilewright.sim.hazards import Execution, HazardError, Place, Store
-from tilewright.sim.numeric import interpret, operation
+from tilewright.sim.numbers.attention import interpret, operation
+from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
 from tilewright.units import BITS_PER_BYTE
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["run_group_on_numbers", "run_partition_on_numbers"]
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tilewright.errors import InputError
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["FUNCTIONS", "network_on_numbers", "random_values"]
 

@@ -17,7 +17,7 @@ from tilewright.errors import InputError
 from tilewright.sim.fusion.geometry import FeatureMap
 from tilewright.sim.fusion.reference import FUNCTIONS
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["RowReader", "Rows", "from_maps", "to_maps"]
 

@@ -10,7 +10,7 @@ from tilewright.sim.fusion.lbdf import LBDF
 from tilewright.sim.fusion.lowering import FusedResult, fastest_group, simulate_group
 from tilewright.sim.fusion.scheme import FusionScheme, Memoised
 from tilewright.sim.fusion.slab_program import simulate_slabs
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SCHEMES_WITH_PROGRAMS", "simulate_scheme"]
 

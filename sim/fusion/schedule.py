@@ -16,10 +16,10 @@ from math import lcm
 from typing import Literal, NamedTuple
 
 from tilewright.errors import ProgramError
-from tilewright.sim.core import LOAD, MATRIX, STORE, VECTOR
 from tilewright.sim.fusion.geometry import AxisWindow
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.rows import Number, RowPlan
+from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR
 
 __all__ = ["Command", "Schedule", "Stream", "needed_rows", "schedule"]
 

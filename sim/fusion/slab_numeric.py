@@ -23,10 +23,10 @@ from tilewright.sim.fusion.places import Piece
 from tilewright.sim.fusion.row_values import RowReader, Rows, from_maps, to_maps
 from tilewright.sim.fusion.schedule import needed_rows
 from tilewright.sim.fusion.slab_program import SlabProgram, Slice
-from tilewright.sim.hazards import Execution, HazardError, Place, Store
-from tilewright.sim.numeric import interpret, operation
+from tilewright.sim.numbers.attention import interpret, operation
+from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
 from tilewright.units import BITS_PER_BYTE
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["run_slabs_on_numbers"]
 

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import LOAD, MATRIX, STORE, VECTOR, TileCore
-from tilewright.sim.costs import Work
+from tilewright.sim.engine.program import Program, ProgramBuilder
 from tilewright.sim.fusion.binding import Task, write_tasks
 from tilewright.sim.fusion.brr import BufferReduction
 from tilewright.sim.fusion.commands import GroupCosts
@@ -26,9 +25,10 @@ from tilewright.sim.fusion.places import Places
 from tilewright.sim.fusion.schedule import needed_rows
 from tilewright.sim.fusion.slab_sizes import SlabChoice, step_rows, step_span
 from tilewright.sim.fusion.slabs import Unit, mixes
-from tilewright.sim.program import Program, ProgramBuilder
+from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR, TileCore
+from tilewright.sim.lowering.costs import Work
 from tilewright.units import ceil_div
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SlabProgram", "Slice", "simulate_slabs", "slab_program"]
 

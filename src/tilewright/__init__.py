@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tilewright.search.bits.choose import search_bits
     from tilewright.search.fusion.run import fusion_methods, search_fusion
     from tilewright.search.sensitivity.table import measure_sensitivity
-    from tilewright.search.sweep import sweep
+    from tilewright.search.sweep.run import sweep
     from tilewright.workloads.load import load_workload, workload_names
     from tilewright.workloads.network import load_network, network_names
 
@@ -82,7 +82,7 @@ _HOME_OF_NAME = {
     "search_tilings": "tilewright.search.api",
     "simulate": "tilewright.search.api",
     "simulate_network": "tilewright.search.api",
-    "sweep": "tilewright.search.sweep",
+    "sweep": "tilewright.search.sweep.run",
     "trace": "tilewright.search.api",
     "why": "tilewright.search.api",
     "why_network": "tilewright.search.api",

@@ -18,7 +18,7 @@ from tilewright.sim.fusion.scheme import get_scheme
 from tilewright.sim.fusion.transformer import transformer_blocks
 from tilewright.units import KIB
 from tilewright.workloads.network import load_network
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 
 def up_to(graph: FusionGraph, prefix: str) -> int:

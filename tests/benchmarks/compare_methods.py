@@ -16,7 +16,7 @@ from tilewright.hw_models.load import load_machine
 from tilewright.search.methods.method import get_method
 from tilewright.search.methods.run import run_method
 from tilewright.search.objective import check_objective
-from tilewright.sim.mapping import dataflow_names, get_dataflow
+from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
 from tilewright.workloads.load import load_workload, workload_names
 
 METHODS = ("cp_sat", "mcts", "genetic", "mcts_genetic", "nsga2", "tpe", "random")

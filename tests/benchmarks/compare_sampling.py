@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from tilewright.search.sweep import run_sweep, sweep_rows
-from tilewright.search.sweep_adaptive import generations
-from tilewright.search.sweep_front import DesignScore, score_design
-from tilewright.search.sweep_spec import Sweep, load_sweep
+from tilewright.search.sweep.adaptive import generations
+from tilewright.search.sweep.front import DesignScore, score_design
+from tilewright.search.sweep.run import run_sweep, sweep_rows
+from tilewright.search.sweep.spec import Sweep, load_sweep
 
 GRID: dict[str, Any] = {
     "name": "front",

@@ -46,9 +46,9 @@ def run_tilewright(rows: list[dict[str, int]]) -> tuple[float, int]:
     """(seconds to lower and run all layers exactly, cycles); checks the compute cycles on the way."""
     from tilewright.hw_models.load import load_machine
     from tilewright.hw_models.matrix_unit import product
-    from tilewright.sim.engine import warm_up
-    from tilewright.sim.evaluation import evaluate
-    from tilewright.sim.mapping import get_dataflow
+    from tilewright.sim.engine.run import warm_up
+    from tilewright.sim.lowering.evaluation import evaluate
+    from tilewright.sim.lowering.mapping import get_dataflow
     from tilewright.workloads.gemm import GemmLayer
 
     change = {"matrix.rows": 128, "matrix.columns": 128, "matrix.stationarity": "weight"}

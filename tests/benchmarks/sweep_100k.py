@@ -24,9 +24,9 @@ import yaml
 
 import tilewright
 from tilewright.search.api import simulate
-from tilewright.search.sweep import SweepProgress, run_sweep, sweep_rows, sweep_status
-from tilewright.search.sweep_space import count_points
-from tilewright.search.sweep_spec import Sweep, load_sweep
+from tilewright.search.sweep.run import SweepProgress, run_sweep, sweep_rows, sweep_status
+from tilewright.search.sweep.space import count_points
+from tilewright.search.sweep.spec import Sweep, load_sweep
 
 LANES = [16, 32, 48, 64, 96, 128, 192, 256, 384, 512]
 CAPACITIES_KIB = [192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 5120]

@@ -14,14 +14,14 @@ import pytest
 import tilewright
 from tilewright.hw_models.load import load_machine
 from tilewright.search.tiling import best_tiling
-from tilewright.sim import kernel
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
-from tilewright.sim.engine import run_images, run_program
-from tilewright.sim.evaluation import build_phase, count_phase, evaluate, fits
-from tilewright.sim.image import pack
-from tilewright.sim.mapping import get_dataflow
-from tilewright.sim.program import Program
-from tilewright.sim.reference import run_reference
+from tilewright.sim.engine import kernel
+from tilewright.sim.engine.image import pack
+from tilewright.sim.engine.program import Program
+from tilewright.sim.engine.reference import run_reference
+from tilewright.sim.engine.run import run_images, run_program
+from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate, fits
+from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.workloads.load import load_workload
 
 pytest.importorskip("pytest_benchmark")

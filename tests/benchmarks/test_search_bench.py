@@ -12,7 +12,7 @@ import pytest
 from tilewright.hw_models.load import load_machine
 from tilewright.search.methods.method import get_method
 from tilewright.search.methods.run import run_method
-from tilewright.sim.mapping import dataflow_names, get_dataflow
+from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
 from tilewright.workloads.load import load_workload, workload_names
 
 NETWORKS = [name for name in workload_names() if not name.startswith("fusemax-")]

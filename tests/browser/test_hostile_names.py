@@ -32,13 +32,13 @@ from tilewright.search.fusion.run import search_fusion
 from tilewright.search.gpu.validate import ErrorFigures, TableValidation, Validation
 from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.network import simulate_stream
-from tilewright.search.sweep import run_sweep
-from tilewright.search.sweep_spec import load_sweep
+from tilewright.search.sweep.run import run_sweep
+from tilewright.search.sweep.spec import load_sweep
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
 from tilewright.workloads.network import load_network
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_file import stream_from_json
+from tilewright.workloads.stream.file import stream_from_json
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import tilewright
-from tilewright.search.sweep import run_sweep
-from tilewright.search.sweep_spec import load_sweep
+from tilewright.search.sweep.run import run_sweep
+from tilewright.search.sweep.spec import load_sweep
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page

@@ -55,8 +55,8 @@ def test_the_notebook_runs_and_each_cell_shows_something(tmp_path: Path, monkeyp
 
 def test_sweep_for_the_best_edge_design(tmp_path: Path) -> None:
     """The file as it is, on a smaller image, a shorter memory and some of its designs."""
-    from tilewright.search.sweep_best import best_of_sweep
-    from tilewright.search.sweep_spec import load_sweep
+    from tilewright.search.sweep.best import best_of_sweep
+    from tilewright.search.sweep.spec import load_sweep
 
     text = (ROOT / "examples" / "best_edge_design.yaml").read_text(encoding="utf-8")
     assert text.count("\n") < 30

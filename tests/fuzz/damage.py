@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from tilewright.errors import TilewrightError
-from tilewright.sim import engine
+from tilewright.sim.engine import run as engine
 
 __all__ = ["MOST_SECONDS", "NASTY_TEXT", "Judge", "damaged_bytes", "damaged_data", "damaged_text", "nasty"]
 

@@ -21,8 +21,8 @@ from tilewright.search.network import simulate_stream
 from tilewright.sim.fusion.graph_build import build_graph
 from tilewright.sim.jobs import jobs_of
 from tilewright.workloads.operators import Operator, TensorSpec
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_file import load_stream, stream_to_json
+from tilewright.workloads.stream.file import load_stream, stream_to_json
+from tilewright.workloads.stream.graph import OperatorStream
 
 MEASURED = {
     "schema": "tilewright-measurements-1",

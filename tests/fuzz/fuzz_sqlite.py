@@ -12,11 +12,11 @@ from pathlib import Path
 from tests.fuzz.damage import NASTY_NUMBERS, NASTY_TEXT, Judge, damaged_bytes, damaged_data
 from tilewright.errors import TilewrightError
 from tilewright.reports.sweep.report import report_sweep
-from tilewright.search.store import ResultsStore
-from tilewright.search.store_repair import check_store, repair_store
-from tilewright.search.sweep import run_sweep, sweep_status
-from tilewright.search.sweep_overview import sweep_overview
-from tilewright.search.sweep_spec import load_sweep
+from tilewright.search.sweep.overview import sweep_overview
+from tilewright.search.sweep.run import run_sweep, sweep_status
+from tilewright.search.sweep.spec import load_sweep
+from tilewright.search.sweep.store import ResultsStore
+from tilewright.search.sweep.store_repair import check_store, repair_store
 
 SWEEP = {
     "name": "damaged",

@@ -15,8 +15,8 @@ from tests.fuzz.damage import Judge, damaged_bytes, damaged_data, damaged_text
 from tilewright.hw_models.hierarchy import load_hierarchy
 from tilewright.hw_models.load import load_machine, machine_text
 from tilewright.search import api
-from tilewright.search.sweep_space import count_points, points
-from tilewright.search.sweep_spec import load_sweep
+from tilewright.search.sweep.space import count_points, points
+from tilewright.search.sweep.spec import load_sweep
 from tilewright.workloads.load import load_workload
 
 SWEEP = """

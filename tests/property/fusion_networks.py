@@ -7,7 +7,7 @@ import math
 from hypothesis import strategies as st
 
 from tilewright.sim.fusion.graph import FusionGraph
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 KINDS = (

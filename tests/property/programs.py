@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from hypothesis import strategies as st
 
-from tilewright.sim.program import Channel, Engine, Program, ProgramBuilder
+from tilewright.sim.engine.program import Channel, Engine, Program, ProgramBuilder
 
 RATES = [Fraction(1), Fraction(3), Fraction(64), Fraction(7, 2), Fraction(2500, 47), Fraction(1, 3)]
 

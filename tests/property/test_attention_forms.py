@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.evaluation import evaluate
-from tilewright.sim.mapping import dataflow_names, get_dataflow
+from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.load import load_workload
 from tilewright.workloads.operators import Operator, TensorSpec
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_file import stream_from_json
+from tilewright.workloads.stream.file import stream_from_json
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 # Room for everything, and bytes that are moved one by one: nothing is fetched twice or rounded up.

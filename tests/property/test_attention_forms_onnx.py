@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilewright.workloads.attention_operator import attention_layer
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'tilewright[onnx]'")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'tilewright[torch]'")
 

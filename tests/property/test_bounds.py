@@ -15,12 +15,12 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import BlockSpec, MachineSpec
 from tilewright.search.network import simulate_stream
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.evaluation import evaluate
-from tilewright.sim.mapping import dataflow_names, get_dataflow
+from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import Fused, GemmLayer, VectorLayer
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 # `make fuzz N=10000` sets this; the quick suite runs some.

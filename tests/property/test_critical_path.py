@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tilewright.hw_models.energy import Counters
-from tilewright.sim.costs import Work
-from tilewright.sim.critical_path import attribute
-from tilewright.sim.engine import run_program
-from tilewright.sim.program import Program
+from tilewright.sim.engine.critical_path import attribute
+from tilewright.sim.engine.program import Program
+from tilewright.sim.engine.run import run_program
+from tilewright.sim.engine.trace import record_path
+from tilewright.sim.lowering.costs import Work
 from tilewright.sim.result import Attribution
-from tilewright.sim.trace import record_path
 
 _spec = importlib.util.spec_from_file_location("programs", Path(__file__).with_name("programs.py"))
 assert _spec is not None and _spec.loader is not None

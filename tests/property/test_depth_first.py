@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.engine import simulate
+from tilewright.sim.engine.run import simulate
 from tilewright.sim.fusion.depth_first import group_cost
 from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
 from tilewright.sim.fusion.depth_first_geometry import MODES, DepthFirstGeometry, Mode, geometry
@@ -19,7 +19,7 @@ from tilewright.sim.fusion.depth_first_numeric import TiledRun, TileState, fresh
 from tilewright.sim.fusion.depth_first_program import TiledProgram
 from tilewright.sim.fusion.depth_first_values import Values, Window, random_weights, run_unfused
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from tilewright.sim.engine import Run, run_program
-from tilewright.sim.program import Command, Program
-from tilewright.sim.reference import ReferenceRun, run_reference
-from tilewright.sim.trace import record_path, trace_program, trace_trips
+from tilewright.sim.engine.program import Command, Program
+from tilewright.sim.engine.reference import ReferenceRun, run_reference
+from tilewright.sim.engine.run import Run, run_program
+from tilewright.sim.engine.trace import record_path, trace_program, trace_trips
 
 _spec = importlib.util.spec_from_file_location("programs", Path(__file__).with_name("programs.py"))
 assert _spec is not None and _spec.loader is not None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.property.fusion_networks import KINDS, networks, partitions
 from tilewright.errors import MappingError
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.engine import run_program
+from tilewright.sim.engine.run import run_program
 from tilewright.sim.fusion.brr import BufferReduction
 from tilewright.sim.fusion.graph import fusion_graph
 from tilewright.sim.fusion.lbdf import LineBuffers

@@ -16,12 +16,12 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.matrix_blocks import DAVINCI_CUBE, TENSOR_CORE_A100
 from tilewright.hw_models.spec import MachineSpec, MatrixUnitSpec
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.core import TileCore, WorkCounter
-from tilewright.sim.engine import run_program
-from tilewright.sim.evaluation import core_shares, count_phase, evaluate
-from tilewright.sim.mapping import Dataflow, get_dataflow
-from tilewright.sim.numeric_gemm import convolution, run_product_on_numbers
-from tilewright.sim.program import ProgramBuilder
+from tilewright.sim.engine.program import ProgramBuilder
+from tilewright.sim.engine.run import run_program
+from tilewright.sim.lowering.core import TileCore, WorkCounter
+from tilewright.sim.lowering.evaluation import core_shares, count_phase, evaluate
+from tilewright.sim.lowering.mapping import Dataflow, get_dataflow
+from tilewright.sim.numbers.gemm import convolution, run_product_on_numbers
 from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
 

@@ -12,10 +12,7 @@ from hypothesis import strategies as st
 
 import tilewright
 from tilewright.errors import InputError
-from tilewright.sim.engine import run_program, simulate
-from tilewright.sim.evaluation import build_phase
-from tilewright.sim.mapping import get_dataflow
-from tilewright.sim.program import (
+from tilewright.sim.engine.program import (
     MAX_CYCLES,
     MAX_WORK_UNITS,
     Channel,
@@ -24,7 +21,10 @@ from tilewright.sim.program import (
     channel_units,
     exact_shares,
 )
-from tilewright.sim.reference import run_reference
+from tilewright.sim.engine.reference import run_reference
+from tilewright.sim.engine.run import run_program, simulate
+from tilewright.sim.lowering.evaluation import build_phase
+from tilewright.sim.lowering.mapping import get_dataflow
 
 SHARED = Path(__file__).parents[3] / "shared" / "cases" / "break"
 LAYER = "attention:heads=3,seq=40,head_dim=16"

@@ -21,9 +21,9 @@ from tilewright.reports.columns import what_if_columns
 from tilewright.search.tiling import best_tiling
 from tilewright.search.what_if import doubled_resources
 from tilewright.search.workload import kind_of, pieces
-from tilewright.sim.evaluation import evaluate
 from tilewright.sim.jobs import JobLayer
-from tilewright.sim.mapping import Dataflow, get_dataflow
+from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.lowering.mapping import Dataflow, get_dataflow
 from tilewright.sim.result import WhatIf, WhyResult
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import Fused, GemmLayer, VectorLayer

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import WorkCounter
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.dataflows.attention.mas import overwritten_tiles
-from tilewright.sim.engine import run_program
-from tilewright.sim.mapping import Dataflow, dataflow_names, get_dataflow
-from tilewright.sim.numeric import run_on_numbers
-from tilewright.sim.program import ProgramBuilder
+from tilewright.sim.engine.program import ProgramBuilder
+from tilewright.sim.engine.run import run_program
+from tilewright.sim.lowering.core import WorkCounter
+from tilewright.sim.lowering.mapping import Dataflow, dataflow_names, get_dataflow
+from tilewright.sim.numbers.attention import run_on_numbers
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer, Mask
 from tilewright.workloads.attention_reference import bias_shape, reference_attention

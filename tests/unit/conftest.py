@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tilewright.errors import InputError, MappingError
+from tilewright.sim.engine.trace import TraceCommand, TraceWindow
 from tilewright.sim.result import (
     Attribution,
     ComparisonResult,
@@ -19,7 +20,6 @@ from tilewright.sim.result import (
     WhatIf,
     WhyResult,
 )
-from tilewright.sim.trace import TraceCommand, TraceWindow
 
 CYCLES = {"layerwise": 1_500_000, "flat": 1_000_000, "flash2": 720_000, "mas": 560_000}
 MakeResult = Callable[..., SimulationResult]
@@ -155,5 +155,5 @@ def stand_in_api(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         setattr(api, name, part)
     monkeypatch.setitem(sys.modules, "tilewright.search.api", api)
     monkeypatch.setattr(tilewright.search, "api", api, raising=False)
-    monkeypatch.setattr("tilewright.sim.engine.is_compiled", lambda: True)
+    monkeypatch.setattr("tilewright.sim.engine.run.is_compiled", lambda: True)
     return api

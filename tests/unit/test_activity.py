@@ -18,11 +18,11 @@ from tilewright.reports.network_case import NetworkCase
 from tilewright.reports.network_page import network_page, operator_trace
 from tilewright.reports.present import write_report
 from tilewright.search.activity import NetworkActivity
-from tilewright.sim.activity import KINDS, activity_of
-from tilewright.sim.evaluation import build_phase, phase_tiling
-from tilewright.sim.mapping import get_dataflow
-from tilewright.sim.program import Channel, Engine, Program, ProgramBuilder
-from tilewright.sim.trace import trace_program
+from tilewright.sim.engine.activity import KINDS, activity_of
+from tilewright.sim.engine.program import Channel, Engine, Program, ProgramBuilder
+from tilewright.sim.engine.trace import trace_program
+from tilewright.sim.lowering.evaluation import build_phase, phase_tiling
+from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.workloads.load import load_workload
 
 MACHINES = ["edge-16x16", "flat-cloud"]

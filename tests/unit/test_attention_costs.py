@@ -13,18 +13,18 @@ import pytest
 import tilewright
 from tilewright.hw_models.load import load_machine
 from tilewright.search.api import longest
-from tilewright.search.shared_search import SearchMemory
+from tilewright.search.shared.shared_search import SearchMemory
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.asked_costs import AskedCosts
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.dataflows.attention.parts import row_width
-from tilewright.sim.evaluation import evaluate
 from tilewright.sim.jobs import jobs_of
-from tilewright.sim.mapping import dataflow_names, get_dataflow
+from tilewright.sim.lowering.asked_costs import AskedCosts
+from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
-from tilewright.workloads.stream_file import load_stream
+from tilewright.workloads.stream.file import load_stream
 
 EDGE = load_machine("edge-16x16")
 BYTEWISE = EDGE.with_(**{"dram.burst_bytes": 1})  # no run of a strided tile is rounded up

@@ -15,8 +15,8 @@ from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.attention_reference import bias_shape, reference_attention
 from tilewright.workloads.load import load_workload
 from tilewright.workloads.operators import Operator, TensorSpec
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_file import stream_from_json
+from tilewright.workloads.stream.file import stream_from_json
+from tilewright.workloads.stream.graph import OperatorStream
 
 TEXT = "attention:batch=2,heads=4,kv_heads=2,query_len=6,key_len=9,head_dim=8"
 

@@ -24,7 +24,7 @@ from tilewright.search.bits.sensitivity import (
     save_sensitivity,
 )
 from tilewright.search.mapping_cache import ForgetfulCache
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 MACHINE = load_machine("edge-16x16-bitfusion")

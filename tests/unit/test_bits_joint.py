@@ -21,7 +21,7 @@ from tilewright.sim.fusion.graph import fusion_graph
 from tilewright.sim.fusion.lbdf import LineBuffers
 from tilewright.sim.fusion.lowering import simulate_group
 from tilewright.workloads.network import load_network
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 KIB = 1024

@@ -9,10 +9,18 @@ import pytest
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.dram import port_names
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.dataflows.chain import Chain, ChainRules, ChainStep, ChainTiling, Traffic, chain_program, traffic
-from tilewright.sim.engine import simulate
-from tilewright.sim.program import Program
-from tilewright.sim.reference import run_reference
+from tilewright.sim.dataflows.chain.lower import (
+    Chain,
+    ChainRules,
+    ChainStep,
+    ChainTiling,
+    Traffic,
+    chain_program,
+    traffic,
+)
+from tilewright.sim.engine.program import Program
+from tilewright.sim.engine.reference import run_reference
+from tilewright.sim.engine.run import simulate
 from tilewright.units import KIB
 
 Array = npt.NDArray[np.float64]

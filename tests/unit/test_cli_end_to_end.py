@@ -18,7 +18,7 @@ SMALL = ["attention:heads=2,seq=96,head_dim=32", "-a", "edge-16x16"]
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
     """Compile first, so that the news of it is in nobody's standard error."""
-    from tilewright.sim import engine
+    from tilewright.sim.engine import run as engine
 
     engine.warm_up()
 

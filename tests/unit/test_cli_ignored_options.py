@@ -7,7 +7,7 @@ import pytest
 import tilewright
 from tilewright.cli.run import run
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.evaluation import unmodelled
+from tilewright.sim.lowering.evaluation import unmodelled
 
 ON_EDGE = ["-a", "edge-16x16"]
 

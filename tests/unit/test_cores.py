@@ -9,10 +9,10 @@ import pytest
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
-from tilewright.sim.engine import Run, simulate
-from tilewright.sim.evaluation import build_phase, core_shares, evaluate
-from tilewright.sim.mapping import get_dataflow
-from tilewright.sim.program import Channel, Engine, ProgramBuilder
+from tilewright.sim.engine.program import Channel, Engine, ProgramBuilder
+from tilewright.sim.engine.run import Run, simulate
+from tilewright.sim.lowering.evaluation import build_phase, core_shares, evaluate
+from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.workloads.load import load_workload
 
 TILING = {"query": 32, "key": 48, "depth": 2, "resident": 0}

@@ -9,15 +9,15 @@ import pytest
 from tilewright.errors import ProgramError
 from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.costs import Work
-from tilewright.sim.critical_path import attribute
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
-from tilewright.sim.engine import run_program
-from tilewright.sim.evaluation import build_phase, phase_tiling
-from tilewright.sim.mapping import dataflow_names, get_dataflow
-from tilewright.sim.program import Channel, Engine, Program, ProgramBuilder
+from tilewright.sim.engine.critical_path import attribute
+from tilewright.sim.engine.program import Channel, Engine, Program, ProgramBuilder
+from tilewright.sim.engine.run import run_program
+from tilewright.sim.engine.trace import Recording, record_path
+from tilewright.sim.lowering.costs import Work
+from tilewright.sim.lowering.evaluation import build_phase, phase_tiling
+from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
 from tilewright.sim.result import Attribution
-from tilewright.sim.trace import Recording, record_path
 from tilewright.workloads.load import load_workload
 
 LOAD, MATRIX, VECTOR, STORE, MOVER, MEMORY_UNIT = range(6)

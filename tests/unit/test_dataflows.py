@@ -8,8 +8,8 @@ import tilewright
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.search.api import compare, longest, simulate
-from tilewright.sim.evaluation import evaluate
-from tilewright.sim.mapping import get_dataflow
+from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.workloads.load import load_workload
 
 NEVER_FASTER_THAN_MAS = ("layerwise", "soft_pipe", "flat", "tileflow")

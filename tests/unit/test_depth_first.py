@@ -24,8 +24,8 @@ from tilewright.sim.fusion.depth_first_program import simulate_tiles
 from tilewright.sim.fusion.depth_first_values import random_weights
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
 from tilewright.sim.fusion.scheme import get_scheme
-from tilewright.sim.hazards import HazardError
-from tilewright.workloads.stream import OperatorStream
+from tilewright.sim.numbers.hazards import HazardError
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 DRAM = (("weight", "dram"), ("input", "dram"), ("output", "dram"))

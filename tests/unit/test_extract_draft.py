@@ -11,7 +11,7 @@ from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.masks import read_mask
 from tilewright.workloads.extract.simplify import simplify
 from tilewright.workloads.extract.unknown import Unknown
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 
 class Sketch(Draft):

@@ -12,7 +12,7 @@ from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.extract import torch_values
 from tilewright.workloads.extract.runs import Runs, combine, kept_triangle, runs_of
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'tilewright[torch]'")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tilewright.errors import InputError
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'tilewright[torch]'")
 

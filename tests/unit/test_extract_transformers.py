@@ -13,7 +13,7 @@ from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.extract.transformers import stream_from_config
 from tilewright.workloads.network import load_network
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 pytestmark = pytest.mark.extras
 

@@ -6,7 +6,7 @@ import pytest
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.engine import run_program
+from tilewright.sim.engine.run import run_program
 from tilewright.sim.fusion.geometry import AxisWindow
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
 from tilewright.sim.fusion.layer_alone import alone
@@ -16,7 +16,7 @@ from tilewright.sim.fusion.runs import simulate_scheme
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost, get_scheme, scheme_names
 from tilewright.units import KIB, MIB
 from tilewright.workloads.network import load_network
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 EDGE = load_machine("edge-16x16")

@@ -17,7 +17,7 @@ from tilewright.sim.fusion.slab_program import simulate_slabs
 from tilewright.sim.fusion.transformer import transformer_blocks
 from tilewright.units import KIB, MIB
 from tilewright.workloads.network import load_network
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.transformers import EncoderConfig, add_post_norm_layer, add_pre_norm_layer
 

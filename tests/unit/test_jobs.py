@@ -11,12 +11,12 @@ import pytest
 
 from tilewright.errors import InputError
 from tilewright.sim.jobs import Job, jobs_of
-from tilewright.sim.numeric_gemm import convolution
+from tilewright.sim.numbers.gemm import convolution
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.network import load_network
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_builder import StreamBuilder
+from tilewright.workloads.stream.builder import StreamBuilder
+from tilewright.workloads.stream.graph import OperatorStream
 
 NETWORKS = ("resnet-18", "mobilenet-v2", "bert-base", "llama-3.2-1b:prefill=64", "dit-xl-2", "sd-1.5-unet")
 

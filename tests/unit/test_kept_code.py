@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tilewright.search.mapping_cache import MappingCache, cache_folder
-from tilewright.sim.kept_code import _Files
+from tilewright.sim.engine.kept_code import _Files
 
 MODULE = """
-from tilewright.sim.kept_code import compiled
+from tilewright.sim.engine.kept_code import compiled
 
 @compiled
 def f(x):

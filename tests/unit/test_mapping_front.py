@@ -16,8 +16,8 @@ from tilewright.hw_models.load import load_machine
 from tilewright.search.mapping_front import Named, workload_front
 from tilewright.search.tiling import tiling_space
 from tilewright.search.workload import dataflows_for, layer_of, pieces
-from tilewright.sim.evaluation import evaluate
 from tilewright.sim.jobs import JobLayer
+from tilewright.sim.lowering.evaluation import evaluate
 
 PRODUCT = "gemm:m=96,n=48,k=64"
 LAYER = "attention:heads=2,seq=48,head_dim=16"

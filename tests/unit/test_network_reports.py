@@ -23,7 +23,7 @@ from tilewright.reports.roofline import Axis, roofline_of
 from tilewright.search.api import simulate_network
 from tilewright.workloads.naming import layer_text, what_is_named
 from tilewright.workloads.operators import Operator, TensorSpec
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 EVIL = "<script>alert(1)</script>&\"'"
 MACHINE = "edge-16x16"
@@ -32,7 +32,7 @@ MACHINE = "edge-16x16"
 @pytest.fixture(scope="module", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Mappings of these tests in a folder of their own; the engine compiled before anybody looks at messages."""
-    from tilewright.sim import engine
+    from tilewright.sim.engine import run as engine
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TILEWRIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))

@@ -20,7 +20,7 @@ from tilewright.search.network import simulate_stream
 from tilewright.sim.jobs import jobs_of
 from tilewright.sim.network_result import NetworkResult
 from tilewright.workloads.network import load_network
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 EDGE = load_machine("edge-16x16")

@@ -10,7 +10,7 @@ import pytest
 
 from tilewright.errors import InputError
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'tilewright[onnx]'")
 

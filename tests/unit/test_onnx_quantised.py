@@ -12,7 +12,7 @@ from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.network import simulate_stream
 from tilewright.sim.jobs import QUANTISE_ASSUMPTION, jobs_of
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'tilewright[onnx]'")
 

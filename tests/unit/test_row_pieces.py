@@ -12,9 +12,9 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.search.tiling import best_tiling
 from tilewright.sim.dataflows.vector import VECTOR
-from tilewright.sim.evaluation import evaluate
 from tilewright.sim.jobs import jobs_of
-from tilewright.sim.numeric_vector import RowFunction, RowMaximum, RowSoftmax, RowSquares, run_rows_on_numbers
+from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.numbers.vector import RowFunction, RowMaximum, RowSoftmax, RowSquares, run_rows_on_numbers
 from tilewright.workloads.gemm import RowCut, VectorLayer
 from tilewright.workloads.network import load_network
 from tilewright.workloads.operators import Operator

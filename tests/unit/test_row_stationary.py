@@ -10,7 +10,8 @@ import pytest
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.dataflows.row_stationary import (
+from tilewright.sim.dataflows.row_stationary.costs import coded_bytes
+from tilewright.sim.dataflows.row_stationary.lower import (
     ARRAY,
     Convolution,
     RowMapping,
@@ -21,10 +22,9 @@ from tilewright.sim.dataflows.row_stationary import (
     row_stationary_program,
     row_traffic,
 )
-from tilewright.sim.dataflows.row_stationary_costs import coded_bytes
-from tilewright.sim.engine import simulate
-from tilewright.sim.program import Program
-from tilewright.sim.reference import run_reference
+from tilewright.sim.engine.program import Program
+from tilewright.sim.engine.reference import run_reference
+from tilewright.sim.engine.run import simulate
 
 Array = npt.NDArray[np.float64]
 Key = tuple[int, ...]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tilewright.errors import InputError
-from tilewright.search.row_writer import RowWriter
-from tilewright.search.store import ResultsStore, StoredPoint, StoreError
+from tilewright.search.sweep.row_writer import RowWriter
+from tilewright.search.sweep.store import ResultsStore, StoredPoint, StoreError
 
 
 def row(at: int) -> StoredPoint:

@@ -12,11 +12,11 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import OBJECTIVES, check_objective
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.core import TileCore
-from tilewright.sim.engine import simulate
-from tilewright.sim.evaluation import build_phase, core_shares, count_phase, evaluate, fits
-from tilewright.sim.mapping import Dataflow, get_dataflow
-from tilewright.sim.program import ProgramBuilder
+from tilewright.sim.engine.program import ProgramBuilder
+from tilewright.sim.engine.run import simulate
+from tilewright.sim.lowering.core import TileCore
+from tilewright.sim.lowering.evaluation import build_phase, core_shares, count_phase, evaluate, fits
+from tilewright.sim.lowering.mapping import Dataflow, get_dataflow
 from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import Fused, GemmLayer, VectorLayer, Whole
 

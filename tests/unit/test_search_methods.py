@@ -21,8 +21,8 @@ from tilewright.search.methods.problem import Point, Problem
 from tilewright.search.methods.run import run_method
 from tilewright.search.objective import OBJECTIVES, check_objective
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.evaluation import evaluate
-from tilewright.sim.mapping import dataflow_names, get_dataflow
+from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
 from tilewright.workloads.load import load_workload, workload_names
 
 pytestmark = pytest.mark.extras  # two of the methods are libraries

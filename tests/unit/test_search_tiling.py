@@ -10,9 +10,9 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import OBJECTIVES, check_objective
 from tilewright.search.tiling import best_tiling
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
-from tilewright.sim.engine import simulate
-from tilewright.sim.evaluation import build_phase, count_phase, evaluate, fits, phase_tiling
-from tilewright.sim.mapping import dataflow_names, get_dataflow, tile_sizes
+from tilewright.sim.engine.run import simulate
+from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate, fits, phase_tiling
+from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow, tile_sizes
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload

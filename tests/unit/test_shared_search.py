@@ -14,16 +14,16 @@ import tilewright
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.search import shared_search
 from tilewright.search.objective import OBJECTIVES, check_objective
-from tilewright.search.shared_search import SearchMemory
+from tilewright.search.shared import shared_search
+from tilewright.search.shared.shared_search import SearchMemory
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.asked_costs import Answers, AskedCosts
-from tilewright.sim.costs import TileCosts
-from tilewright.sim.evaluation import build_phase, evaluate
-from tilewright.sim.image import pack
-from tilewright.sim.mapping import get_dataflow
-from tilewright.sim.retiming import RetimedImages
+from tilewright.sim.engine.image import pack
+from tilewright.sim.lowering.asked_costs import Answers, AskedCosts
+from tilewright.sim.lowering.costs import TileCosts
+from tilewright.sim.lowering.evaluation import build_phase, evaluate
+from tilewright.sim.lowering.mapping import get_dataflow
+from tilewright.sim.lowering.retiming import RetimedImages
 
 LAYERS = {
     "square": "attention:heads=3,seq=40,head_dim=16",

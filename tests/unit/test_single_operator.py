@@ -89,7 +89,7 @@ def test_it_is_explained_traced_searched_and_compared() -> None:
 
 
 def test_a_sweep_takes_it(tmp_path: Path) -> None:
-    from tilewright.search.sweep_spec import load_sweep
+    from tilewright.search.sweep.spec import load_sweep
 
     file = tmp_path / "sweep.yaml"
     file.write_text(

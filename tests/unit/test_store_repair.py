@@ -13,10 +13,10 @@ import pytest
 from tilewright.cli.run import run
 from tilewright.errors import InputError
 from tilewright.reports.sweep.report import report_sweep
-from tilewright.search.store import DamagedRow, ResultsStore
-from tilewright.search.store_repair import check_store, repair_store
-from tilewright.search.sweep import run_sweep, sweep_rows, sweep_status
-from tilewright.search.sweep_spec import load_sweep
+from tilewright.search.sweep.run import run_sweep, sweep_rows, sweep_status
+from tilewright.search.sweep.spec import load_sweep
+from tilewright.search.sweep.store import DamagedRow, ResultsStore
+from tilewright.search.sweep.store_repair import check_store, repair_store
 
 TEXT = """
 name: small
@@ -128,7 +128,7 @@ def test_a_bad_sweep_is_one_sentence(store: Path) -> None:
 @pytest.mark.parametrize("kind", ["first page", "a page of rows", "header", "tables", "cut off"])
 def test_what_can_be_read_of_a_broken_file_is_saved(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "r.db"
-    from tilewright.search.store import StoredPoint
+    from tilewright.search.sweep.store import StoredPoint
 
     values: dict[str, Any] = {"machine": "m", "workload": "w", "dataflow": "d", "objective": "latency"}
     figures = {"cycles": 1, "seconds": 1.0, "energy_pj": 1.0, "power_w": 1.0}
@@ -206,7 +206,7 @@ def test_stores_that_once_ended_in_a_traceback(case: Path, tmp_path: Path, capsy
 def test_a_store_that_cannot_be_written_is_read(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tilewright.search.store._can_be_written", lambda path: False)
+    monkeypatch.setattr("tilewright.search.sweep.store._can_be_written", lambda path: False)
     before = store.read_bytes()
     assert run(["report", str(store), "--csv", "-"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4

@@ -16,9 +16,9 @@ from tilewright.errors import InputError
 from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.network import load_network
 from tilewright.workloads.operators import KINDS, Attributes, Operator, TensorSpec
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_file import load_stream, stream_from_json, stream_to_json
-from tilewright.workloads.stream_table import repeated_blocks, size_text
+from tilewright.workloads.stream.file import load_stream, stream_from_json, stream_to_json
+from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.stream.table import repeated_blocks, size_text
 from tilewright.workloads.vector_work import is_reducing, vector_work
 from tilewright.workloads.zoo.layers import Layers
 

@@ -11,8 +11,8 @@ from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.network import simulate_stream
 from tilewright.sim.jobs import jobs_of
 from tilewright.workloads.gemm import GemmLayer
-from tilewright.workloads.stream import OperatorStream
-from tilewright.workloads.stream_formats import OperatorFormats, with_operator_formats
+from tilewright.workloads.stream.formats import OperatorFormats, with_operator_formats
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 

@@ -22,13 +22,13 @@ import yaml
 
 import tilewright
 from tilewright.errors import InputError
-from tilewright.search import sweep_work
-from tilewright.search.shared_search import SharedSearch
-from tilewright.search.store import ResultsStore
-from tilewright.search.sweep import SweepProgress, run_sweep, sweep_rows, sweep_status
-from tilewright.search.sweep_best import best_of_sweep
-from tilewright.search.sweep_overview import sweep_overview
-from tilewright.search.sweep_spec import load_sweep
+from tilewright.search.shared.shared_search import SharedSearch
+from tilewright.search.sweep import work as sweep_work
+from tilewright.search.sweep.best import best_of_sweep
+from tilewright.search.sweep.overview import sweep_overview
+from tilewright.search.sweep.run import SweepProgress, run_sweep, sweep_rows, sweep_status
+from tilewright.search.sweep.spec import load_sweep
+from tilewright.search.sweep.store import ResultsStore
 from tilewright.workloads.network import load_network
 
 SPEC = """\
@@ -50,7 +50,7 @@ COMMAND = [sys.executable, "-m", "tilewright", "sweep"]
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
-    from tilewright.sim import engine
+    from tilewright.sim.engine import run as engine
 
     engine.warm_up()
 
@@ -214,9 +214,9 @@ def test_failing_point_is_a_row_and_stops_nothing(
 KILLER = """\
 import os, sys
 import tilewright
-from tilewright.search.shared_search import SharedSearch
-from tilewright.search.sweep import run_sweep
-from tilewright.search.sweep_spec import load_sweep
+from tilewright.search.shared.shared_search import SharedSearch
+from tilewright.search.sweep.run import run_sweep
+from tilewright.search.sweep.spec import load_sweep
 
 real = SharedSearch.best
 

@@ -17,13 +17,13 @@ import pytest
 
 import tilewright
 from tilewright.errors import InputError
-from tilewright.search import sweep_work
-from tilewright.search.store import ResultsStore
-from tilewright.search.sweep import run_sweep, sweep_rows, sweep_status
-from tilewright.search.sweep_adaptive import generations
-from tilewright.search.sweep_front import DesignScore, front_of_sweep, score_design
-from tilewright.search.sweep_space import Design, designs
-from tilewright.search.sweep_spec import Sweep, load_sweep
+from tilewright.search.sweep import work as sweep_work
+from tilewright.search.sweep.adaptive import generations
+from tilewright.search.sweep.front import DesignScore, front_of_sweep, score_design
+from tilewright.search.sweep.run import run_sweep, sweep_rows, sweep_status
+from tilewright.search.sweep.space import Design, designs
+from tilewright.search.sweep.spec import Sweep, load_sweep
+from tilewright.search.sweep.store import ResultsStore
 
 LAYERS = ["attention:heads=1,seq=32,head_dim=16", "attention:heads=2,query_len=1,key_len=64,head_dim=16"]
 GRID: dict[str, Any] = {

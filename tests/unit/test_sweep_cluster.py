@@ -21,9 +21,9 @@ import pytest
 import tilewright
 from tilewright.errors import InputError
 from tilewright.search.executors.executor import WorkerError
-from tilewright.search.store import ResultsStore
-from tilewright.search.sweep import SweepProgress, run_sweep, sweep_rows, sweep_status
-from tilewright.search.sweep_spec import Sweep, load_sweep
+from tilewright.search.sweep.run import SweepProgress, run_sweep, sweep_rows, sweep_status
+from tilewright.search.sweep.spec import Sweep, load_sweep
+from tilewright.search.sweep.store import ResultsStore
 
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.extras
@@ -43,7 +43,7 @@ N_POINTS = 4 * 3 * 4 * 2
 # What the workers of a test do differently. Dask runs such a script twice, so that the second time changes nothing.
 PREPARED = """\
 import os, time
-from tilewright.search.shared_search import SharedSearch
+from tilewright.search.shared.shared_search import SharedSearch
 
 if "real" not in globals():
     real = SharedSearch.best

@@ -26,11 +26,11 @@ from tilewright.reports.sweep.markdown import sweep_markdown
 from tilewright.reports.sweep.names import parameter_names
 from tilewright.reports.sweep.sample import choose_points
 from tilewright.reports.sweep.sensitivity import sensitivity
-from tilewright.search.store import ResultsStore, StoredPoint
-from tilewright.search.stored_sweep import open_sweep
-from tilewright.search.sweep import run_sweep
-from tilewright.search.sweep_space import count_points, points, points_of
-from tilewright.search.sweep_spec import Sweep, load_sweep
+from tilewright.search.sweep.run import run_sweep
+from tilewright.search.sweep.space import count_points, points, points_of
+from tilewright.search.sweep.spec import Sweep, load_sweep
+from tilewright.search.sweep.store import ResultsStore, StoredPoint
+from tilewright.search.sweep.stored import open_sweep
 
 HOSTILE = '</script><script>alert(1)</script><b>"&\u2028'
 SMALL, WIDE = "attention:heads=2,seq=64,head_dim=16", "attention:heads=4,seq=64,head_dim=32"

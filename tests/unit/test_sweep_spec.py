@@ -8,10 +8,17 @@ import pytest
 
 import tilewright
 from tilewright.errors import InputError
-from tilewright.search.conditions import parse_condition
-from tilewright.search.design_figures import AreaChoice, area_mm2, area_rule_of, base_values, leakage_mw, peak_tops
-from tilewright.search.sweep_space import count_points, designs, points
-from tilewright.search.sweep_spec import load_sweep
+from tilewright.search.sweep.conditions import parse_condition
+from tilewright.search.sweep.design_figures import (
+    AreaChoice,
+    area_mm2,
+    area_rule_of,
+    base_values,
+    leakage_mw,
+    peak_tops,
+)
+from tilewright.search.sweep.space import count_points, designs, points
+from tilewright.search.sweep.spec import load_sweep
 
 LAYER = "attention:heads=1,seq=32,head_dim=16"
 HEAD = f'machine: edge-16x16\nworkloads: ["{LAYER}"]\n'

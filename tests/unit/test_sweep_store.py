@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tilewright.errors import InputError
-from tilewright.search.store import ResultsStore, StoredPoint, StoreError
+from tilewright.search.sweep.store import ResultsStore, StoredPoint, StoreError
 
 
 def point(at: int, **changes: object) -> StoredPoint:
@@ -76,7 +76,7 @@ def test_two_processes_make_and_write_one_store(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from tests_of_store import point\n"
-        "from tilewright.search.store import ResultsStore\n"
+        "from tilewright.search.sweep.store import ResultsStore\n"
         "with ResultsStore(sys.argv[1]) as store:\n"
         "    new = sum(store.add(point(at)) for at in range(int(sys.argv[2]), 400))\n"
         "print(new)\n"

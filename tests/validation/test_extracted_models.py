@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tilewright.errors import InputError
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'tilewright[torch]'")
 transformers = pytest.importorskip(

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tilewright.workloads.network import load_network
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.transformers import DecoderConfig, add_decoder_layer
 

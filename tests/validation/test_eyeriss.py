@@ -27,7 +27,7 @@ import pytest
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.dataflows.row_stationary import (
+from tilewright.sim.dataflows.row_stationary.lower import (
     ARRAY,
     Convolution,
     RowMapping,
@@ -36,7 +36,7 @@ from tilewright.sim.dataflows.row_stationary import (
     row_stationary_program,
     row_traffic,
 )
-from tilewright.sim.engine import simulate
+from tilewright.sim.engine.run import simulate
 from tilewright.units import ceil_div
 
 pytestmark = pytest.mark.validation

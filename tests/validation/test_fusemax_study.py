@@ -20,8 +20,8 @@ import pytest
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
-from tilewright.sim.evaluation import evaluate, fits, phase_tiling
-from tilewright.sim.mapping import get_dataflow
+from tilewright.sim.lowering.evaluation import evaluate, fits, phase_tiling
+from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.sim.result import SimulationResult
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload

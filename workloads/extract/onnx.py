@@ -18,7 +18,7 @@ from tilewright.workloads.extract.onnx_quantised import settle_quantised
 from tilewright.workloads.extract.onnx_values import GraphValues
 from tilewright.workloads.extract.simplify import simplify
 from tilewright.workloads.extract.unknown import Unknown
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
     import onnx

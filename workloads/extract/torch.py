@@ -17,7 +17,7 @@ from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.simplify import simplify
 from tilewright.workloads.extract.torch_nodes import GraphReader, writes_into_views
 from tilewright.workloads.extract.unknown import Unknown
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
     import torch

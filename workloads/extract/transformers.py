@@ -11,7 +11,7 @@ from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import tensor_format
 from tilewright.workloads.extract.torch import first_line, silence, stream_from_torch
 from tilewright.workloads.extract.transformers_inputs import cache_module, model_inputs, plain_module
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["stream_from_config"]
 

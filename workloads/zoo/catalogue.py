@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tilewright.errors import InputError, did_you_mean
 from tilewright.formats import tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo import convolutional, diffusion, transformers, vision
 from tilewright.workloads.zoo.layers import Layers
 

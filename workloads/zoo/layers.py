@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tilewright.workloads.attention import Mask
 from tilewright.workloads.operators import Role
-from tilewright.workloads.stream_builder import StreamBuilder
+from tilewright.workloads.stream.builder import StreamBuilder
 
 __all__ = ["Layers"]
 

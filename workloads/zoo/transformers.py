@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tilewright.workloads.attention import Mask
 from tilewright.workloads.operators import Role
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.transformers import EncoderConfig, add_pre_norm_layer
 

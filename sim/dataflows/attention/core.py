@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tilewright.sim.core import TileCore
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile, key_tiles, pipeline, row_blocks
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
+from tilewright.sim.lowering.core import TileCore
 from tilewright.workloads.attention import AttentionLayer
 
 __all__ = ["AttentionCore"]

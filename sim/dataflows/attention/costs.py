@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.matrix_unit import elementwise
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.costs import TileCosts, Work
+from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.vector_work import SOFT_CAP

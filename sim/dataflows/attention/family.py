@@ -9,7 +9,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.bound import lower_bound
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.costs import AttentionCosts, attention_assumptions
-from tilewright.sim.family import Family, register_family
+from tilewright.sim.lowering.family import Family, register_family
 from tilewright.sim.result import LengthLimit
 from tilewright.workloads.attention import AttentionLayer
 

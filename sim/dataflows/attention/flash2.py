@@ -9,7 +9,7 @@ from __future__ import annotations
 from tilewright.sim.dataflows.attention import online, parts
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
-from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
+from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling, register
 
 
 def lower(core: AttentionCore, tiling: Tiling) -> None:

@@ -19,7 +19,7 @@ from tilewright.sim.dataflows.attention import parts
 from tilewright.sim.dataflows.attention.blocks import Repeat, RowBlock
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
-from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register
+from tilewright.sim.lowering.mapping import Dataflow, Parameter, Phase, Tiling, register
 from tilewright.workloads.attention import AttentionLayer
 
 

@@ -16,7 +16,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention import online, parts
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
-from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register
+from tilewright.sim.lowering.mapping import Dataflow, Parameter, Phase, Tiling, register
 from tilewright.workloads.attention import AttentionLayer
 
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tilewright.sim.core import Pool
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.dataflows.attention.core import AttentionCore
+from tilewright.sim.lowering.core import Pool
 
 
 class Joins:

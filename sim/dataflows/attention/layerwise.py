@@ -7,7 +7,7 @@ from dataclasses import replace
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention import parts, passes
 from tilewright.sim.dataflows.attention.core import AttentionCore
-from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
+from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling, register
 from tilewright.workloads.attention import AttentionLayer
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.evaluation import fits
-from tilewright.sim.mapping import Dataflow, Phase, Tiling
+from tilewright.sim.lowering.evaluation import fits
+from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling
 from tilewright.workloads.attention import LARGEST_EXTENT, AttentionLayer
 
 __all__ = ["longest_sequence"]

@@ -16,12 +16,12 @@ import math
 from fractions import Fraction
 
 from tilewright.errors import InputError
-from tilewright.sim.core import Pool
 from tilewright.sim.dataflows.attention import parts
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
-from tilewright.sim.mapping import Dataflow, Parameter, Phase, Tiling, register
+from tilewright.sim.lowering.core import Pool
+from tilewright.sim.lowering.mapping import Dataflow, Parameter, Phase, Tiling, register
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from tilewright.sim.core import Pool
 from tilewright.sim.dataflows.attention import parts
 from tilewright.sim.dataflows.attention.blocks import Repeat, RowBlock, Run, Tile, tile_groups
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
-from tilewright.sim.mapping import Tiling
+from tilewright.sim.lowering.core import Pool
+from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import ceil_div
 
 

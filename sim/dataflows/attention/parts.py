@@ -12,11 +12,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.core import Pool
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
-from tilewright.sim.mapping import Parameter, Tiling, tile_sizes
+from tilewright.sim.lowering.core import Pool
+from tilewright.sim.lowering.mapping import Parameter, Tiling, tile_sizes
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tilewright.sim.core import Pool
-from tilewright.sim.costs import Work
 from tilewright.sim.dataflows.attention import parts
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
-from tilewright.sim.mapping import Tiling
+from tilewright.sim.lowering.core import Pool
+from tilewright.sim.lowering.costs import Work
+from tilewright.sim.lowering.mapping import Tiling
 
 
 def prefixed(tiling: Tiling, prefix: str, **fixed: int) -> dict[str, int]:

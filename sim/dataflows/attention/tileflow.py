@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tilewright.sim.dataflows.attention import parts
 from tilewright.sim.dataflows.attention.core import AttentionCore
-from tilewright.sim.mapping import Dataflow, Phase, Tiling, register
+from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling, register
 
 
 def lower(core: AttentionCore, tiling: Tiling) -> None:

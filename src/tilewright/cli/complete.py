@@ -47,7 +47,7 @@ def _workloads() -> Iterable[str]:
 
 
 def _dataflows() -> Iterable[str]:
-    from tilewright.sim.mapping import dataflow_names
+    from tilewright.sim.lowering.mapping import dataflow_names
 
     return dataflow_names()
 

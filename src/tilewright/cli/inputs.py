@@ -29,7 +29,7 @@ def machine_of(text: str, *, for_engine: bool = True) -> MachineSpec:
     if for_engine and machine.gpu is not None:
         note(f"{machine.name} is a GPU; here it runs the engine's schedules (a library's kernels: tilewright validate)")
     if for_engine:
-        from tilewright.sim.evaluation import unmodelled
+        from tilewright.sim.lowering.evaluation import unmodelled
 
         for text in unmodelled(machine):
             note(f"{machine.name}: {text}")
@@ -56,7 +56,7 @@ def workloads_of(texts: Sequence[str], machine: MachineSpec | None = None) -> li
 def check_dataflows(names: Sequence[str], layers: Sequence[JobLayer] = ()) -> list[str]:
     """The names, each once; raises InputError for one that is a dataflow of none of ``layers`` (none: of attention)."""
     from tilewright.search.workload import kind_of
-    from tilewright.sim.mapping import dataflow_names
+    from tilewright.sim.lowering.mapping import dataflow_names
 
     kinds = dict.fromkeys(map(kind_of, layers)) or {"attention": None}
     allowed = [name for kind in kinds for name in dataflow_names(kind)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
     from tilewright.reports.network_case import NetworkCase
     from tilewright.sim.network_result import NetworkResult
-    from tilewright.workloads.stream import OperatorStream
+    from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["NetworkRun", "simulate_network", "stream_of"]
 

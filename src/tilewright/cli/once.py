@@ -13,7 +13,7 @@ from tilewright.errors import InputError
 if TYPE_CHECKING:
     import typer
 
-    from tilewright.workloads.stream import OperatorStream
+    from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["OnceCommand", "check_attention", "check_parts", "is_given"]
 

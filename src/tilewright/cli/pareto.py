@@ -11,7 +11,7 @@ from tilewright.cli.machines import say_notes, things_of
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.errors import InputError
-from tilewright.workloads.stream import OperatorStream
+from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec

@@ -73,7 +73,7 @@ def patience(what: str) -> Iterator[None]:
 
 def announce_compilation() -> None:
     """Compile the simulation engine if that has not been done on this computer, and say so first."""
-    from tilewright.sim import engine
+    from tilewright.sim.engine import run as engine
 
     if not engine.is_compiled():
         where = "only the first time" if engine.can_be_kept() else "each time: it cannot be kept (see NUMBA_CACHE_DIR)"

@@ -30,7 +30,7 @@ from tilewright.cli.progress import patience
 from tilewright.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from tilewright.workloads.stream import OperatorStream
+    from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SearchCall", "search"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tilewright.search.bits.choose import BitsResult
     from tilewright.search.bits.explain import Explanation
     from tilewright.search.bits.sensitivity import Sensitivity
-    from tilewright.workloads.stream import OperatorStream
+    from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["OPTIONS", "run", "sensitivity_of"]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tilewright.search.bits.joint_run import DesignRun
     from tilewright.search.bits.joint_tables import JointTables
     from tilewright.search.bits.sensitivity import Sensitivity
-    from tilewright.workloads.stream import OperatorStream
+    from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["OPTIONS", "run"]
 

@@ -238,7 +238,7 @@ def _show_network(outputs: Outputs, text: str) -> None:
 
 def _show_dataflow(outputs: Outputs, name: str) -> None:
     from tilewright.reports.table import Column, figures_table, fitted_table, listed_text
-    from tilewright.sim.mapping import get_dataflow
+    from tilewright.sim.lowering.mapping import get_dataflow
 
     flow = get_dataflow(name)
     tiles: list[dict[str, Any]] = [

@@ -18,11 +18,11 @@ from tilewright.errors import InputError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tilewright.search.store import DamagedRow
-    from tilewright.search.sweep import SweepProgress
-    from tilewright.search.sweep_best import SweepBest
-    from tilewright.search.sweep_front import FrontDesign
-    from tilewright.search.sweep_spec import Sweep
+    from tilewright.search.sweep.best import SweepBest
+    from tilewright.search.sweep.front import FrontDesign
+    from tilewright.search.sweep.run import SweepProgress
+    from tilewright.search.sweep.spec import Sweep
+    from tilewright.search.sweep.store import DamagedRow
 
 __all__ = ["sweep"]
 
@@ -92,7 +92,7 @@ def sweep(
     if spec is None and not check and not repair:
         raise InputError("missing argument SWEEP.yaml; allowed without one: --store FILE with --check or --repair")
 
-    from tilewright.search.sweep_spec import load_sweep
+    from tilewright.search.sweep.spec import load_sweep
 
     checked = None if spec is None else load_sweep(spec)
     if check or repair:
@@ -108,7 +108,7 @@ def sweep(
 
 
 def _run(checked: Sweep, store: str, jobs: int | None, scheduler: str | None, retry_failed: bool) -> None:
-    from tilewright.search.sweep import run_sweep, sweep_status
+    from tilewright.search.sweep.run import run_sweep, sweep_status
 
     is_told = False
     with ProgressBar() as bar:
@@ -133,9 +133,9 @@ def _run(checked: Sweep, store: str, jobs: int | None, scheduler: str | None, re
 
 
 def _show(outputs: Outputs, checked: Sweep, store: str) -> None:
-    from tilewright.search.sweep import sweep_rows
-    from tilewright.search.sweep_front import front_of_sweep
-    from tilewright.search.sweep_overview import sweep_overview
+    from tilewright.search.sweep.front import front_of_sweep
+    from tilewright.search.sweep.overview import sweep_overview
+    from tilewright.search.sweep.run import sweep_rows
 
     is_searched = checked.sampling.is_adaptive
     seen = sweep_overview(checked, store)
@@ -165,7 +165,7 @@ def _say_of_another_version(checked: Sweep, store: str) -> None:
     """A store that has this sweep but none of its points was written by other code; say so instead of "missing"."""
     from pathlib import Path
 
-    from tilewright.search.store import ResultsStore
+    from tilewright.search.sweep.store import ResultsStore
 
     if not Path(store).exists():
         return
@@ -223,7 +223,7 @@ def _table(outputs: Outputs, checked: Sweep, title: str, rows: Sequence[Mapping[
 def _front_table(outputs: Outputs, checked: Sweep, front: Sequence[FrontDesign]) -> RenderableType:
     """A line for each design of the front, evenly chosen where there are many."""
     from tilewright.reports.table import Column, fitted_table
-    from tilewright.search.sweep_front import FRONT_UNITS
+    from tilewright.search.sweep.front import FRONT_UNITS
 
     n = min(len(front), _LONGEST_FRONT)
     shown = [front[at * (len(front) - 1) // max(1, n - 1)] for at in range(n)]
@@ -239,7 +239,7 @@ def _front_table(outputs: Outputs, checked: Sweep, front: Sequence[FrontDesign])
 
 
 def _front_data(checked: Sweep, front: Sequence[FrontDesign]) -> list[dict[str, Any]]:
-    from tilewright.search.sweep_front import FRONT_UNITS
+    from tilewright.search.sweep.front import FRONT_UNITS
 
     names = [f"{name}_{FRONT_UNITS[name].lower()}" for name in checked.sampling.objectives]
     return [{**dict(zip(names, one.objectives, strict=True)), **one.design} for one in front]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from tilewright.cli.outputs import Outputs, note
 
 if TYPE_CHECKING:
-    from tilewright.search.store import RowCheck, StoredPoint
-    from tilewright.search.store_repair import StoreHealth
-    from tilewright.search.sweep_spec import Sweep
+    from tilewright.search.sweep.spec import Sweep
+    from tilewright.search.sweep.store import RowCheck, StoredPoint
+    from tilewright.search.sweep.store_repair import StoreHealth
 
 __all__ = ["show_health"]
 
@@ -21,7 +21,7 @@ def show_health(outputs: Outputs, sweep: Sweep | None, store: str, *, repair: bo
     """Say what is wrong with ``store``, as far as ``sweep`` tells, and with ``repair`` set it aside; whether nothing
     was.
     """
-    from tilewright.search.store_repair import check_store, repair_store
+    from tilewright.search.sweep.store_repair import check_store, repair_store
 
     check = None if sweep is None else _own_check(sweep)
     found = repair_store(store, check) if repair else check_store(store, check)
@@ -38,8 +38,8 @@ def show_health(outputs: Outputs, sweep: Sweep | None, store: str, *, repair: bo
 
 def _own_check(sweep: Sweep) -> RowCheck:
     """Rows that have the key of a point of ``sweep`` are checked to be of it; others are those of other sweeps."""
-    from tilewright.search.sweep_rows import design_check
-    from tilewright.search.sweep_space import points
+    from tilewright.search.sweep.rows import design_check
+    from tilewright.search.sweep.space import points
 
     fits = design_check(sweep)
     keys = set() if sweep.sampling.is_adaptive else {point.key for point in points(sweep)}

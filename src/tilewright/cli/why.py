@@ -34,7 +34,7 @@ from tilewright.workloads.naming import Named, what_is_named
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
-    from tilewright.workloads.stream import OperatorStream
+    from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["why"]
 

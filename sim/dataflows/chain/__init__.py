@@ -1,0 +1,1 @@
+"""Two chained products on one array, as TileFlow's RTL runs them."""

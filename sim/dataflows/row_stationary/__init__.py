@@ -1,0 +1,1 @@
+"""Row-stationary convolutions, as Eyeriss runs them."""

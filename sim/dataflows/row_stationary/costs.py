@@ -1,0 +1,257 @@
+"""Shapes of a row-stationary convolution, and what its commands cost; see
+:mod:`tilewright.sim.dataflows.row_stationary.lower`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tilewright.errors import InputError
+from tilewright.formats import format_bits
+from tilewright.hw_models.dram import transfer
+from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.spec import MachineSpec, ScratchpadSpec
+from tilewright.sim.lowering.costs import Work
+from tilewright.units import bits_to_bytes, ceil_div, exact
+
+__all__ = ["Convolution", "RowCosts", "RowMapping", "RowRules", "Tile", "coded_bytes"]
+
+# Eyeriss' run-length code (JSSC 2017): a 64-bit word holds three non-zero values, each with the zeros before it.
+CODE_WORD_BYTES = 8
+CODE_WORD_VALUES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convolution:
+    """``batch`` images, ``groups`` times ``channels`` input and ``filters`` output maps of ``rows`` x ``columns``.
+
+    Kernels are ``kernel_rows`` x ``kernel_columns``, applied every ``stride`` pixels. The input maps count with the
+    padding that the kernels reach. ``input_zeros`` and ``output_zeros``: share of zeros in maps that lie run-length
+    coded in DRAM; None where they lie there plainly.
+    """
+
+    batch: int
+    filters: int
+    channels: int
+    rows: int
+    columns: int
+    kernel_rows: int
+    kernel_columns: int
+    stride: int = 1
+    groups: int = 1
+    number_format: str = "int16"
+    input_zeros: float | None = None
+    output_zeros: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "filters", "channels", "rows", "columns", "kernel_rows", "kernel_columns", "stride"):
+            if getattr(self, name) < 1:
+                raise InputError(f'convolution: "{name}": given {getattr(self, name)}, allowed 1 or more')
+        for name in ("input_zeros", "output_zeros"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise InputError(f'convolution: "{name}": given {share}, allowed a share from 0 to 1')
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the whole batch."""
+        taps = self.channels * self.kernel_rows * self.kernel_columns
+        return self.batch * self.groups * self.filters * self.rows * self.columns * taps
+
+    def input_rows(self, n_rows: int) -> int:
+        """Input rows under ``n_rows`` neighbouring output rows."""
+        return (n_rows - 1) * self.stride + self.kernel_rows
+
+    def input_columns(self, n_columns: int) -> int:
+        """Input columns under ``n_columns`` neighbouring output columns."""
+        return (n_columns - 1) * self.stride + self.kernel_columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowMapping:
+    """How a convolution is laid on the array; the letters are those of the Eyeriss publications.
+
+    ``images`` (n) and ``filters`` (m): whose partial sums are in the buffer together. ``strip`` (e): output rows of a
+    PE set, its width. ``set_filters`` (p) and ``set_channels`` (q): filters and channels that one PE set works on.
+    ``channel_sets`` (r) and ``filter_sets`` (t): PE sets side by side for further channels and filters. ``columns``:
+    output columns at a time (0: whole rows, as in the publications).
+    """
+
+    images: int
+    filters: int
+    strip: int
+    set_filters: int
+    set_channels: int
+    channel_sets: int = 1
+    filter_sets: int = 1
+    columns: int = 0
+
+    @property
+    def pass_filters(self) -> int:
+        """Filters of one pass, p t."""
+        return self.set_filters * self.filter_sets
+
+    @property
+    def pass_channels(self) -> int:
+        """Channels of one pass, q r."""
+        return self.set_channels * self.channel_sets
+
+    def active_pes(self, conv: Convolution) -> int:
+        """PEs that work in a pass with a whole strip."""
+        return conv.kernel_rows * self.strip * self.channel_sets * self.filter_sets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRules:
+    """Readings of the publication that can be switched off, to see what each is worth.
+
+    ``adder_takes_psum``: a PE adds the partial sum from below with the adder of its products, one cycle for each.
+    ``filters_between_passes``: scratchpads get the filters of a pass before it starts, not during the pass before.
+    ``psum_port``: partial sums cross between buffer and array at the machine's ``psum_words_per_cycle``.
+    """
+
+    adder_takes_psum: bool = True
+    filters_between_passes: bool = True
+    psum_port: bool = True
+
+
+class Tile(NamedTuple):
+    """Extents of one pass: images, filters, channels, output rows and columns."""
+
+    images: int
+    filters: int
+    channels: int
+    rows: int
+    columns: int
+
+
+def coded_bytes(n_words: int, zeros: float) -> int:
+    """Bytes of ``n_words`` 16-bit words, a share ``zeros`` of them zero, in Eyeriss' run-length code.
+
+    Runs of more than 31 zeros, which take another entry, are not counted.
+    """
+    fraction = n_words * (1 - exact(zeros))
+    n_values = ceil_div(fraction.numerator, fraction.denominator)
+    return max(1, ceil_div(n_values, CODE_WORD_VALUES)) * CODE_WORD_BYTES
+
+
+class RowCosts:
+    """Cycles, bytes, energy and counters of the commands, each remembered by shape."""
+
+    def __init__(self, conv: Convolution, mapping: RowMapping, machine: MachineSpec, rules: RowRules) -> None:
+        if machine.matrix.scratchpads is None:
+            raise InputError(
+                f"{machine.name}: row-stationary convolutions need matrix.scratchpads, which it does not have"
+            )
+        if conv.number_format not in machine.matrix.multiplies_per_pe_per_cycle:
+            raise InputError(
+                f'{machine.name}: the matrix unit has no multiply rate for format "{conv.number_format}"; allowed: '
+                f"{', '.join(machine.matrix.multiplies_per_pe_per_cycle)}"
+            )
+        self.conv, self.mapping, self.machine, self.rules = conv, mapping, machine, rules
+        self.pads: ScratchpadSpec = machine.matrix.scratchpads
+        self.maps = machine.buffers[0].name
+        self.ahead = machine.buffers[-1].name
+        self._known: dict[tuple[str, Tile], Work] = {}
+
+    def n_bytes(self, n_words: int) -> int:
+        """Bytes of ``n_words`` values in a buffer."""
+        return bits_to_bytes(n_words * format_bits(self.conv.number_format))
+
+    def input_words(self, tile: Tile) -> int:
+        """Words of the input maps under ``tile``."""
+        conv = self.conv
+        plane = conv.input_rows(tile.rows) * conv.input_columns(tile.columns)
+        return tile.images * tile.channels * plane
+
+    def filter_words(self, tile: Tile) -> int:
+        """Words of the filters of one pass."""
+        return tile.filters * tile.channels * self.conv.kernel_rows * self.conv.kernel_columns
+
+    # -- the commands ------------------------------------------------------------------------------------
+
+    def load_inputs(self, tile: Tile) -> Work:
+        """Input maps from DRAM into the buffer, decoded on the way."""
+        words = self.input_words(tile)
+        return self._remember("inputs", tile, lambda: self._load(words, self.conv.input_zeros, self.maps))
+
+    def load_filters(self, tile: Tile) -> Work:
+        """Filters of a pass from DRAM into their buffer."""
+        return self._remember("filters", tile, lambda: self._load(self.filter_words(tile), None, self.ahead))
+
+    def store_outputs(self, tile: Tile) -> Work:
+        """Finished output maps of all filters of the buffer, coded on the way."""
+        words = tile.images * tile.filters * tile.rows * tile.columns
+
+        def make() -> Work:
+            run_bytes = self._dram_bytes(words, self.conv.output_zeros)
+            cost = transfer(self.machine, n_runs=1, run_bytes=run_bytes, stride_bytes=run_bytes)
+            counters = Counters(
+                dram_write_bytes=cost.n_bytes,
+                dram_activations=cost.n_activations,
+                buffer_read_bytes={self.maps: self.n_bytes(words)},
+            )
+            return Work(cost.latency_cycles, cost.occupancy_bytes, 0, self._energy(counters), counters)
+
+        return self._remember("store", tile, make)
+
+    def spread_filters(self, tile: Tile) -> Work:
+        """Filters of a pass into the scratchpads; nothing is multiplied meanwhile."""
+
+        def make() -> Work:
+            words = self.filter_words(tile)
+            cycles = ceil_div(words, self.pads.filter_words_per_cycle) if self.rules.filters_between_passes else 1
+            counters = Counters(buffer_read_bytes={self.ahead: self.n_bytes(words)})
+            return Work(cycles, 0, cycles, self._energy(counters), counters)
+
+        return self._remember("spread", tile, make)
+
+    def run_pass(self, tile: Tile) -> Work:
+        """One pass: the slower of the busiest PE and of the partial sums' way between buffer and array."""
+
+        def make() -> Work:
+            psums = tile.images * tile.filters * tile.rows * tile.columns
+            cycles = self.pe_cycles(tile)
+            if self.rules.psum_port:
+                cycles = max(cycles, ceil_div(psums, self.pads.psum_words_per_cycle))
+            taps = self.conv.kernel_rows * self.conv.kernel_columns
+            counters = Counters(
+                macs={self.conv.number_format: psums * tile.channels * taps},
+                buffer_read_bytes={self.maps: self.n_bytes(psums + self.input_words(tile))},
+                buffer_write_bytes={self.maps: self.n_bytes(psums)},
+            )
+            return Work(cycles, 0, 0, self._energy(counters), counters)
+
+        return self._remember("pass", tile, make)
+
+    def pe_cycles(self, tile: Tile) -> int:
+        """Cycles of the busiest PE: for each output column and filter its products, and the partial sum from below."""
+        filters = ceil_div(tile.filters, self.mapping.filter_sets)
+        channels = ceil_div(tile.channels, self.mapping.channel_sets)
+        additions = channels * self.conv.kernel_columns + (1 if self.rules.adder_takes_psum else 0)
+        return tile.images * tile.columns * filters * additions
+
+    # -- shared ------------------------------------------------------------------------------------------
+
+    def _load(self, words: int, zeros: float | None, buffer: str) -> Work:
+        run_bytes = self._dram_bytes(words, zeros)
+        cost = transfer(self.machine, n_runs=1, run_bytes=run_bytes, stride_bytes=run_bytes)
+        counters = Counters(
+            dram_read_bytes=cost.n_bytes,
+            dram_activations=cost.n_activations,
+            buffer_write_bytes={buffer: self.n_bytes(words)},
+        )
+        return Work(cost.latency_cycles, cost.occupancy_bytes, 0, self._energy(counters), counters)
+
+    def _dram_bytes(self, words: int, zeros: float | None) -> int:
+        return self.n_bytes(words) if zeros is None else coded_bytes(words, zeros)
+
+    def _energy(self, counters: Counters) -> float:
+        return sum(energy_by_component(self.machine, counters, 0).values())
+
+    def _remember(self, what: str, tile: Tile, make: Callable[[], Work]) -> Work:
+        work = self._known.get((what, tile))
+        if work is None:
+            work = self._known[what, tile] = make()
+        return work

@@ -1,0 +1,178 @@
+"""Run programs on the compiled engine: one, a batch on all cores, or with a trace.
+
+The first call compiles the event loop (about ten seconds, once per installation: Numba keeps the result
+beside the package, or in the user's cache folder where that is read-only). :func:`is_compiled` tells
+whether that is still to come, so that a command line can say so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright.errors import ProgramError
+from tilewright.sim.engine.image import pack
+from tilewright.sim.engine.program import Command, Program, too_long
+
+if TYPE_CHECKING:
+    from tilewright.sim.engine.trace import Recording
+
+__all__ = [
+    "DeadlockError",
+    "Run",
+    "can_be_kept",
+    "is_compiled",
+    "run_images",
+    "run_program",
+    "simulate",
+    "warm_up",
+]
+
+Int64Array = npt.NDArray[np.int64]
+
+
+class DeadlockError(ProgramError):
+    """No engine can go on. The text names each stuck engine, its command and what it waits for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What one run of a program gave.
+
+    ``cycles`` is the cycle at which the last command ended; ``busy_cycles`` is per engine;
+    ``channel_bytes`` is what went over each channel for all the cores that the engines stand for;
+    ``n_commands`` counts the commands that ran, skipped repetitions included. ``stuck`` is empty unless
+    the run ended in a deadlock: then it holds (engine, command it stands at).
+    """
+
+    cycles: int
+    busy_cycles: tuple[int, ...]
+    channel_bytes: tuple[int, ...]
+    n_commands: int
+    n_jumps: int
+    stuck: tuple[tuple[int, Command], ...] = ()
+
+
+def run_program(program: Program, *, skip: bool = True) -> Run:
+    """Run ``program`` exactly; with ``skip`` repeating loop trips are jumped over (same result)."""
+    run, _ = _run(program, skip=skip, recording=None)
+    return run
+
+
+def simulate(program: Program, *, skip: bool = True) -> Run:
+    """As :func:`run_program`, but a deadlock raises :class:`DeadlockError` with the report."""
+    run = run_program(program, skip=skip)
+    if run.stuck:
+        raise DeadlockError(deadlock_report(program, run))
+    return run
+
+
+def deadlock_report(program: Program, run: Run) -> str:
+    """One sentence: which engines stand at which commands, waiting for which semaphores."""
+    parts = []
+    for engine, command in run.stuck:
+        names = ", ".join(dict.fromkeys(program.semaphores[s].name for s in command.waits))
+        parts.append(f"{program.engines[engine].name} stands at {command.label!r} waiting for {names}")
+    return f"deadlock at cycle {run.cycles:,}: " + "; ".join(parts)
+
+
+def _run(program: Program, *, skip: bool, recording: Recording | None) -> tuple[Run, list[Command]]:
+    from tilewright.sim.engine import kernel
+
+    image, commands = pack(program)
+    n_engines = len(program.engines)
+    out = np.zeros(kernel.OUT_FIXED_FIELDS + 2 * n_engines + len(program.channels), dtype=np.int64)
+    if recording is None:
+        events = np.empty((0, kernel.EVENT_FIELDS), dtype=np.int64)
+        jumps = np.empty((0, 1), dtype=np.int64)
+        kernel.run_one(image, skip, -1, -1, -1, events, jumps, out)
+    else:
+        first, last = recording.window
+        kernel.run_one(image, skip, recording.loop, first, last, recording.events, recording.jumps, out)
+        recording.close(out, commands)
+    if out[kernel.OUT_DEADLOCK] == kernel.TOO_LONG:
+        raise too_long("the sum of its commands")
+    return _read(out, n_engines, commands), commands
+
+
+def _read(out: Int64Array, n_engines: int, commands: list[Command]) -> Run:
+    from tilewright.sim.engine import kernel
+
+    per_engine = out[kernel.OUT_FIXED_FIELDS :][: 2 * n_engines].reshape(n_engines, 2)
+    stuck = [(e, commands[row[1]]) for e, row in enumerate(per_engine) if row[1] >= 0]
+    return Run(
+        cycles=int(out[kernel.OUT_CYCLES]),
+        busy_cycles=tuple(int(row[0]) for row in per_engine),
+        channel_bytes=tuple(int(b) for b in out[kernel.OUT_FIXED_FIELDS + 2 * n_engines :]),
+        n_commands=int(out[kernel.OUT_N_COMMANDS_RUN]),
+        n_jumps=int(out[kernel.OUT_N_JUMPS]),
+        stuck=tuple(stuck) if out[kernel.OUT_DEADLOCK] else (),
+    )
+
+
+def run_images(images: Sequence[Int64Array], *, skip: bool = True, n_threads: int | None = None) -> Int64Array:
+    """End cycles of many packed programs (:func:`tilewright.sim.engine.image.pack`), on all cores.
+
+    Python is not entered between the programs of one thread. A program that deadlocks gets -1, one that would last
+    longer than MAX_CYCLES a figure beyond that.
+    """
+    from tilewright.sim.engine import kernel
+
+    n = len(images)
+    if n == 0:
+        return np.empty(0, dtype=np.int64)
+    offsets = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum([len(image) for image in images], out=offsets[1:])
+    flat = np.concatenate(images)
+    per_program = max(2 * int(image[kernel.N_ENGINES]) + int(image[kernel.N_CHANNELS]) for image in images)
+    outs = np.zeros((n, kernel.OUT_FIXED_FIELDS + per_program), dtype=np.int64)
+    threads = n_threads or os.cpu_count() or 1
+    if threads == 1 or n < 2 * threads:
+        kernel.run_batch(flat, offsets, 0, n, skip, outs)
+    else:
+        # Several chunks a thread, so that one slow program does not hold up the rest.
+        bounds = np.linspace(0, n, min(n, 4 * threads) + 1).astype(int)
+        with ThreadPoolExecutor(threads) as pool:
+            jobs = [
+                pool.submit(kernel.run_batch, flat, offsets, int(a), int(b), skip, outs) for a, b in pairwise(bounds)
+            ]
+            for job in jobs:
+                job.result()
+    return np.where(outs[:, kernel.OUT_DEADLOCK] == 1, -1, outs[:, kernel.OUT_CYCLES])
+
+
+def is_compiled() -> bool:
+    """Whether the event loop has been compiled for this installation (in memory or in the cache)."""
+    from tilewright.sim.engine import kernel
+    from tilewright.sim.engine.kept_code import is_kept
+
+    dispatcher = kernel.run_batch
+    if getattr(dispatcher, "signatures", None):
+        return True
+    return not hasattr(dispatcher, "_cache") or is_kept(dispatcher)  # Numba may be switched off: nothing to compile
+
+
+def can_be_kept() -> bool:
+    """Whether there is a folder in which the compiled event loop is kept."""
+    from tilewright.sim.engine import kernel
+    from tilewright.sim.engine.kept_code import can_be_kept as has_place
+
+    return has_place(kernel.run_batch)
+
+
+def warm_up() -> None:
+    """Compile the event loop, or load it from the cache."""
+    from tilewright.sim.engine.program import Engine, ProgramBuilder
+
+    builder = ProgramBuilder([Engine("matrix", "matrix")])
+    builder.compute(0, cycles=1)
+    program = builder.build()
+    run_program(program)
+    run_images([pack(program)[0]])

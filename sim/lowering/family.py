@@ -1,0 +1,81 @@
+"""What all dataflows of one kind of operator share: what its tiles cost, what no schedule can beat, how it is cut.
+
+A *family* belongs to a kind of layer (attention, gemm, vector). It says everything that the rest of the house would
+otherwise have to know about that kind; dataflows name their family, and get from it what they do not bring themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tilewright.errors import InputError
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.registry import Registry
+from tilewright.sim.lowering.core import TileCore
+from tilewright.sim.lowering.costs import TileCosts
+from tilewright.sim.result import LengthLimit, LowerBound
+
+__all__ = ["FAMILIES", "Family", "family_of", "register_family"]
+
+
+def _as_it_is(layer: Any) -> Any:
+    return layer
+
+
+def _nothing(layer: Any) -> tuple[str, ...]:
+    return ()
+
+
+def _whole(layer: Any, n_cores: int) -> tuple[Any, ...]:
+    return (layer,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One kind of operator, called ``operator``, whose layers are of the type ``layer``.
+
+    ``costs(layer, machine)`` gives what tiles cost, ``bound(layer, machine)`` what no schedule can beat; it raises
+    InputError for a number format that the machine cannot multiply. ``core`` is the class that lowerings write to.
+    ``usual``: the dataflow where none is named. ``plain(layer)``: the simplest layer with the same result.
+    ``pieces(layer, n_cores)``: the ways to cut it for so many cores. ``assumptions(layer)``: what its costs take for
+    granted. ``limit(dataflow, layer, machine, fixed tiles)``: how long the sequence can grow, where it has one.
+    ``remedy``: what else would help, beyond buffers and formats, where no tiling fits.
+    """
+
+    operator: str
+    layer: type
+    costs: Callable[[Any, MachineSpec], TileCosts]
+    bound: Callable[[Any, MachineSpec], LowerBound]
+    usual: str
+    core: Callable[..., TileCore[Any]] = TileCore
+    plain: Callable[[Any], Any] = _as_it_is
+    pieces: Callable[[Any, int], tuple[Any, ...]] = _whole
+    assumptions: Callable[[Any], tuple[str, ...]] = _nothing
+    limit: Callable[[Any, Any, MachineSpec, Mapping[str, int]], LengthLimit] | None = None
+    remedy: str = ""
+
+
+FAMILIES: Registry[Family] = Registry(
+    "kind of operator",
+    built_in=(
+        "tilewright.sim.dataflows.attention",
+        "tilewright.sim.dataflows.gemm.lower",
+        "tilewright.sim.dataflows.vector",
+    ),
+)
+
+
+def register_family(family: Family) -> Family:
+    """Make ``family`` known; the dataflows that name its operator come after it."""
+    return FAMILIES.register(family.operator, family)
+
+
+def family_of(layer: object) -> Family:
+    """The family whose layers are of the type of ``layer``. Raises InputError where there is none."""
+    for family in FAMILIES.values():
+        if isinstance(layer, family.layer):
+            return family
+    known = ", ".join(FAMILIES.names())
+    raise InputError(f"layer: no dataflow maps it; given {type(layer).__name__}; allowed layers of {known}")

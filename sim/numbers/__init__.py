@@ -1,0 +1,1 @@
+"""Runs of programs on numbers, in the order in which the simulated commands finish."""

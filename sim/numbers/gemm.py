@@ -1,0 +1,286 @@
+"""Matrix products and convolutions executed on numbers: the lowering of :mod:`tilewright.sim.dataflows.gemm.lower`.
+
+As in :mod:`tilewright.sim.numbers.attention`: what the simulated commands do to NumPy arrays, in the order in which
+they finish,
+with the slots that the lowering reserved. A convolution's slab is gathered here pixel by pixel from the definition of a
+convolution; that it is not larger than the room reserved and the bytes paid for is checked at every load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright.errors import InputError
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.dataflows.gemm.costs import GemmCosts
+from tilewright.sim.dataflows.gemm.lower import GEMM, Step, first_weight_tiles
+from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
+from tilewright.sim.dataflows.spans import Span
+from tilewright.sim.engine.program import ProgramBuilder
+from tilewright.sim.lowering.core import TileCore
+from tilewright.sim.lowering.costs import Work
+from tilewright.sim.lowering.mapping import Dataflow, Tiling, check_tiling
+from tilewright.sim.numbers.attention import given, interpret, operation
+from tilewright.sim.numbers.hazards import Execution, FloatArray, HazardError, Place, Store
+from tilewright.sim.numbers.parts import after
+from tilewright.units import BITS_PER_BYTE
+from tilewright.workloads.conv_window import ConvWindow
+from tilewright.workloads.gemm import GemmLayer
+
+__all__ = ["convolution", "run_product_on_numbers"]
+
+
+def run_product_on_numbers(
+    layer: GemmLayer,
+    machine: MachineSpec,
+    tiling: Tiling,
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    extras: Sequence[npt.ArrayLike] = (),
+    *,
+    dataflow: Dataflow = GEMM,
+) -> FloatArray:
+    """C + the fused inputs, (groups, m, n), as the commands of ``tiling`` compute it on one core of ``machine``.
+
+    Shapes: ``a`` (groups, m, k), or (groups, images, in_height, in_width, channels) for a convolution; ``b`` (groups,
+    k, n); each of ``extras`` (groups, m, n). The fused work, whatever it costs, adds the fused inputs.
+
+    Raises InputError for a wrong shape or tiling, MappingError when the tiles do not fit the working buffer,
+    DeadlockError when the program gets stuck and HazardError when a command uses data that is not there.
+    """
+    check_tiling(dataflow, layer, tiling)
+    if layer.whole is not None:
+        raise InputError(f"{layer.name}: a piece of a cut product does not run on numbers; run the whole one")
+    costs = GemmCosts(layer, machine)
+    (phase,) = dataflow.phases
+    builder = ProgramBuilder(TileCore.engines(1), [TileCore.channel(costs)], unroll=True)
+    core = phase.core(costs, n_groups=layer.groups, builder=builder)
+    phase.lower(core, tiling)
+    chip = _ProductChip(core, tiling, a, b, extras)
+    interpret(builder.build(), chip)
+    if np.isnan(chip.c).any():
+        group, row, column = np.argwhere(np.isnan(chip.c))[0]
+        raise HazardError(f"C of row {row} and column {column} of group {group} was never stored to DRAM")
+    return chip.c
+
+
+def convolution(window: ConvWindow, x: FloatArray, weights: FloatArray) -> FloatArray:
+    """(pixels, n) of one group from x (images, in_height, in_width, channels) and weights (channels * taps, n)."""
+    pixels = window.images * window.out_height * window.out_width
+    columns = [_patch(window, pixel, x) for pixel in range(pixels)]
+    return np.stack(columns) @ weights
+
+
+def _inputs_of(window: ConvWindow, pixel: int) -> list[tuple[int, int, int] | None]:
+    """(image, row, column) that each tap of an output pixel reads, None in the padding."""
+    row, column = divmod(pixel, window.out_width)
+    image, row = divmod(row, window.out_height)
+    found: list[tuple[int, int, int] | None] = []
+    for tap in range(window.taps):
+        down, across = divmod(tap, window.kernel_width)
+        y = row * window.stride_height + down * window.dilation_height - window.pad_top
+        x = column * window.stride_width + across * window.dilation_width - window.pad_left
+        inside = 0 <= y < window.in_height and 0 <= x < window.in_width
+        found.append((image, y, x) if inside else None)
+    return found
+
+
+def _patch(window: ConvWindow, pixel: int, x: FloatArray) -> FloatArray:
+    """The row of the unrolled input, channel by channel with all taps of each."""
+    taps = [x[at] if at is not None else np.zeros(x.shape[-1]) for at in _inputs_of(window, pixel)]
+    return np.stack(taps, axis=1).ravel()
+
+
+# -- what there is to compute on ---------------------------------------------------------------------------
+
+
+class _ProductChip:
+    """DRAM arrays and the pools of one product."""
+
+    def __init__(
+        self,
+        core: TileCore[GemmCosts],
+        tiling: Tiling,
+        a: npt.ArrayLike,
+        b: npt.ArrayLike,
+        extras: Sequence[npt.ArrayLike],
+    ) -> None:
+        layer = core.costs.layer
+        groups, m, k, n, window = layer.groups, layer.m, layer.k, layer.n, layer.window
+        a_shape: tuple[int, ...] = (groups, m, k)
+        if window is not None:
+            a_shape = (groups, window.images, window.in_height, window.in_width, k // window.taps)
+        if len(extras) != len(layer.fused.extra_bits):
+            raise InputError(f"extras: given {len(extras)} fused inputs, allowed {len(layer.fused.extra_bits)}")
+        self.a, self.b = given("a", a, a_shape), given("b", b, (groups, k, n))
+        self.extras = [given("fused input", extra, (groups, m, n)) for extra in extras]
+        self.c = np.full((groups, m, n), np.nan)
+        self.costs, self.layer, self.keep_a = core.costs, layer, tiling["order"] == KEEPS_A
+        self.keep_b = tiling["order"] == KEEPS_B
+        self.row_tile, self.depth_tile = min(tiling["m"], m), min(tiling["k"], k)
+        reserved = core.builder.buffer_bytes
+        self.stores = {
+            pool.name: Store(
+                pool.name, pool.slots, slot_bits=reserved[name] * BITS_PER_BYTE // pool.slots, bits_of=self._bits_of
+            )
+            for name, pool in core.pools.items()
+        }
+        if tiling["prefetched"] and layer.groups == 1:
+            self._hold_first_weights(tiling)
+
+    def _hold_first_weights(self, tiling: Tiling) -> None:
+        begin, only = 0, Span(0, True, True)
+        for depth, columns in first_weight_tiles(self.layer, tiling):
+            step = Step(0, only, only, only, Span(columns, True, False), Span(depth, False, False, begin))
+            place = self.place_of_b(step)
+            place.store.hold(place.tag, "B", self.b[0, begin : begin + depth, :columns])
+            begin += depth
+
+    def _bits_of(self, state: str) -> int | Fraction:
+        layer = self.layer
+        return {"A": layer.a_bits, "B": layer.b_bits, "C": layer.out_bits, **self._extra_bits()}.get(
+            state, layer.accumulator_bits
+        )
+
+    def _extra_bits(self) -> dict[str, int | Fraction]:
+        return {_extra_state(number): bits for number, bits in enumerate(self.layer.fused.extra_bits)}
+
+    # A tile that is streamed belongs to the kept panel, or the sums, that it is streamed past.
+
+    def place_of_a(self, step: Step) -> Place:
+        tag = f"A of rows {step.rows.start}, k {step.k.start}, group {step.group}"
+        return Place(self.stores["A panel"], tag) if self.keep_a else Place(self.stores["A"], _passing(tag, step))
+
+    def place_of_b(self, step: Step) -> Place:
+        tag = f"B of columns {step.columns.start}, k {step.k.start}, group {step.group}"
+        return Place(self.stores["B panel"], tag) if self.keep_b else Place(self.stores["B"], _passing(tag, step))
+
+    def place_of_c(self, step: Step) -> Place:
+        return Place(self.stores["C"], _output(step))
+
+    def place_of_extra(self, step: Step, number: int) -> Place:
+        return Place(self.stores["fused input"], _output(step), number)
+
+
+def _passing(tag: str, step: Step) -> str:
+    return f"{tag} for {step.outer.start}, {step.inner.start}"
+
+
+def _output(step: Step) -> str:
+    return f"rows {step.rows.start}, columns {step.columns.start}, group {step.group}"
+
+
+def _extra_state(number: int) -> str:
+    return f"fused input {number}"
+
+
+def _range(span: Span) -> slice:
+    return slice(span.start, span.start + span.size)
+
+
+# -- loads -------------------------------------------------------------------------------------------------
+
+
+def _load(run: Execution, place: Place, state: str, value: FloatArray, work: Work, *, opens: bool = True) -> None:
+    bits = value.size * place.store.bits_of(state)
+    if work.counters.dram_read_bytes * BITS_PER_BYTE < bits:
+        raise run.error(f"loads {bits} bits, but pays for {work.counters.dram_read_bytes} bytes")
+    run.write(place, state, value, opens=opens)
+
+
+@operation("load_a")
+def _load_a(chip: _ProductChip, run: Execution, step: Step) -> None:
+    work = chip.costs.load_a(step.rows, step.k, row_tile=chip.row_tile, depth_tile=chip.depth_tile)
+    if chip.layer.window is None:
+        value = chip.a[step.group, _range(step.rows), _range(step.k)]
+    else:
+        value = _Slab(chip.layer.window, step).of(chip.a[step.group])
+    _load(run, chip.place_of_a(step), "A", value, work)
+
+
+@operation("load_b")
+def _load_b(chip: _ProductChip, run: Execution, step: Step) -> None:
+    value = chip.b[step.group, _range(step.k), _range(step.columns)]
+    _load(run, chip.place_of_b(step), "B", value, chip.costs.load_b(step.k.size, step.columns.size))
+
+
+@operation("load_extra")
+def _load_extra(chip: _ProductChip, run: Execution, step: Step, number: int) -> None:
+    value = chip.extras[number][step.group, _range(step.rows), _range(step.columns)]
+    work = chip.costs.load_extra(number, step.rows.size, step.columns.size)
+    _load(run, chip.place_of_extra(step, number), _extra_state(number), value, work, opens=number == 0)
+
+
+class _Slab:
+    """The input rows, columns and channels that a tile of a convolution needs."""
+
+    def __init__(self, window: ConvWindow, step: Step) -> None:
+        self.taps = [_inputs_of(window, pixel) for pixel in range(*_range(step.rows).indices(_FAR))]
+        needed = [at for taps in self.taps for at in taps if at is not None]
+        self.rows = sorted({(image, y) for image, y, _ in needed})
+        columns = [x for *_, x in needed]
+        self.columns = slice(min(columns, default=0), max(columns, default=-1) + 1)
+        self.k = range(*_range(step.k).indices(_FAR))
+        self.n_taps = window.taps
+        self.channels = slice(self.k[0] // self.n_taps, self.k[-1] // self.n_taps + 1)
+
+    def of(self, x: FloatArray) -> FloatArray:
+        """(rows, columns, channels) out of x (images, in_height, in_width, channels)."""
+        rows = [x[image, y, self.columns, self.channels] for image, y in self.rows]
+        n_columns, n_channels = (part.stop - part.start for part in (self.columns, self.channels))
+        return np.array(rows).reshape(len(rows), n_columns, n_channels)
+
+    def unrolled(self, slab: FloatArray) -> FloatArray:
+        """(pixels, k) from what is on chip."""
+        row_of = {row: i for i, row in enumerate(self.rows)}
+        found = np.zeros((len(self.taps), len(self.k)))
+        for i, taps in enumerate(self.taps):
+            for j, k in enumerate(self.k):
+                channel, tap = divmod(k, self.n_taps)
+                at = taps[tap]
+                if at is not None:
+                    column = at[2] - self.columns.start
+                    found[i, j] = slab[row_of[at[:2]], column, channel - self.channels.start]
+        return found
+
+
+_FAR = 2**62
+
+
+# -- products, fused work, stores --------------------------------------------------------------------------
+
+
+@operation("multiply")
+def _multiply(chip: _ProductChip, run: Execution, step: Step) -> None:
+    a, b = run.read(chip.place_of_a(step), "A"), run.read(chip.place_of_b(step), "B")
+    if chip.layer.window is not None:
+        a = _Slab(chip.layer.window, step).unrolled(a)
+    value, place = a @ b, chip.place_of_c(step)
+    if not step.k.first:
+        value = value + run.read(place, after("sum", step.k.start))
+    run.write(place, after("sum", step.k.start + step.k.size), value, opens=step.k.first)
+
+
+@operation("fused")
+def _fused(chip: _ProductChip, run: Execution, step: Step) -> None:
+    place = chip.place_of_c(step)
+    value = run.read(place, after("sum", chip.layer.k))
+    for number in range(len(chip.extras)):
+        value = value + run.read(chip.place_of_extra(step, number), _extra_state(number))
+    run.write(place, "C", value)
+
+
+@operation("store_c")
+def _store_c(chip: _ProductChip, run: Execution, step: Step) -> None:
+    state = "C" if chip.layer.fused.operations else after("sum", chip.layer.k)
+    value = run.read(chip.place_of_c(step), state)
+    at = (step.group, _range(step.rows), _range(step.columns))
+    if not np.isnan(chip.c[at]).all():
+        raise run.error(f"stores C of {_output(step)}, which was stored before")
+    if chip.costs.store_c(*value.shape).counters.dram_write_bytes * BITS_PER_BYTE < value.size * chip.layer.out_bits:
+        raise run.error("stores more than it pays for")
+    run.store(chip.c, at, value)

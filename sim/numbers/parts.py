@@ -1,0 +1,77 @@
+"""Which rows and keys a command of an unrolled lowering works on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tilewright.errors import ProgramError
+from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.online import Step
+from tilewright.sim.numbers.attention import Chip
+
+__all__ = ["Part", "Rows", "after", "part_of_block", "rows_of_block", "step_part", "tile_keys"]
+
+
+class Rows(NamedTuple):
+    """Query rows [first, first + n) among the stacked rows of kv head ``group``."""
+
+    group: int
+    first: int
+    n: int
+
+    @property
+    def tag(self) -> str:
+        return f"rows {self.first}-{self.first + self.n - 1} of kv head {self.group}"
+
+    @property
+    def at(self) -> tuple[int, slice]:
+        return self.group, slice(self.first, self.first + self.n)
+
+
+class Part(NamedTuple):
+    """The rows and the key tile that a command works on, of a row block."""
+
+    block: RowBlock
+    rows: Rows
+    tile: Tile
+
+    @property
+    def tag(self) -> str:
+        return f"{self.rows.tag} and key tile {self.tile.index}"
+
+    @property
+    def seen(self) -> int:
+        """Tiles of the row block before this one."""
+        return self.tile.index - self.block.tile
+
+    @property
+    def tiles(self) -> int:
+        return self.block.tiles
+
+
+def part_of_block(block: RowBlock, tile: Tile) -> Part:
+    """All the rows of a row block against one key tile."""
+    return Part(block, rows_of_block(block), tile)
+
+
+def step_part(step: Step) -> Part:
+    """The rows of a step of a one-pass dataflow against its key tile."""
+    block, tile = step.block, step.tile
+    if block is None or tile is None:
+        raise ProgramError("a step without coordinates: only an unrolled lowering runs on numbers")
+    return Part(block, Rows(block.group, block.row + step.offset, step.rows), tile)
+
+
+def rows_of_block(block: RowBlock) -> Rows:
+    """All the rows of a row block."""
+    return Rows(block.group, block.row, block.rows)
+
+
+def tile_keys(chip: Chip, tile: Tile) -> slice:
+    """The keys of a tile."""
+    return slice(tile.index * chip.key, tile.index * chip.key + tile.keys)
+
+
+def after(what: str, n_tiles: int) -> str:
+    """The state of a running value that has seen ``n_tiles`` tiles of its row block."""
+    return f"{what} after {n_tiles} tiles"

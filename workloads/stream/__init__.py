@@ -1,0 +1,1 @@
+"""Operator streams: the graph, its checks, files, formats, tables and drawings."""

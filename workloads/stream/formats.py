@@ -1,0 +1,136 @@
+"""Number formats of a stream chosen operator by operator.
+
+A product names the format of its weights and the format in which it multiplies its activations. A tensor that several
+operators read is stored once, in the widest format that a reader asks for; an operator that names none asks for the
+format that the stream already has. A reader that asks for a narrower one narrows the values as it loads them, at no
+cost (a rounded shift in the load path): its traffic is that of the stored format, its products those of the narrow one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tilewright.errors import InputError, did_you_mean
+from tilewright.formats import bits_per_element, element_format, tensor_format
+from tilewright.workloads.operators import Operator
+from tilewright.workloads.stream.graph import OperatorStream
+
+__all__ = ["FORMAT_ASSUMPTIONS", "MULTIPLIES", "OperatorFormats", "activations_of", "with_operator_formats"]
+
+MULTIPLIES = ("matmul", "conv", "attention")
+FORMAT_ASSUMPTIONS = (
+    "a tensor is stored in the widest format that a reader asks for; a reader that multiplies in a narrower one "
+    "narrows the values as it loads them, at no cost",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorFormats:
+    """Formats of one product: of its weights (second operand where that is a weight) and its activations.
+
+    None leaves what the stream has.
+    """
+
+    weights: str | None = None
+    activations: str | None = None
+
+
+def with_operator_formats(stream: OperatorStream, formats: Mapping[str, OperatorFormats]) -> OperatorStream:
+    """``stream`` with the operators named in ``formats`` in formats of their own.
+
+    Raises InputError for an operator that is none or multiplies nothing, for an unknown format, and for a weight that
+    two operators share and want in different formats.
+    """
+    known = {operator.name: operator for operator in stream.operators}
+    for name, wanted in formats.items():
+        _check(stream, known, name, wanted)
+    weights = _weights(stream, known, formats)
+    asked = _asked(stream, formats)
+    stored = {name: max(given, key=_width) for name, given in asked.items()}
+    stored |= weights
+    tensors = tuple(
+        replace(spec, number_format=stored.get(stream.base(spec.name).name, spec.number_format))
+        for spec in stream.tensors
+    )
+    operators = tuple(_narrowed(stream, operator, formats, stored) for operator in stream.operators)
+    return replace(stream, tensors=tensors, operators=operators)
+
+
+def _check(stream: OperatorStream, known: Mapping[str, Operator], name: str, wanted: OperatorFormats) -> None:
+    operator = known.get(name)
+    if operator is None:
+        raise InputError(f'{stream.name}: unknown operator; given "{name}"{did_you_mean(name, known)}')
+    if operator.kind not in MULTIPLIES:
+        raise InputError(
+            f"{stream.name}: {name}: kind {operator.kind} has no format to choose; allowed {', '.join(MULTIPLIES)}"
+        )
+    for text in (wanted.weights, wanted.activations):
+        if text is not None:
+            tensor_format(text)
+
+
+def activations_of(stream: OperatorStream, operator: Operator) -> set[str]:
+    """The stored activations that ``operator`` multiplies; nothing for one that multiplies nothing."""
+    if operator.kind not in MULTIPLIES:
+        return set()
+    operands = operator.inputs[: 3 if operator.kind == "attention" else 2]
+    return {stream.base(name).name for name in operands if stream.base(name).role == "activation"}
+
+
+def _weights(
+    stream: OperatorStream, known: Mapping[str, Operator], formats: Mapping[str, OperatorFormats]
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, wanted in formats.items():
+        base = stream.base(known[name].inputs[1])
+        if wanted.weights is None or base.role != "weight":
+            continue
+        if found.setdefault(base.name, wanted.weights) != wanted.weights:
+            raise InputError(
+                f"{stream.name}: {name}: its weight {base.name} is shared and wanted in {found[base.name]} and in "
+                f"{wanted.weights}; allowed one format (tie the layers)"
+            )
+    return found
+
+
+def _asked(stream: OperatorStream, formats: Mapping[str, OperatorFormats]) -> dict[str, list[str]]:
+    """For each activation that some operator with a format reads: what its readers ask for."""
+    asked: dict[str, list[str]] = {}
+    chosen: set[str] = set()
+    outside = {stream.base(name).name for name in stream.outputs}
+    for operator in stream.operators:
+        wanted = formats.get(operator.name)
+        own = activations_of(stream, operator) if wanted and wanted.activations else set()
+        for name in dict.fromkeys(stream.base(name).name for name in operator.inputs):
+            base = stream.base(name)
+            if base.role != "activation":
+                continue
+            if name in own and wanted and wanted.activations:
+                asked.setdefault(name, []).append(wanted.activations)
+                chosen.add(name)
+            else:
+                asked.setdefault(name, []).append(base.number_format)
+    return {
+        name: given + ([stream.tensor(name).number_format] if name in outside else [])
+        for name, given in asked.items()
+        if name in chosen
+    }
+
+
+def _width(name: str) -> tuple[float, str]:
+    return float(bits_per_element(name)), name
+
+
+def _narrowed(
+    stream: OperatorStream, operator: Operator, formats: Mapping[str, OperatorFormats], stored: Mapping[str, str]
+) -> Operator:
+    """``operator`` with the format that it multiplies its activations in, where they are stored in another."""
+    wanted = formats.get(operator.name)
+    if wanted is None or wanted.activations is None or operator.kind == "attention":
+        return operator
+    element = element_format(wanted.activations)
+    names = activations_of(stream, operator)
+    if all(element_format(stored.get(name, stream.base(name).number_format)) == element for name in names):
+        return operator
+    return replace(operator, attributes={**operator.attributes, "activations_as": element})
