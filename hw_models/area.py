@@ -17,7 +17,7 @@ from math import exp, log
 from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.spec import MachineSpec
 
-__all__ = ["PE_FORMATS", "SRAM_NODES_NM", "PartArea", "area_by_component", "part_area"]
+__all__ = ["PartArea", "area_by_component", "part_area"]
 
 #: Square micrometres at 45 nm.
 _HOROWITZ_45NM_UM2: Mapping[str, float] = {
@@ -42,7 +42,6 @@ _SRAM_MM2: Mapping[int, tuple[float, float]] = {
     45: (0.188, 0.888),
     65: (0.392, 1.85),
 }
-SRAM_NODES_NM = tuple(_SRAM_MM2)
 _BANK_KIB = 128
 
 #: The product and the sum of a multiply-add, and the register bits that stand beside them (operands, result).
@@ -52,8 +51,6 @@ _MULTIPLY_ADD: Mapping[str, tuple[str, str, int]] = {
     "bf16": ("fp16_mul", "fp32_add", 64),
     "fp32": ("fp32_mul", "fp32_add", 96),
 }
-PE_FORMATS = tuple(_MULTIPLY_ADD)
-
 #: The share of a block of standard cells that is cells; the rest is room for wires. Assumed: 0.6 to 0.8 is usual.
 _CELL_DENSITY = 0.7
 

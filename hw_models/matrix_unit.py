@@ -65,11 +65,6 @@ class MatrixCost:
     write_elements: int
     read_partial_elements: int
 
-    @property
-    def moved_elements(self) -> int:
-        """Elements that cross between the buffer and the array, in both directions."""
-        return self.read_elements_a + self.read_elements_b + self.write_elements + self.read_partial_elements
-
 
 def product(unit: MatrixUnitSpec, m: int, k: int, n: int, number_format: str) -> MatrixCost:
     """Cost of C[m, n] = A[m, k] B[k, n] (each at least 1) with operands in ``number_format``.

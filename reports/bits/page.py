@@ -107,10 +107,6 @@ def _cards(result: BitsResult) -> list[dict[str, str]]:
     ]
 
 
-def _proof(result: BitsResult) -> str:
-    return "proven" if result.proven else proof_text(result)
-
-
 def _explanation(explanation: Explanation) -> dict[str, Any]:
     """Groups of layers by what a bit costs there, as bars for each aspect."""
     columns = []

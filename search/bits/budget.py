@@ -10,10 +10,7 @@ from fractions import Fraction
 from tilewright.errors import InputError, did_you_mean
 from tilewright.search.bits.problem import COSTS, CostKind
 
-__all__ = ["Budget", "Limits", "amount_text", "limits_of", "parse_budget", "parse_budgets"]
-
-#: Most of each cost, in whole numbers of its unit.
-Limits = Mapping[CostKind, int]
+__all__ = ["Budget", "amount_text", "limits_of", "parse_budget", "parse_budgets"]
 
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SECONDS = {"s": Fraction(1), "ms": Fraction(1, 10**3), "us": Fraction(1, 10**6), "ns": Fraction(1, 10**9)}

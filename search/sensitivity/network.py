@@ -132,16 +132,6 @@ class QuantisableNetwork:
             hook.remove()
         return found[-1]
 
-    def layer_input(self, name: str) -> Tensor:
-        """What one layer is given on the calibration data."""
-        found: list[Tensor] = []
-        hook = self.layer(name).register_forward_pre_hook(lambda module, given: found.append(given[0].detach()))
-        try:
-            self.output({}, self.calibration)
-        finally:
-            hook.remove()
-        return found[-1]
-
     def _watched(self) -> dict[str, _Seen]:
         import torch
 

@@ -19,7 +19,7 @@ runs once per trip and the program has no loops: that is how a lowering is execu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -362,6 +362,3 @@ class ProgramBuilder:
             loop_names=tuple(self._loop_names),
             buffer_bytes=dict(self.buffer_bytes),
         )
-
-
-Lowering = Callable[..., None]

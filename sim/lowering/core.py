@@ -132,7 +132,6 @@ class TileCore(Generic[C]):
         self.capacity_bytes = costs.working.capacity_bytes
         self.used_bytes = 0
         self.only_declare = False
-        self._shared: dict[str, int] = {}
         self.pools: dict[str, Pool] = {}
         self._first_engine = first_engine
         self._name = name
@@ -166,12 +165,6 @@ class TileCore(Generic[C]):
         self.used_bytes += n_bytes
         used = self.builder.buffer_bytes
         used[name] = used.get(name, 0) + n_bytes
-
-    def shared_semaphore(self, name: str) -> int:
-        """The semaphore of that name, declared at its first use."""
-        if name not in self._shared:
-            self._shared[name] = self.semaphore(name)
-        return self._shared[name]
 
     def declared(self) -> None:
         """Called by a lowering when it has declared its pools, before the loops.

@@ -23,7 +23,6 @@ __all__ = [
     "RowBlock",
     "Run",
     "Tile",
-    "Tree",
     "key_tiles",
     "pipeline",
     "row_blocks",
@@ -92,9 +91,6 @@ class Run(NamedTuple):
 # A run's blocks have at least this many tiles, so that its windows (of up to three stages) and its first and
 # last tiles can be written out before the part whose length changes.
 RUN_TILES = 4
-
-Tree = Sequence["RowBlock | Repeat | Run"]
-
 
 # -- row blocks --------------------------------------------------------------------------------------------
 

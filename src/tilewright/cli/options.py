@@ -16,7 +16,6 @@ __all__ = [
     "ActivationsOption",
     "AllOperatorsOption",
     "CsvOption",
-    "DataflowOption",
     "DataflowsOption",
     "FrontObjectiveOption",
     "JsonOption",
@@ -86,17 +85,6 @@ MachinesOption = Annotated[
         help="A built-in machine or a YAML file; repeated, the machines stand side by side.",
         show_default=False,
         autocompletion=complete.machines,
-    ),
-]
-DataflowOption = Annotated[
-    str | None,
-    typer.Option(
-        "--dataflow",
-        "-d",
-        metavar="NAME",
-        help="How the layer is scheduled.",
-        autocompletion=complete.dataflows,
-        show_default="mas for attention, else the operator's own",
     ),
 ]
 SimulatedDataflowOption = Annotated[
