@@ -120,6 +120,8 @@ def _part(extent: int, part: int) -> int:
 def _reason(graph: FusionGraph, mask: int) -> str | None:
     """Why a group cannot be cut into tiles; None when it can."""
     images = {one.batch for one in graph.read_from_outside(mask)}
+    if not graph.needed_outside(mask):
+        return "nothing reads a result of it"
     for i in members(mask):
         node = graph.nodes[i]
         if node.kind in ("gather", "memory"):

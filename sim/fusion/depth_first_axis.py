@@ -176,6 +176,8 @@ def plan_axis(
         wanted = [_read(window, *fresh[reader]) for reader, window in readers[name]]
         if name in results:
             wanted.append((begins * extents[name] // length, ends * extents[name] // length))
+        if not wanted:  # nobody reads it: nothing of it is made
+            wanted = [(np.zeros_like(begins), np.zeros_like(ends))]
         need[name], fresh[name] = _parts(wanted, extents[name], cached=cached)
     need_begin, need_end, fresh_begin, fresh_end = (
         np.array([table[name][side] for name in names]) for table in (need, fresh) for side in (0, 1)

@@ -14,7 +14,7 @@ import numpy as np
 
 from tilewright.sim.fusion.depth_first_axis import AxisStep, Part
 from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry
-from tilewright.sim.fusion.depth_first_values import Values, Window, compute
+from tilewright.sim.fusion.depth_first_values import TileReader, Values, Window
 from tilewright.sim.fusion.graph import members
 
 __all__ = ["TileState", "TiledRun", "empty_results", "fresh_spans", "make_part", "run_tiled"]
@@ -35,8 +35,8 @@ class TiledRun:
     vertical_pixels: dict[str, int] = field(default_factory=dict)
 
 
-def run_tiled(plan: DepthFirstGeometry, inputs: Mapping[str, Values], weights: Mapping[int, Values]) -> TiledRun:
-    """Execute ``plan`` on ``inputs`` [channels, height, width] by name, with the weights of each node by its index.
+def run_tiled(plan: DepthFirstGeometry, inputs: Mapping[str, Values], reader: TileReader) -> TiledRun:
+    """Execute ``plan`` on one image: ``inputs`` [channels, height, width] by name, weights as ``reader`` has them.
 
     The results of the group are NaN where no tile wrote them.
     """
@@ -51,7 +51,7 @@ def run_tiled(plan: DepthFirstGeometry, inputs: Mapping[str, Values], weights: M
                 found.fetched_pixels += columns[name].fresh * rows[name].fresh
             for node in members(plan.group):
                 name = plan.result[node]
-                made = make_part(plan, node, seen, weights.get(node), columns, rows)
+                made = make_part(plan, node, seen, reader, columns, rows)
                 seen[name] = state.advance(name, i, j, made)
                 if name in found.results:
                     spans = fresh_spans(columns[name], rows[name])
@@ -78,7 +78,7 @@ def make_part(
     plan: DepthFirstGeometry,
     node: int,
     seen: Mapping[str, Window],
-    weights: Values | None,
+    reader: TileReader,
     columns: AxisStep,
     rows: AxisStep,
 ) -> Values:
@@ -87,8 +87,8 @@ def make_part(
     fresh = columns[name].fresh, rows[name].fresh
     if not all(fresh):
         return np.zeros((one.output.channels, fresh[1], fresh[0]))
-    inputs = [(edge, seen[source]) for edge, source in plan.edges if edge.consumer == node]
-    return compute(one, inputs, weights, *fresh_spans(columns[name], rows[name]))
+    inputs = {source: (plan.maps[source], seen[source]) for edge, source in plan.edges if edge.consumer == node}
+    return reader.part(one, inputs, *fresh_spans(columns[name], rows[name]))
 
 
 class TileState:

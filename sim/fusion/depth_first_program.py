@@ -44,7 +44,7 @@ def simulate_tiles(
     """Run a group tile by tile on one core of ``machine``, exactly. ``graph`` is that of ``stream``.
 
     ``tile`` is (columns, rows) of the group's last result. Raises InputError for an unknown mode, for a group that
-    cannot be cut into tiles or has more than one image, MappingError when it does not fit the working buffer.
+    cannot be cut into tiles, MappingError when it does not fit the working buffer.
     """
     made = TiledProgram(stream, geometry(graph, mask, mode, tile), machine)
     columns, rows = made.plan.tile
@@ -57,8 +57,10 @@ class TiledProgram:
     """A tiling with all that its program is made of; unrolled it can be run on numbers."""
 
     def __init__(self, stream: OperatorStream, plan: DepthFirstGeometry, machine: MachineSpec) -> None:
-        if any(one.batch != 1 for one in plan.maps.values()):
-            raise InputError(f"{plan.graph.name}: tiles of more than one image are not lowered; allowed a batch of 1")
+        batches = {one.batch for one in plan.maps.values()}
+        if len(batches) > 1:
+            raise InputError(f"{plan.graph.name}: the group's feature maps differ in the number of images")
+        (self.images,) = batches
         self.plan = plan
         self.costs = RegionCosts(stream, plan.graph, machine)
         self.results = [plan.result[node] for node in plan.graph.needed_outside(plan.group)]
@@ -97,7 +99,7 @@ class _Writer:
         self.weights: dict[int, int] = {}
 
     def write(self) -> None:
-        """Weights, then rows of tiles; neighbours of one kind are one loop."""
+        """Weights, then image by image rows of tiles; neighbours of one kind are one loop."""
         for node in members(self.plan.group):
             one = self.plan.graph.nodes[node]
             if one.weight_bytes:
@@ -108,12 +110,16 @@ class _Writer:
                     label=f"load weights of {one.name}",
                     run=("tile weights", node),
                 )
+        for image in range(self.made.images):
+            self._image(image)
+
+    def _image(self, image: int) -> None:
         for first_row, n_rows in _runs(self.plan.rows.kinds):
             for down in self.core.loop(n_rows, name="rows of tiles"):
                 row = first_row + down if self.core.unroll else first_row
                 for first_column, n_columns in _runs(self.plan.columns.kinds):
                     for across in self.core.loop(n_columns, name="tiles"):
-                        self._tile(first_column + across if self.core.unroll else first_column, row)
+                        self._tile(first_column + across if self.core.unroll else first_column, row, image)
 
     def _engines(self, i: int, j: int) -> list[tuple[int, str]]:
         """The nodes that compute something in tile (i, j), in order, each with its unit; never none."""
@@ -125,29 +131,32 @@ class _Writer:
                 found.append((node, "matrix" if on_matrix(self.plan.graph.nodes[node]) else "vector"))
         return found
 
-    def _around(self, i: int, j: int) -> tuple[str, str]:
+    def _around(self, i: int, j: int, image: int) -> tuple[str, str]:
         """The unit on which the tile before ends, and that on which the tile behind begins; empty where is none."""
-        n_columns, n_rows = self.plan.columns.n_steps, self.plan.rows.n_steps
+        n_columns, n_tiles = self.plan.columns.n_steps, self.plan.n_tiles
         place = j * n_columns + i
-        before = self._engines((place - 1) % n_columns, (place - 1) // n_columns)[-1][1] if place else ""
-        is_last = place + 1 == n_columns * n_rows
-        behind = "" if is_last else self._engines((place + 1) % n_columns, (place + 1) // n_columns)[0][1]
-        return before, behind
 
-    def _tile(self, i: int, j: int) -> None:
+        def engines(other: int) -> list[tuple[int, str]]:  # counted through all images
+            return self._engines(other % n_tiles % n_columns, other % n_tiles // n_columns)
+
+        is_first, is_last = not place and not image, place + 1 == n_tiles and image + 1 == self.made.images
+        before = "" if is_first else engines(place - 1)[-1][1]
+        return before, "" if is_last else engines(place + 1)[0][1]
+
+    def _tile(self, i: int, j: int, image: int) -> None:
         plan, columns, rows = self.plan, self.plan.columns.step(i), self.plan.rows.step(j)
         shape = TileShape(plan, columns, rows, None)
         working = self._engines(i, j)
         readers = {name: [node for node, _ in working if _reads(plan, node, name)] for name in plan.outside}
         for name in plan.outside:
-            self._load(name, columns, rows, (i, j), read=bool(readers[name]))
+            self._load(name, columns, rows, (image, i, j), read=bool(readers[name]))
         loaded = [one for one in plan.outside if readers[one] and shape.fresh_bits(one)]
-        before, behind = self._around(i, j)
+        before, behind = self._around(i, j, image)
         chain = [before, *(engine for _, engine in working), behind]
         for place, (node, engine) in enumerate(working, start=1):
             name = plan.result[node]
             waits, signals = list[int](), list[int]()
-            if (i, j) == (0, 0):
+            if (image, i, j) == (0, 0, 0):
                 waits += self._weights_for(node, [] if place > 1 else [one for one, _ in working])
             if chain[place - 1] not in ("", engine):
                 waits.append(self.passed[engine])
@@ -161,17 +170,17 @@ class _Writer:
             reading = sum(shape.read_bits(edge) for edge in shape.edges_into(node))
             work = self.costs.make_part(plan.graph.nodes[node], columns[name].fresh, rows[name].fresh, reading)
             issue = self.core.matrix if engine == "matrix" else self.core.vector
-            label, run = plan.graph.nodes[node].name, ("tile make", node, i, j)
+            label, run = plan.graph.nodes[node].name, ("tile make", node, image, i, j)
             issue(work, waits=waits, signals=signals, label=label, run=run)
             if name in self.made.results:
-                self._store(name, columns, rows, (i, j))
+                self._store(name, columns, rows, (image, i, j))
 
     def _weights_for(self, node: int, working: list[int]) -> list[int]:
         """Semaphores of the node's weights; the first node of the first tile waits for those of idle nodes too."""
         idle = [one for one in self.weights if one not in working] if working else []
         return [self.weights[one] for one in (node, *idle) if one in self.weights]
 
-    def _store(self, name: str, columns: AxisStep, rows: AxisStep, at: tuple[int, int]) -> None:
+    def _store(self, name: str, columns: AxisStep, rows: AxisStep, at: tuple[int, int, int]) -> None:
         self.core.store(
             self.costs.store_part(self.plan.maps[name], columns[name].fresh, rows[name].fresh),
             waits=[self.ready[name]],
@@ -180,7 +189,7 @@ class _Writer:
             run=("tile store", name, *at),
         )
 
-    def _load(self, name: str, columns: AxisStep, rows: AxisStep, at: tuple[int, int], *, read: bool) -> None:
+    def _load(self, name: str, columns: AxisStep, rows: AxisStep, at: tuple[int, int, int], *, read: bool) -> None:
         """Bring what is fresh; where no node of this tile reads it, it only goes into the caches."""
         if columns[name].fresh and rows[name].fresh:
             self.core.load(

@@ -260,5 +260,8 @@ def _sweep(chip: _Chip, run: Execution, command: Command, image: int) -> None:
     if command.first:
         total = total + run.read(place, f"sum to row {command.first}")
     end = command.first + command.rows
+    if end == tensor.height:
+        for name in node.operators[1:]:
+            total = chip.reader.row(chip.operators[name], node.output, 0, {}, total)
     state = f"map {i}" if end == tensor.height else f"sum to row {end}"
     run.write(place, state, total, opens=command.first == 0)

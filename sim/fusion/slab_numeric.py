@@ -296,6 +296,9 @@ class _SlabChip:
         if slice_.rows.start:
             total = total + run.read(cell, f"sum to row {slice_.rows.start}")
         end = slice_.rows.stop
+        if end == tensor.height:
+            for name in node.operators[1:]:
+                total = self.reader.row(self.operators[name], node.output, 0, {}, total)
         run.write(cell, f"map {i}" if end == tensor.height else f"sum to row {end}", total, opens=not slice_.rows.start)
 
     # -- attention -----------------------------------------------------------------------------------------------

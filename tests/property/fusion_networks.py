@@ -56,7 +56,10 @@ def _step(draw: st.DrawFn, b: Layers, kind: str, maps: list[str], read: set[str]
             return b.add("norm", name, [x, *weights], shape, attributes)
         case "gate":
             width = shape[1]
-            gate = b.view(b.global_mean(x, f"{name}.mean"), (shape[0], width, 1, 1), "map")
+            mean = b.global_mean(x, f"{name}.mean")
+            if draw(st.booleans()):  # an activation that can ride on the mean
+                mean = b.elementwise("hardswish", mean, name=f"{name}.squeeze")
+            gate = b.view(mean, (shape[0], width, 1, 1), "map")
             gate = b.elementwise("sigmoid", b.conv(gate, width, 1, f"{name}.excite"), name=f"{name}.gate")
             return b.elementwise("mul", x, gate, name=name)
         case "upsample":

@@ -21,8 +21,8 @@ from tilewright.sim.fusion.depth_first_mapping import best_order
 from tilewright.sim.fusion.depth_first_nest import LoopNest, orders_of
 from tilewright.sim.fusion.depth_first_ports import Activity, stall_cycles
 from tilewright.sim.fusion.depth_first_program import simulate_tiles
-from tilewright.sim.fusion.depth_first_values import random_weights
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
+from tilewright.sim.fusion.reference import random_values
 from tilewright.sim.fusion.scheme import get_scheme
 from tilewright.sim.numbers.hazards import HazardError
 from tilewright.workloads.stream.graph import OperatorStream
@@ -342,7 +342,7 @@ def test_a_slot_too_few_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = small()
     graph = fusion_graph(stream)
     plan = geometry(graph, graph.all_mask, "fully_cached", (8, 8))
-    weights = random_weights(graph, seed=1)
+    values = random_values(stream, seed=1)
     monkeypatch.setattr("tilewright.sim.fusion.depth_first_chip.SLOTS", 1)
     with pytest.raises(HazardError, match="which is not there"):
-        run_tiles_on_numbers(stream, plan, load_machine("edge-16x16"), {"x": np.ones((8, 48, 40))}, weights)
+        run_tiles_on_numbers(stream, plan, load_machine("edge-16x16"), values)
