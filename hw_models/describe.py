@@ -35,6 +35,12 @@ _UNITS = (
     ("_w", "W"),
     ("_mm2", "mm2"),
 )
+# What stands for "there is none": all of the bandwidth, no fixed cost.
+_NO_FIGURES = (
+    ("dram", "sustained_share", 1),
+    ("overheads", "per_inference_us", 0),
+    ("overheads", "per_layer_us", 0),
+)
 _NO_SOURCE = ("", "no source given")
 
 
@@ -85,9 +91,9 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
         for name, value in _leaves(buffer, ""):
             if name != "name":
                 yield f"buffers.{buffer.name}", name, value
-    for section in ("dram", "energy", "area", "gpu"):
-        if getattr(machine, section) is not None:
-            for name, value in _leaves(getattr(machine, section), ""):
+    for section in ("dram", "energy", "area", "gpu", "overheads"):
+        for name, value in _leaves(getattr(machine, section), ""):
+            if (section, name, value) not in _NO_FIGURES:
                 yield section, name, value
 
 

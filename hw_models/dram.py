@@ -35,8 +35,9 @@ class TransferCost:
 
 
 def bytes_per_cycle(machine: MachineSpec) -> Fraction:
-    """DRAM bytes in one core-clock cycle, exactly as the decimals of the file say (GB/s over GHz)."""
-    return _bytes_per_cycle(machine.dram.bandwidth_gb_per_s, machine.clock_ghz)
+    """DRAM bytes in one core-clock cycle, exactly as the decimals of the file say (sustained GB/s over GHz)."""
+    dram = machine.dram
+    return _bytes_per_cycle(dram.bandwidth_gb_per_s, dram.sustained_share, machine.clock_ghz)
 
 
 def first_access_cycles(machine: MachineSpec) -> int:
@@ -84,8 +85,8 @@ def transfer(machine: MachineSpec, *, n_runs: int, run_bytes: int, stride_bytes:
 
 
 @lru_cache(maxsize=1024)
-def _bytes_per_cycle(bandwidth_gb_per_s: float, clock_ghz: float) -> Fraction:
-    return exact(bandwidth_gb_per_s) / exact(clock_ghz)
+def _bytes_per_cycle(bandwidth_gb_per_s: float, sustained_share: float, clock_ghz: float) -> Fraction:
+    return exact(bandwidth_gb_per_s) * exact(sustained_share) / exact(clock_ghz)
 
 
 @lru_cache(maxsize=1024)

@@ -95,7 +95,7 @@ class Redesigner:
                 names = [entry.name for entry in self.machine.buffers]
                 if buffer in names and name != "name":
                     return names.index(buffer), name if _is_plain(self.machine.buffers[0], name) else ""
-            case ["matrix" | "vector" | "dram" | "energy" as part, name] if _is_plain(
+            case ["matrix" | "vector" | "dram" | "energy" | "overheads" as part, name] if _is_plain(
                 getattr(self.machine, part), name
             ):
                 return part, name

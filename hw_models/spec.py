@@ -36,6 +36,7 @@ __all__ = [
     "MachineSpec",
     "MatrixUnitSpec",
     "OperationKind",
+    "OverheadsSpec",
     "ScratchpadSpec",
     "SourceSpec",
     "VectorUnitSpec",
@@ -215,6 +216,8 @@ class DramSpec:
     ``detail`` "row_buffer": banks, rows and refresh of the named ``grade`` (or of one's own ``timing``) as well; the
     bandwidth then says how many channels of the grade there are and how fast they are clocked.
     ``ports``: whether loads and stores share the bandwidth ("shared"), or each way has all of it ("separate").
+    ``sustained_share``: the share of ``bandwidth_gb_per_s`` that a long transfer gets; a data sheet gives the rate of
+    the pins, a controller keeps some of it. Beside what ``detail`` counts.
     """
 
     __pydantic_config__ = _STRICT
@@ -226,6 +229,7 @@ class DramSpec:
     ports: Literal["shared", "separate"] = "shared"
     grade: Text | None = None
     timing: RowTimingSpec | None = None
+    sustained_share: Annotated[float, Gt(0), Le(1)] = 1.0
 
     def __post_init__(self) -> None:
         if self.grade is not None and self.timing is not None:
@@ -245,6 +249,20 @@ class DramSpec:
     def row_timing(self) -> RowTimingSpec | None:
         """Row timing of the grade, or the file's own; None where neither is given."""
         return row_timing(self.grade) if self.grade is not None else self.timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverheadsSpec:
+    """Time that a network costs beside its operators' work, in microseconds; nothing else runs meanwhile.
+
+    ``per_inference_us``: once for each run of the network (driver, start of the device). ``per_layer_us``: once for
+    each job that is a command to the device (an operator with what is fused behind it).
+    """
+
+    __pydantic_config__ = _STRICT
+
+    per_inference_us: Annotated[float, Ge(0), Le(1e9)] = 0.0
+    per_layer_us: Annotated[float, Ge(0), Le(1e9)] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,6 +337,7 @@ class MachineSpec(Shown):
     energy: EnergySpec
     area: AreaSpec | None = None
     gpu: GpuSpec | None = None
+    overheads: OverheadsSpec = OverheadsSpec()
     assumptions: tuple[str, ...] = ()
     sources: tuple[SourceSpec, ...] = ()
 

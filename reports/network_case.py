@@ -19,9 +19,11 @@ from tilewright.workloads.stream.table import size_text
 if TYPE_CHECKING:
     from tilewright.search.activity import NetworkActivity
 
-__all__ = ["RESOURCES", "NetworkCase", "OperatorGroup", "common_name"]
+__all__ = ["LIMITS", "RESOURCES", "NetworkCase", "OperatorGroup", "common_name"]
 
 RESOURCES = {"matrix": "matrix unit", "vector": "vector unit", "dram": "DRAM"}
+#: What a network's time can go to: resources, and the machine's fixed costs.
+LIMITS = RESOURCES | {"fixed": "fixed costs"}
 _MOST_ALTERNATIVES = 3
 
 
@@ -250,11 +252,12 @@ class NetworkCase:
         return operator.timed_dram_bytes / (self.dram_bytes_per_cycle * max(1, operator.cycles))
 
     def cycles_by_limit(self) -> dict[str, int]:
-        """Cycles of the operators by the resource that is busiest while they run."""
+        """Cycles of the operators by the resource that is busiest while they run, and those of ``fixed`` costs."""
         found = dict.fromkeys(RESOURCES, 0)
         for operator in self.result.operators:
             found[self.limited_by(operator)] += operator.cycles
-        return found
+        fixed = self.result.overhead_cycles
+        return found | ({"fixed": fixed} if fixed else {})
 
     @property
     def matrix_utilization(self) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from tilewright.reports.activity_chart import activity_data
 from tilewright.reports.charts import parts_chart, stacked_chart
 from tilewright.reports.columns import network_what_if_columns
-from tilewright.reports.network_case import RESOURCES, NetworkCase, OperatorGroup
+from tilewright.reports.network_case import LIMITS, RESOURCES, NetworkCase, OperatorGroup
 from tilewright.reports.network_table import formats_text, network_why_columns
 from tilewright.reports.page import card, cell, energy_rows, largest_part, machine_rows, render, timeline_data
 from tilewright.reports.page_script import closed_script
@@ -48,7 +48,7 @@ def operator_trace(case: NetworkCase) -> TraceWindow:
             kind=operator.kind,
             n_bytes=operator.dram_bytes,
         )
-        for operator, (start, end) in zip(case.result.operators, pairwise(_starts(case)), strict=True)
+        for operator, (start, end) in zip(case.result.operators, _spans(case), strict=True)
     ]
     return TraceWindow(
         commands=tuple(commands),
@@ -59,9 +59,16 @@ def operator_trace(case: NetworkCase) -> TraceWindow:
     )
 
 
-def _starts(case: NetworkCase) -> list[int]:
-    """The cycles at which operators begin, and the end: as they ran, or, where that is gone, as they are booked."""
-    return list(accumulate((run.cycles for run in case.result.runs or case.result.operators), initial=0))
+def _spans(case: NetworkCase) -> list[tuple[int, int]]:
+    """The cycles at which operators begin and end: as they ran, or, where that is gone, as they are booked.
+
+    Before each of them, and before the first, pass the machine's fixed costs.
+    """
+    result = case.result
+    each = result.layer_overhead_cycles
+    cycles = (each + run.cycles for run in result.runs or result.operators)
+    starts = accumulate(cycles, initial=result.inference_overhead_cycles)
+    return [(start + each, end) for start, end in pairwise(starts)]
 
 
 def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
@@ -137,7 +144,7 @@ def _cards(case: NetworkCase) -> list[dict[str, str]]:
     cards = [
         card("cycles", cycles_text(result.cycles), "of one step" if n_steps > 1 else "one run of the network"),
         card("time", seconds_text(result.seconds), "for one step" if n_steps > 1 else _rate(result.seconds)),
-        card("achieved / bound", f"{case.bound_ratio:.3f}", f"mostly limited by {RESOURCES[limit[0]]}"),
+        card("achieved / bound", f"{case.bound_ratio:.3f}", f"mostly limited by {LIMITS[limit[0]]}"),
         card("energy", energy_text(result.energy_pj), largest_part(result.energy_by_component)),
         card("DRAM traffic", bytes_text(result.dram_bytes), f"bus busy {percent_text(case.dram_utilization)}"),
         card("multiply-adds", count_text(result.macs), f"{percent_text(case.array_use)} of the array's peak"),
@@ -158,7 +165,8 @@ def _kind_parts(case: NetworkCase) -> list[tuple[str, int, str]]:
 
 
 def _limit_parts(case: NetworkCase) -> list[tuple[str, int, str]]:
-    return [(RESOURCES[name], n_cycles, ATTRIBUTION_COLOURS[name]) for name, n_cycles in case.cycles_by_limit().items()]
+    found = case.cycles_by_limit().items()
+    return [(LIMITS[name], n_cycles, ATTRIBUTION_COLOURS.get(name, BASE_COLOUR)) for name, n_cycles in found]
 
 
 def _energy_by_kind(case: NetworkCase) -> list[tuple[str, dict[str, float]]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from tilewright.reports.columns import Column, TextTable, energy_shares
-from tilewright.reports.network_case import RESOURCES, NetworkCase, OperatorGroup
+from tilewright.reports.network_case import LIMITS, RESOURCES, NetworkCase, OperatorGroup
 from tilewright.reports.quantity import (
     bytes_text,
     change_text,
@@ -163,9 +163,7 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
     result = case.result
     shares = energy_shares(result.energy_by_component)
     limits = ", ".join(
-        f"{RESOURCES[name]} {percent_text(n / max(1, result.cycles))}"
-        for name, n in case.cycles_by_limit().items()
-        if n
+        f"{LIMITS[name]} {percent_text(n / max(1, result.cycles))}" for name, n in case.cycles_by_limit().items() if n
     )
     rows = [
         ("cycles", cycles_text(result.cycles)),
@@ -181,6 +179,11 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
         ("vector unit busy", percent_text(case.vector_utilization)),
         ("DRAM busy", percent_text(case.dram_utilization)),
     ]
+    if result.overhead_cycles:
+        once, each = result.inference_overhead_cycles, result.layer_overhead_cycles
+        parts = f"{cycles_text(once)} an inference, {cycles_text(each)} for each of {len(result.operators):,} commands"
+        spent = energy_text(result.overhead_energy_pj)
+        rows.insert(2, ("fixed costs", f"{cycles_text(result.overhead_cycles)} cycles ({parts}), {spent}"))
     if result.prefetch:
         saved = change_text(result.cycles / max(1, result.cycles_without_prefetch))
         rows.append(("weights ahead", f"{saved} against {cycles_text(result.cycles_without_prefetch)} cycles without"))

@@ -255,6 +255,18 @@ def _buffer_rows(case: ReportCase) -> list[list[str]]:
     return rows
 
 
+def _dram_text(m: MachineSpec) -> str:
+    share = m.dram.sustained_share
+    return f"{m.dram.bandwidth_gb_per_s:g} GB/s" + (f", {percent_text(share)} of it sustained" if share < 1 else "")
+
+
+def _fixed(m: MachineSpec) -> list[tuple[str, float]]:
+    """The fixed costs that the machine has, by name of the field."""
+    fixed = m.overheads
+    found = [("per_inference_us", fixed.per_inference_us), ("per_layer_us", fixed.per_layer_us)]
+    return [(name, cost) for name, cost in found if cost]
+
+
 def machine_rows(m: MachineSpec | None, assumptions: Sequence[str]) -> list[dict[str, str]]:
     """What a machine is, in words, with those of its assumptions that ``assumptions`` lacks; nothing without one."""
     if m is None:
@@ -269,7 +281,8 @@ def machine_rows(m: MachineSpec | None, assumptions: Sequence[str]) -> list[dict
         ("vector unit", f"{m.vector.lanes} lanes"),
         *((f"buffer {b.name}", bytes_text(b.capacity_bytes)) for b in m.buffers[:1]),
         *((f"buffer {b.name}", f"{bytes_text(b.capacity_bytes)}, only passed through") for b in m.buffers[1:]),
-        ("DRAM", f"{m.dram.bandwidth_gb_per_s:g} GB/s"),
+        ("DRAM", _dram_text(m)),
+        *((f"fixed cost, {name.removesuffix('_us').replace('_', ' ')}", f"{cost:g} us") for name, cost in _fixed(m)),
         ("hash", f"{figures_hash(m)}, of all its figures"),
         *(("assumed", text) for text in m.assumptions if text not in assumptions),
     ]

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.errors import InputError, MappingError
+from tilewright.hw_models.overheads import overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.tiling import BATCH, FIRST_BATCH, Candidate, Evaluated, PhaseSearch, pareto
 from tilewright.search.workload import kind_of, pieces
@@ -126,7 +127,7 @@ def workload_front(
         n_distinct=len(counts),
         n_candidates=sum(front.n_candidates for front in fronts.values()),
         n_simulated=sum(front.n_simulated for front in fronts.values()),
-        assumptions=tuple(notes),
+        assumptions=(*notes, *(["the machine's fixed costs are left out"] if any(overhead_cycles(machine)) else [])),
     )
 
 

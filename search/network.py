@@ -22,6 +22,7 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.matrix_unit import holding_format
+from tilewright.hw_models.overheads import overhead_assumptions, overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
@@ -136,7 +137,9 @@ def simulate_stream(
         for job, booked in zip(jobs, _booked(runs), strict=True)
     )
     counters = sum((way.run.counters for way in runs), NOTHING)
-    cycles = sum(way.run.cycles for way in runs)
+    once, each = overhead_cycles(machine)
+    fixed = once + each * len(jobs)
+    cycles = fixed + sum(way.run.cycles for way in runs)
     return NetworkResult(
         network=stream.name,
         machine=machine.name,
@@ -151,11 +154,15 @@ def simulate_stream(
         n_steps=stream.n_steps,
         n_distinct=len(distinct),
         prefetch=prefetch,
-        cycles_without_prefetch=sum(mapped[job.layer].alone.cycles for job in jobs),
-        assumptions=_assumptions(
-            mapped.values(), prefetch=prefetch, widen=widen, quantises="quantize" in stream.counts
+        cycles_without_prefetch=fixed + sum(mapped[job.layer].alone.cycles for job in jobs),
+        assumptions=(
+            *_assumptions(mapped.values(), prefetch=prefetch, widen=widen, quantises="quantize" in stream.counts),
+            *overhead_assumptions(machine),
         ),
         objective=objective,
+        inference_overhead_cycles=once,
+        layer_overhead_cycles=each,
+        overhead_energy_pj=sum(energy_by_component(machine, NOTHING, fixed).values()),
         stream=stream,
         machine_spec=machine,
         runs=tuple(way.run.told for way in runs),

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from tilewright.sim.engine.program import Program
     from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["NetworkResult", "OperatorResult", "OperatorRun"]
+__all__ = ["OVERHEAD_KINDS", "NetworkResult", "OperatorResult", "OperatorRun"]
+
+#: What fixed costs are called beside the kinds of operators.
+OVERHEAD_KINDS = ("fixed, per layer", "fixed, per inference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -120,6 +123,8 @@ class NetworkResult(Pictured):
     ``n_steps``: how often the whole stream is run (steps of a diffusion model); totals are for one. ``stream`` and
     ``machine_spec`` are what was run, ``objective`` what its mappings make small; ``runs`` are the operators as they
     ran (see :mod:`tilewright.search.activity`).
+    ``inference_overhead_cycles`` (once) and ``layer_overhead_cycles`` (before each operator) are the machine's fixed
+    costs; ``cycles`` has them, the operators have not. ``overhead_energy_pj``: constant power then.
     """
 
     network: str
@@ -138,6 +143,9 @@ class NetworkResult(Pictured):
     cycles_without_prefetch: int
     assumptions: tuple[str, ...]
     objective: str = "latency"
+    inference_overhead_cycles: int = 0
+    layer_overhead_cycles: int = 0
+    overhead_energy_pj: float = 0.0
     stream: OperatorStream | None = field(default=None, compare=False)
     machine_spec: MachineSpec | None = field(default=None, compare=False)
     runs: tuple[OperatorRun, ...] = field(default=(), compare=False)
@@ -155,14 +163,19 @@ class NetworkResult(Pictured):
         return self.dram_read_bytes + self.dram_write_bytes
 
     @property
+    def overhead_cycles(self) -> int:
+        """All fixed costs: once for the inference, and once for each operator that is a command to the device."""
+        return self.inference_overhead_cycles + self.layer_overhead_cycles * len(self.operators)
+
+    @property
     def lower_bound_cycles(self) -> int:
-        """Sum of the operators' bounds: what no schedule of operators one after the other can beat that brings the same
-        weights early.
+        """Fixed costs and the operators' bounds: what no schedule of operators one after the other can beat that brings
+        the same weights early.
         """
-        return sum(operator.lower_bound.cycles for operator in self.operators)
+        return self.overhead_cycles + sum(operator.lower_bound.cycles for operator in self.operators)
 
     def by_kind(self) -> dict[str, dict[str, float]]:
-        """Cycles, energy and DRAM bytes by kind of operator, most cycles first."""
+        """Cycles, energy and DRAM bytes by kind of operator, fixed costs as kinds of their own; most cycles first."""
         found: dict[str, dict[str, float]] = {}
         for operator in self.operators:
             row = found.setdefault(operator.kind, {"n": 0, "cycles": 0, "energy_pj": 0.0, "dram_bytes": 0})
@@ -170,6 +183,15 @@ class NetworkResult(Pictured):
             row["cycles"] += operator.cycles
             row["energy_pj"] += operator.energy_pj
             row["dram_bytes"] += operator.dram_bytes
+        n_layers = len(self.operators)
+        for kind, n, each in (
+            (OVERHEAD_KINDS[0], n_layers, self.layer_overhead_cycles),
+            (OVERHEAD_KINDS[1], 1, self.inference_overhead_cycles),
+        ):
+            if each:
+                share = n * each / self.overhead_cycles
+                energy = self.overhead_energy_pj * share
+                found[kind] = {"n": n, "cycles": n * each, "energy_pj": energy, "dram_bytes": 0}
         return dict(sorted(found.items(), key=lambda item: -item[1]["cycles"]))
 
     def worst(self, n: int = 10) -> tuple[OperatorResult, ...]:
@@ -194,6 +216,9 @@ class NetworkResult(Pictured):
             "n_distinct": self.n_distinct,
             "prefetch": self.prefetch,
             "cycles_without_prefetch": self.cycles_without_prefetch,
+            "inference_overhead_cycles": self.inference_overhead_cycles,
+            "layer_overhead_cycles": self.layer_overhead_cycles,
+            "overhead_energy_pj": self.overhead_energy_pj,
             "lower_bound_cycles": self.lower_bound_cycles,
             "assumptions": list(self.assumptions),
             "operators": [operator.to_dict() for operator in self.operators],

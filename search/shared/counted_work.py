@@ -10,9 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tilewright.hw_models.row_buffer import channel_count
-from tilewright.hw_models.spec import EnergySpec, MachineSpec
+from tilewright.hw_models.spec import EnergySpec, MachineSpec, OverheadsSpec
 
 __all__ = ["effort_of_change", "unit_signature", "work_signature"]
+
+
+_ONLY_RUN_ANEW = ("clock_ghz", "dram.bandwidth_gb_per_s", "dram.sustained_share", "dram.first_access_latency_ns")
 
 
 def work_signature(machine: MachineSpec) -> MachineSpec:
@@ -21,7 +24,7 @@ def work_signature(machine: MachineSpec) -> MachineSpec:
     if dram.detail == "bandwidth":
         timing = dram.row_timing
         n_channels = 1 if timing is None else channel_count(timing, dram.bandwidth_gb_per_s)
-        dram = replace(dram, bandwidth_gb_per_s=n_channels, first_access_latency_ns=0)
+        dram = replace(dram, bandwidth_gb_per_s=n_channels, first_access_latency_ns=0, sustained_share=1)
     return replace(
         machine,
         clock_ghz=1 if machine.dram.detail == "bandwidth" else machine.clock_ghz,
@@ -29,6 +32,7 @@ def work_signature(machine: MachineSpec) -> MachineSpec:
         dram=dram,
         energy=replace(machine.energy, static_mw=0, dram_background_mw=0),
         area=None,
+        overheads=OverheadsSpec(),
         assumptions=(),
         sources=(),
     )
@@ -57,8 +61,8 @@ def unit_signature(machine: MachineSpec) -> MachineSpec:
 
 def effort_of_change(path: str) -> int:
     """What a change of the machine's field ``path`` mostly means: 2 to count anew, 1 to run anew, 0 to choose anew."""
-    if path in ("energy.static_mw", "energy.dram_background_mw"):
+    if path in ("energy.static_mw", "energy.dram_background_mw") or path.startswith("overheads."):
         return 0
     if path.startswith("buffers.") and path.endswith(".capacity_kib"):
         return 0
-    return 1 if path in ("clock_ghz", "dram.bandwidth_gb_per_s", "dram.first_access_latency_ns") else 2
+    return 1 if path in _ONLY_RUN_ANEW else 2

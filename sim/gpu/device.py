@@ -63,7 +63,7 @@ def gpu_device(machine: MachineSpec) -> GpuDevice:
         shared_bytes_per_cycle=machine.working_buffer.read_bytes_per_cycle or 128.0,
         l2_bytes=l2.capacity_kib * KIB,
         l2_bytes_per_s=_l2_bytes_per_s(gpu, l2.capacity_kib * KIB, clock_hz),
-        dram_bytes_per_s=machine.dram.bandwidth_gb_per_s * 1e9,
+        dram_bytes_per_s=machine.dram.bandwidth_gb_per_s * machine.dram.sustained_share * 1e9,
         dram_latency_s=gpu.dram_latency_cycles / clock_hz,
         cluster_size=gpu.cluster_size,
     )

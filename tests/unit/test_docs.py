@@ -20,6 +20,7 @@ _SPECS = (
     "VectorUnitSpec",
     "BufferSpec",
     "DramSpec",
+    "OverheadsSpec",
     "EnergySpec",
     "AreaSpec",
 )
