@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp, log
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
 
 __all__ = ["PartArea", "area_by_component", "part_area"]
@@ -90,11 +90,8 @@ def part_area(node_nm: int, pe_format: str, lane_format: str = "fp16") -> PartAr
 
 def _multiply_add_mm2(node_nm: int, number_format: str, field: str) -> float:
     if number_format not in _MULTIPLY_ADD:
-        allowed = ", ".join(_MULTIPLY_ADD)
-        raise InputError(
-            f'area.{field}: no area of a multiply-add; given "{number_format}"; allowed {allowed}'
-            f"{did_you_mean(number_format, _MULTIPLY_ADD)}"
-        )
+        fault = "no area of a multiply-add"
+        raise unknown("number format", number_format, _MULTIPLY_ADD, place=f"area.{field}", fault=fault)
     product, total, n_bits = _MULTIPLY_ADD[number_format]
     logic_um2 = (_HOROWITZ_45NM_UM2[product] + _HOROWITZ_45NM_UM2[total]) * (node_nm / 45) ** 2
     registers_um2 = n_bits * _REGISTER_UM2_PER_BIT_40NM * (node_nm / 40) ** 2

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import unknown
 from tilewright.units import exact
 
 if TYPE_CHECKING:
@@ -194,7 +194,5 @@ def grade_names() -> tuple[str, ...]:
 def row_timing(name: str) -> RowTimingSpec:
     """The grade called ``name``; raises :class:`InputError` when there is none."""
     if name not in _GRADES:
-        raise InputError(
-            f'unknown DRAM grade; given "{name}"; allowed {", ".join(_GRADES)}{did_you_mean(name, _GRADES)}'
-        )
+        raise unknown("DRAM grade", name, _GRADES)
     return _GRADES[name]

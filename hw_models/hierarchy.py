@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import unknown
 from tilewright.hw_models.shipped import Shipped
 from tilewright.hw_models.spec import MachineSpec, SourceSpec
 
@@ -130,12 +130,10 @@ class HierarchySpec:
         if not self.activation_levels[:-1]:
             raise ValueError("memories: none on chip holds both input and output; allowed at least one that does")
         for memory in self.memories:
-            unknown = [axis for axis in memory.feeds or () if axis not in self.axes]
-            if unknown:
-                raise ValueError(
-                    f'memories: {memory.name} feeds an unknown axis; given "{unknown[0]}"; allowed '
-                    f"{', '.join(self.axes)}{did_you_mean(unknown[0], self.axes)}"
-                )
+            for axis in memory.feeds or ():
+                if axis not in self.axes:
+                    fault = f"{memory.name} feeds an unknown axis"
+                    raise ValueError(str(unknown("axis", axis, self.axes, place="memories", fault=fault)))
 
     @property
     def n_multipliers(self) -> int:
@@ -177,14 +175,11 @@ def hierarchy_of(machine: MachineSpec, number_format: str) -> HierarchySpec:
     """
     from tilewright.formats import format_bits
     from tilewright.hw_models.dram import bytes_per_cycle
+    from tilewright.hw_models.matrix_unit import no_rate
 
     unit, energy = machine.matrix, machine.energy
     if number_format not in unit.multiplies_per_pe_per_cycle:
-        known = list(unit.multiplies_per_pe_per_cycle)
-        raise InputError(
-            f'{machine.name}: no multiply rate for this number format; given "{number_format}"; allowed '
-            f"{', '.join(known)}{did_you_mean(number_format, known)}"
-        )
+        raise no_rate(number_format, unit.multiplies_per_pe_per_cycle, place=machine.name)
     bits = format_bits(number_format)
     registers = MemorySpec(
         name="accumulators",

@@ -35,17 +35,18 @@ block of C, once per command, or not at all.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 from tilewright import formats
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import NumberFormat
 from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec
 from tilewright.units import exact
 
-__all__ = ["MatrixCost", "elementwise", "fill_drain_once", "holding_format", "product"]
+__all__ = ["MatrixCost", "elementwise", "fill_drain_once", "holding_format", "no_rate", "product"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ def product(unit: MatrixUnitSpec, m: int, k: int, n: int, number_format: str) ->
     """
     rate = unit.multiplies_per_pe_per_cycle.get(number_format)
     if rate is None:
-        raise _no_rate(unit, number_format)
+        raise no_rate(number_format, unit.multiplies_per_pe_per_cycle)
     up, down = (1, 1) if rate == 1.0 else _ratio(rate)
     if unit.block is not None:
         cost = _blocks(unit, unit.block, m, k, n, up, down)
@@ -236,9 +237,7 @@ def _ratio(rate: float) -> tuple[int, int]:
     return fraction.numerator, fraction.denominator
 
 
-def _no_rate(unit: MatrixUnitSpec, number_format: str) -> InputError:
-    known = list(unit.multiplies_per_pe_per_cycle)
-    return InputError(
-        f'the matrix unit has no multiply rate for this number format; given "{number_format}"; allowed '
-        f"{', '.join(known)}{did_you_mean(number_format, known)}"
-    )
+def no_rate(number_format: str, rates: Iterable[str], *, place: str = "") -> InputError:
+    """The error for a format that a machine does not multiply; ``rates``: the formats that it does."""
+    fault = "the matrix unit has no multiply rate for this number format"
+    return unknown("number format", number_format, rates, place=place, fault=fault)

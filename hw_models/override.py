@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from tilewright.document import validate_data
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
 
 __all__ = ["changed"]
@@ -79,7 +79,4 @@ def _named(machine: MachineSpec, path: str) -> str:
 
 
 def _unknown(machine: MachineSpec, path: str, step: str, allowed: list[str]) -> InputError:
-    return InputError(
-        f'{machine.name}: {path}: unknown field; given "{step}"; allowed {", ".join(allowed) or "no field here"}'
-        f"{did_you_mean(step, allowed)}"
-    )
+    return unknown("field", step, allowed, place=f"{machine.name}: {path}", shown="" if allowed else "no field here")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from tilewright.document import load_document, parse_document
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import unknown
 
 __all__ = ["Shipped"]
 
@@ -34,10 +34,7 @@ class Shipped(Generic[T]):
             return load_document(name_or_path, self._model, what=self._what)
         names = self.names()
         if text not in names:
-            raise InputError(
-                f'unknown {self._what}; given "{text}"; allowed {", ".join(names)}, or the path of a YAML file'
-                f"{did_you_mean(text, names)}"
-            )
+            raise unknown(self._what, text, names, shown=f"{', '.join(names)}, or the path of a YAML file")
         return self.named(text)
 
     def text(self, name: str) -> str:

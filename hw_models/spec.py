@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import unknown
 from tilewright.formats import FormatName
 from tilewright.hw_models.dram_grades import RowTimingSpec, grade_names, row_timing
 from tilewright.hw_models.gpu.spec import GpuSpec
@@ -235,10 +235,7 @@ class DramSpec:
         if self.grade is not None and self.timing is not None:
             raise ValueError("timing: given together with a grade; allowed one of the two")
         if self.grade is not None and self.grade not in grade_names():
-            raise ValueError(
-                f'grade: unknown DRAM grade; given "{self.grade}"; allowed {", ".join(grade_names())}'
-                f"{did_you_mean(self.grade, grade_names())}"
-            )
+            raise ValueError(str(unknown("DRAM grade", self.grade, grade_names(), place="grade")))
         if self.detail == "row_buffer" and self.row_timing is None:
             raise ValueError(
                 "detail: row_buffer needs the rows' timing; allowed together with a grade "
@@ -381,10 +378,7 @@ class MachineSpec(Shown):
         for buffer in self.buffers:
             if buffer.name == name:
                 return buffer
-        names = [buffer.name for buffer in self.buffers]
-        raise InputError(
-            f'{self.name}: unknown buffer; given "{name}"; allowed {", ".join(names)}{did_you_mean(name, names)}'
-        )
+        raise unknown("buffer", name, [buffer.name for buffer in self.buffers], place=self.name)
 
     def seconds(self, cycles: int) -> float:
         """Time of ``cycles`` core-clock cycles in seconds."""
@@ -413,7 +407,5 @@ def _check_keys(path: str, given: Iterable[str], wanted: Iterable[str]) -> None:
         raise ValueError(f"{path}: lacks {', '.join(lacking)}; allowed exactly {', '.join(wanted)}")
     extra = [key for key in given if key not in set(wanted)]
     if extra:
-        raise ValueError(
-            f"{path}: has {', '.join(extra)}, which the machine has not; allowed exactly "
-            f"{', '.join(wanted) or 'nothing'}{did_you_mean(extra[0], wanted)}"
-        )
+        fault = "has what the machine has not"
+        raise ValueError(str(unknown("name", extra[0], wanted, place=path, fault=fault)))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, product, zip_longest
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import unknown
 from tilewright.kernels.calls import BUILDERS, Build
 from tilewright.kernels.measurement import configuration_key
 
@@ -184,8 +184,7 @@ def configurations(names: list[str]) -> list[Configuration]:
     """The configurations of the named suites, their parts in turn. Raises InputError for an unknown suite."""
     for name in names:
         if name not in SUITES:
-            allowed = ", ".join(SUITES)
-            raise InputError(f'--suite: unknown suite; given "{name}"; allowed {allowed}{did_you_mean(name, SUITES)}')
+            raise unknown("suite", name, SUITES, place="--suite")
     parts = [part() for name in dict.fromkeys(names) for part in SUITES[name]]
     found = [each for each in chain.from_iterable(zip_longest(*parts)) if each is not None]
     return list({each.key: each for each in found}.values())

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.reports.columns import (
     Column,
     comparison_columns,
@@ -87,8 +87,7 @@ def picture(result: object, path: str | Path | None) -> Figure:
     if path is not None:
         ending = Path(path).suffix.lower()
         if ending not in _ENDINGS:
-            hint = did_you_mean(ending, _ENDINGS)
-            raise InputError(f'plot: {path}: unknown ending; given "{ending}"; allowed {", ".join(_ENDINGS)}{hint}')
+            raise unknown("ending", ending, _ENDINGS, place=f"plot: {path}")
         check_file(path, what="plot")
     plot = _looks(result).plot
     assert plot is not None, type(result)

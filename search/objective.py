@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, cast, get_args
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import unknown
 
 __all__ = ["OBJECTIVES", "Objective", "check_objective", "score"]
 
@@ -17,7 +17,7 @@ def check_objective(name: str) -> Objective:
     for objective in get_args(Objective):
         if name == objective:
             return cast(Objective, objective)
-    raise InputError(f'objective: given "{name}"; allowed: {", ".join(OBJECTIVES)}{did_you_mean(name, OBJECTIVES)}')
+    raise unknown("objective", name, OBJECTIVES)
 
 
 def score(objective: Objective, cycles: float, energy_pj: float) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, get_args
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, format_bits, tensor_bits, tensor_format
 from tilewright.units import bits_to_bytes
 
@@ -98,7 +98,7 @@ class AttentionLayer:
 
     def _check_mask(self) -> None:
         if self.mask not in MASKS:
-            raise self._fault("mask", "unknown mask", self.mask, ", ".join(MASKS), did_you_mean(str(self.mask), MASKS))
+            raise unknown("mask", self.mask, MASKS, place=f"{self.name}: mask")
         if self.mask == "causal" and self.key_len < self.query_len:
             raise self._fault(
                 "key_len",

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import format_bits, tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT, MASKS, AttentionLayer
 
@@ -59,7 +59,7 @@ def parse_fields(text: str, *, what: str) -> dict[str, Value]:
         if not equals or not key or not value:
             raise InputError(f'{what}: expected key=value; given "{item.strip()}"; allowed keys {", ".join(KEYS)}')
         if key not in KEYS:
-            raise InputError(f'{what}: unknown key; given "{key}"; allowed {", ".join(KEYS)}{did_you_mean(key, KEYS)}')
+            raise unknown("key", key, KEYS, place=what)
         if key in fields:
             raise InputError(f'{what}: {key}: given twice; given "{fields[key]}" and "{value}"; allowed once')
         fields[key] = check_field(key, _as_number(value) if key in (*_COUNTS, *_WINDOWS, *_BIAS) else value, what=what)
@@ -88,15 +88,13 @@ def check_field(key: str, value: Any, *, what: str) -> Value:
         return str(value)
     if key == "mask":
         if value not in MASKS:
-            hint = did_you_mean(str(value), MASKS)
-            raise InputError(f'{what}: mask: unknown mask; given "{value}"; allowed {", ".join(MASKS)}{hint}')
+            raise unknown("mask", value, MASKS, place=f"{what}: mask")
         return str(value)
     if key in _SWITCHES:
         return _switch(key, value, what=what)
     if key == "bias":
         if value not in BIASES:
-            hint = did_you_mean(str(value), BIASES)
-            raise InputError(f'{what}: bias: unknown bias; given "{value}"; allowed {", ".join(BIASES)}{hint}')
+            raise unknown("bias", value, BIASES, place=f"{what}: bias")
         return str(value)
     least = 0 if key in _WINDOWS else 1
     if type(value) is int and least <= value <= LARGEST_EXTENT:

@@ -7,7 +7,7 @@ import os
 from importlib import resources
 from pathlib import Path
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import unknown
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.fields import Fields, layer_from_fields, override_fields, parse_fields
 
@@ -15,7 +15,6 @@ __all__ = ["load_workload", "workload_names", "workload_source"]
 
 _OWN_LAYER = "attention"
 _BUILT_IN = "networks/attention.yaml"
-_LONGEST_SHOWN = 80
 _FILE_ENDINGS = (".yaml", ".yml")
 _WAYS = f"a built-in name, NAME:key=value,..., {_OWN_LAYER}:key=value,... or a YAML file"
 
@@ -38,9 +37,7 @@ def load_workload(workload: str | Path) -> AttentionLayer:
     if name not in networks:
         if os.path.isfile(text):  # where Path.is_file() raises for a name too long, this does not
             return _from_file(Path(text))
-        raise InputError(
-            f'unknown workload; given "{_short(text)}"; allowed {_WAYS}{did_you_mean(name, [*networks, _OWN_LAYER])}'
-        )
+        raise unknown("workload", text, [*networks, _OWN_LAYER], shown=_WAYS)
     base, _ = networks[name]
     if not colon:
         return layer_from_fields(name, base)
@@ -57,18 +54,13 @@ def workload_source(name: str) -> str:
     """Where the figures of the built-in workload ``name`` come from; raises InputError when there is none so called."""
     networks = _networks()
     if name not in networks:
-        allowed = ", ".join(networks)
-        raise InputError(f'unknown workload; given "{name}"; allowed {allowed}{did_you_mean(name, networks)}')
+        raise unknown("workload", name, networks)
     return networks[name][1]
 
 
 def _looks_like_a_path(text: str) -> bool:
     head = text.partition("=")[0]
     return text.endswith(_FILE_ENDINGS) or "/" in head
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _name_of(name: str, changes: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 
 __all__ = ["Named", "layer_text", "what_is_named"]
 
@@ -19,7 +19,6 @@ _WAYS = (
     "a built-in name, NAME:key=value,..., attention:key=value,..., an operator as gemm:m=512,n=768,k=768, a YAML file, "
     "or a model as .onnx or .json"
 )
-_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +57,7 @@ def what_is_named(text: str, *, network_options: Sequence[str] = ()) -> Named:
     if name in networks:
         return Named(kind="network", text=text)
     if name not in layers and not _LAYER_FILE.search(text) and "/" not in name and not os.path.isfile(text):
-        shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
-        hint = did_you_mean(name, [*layers, *networks, *operator_kinds()])
-        raise InputError(f'unknown workload; given "{shown}"; allowed {_WAYS}{hint}')
+        raise unknown("workload", text, [*layers, *networks, *operator_kinds()], shown=_WAYS)
     return Named(kind="attention", text=text)
 
 

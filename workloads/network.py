@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright import errors
+from tilewright.errors import InputError
 from tilewright.workloads.single_operator import is_operator, operator_stream
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -64,8 +65,7 @@ def load_network(network: str | Path, *, unknown: str | Mapping[str, str] = "err
     from tilewright.workloads.zoo.catalogue import network_names as names
 
     if place not in names():
-        hint = did_you_mean(place, names())
-        raise InputError(f'unknown network; given "{text[:80]}"; allowed {_WAYS}{hint}')
+        raise errors.unknown("network", text, names(), shown=_WAYS)
     _refuse_choice(text, unknown)
     return build_network(place, parse_options(text, options_text))
 

@@ -37,7 +37,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import tensor_bits, tensor_format
 from tilewright.units import bits_to_bytes
 
@@ -228,8 +228,7 @@ class Operator:
         object.__setattr__(self, "attributes", Attributes(self.attributes))
         needed = ATTRIBUTES.get(self.kind)
         if needed is None:
-            hint = did_you_mean(str(self.kind), KINDS)
-            raise InputError(f'{self.name}: kind: unknown kind; given "{self.kind}"; allowed {", ".join(KINDS)}{hint}')
+            raise unknown("kind", self.kind, KINDS, place=f"{self.name}: kind")
         missing = [key for key in needed if key not in self.attributes]
         if missing:
             raise InputError(f"{self.name}: {missing[0]}: missing; a {self.kind} needs {', '.join(needed)}")

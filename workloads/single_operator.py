@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT
 from tilewright.workloads.operators import Kind
@@ -71,8 +71,7 @@ class _Given:
         """One of ``allowed``; the first where it is not given."""
         text = self.values.get(key, allowed[0])
         if text not in allowed:
-            hint = did_you_mean(text, allowed)
-            raise InputError(f'{self.what}: {key}: unknown; given "{text}"; allowed {", ".join(allowed)}{hint}')
+            raise unknown(key, text, allowed, place=self.what)
         return text
 
     def format(self, key: str) -> str:
@@ -138,8 +137,7 @@ def _fields(what: str, text: str, entry: OperatorText) -> dict[str, str]:
         if not equals or not key or not value:
             raise InputError(f'{what}: expected key=value; given "{item}"; allowed keys {", ".join(entry.keys)}')
         if key not in entry.keys:
-            hint = did_you_mean(key, entry.keys)
-            raise InputError(f'{what}: unknown key; given "{key}"; allowed {", ".join(entry.keys)}{hint}')
+            raise unknown("key", key, entry.keys, place=what)
         if key in fields:
             raise InputError(f'{what}: {key}: given twice; given "{fields[key]}" and "{value}"; allowed once')
         fields[key] = value

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, MinLen
 
 from tilewright.document import load_document, validate_data
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
 from tilewright.hw_models.shipped import Shipped
 from tilewright.hw_models.spec import MachineSpec
@@ -105,10 +105,8 @@ class CalibrationSpec:
             if (entry.operator, entry.family) == (operator, name):
                 return entry
         known = [entry.family for entry in self.families if entry.operator == operator]
-        raise InputError(
-            f'{self.device}: no calibration of {operator} kernels "{name}"; allowed {", ".join(known) or "none"}'
-            f"{did_you_mean(name, known)}; tilewright calibrate makes one from measurements"
-        )
+        fault = f"no calibration of these {operator} kernels (tilewright calibrate makes one from measurements)"
+        raise unknown("family", name, known, place=self.device, fault=fault)
 
     def has(self, operator: Operator, name: str) -> bool:
         """Whether the family is calibrated."""

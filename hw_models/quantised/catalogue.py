@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import unknown
 from tilewright.hw_models.quantised.bit_level import BitFusion, BitSerial
 from tilewright.hw_models.quantised.demand import Engine
 from tilewright.hw_models.quantised.dequantise import DequantiseFirst, Plain
@@ -37,7 +37,5 @@ def engine_named(name: str) -> Engine:
     """The engine called ``name``; raises InputError, with the names that exist and the nearest one, for another."""
     found = ENGINES.get(name)
     if found is None:
-        raise InputError(
-            f'unknown quantised engine; given "{name}"; allowed {", ".join(ENGINES)}{did_you_mean(name, ENGINES)}'
-        )
+        raise unknown("quantised engine", name, ENGINES)
     return found

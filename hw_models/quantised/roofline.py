@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.quantised.demand import Step
 from tilewright.hw_models.spec import OPERATION_KINDS, MachineSpec
 from tilewright.units import exact
@@ -50,10 +50,7 @@ def step_seconds(step: Step, peaks: Peaks) -> float:
     for product in step.products:
         rate = peaks.macs_per_s.get(product.number_format)
         if rate is None:
-            raise InputError(
-                f'no multiply rate for this number format; given "{product.number_format}"; allowed '
-                f"{', '.join(peaks.macs_per_s)}{did_you_mean(product.number_format, peaks.macs_per_s)}"
-            )
+            raise no_rate(product.number_format, peaks.macs_per_s)
         multiply += float(product.macs) / rate
     elements = sum(
         work.n_elements / peaks.elements_per_s[work.kind] for work in step.elements if work.kind in peaks.elements_per_s

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.kernels.measured import MeasuredTable
 from tilewright.kernels.reading.columns import need_columns, read_frame, seconds_column, whole_column
 
@@ -88,10 +88,7 @@ def _format_of_name(path: Path) -> str:
     """The number format behind the last two underscores of the file's name; bfloat16 where there are none."""
     _, separator, named = path.stem.rpartition("__")
     if separator and named not in _FORMATS:
-        hint = did_you_mean(named, _FORMATS)
-        raise InputError(
-            f'{path}: the name ends in an unknown format; given "{named}"; allowed {", ".join(_FORMATS)}{hint}'
-        )
+        raise unknown("format", named, _FORMATS, place=str(path), fault="the name ends in an unknown format")
     return named if separator else "bfloat16"
 
 

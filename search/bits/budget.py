@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.search.bits.problem import COSTS, CostKind
 
 __all__ = ["Budget", "amount_text", "limits_of", "parse_budget", "parse_budgets"]
@@ -70,12 +70,10 @@ def parse_budget(text: str) -> Budget:
         )
     kind, amount, unit = found.groups()
     if kind not in COSTS:
-        raise InputError(f'budget: unknown cost; given "{kind}"; allowed {", ".join(COSTS)}{did_you_mean(kind, COSTS)}')
+        raise unknown("cost", kind, COSTS, place="budget")
     units = {"x": 1, **_UNITS[kind], **(_SECONDS if kind == "latency" else {})}
     if unit not in units:
-        names = ", ".join(name or "no unit" for name in units)
-        hint = did_you_mean(unit or "-", filter(None, units))
-        raise InputError(f'budget: {kind}: unknown unit; given "{unit}"; allowed {names}{hint}')
+        raise unknown("unit", unit, (name or "no unit" for name in units), place=f"budget: {kind}")
     return Budget(kind=kind, value=_amount(kind, amount), unit=unit)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, format_bits
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.bits.problem import Assignment, BitProblem, CostKind, Option, problem_of
@@ -204,10 +204,8 @@ def operators_of(stream: OperatorStream, sensitivity: Sensitivity) -> dict[str, 
         for name in layer.operator_names:
             operator = known.get(name) or by_path.get(name)
             if operator is None:
-                raise InputError(
-                    f'sensitivity: {layer.name}: {stream.name} has no product of that name; given "{name}"'
-                    f"{did_you_mean(name, known)}"
-                )
+                fault = f"{stream.name} has no product of that name"
+                raise unknown("product", name, known, place=f"sensitivity: {layer.name}", fault=fault)
             if operator.name in owners:
                 raise InputError(
                     f"sensitivity: {layer.name}: operator {operator.name} belongs to layer {owners[operator.name]} too"

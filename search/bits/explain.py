@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import bits_per_element
 from tilewright.search.bits.problem import Assignment, BitProblem, Option
 from tilewright.search.bits.sensitivity import Sensitivity
@@ -251,8 +251,8 @@ def layer_roles(stream: OperatorStream, sensitivity: Sensitivity) -> dict[str, L
     for layer in sensitivity.layers:
         head = known.get(layer.operator_names[0])
         if head is None:
-            hint = did_you_mean(layer.operator_names[0], known)
-            raise InputError(f'{stream.name}: has no operator for layer "{layer.name}"{hint}')
+            fault = f'has no operator for layer "{layer.name}"'
+            raise unknown("operator", layer.operator_names[0], known, place=stream.name, fault=fault)
         heads[layer.name] = head
     ordered = sorted(heads, key=lambda name: order[heads[name].name])
     places = {name: _place(at, len(ordered)) for at, name in enumerate(ordered)}

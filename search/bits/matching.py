@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.search.bits.sensitivity import LayerSensitivity, Sensitivity
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
@@ -55,12 +55,7 @@ def _operators_of(
 
 
 def _unmatched(stream: OperatorStream, missing: list[str], places: list[str]) -> str:
-    shown = ", ".join(f'"{name}"' for name in missing[:_MOST_SHOWN])
+    shown = ", ".join(missing[:_MOST_SHOWN])
     more = f" and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
-    allowed = ", ".join(places[:_MOST_SHOWN]) + (
-        f" and {len(places) - _MOST_SHOWN} more" if len(places) > _MOST_SHOWN else ""
-    )
-    return (
-        f"{stream.name}: layers of the sensitivities are no products of it; given {shown}{more}; allowed {allowed}"
-        f"{did_you_mean(missing[0], places)}"
-    )
+    fault = f"layers of the sensitivities are no products of it ({shown}{more})"
+    return str(unknown("product", missing[0], places, place=stream.name, fault=fault))

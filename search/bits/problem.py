@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import chain
 from typing import NamedTuple, TypeAlias
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import bits_per_element, element_format, format_bits
 from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivity, Sensitivity
 
@@ -128,7 +128,7 @@ class BitProblem:
                 f"budget: {kind}: comes from the simulator; allowed without a network and a machine: "
                 f"{', '.join(self.kinds)}"
             )
-        raise InputError(f'budget: unknown cost; given "{kind}"; allowed {", ".join(COSTS)}{did_you_mean(kind, COSTS)}')
+        raise unknown("cost", kind, COSTS, place="budget")
 
     def by_layer(self, assignment: Assignment) -> dict[str, Option]:
         """The option of each layer (sensitivity and costs are those of its decision)."""

@@ -34,7 +34,7 @@ from pydantic import Field
 from tilewright.document import STRICT_FIELDS, validate_data
 from tilewright.document_text import read_json
 from tilewright.document_yaml import short
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import bits_per_element, tensor_format
 
 __all__ = [
@@ -174,16 +174,14 @@ class Sensitivity:
         known = {layer.name for layer in self.layers}
         for name in given:
             if name not in known:
-                raise ValueError(f'{place}: unknown layer; given "{name}"; allowed a name of layers'
-                                 f"{did_you_mean(name, known)}")  # fmt: skip
+                raise ValueError(str(unknown("layer", name, known, place=place, shown="a name of layers")))
 
     def layer(self, name: str) -> LayerSensitivity:
         """The layer called ``name``; raises InputError, with the nearest name, when there is none."""
         for layer in self.layers:
             if layer.name == name:
                 return layer
-        hint = did_you_mean(name, [layer.name for layer in self.layers])
-        raise InputError(f'{self.network}: unknown layer; given "{name}"{hint}')
+        raise unknown("layer", name, [layer.name for layer in self.layers], place=self.network)
 
     def pin(self, name: str, weights: str, activations: str, method: str = "") -> Sensitivity:
         """The same table with one more layer pinned; raises InputError for a layer or an option that is none."""

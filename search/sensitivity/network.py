@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, format_bits, number_format
 from tilewright.search.sensitivity.weights import QuantisedWeights, float_grid, quantise_weights
 
@@ -92,7 +92,7 @@ class QuantisableNetwork:
     def layer(self, name: str) -> Module:
         """The layer called ``name``; raises InputError with the nearest name."""
         if name not in self.layers:
-            raise InputError(f'unknown layer; given "{name}"{did_you_mean(name, self.layers)}')
+            raise unknown("layer", name, self.layers)
         return self.layers[name]
 
     @contextmanager

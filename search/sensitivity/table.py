@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.search.bits.sensitivity import (
     LayerSensitivity,
     OptionSensitivity,
@@ -53,10 +53,7 @@ def measure_sensitivity(
     Raises InputError for unknown names and for missing labels.
     """
     if measure not in MEASURES:
-        allowed = ", ".join(MEASURES)
-        raise InputError(
-            f'measure: unknown name; given "{measure}"; allowed {allowed}{did_you_mean(measure, MEASURES)}'
-        )
+        raise unknown("measure", measure, MEASURES)
     if measure in ("hessian", "fisher", "loss") and labels is None and loss is None:
         raise InputError(f"measure: {measure} needs labels (or a loss that needs none)")
     wanted = [LayerFormats(*option) for option in options]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, format_bits, number_format, tensor_format
 
 __all__ = ["METHODS", "QuantisedWeights", "default_method", "float_grid", "hadamard", "quantise_weights"]
@@ -47,8 +47,7 @@ def quantise_weights(weights: Tensor, number_format: str, method: str = "") -> Q
     """
     name = method or default_method(number_format)
     if name not in METHODS:
-        allowed = ", ".join(METHODS)
-        raise InputError(f'unknown weight method; given "{name}"; allowed {allowed}{did_you_mean(name, METHODS)}')
+        raise unknown("weight method", name, METHODS)
     rows = weights.detach().reshape(weights.shape[0], -1)
     found = METHODS[name](rows.double(), number_format)
     return QuantisedWeights(found.values.reshape(weights.shape).to(weights.dtype), found.n_bits)

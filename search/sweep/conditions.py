@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 
 __all__ = ["Condition", "Value", "parse_condition"]
 
@@ -127,8 +127,6 @@ def _named(node: ast.expr, text: str, allowed: set[str], names: dict[str, None])
         constant = name == "true"
         return lambda values: constant
     if name not in allowed:
-        known = sorted(allowed)
-        hint = did_you_mean(name, known)
-        raise InputError(f'unknown name; given "{name}"; allowed {", ".join(known)}{hint}')
+        raise unknown("name", name, sorted(allowed))
     names[name] = None
     return lambda values: values[name]

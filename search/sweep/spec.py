@@ -18,7 +18,7 @@ from annotated_types import MinLen
 from tilewright.document import STRICT_FIELDS, parse_document, validate_data
 from tilewright.document_text import read_text
 from tilewright.document_yaml import Document, FieldPath, dotted, read_yaml
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import tensor_format
 from tilewright.hw_models.load import load_machine, machine_names
 from tilewright.hw_models.spec import MachineSpec
@@ -188,11 +188,7 @@ class _Reader:
         known = {*values, *self.homes, *DESIGN_FIGURES}
         for at, dataflow in enumerate(file.dataflows):
             if dataflow not in dataflow_names():
-                names = dataflow_names()
-                raise self.fault(
-                    ("dataflows", at),
-                    f'unknown dataflow; given "{dataflow}"; allowed {", ".join(names)}{did_you_mean(dataflow, names)}',
-                )
+                raise self.fault(("dataflows", at), str(unknown("dataflow", dataflow, dataflow_names())))
             if dataflow in file.dataflows[:at]:
                 raise self.fault(("dataflows", at), f'"{dataflow}" is given twice; allowed once')
         return Sweep(
@@ -331,8 +327,7 @@ class _Reader:
         allowed = ("from", "to", "step", "factor", "scale")
         for key in given:
             if key not in allowed:
-                message = f'unknown field; given "{key}"; allowed {", ".join(allowed)}{did_you_mean(key, allowed)}'
-                raise self.fault((*place, key), message, at_key=True)
+                raise self.fault((*place, key), str(unknown("field", key, allowed)), at_key=True)
         numbers = {key: value for key, value in given.items() if key != "scale"}
         for key, value in numbers.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tilewright.document import validate_data
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.sweep.design_figures import base_values
 from tilewright.search.sweep.rows import design_check
@@ -68,8 +68,7 @@ def open_sweep(store: str | Path, chosen: str | None = None) -> OpenedSweep:
         raise InputError(f"{path}: holds several sweeps; say which with --sweep NAME; allowed {', '.join(names)}")
     name = names[0] if chosen is None else chosen
     if name not in names:
-        allowed = f"{', '.join(names)}{did_you_mean(name, names)}"
-        raise InputError(f'{path}: holds no sweep of that name; given "{name}"; allowed {allowed}')
+        raise unknown("sweep", name, names, place=str(path), fault="holds no sweep of that name")
     same = [one for one in noted if one.name == name]
     restored = _restored(path, same[-1])
     return OpenedSweep(store=path, sweep=restored, noted=same[-1], n_texts=len(same), damaged=tuple(bad))

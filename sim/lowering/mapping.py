@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.registry import Registry
 from tilewright.sim.lowering.core import TileCore, WorkTotals
@@ -181,11 +181,7 @@ def check_tiling(dataflow: Dataflow, layer: Layer, tiling: Tiling) -> None:
     parameters = {parameter.name: parameter for parameter in dataflow.parameters}
     for name, value in tiling.items():
         if name not in parameters:
-            allowed = ", ".join(parameters)
-            raise InputError(
-                f'tile "{name}": {dataflow.name} has no such parameter; allowed: {allowed}'
-                f"{did_you_mean(name, parameters)}"
-            )
+            raise unknown("tile", name, parameters, place=dataflow.name)
         parameter = parameters[name]
         largest = parameter.largest(layer)
         if not parameter.smallest <= value <= largest:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tilewright.document_schema import allowed_text, expected_kind, field_names, is_number, schema_at
 from tilewright.document_text import read_text
 from tilewright.document_yaml import Document, FieldPath, Place, dotted, one_line, quoted, read_yaml, short
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict, TypeAdapter
@@ -123,9 +123,9 @@ def _meant_field(fault: ErrorDetails, document: Document, schema: Mapping[str, A
     present = _value_at(document.data, parent)
     absent = [name for name in allowed if not (isinstance(present, Mapping) and name in present)]
     for names in (absent, allowed):
-        text = did_you_mean(str(given), names)
-        if text:
-            return next(name for name in names if f'"{name}"' in text)
+        near = nearest(str(given), names)
+        if near:
+            return near
     return None
 
 

@@ -9,7 +9,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "MappingError", "ProgramError", "TilewrightError", "did_you_mean", "unknown", "visible"]
+__all__ = [
+    "InputError",
+    "MappingError",
+    "ProgramError",
+    "TilewrightError",
+    "did_you_mean",
+    "nearest",
+    "unknown",
+    "visible",
+]
 
 
 def visible(text: str) -> str:
@@ -55,15 +64,39 @@ class ProgramError(TilewrightError):
     """A program for the simulator is malformed or cannot finish (deadlock)."""
 
 
-def did_you_mean(given: str, allowed: Iterable[str]) -> str:
-    """Return ``' (did you mean "x"?)'`` for the nearest allowed name, or an empty string."""
+#: Longer lists of names are cut in error texts.
+_MOST_NAMES = 60
+_LONGEST_GIVEN = 80
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """The allowed name that looks most like ``given``; empty where none does."""
     names = {name.lower(): name for name in allowed}
     near = difflib.get_close_matches(given.lower(), list(names), n=1, cutoff=0.5)
-    return f' (did you mean "{names[near[0]]}"?)' if near else ""
+    return names[near[0]] if near else ""
 
 
-def unknown(what: str, given: str, allowed: Iterable[str], *, shown: str = "") -> InputError:
-    """The error for a name that is none of ``allowed``: says them (or ``shown`` in their place) and the nearest one."""
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """Return ``' (did you mean "x"?)'`` for the nearest allowed name, or an empty string."""
+    near = nearest(given, allowed)
+    return f' (did you mean "{near}"?)' if near else ""
+
+
+def unknown(
+    what: str, given: object, allowed: Iterable[str], *, place: str = "", fault: str = "", shown: str = ""
+) -> InputError:
+    """The error for a name that is none of ``allowed``, in the one form that all of them have.
+
+    ``PLACE: unknown WHAT; given "X"; allowed A, B, C (did you mean "B"?)``, where ``fault`` stands for "unknown WHAT"
+    when the name exists elsewhere but not here, and ``shown`` for the list when that says little or is too long.
+    A class that checks its own fields raises ``ValueError(str(unknown(...)))``: the reader of files adds the place.
+    """
     names = tuple(allowed)
-    listed = shown or ", ".join(names) or "none"
-    return InputError(f'{what}: unknown name; given "{given}"; allowed {listed}{did_you_mean(str(given), names)}')
+    listed = shown or ", ".join(names[:_MOST_NAMES]) or "none"
+    if not shown and len(names) > _MOST_NAMES:
+        listed += f" and {len(names) - _MOST_NAMES} more"
+    text = str(given)
+    near = did_you_mean(text.partition(":")[0], names) or did_you_mean(text, names)  # NAME, or NAME:key=value,...
+    where = f"{place}: " if place else ""
+    cut = text if len(text) <= _LONGEST_GIVEN else f"{text[:_LONGEST_GIVEN]}..."
+    return InputError(f'{where}{fault or f"unknown {what}"}; given "{cut}"; allowed {listed}{near}')

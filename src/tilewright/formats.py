@@ -28,7 +28,7 @@ from functools import lru_cache
 from math import prod
 from typing import Literal, TypeAlias
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 
 __all__ = [
     "FormatName",
@@ -198,9 +198,7 @@ def number_format(name: str) -> NumberFormat:
     """
     found = _FORMATS.get(name)
     if found is None:
-        raise InputError(
-            f'unknown number format; given "{name}"; allowed {_NAMES_IN_SHORT}{did_you_mean(str(name), _FORMATS)}'
-        )
+        raise unknown("number format", name, _FORMATS, shown=_NAMES_IN_SHORT)
     return found
 
 
@@ -285,11 +283,9 @@ def _spelled_out(name: str) -> TensorFormat:
     first, *rest = str(name).split("-")
     bfp = re.fullmatch(r"bfp(\d{1,2})", first)
     if not rest or not (bfp or first in _FORMATS):
-        names = [*_FORMATS, *_NAMED, *_ALIASES]
-        raise InputError(
-            f'unknown number format; given "{name}"; allowed {_NAMES_IN_SHORT}, {", ".join(_NAMED)}, bfpB-gN and '
-            f"FORMAT-gN, FORMAT-channel, FORMAT-token, FORMAT-tensor{did_you_mean(str(name), names)}"
-        )
+        shared = "bfpB-gN and FORMAT-gN, FORMAT-channel, FORMAT-token, FORMAT-tensor"
+        shown = f"{_NAMES_IN_SHORT}, {', '.join(_NAMED)}, {shared}"
+        raise unknown("number format", name, [*_FORMATS, *_NAMED, *_ALIASES], shown=shown)
     group = _group(name, rest[0])
     if bfp:
         if not 2 <= int(bfp[1]) <= 16 or group is None or len(rest) > 1:
@@ -304,10 +300,8 @@ def _group(name: str, part: str) -> int | None:
     if found and 1 <= int(found[1]) <= _LARGEST_GROUP:
         return int(found[1])
     if part not in _SHARED:
-        raise InputError(
-            f'number format "{name}": unknown way to share a scale; given "{part}"; allowed gN (N from 1 to '
-            f"{_LARGEST_GROUP}), channel, token, tensor{did_you_mean(part, _SHARED)}"
-        )
+        shown = f"gN (N from 1 to {_LARGEST_GROUP}), channel, token, tensor"
+        raise unknown("way to share a scale", part, _SHARED, place=f'number format "{name}"', shown=shown)
     return None
 
 
@@ -319,10 +313,8 @@ def _scaled(name: str, element: NumberFormat, group: int | None, parts: Sequence
         elif part in _SCALE_FORMATS:
             scale_format = part
         else:
-            raise InputError(
-                f'number format "{name}": unknown part; given "{part}"; allowed {", ".join(_SCALE_FORMATS)} for the '
-                f"scale, and asym after an integer format{did_you_mean(part, (*_SCALE_FORMATS, 'asym'))}"
-            )
+            shown = f"{', '.join(_SCALE_FORMATS)} for the scale, and asym after an integer format"
+            raise unknown("part", part, (*_SCALE_FORMATS, "asym"), place=f'number format "{name}"', shown=shown)
     if element.bits == 1 and not asymmetric:
         raise InputError(f'number format "{name}": one bit holds no sign and value; allowed {name}-asym')
     scale = ScaleScheme(

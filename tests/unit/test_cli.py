@@ -97,12 +97,12 @@ MISTAKES = [
     ),
     (
         ["simulate", *BASE, "--dataflow", "flsh2"],
-        'tilewright: error: --dataflow: unknown; given "flsh2"; allowed layerwise, soft_pipe, flat, tileflow, '
+        'tilewright: error: --dataflow: unknown dataflow; given "flsh2"; allowed layerwise, soft_pipe, flat, tileflow, '
         'fusemax, flash2, mas (did you mean "flash2"?)',
     ),
     (
         ["compare", *BASE, "-d", "mas", "-d", "nas"],
-        'tilewright: error: --dataflow: unknown; given "nas"; allowed layerwise, soft_pipe, flat, tileflow, '
+        'tilewright: error: --dataflow: unknown dataflow; given "nas"; allowed layerwise, soft_pipe, flat, tileflow, '
         'fusemax, flash2, mas (did you mean "mas"?)',
     ),
     (
@@ -132,7 +132,7 @@ MISTAKES = [
     ),
     (
         ["simulate", *BASE, "--objective", "enrgy"],
-        'tilewright: error: --objective: unknown; given "enrgy"; allowed latency, energy, edp, '
+        'tilewright: error: --objective: unknown objective; given "enrgy"; allowed latency, energy, edp, '
         'pareto (did you mean "energy"?)',
     ),
     (

@@ -55,8 +55,8 @@ def test_a_tiling_that_was_found_may_be_given(capsys: pytest.CaptureFixture[str]
     [
         (["--tile", "query=0"], 'tilewright: error: tile "query": given 0, allowed 1 to 96'),
         (["--tile", "query=97"], 'tilewright: error: tile "query": given 97, allowed 1 to 96'),
-        (["--tile", "quary=8"], 'tilewright: error: tile "quary": mas has no such parameter; allowed: query, '),
-        (["-d", "flatt"], 'tilewright: error: --dataflow: unknown; given "flatt"; allowed '),
+        (["--tile", "quary=8"], 'tilewright: error: mas: unknown tile; given "quary"; allowed query, '),
+        (["-d", "flatt"], 'tilewright: error: --dataflow: unknown dataflow; given "flatt"; allowed '),
     ],
 )
 def test_mistakes_in_a_mapping(capsys: pytest.CaptureFixture[str], arguments: list[str], text: str) -> None:

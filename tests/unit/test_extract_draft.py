@@ -275,7 +275,7 @@ def test_all_others_may_be_counted_beside_a_choice_by_name_but_attention_is_name
 
 
 def test_a_choice_that_cannot_be_met_is_refused() -> None:
-    with pytest.raises(InputError, match=r'Fancy: no such function; given "gellu"; allowed add.*did you mean "gelu"'):
+    with pytest.raises(InputError, match=r'Fancy: unknown function; given "gellu"; allowed add.*did you mean "gelu"'):
         Unknown("net", {"Fancy": "elementwise:gellu"})
     unknown = Unknown("net", {"Fancy": "view"})
     unknown.wanted("Fance")

@@ -117,7 +117,7 @@ def test_every_scheme_says_what_it_is_and_prices_single_nodes(name):
 
 
 def test_an_unknown_scheme_is_named():
-    with pytest.raises(InputError, match=r'fusion scheme: unknown name; given "lbfd".*did you mean "lbdf"'):
+    with pytest.raises(InputError, match=r'unknown fusion scheme; given "lbfd".*did you mean "lbdf"'):
         get_scheme("lbfd", MIB)
 
 

@@ -120,7 +120,7 @@ def test_the_tables_files_and_pages(
     ("arguments", "said"),
     [
         (["compare", LAYER, "-a", "edge-16x16", "--weights", "int8"], "--weights: is for whole networks; given layers"),
-        (["compare", NETWORK, LAYER, "-a", "edge-16x16", "-d", "mass"], '--dataflow: unknown; given "mass"'),
+        (["compare", NETWORK, LAYER, "-a", "edge-16x16", "-d", "mass"], '--dataflow: unknown dataflow; given "mass"'),
         (["compare", LAYER, "-a", "edge-16x16", "-a", "edge-16x16"], 'machines: "edge-16x16" is given twice'),
         (["why", NETWORK, "-a", "edge-16x16", "-t", "m=4"], "--tile: is for layers and operators; given the network"),
         (["why", PRODUCT, "-a", "edge-16x16", "--weights", "int8"], "--weights: is for whole networks"),

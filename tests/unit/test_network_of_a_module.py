@@ -80,7 +80,7 @@ def test_the_machines_own_format_is_taken_and_said_unless_another_was_asked_for(
     assert {tensor.number_format for tensor in found.stream.tensors} == {"fp16"}
     asked = simulated(Twice(), inputs=torch.zeros(4, 16), weights="int8", activations="int8")
     assert not any(text.startswith(FORMAT_NOTE) for text in asked.assumptions)
-    with pytest.raises(InputError, match='no multiply rate for format "fp32"'):
+    with pytest.raises(InputError, match='no multiply rate for this number format; given "fp32"'):
         simulated(Twice(), inputs=torch.zeros(4, 16), weights="fp32", activations="fp32")
 
 
@@ -104,7 +104,7 @@ def test_layers_are_found_by_the_place_of_their_module() -> None:
 
 def test_layers_that_are_not_found_are_listed_with_those_that_are_there() -> None:
     stream = network_stream(Twice(), torch.zeros(4, 16))
-    with pytest.raises(InputError, match=r'given "third", "forth"; allowed first, second'):
+    with pytest.raises(InputError, match=r'\(third, forth\); given "third"; allowed first, second'):
         matched(table("first", "third", "forth"), stream)
 
 

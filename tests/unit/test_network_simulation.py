@@ -134,7 +134,7 @@ def test_bringing_weights_ahead_helps_real_networks(network: str, kept: MappingC
 
 def test_a_format_without_multiplier_is_one_line_that_names_the_place(kept: MappingCache) -> None:
     stream = small().with_formats(weights="fp64", activations="fp64")
-    with pytest.raises(InputError, match=r'^conv: edge-16x16: .*format "fp64"; allowed: [^\n]*$'):
+    with pytest.raises(InputError, match=r'^conv: edge-16x16: .*given "fp64"; allowed [^\n]*$'):
         run(stream, EDGE, kept)
 
 

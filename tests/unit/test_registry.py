@@ -33,7 +33,7 @@ def test_a_name_is_given_once_and_the_nearest_is_told() -> None:
     assert things.get("second") == 2
     with pytest.raises(InputError, match='thing: registered already; given "first"'):
         things.register("first", 3)
-    with pytest.raises(InputError, match=r'thing: unknown name; given "frist"; allowed first, second .*"first"'):
+    with pytest.raises(InputError, match=r'unknown thing; given "frist"; allowed first, second .*"first"'):
         things.get("frist")
     with pytest.raises(InputError, match='given "second"; allowed first'):
         things.get("second", among=["first"])

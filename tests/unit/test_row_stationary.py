@@ -275,5 +275,5 @@ def test_layers_and_machines_out_of_range() -> None:
     mapping = RowMapping(images=1, filters=6, strip=7, set_filters=2, set_channels=2)
     with pytest.raises(InputError, match=r"edge-16x16: row-stationary convolutions need matrix\.scratchpads"):
         row_stationary_program(SMALL, mapping, load_machine("edge-16x16"))
-    with pytest.raises(InputError, match='no multiply rate for format "fp16"; allowed: int16'):
+    with pytest.raises(InputError, match='no multiply rate for this number format; given "fp16"; allowed int16'):
         row_stationary_program(replace(SMALL, number_format="fp16"), mapping, MACHINE)

@@ -207,7 +207,7 @@ def test_the_table_is_kept_by_content(tmp_path: Path, monkeypatch: pytest.Monkey
     with torch.no_grad():
         module[0].weight[0] += 1
     assert measure() != table
-    with pytest.raises(InputError, match=r'measure: unknown name; given "hesian".*did you mean "hessian"'):
+    with pytest.raises(InputError, match=r'unknown measure; given "hesian".*did you mean "hessian"'):
         measure_sensitivity(module, inputs, [("int8", "int8")], measure="hesian")
     with pytest.raises(InputError, match="measure: loss needs labels"):
         measure_sensitivity(module, inputs, [("int8", "int8")], measure="loss")

@@ -82,7 +82,7 @@ def test_a_name_with_two_meanings_says_which(capsys: pytest.CaptureFixture[str])
 def test_a_wrong_name_gets_the_nearest_of_all(given: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = _show(given, capsys)
     assert (code, out) == (2, "")
-    assert f'nothing is called "{given}"' in err and f'(did you mean "{near}"?)' in err
+    assert f'unknown name; given "{given}"' in err and f'(did you mean "{near}"?)' in err
 
 
 def test_yaml_files_of_layers_and_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

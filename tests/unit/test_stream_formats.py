@@ -83,7 +83,7 @@ def test_the_format_that_holds_every_value() -> None:
 
 def test_a_format_that_the_array_lacks_runs_wider_where_that_is_asked_for() -> None:
     machine, narrow = load_machine("edge-16x16"), residual().with_formats(weights="int4", activations="int4")
-    with pytest.raises(InputError, match='no multiply rate for format "int4"'):
+    with pytest.raises(InputError, match='no multiply rate for this number format; given "int4"'):
         simulate_stream(narrow, machine, cache=ForgetfulCache())
     wide = simulate_stream(residual(), machine, cache=ForgetfulCache())
     held = simulate_stream(narrow, machine, widen=True, cache=ForgetfulCache())

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilewright.document_text import check_regular
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError
+from tilewright.errors import unknown as unknown_name
 from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.onnx_guard import LibraryError, ask, start
 from tilewright.workloads.extract.onnx_nodes import NodeReader
@@ -226,9 +227,8 @@ def _open_sizes(what: str, model: Any, sizes: dict[str, int]) -> dict[str, int]:
     names = list(dict.fromkeys(needed.values()))
     for key in sizes:
         if key not in needed and key not in names and key not in numbers:
-            allowed = ", ".join(names) or "none: all dimensions of this model are fixed"
-            close = did_you_mean(key, [*names, *needed, *numbers])
-            raise InputError(f'{what}: unknown dimension; given "{key}"; allowed {allowed}{close}')
+            shown = ", ".join(names) or "none: all dimensions of this model are fixed"
+            raise unknown_name("dimension", key, [*names, *needed, *numbers], place=what, shown=shown)
     missing = {name: place for place, name in needed.items() if not {place, name} & sizes.keys()}
     if missing:
         shown = ", ".join(f"{name} (of {place.rpartition('.')[0]})" for name, place in missing.items())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tilewright.document_text import read_json
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import tensor_format
 from tilewright.workloads.extract.torch import first_line, silence, stream_from_torch
 from tilewright.workloads.extract.transformers_inputs import cache_module, model_inputs, plain_module
@@ -84,8 +84,7 @@ def _checked(what: str, options: Mapping[str, str | int]) -> tuple[dict[str, int
             tensor_format(str(value))
             formats[key] = str(value)
         elif key != "logits":
-            hint = did_you_mean(key, _OPTIONS)
-            raise InputError(f'{what}: unknown option; given "{key}"; allowed {", ".join(_OPTIONS)}{hint}')
+            raise unknown("option", key, _OPTIONS, place=what)
     if "prefill" in numbers and "decode" in numbers:
         raise InputError(f"{what}: prefill: is another run than decode; given both; allowed one of prefill, decode")
     if "decode" in numbers and "context" not in numbers:

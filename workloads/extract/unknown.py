@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.emit import emit_elementwise, emit_memory
 
@@ -44,11 +44,7 @@ class Unknown:
         if kind not in ("memory", "view", "elementwise") or bool(function) != (kind == "elementwise"):
             raise InputError(f'{self.what}: unknown: {name}: given "{wanted}"; allowed {_CHOICES}')
         if function and function not in ELEMENTWISE:
-            hint = did_you_mean(function, ELEMENTWISE)
-            allowed = ", ".join(ELEMENTWISE)
-            raise InputError(
-                f'{self.what}: unknown: {name}: no such function; given "{function}"; allowed {allowed}{hint}'
-            )
+            raise unknown("function", function, ELEMENTWISE, place=f"{self.what}: unknown: {name}")
 
     @property
     def counts_all(self) -> bool:
@@ -80,8 +76,8 @@ class Unknown:
         """
         absent = next((name for name in self._chosen if name not in self._met), None)
         if absent is not None and not self._places:
-            hint = did_you_mean(absent, sorted(self._met))
-            raise InputError(f'{self.what}: unknown: no operator of this name in the model; given "{absent}"{hint}')
+            fault = "no operator of this name in the model"
+            raise unknown("operator", absent, sorted(self._met), place=f"{self.what}: unknown", fault=fault)
         if not self._places:
             return
         shown = [

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.workloads.attention_operator import attention_inputs, attention_layer
 from tilewright.workloads.operators import MOST_MACS, Operator, TensorSpec
 
@@ -46,7 +46,7 @@ def check_stream(stream: OperatorStream) -> None:
 
 def _need_tensor(stream: str, place: str, name: str, tensors: Mapping[str, TensorSpec]) -> None:
     if name not in tensors:
-        raise InputError(f'{stream}: {place}: unknown tensor; given "{name}"{did_you_mean(name, tensors)}')
+        raise unknown("tensor", name, tensors, place=f"{stream}: {place}", shown="the name of a tensor")
 
 
 def _check_views(stream: OperatorStream, tensors: Mapping[str, TensorSpec]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import bits_per_element, element_format, tensor_format
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
@@ -60,7 +60,7 @@ def with_operator_formats(stream: OperatorStream, formats: Mapping[str, Operator
 def _check(stream: OperatorStream, known: Mapping[str, Operator], name: str, wanted: OperatorFormats) -> None:
     operator = known.get(name)
     if operator is None:
-        raise InputError(f'{stream.name}: unknown operator; given "{name}"{did_you_mean(name, known)}')
+        raise unknown("operator", name, known, place=stream.name, shown="the name of an operator")
     if operator.kind not in MULTIPLIES:
         raise InputError(
             f"{stream.name}: {name}: kind {operator.kind} has no format to choose; allowed {', '.join(MULTIPLIES)}"

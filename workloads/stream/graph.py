@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, tensor_format
 from tilewright.presented import Shown
 from tilewright.workloads.operators import Operator, Role, TensorSpec, stored_bytes
@@ -70,8 +70,7 @@ class OperatorStream(Shown):
         """The tensor called ``name``; raises InputError, with the nearest name, when there is none."""
         found = self._tensors.get(name)
         if found is None:
-            hint = did_you_mean(name, self._tensors)
-            raise InputError(f'{self.name}: unknown tensor; given "{name}"{hint}')
+            raise unknown("tensor", name, self._tensors, place=self.name, shown="the name of a tensor")
         return found
 
     def base(self, name: str) -> TensorSpec:

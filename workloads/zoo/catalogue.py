@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.formats import tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT
 from tilewright.workloads.stream.graph import OperatorStream
@@ -224,8 +224,7 @@ def build_network(name: str, options: Mapping[str, str]) -> OperatorStream:
     what = f"{name}:{changes}" if changes else name
     for key in options:
         if key not in allowed:
-            hint = did_you_mean(key, allowed)
-            raise InputError(f'{what}: unknown option; given "{key}"; allowed {", ".join(allowed)}{hint}')
+            raise unknown("option", key, allowed, place=what)
     numbers = dict(entry.options)
     numbers |= {key: _number(what, key, options[key]) for key in entry.options if key in options}
     if entry.generates:
@@ -240,8 +239,7 @@ def build_network(name: str, options: Mapping[str, str]) -> OperatorStream:
 
 def _entry(name: str) -> _Entry:
     if name not in _NETWORKS:
-        hint = did_you_mean(name, _NETWORKS)
-        raise InputError(f'unknown network; given "{name}"; allowed {", ".join(_NETWORKS)}{hint}')
+        raise unknown("network", name, _NETWORKS)
     return _NETWORKS[name]
 
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 
-from tilewright.errors import InputError
 from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.costs import ARRAY_SOFTMAX, join_operations
 from tilewright.sim.result import LowerBound
@@ -49,10 +49,7 @@ def _matrix_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     for number_format, width in products:
         rate = unit.multiplies_per_pe_per_cycle.get(number_format)
         if rate is None:
-            known = ", ".join(unit.multiplies_per_pe_per_cycle)
-            raise InputError(
-                f'{machine.name}: the matrix unit has no multiply rate for format "{number_format}"; allowed: {known}'
-            )
+            raise no_rate(number_format, unit.multiplies_per_pe_per_cycle, place=machine.name)
         cycles += Fraction(layer.n_scores * width) / (elements * exact(rate))
     return _up(cycles)
 

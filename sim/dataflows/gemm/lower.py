@@ -18,8 +18,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NamedTuple
 
-from tilewright.errors import InputError, did_you_mean
 from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.gemm.floor import work_floor
@@ -190,11 +190,7 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     """Multiply-adds at full rate, fused work over all lanes, every tensor moved once."""
     rate = machine.matrix.multiplies_per_pe_per_cycle.get(layer.compute_format)
     if rate is None:
-        known = list(machine.matrix.multiplies_per_pe_per_cycle)
-        raise InputError(
-            f'{machine.name}: the matrix unit has no multiply rate for format "{layer.compute_format}"; allowed: '
-            f"{', '.join(known)}{did_you_mean(layer.compute_format, known)}"
-        )
+        raise no_rate(layer.compute_format, machine.matrix.multiplies_per_pe_per_cycle, place=machine.name)
     elements = machine.matrix.n_multipliers * machine.n_cores
     groups, m, n = layer.before_cut
     outputs = groups * m * n

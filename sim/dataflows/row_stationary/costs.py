@@ -11,6 +11,7 @@ from tilewright.errors import InputError
 from tilewright.formats import format_bits
 from tilewright.hw_models.dram import transfer
 from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec, ScratchpadSpec
 from tilewright.sim.lowering.costs import Work
 from tilewright.units import bits_to_bytes, ceil_div, exact
@@ -145,10 +146,7 @@ class RowCosts:
                 f"{machine.name}: row-stationary convolutions need matrix.scratchpads, which it does not have"
             )
         if conv.number_format not in machine.matrix.multiplies_per_pe_per_cycle:
-            raise InputError(
-                f'{machine.name}: the matrix unit has no multiply rate for format "{conv.number_format}"; allowed: '
-                f"{', '.join(machine.matrix.multiplies_per_pe_per_cycle)}"
-            )
+            raise no_rate(conv.number_format, machine.matrix.multiplies_per_pe_per_cycle, place=machine.name)
         self.conv, self.mapping, self.machine, self.rules = conv, mapping, machine, rules
         self.pads: ScratchpadSpec = machine.matrix.scratchpads
         self.maps = machine.buffers[0].name

@@ -9,7 +9,7 @@ import typer
 from tilewright.cli.complete import list_kinds
 from tilewright.cli.options import CsvOption, JsonOption
 from tilewright.cli.outputs import Outputs
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import unknown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +36,7 @@ def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = Non
     outputs = Outputs(json=json, csv=csv)
     outputs.check()
     if kind not in _KINDS:
-        raise InputError(f'unknown list; given "{kind}"; allowed {", ".join(_KINDS)}{did_you_mean(kind, _KINDS)}')
+        raise unknown("list", kind, _KINDS)
     makers = {
         "machines": _machines,
         "workloads": _workloads,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tilewright.cli.outputs import note
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
@@ -62,9 +62,7 @@ def check_dataflows(names: Sequence[str], layers: Sequence[JobLayer] = ()) -> li
     allowed = [name for kind in kinds for name in dataflow_names(kind)]
     for name in names:
         if name not in allowed:
-            raise InputError(
-                f'--dataflow: unknown; given "{name}"; allowed {", ".join(allowed)}{did_you_mean(name, allowed)}'
-            )
+            raise unknown("dataflow", name, allowed, place="--dataflow")
     return list(dict.fromkeys(names))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tilewright.cli import complete
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 
 __all__ = [
     "METHODS",
@@ -245,10 +245,7 @@ AllOperatorsOption = Annotated[
 def objective_of(text: str, *, or_else: Sequence[str] = ()) -> Objective:
     """The objective called ``text``; raises InputError for another word. ``or_else``: words that are allowed, too."""
     if text not in OBJECTIVES:
-        allowed = (*OBJECTIVES, *or_else)
-        raise InputError(
-            f'--objective: unknown; given "{text}"; allowed {", ".join(allowed)}{did_you_mean(text, allowed)}'
-        )
+        raise unknown("objective", text, (*OBJECTIVES, *or_else), place="--objective")
     return text
 
 
@@ -288,15 +285,14 @@ def tiling_of(texts: Sequence[str] | None) -> dict[str, int] | None:
     return tiling
 
 
-def unknown_of(unknown: str | None, maps: Sequence[str] | None) -> str | dict[str, str]:
+def unknown_of(choice: str | None, maps: Sequence[str] | None) -> str | dict[str, str]:
     """What becomes of operators that are not understood, as ``load_network`` takes it.
 
     Raises InputError for another word, a text that is not NAME=WHAT, or a name given twice.
     """
     words = {"memory": "memory", "refuse": "error"}
-    if unknown is not None and unknown not in words:
-        hint = did_you_mean(unknown, words)
-        raise InputError(f'--unknown: unknown choice; given "{unknown}"; allowed {", ".join(words)}{hint}')
+    if choice is not None and choice not in words:
+        raise unknown("choice", choice, words, place="--unknown")
     chosen: dict[str, str] = {}
     for text in maps or ():
         name, equals, what = (part.strip() for part in text.partition("="))
@@ -307,5 +303,5 @@ def unknown_of(unknown: str | None, maps: Sequence[str] | None) -> str | dict[st
         if name in chosen:
             raise InputError(f"--map: {name} is given twice, as {chosen[name]} and as {what}; allowed once")
         chosen[name] = what
-    usual = words[unknown or "refuse"]
+    usual = words[choice or "refuse"]
     return chosen | ({"*": usual} if usual != "error" else {}) if chosen else usual

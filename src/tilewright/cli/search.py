@@ -27,7 +27,8 @@ from tilewright.cli.options import (
 )
 from tilewright.cli.outputs import Outputs
 from tilewright.cli.progress import patience
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError
+from tilewright.errors import unknown as no_such
 
 if TYPE_CHECKING:
     from tilewright.workloads.stream.graph import OperatorStream
@@ -243,7 +244,7 @@ def search(
     }
     options = {name: value for name, value in given.items() if value is not None}
     if over not in _SPACES:
-        raise InputError(f'--over: unknown; given "{over}"; allowed {", ".join(_SPACES)}{did_you_mean(over, _SPACES)}')
+        raise no_such("space", over, _SPACES, place="--over")
     space = importlib.import_module(_SPACES[over])
     for name in options:
         if name not in space.OPTIONS:

@@ -10,7 +10,7 @@ from tilewright.cli.inputs import machine_of
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.cli.search_bits import sensitivity_of
 from tilewright.cli.search_fusion import bytes_of
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,8 +44,7 @@ def run(call: SearchCall) -> None:
     machine = machine_of(call.needed("machine"))
     buffer, objective = call.option("buffer"), call.option("objective", "dram")
     if objective not in _OBJECTIVES:
-        hint = did_you_mean(objective, _OBJECTIVES)
-        raise InputError(f'--objective: given "{objective}"; allowed {", ".join(_OBJECTIVES)}{hint}')
+        raise unknown("objective", objective, _OBJECTIVES, place="--objective")
     amount, unit = _bound(call.option("budget"))
 
     from tilewright.search.bits.joint import search_joint

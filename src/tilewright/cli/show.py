@@ -14,7 +14,7 @@ from tilewright.cli.complete import anything
 from tilewright.cli.inputs import machine_of
 from tilewright.cli.options import CsvOption, JsonOption
 from tilewright.cli.outputs import Outputs, note
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from tilewright.sim.jobs import JobLayer
@@ -25,6 +25,7 @@ __all__ = ["show"]
 _YAML = re.compile(r"\.ya?ml$")
 _HEADS = re.compile(r"^heads\s*:", re.MULTILINE)
 _MOST_KINDS = 30
+_NAMED = "a machine, a layer, an operator, a network or a dataflow (tilewright list WHAT shows them)"
 
 NameArgument = Annotated[
     str,
@@ -82,11 +83,7 @@ def _named(text: str) -> Named:
         return what_is_named(text)
     except InputError:
         names = [*machine_names(), *workload_names(), *network_names(), *dataflow_names(), *operator_kinds()]
-        shown = text if len(text) <= 80 else f"{text[:80]}..."
-        raise InputError(
-            f'nothing is called "{shown}"; allowed a machine, a layer, an operator, a network or a dataflow '
-            f"(tilewright list WHAT shows them){did_you_mean(text.partition(':')[0], names)}"
-        ) from None
+        raise unknown("name", text, names, shown=_NAMED) from None
 
 
 def _show_machine(outputs: Outputs, text: str) -> None:
