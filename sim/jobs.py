@@ -21,19 +21,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import NamedTuple
 
-from tilewright.errors import InputError
-from tilewright.formats import element_format, format_bits
 from tilewright.sim.lowering.family import family_of
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_operator import attention_layer
-from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
-from tilewright.workloads.operators import Operator, stored_bits
+from tilewright.workloads.operators import Operator
+from tilewright.workloads.products import (
+    LEAST_ACCUMULATOR_BITS,
+    accumulator_bits,
+    compute_format,
+    conv_product,
+    is_depthwise,
+    value_bits,
+)
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.vector_work import is_reducing, statistics_pass, vector_work
+from tilewright.workloads.vector_work import is_reducing, on_vector_unit, statistics_pass, vector_work
 
 __all__ = ["JOB_ASSUMPTIONS", "QUANTISE_ASSUMPTION", "Job", "JobLayer", "jobs_of"]
 
@@ -54,7 +58,6 @@ QUANTISE_ASSUMPTION = (
     "dequantises last leaves the network quantised"
 )
 SMALL_SHARE = 16  # a fused input of less than this share of the output's values costs nothing to load
-LEAST_ACCUMULATOR_BITS = 32  # integer products are summed in int32, floating-point ones in fp32 (fp64 in fp64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +140,7 @@ def _job(stream: OperatorStream, chain: list[Operator]) -> Job:
         layer = replace(attention_layer(operator, stream), name="attention").with_plain_mask()
     elif operator.kind == "matmul":
         layer = _matmul(stream, chain)
-    elif operator.kind == "conv" and not _is_depthwise(operator):
+    elif operator.kind == "conv" and not is_depthwise(operator):
         layer = _conv(stream, chain)
     else:
         layer = _vector(stream, chain)
@@ -148,31 +151,6 @@ def _job(stream: OperatorStream, chain: list[Operator]) -> Job:
         if stream.base(name).role == "weight"
     }
     return Job(layer=layer, operators=tuple(chain), weight_bytes=sum(weights.values()))
-
-
-def _bits(stream: OperatorStream, name: str) -> int | Fraction:
-    """Bits moved for one value of a tensor, its part of the scales included."""
-    spec = stream.tensor(name)
-    bits = Fraction(stored_bits(spec.shape, spec.number_format, spec.role), spec.n_elements)
-    return int(bits) if bits.denominator == 1 else bits
-
-
-def _compute_format(stream: OperatorStream, operator: Operator) -> str:
-    """The wider of the two operands' formats is what the array multiplies in.
-
-    Activations that are narrowed as they are loaded (attribute ``activations_as``) count in the narrow format.
-    """
-    a, b = (_multiplied_format(stream, operator, name) for name in operator.inputs[:2])
-    return a if format_bits(a) >= format_bits(b) else b
-
-
-def _multiplied_format(stream: OperatorStream, operator: Operator, name: str) -> str:
-    narrow = operator.text("activations_as") if stream.base(name).role == "activation" else ""
-    return narrow or element_format(stream.tensor(name).number_format)
-
-
-def _accumulator_bits(compute_format: str) -> int:
-    return max(LEAST_ACCUMULATOR_BITS, format_bits(compute_format))
 
 
 def _fused(stream: OperatorStream, chain: list[Operator], n_outputs: int) -> Fused:
@@ -192,7 +170,7 @@ def _fused(stream: OperatorStream, chain: list[Operator], n_outputs: int) -> Fus
             n_elements, base = stream.tensor(name).n_elements, stream.base(name)
             rides = n_elements * SMALL_SHARE < n_outputs or (base.role == "weight" and n_elements <= row)
             if base.name not in made and not rides:
-                loaded.append(_bits(stream, name))
+                loaded.append(value_bits(stream, name))
         extra_bits += loaded
         for kind, times in (("add", n_outputs * len(loaded)),) if first and loaded else vector_work(member):
             counts[kind] = counts.get(kind, 0) + times
@@ -211,93 +189,40 @@ def _matmul(stream: OperatorStream, chain: list[Operator]) -> GemmLayer:
     is_weight = stream.base(b.name).role == "weight"
     if batch > 1 and b.n_elements == k * n:  # one matrix for all products: they are rows of one
         batch, m = 1, batch * m
-    compute_format = _compute_format(stream, operator)
+    number_format = compute_format(stream, operator)
     return GemmLayer(
         name="gemm",
         groups=batch,
         m=m,
         k=k,
         n=n,
-        a_bits=_bits(stream, operator.inputs[0]),
-        b_bits=_bits(stream, operator.inputs[1]),
-        out_bits=_bits(stream, chain[-1].outputs[0]),
-        accumulator_bits=_accumulator_bits(compute_format),
-        compute_format=compute_format,
+        a_bits=value_bits(stream, operator.inputs[0]),
+        b_bits=value_bits(stream, operator.inputs[1]),
+        out_bits=value_bits(stream, chain[-1].outputs[0]),
+        accumulator_bits=accumulator_bits(number_format),
+        compute_format=number_format,
         b_is_weight=is_weight,
         fused=_fused(stream, chain, batch * m * n),
     )
 
 
-def _is_depthwise(operator: Operator) -> bool:
-    """One input channel for each group: hardly a matrix product, so it is done on the vector unit."""
-    return operator.count("groups") > 1 and operator.count("in_channels") == operator.count("groups")
-
-
 def _conv(stream: OperatorStream, chain: list[Operator]) -> GemmLayer:
     operator = chain[0]
-    groups = operator.count("groups")
-    depth_of_kernel, window, n_phases = _window(operator)
-    compute_format = _compute_format(stream, operator)
+    product, number_format = conv_product(operator), compute_format(stream, operator)
     return GemmLayer(
         name="conv",
-        groups=groups,
-        m=window.images * window.out_height * window.out_width,
-        k=window.taps * depth_of_kernel * (operator.count("in_channels") // groups),
-        n=n_phases * (operator.count("out_channels") // groups),
-        a_bits=_bits(stream, operator.inputs[0]),
-        b_bits=_bits(stream, operator.inputs[1]),
-        out_bits=_bits(stream, chain[-1].outputs[0]),
-        accumulator_bits=_accumulator_bits(compute_format),
-        compute_format=compute_format,
+        groups=product.groups,
+        m=product.m,
+        k=product.k,
+        n=product.n,
+        a_bits=value_bits(stream, operator.inputs[0]),
+        b_bits=value_bits(stream, operator.inputs[1]),
+        out_bits=value_bits(stream, chain[-1].outputs[0]),
+        accumulator_bits=accumulator_bits(number_format),
+        compute_format=number_format,
         fused=_fused(stream, chain, stream.tensor(operator.outputs[0]).n_elements),
-        window=window,
+        window=product.window,
     )
-
-
-class _Axis(NamedTuple):
-    """One dimension of a convolution; ``shift``: further inputs that the phases of one place need."""
-
-    in_size: int = 1
-    out_size: int = 1
-    kernel: int = 1
-    stride: int = 1
-    dilation: int = 1
-    padding: int = 0
-    shift: int = 0
-    phases: int = 1
-
-    def by_phase(self) -> _Axis:
-        """The plain convolution that makes one phase of a transposed one."""
-        kernel = ceil_div(self.kernel, self.stride)
-        return _Axis(
-            in_size=self.in_size,
-            out_size=ceil_div(self.out_size, self.stride),
-            kernel=kernel,
-            dilation=self.dilation,
-            padding=(kernel - 1) * self.dilation - self.padding // self.stride,
-            shift=int(self.padding % self.stride != 0),
-            phases=self.stride,
-        )
-
-
-def _window(operator: Operator) -> tuple[int, ConvWindow, int]:
-    """(depth of the kernel, window over height and width, output phases); one dimension has height 1."""
-    names = ("in_size", "out_size", "kernel", "stride", "dilation", "padding")
-    given = [_Axis(*sizes) for sizes in zip(*(operator.sizes(name) for name in names), strict=False)]
-    if len(given) > 3:
-        raise InputError(f"{operator.name}: kernel: given {len(given)} dimensions, allowed 1 to 3")
-    if operator.attributes["transposed"]:
-        given = [axis.by_phase() for axis in given]
-    depth, height, width = [_Axis()] * (3 - len(given)) + given
-    window = ConvWindow(
-        height.in_size, width.in_size, height.out_size, width.out_size,
-        height.kernel, width.kernel, height.stride, width.stride,
-        images=operator.count("batch") * depth.out_size,
-        dilation_height=height.dilation, dilation_width=width.dilation,
-        pad_top=height.padding, pad_left=width.padding,
-        shift_height=height.shift, shift_width=width.shift,
-    )  # fmt: skip
-    return depth.kernel, window, depth.phases * height.phases * width.phases
 
 
 def _vector(stream: OperatorStream, chain: list[Operator]) -> VectorLayer:
@@ -305,9 +230,9 @@ def _vector(stream: OperatorStream, chain: list[Operator]) -> VectorLayer:
     operator = chain[0]
     made = {stream.base(name).name for member in chain for name in member.outputs}
     read_bytes = stream.read_bytes(operator)
-    work: dict[str, int] = {"mul": operator.macs, "add": operator.macs} if operator.kind == "conv" else {}
+    work: dict[str, int] = {}
     for member in chain:
-        for kind, times in vector_work(member):
+        for kind, times in on_vector_unit(member):
             work[kind] = work.get(kind, 0) + times
     for member in chain[1:]:
         others = dict.fromkeys(name for name in member.inputs if stream.base(name).name not in made)

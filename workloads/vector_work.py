@@ -15,7 +15,16 @@ from collections.abc import Mapping
 
 from tilewright.workloads.operators import Operator
 
-__all__ = ["ELEMENTWISE", "SINK", "SOFT_CAP", "VECTOR_KINDS", "is_reducing", "statistics_pass", "vector_work"]
+__all__ = [
+    "ELEMENTWISE",
+    "SINK",
+    "SOFT_CAP",
+    "VECTOR_KINDS",
+    "is_reducing",
+    "on_vector_unit",
+    "statistics_pass",
+    "vector_work",
+]
 
 VECTOR_KINDS: tuple[str, ...] = ("add", "sub", "mul", "max", "exp", "div")
 
@@ -145,6 +154,12 @@ def statistics_pass(operator: Operator) -> tuple[tuple[tuple[str, int], ...], tu
         return None
     passes = [tuple((kind, counts[kind]) for kind in VECTOR_KINDS if counts[kind]) for counts in (first, last)]
     return passes[0], passes[1]
+
+
+def on_vector_unit(operator: Operator) -> tuple[tuple[str, int], ...]:
+    """:func:`vector_work`, with the multiply-adds of a convolution that the vector unit does (a depthwise one)."""
+    taps = (("mul", operator.macs), ("add", operator.macs)) if operator.kind == "conv" else ()
+    return (*taps, *vector_work(operator))
 
 
 def is_reducing(operator: Operator) -> bool:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from fractions import Fraction
 
-from tilewright.formats import element_format, format_bits
+from tilewright.formats import element_format
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.fusion.geometry import FeatureMap
 from tilewright.sim.fusion.graph import FusionGraph, FusionNode
+from tilewright.sim.fusion.layer_alone import SUM_BITS
 from tilewright.sim.fusion.schedule import needed_rows
 from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.units import ceil_div
-from tilewright.workloads.operators import Operator
+from tilewright.workloads.products import accumulator_bits, compute_format, conv_product, value_bits
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.vector_work import is_reducing, vector_work
+from tilewright.workloads.vector_work import is_reducing, on_vector_unit
 
-__all__ = ["COMMAND_ASSUMPTIONS", "GroupCosts"]
+__all__ = ["COMMAND_ASSUMPTIONS", "TILE_ASSUMPTIONS", "GroupCosts"]
 
 COMMAND_ASSUMPTIONS = (
     "maps lie in DRAM row by row, all channels of a pixel together",
@@ -28,54 +29,113 @@ COMMAND_ASSUMPTIONS = (
     "a masked attention in a group is computed whole; its scores are 32 bits wide, those of one head on chip",
     "a fused group runs on one core",
 )
-LEAST_ACCUMULATOR_BITS = 32
+TILE_ASSUMPTIONS = (
+    "maps lie in DRAM row by row, all channels of a pixel together; a part of a map is one run of each of its rows",
+    "a part of a convolution or product is one matrix command for each group of channels, which sums over all input "
+    "channels; biases ride on it, element-wise operators of the same node run behind it on the same command",
+    "a depthwise convolution, a pool and element-wise work run on the vector unit",
+    "parts of maps in the caches are read where they are",
+    "layers of a tile run one behind the other; the next tile's input is loaded, and results are stored, meanwhile",
+    "a group runs on one core",
+)
 WHOLE = Fraction(1)
 
 
 class GroupCosts(TileCosts):
-    """Costs of the commands of groups of ``graph``, which was built from ``stream``."""
+    """Costs of the commands of groups of ``graph``, which was built from ``stream``.
+
+    A command makes some rows, some channels of rows, or a rectangle of a node's result: products of as many pixels, or
+    its share of the node's vector work. A global pooling works on its input: a command that adds up some rows of it has
+    their share of the work, one that has the whole map all of it.
+    """
 
     def __init__(self, stream: OperatorStream, graph: FusionGraph, machine: MachineSpec) -> None:
         super().__init__(graph, machine)
         self.stream, self.graph = stream, graph
         self.operators = {operator.name: operator for operator in stream.operators}
 
-    def load_rows(self, tensor: FeatureMap, rows: int) -> Work:
-        """``rows`` neighbouring rows of a map."""
-        return self.load(1, rows * tensor.width * tensor.channels, tensor.bits)
-
-    def store_rows(self, tensor: FeatureMap, rows: int) -> Work:
-        """``rows`` neighbouring rows of a map."""
-        return self.store(1, rows * tensor.width * tensor.channels, tensor.bits)
+    # -- transfers -------------------------------------------------------------------------------------------------
 
     def load_weights(self, node: FusionNode) -> Work:
         """All weights of a node, in one piece."""
-        return self.load(1, node.weight_bytes, 8)
+        return self.load_piece(node.weight_bytes)
+
+    def load_piece(self, n_bytes: int) -> Work:
+        """A piece of weights, which lie in DRAM in the order in which they are read."""
+        return self.load(1, n_bytes, 8)
+
+    def load_rows(self, tensor: FeatureMap, rows: int) -> Work:
+        """``rows`` neighbouring rows of a map."""
+        return self.load_part(tensor, tensor.width, rows)
+
+    def store_rows(self, tensor: FeatureMap, rows: int) -> Work:
+        """``rows`` neighbouring rows of a map."""
+        return self.store_part(tensor, tensor.width, rows)
+
+    def load_part(self, tensor: FeatureMap, columns: int, rows: int) -> Work:
+        """A rectangle of a map out of DRAM."""
+        n_runs, run, stride = _runs(tensor, columns, rows)
+        return self.load(n_runs, run, tensor.bits, stride_elements=stride)
+
+    def store_part(self, tensor: FeatureMap, columns: int, rows: int) -> Work:
+        """A rectangle of a map into DRAM."""
+        n_runs, run, stride = _runs(tensor, columns, rows)
+        return self.store(n_runs, run, tensor.bits, stride_elements=stride)
+
+    def load_channels(self, tensor: FeatureMap, rows: int, channels: int) -> Work:
+        """``channels`` of every pixel of some rows."""
+        if channels == tensor.channels:
+            return self.load_rows(tensor, rows)
+        return self.load(rows * tensor.width, channels, tensor.bits, stride_elements=tensor.channels)
+
+    def store_channels(self, tensor: FeatureMap, rows: int, channels: int) -> Work:
+        """``channels`` of every pixel of some rows."""
+        if channels == tensor.channels:
+            return self.store_rows(tensor, rows)
+        return self.store(rows * tensor.width, channels, tensor.bits, stride_elements=tensor.channels)
+
+    # -- what a command makes --------------------------------------------------------------------------------------
 
     def make_rows(self, node: FusionNode, first: int, rows: int) -> Work:
         """Rows [first, first + rows) of the result of a node (of its input, for a global pooling)."""
-        inputs = tuple(
-            (len(needed_rows(edge.rows, first, rows)) if node.kind != "reduction" else rows, edge.tensor.row_bytes)
+        if node.on_matrix:
+            return self._product(node, rows * node.output.width)
+        read_bytes = sum(
+            edge.tensor.row_bytes * (rows if node.kind == "reduction" else len(needed_rows(edge.rows, first, rows)))
             for edge in self.graph.edges_in[node.index]
         )
-        key = ("make", node.index, rows, inputs)
-        if node.kind in ("conv", "dense", "matmul"):
-            return self._remember(key, lambda: self._product(node, rows))
-        n_bytes = sum(count * row_bytes for count, row_bytes in inputs)
-        return self._remember(key, lambda: self._vector(node, rows, n_bytes))
+        written = node.output.row_bytes * (1 if _sweeps(node) else rows)
+        return self._vector(node, node.operators, self._share_of_rows(node, rows), 8 * read_bytes, 8 * written)
 
-    def _product(self, node: FusionNode, rows: int) -> Work:
-        times = math.prod(node.stride) if node.function == "transposed" else 1  # outputs made from the same inputs
-        taps = math.prod(node.kernel) if node.function != "transposed" else _taps_of_a_phase(node)
-        out = node.output
-        work = self.matrix_work(
-            node,
-            ceil_div(rows * out.width, times),
-            taps * (node.in_channels // node.groups),
-            times * out.channels // node.groups,
-            times=node.groups,
+    def make_part(self, node: FusionNode, columns: int, rows: int, read_bits: int) -> Work:
+        """A rectangle of the node's result, for which it reads ``read_bits`` of maps."""
+        pixels, output = columns * rows, node.output
+        if node.on_matrix:
+            return self._product(node, pixels)
+        share = Fraction(pixels, output.height * output.width * output.batch)
+        return self._vector(node, node.operators, share, read_bits, pixels * output.pixel_bits)
+
+    def slab_rows(self, node: FusionNode, rows: int, read_rows: int, channels: int) -> Work:
+        """``rows`` rows of ``channels`` of a node that works on each channel by itself, ``read_rows`` of each input."""
+        read_bytes = sum(
+            ceil_div(read_rows * edge.tensor.row_bytes * channels, node.output.channels)
+            for edge in self.graph.edges_in[node.index]
         )
-        return _both(work, self._riding(node, rows))
+        part = Fraction(channels, node.output.channels)
+        written = 8 * node.output.row_bytes * rows * part
+        return self._vector(node, node.operators, self._share_of_rows(node, rows) * part, 8 * read_bytes, written)
+
+    def riding(self, node: FusionNode, work: Work, rows: int, channels: int) -> Work:
+        """``work`` with that of the element-wise operators that are part of the node, for some of its channels."""
+        return self._with_riding(node, work, rows * node.output.width, Fraction(channels, node.output.channels))
+
+    def taps(self, node: FusionNode) -> int:
+        """Inputs of one channel that are multiplied for an output (for all outputs of one place, transposed)."""
+        operator = self.operators[node.name]
+        if operator.kind != "conv":
+            return 1
+        product = conv_product(operator)
+        return product.k // (operator.count("in_channels") // product.groups)
 
     def matrix_work(
         self,
@@ -92,20 +152,19 @@ class GroupCosts(TileCosts):
 
         ``sum_bits``: the width of sums that stay in the buffer, 0 where results leave in the format of the map.
         """
-        operator = self.operators[node.name]
-        a, b = (self.stream.tensor(name) for name in operator.inputs[:2])
-        widest = max((element_format(spec.number_format) for spec in (a, b)), key=format_bits)
 
         def make() -> Work:
+            operator = self.operators[node.name]
+            number_format = compute_format(self.stream, operator)
             work = self.product(
                 m,
                 k,
                 n,
-                number_format=widest,
+                number_format=number_format,
                 a_bits=self.graph.edges_in[node.index][0].tensor.bits,
-                b_bits=Fraction(b.n_bytes * 8, b.n_elements),
+                b_bits=value_bits(self.stream, operator.inputs[1]),
                 out_bits=sum_bits or node.output.bits,
-                partial_bits=max(LEAST_ACCUMULATOR_BITS, format_bits(widest)),
+                partial_bits=accumulator_bits(number_format),
                 add_to=add_to,
             )
             cycles, idle = work.cycles * times, work.fill_drain_cycles * times
@@ -113,95 +172,84 @@ class GroupCosts(TileCosts):
 
         return self._remember(("matrix", node.index, m, k, n, times, sum_bits, add_to), make)
 
-    def slab_rows(self, node: FusionNode, rows: int, read_rows: int, channels: int) -> Work:
-        """``rows`` rows of ``channels`` of a node that works on each channel by itself, ``read_rows`` of each input."""
-        n_bytes = sum(
-            ceil_div(read_rows * edge.tensor.row_bytes * channels, node.output.channels)
-            for edge in self.graph.edges_in[node.index]
-        )
-        share = Fraction(channels, node.output.channels)
-        operators = [self.operators[name] for name in node.operators]
-        key = ("slab", node.index, rows, n_bytes, share)
-        return self._remember(key, lambda: self._of_operators(node, operators, rows, n_bytes, share))
-
-    def riding(self, node: FusionNode, work: Work, rows: int, channels: int) -> Work:
-        """``work`` with that of the element-wise operators that are part of the node, for some of its channels."""
-        return _both(work, self._riding(node, rows, Fraction(channels, node.output.channels)))
-
     def attention_work(self, node: FusionNode, rows: int, n_keys: int) -> tuple[Work, Work, Work]:
-        """Q K^T, softmax and P V of one head for ``rows`` queries; scores are ``LEAST_ACCUMULATOR_BITS`` wide."""
+        """Q K^T, softmax and P V of one head for ``rows`` queries; scores are ``SUM_BITS`` wide."""
         operator = self.operators[node.name]
         width, value_width = operator.count("head_dim"), operator.count("value_dim")
         bits = node.output.bits
         number_format = element_format(self.stream.tensor(operator.inputs[0]).number_format)
-        wide = LEAST_ACCUMULATOR_BITS
         n = rows * n_keys
         qk, pv = (
             self.product(
                 rows, k, columns, number_format=number_format, a_bits=a_bits, b_bits=bits, out_bits=out_bits,
-                partial_bits=wide, add_to=False,
+                partial_bits=SUM_BITS, add_to=False,
             )
-            for k, columns, a_bits, out_bits in ((width, n_keys, bits, wide), (n_keys, value_width, wide, bits))
+            for k, columns, a_bits, out_bits in ((width, n_keys, bits, SUM_BITS), (n_keys, value_width, SUM_BITS, bits))
         )  # fmt: skip
         kinds = ("max", "sub", "exp", "add", "div")
         pairs = tuple((kind, n) for kind in kinds)
-        return qk, self.vector(pairs, reads_bits=n * wide, writes_bits=n * wide, reduces=True), pv
+        return qk, self.vector(pairs, reads_bits=n * SUM_BITS, writes_bits=n * SUM_BITS, reduces=True), pv
 
-    def load_piece(self, n_bytes: int) -> Work:
-        """A piece of weights, which lie in DRAM in the order in which they are read."""
-        return self.load(1, n_bytes, 8)
+    # -- shared ----------------------------------------------------------------------------------------------------
 
-    def load_channels(self, tensor: FeatureMap, rows: int, channels: int) -> Work:
-        """``channels`` of every pixel of some rows."""
-        if channels == tensor.channels:
-            return self.load_rows(tensor, rows)
-        return self.load(rows * tensor.width, channels, tensor.bits, stride_elements=tensor.channels)
+    def _product(self, node: FusionNode, pixels: int) -> Work:
+        """All channels of ``pixels`` of the result of a convolution or product."""
+        operator = self.operators[node.name]
+        if operator.kind == "conv":
+            of = conv_product(operator)
+            work = self.matrix_work(node, ceil_div(pixels, of.phases), of.k, of.n, times=of.groups)
+        else:
+            work = self.matrix_work(node, pixels, node.in_channels, node.output.channels)
+        return self._with_riding(node, work, pixels)
 
-    def store_channels(self, tensor: FeatureMap, rows: int, channels: int) -> Work:
-        """``channels`` of every pixel of some rows."""
-        if channels == tensor.channels:
-            return self.store_rows(tensor, rows)
-        return self.store(rows * tensor.width, channels, tensor.bits, stride_elements=tensor.channels)
-
-    def _riding(self, node: FusionNode, rows: int, share: Fraction = WHOLE) -> Work | None:
-        """Element-wise operators that are part of the node."""
+    def _with_riding(self, node: FusionNode, work: Work, pixels: int, part: Fraction = WHOLE) -> Work:
+        """A product and the element-wise work on its results, one after the other on the same command."""
         if len(node.operators) == 1:
-            return None
-        return self._of_operators(node, [self.operators[name] for name in node.operators[1:]], rows, 0, share)
+            return work
+        output = node.output
+        share = part * Fraction(pixels, output.height * output.width * output.batch)
+        riding = self._vector(node, node.operators[1:], share, 0, pixels * output.pixel_bits * part)
+        energy, counters = work.energy_pj + riding.energy_pj, work.counters + riding.counters
+        return Work(work.cycles + riding.cycles, 0, work.fill_drain_cycles, energy, counters)
 
-    def _vector(self, node: FusionNode, rows: int, read_bytes: int) -> Work:
-        return self._of_operators(node, [self.operators[name] for name in node.operators], rows, read_bytes)
+    def _share_of_rows(self, node: FusionNode, rows: int) -> Fraction:
+        """The part of a node's vector work in some rows of its result, or of its input where it sweeps over that."""
+        tensor = self.graph.edges_in[node.index][0].tensor if _sweeps(node) else node.output
+        return Fraction(rows, tensor.height * tensor.batch)
 
-    def _of_operators(
-        self, node: FusionNode, operators: list[Operator], rows: int, read_bytes: int, share: Fraction = WHOLE
+    def _vector(
+        self,
+        node: FusionNode,
+        names: Sequence[str],
+        share: Fraction,
+        read_bits: int | Fraction,
+        write_bits: int | Fraction,
     ) -> Work:
-        """The part of ``rows`` rows, and of a ``share`` of the channels, in the vector work of ``operators``."""
-        sweeps = node.kind == "reduction" and node.output.height == 1
-        tensor = self.graph.edges_in[node.index][0].tensor if sweeps else node.output
-        of_rows = tensor.height * tensor.batch
-        work: dict[str, int] = {}
-        for operator in operators:
-            pairs = vector_work(operator)
-            if operator.kind == "conv":
-                pairs = (("mul", operator.macs), ("add", operator.macs))
-            for kind, times in pairs:
-                work[kind] = work.get(kind, 0) + int(-(-times * rows * share // of_rows))
-        written = node.output.row_bytes * (1 if sweeps else rows)
-        return self.vector(
-            tuple(sorted(work.items())),
-            reads_bits=8 * read_bytes,
-            writes_bits=8 * written * share,
-            reduces=any(is_reducing(operator) for operator in operators),
-        )
+        """A ``share`` of the vector work of operators of the node."""
+
+        def make() -> Work:
+            operators = [self.operators[name] for name in names]
+            work: dict[str, int] = {}
+            for operator in operators:
+                for kind, times in on_vector_unit(operator):
+                    work[kind] = work.get(kind, 0) + int(-(-times * share // 1))
+            return self.vector(
+                tuple(sorted(work.items())),
+                reads_bits=read_bits,
+                writes_bits=write_bits,
+                reduces=any(is_reducing(operator) for operator in operators),
+            )
+
+        return self._remember(("of", node.index, len(names), share, read_bits, write_bits), make)
 
 
-def _both(work: Work, riding: Work | None) -> Work:
-    """A product and the element-wise work on its results, one after the other on the same command."""
-    if riding is None:
-        return work
-    energy, counters = work.energy_pj + riding.energy_pj, work.counters + riding.counters
-    return Work(work.cycles + riding.cycles, 0, work.fill_drain_cycles, energy, counters)
+def _sweeps(node: FusionNode) -> bool:
+    """Whether the node adds up rows of its input as they come (a global pooling)."""
+    return node.kind == "reduction" and node.output.height == 1
 
 
-def _taps_of_a_phase(node: FusionNode) -> int:
-    return math.prod(ceil_div(k, s) for k, s in zip(node.kernel, node.stride, strict=True))
+def _runs(tensor: FeatureMap, columns: int, rows: int) -> tuple[int, int, int]:
+    """(runs, elements of a run, elements from run to run) of a rectangle; whole rows are one run."""
+    if columns == tensor.width:
+        return 1, rows * columns * tensor.channels, 0
+    return rows, columns * tensor.channels, tensor.width * tensor.channels

@@ -14,9 +14,9 @@ from itertools import groupby
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import Program, ProgramBuilder
+from tilewright.sim.fusion.commands import TILE_ASSUMPTIONS, GroupCosts
 from tilewright.sim.fusion.depth_first import group_cost
 from tilewright.sim.fusion.depth_first_axis import AxisStep
-from tilewright.sim.fusion.depth_first_commands import PROGRAM_ASSUMPTIONS, RegionCosts, on_matrix
 from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry, Mode, geometry
 from tilewright.sim.fusion.depth_first_homes import TileShape
 from tilewright.sim.fusion.graph import FusionGraph, members
@@ -50,7 +50,7 @@ def simulate_tiles(
     columns, rows = made.plan.tile
     tiling = {"columns": columns, "rows": rows}
     found = measured(made.program(), tuple(graph.names(mask)), machine, tiling)
-    return replace(found, assumptions=(*machine.assumptions, *ASSUMPTIONS, *PROGRAM_ASSUMPTIONS))
+    return replace(found, assumptions=(*machine.assumptions, *ASSUMPTIONS, *TILE_ASSUMPTIONS))
 
 
 class TiledProgram:
@@ -62,7 +62,7 @@ class TiledProgram:
             raise InputError(f"{plan.graph.name}: the group's feature maps differ in the number of images")
         (self.images,) = batches
         self.plan = plan
-        self.costs = RegionCosts(stream, plan.graph, machine)
+        self.costs = GroupCosts(stream, plan.graph, machine)
         self.results = [plan.result[node] for node in plan.graph.needed_outside(plan.group)]
 
     def program(self, *, unroll: bool = False) -> Program:
@@ -74,7 +74,7 @@ class TiledProgram:
         _Writer(self, core).write()
         return builder.build()
 
-    def _reserve(self, core: TileCore[RegionCosts]) -> None:
+    def _reserve(self, core: TileCore[GroupCosts]) -> None:
         """Weights, tile and caches as the scheme counts them; a second slot for what is loaded and stored."""
         weights = sum(self.plan.graph.nodes[node].weight_bytes for node in members(self.plan.group))
         core.reserve("weights", weights)
@@ -88,7 +88,7 @@ class TiledProgram:
 class _Writer:
     """Writes the commands of all tiles."""
 
-    def __init__(self, made: TiledProgram, core: TileCore[RegionCosts]) -> None:
+    def __init__(self, made: TiledProgram, core: TileCore[GroupCosts]) -> None:
         self.made, self.core, self.plan, self.costs = made, core, made.plan, made.costs
         self.free = {
             name: core.semaphore(f"{name} slot free", SLOTS, is_slot=True)
@@ -128,7 +128,7 @@ class _Writer:
         for node in members(self.plan.group):
             name = self.plan.result[node]
             if columns[name].fresh and rows[name].fresh:
-                found.append((node, "matrix" if on_matrix(self.plan.graph.nodes[node]) else "vector"))
+                found.append((node, "matrix" if self.plan.graph.nodes[node].on_matrix else "vector"))
         return found
 
     def _around(self, i: int, j: int, image: int) -> tuple[str, str]:

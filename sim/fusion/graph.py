@@ -66,6 +66,11 @@ class FusionNode:
         return self.operators[0]
 
     @property
+    def on_matrix(self) -> bool:
+        """Whether its products run on the matrix unit; all else runs on the vector unit."""
+        return self.kind in ("conv", "dense", "matmul")
+
+    @property
     def bit(self) -> int:
         """The mask of this node alone."""
         return 1 << self.index

@@ -26,6 +26,7 @@ from tilewright.formats import tensor_bits
 from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
 from tilewright.sim.fusion.graph import NODE_KINDS, FusionEdge, FusionGraph, FusionNode, NodeKind
 from tilewright.workloads.operators import Operator, TensorSpec, stored_bytes
+from tilewright.workloads.products import ConvAxis, conv_axes, is_depthwise
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["build_graph"]
@@ -127,7 +128,7 @@ class _Builder:
     def _node(self, index: int, chain: list[Operator]) -> FusionNode:
         operator, last = chain[0], chain[-1]
         extra = sum(self.stream.tensor(name).n_bytes for member in chain for name in member.outputs[1:])
-        kernel, stride, padding, dilation = _window_sizes(operator)
+        rows, columns = _window_axes(operator)
         is_conv = operator.kind == "conv"
         in_channels = operator.count("in_channels") if is_conv else 0
         output = self.feature_map(last.outputs[0], extra_bytes=extra)
@@ -140,10 +141,10 @@ class _Builder:
             function=_function(operator),
             output=output,
             in_channels=in_channels or output.channels,
-            kernel=kernel,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
+            kernel=(rows.kernel, columns.kernel),
+            stride=(rows.stride, columns.stride),
+            padding=(rows.padding, columns.padding),
+            dilation=(rows.dilation, columns.dilation),
             groups=operator.count("groups") if is_conv else 1,
             weight_bytes=self._weight_bytes(chain),
             macs=sum(member.macs for member in chain),
@@ -262,8 +263,7 @@ def _is_by_channel(operator: Operator, shape: tuple[int, ...]) -> bool:
 def _kind(operator: Operator, stream: OperatorStream) -> NodeKind:
     match operator.kind:
         case "conv":
-            groups = operator.count("groups")
-            return "depthwise" if groups > 1 and operator.count("in_channels") == groups else "conv"
+            return "depthwise" if is_depthwise(operator) else "conv"
         case "matmul":
             second = stream.base(operator.inputs[1])
             return "dense" if second.role in ("weight", "constant") else "matmul"
@@ -281,21 +281,11 @@ def _function(operator: Operator) -> str:
     return operator.text("function") or operator.kind
 
 
-_Pair = tuple[int, int]
-
-
-def _window_sizes(operator: Operator) -> tuple[_Pair, _Pair, _Pair, _Pair]:
-    """(kernel, stride, padding before, dilation) along rows and columns; deeper dimensions are left out."""
-    if operator.kind not in _SPATIAL_KINDS:
-        return (1, 1), (1, 1), (0, 0), (1, 1)
-    n_dims = len(operator.sizes("kernel"))
-
-    def pair(sizes: tuple[int, ...], missing: int) -> _Pair:
-        return (sizes[0], missing) if n_dims == 1 else (sizes[n_dims - 2], sizes[n_dims - 1])
-
-    dilation = operator.sizes("dilation") if "dilation" in operator.attributes else (1,) * n_dims
-    padding = operator.sizes("padding")[:n_dims]
-    return pair(operator.sizes("kernel"), 1), pair(operator.sizes("stride"), 1), pair(padding, 0), pair(dilation, 1)
+def _window_axes(operator: Operator) -> tuple[ConvAxis, ConvAxis]:
+    """The window along rows and columns; a single dimension is rows of one pixel, deeper ones are left out."""
+    axes = conv_axes(operator) if operator.kind in _SPATIAL_KINDS else []
+    rows, columns = [*axes, ConvAxis(), ConvAxis()][:2] if len(axes) < 2 else axes[-2:]
+    return rows, columns
 
 
 def _own_axes(operator: Operator, place: int, x: FeatureMap, output: FeatureMap, before: tuple[int, int]) -> _Axes:
@@ -345,13 +335,12 @@ def _upsampled(n_in: int, n_out: int) -> AxisWindow:
 
 
 def _sliding(operator: Operator, x: FeatureMap) -> tuple[AxisWindow, AxisWindow]:
-    sizes = _window_sizes(operator)
     turned = operator.kind == "conv" and bool(operator.attributes["transposed"])
     found = []
-    for n_in, kernel, stride, pad, dilation in zip((x.height, x.width), *sizes, strict=True):
-        reach = (kernel - 1) * dilation + 1
+    for n_in, axis in zip((x.height, x.width), _window_axes(operator), strict=True):
         if turned:  # output o reads the inputs (o + pad - tap * dilation) / stride
-            found.append(AxisWindow(n_in, 1, reach - pad - stride, reach - stride + 1, stride))
+            pad, reach = axis.reach - axis.padding - axis.stride, axis.reach - axis.stride + 1
+            found.append(AxisWindow(n_in, 1, pad, reach, axis.stride))
         else:
-            found.append(AxisWindow(n_in, stride, pad, reach))
+            found.append(AxisWindow(n_in, axis.stride, axis.padding, axis.reach))
     return found[0], found[1]

@@ -23,7 +23,6 @@ from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR
 
 __all__ = ["Command", "Schedule", "Stream", "needed_rows", "schedule"]
 
-_ON_MATRIX = ("conv", "dense", "matmul")
 Action = Literal["load", "make", "store"]
 
 
@@ -100,7 +99,7 @@ class _Scheduler:
             self.engines[Stream("load", i)] = LOAD
         for i in self.inside:
             if i not in self.silent:
-                self.engines[Stream("make", i)] = MATRIX if graph.nodes[i].kind in _ON_MATRIX else VECTOR
+                self.engines[Stream("make", i)] = MATRIX if graph.nodes[i].on_matrix else VECTOR
         for i in self.stored:
             self.engines[Stream("store", i)] = STORE
 

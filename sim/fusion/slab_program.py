@@ -265,7 +265,7 @@ class SlabProgram:
 
     def _product(self, node: FusionNode, slice_: Slice) -> Work:
         """Rows of some output channels from all input channels."""
-        taps, out = node.kernel[0] * node.kernel[1], node.output
+        taps, out = self.costs.taps(node), node.output
         m, k = len(slice_.rows) * out.width, taps * node.in_channels // node.groups
         if node.groups > 1:
             times = ceil_div(node.groups * slice_.channels, out.channels)
@@ -338,7 +338,7 @@ class SlabProgram:
         reads = self._inputs(i, rows)
         loads, weights = self._weights(node, last - first, whole)
         yield from loads
-        taps, out = node.kernel[0] * node.kernel[1], node.output
+        taps, out = self.costs.taps(node), node.output
         m, k = len(rows) * out.width, taps * (last - first)
         wide: Hashable = ("sum", i)
         is_last = last == whole

@@ -14,6 +14,7 @@ from tilewright.sim.fusion.lbdf import LineBuffers
 from tilewright.sim.fusion.lowering import FusedTiling, fused_program, simulate_group
 from tilewright.sim.fusion.runs import simulate_scheme
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost, get_scheme, scheme_names
+from tilewright.sim.jobs import jobs_of
 from tilewright.units import KIB, MIB
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.graph import OperatorStream
@@ -179,3 +180,24 @@ def test_what_does_not_fit_or_hang_together_is_refused():
         fused_program(stream, graph, graph.mask_of(["conv0", "add"]), EDGE)
     with pytest.raises(InputError, match="rows_per_step: given -1"):
         FusedTiling(rows_per_step=-1)
+
+
+@pytest.mark.parametrize(("n_dims", "transposed"), [(1, False), (2, False), (3, False), (2, True), (3, True)])
+def test_groups_multiply_what_the_operator_multiplies(n_dims, transposed):
+    """By the rules that layers alone go by: deep kernels count all their taps, a transposed one those of its phases."""
+    b = Layers("deep")
+    size, stride = (4,) * n_dims, (2,) * n_dims if transposed else (1,) * n_dims
+    out = tuple(8 if transposed else 4 for _ in size)
+    kernel, padding = ((4,) if transposed else (3,)) * n_dims, (1,) * (2 * n_dims)
+    attributes = {
+        "batch": 1, "groups": 1, "in_channels": 2, "out_channels": 3, "in_size": size, "out_size": out,
+        "kernel": kernel, "stride": stride, "padding": padding, "dilation": (1,) * n_dims, "transposed": transposed,
+    }  # fmt: skip
+    weight = b.trained("weight", *((2, 3) if transposed else (3, 2)), *kernel)
+    conv = b.add("conv", "conv", [b.input("x", (1, 2, *size)), weight], (1, 3, *out), attributes)
+    stream = b.finish([conv])
+    graph, mask = whole(stream)
+    (layer,) = [job.layer for job in jobs_of(stream)]
+    program = fused_program(stream, graph, mask, EDGE)
+    macs = sum(sum(c.cost.counters.macs.values()) * times for _, c, times in program.commands())
+    assert macs == layer.groups * layer.m * layer.k * layer.n
