@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TEST_JOBS ?= 2
+# A file's tests run in one worker, so that what they share is made once.
+WORKERS = -n $(TEST_JOBS) --dist loadfile
 N ?= 10000
 MACHINE ?= edge-16x16
 OUT ?= out
@@ -75,7 +77,7 @@ run: setup-core
 # --- checks ------------------------------------------------------------------------------------------------------
 
 test: setup
-	@$(PYTEST) -n $(TEST_JOBS) -m 'not slow and not extras' --benchmark-skip -q
+	@$(PYTEST) $(WORKERS) -m 'not slow and not extras' --benchmark-skip -q
 
 lint: setup
 	$(BIN)/ruff check .
@@ -90,7 +92,7 @@ $(VENV)/.installed-extras: $(VENV)/.installed-dev constraints-extras.txt
 	@touch $@
 
 extras: $(VENV)/.installed-extras
-	@$(PYTEST) -n $(TEST_JOBS) -q -m 'extras and not slow' --benchmark-skip
+	@$(PYTEST) $(WORKERS) -q -m 'extras and not slow' --benchmark-skip
 
 trained: $(VENV)/.installed-extras
 	@$(PYTEST) -n $(TEST_JOBS) -q tests/validation/test_bits_on_trained_networks.py tests/validation/test_weight_formats.py

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 _SLOW_IS_FINE = [HealthCheck.too_slow]
@@ -24,3 +25,12 @@ settings.load_profile("fuzz" if _N_FUZZ else "quick")
 # Without a GPU Triton's kernels run in its interpreter. Triton looks when it is imported, which other libraries do too.
 if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where several workers are to run, the engine is compiled before they start: once, not in each of them."""
+    if not hasattr(session.config, "workerinput") and session.config.getoption("numprocesses", None):
+        from tilewright.sim.engine.run import is_compiled, warm_up
+
+        if not is_compiled():
+            warm_up()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
@@ -16,13 +16,9 @@ from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivi
 from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.workloads.zoo.layers import Layers
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
 pytestmark = pytest.mark.browser
 
 _PHONE = {"width": 360, "height": 780}
-_DESK = {"width": 1280, "height": 900}
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -47,28 +43,18 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_opens_without_a_fault(browser: Browser, page_of: Path, scheme: str) -> None:
-    page = browser.new_page(viewport=_DESK, color_scheme=scheme)
-    faults: list[str] = []
-    outside: list[str] = []
-    page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("request", lambda r: outside.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
-    page.goto(page_of.as_uri())
+def test_page_opens_without_a_fault(tab: Any, page_of: Path, scheme: str) -> None:
+    page = tab.open(page_of, scheme=scheme)
     image = page.screenshot(full_page=True)
     marks = page.locator(".roofline circle").count()
     images = page.locator("img").count()
-    page.close()
-    assert faults == []
-    assert outside == []
+    assert tab.found() == []
     assert images == 0
     assert marks >= 4
     assert len(image) > 30_000
 
 
-def test_page_fits_a_telephone(browser: Browser, page_of: Path) -> None:
-    page = browser.new_page(viewport=_PHONE)
-    page.goto(page_of.as_uri())
+def test_page_fits_a_telephone(tab: Any, page_of: Path) -> None:
+    page = tab.open(page_of, size=_PHONE)
     overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    page.close()
     assert overflow <= 0

@@ -42,7 +42,7 @@ from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
@@ -204,38 +204,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-class Watched:
-    """A page of which everything is noted that must not happen."""
+def opened(tab: Any, path: Path, *, size: Any = _DESK, scheme: str = "light") -> Page:
+    """The page at ``path``, when its scripts have run."""
+    page: Page = tab.open(path, size=size, scheme=scheme)
+    page.wait_for_timeout(150)
+    return page
 
-    def __init__(self, browser: Browser, path: Path, *, size: Any, bypass: bool = False, scheme: Any = "light") -> None:
-        self.context = browser.new_context(viewport=size, bypass_csp=bypass, color_scheme=scheme)
-        self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(10_000)
-        self.faults: list[str] = []
-        self.page.on("console", lambda message: self.note(message.type, message.text))
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
-        self.page.on("request", lambda request: self.fetched(request.url))
-        self.page.add_init_script(
-            "window.broken = []; addEventListener('securitypolicyviolation', e => broken.push(e.violatedDirective))"
-        )
-        self.page.goto(path.as_uri())
-        self.page.wait_for_timeout(150)
 
-    def note(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning") and "willReadFrequently" not in text:
-            self.faults.append(text)
-
-    def fetched(self, url: str) -> None:
-        if not url.startswith(("file:", "data:", "blob:")) or url.endswith("/x"):
-            self.faults.append(url)
-
-    def close(self) -> list[str]:
-        self.faults += self.page.evaluate("window.broken")
-        if self.page.evaluate("window.reached"):
-            self.faults.append("a script of a name has run")
-        self.context.close()
-        return self.faults
+def found(tab: Any) -> list[str]:
+    """What must not happen and has."""
+    reached = ["a script of a name has run"] if tab.page.evaluate("window.reached") else []
+    return [*tab.found(), *reached]
 
 
 @pytest.fixture(params=PAGES)
@@ -243,10 +222,10 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("bypass", [True, False], ids=["escaping alone", "with the policy"])
-def test_nothing_of_a_name_runs(browser: Browser, pages: dict[str, Path], kind: str, bypass: bool) -> None:
-    watched = Watched(browser, pages[kind], size=_DESK, bypass=bypass)
-    page = watched.page
+@pytest.mark.parametrize("which", ["lenient_tab", "tab"], ids=["escaping alone", "with the policy"])
+def test_nothing_of_a_name_runs(pages: dict[str, Path], kind: str, which: str, request: pytest.FixtureRequest) -> None:
+    tab = request.getfixturevalue(which)
+    page = opened(tab, pages[kind])
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     for element in page.locator("button:enabled:visible").all()[:8]:
         element.click()
@@ -261,14 +240,13 @@ def test_nothing_of_a_name_runs(browser: Browser, pages: dict[str, Path], kind: 
             hidden: getComputedStyle(document.querySelector('h1')).display,
         })"""
     )
-    assert watched.close() == []
+    assert found(tab) == []
     assert made == {"scripts": _N_SCRIPTS.get(kind, 0), "handlers": 0, "strangers": 0, "hidden": "block"}
 
 
 @pytest.mark.parametrize("size", [_DESK, _PHONE], ids=["desk", "phone"])
-def test_the_layout_survives(browser: Browser, pages: dict[str, Path], kind: str, size: Any) -> None:
-    watched = Watched(browser, pages[kind], size=size, scheme="dark")
-    page = watched.page
+def test_the_layout_survives(tab: Any, pages: dict[str, Path], kind: str, size: Any) -> None:
+    page = opened(tab, pages[kind], size=size, scheme="dark")
     overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     text = page.inner_text("body")
     unseen = [hex(ord(c)) for c in set(text) if not c.isprintable() and c not in "\n\t"]
@@ -276,7 +254,7 @@ def test_the_layout_survives(browser: Browser, pages: dict[str, Path], kind: str
         """() => [...document.querySelectorAll('section, .card, h1')].map(e => e.getBoundingClientRect())
             .filter(box => box.height > 0 && (box.left < 0 || box.right > innerWidth + 0.5)).length"""
     )
-    assert watched.close() == []
+    assert found(tab) == []
     assert overflow <= 0
     assert blocks == 0
     assert unseen == []
@@ -284,27 +262,27 @@ def test_the_layout_survives(browser: Browser, pages: dict[str, Path], kind: str
         assert "</script><script>" in text or "\"'>" in text
 
 
-def test_names_of_an_onnx_file_stay_text(browser: Browser, tmp_path: Path) -> None:
+def test_names_of_an_onnx_file_stay_text(lenient_tab: Any, tmp_path: Path) -> None:
     stream = load_network(evil_onnx(tmp_path / "evil.onnx")).with_formats(weights="fp16", activations="fp16")
-    watched = Watched(browser, write_network(tmp_path / "network", stream), size=_PHONE, bypass=True)
-    overflow = watched.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    n_scripts = watched.page.evaluate("document.scripts.length")
-    assert watched.close() == []
+    page = opened(lenient_tab, write_network(tmp_path / "network", stream), size=_PHONE)
+    overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    n_scripts = page.evaluate("document.scripts.length")
+    assert found(lenient_tab) == []
     assert (overflow <= 0, n_scripts) == (True, 1)
 
 
-def test_pictures_stay_pictures(browser: Browser, pages: dict[str, Path]) -> None:
-    watched = Watched(browser, pages["fusion"].with_name("groups.svg"), size=_DESK, bypass=True)
-    n_strange = watched.page.evaluate("document.querySelectorAll('script, [onload], foreignObject, image').length")
-    assert watched.close() == []
+def test_pictures_stay_pictures(lenient_tab: Any, pages: dict[str, Path]) -> None:
+    page = opened(lenient_tab, pages["fusion"].with_name("groups.svg"))
+    n_strange = page.evaluate("document.querySelectorAll('script, [onload], foreignObject, image').length")
+    assert found(lenient_tab) == []
     assert n_strange == 0
 
 
-def test_the_rows_that_a_page_saves_are_no_formulas(browser: Browser, tmp_path: Path) -> None:
-    watched = Watched(browser, write_sweep(tmp_path / "sweep", "=cmd|' /C calc'!A0"), size=_DESK)
-    with watched.page.expect_download() as download:
-        watched.page.get_by_role("button", name="save these rows as CSV").click()
+def test_the_rows_that_a_page_saves_are_no_formulas(tab: Any, tmp_path: Path) -> None:
+    page = opened(tab, write_sweep(tmp_path / "sweep", "=cmd|' /C calc'!A0"))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="save these rows as CSV").click()
     rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
-    assert watched.close() == []
+    assert found(tab) == []
     assert {row["workload"] for row in rows} == {"'=cmd|' /C calc'!A0"}
     assert all(float(row["latency_ms"]) > 0 for row in rows)

@@ -10,12 +10,11 @@ import pytest
 from tilewright.cli import main
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
 _PHONE = {"width": 360, "height": 780}
-_DESK = {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +22,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reports of two layers, a whole network, fusion groups and a validation, made by the command line."""
     folder = tmp_path_factory.mktemp("report") / "out"
     requests = {
-        "": ["compare", "bert-base", "vit-b-14", "-a", "edge-16x16"],
+        "": ["compare", "bert-base", "attention:heads=2,seq=64,head_dim=32", "-a", "edge-16x16"],
         "network": ["simulate", "vit-b-16:image=64", "-a", "edge-16x16"],
         "fusion": ["search", "mobilenet-v2", "-a", "edge-16x16", "--over", "fusion", "--buffer", "128KiB"],
         "validation": ["validate", *map(str, sorted(SAMPLES.glob("h200_gemm_*.csv"))), "-a", "h200"],
@@ -45,43 +44,54 @@ SMALL = "fsrcnn:height=27,width=48"
 BOTH = ["-a", "edge-16x16", "-a", "flat-edge"]
 FOLDERS = ("network", "fusion", "validation", "machines", "front", "why")
 PAGES = ["index.html", "bert-base.html", *(f"{folder}/index.html" for folder in FOLDERS)]
+_FAINT = """() => {
+    const light = colour => {
+        const parts = colour.map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+        return .2126 * parts[0] + .7152 * parts[1] + .0722 * parts[2];
+    };
+    const numbers = text => (text.match(/[\\d.]+/g) || []).map(Number);
+    const behind = element => {
+        for (let e = element; e; e = e.parentElement) {
+            const colour = numbers(getComputedStyle(e).backgroundColor);
+            if (colour.length === 3 || colour[3] > .99) return colour.slice(0, 3);
+        }
+        return [255, 255, 255];
+    };
+    return [...document.querySelectorAll('body *:not(script, style, title, .on)')].filter(e => {
+        if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) return false;
+        if (!e.getClientRects().length) return false;
+        const style = getComputedStyle(e);
+        const ink = numbers(e instanceof SVGElement ? style.fill : style.color).slice(0, 3);
+        const [high, low] = [light(ink), light(behind(e))].sort((a, b) => b - a);
+        return (high + .05) / (low + .05) < 4.5;
+    }).map(e => e.textContent.slice(0, 40));
+}"""  # texts with less contrast than WCAG asks for
 
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_opens_without_a_fault(browser: Browser, report: Path, name: str, scheme: str) -> None:
-    page = browser.new_page(viewport=_DESK, color_scheme=scheme)
-    faults: list[str] = []
-    outside: list[str] = []
-    page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("request", lambda r: outside.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
-    page.goto((report / name).as_uri())
+def test_page_opens_without_a_fault(tab: Any, report: Path, name: str, scheme: str) -> None:
+    page = tab.open(report / name, scheme=scheme)
     image = page.screenshot(full_page=True)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    page.close()
-    assert faults == []
-    assert outside == []
+    assert tab.found() == []
     assert len(image) > 30_000  # a blank page of this size is a few kilobytes
     assert (background == "rgb(18, 21, 26)") == (scheme == "dark")
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_fits_a_telephone(browser: Browser, report: Path, name: str) -> None:
-    page = browser.new_page(viewport=_PHONE)
-    page.goto((report / name).as_uri())
+def test_page_fits_a_telephone(tab: Any, report: Path, name: str) -> None:
+    page = tab.open(report / name, size=_PHONE)
     overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     smallest = page.evaluate(
         "Math.min(...[...document.querySelectorAll('td, li, p')].map(e => parseFloat(getComputedStyle(e).fontSize)))"
     )
-    page.close()
     assert overflow <= 0
     assert smallest >= 11
 
 
-def test_bars_are_drawn_to_scale(browser: Browser, report: Path) -> None:
-    page = browser.new_page(viewport=_DESK)
-    page.goto((report / "bert-base.html").as_uri())
+def test_bars_are_drawn_to_scale(tab: Any, report: Path) -> None:
+    page = tab.open(report / "bert-base.html")
     widths = page.evaluate(
         """() => {
             const width = element => element.getBoundingClientRect().width;
@@ -89,7 +99,6 @@ def test_bars_are_drawn_to_scale(browser: Browser, report: Path) -> None:
                 chart => [width(chart), ...[...chart.querySelectorAll('rect')].map(width)]);
         }"""
     )
-    page.close()
     assert len(widths) > 6
     for whole, *parts in widths:
         assert whole > 50
@@ -97,16 +106,14 @@ def test_bars_are_drawn_to_scale(browser: Browser, report: Path) -> None:
         assert sum(parts) <= whole + 1
 
 
-def test_roofline_marks_lie_inside_the_plot(browser: Browser, report: Path) -> None:
-    page = browser.new_page(viewport=_PHONE)
-    page.goto((report / "network" / "index.html").as_uri())
+def test_roofline_marks_lie_inside_the_plot(tab: Any, report: Path) -> None:
+    page = tab.open(report / "network" / "index.html", size=_PHONE)
     plot, *marks = page.evaluate(
         """() => [...document.querySelectorAll('.roofline svg, .roofline circle')].map(element => {
             const box = element.getBoundingClientRect();
             return [box.left, box.right, box.top, box.bottom];
         })"""
     )
-    page.close()
     assert len(marks) > 3
     for left, right, top, bottom in marks:
         assert plot[0] <= (left + right) / 2 <= plot[1]
@@ -114,44 +121,18 @@ def test_roofline_marks_lie_inside_the_plot(browser: Browser, report: Path) -> N
 
 
 @pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read(browser: Browser, report: Path, name: str, scheme: Any) -> None:
+def test_every_text_can_be_read(tab: Any, report: Path, name: str) -> None:
     """WCAG's contrast of 4.5 for texts on the page; those on marks of charts are held to it in the palette's test."""
-    page = browser.new_page(viewport=_DESK, color_scheme=scheme)
-    page.goto((report / name).as_uri())
+    page = tab.open(report / name)
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    faint = page.evaluate(
-        """() => {
-            const light = colour => {
-                const parts = colour.map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-                return .2126 * parts[0] + .7152 * parts[1] + .0722 * parts[2];
-            };
-            const numbers = text => (text.match(/[\\d.]+/g) || []).map(Number);
-            const behind = element => {
-                for (let e = element; e; e = e.parentElement) {
-                    const colour = numbers(getComputedStyle(e).backgroundColor);
-                    if (colour.length === 3 || colour[3] > .99) return colour.slice(0, 3);
-                }
-                return [255, 255, 255];
-            };
-            return [...document.querySelectorAll('body *:not(script, style, title, .on)')].filter(e => {
-                if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) return false;
-                if (!e.getClientRects().length) return false;
-                const style = getComputedStyle(e);
-                const ink = numbers(e instanceof SVGElement ? style.fill : style.color).slice(0, 3);
-                const [high, low] = [light(ink), light(behind(e))].sort((a, b) => b - a);
-                return (high + .05) / (low + .05) < 4.5;
-            }).map(e => e.textContent.slice(0, 40));
-        }"""
-    )
-    page.close()
-    assert faint == []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate(_FAINT) == [], scheme
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_can_be_used_without_eyes_or_mouse(browser: Browser, report: Path, name: str) -> None:
-    page = browser.new_page(viewport=_PHONE)
-    page.goto((report / name).as_uri())
+def test_a_page_can_be_used_without_eyes_or_mouse(tab: Any, report: Path, name: str) -> None:
+    page = tab.open(report / name, size=_PHONE)
     found = page.evaluate(
         """() => {
             const levels = [...document.querySelectorAll('h1, h2, h3, h4')].map(h => Number(h.tagName[1]));
@@ -171,7 +152,6 @@ def test_a_page_can_be_used_without_eyes_or_mouse(browser: Browser, report: Path
     )
     page.keyboard.press("Tab")
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-    page.close()
     assert found == {
         "language": "en", "title": True, "heads": 1, "skips": 0, "drawings": 0, "pictures": 0, "headers": 0,
         "stuck": 0, "nameless": 0,
@@ -180,25 +160,20 @@ def test_a_page_can_be_used_without_eyes_or_mouse(browser: Browser, report: Path
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_prints_in_black_on_white(browser: Browser, report: Path, name: str) -> None:
-    page = browser.new_page(viewport={"width": 794, "height": 1123}, color_scheme="dark")
-    page.emulate_media(media="print", color_scheme="dark")
-    page.goto((report / name).as_uri())
+def test_a_page_prints_in_black_on_white(tab: Any, report: Path, name: str) -> None:
+    page = tab.open(report / name, size={"width": 794, "height": 1123}, scheme="dark", media="print")
     colours = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
-    page.close()
     assert colours == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
 
 
 @pytest.mark.parametrize("name", ["network/index.html", "fusion/index.html", "validation/index.html"])
-def test_no_table_is_cut_on_a_desk(browser: Browser, report: Path, name: str) -> None:
-    page = browser.new_page(viewport=_DESK)
-    page.goto((report / name).as_uri())
+def test_no_table_is_cut_on_a_desk(tab: Any, report: Path, name: str) -> None:
+    page = tab.open(report / name)
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     cut = page.evaluate(
         """[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1)
             .map(e => e.textContent.slice(0, 40))"""
     )
-    page.close()
     assert cut == []
 
 
@@ -209,11 +184,8 @@ def column(page: Page, number: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "header", "number"), [("network", "cycles", 5), ("fusion", "buffer", 4)])
-def test_a_table_sorts_by_mouse_and_by_keys(
-    browser: Browser, report: Path, name: str, header: str, number: int
-) -> None:
-    page = browser.new_page(viewport=_DESK)
-    page.goto((report / name / "index.html").as_uri())
+def test_a_table_sorts_by_mouse_and_by_keys(tab: Any, report: Path, name: str, header: str, number: int) -> None:
+    page = tab.open(report / name / "index.html")
     table = page.locator("table.sortable").first
     before, n_rows = column(page, 1), table.locator("tbody tr").count()
     values = "cells => cells.map(cell => Number(cell.dataset.value))"
@@ -240,12 +212,10 @@ def test_a_table_sorts_by_mouse_and_by_keys(
     first.click()
     assert column(page, 1) == before
     assert table.locator("tbody tr").count() == n_rows
-    page.close()
 
 
-def test_engines_stand_under_each_other_on_the_scale_of_the_operators(browser: Browser, report: Path) -> None:
-    page = browser.new_page(viewport=_DESK)
-    page.goto((report / "network" / "index.html").as_uri())
+def test_engines_stand_under_each_other_on_the_scale_of_the_operators(tab: Any, report: Path) -> None:
+    page = tab.open(report / "network" / "index.html")
     lefts = page.evaluate(
         "[...document.querySelectorAll('.lanes svg[role=img]')].map(e => e.getBoundingClientRect().left)"
     )
@@ -254,7 +224,6 @@ def test_engines_stand_under_each_other_on_the_scale_of_the_operators(browser: B
     widths = page.evaluate(
         "[...document.querySelectorAll('.areas svg svg path')].map(e => e.getBoundingClientRect().width)"
     )
-    page.close()
     assert lefts[0] == lefts[-1]
     assert [name.split("\n")[0] for name in names] == [
         "matrix unit", "vector unit", "load", "store", "DRAM", "buffer l1"
@@ -263,11 +232,9 @@ def test_engines_stand_under_each_other_on_the_scale_of_the_operators(browser: B
     assert all(width > 700 for width in widths)
 
 
-def test_the_drawing_of_groups_follows_the_setting(browser: Browser, report: Path) -> None:
+def test_the_drawing_of_groups_follows_the_setting(tab: Any, report: Path) -> None:
     backs = []
     for scheme in ("light", "dark"):
-        page = browser.new_page(viewport=_DESK, color_scheme=scheme)  # type: ignore[arg-type]
-        page.goto((report / "fusion" / "groups.svg").as_uri())
+        page = tab.open(report / "fusion" / "groups.svg", scheme=scheme)
         backs.append(page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
-        page.close()
     assert backs == ["rgb(255, 255, 255)", "rgb(27, 32, 39)"]

@@ -14,7 +14,7 @@ from tilewright.search.sweep.run import run_sweep
 from tilewright.search.sweep.spec import load_sweep
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
@@ -46,24 +46,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(browser: Browser, report: Path) -> Iterator[Page]:
+def page(tab: Any, report: Path) -> Iterator[Page]:
     """The page on a desk; a fault that the browser notes fails the test."""
-    opened = browser.new_page(viewport=_DESK)
-    opened.set_default_timeout(10_000)
-    faults: list[str] = []
-    opened.on("console", lambda message: faults.append(message.text) if is_fault(message) else None)
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("dialog", lambda dialog: faults.append(dialog.message))
-    opened.on("request", lambda r: faults.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
-    opened.goto(report.as_uri())
-    yield opened
-    opened.close()
-    assert faults == []
-
-
-def is_fault(message: ConsoleMessage) -> bool:
-    """Errors and warnings, but for the advice that reading pixels, as these tests do, could be quicker."""
-    return message.type in ("error", "warning") and "willReadFrequently" not in message.text
+    yield tab.open(report)
+    assert tab.found() == []
 
 
 def shown(page: Page) -> int:
@@ -107,15 +93,13 @@ def brush(page: Page, column: str, start: float, end: float) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [_DESK, _PHONE], ids=["desk", "phone"])
-def test_page_is_drawn(browser: Browser, report: Path, size: Any, scheme: Any) -> None:
-    page = browser.new_page(viewport=size, color_scheme=scheme)
-    page.goto(report.as_uri())
+def test_page_is_drawn(tab: Any, report: Path, size: Any, scheme: Any) -> None:
+    page = tab.open(report, size=size, scheme=scheme)
     page.wait_for_timeout(300)
     image = page.screenshot(full_page=True)
     overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     painted = {view: n_painted(page, view) for view in ("scatter", "multiples", "parallel")}
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    page.close()
     assert len(image) > 100_000
     assert overflow <= 0
     assert painted["scatter"] > 500 and painted["multiples"] > 100 and painted["parallel"] > 2000
