@@ -5,9 +5,8 @@ Names of machines, workloads, networks and dataflows may be given as text (as on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress, named, part
 from tilewright.search.activity import NetworkActivity, network_activity
 from tilewright.search.machine_comparison import compare_machines
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
@@ -70,7 +70,6 @@ __all__ = [
 
 Machine = str | MachineSpec
 Network = str | Path | OperatorStream | Module
-Progress = Callable[[int, int, str], None]  # done, in all, what is being worked on
 
 
 def dataflow_names() -> tuple[str, ...]:
@@ -182,7 +181,7 @@ def _search_pieces(
     best: tuple[JobLayer, SearchOutcome] | None = None
     fault: MappingError | None = None
     for at, piece in enumerate(cuts):
-        told = _part(progress, at, len(cuts)) if len(cuts) > 1 else progress
+        told = part(progress, at, len(cuts)) if len(cuts) > 1 else progress
         try:
             found = run_method(
                 get_method(method),
@@ -193,7 +192,7 @@ def _search_pieces(
                 seed=seed,
                 budget=budget,
                 fixed=tiling,
-                progress=None if told is None else partial(_tell, told, label),
+                progress=named(told, label),
             )
         except MappingError as error:
             fault = error
@@ -204,10 +203,6 @@ def _search_pieces(
         assert fault is not None
         raise fault
     return best
-
-
-def _tell(progress: Progress, label: str, done: int, total: int) -> None:
-    progress(done, total, label)
 
 
 @overload
@@ -294,7 +289,7 @@ def compare(
     infeasible: dict[tuple[str, str], str] = {}
     jobs = [(layer, flow) for layer in layers for flow in flows[layer]]
     for at, (layer, flow) in enumerate(jobs):
-        told = _part(progress, at, len(jobs))
+        told = part(progress, at, len(jobs))
         try:
             results.append(_simulate(layer, spec, flow, {}, objective, told, method, seed)[1])
         except MappingError as error:
@@ -323,14 +318,6 @@ def _refuse_twice(names: Sequence[str], what: str) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f'{what}: "{twice}" is given twice; allowed different names')
-
-
-def _part(progress: Progress | None, at: int, n_jobs: int) -> Progress | None:
-    """Progress of job ``at`` of ``n_jobs`` as progress of the whole, in thousandths of a job."""
-    if progress is None:
-        return None
-    report = progress
-    return lambda done, total, what: report(1000 * at + 1000 * done // total, 1000 * n_jobs, what)
 
 
 def why(
@@ -519,7 +506,7 @@ def search_tilings(
     for at, ((layer, flow), method, seed) in enumerate(jobs):
         try:
             found = search_tiling(
-                layer, spec, flow, method, objective, seed=seed, budget=budget, progress=_part(progress, at, len(jobs))
+                layer, spec, flow, method, objective, seed=seed, budget=budget, progress=part(progress, at, len(jobs))
             )
             rows.append({**found.to_row(), "infeasible": ""})
         except MappingError as error:

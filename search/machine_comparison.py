@@ -8,6 +8,7 @@ from dataclasses import replace
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.dram import bytes_per_cycle, port_names
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress, part
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.objective import Objective, score
@@ -21,8 +22,6 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["compare_machines"]
 
-Progress = Callable[[int, int, str], None]
-_PARTS = 1000  # of progress, for each pair
 
 #: Runs one layer with one dataflow on one machine at its best tiling.
 LayerRunner = Callable[[JobLayer, MachineSpec, Dataflow], SimulationResult]
@@ -51,7 +50,7 @@ def compare_machines(
     infeasible: dict[tuple[str, str], str] = {}
     pairs = [(workload, machine) for workload in workloads for machine in machines]
     for at, (workload, machine) in enumerate(pairs):
-        told = _part(progress, at, len(pairs), f"{workload.name} on {machine.name}")
+        told = part(progress, at, len(pairs), instead=f"{workload.name} on {machine.name}")
         try:
             if isinstance(workload, OperatorStream):
                 rated = tuple(machine.matrix.multiplies_per_pe_per_cycle)
@@ -75,13 +74,6 @@ def compare_machines(
     return MachineComparison(
         objective=objective, machines=tuple(m.name for m in machines), runs=tuple(runs), infeasible=infeasible
     )
-
-
-def _part(progress: Progress | None, at: int, n_pairs: int, what: str) -> Progress | None:
-    if progress is None:
-        return None
-    report = progress
-    return lambda done, total, name: report(_PARTS * at + _PARTS * done // max(1, total), _PARTS * n_pairs, what)
 
 
 def _layer_run(

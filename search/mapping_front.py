@@ -9,7 +9,7 @@ reported. Energies are sums of floating-point numbers: those that differ by less
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.overheads import overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress
 from tilewright.search.tiling import BATCH, FIRST_BATCH, Candidate, Evaluated, PhaseSearch, pareto
 from tilewright.search.workload import kind_of, pieces
 from tilewright.sim.jobs import JobLayer
@@ -32,7 +33,6 @@ __all__ = ["MOST_POINTS", "SAME", "Named", "layer_front", "phase_front", "worklo
 
 MOST_POINTS = 1024  # of a sum that are kept
 SAME = 1e-9
-Progress = Callable[[int, int, str], None]
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 

@@ -10,7 +10,7 @@ them is longer than the one without (both are run).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +24,7 @@ from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.matrix_unit import holding_format
 from tilewright.hw_models.overheads import overhead_assumptions, overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import best_tiling
@@ -43,7 +44,6 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["ATTENTION_DATAFLOWS", "Mapped", "Mappings", "simulate_stream"]
 
-Progress = Callable[[int, int, str], None]
 
 NOTHING = Counters()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress, part
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, Mapped, simulate_stream
 from tilewright.search.objective import Objective
@@ -15,9 +16,6 @@ from tilewright.sim.network_why import NetworkWhatIf, NetworkWhyResult
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["why_stream"]
-
-Progress = Callable[[int, int, str], None]
-_PARTS = 1000  # of progress, for each run of the network
 
 
 def why_stream(
@@ -41,11 +39,11 @@ def why_stream(
     options["attention_dataflows"] = attention_dataflows
     n_runs = 1 + len(changes)
     chosen: dict[JobLayer, Mapped] = {}
-    base = simulate_stream(stream, machine, **options, chosen=chosen, progress=_part(progress, 0, n_runs, ""))
+    base = simulate_stream(stream, machine, **options, chosen=chosen, progress=part(progress, 0, n_runs))
     found = []
     for at, (label, change) in enumerate(changes.items(), start=1):
         changed = machine.with_(**change)
-        told = _part(progress, at, n_runs, f"{label}: ")
+        told = part(progress, at, n_runs, before=f"{label}: ")
         best = simulate_stream(stream, changed, **options, also=chosen, progress=told)
         same = simulate_stream(stream, changed, **options, only=chosen)
         if objective == "latency" and same.cycles < best.cycles:  # weights ahead can reward what is slower alone
@@ -60,13 +58,3 @@ def why_stream(
             )
         )
     return NetworkWhyResult(result=base, what_ifs=tuple(found))
-
-
-def _part(progress: Progress | None, at: int, n_runs: int, what: str) -> Progress | None:
-    """Progress of run ``at`` of ``n_runs`` as progress of the whole."""
-    if progress is None:
-        return None
-    report = progress
-    return lambda done, total, name: report(
-        _PARTS * at + _PARTS * done // max(1, total), _PARTS * n_runs, f"{what}{name}"
-    )

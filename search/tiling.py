@@ -23,6 +23,7 @@ from typing import NamedTuple
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress
 from tilewright.search.objective import Objective, score
 from tilewright.sim.engine.image import pack
 from tilewright.sim.engine.run import run_images
@@ -41,7 +42,6 @@ __all__ = [
     "Candidate",
     "Evaluated",
     "PhaseSearch",
-    "Progress",
     "TilingSearch",
     "best_tiling",
     "least_parts",
@@ -56,8 +56,6 @@ FIRST_BATCH = 8  # small: the bound is tight, so a few runs often settle it
 LEAST_GRANULE = 4  # an array is not halved below that for smaller tiles
 FEW_FITTING = 8  # where fewer tilings fit, tiles for a part of the array are tried as well
 BATCH = 64  # later ones double up to this
-
-Progress = Callable[[int, int], None]
 
 
 class Candidate(NamedTuple):
@@ -107,7 +105,7 @@ def best_tiling(
     """The tiling of ``dataflow`` that minimises ``objective`` over its tiling space.
 
     ``fixed`` holds some parameters at given values. ``prune=False`` runs every candidate that fits (the test
-    of the pruning). ``progress(done, total)`` is called now and then. Raises MappingError when no
+    of the pruning). ``progress`` is called now and then. Raises MappingError when no
     candidate fits, with the smallest need. Many machines that differ little are searched faster by
     :class:`tilewright.search.shared.shared_search.SharedSearch`.
     """
@@ -122,7 +120,7 @@ def best_tiling(
         front = search.run(
             keep_front=objective == "edp" and len(searches) > 1,
             prune=prune,
-            progress=_shifted(progress, done, total),
+            progress=_shifted(progress, done, total, dataflow.name),
         )
         done += search.n_fitting
         fronts.append(front)
@@ -145,12 +143,12 @@ def best_tiling(
     )
 
 
-def _shifted(progress: Progress | None, done: int, total: int) -> Callable[[int], None] | None:
+def _shifted(progress: Progress | None, done: int, total: int, what: str) -> Callable[[int], None] | None:
     """Report progress of one phase as progress of the whole."""
     if progress is None:
         return None
     report = progress
-    return lambda n: report(done + n, total)
+    return lambda n: report(done + n, total, what)
 
 
 class PhaseSearch:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
+from tilewright.progress import Progress
 from tilewright.reports.quantity import bytes_text, cycles_text, percent_text, seconds_text, tiling_text
 from tilewright.reports.sweep.case import SweepCase
 from tilewright.search.sweep.design_figures import base_values, with_leakage
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["BestPoint", "best_points"]
 
 _TRACED_COMMANDS = 2500
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tilewright.errors import InputError
+from tilewright.progress import Progress
 from tilewright.reports.quantity import tiling_text
 from tilewright.search.sweep.best import SweepBest, best_of_sweep
 from tilewright.search.sweep.space import count_points
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "OBJECTIVE_FIGURES", "Failure", "Figure", "SweepCase", "damage_text", "read_case"]
 
 Row = Mapping[str, Any]
-Progress = Callable[[int, int, str], None]
 
 _TOLD_EVERY = 2000
 _NUMBER = re.compile(r"\d[\d,.]*")

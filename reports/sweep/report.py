@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tilewright.errors import InputError
+from tilewright.progress import Progress
 from tilewright.reports.files import check_apart, check_file, check_folder, write_file
 from tilewright.reports.sweep.best import BestPoint, best_points
 from tilewright.reports.sweep.case import SweepCase, damage_text, read_case
@@ -23,8 +24,6 @@ from tilewright.reports.sweep.sensitivity import Effect, sensitivity
 from tilewright.search.sweep.stored import open_sweep
 
 __all__ = ["report_sweep"]
-
-Progress = Callable[[int, int, str], None]
 
 
 def report_sweep(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.presented import Shown
+from tilewright.progress import Progress
 from tilewright.search.bits.budget import Budget, amount_text, limits_of, parse_budgets
 from tilewright.search.bits.costs import SIMULATED, BitCosts, SimulationSettings, difference, simulated_costs
 from tilewright.search.bits.matching import matched
@@ -25,7 +26,6 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["BitPoint", "BitsResult", "choose_bits", "search_bits"]
 
-Progress = Callable[[int, int, str], None]
 
 _MOST_ROUNDS = 12
 _MOST_CURVE_RUNS = 24

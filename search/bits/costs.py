@@ -8,12 +8,13 @@ the mixed formats to say by how much.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, format_bits
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress, part
 from tilewright.search.bits.problem import Assignment, BitProblem, CostKind, Option, problem_of
 from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivity, Sensitivity
 from tilewright.search.mapping_cache import MappingCache
@@ -34,7 +35,6 @@ __all__ = [
     "simulated_costs",
 ]
 
-Progress = Callable[[int, int, str], None]
 Pair = tuple[str, str]  # formats of weights and activations
 
 SIMULATED: tuple[CostKind, ...] = ("latency", "energy", "dram")
@@ -134,7 +134,7 @@ class BitCosts:
                 next((i for i, o in enumerate(d.options) if (o.weights, o.activations) == (weights, activations)), 0)
                 for d in counted.decisions
             )
-            result = self._run(counted, assignment, _part(progress, at, len(pairs), weights, activations))
+            result = self._run(counted, assignment, part(progress, at, len(pairs), before=f"{weights}/{activations}: "))
             found[weights, activations] = {one.name: one for one in result.operators}
         return found
 
@@ -171,15 +171,6 @@ def _same(layer: LayerSensitivity, option: Option) -> OptionSensitivity:
 
 def _figures(result: NetworkResult) -> dict[CostKind, int]:
     return {"latency": result.cycles, "energy": round(1000 * result.energy_pj), "dram": result.dram_bytes}
-
-
-def _part(progress: Progress | None, at: int, n_pairs: int, *names: str) -> Progress | None:
-    """Progress of one run as progress of all of them, in thousandths of a run."""
-    if progress is None:
-        return None
-    report = progress
-    pair = "/".join(names)
-    return lambda done, total, what: report(1000 * at + 1000 * done // max(1, total), 1000 * n_pairs, f"{pair}: {what}")
 
 
 def _bit_operations(stream: OperatorStream, operator: Operator) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tilewright.errors import InputError, unknown
 from tilewright.formats import bits_per_element
+from tilewright.progress import Progress
 from tilewright.search.bits.problem import Assignment, BitProblem, Option
 from tilewright.search.bits.sensitivity import Sensitivity
 from tilewright.workloads.operators import Operator
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FEWEST_SAMPLES", "Explanation", "GroupShare", "LayerRole", "explain", "layer_roles", "sample_assignments"]
 
-Progress = Callable[[int, int, str], None]
 _PLACES = ("first", "early", "middle", "late", "last")
 _PENALTIES = (1e-6, 1e-4, 1e-2, 1e-1, 1.0, 10.0)
 _N_FOLDS = 5

@@ -10,12 +10,12 @@ after all is forbidden in those formats and the rest solved again, so the optimu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tilewright.errors import InputError
 from tilewright.presented import Shown
+from tilewright.progress import Progress
 from tilewright.search.bits.costs import operators_of
 from tilewright.search.bits.joint_model import JointModel
 from tilewright.search.bits.joint_tables import JointTables
@@ -27,7 +27,6 @@ from tilewright.workloads.stream.formats import FORMAT_ASSUMPTIONS
 
 __all__ = ["JointDesign", "JointOutcome", "search_joint", "solve_joint"]
 
-Progress = Callable[[int, int, str], None]
 _MOST_ROUNDS = 100
 
 

@@ -7,12 +7,12 @@ they run). Fusion changes the first part only; by how much the sum is off, the r
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tilewright.errors import InputError
 from tilewright.hw_models.matrix_unit import holding_format
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress
 from tilewright.search.bits.costs import BitCosts
 from tilewright.search.bits.joint import JointDesign, JointOutcome
 from tilewright.search.bits.joint_tables import Prices
@@ -24,7 +24,6 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["DesignRun", "energy_prices", "part_of_stream", "run_design", "run_designs", "with_room"]
 
-Progress = Callable[[int, int, str], None]
 _TENTHS = 10
 
 

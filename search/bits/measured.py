@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tilewright.errors import InputError
+from tilewright.progress import Progress
 from tilewright.search.bits.pareto import convex_hull
 from tilewright.search.bits.problem import Assignment, BitProblem, CostKind
 
 __all__ = ["MeasuredPoint", "search_measured"]
 
 Evaluate = Callable[[Assignment], float]
-Progress = Callable[[int, int, str], None]
 
 _MOST_IDLE = 12  # generations without a new assignment
 

@@ -8,17 +8,16 @@ come from the integer program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 from tilewright.errors import InputError
+from tilewright.progress import Progress
 from tilewright.search.bits.problem import Assignment, BitProblem, CostKind, Decision
 from tilewright.search.bits.program import solve
 
 __all__ = ["CurvePoint", "convex_hull", "pareto_curve"]
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

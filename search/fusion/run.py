@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress, named
 from tilewright.search.fusion.method import fusion_method_names, get_fusion_method
 from tilewright.search.fusion.outcome import FusionOutcome
 from tilewright.search.fusion.plan import ordered, singles
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["USUAL_BUDGET", "fusion_methods", "search_fusion", "search_groups"]
 
 USUAL_BUDGET = 2000
-
-Progress = Callable[[int, int, str], None]  # done, in all, what is being worked on
 
 
 def fusion_methods() -> dict[str, str]:
@@ -134,7 +132,7 @@ def search_groups(
     if way.explained:
         from tilewright.search.fusion.explain.splitter import explained_splitter
 
-        told = None if progress is None else (lambda done, total: progress(done, total, "training the validity model"))
+        told = named(progress, "training the validity model")
         split = splitter or explained_splitter(problem, explainer, progress=told)
     way.search(problem, split)
     plan = ordered(graph, problem.best)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from tilewright.errors import InputError
 from tilewright.hw_models.gpu.calibration import CalibrationSpec
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.measured import MeasuredTable
+from tilewright.progress import Progress
 from tilewright.search.gpu.predict import predict
 from tilewright.search.gpu.ranking import TileRanking, rank_tiles
 from tilewright.search.gpu.split import calibration_rows
@@ -125,7 +126,7 @@ def validate(
     calibration: CalibrationSpec,
     tables: Sequence[MeasuredTable],
     *,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Validation:
     """Predict every table that was measured on ``machine`` and whose family is calibrated.
 

@@ -10,11 +10,12 @@ from numbers import Integral
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress
 from tilewright.search.methods.method import SearchMethod
 from tilewright.search.methods.outcome import SearchOutcome
 from tilewright.search.methods.problem import Point, Problem
 from tilewright.search.objective import Objective, score
-from tilewright.search.tiling import Evaluated, PhaseSearch, Progress, pareto
+from tilewright.search.tiling import Evaluated, PhaseSearch, pareto
 from tilewright.sim.lowering.mapping import Dataflow, Layer, Tiling, plain_mapping
 
 __all__ = ["run_method"]
@@ -39,7 +40,7 @@ def run_method(
 
     Phases are separated by a barrier, so each is a problem of its own; they take turns. ``budget`` is the most exact
     runs of all phases together (None: the method's own share of the points, at least eight a phase). ``fixed`` holds
-    some tiles. ``progress(done, total)`` is called after each batch. Raises InputError for bad tiles or a budget that
+    some tiles. ``progress`` is called after each batch. Raises InputError for bad tiles or a budget that
     does not give every phase one run, MappingError when no tiling fits on chip.
     """
     begun = time.perf_counter()
@@ -115,9 +116,9 @@ def _run(
         else:
             del proposers[problem]
         if progress is not None:
-            progress(done, total)
+            progress(done, total, method.name)
     if progress is not None:
-        progress(total, total)
+        progress(total, total, method.name)
     return tuple(curve)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tilewright.errors import InputError, unknown
+from tilewright.progress import Progress
 from tilewright.search.bits.sensitivity import (
     LayerSensitivity,
     OptionSensitivity,
@@ -25,7 +26,6 @@ __all__ = ["measure_sensitivity"]
 
 Tensor = Any  # torch.Tensor; torch is optional
 Module = Any
-Progress = Callable[[int, int, str], None]
 
 
 def measure_sensitivity(

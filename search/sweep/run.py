@@ -55,7 +55,7 @@ class SweepProgress:
     n_workers: int
 
 
-Progress = Callable[[SweepProgress], None]
+Watch = Callable[[SweepProgress], None]
 
 
 def sweep(
@@ -65,7 +65,7 @@ def sweep(
     *,
     scheduler: str | None = None,
     retry_failed: bool = False,
-    progress: Progress | None = None,
+    progress: Watch | None = None,
 ) -> pd.DataFrame:
     """Run the sweep in a file (or a mapping of the same fields) and give its rows, one a design point.
 
@@ -91,7 +91,7 @@ def run_sweep(
     jobs: int | None = None,
     scheduler: str | None = None,
     retry_failed: bool = False,
-    progress: Progress | None = None,
+    progress: Watch | None = None,
 ) -> Counter[str]:
     """Do every point of ``sweep`` that is not in ``store`` yet; how many of them ended in which status.
 
@@ -168,7 +168,7 @@ def n_cores() -> int:
 
 class _Run:
     def __init__(
-        self, sweep: Sweep, store: ResultsStore, bench: SweepBench, executor: Executor, progress: Progress | None
+        self, sweep: Sweep, store: ResultsStore, bench: SweepBench, executor: Executor, progress: Watch | None
     ) -> None:
         self.sweep = sweep
         self.store = store

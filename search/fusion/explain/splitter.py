@@ -12,9 +12,10 @@ What a group splits into depends on the group alone, so it is remembered, also a
 
 from __future__ import annotations
 
+from tilewright.progress import Progress
 from tilewright.search.fusion.explain.explainers import Explainer, check_explainer, get_explainer
 from tilewright.search.fusion.explain.samples import Features, Sample
-from tilewright.search.fusion.explain.training import Progress, Quality, trained_model
+from tilewright.search.fusion.explain.training import Quality, trained_model
 from tilewright.search.fusion.plan import Cut, Plan, cuts_at, inner_edges
 from tilewright.search.fusion.problem import FusionProblem
 

@@ -8,11 +8,12 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tilewright.progress import Progress
 from tilewright.search.fusion.explain.model import Batch, need_torch, new_model
 from tilewright.search.fusion.explain.samples import BUFFER_SIZES, Sample, sample_groups
 from tilewright.search.mapping_cache import cache_folder
@@ -36,8 +37,6 @@ _BATCH = 128
 _LEARNING_RATE = 2e-3
 _SEED = 0
 _FORM = 1  # of the files; a new number makes old ones be trained anew
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +136,7 @@ def _train(model: Any, groups: list[tuple[Sample, ...]], progress: Progress | No
         if accuracy >= best:
             best, best_state = accuracy, {name: value.clone() for name, value in model.state_dict().items()}
         if progress is not None:
-            progress(epoch + 1, _EPOCHS)
+            progress(epoch + 1, _EPOCHS, "training")
     model.load_state_dict(best_state)
     unfit = [sample for sample in train if not sample.fits and sample.edges][:400]
     return quality_of(model, test), unfit
