@@ -76,7 +76,7 @@ def write_network_report(folder: str | Path, case: NetworkCase) -> Path:
     from tilewright.reports.figure import timeline_png
     from tilewright.reports.network_figure import roofline_png
     from tilewright.reports.network_page import CLOSE_OPERATORS, network_page, operator_trace
-    from tilewright.reports.palette import OPERATOR_COLOURS
+    from tilewright.reports.palette import operator_colours
     from tilewright.reports.roofline import roofline_of
     from tilewright.reports.timeline import chrome_trace_json
 
@@ -87,7 +87,7 @@ def write_network_report(folder: str | Path, case: NetworkCase) -> Path:
         below = activity_panel(case.activity, clock)
         tracks = activity_tracks(case.activity, [operator.name for operator in result.operators], clock)
     picture = timeline_png(
-        trace, title=case.title, subtitle=subtitle, colours=OPERATOR_COLOURS, n_close=CLOSE_OPERATORS, below=below
+        trace, title=case.title, subtitle=subtitle, colours=operator_colours(), n_close=CLOSE_OPERATORS, below=below
     )
     origin = Origin(machines=(case.machine,), workloads=(network_facts(case.stream),), command=case.command)
     facts = {"network": result.network, "machine": result.machine, "header": origin.header()}

@@ -7,7 +7,7 @@ from html import escape
 
 from tilewright.errors import visible
 from tilewright.reports.fusion_table import value_text
-from tilewright.reports.palette import BASE_COLOUR, OPERATOR_COLOURS
+from tilewright.reports.palette import BASE_COLOUR, operator_colours
 from tilewright.reports.quantity import bytes_text, percent_text
 from tilewright.search.fusion.outcome import FusionOutcome
 from tilewright.sim.fusion.graph import FusionNode, members
@@ -167,7 +167,7 @@ def _edges(outcome: FusionOutcome, places: dict[int, _Place]) -> tuple[list[str]
 
 
 def _box(node: FusionNode, place: _Place) -> str:
-    colour = OPERATOR_COLOURS.get(_KINDS.get(node.kind, node.kind), BASE_COLOUR)
+    colour = operator_colours().get(_KINDS.get(node.kind, node.kind), BASE_COLOUR)
     out = node.output
     size = f"{out.channels}x{out.height}x{out.width}"
     riding = f" +{len(node.operators) - 1}" if len(node.operators) > 1 else ""

@@ -232,7 +232,7 @@ class NetworkCase:
         """The number formats of the operands: ``fp16``, or ``int8 x int4`` when two differ."""
         operator = self.operator(result)
         operands = [name for name in operator.inputs if self.stream.tensor(name).role != "constant"]
-        operands = operands[:2] if operator.kind in ("matmul", "conv", "attention") else operands[:1]
+        operands = operands[:2] if operator.of_kind.n_operands else operands[:1]
         return " x ".join(dict.fromkeys(self.stream.tensor(name).number_format for name in operands))
 
     def macs_by_formats(self) -> dict[str, int]:

@@ -13,7 +13,7 @@ from tilewright.reports.network_case import LIMITS, RESOURCES, NetworkCase, Oper
 from tilewright.reports.network_table import formats_text, network_why_columns
 from tilewright.reports.page import card, cell, energy_rows, largest_part, machine_rows, render, timeline_data
 from tilewright.reports.page_script import closed_script
-from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, OPERATOR_COLOURS, ink_on
+from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, ink_on, operator_colours
 from tilewright.reports.quantity import (
     bytes_text,
     change_text,
@@ -81,7 +81,7 @@ def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
         "lead": _lead(case),
         "command": case.command,
         "cards": _cards(case),
-        "timeline": timeline_data(trace, files, colours=OPERATOR_COLOURS, n_close=CLOSE_OPERATORS),
+        "timeline": timeline_data(trace, files, colours=operator_colours(), n_close=CLOSE_OPERATORS),
         "activity": _activity(case),
         "kind_chart": parts_chart(_kind_parts(case)),
         "limit_chart": parts_chart(_limit_parts(case)),
@@ -161,7 +161,8 @@ def _rate(seconds: float) -> str:
 
 def _kind_parts(case: NetworkCase) -> list[tuple[str, int, str]]:
     rows = case.result.by_kind().items()
-    return [(kind, int(row["cycles"]), OPERATOR_COLOURS.get(kind, BASE_COLOUR)) for kind, row in rows]
+    colours = operator_colours()
+    return [(kind, int(row["cycles"]), colours.get(kind, BASE_COLOUR)) for kind, row in rows]
 
 
 def _limit_parts(case: NetworkCase) -> list[tuple[str, int, str]]:

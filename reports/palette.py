@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tilewright.workloads.kinds import KINDS
+
 __all__ = [
     "ATTRIBUTION_COLOURS",
     "BASE_COLOUR",
     "BEST_COLOUR",
     "KIND_COLOURS",
-    "OPERATOR_COLOURS",
     "component_colours",
     "ink_on",
+    "operator_colours",
 ]
 
 KIND_COLOURS: Mapping[str, str] = {
@@ -27,27 +29,17 @@ ATTRIBUTION_COLOURS: Mapping[str, str] = {
     "dram": "#2a9d8f",
     "buffer_wait": "#c2453d",
 }
-OPERATOR_COLOURS: Mapping[str, str] = {
-    "matmul": "#3b6fd4",
-    "conv": "#7d4bb3",
-    "attention": "#c2453d",
-    "softmax": "#d97aa6",
-    "norm": "#e08a1e",
-    "elementwise": "#b89b12",
-    "reduction": "#9a6a35",
-    "pool": "#4aa3c7",
-    "reshape": "#2a9d8f",
-    "gather": "#4f9a4a",
-    "quantize": "#9474c0",
-    "dequantize": "#b08fd0",
-    "memory": "#6b7689",
-}
 BASE_COLOUR = "#8a94a6"
 _WHITE, _BLACK = "#ffffff", "#0d1117"
 BEST_COLOUR = "#2f9e57"
 
 _COMPONENT_COLOURS = {"matrix": "#3b6fd4", "vector": "#e08a1e", "dram": "#2a9d8f", "static": "#8a94a6"}
 _BUFFER_COLOURS = ("#b0559e", "#d9a3cd", "#7d4bb3", "#5d2f66")
+
+
+def operator_colours() -> dict[str, str]:
+    """The colour of each kind of operator."""
+    return {kind.name: kind.colour for kind in KINDS.values()}
 
 
 def ink_on(colour: str) -> str:

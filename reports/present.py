@@ -353,14 +353,14 @@ def _plot_network(result: NetworkResult) -> Figure:
     from tilewright.reports.activity_chart import activity_panel
     from tilewright.reports.figure import timeline_figure
     from tilewright.reports.network_page import CLOSE_OPERATORS, operator_trace
-    from tilewright.reports.palette import OPERATOR_COLOURS
+    from tilewright.reports.palette import operator_colours
 
     case = _network_case(result)
     return timeline_figure(
         operator_trace(case),
         title=case.title,
         subtitle=f"{cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}",
-        colours=OPERATOR_COLOURS,
+        colours=operator_colours(),
         n_close=CLOSE_OPERATORS,
         below=None if case.activity is None else activity_panel(case.activity, case.machine.clock_ghz),
     )

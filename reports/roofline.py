@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from tilewright.reports.network_case import NetworkCase, OperatorGroup
-from tilewright.reports.palette import BASE_COLOUR, OPERATOR_COLOURS
+from tilewright.reports.palette import BASE_COLOUR, operator_colours
 from tilewright.reports.quantity import cycles_text, percent_text
 
 __all__ = ["Axis", "Roof", "RoofPoint", "Roofline", "roofline_of"]
@@ -116,7 +116,7 @@ def roofline_of(case: NetworkCase) -> Roofline | None:
         bandwidth=f"DRAM {rate * machine.clock_ghz:,.4g} GB/s",
         x=x,
         y=y,
-        kinds={kind: colour for kind, colour in OPERATOR_COLOURS.items() if kind in kinds},
+        kinds={kind: colour for kind, colour in operator_colours().items() if kind in kinds},
         left_out=_left_out(case),
     )
 
@@ -130,7 +130,7 @@ def _point(group: OperatorGroup, case: NetworkCase) -> RoofPoint:
         x=group.intensity,
         y=group.macs_per_cycle,
         radius=round(max(radius, _NUMBERED_RADIUS) if numbered else radius, 1),
-        colour=OPERATOR_COLOURS.get(group.first.kind, BASE_COLOUR),
+        colour=operator_colours().get(group.first.kind, BASE_COLOUR),
         number=str(group.number) if numbered else "",
     )
 

@@ -33,7 +33,7 @@ from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.gemm.lower import first_weight_tiles
 from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.run import simulate
-from tilewright.sim.jobs import JOB_ASSUMPTIONS, QUANTISE_ASSUMPTION, Job, JobLayer, jobs_of
+from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, assumptions_of_kinds, jobs_of
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.evaluation import AHEAD_LABEL, Ahead, build_phase, evaluate, phase_tiling
 from tilewright.sim.lowering.mapping import Dataflow, Tiling, check_tiling, get_dataflow
@@ -156,7 +156,7 @@ def simulate_stream(
         prefetch=prefetch,
         cycles_without_prefetch=fixed + sum(mapped[job.layer].alone.cycles for job in jobs),
         assumptions=(
-            *_assumptions(mapped.values(), prefetch=prefetch, widen=widen, quantises="quantize" in stream.counts),
+            *_assumptions(mapped.values(), prefetch=prefetch, widen=widen, of_kinds=assumptions_of_kinds(stream)),
             *overhead_assumptions(machine),
         ),
         objective=objective,
@@ -397,16 +397,15 @@ def _operator_result(job: Job, mapped: Mapped, booked: _Booked, machine: Machine
     )
 
 
-def _assumptions(mapped: Any, *, prefetch: bool, widen: bool, quantises: bool) -> tuple[str, ...]:
+def _assumptions(mapped: Any, *, prefetch: bool, widen: bool, of_kinds: Sequence[str]) -> tuple[str, ...]:
     notes: dict[str, None] = {}
     for entry in mapped:
         notes.update(dict.fromkeys(entry.alone.assumptions))
     own = [
         "operators run one after the other; activations go through DRAM between operators that are not fused",
         *JOB_ASSUMPTIONS,
+        *of_kinds,
     ]
-    if quantises:
-        own.append(QUANTISE_ASSUMPTION)
     if widen:
         own.append("a product in a format that the array lacks is done in the narrowest that holds its values")
     if prefetch:

@@ -14,7 +14,6 @@ __all__ = ["FORMAT_NOTE", "own_format", "with_rated_formats"]
 FORMAT_NOTE = "number format: "
 
 _FLOATS = ("fp64", "fp32", "bf16", "fp16")
-_MULTIPLIES = ("matmul", "conv", "attention")
 
 
 def own_format(rated: Collection[str], given: str) -> str:
@@ -37,7 +36,7 @@ def with_rated_formats(
     operands = {
         element_format(stream.base(name).number_format)
         for operator in stream.operators
-        if operator.kind in _MULTIPLIES
+        if operator.of_kind.n_operands
         for name in operator.inputs[:2]
     }
     foreign = [name for name in _FLOATS if name in operands and name not in rated and name not in keep]

@@ -9,20 +9,22 @@ of ours, not figures of a machine.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 
+from tilewright.errors import unknown
 from tilewright.workloads.operators import Operator
 
 __all__ = [
     "ELEMENTWISE",
     "SINK",
+    "SOFTMAX",
     "SOFT_CAP",
     "VECTOR_KINDS",
     "is_reducing",
     "on_vector_unit",
     "statistics_pass",
+    "times",
     "vector_work",
 ]
 
@@ -37,6 +39,9 @@ _GELU_TANH = {"mul": 6, "add": 3, "exp": 1, "div": 1, "sub": 1}
 SOFT_CAP: Mapping[str, int] = _TANH | {"mul": _TANH["mul"] + 2}
 #: Per row with a sink: one more score, whose weight multiplies nothing.
 SINK: Mapping[str, int] = {"max": 1, "sub": 1, "exp": 1, "add": 1}
+
+#: Per value: the maximum, the difference to it, its exponential, the sum of these, the quotient.
+SOFTMAX: Mapping[str, int] = {"max": 1, "sub": 1, "exp": 1, "add": 1, "div": 1}
 
 #: Basic operations per result of each element-wise function; a function not listed counts as one mul.
 ELEMENTWISE: Mapping[str, Mapping[str, int]] = {
@@ -87,17 +92,6 @@ ELEMENTWISE: Mapping[str, Mapping[str, int]] = {
     "cast": {},
     "copy": {},
 }
-_PER_VALUE: Mapping[str, Mapping[str, int]] = {
-    "softmax": {"max": 1, "sub": 1, "exp": 1, "add": 1, "div": 1},
-    "layer": {"add": 2, "sub": 1, "mul": 2},
-    "group": {"add": 2, "sub": 1, "mul": 2},
-    "instance": {"add": 2, "sub": 1, "mul": 2},
-    "rms": {"mul": 2, "add": 1},
-    "batch": {"mul": 1, "add": 1},
-    "quantize": {"mul": 1, "add": 1, "max": 2},
-    "dequantize": {"sub": 1, "mul": 1},
-}
-_REDUCTIONS = {"sum": "add", "mean": "add", "max": "max", "min": "max", "prod": "mul", "average": "add"}
 
 
 def vector_work(operator: Operator) -> tuple[tuple[str, int], ...]:
@@ -105,32 +99,7 @@ def vector_work(operator: Operator) -> tuple[tuple[str, int], ...]:
 
     Matrix products, convolutions and attentions ask for none here: their biases ride on the accumulators.
     """
-    counts: Counter[str] = Counter()
-    match operator.kind:
-        case "elementwise":
-            _add(counts, ELEMENTWISE.get(operator.text("function"), {"mul": 1}), operator.count("n_elements"))
-            _add(counts, {"add": 1}, operator.count("n_elements") * int(operator.attributes.get("window", 0)))
-        case "softmax":
-            n_values = operator.count("rows") * operator.count("columns")
-            _add(counts, _PER_VALUE["softmax"], n_values)
-            _add(counts, SOFT_CAP, n_values * ("soft_cap" in operator.attributes))
-            _add(counts, SINK, operator.count("rows") * bool(operator.attributes.get("sinks")))
-            _add(counts, {"mul": 1}, n_values * min(1, int(operator.attributes.get("stages", 0))))
-            _add(counts, {"add": 1}, n_values * max(0, int(operator.attributes.get("stages", 0)) - 1))
-        case "norm":
-            _norm(counts, operator)
-        case "reduction":
-            name = _REDUCTIONS.get(operator.text("function"), "add")
-            _add(counts, {name: 1}, operator.count("rows") * operator.count("columns"))
-            _add(counts, {"mul": 1}, operator.count("rows") * (operator.text("function") == "mean"))
-        case "pool":
-            n_results = operator.count("batch") * operator.count("channels") * math.prod(operator.sizes("out_size"))
-            average = operator.text("function") == "average"
-            _add(counts, {"add" if average else "max": math.prod(operator.sizes("kernel"))}, n_results)
-            _add(counts, {"mul": 1}, n_results * average)
-        case "quantize" | "dequantize":
-            _add(counts, _PER_VALUE[operator.kind], operator.count("n_elements"))
-    return tuple((kind, counts[kind]) for kind in VECTOR_KINDS if counts[kind])
+    return _pairs(operator, operator.of_kind.work(operator))
 
 
 def statistics_pass(operator: Operator) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]] | None:
@@ -140,46 +109,31 @@ def statistics_pass(operator: Operator) -> tuple[tuple[tuple[str, int], ...], tu
     exponentials in one pass (Milakov and Gimelshein, arXiv 1805.02867) and exponentials again in the other; a norm
     takes sum and sum of squares, then scales.
     """
-    if operator.kind == "softmax":
-        all_of_it, n_values = Counter(dict(vector_work(operator))), operator.count("rows") * operator.count("columns")
-        first = all_of_it - Counter(div=n_values)
-        last = all_of_it - Counter(max=n_values, add=n_values)
-    elif operator.kind == "norm" and is_reducing(operator):
-        all_of_it, rows = Counter(dict(vector_work(operator))), operator.count("rows")
-        n_values = rows * operator.count("columns")
-        sums = {"mul": n_values, "add": n_values * (1 if operator.text("function") == "rms" else 2)}
-        first = Counter(sums) + Counter(exp=rows, div=rows)
-        last = all_of_it - first
-    else:
-        return None
-    passes = [tuple((kind, counts[kind]) for kind in VECTOR_KINDS if counts[kind]) for counts in (first, last)]
-    return passes[0], passes[1]
+    passes = operator.of_kind.passes(operator)
+    return None if passes is None else (_pairs(operator, passes[0]), _pairs(operator, passes[1]))
 
 
 def on_vector_unit(operator: Operator) -> tuple[tuple[str, int], ...]:
-    """:func:`vector_work`, with the multiply-adds of a convolution that the vector unit does (a depthwise one)."""
-    taps = (("mul", operator.macs), ("add", operator.macs)) if operator.kind == "conv" else ()
-    return (*taps, *vector_work(operator))
+    """:func:`vector_work`, with the multiply-adds that no matrix unit does (a depthwise convolution's)."""
+    kind = operator.of_kind
+    n_macs = 0 if kind.on_array(operator) else operator.macs
+    return (*((("mul", n_macs), ("add", n_macs)) if n_macs else ()), *vector_work(operator))
 
 
 def is_reducing(operator: Operator) -> bool:
     """Whether lanes must be combined: softmax, reductions, and norms that take their statistics from the values."""
-    return operator.kind in ("softmax", "reduction") or (
-        operator.kind == "norm" and operator.text("function") != "batch"
-    )
+    return operator.of_kind.reduces(operator)
 
 
-def _norm(counts: Counter[str], operator: Operator) -> None:
-    rows, columns = operator.count("rows"), operator.count("columns")
-    function = operator.text("function")
-    _add(counts, _PER_VALUE.get(function, _PER_VALUE["layer"]), rows * columns)
-    if function == "batch":
-        return
-    _add(counts, {"exp": 1, "div": 1}, rows)
-    _add(counts, {"mul": 1}, rows * columns * (len(operator.inputs) > 1))
-    _add(counts, {"add": 1}, rows * columns * (len(operator.inputs) > 2))
+def times(per_value: Mapping[str, int], n_values: int) -> Counter[str]:
+    """``per_value`` for ``n_values`` values."""
+    return Counter({kind: n * n_values for kind, n in per_value.items()})
 
 
-def _add(counts: Counter[str], per_value: Mapping[str, int], n_values: int) -> None:
-    for kind, times in per_value.items():
-        counts[kind] += times * n_values
+def _pairs(operator: Operator, work: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    if not work:
+        return ()
+    for kind in work:
+        if kind not in VECTOR_KINDS:
+            raise unknown("operation", kind, VECTOR_KINDS, place=f"operator kind {operator.kind}: work")
+    return tuple((kind, work[kind]) for kind in VECTOR_KINDS if work.get(kind))

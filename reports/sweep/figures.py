@@ -13,7 +13,7 @@ from tilewright.reports.figure import figure_text, new_figure, png_bytes, svg_by
 from tilewright.reports.files import staged_folder, write_file
 from tilewright.reports.folder import file_stems
 from tilewright.reports.network_page import CLOSE_OPERATORS
-from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR, OPERATOR_COLOURS
+from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR, operator_colours
 from tilewright.reports.quantity import percent_text
 from tilewright.reports.sweep.best import BestPoint
 from tilewright.reports.sweep.case import FIGURES, SweepCase
@@ -65,7 +65,7 @@ def _figures(case: SweepCase, effects: Sequence[Effect], bests: Sequence[BestPoi
             title = f"{best.workload} on {case.opened.sweep.machine.name} with {best.row['dataflow']}"
             kinds: dict[str, Any] = {}
             if best.is_network:
-                kinds = {"colours": OPERATOR_COLOURS, "n_close": CLOSE_OPERATORS}
+                kinds = {"colours": operator_colours(), "n_close": CLOSE_OPERATORS}
             figure = timeline_figure(best.trace, title=title, subtitle=best.subtitle, **kinds)
             yield f"timeline-{stems[best.workload]}", figure
 

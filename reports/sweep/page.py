@@ -11,7 +11,7 @@ from tilewright.reports.charts import Bar, BarChart, Segment, stacked_chart
 from tilewright.reports.explore import Exploration, ExploreColumn, page_script
 from tilewright.reports.network_page import CLOSE_OPERATORS
 from tilewright.reports.page import card, energy_rows, machine_rows, render, timeline_data
-from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR, OPERATOR_COLOURS
+from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR, operator_colours
 from tilewright.reports.quantity import (
     cycles_text,
     energy_text,
@@ -215,7 +215,7 @@ def _best(case: SweepCase, best: BestPoint) -> dict[str, Any]:
         data["energy_chart"] = stacked_chart([("", best.energy_pj)])
         data["summary"] = best.summary
     if best.trace is not None and best.trace.commands:
-        kinds: dict[str, Any] = {"colours": OPERATOR_COLOURS, "n_close": CLOSE_OPERATORS} if best.is_network else {}
+        kinds: dict[str, Any] = {"colours": operator_colours(), "n_close": CLOSE_OPERATORS} if best.is_network else {}
         data["timeline"] = timeline_data(best.trace, (), **kinds)
     return data
 

@@ -22,7 +22,7 @@ from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.objective import Objective
 from tilewright.sim.network_result import NetworkResult, OperatorResult
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream.formats import MULTIPLIES, OperatorFormats, with_operator_formats
+from tilewright.workloads.stream.formats import OperatorFormats, with_operator_formats
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = [
@@ -174,7 +174,7 @@ def _figures(result: NetworkResult) -> dict[CostKind, int]:
 
 
 def _bit_operations(stream: OperatorStream, operator: Operator) -> int:
-    if operator.kind not in MULTIPLIES:
+    if not operator.of_kind.n_operands:
         return 0
     a, b = (format_bits(element_format(stream.tensor(name).number_format)) for name in operator.inputs[:2])
     return operator.macs * a * b
@@ -186,7 +186,7 @@ def operators_of(stream: OperatorStream, sensitivity: Sensitivity) -> dict[str, 
     Raises InputError for a name that is none, an operator of two layers, and a layer with more or fewer weights than
     its operators have.
     """
-    known = {operator.name: operator for operator in stream.operators if operator.kind in MULTIPLIES}
+    known = {operator.name: operator for operator in stream.operators if operator.of_kind.n_operands}
     by_path = {operator.path: operator for operator in known.values() if operator.path}
     found: dict[str, tuple[Operator, ...]] = {}
     owners: dict[str, str] = {}

@@ -12,7 +12,6 @@ from tilewright.workloads.stream.graph import OperatorStream
 __all__ = ["matched"]
 
 _MOST_SHOWN = 20
-_PRODUCTS = ("matmul", "conv")
 
 
 def matched(table: Sensitivity, stream: OperatorStream) -> Sensitivity:
@@ -24,7 +23,7 @@ def matched(table: Sensitivity, stream: OperatorStream) -> Sensitivity:
     """
     places: dict[str, list[Operator]] = {}
     for operator in stream.operators:
-        if operator.kind in _PRODUCTS and stream.base(operator.inputs[1]).role == "weight":
+        if operator.of_kind.is_product and stream.base(operator.inputs[1]).role == "weight":
             places.setdefault(operator.path or operator.name, []).append(operator)
     names = {operator.name for operator in stream.operators}
     layers, missing = [], []

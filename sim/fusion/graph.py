@@ -34,7 +34,7 @@ NodeKind: TypeAlias = Literal[
     "gather",
     "memory",
 ]
-NODE_KINDS: tuple[str, ...] = get_args(NodeKind)
+NODE_KINDS: tuple[NodeKind, ...] = get_args(NodeKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

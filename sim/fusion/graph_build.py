@@ -271,8 +271,7 @@ def _kind(operator: Operator, stream: OperatorStream) -> NodeKind:
             return _RESHAPES.get(operator.text("function"), "move")
         case "quantize" | "dequantize":
             return "elementwise"
-    assert operator.kind in NODE_KINDS
-    return operator.kind
+    return next((kind for kind in NODE_KINDS if kind == operator.kind), "memory")  # other kinds: by their traffic
 
 
 def _function(operator: Operator) -> str:

@@ -66,6 +66,12 @@ class Registry(Generic[Item]):
             raise unknown(self.what, name, allowed)
         return self._items[name]
 
+    def find(self, name: str) -> Item | None:
+        """The item called ``name``, or None: for what has a usual item where none was registered."""
+        if name not in self._items:
+            self._load()
+        return self._items.get(name)
+
     @contextmanager
     def only_for_now(self) -> Iterator[None]:
         """What is registered inside is forgotten afterwards (for tests)."""

@@ -10,8 +10,9 @@ import pytest
 from tilewright.hw_models.load import load_machine
 from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.network import simulate_stream
-from tilewright.sim.jobs import QUANTISE_ASSUMPTION, jobs_of
+from tilewright.sim.jobs import jobs_of
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
+from tilewright.workloads.kinds.quantize import QUANTISE_ASSUMPTION
 from tilewright.workloads.stream.graph import OperatorStream
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'tilewright[onnx]'")

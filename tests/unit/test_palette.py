@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tilewright.reports.palette import BASE_COLOUR, KIND_COLOURS, OPERATOR_COLOURS, ink_on
+from tilewright.reports.palette import BASE_COLOUR, KIND_COLOURS, ink_on, operator_colours
 
 
 def contrast(one: str, other: str) -> float:
@@ -17,7 +17,7 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("colour", [BASE_COLOUR, *KIND_COLOURS.values(), *OPERATOR_COLOURS.values()])
+@pytest.mark.parametrize("colour", [BASE_COLOUR, *KIND_COLOURS.values(), *operator_colours().values()])
 def test_a_label_can_be_read_on_its_mark(colour: str) -> None:
     assert contrast(colour, ink_on(colour)) >= 4.5
 

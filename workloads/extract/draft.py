@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from tilewright.workloads.operators import Kind, Operator, Role, TensorSpec
+from tilewright.workloads.operators import Operator, Role, TensorSpec
 from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Step:
     numbers that it was given beside its inputs.
     """
 
-    kind: Kind
+    kind: str
     path: str
     inputs: list[str]
     outputs: list[str]
@@ -130,7 +130,7 @@ class Draft:
 
     def step(
         self,
-        kind: Kind,
+        kind: str,
         path: str,
         inputs: Iterable[str],
         outputs: Iterable[str],

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tilewright.workloads.operators import Kind, Operator, Role, TensorSpec
+from tilewright.workloads.operators import Operator, Role, TensorSpec
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["StreamBuilder"]
@@ -116,7 +116,7 @@ class StreamBuilder:
 
     def add(
         self,
-        kind: Kind,
+        kind: str,
         name: str,
         inputs: Sequence[str],
         shape: Shape,

@@ -17,17 +17,6 @@ __all__ = ["draw_stream"]
 _ROW, _GAP, _BOX, _LEFT, _TOP = 26, 10, 560, 70, 64
 _LANE, _N_LANES = 9, 6
 _MOST_ROWS = 1500
-_COLOURS = {
-    "matmul": "#2f6db3",
-    "conv": "#2f6db3",
-    "attention": "#7a4fa3",
-    "softmax": "#b3632f",
-    "norm": "#b3632f",
-    "elementwise": "#4b8a4b",
-    "reduction": "#4b8a4b",
-    "pool": "#4b8a4b",
-}
-_OTHER = "#777777"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +105,7 @@ def _edges(stream: OperatorStream, placed: _Placed) -> list[str]:
 
 
 def _box(operator: Operator, y: int) -> str:
-    colour = _COLOURS.get(operator.kind, _OTHER)
+    colour = operator.of_kind.colour
     function = operator.text("function")
     label = operator.kind + (f" {function}" if function else "")
     title = f"{operator.name} {operator.path}".strip()

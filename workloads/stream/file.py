@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from tilewright.document import validate_data
 from tilewright.document_text import parse_json, read_json, read_text
 from tilewright.errors import InputError
-from tilewright.workloads.operators import Kind, Operator, Role, TensorSpec
+from tilewright.workloads.operators import Operator, Role, TensorSpec
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = [
@@ -46,7 +46,7 @@ class _TensorEntry(_Entry):
 
 class _OperatorEntry(_Entry):
     name: _Name
-    kind: Kind
+    kind: _Name
     inputs: list[_Name]
     outputs: list[_Name]
     attributes: dict[str, _Attribute] = {}

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 from tilewright.errors import InputError, unknown
 from tilewright.formats import bits_per_element, element_format, tensor_format
+from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["FORMAT_ASSUMPTIONS", "MULTIPLIES", "OperatorFormats", "activations_of", "with_operator_formats"]
+__all__ = ["FORMAT_ASSUMPTIONS", "OperatorFormats", "activations_of", "with_operator_formats"]
 
-MULTIPLIES = ("matmul", "conv", "attention")
 FORMAT_ASSUMPTIONS = (
     "a tensor is stored in the widest format that a reader asks for; a reader that multiplies in a narrower one "
     "narrows the values as it loads them, at no cost",
@@ -61,10 +61,9 @@ def _check(stream: OperatorStream, known: Mapping[str, Operator], name: str, wan
     operator = known.get(name)
     if operator is None:
         raise unknown("operator", name, known, place=stream.name, shown="the name of an operator")
-    if operator.kind not in MULTIPLIES:
-        raise InputError(
-            f"{stream.name}: {name}: kind {operator.kind} has no format to choose; allowed {', '.join(MULTIPLIES)}"
-        )
+    if not operator.of_kind.n_operands:
+        multiply = ", ".join(kind.name for kind in KINDS.values() if kind.n_operands)
+        raise InputError(f"{stream.name}: {name}: kind {operator.kind} has no format to choose; allowed {multiply}")
     for text in (wanted.weights, wanted.activations):
         if text is not None:
             tensor_format(text)
@@ -72,9 +71,7 @@ def _check(stream: OperatorStream, known: Mapping[str, Operator], name: str, wan
 
 def activations_of(stream: OperatorStream, operator: Operator) -> set[str]:
     """The stored activations that ``operator`` multiplies; nothing for one that multiplies nothing."""
-    if operator.kind not in MULTIPLIES:
-        return set()
-    operands = operator.inputs[: 3 if operator.kind == "attention" else 2]
+    operands = operator.inputs[: operator.of_kind.n_operands]
     return {stream.base(name).name for name in operands if stream.base(name).role == "activation"}
 
 
@@ -127,7 +124,7 @@ def _narrowed(
 ) -> Operator:
     """``operator`` with the format that it multiplies its activations in, where they are stored in another."""
     wanted = formats.get(operator.name)
-    if wanted is None or wanted.activations is None or operator.kind == "attention":
+    if wanted is None or wanted.activations is None or not operator.of_kind.is_product:
         return operator
     element = element_format(wanted.activations)
     names = activations_of(stream, operator)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, tensor_format
 from tilewright.presented import Shown
-from tilewright.workloads.operators import Operator, Role, TensorSpec, stored_bytes
+from tilewright.workloads.operators import Operator, Role, TensorSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,35 +132,20 @@ class OperatorStream(Shown):
         values that its mask leaves, and of its bias the entries that are added to one of them; a view at most its
         tensor.
         """
-        if operator.kind == "attention":
-            return self._attention_read_bytes(operator)
-        if operator.kind == "gather":
-            table, *others = operator.inputs
-            rows = (operator.count("rows"), operator.count("columns"))
-            return stored_bytes(rows, self.tensor(table).number_format) + sum(map(self._moved_bytes, others))
-        inputs = operator.inputs
-        if operator.text("function") == "append":
-            inputs = tuple(name for name in inputs if self.base(name).role != "cache" or self.producer(name))
-        return sum(self._moved_bytes(name) for name in dict.fromkeys(inputs))
-
-    def _attention_read_bytes(self, operator: Operator) -> int:
-        from tilewright.workloads.attention_operator import attention_inputs, attention_layer
-
-        layer, inputs = attention_layer(operator, self), attention_inputs(operator)
-        seen = {inputs.keys: layer.key_bytes, inputs.values: layer.value_bytes, inputs.bias: layer.bias_bytes}
-        whole = layer.n_scores_per_head == layer.query_len * layer.key_len  # nothing is hidden: what is stored
-        return sum(
-            self._moved_bytes(name) if whole else min(self._moved_bytes(name), seen.get(name, self._moved_bytes(name)))
-            for name in dict.fromkeys(filter(None, inputs))
-        )
+        own = operator.of_kind.read_bytes
+        if own is not None:
+            return own(operator, self)
+        return sum(self.moved_bytes(name) for name in dict.fromkeys(operator.inputs))
 
     def write_bytes(self, operator: Operator) -> int:
         """Bytes that ``operator`` must write when nothing is kept between operators."""
-        if operator.text("function") == "append":
-            return self.read_bytes(operator)
-        return sum(self._moved_bytes(name) for name in operator.outputs)
+        own = operator.of_kind.write_bytes
+        if own is not None:
+            return own(operator, self)
+        return sum(self.moved_bytes(name) for name in operator.outputs)
 
-    def _moved_bytes(self, name: str) -> int:
+    def moved_bytes(self, name: str) -> int:
+        """Bytes that are moved when all of the tensor ``name`` is: of a view, at most what it is a view of."""
         tensor = self.tensor(name)
         smallest = tensor
         while tensor.view_of is not None:
@@ -204,7 +189,7 @@ class OperatorStream(Shown):
         for part, name in (("weights", weights), ("activations", activations), ("cache", cache)):
             if name is not None:
                 _check_format(part, name)
-        multiplying = {self.base(op.inputs[1]).name for op in self.operators if op.kind in ("matmul", "conv")}
+        multiplying = {self.base(op.inputs[1]).name for op in self.operators if op.of_kind.is_product}
 
         def wanted(spec: TensorSpec) -> str | None:
             base = self.base(spec.name)
@@ -220,15 +205,14 @@ class OperatorStream(Shown):
 
     def with_split_attention(self) -> OperatorStream:
         """The same stream with every attention as two matrix products and a softmax (computed in full, mask or not)."""
-        from tilewright.workloads.attention_operator import split_attention
-
         operators: list[Operator] = []
         between: list[TensorSpec] = []
         for operator in self.operators:
-            if operator.kind != "attention":
+            apart = operator.of_kind.parts
+            if apart is None:
                 operators.append(operator)
                 continue
-            parts, tensors = split_attention(operator, self)
+            parts, tensors = apart(operator, self)
             operators += parts
             between += tensors
         return replace(self, operators=tuple(operators), tensors=(*self.tensors, *between))

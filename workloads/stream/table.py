@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tilewright.workloads.attention_operator import attention_inputs
 from tilewright.workloads.operators import Operator
 
 if TYPE_CHECKING:
@@ -56,33 +55,7 @@ def _row(stream: OperatorStream, operator: Operator) -> dict[str, Any]:
 
 def size_text(operator: Operator) -> str:
     """How large an operator is, in a few characters: ``1x(512x768)(768x768)``, ``64->128 3x3 56x56->28x28``."""
-    if operator.kind == "matmul":
-        batch, m, k, n = (operator.count(key) for key in ("batch", "m", "k", "n"))
-        return (f"{batch} x " if batch > 1 else "") + f"({m}x{k})({k}x{n})"
-    if operator.kind in ("conv", "pool"):
-        kernel, before, after = (_by(operator.sizes(key)) for key in ("kernel", "in_size", "out_size"))
-        groups = operator.attributes.get("groups", 1)
-        if operator.kind == "pool":
-            return f"{operator.count('channels')} {kernel} {before}->{after}"
-        channels = f"{operator.count('in_channels')}->{operator.count('out_channels')}"
-        return f"{channels} {kernel} {before}->{after}" + (f" groups {groups}" if groups != 1 else "")
-    if operator.kind == "attention":
-        heads, kv_heads = operator.count("query_heads"), operator.count("kv_heads")
-        shared = f"/{kv_heads}" if kv_heads != heads else ""
-        lengths = f"{operator.count('query_len')}x{operator.count('key_len')}"
-        text = f"{heads}{shared} heads {lengths} width {operator.count('head_dim')}"
-        mask = operator.text("mask")
-        also = [mask] if mask != "none" else []
-        inputs = attention_inputs(operator)
-        also += ["bias"] * bool(inputs.bias) + ["sinks"] * bool(inputs.sinks)
-        return " ".join([text, *also, *["soft cap"] * ("soft_cap" in operator.attributes)])
-    if "rows" in operator.attributes:
-        return f"{operator.count('rows')}x{operator.count('columns')}"
-    return str(operator.attributes.get("n_elements", ""))
-
-
-def _by(extents: tuple[int, ...]) -> str:
-    return "x".join(map(str, extents))
+    return operator.of_kind.size(operator)
 
 
 def repeated_blocks(stream: OperatorStream) -> tuple[Block, ...]:

@@ -113,16 +113,16 @@ def _workloads() -> list[dict[str, Any]]:
 
 
 def _operators() -> list[dict[str, Any]]:
-    from tilewright.workloads.single_operator import OPERATOR_KINDS
+    from tilewright.workloads.single_operator import operator_texts
 
     return [
         {
             "name": name,
             "example": entry.example,
-            "summary": entry.summary,
+            "summary": kind.word,
             "keys": " ".join(f"{key}*" if key in entry.needed else key for key in entry.keys),
         }
-        for name, entry in OPERATOR_KINDS.items()
+        for name, (kind, entry) in operator_texts().items()
     ]
 
 

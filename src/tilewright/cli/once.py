@@ -57,7 +57,7 @@ def check_attention(streams: Sequence[OperatorStream], dataflow: str | None) -> 
 
 def _has(stream: OperatorStream, part: str) -> bool:
     if part == "weights":
-        multiplying = (stream.base(op.inputs[1]) for op in stream.operators if op.kind in ("matmul", "conv"))
+        multiplying = (stream.base(op.inputs[1]) for op in stream.operators if op.of_kind.is_product)
         return any(tensor.role == "weight" for tensor in multiplying)
     role = {"activations": "activation", "cache": "cache"}[part]
     return any(tensor.role == role for tensor in stream.tensors)

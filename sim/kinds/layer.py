@@ -1,0 +1,185 @@
+"""The layers that operators become: a product on the array, or rows through the vector unit; and who decides which.
+
+An operator of a kind that registers no lowering is vector work, with a multiplication and an addition for each of its
+multiply-accumulates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import TypeAlias
+
+from tilewright.registry import Registry
+from tilewright.units import BITS_PER_BYTE, ceil_div
+from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.conv_window import ConvWindow
+from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
+from tilewright.workloads.kinds import KINDS
+from tilewright.workloads.operators import Operator
+from tilewright.workloads.products import LEAST_ACCUMULATOR_BITS, accumulator_bits, compute_format, value_bits
+from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.vector_work import is_reducing, on_vector_unit, statistics_pass, vector_work
+
+__all__ = ["LOWERINGS", "JobLayer", "Lowering", "layer_of", "product_layer", "register_lowering", "vector_layer"]
+
+JobLayer: TypeAlias = GemmLayer | VectorLayer | AttentionLayer
+#: From a stream and an operator with those that are fused behind it, the layer that is mapped.
+Lowering: TypeAlias = Callable[[OperatorStream, Sequence[Operator]], JobLayer]
+
+LOWERINGS: Registry[Lowering] = Registry(
+    "lowering of an operator kind",
+    built_in=[f"tilewright.sim.kinds.{name}" for name in ("matmul", "conv", "attention")],
+)
+
+MOST_ROWS = 65536  # a vector operator of more rows is folded: its rows only say how it can be cut
+LEAST_ROW_BYTES = 64  # rows of fewer are folded too, so that rounding up a row's share stays small
+SMALL_SHARE = 16  # a fused input of less than this share of the output's values costs nothing to load
+
+
+def register_lowering(kind: str, lowering: Lowering) -> Lowering:
+    """Operators of ``kind`` become what ``lowering`` says.
+
+    Raises InputError for a kind that is not known, or has a lowering.
+    """
+    KINDS.get(kind)
+    return LOWERINGS.register(kind, lowering)
+
+
+def layer_of(stream: OperatorStream, chain: Sequence[Operator]) -> JobLayer:
+    """The layer of the first operator of ``chain`` with the others fused behind it."""
+    lowering = LOWERINGS.find(chain[0].kind) or vector_layer
+    return lowering(stream, chain)
+
+
+def product_layer(
+    stream: OperatorStream,
+    chain: Sequence[Operator],
+    *,
+    name: str,
+    m: int,
+    k: int,
+    n: int,
+    groups: int = 1,
+    columns: int = 0,
+    window: ConvWindow | None = None,
+) -> GemmLayer:
+    """``groups`` products of (m, k) by (k, n) on the array, of the first two inputs of the first operator.
+
+    ``columns``: how many values there are of a bias, where not ``n``. Of a convolution ``window`` says which inputs a
+    run of its outputs needs. The kind's own vector work and what is behind the first operator is done on tiles of the
+    result before they are stored.
+    """
+    operator = chain[0]
+    number_format = compute_format(stream, operator)
+    return GemmLayer(
+        name=name,
+        groups=groups,
+        m=m,
+        k=k,
+        n=n,
+        a_bits=value_bits(stream, operator.inputs[0]),
+        b_bits=value_bits(stream, operator.inputs[1]),
+        out_bits=value_bits(stream, chain[-1].outputs[0]),
+        accumulator_bits=accumulator_bits(number_format),
+        compute_format=number_format,
+        b_is_weight=window is not None or stream.base(operator.inputs[1]).role == "weight",
+        fused=_fused(stream, chain, columns or n),
+        window=window,
+    )
+
+
+def vector_layer(stream: OperatorStream, chain: Sequence[Operator]) -> VectorLayer:
+    """Rows that are independent of each other; bytes and work are spread evenly over them, rounded up."""
+    operator = chain[0]
+    made = {stream.base(name).name for member in chain for name in member.outputs}
+    read_bytes = stream.read_bytes(operator)
+    work: dict[str, int] = {}
+    for member in chain:
+        for kind, times in on_vector_unit(member):
+            work[kind] = work.get(kind, 0) + times
+    for member in chain[1:]:
+        others = dict.fromkeys(name for name in member.inputs if stream.base(name).name not in made)
+        read_bytes += sum(stream.tensor(name).n_bytes for name in others)
+    write_bytes = stream.write_bytes(chain[-1])
+    rows = _n_rows(_independent_rows(stream, operator), max(read_bytes, write_bytes))
+    layer = VectorLayer(
+        name=operator.kind,
+        rows=rows,
+        read_bytes=ceil_div(read_bytes, rows),
+        write_bytes=ceil_div(write_bytes, rows),
+        operations=_each(work.items(), rows),
+        reduces=is_reducing(operator),
+    )
+    return replace(layer, cut=_row_cut(stream, operator, layer))
+
+
+def _each(work: Iterable[tuple[str, int]], rows: int) -> tuple[tuple[str, int], ...]:
+    """(kind, how many) for each of ``rows`` rows."""
+    return tuple((kind, ceil_div(times, rows)) for kind, times in sorted(work))
+
+
+def _row_cut(stream: OperatorStream, operator: Operator, layer: VectorLayer) -> RowCut | None:
+    """How a row of ``layer`` is done in pieces of LEAST_ROW_BYTES or more."""
+    columns = max(layer.read_bytes, layer.write_bytes) // LEAST_ROW_BYTES
+    if columns < 2:
+        return None
+    passes, a_sum = statistics_pass(operator), LEAST_ACCUMULATOR_BITS // BITS_PER_BYTE
+    if passes is not None:
+        first, last = (_each(work, layer.rows) for work in passes)
+        return RowCut(
+            columns,
+            last,
+            kept_bytes=2 * a_sum * ceil_div(operator.count("rows"), layer.rows),
+            first=first,
+            first_read_bytes=min(layer.read_bytes, ceil_div(stream.tensor(operator.inputs[0]).n_bytes, layer.rows)),
+        )
+    if operator.of_kind.sums:
+        kept = a_sum * ceil_div(stream.tensor(operator.outputs[0]).n_elements, layer.rows)
+        return RowCut(columns, layer.operations, kept_bytes=kept, sums=True)
+    return RowCut(columns, layer.operations)
+
+
+def _independent_rows(stream: OperatorStream, operator: Operator) -> int:
+    """Rows that can be done one without the other: those that statistics are taken of, else those of the result."""
+    if statistics_pass(operator) is not None:
+        return operator.count("rows")
+    result = stream.tensor(operator.outputs[0])
+    return max(1, result.n_elements // (result.shape[-1] if result.shape else 1))
+
+
+def _n_rows(rows: int, n_bytes: int) -> int:
+    """``rows``, or fewer where some are taken together because they are very many or very short."""
+    most = max(1, min(MOST_ROWS, n_bytes // LEAST_ROW_BYTES))
+    return ceil_div(rows, ceil_div(rows, most))
+
+
+def _fused(stream: OperatorStream, chain: Sequence[Operator], columns: int) -> Fused:
+    """The vector work of the operators behind the first, and what they read besides its result.
+
+    A weight of at most one value per column, and anything much smaller than the output, rides on the
+    accumulators; what is larger is loaded once for every value of the output.
+    """
+    n_outputs = stream.tensor(chain[0].outputs[0]).n_elements
+    counts: dict[str, int] = {}
+    extra_bits: list[int | Fraction] = []
+    made = {stream.base(name).name for member in chain for name in member.outputs}
+    for member in chain:
+        first = member is chain[0]
+        loaded = []
+        for name in dict.fromkeys(member.inputs[2:] if first else member.inputs):
+            n_elements, base = stream.tensor(name).n_elements, stream.base(name)
+            rides = n_elements * SMALL_SHARE < n_outputs or (base.role == "weight" and n_elements <= columns)
+            if base.name not in made and not rides:
+                loaded.append(value_bits(stream, name))
+        extra_bits += loaded
+        added = (("add", n_outputs * len(loaded)),) if first and loaded else ()
+        for kind, times in (*added, *vector_work(member)):
+            counts[kind] = counts.get(kind, 0) + times
+    if extra_bits and not counts:
+        counts["add"] = n_outputs
+    return Fused(
+        operations=tuple((kind, ceil_div(times, n_outputs)) for kind, times in sorted(counts.items())),
+        extra_bits=tuple(extra_bits),
+    )

@@ -1,0 +1,21 @@
+"""A matrix product: on the array as it is, or with more rows where one second operand is there for the whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilewright.sim.kinds.layer import product_layer, register_lowering
+from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.operators import Operator
+from tilewright.workloads.stream.graph import OperatorStream
+
+
+def _matmul(stream: OperatorStream, chain: Sequence[Operator]) -> GemmLayer:
+    operator = chain[0]
+    batch, m, k, n = (operator.count(key) for key in ("batch", "m", "k", "n"))
+    if batch > 1 and stream.tensor(operator.inputs[1]).n_elements == k * n:  # one for all products: rows of one
+        batch, m = 1, batch * m
+    return product_layer(stream, chain, name="gemm", groups=batch, m=m, k=k, n=n)
+
+
+register_lowering("matmul", _matmul)

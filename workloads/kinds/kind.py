@@ -1,0 +1,152 @@
+"""What a kind of operator is, and the door through which kinds come in, built-in ones as those of plug-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from tilewright.errors import InputError
+from tilewright.registry import Registry
+
+if TYPE_CHECKING:
+    from tilewright.workloads.kinds.text import OperatorText
+    from tilewright.workloads.operators import Operator, TensorSpec
+    from tilewright.workloads.stream.graph import OperatorStream
+
+__all__ = ["KINDS", "AttributeType", "OperatorKind", "Work", "always", "need_elements", "register_kind"]
+
+#: ``count``: a whole number of at least 1; ``whole``: of at least 0; ``sizes``: counts, one per spatial dimension, and
+#: ``padding``: whole numbers, two per spatial dimension; ``flag``: true or false; ``text``; ``number``: any.
+AttributeType: TypeAlias = Literal["count", "whole", "sizes", "padding", "flag", "text", "number"]
+#: Basic operations of a vector unit (add, sub, mul, max, exp, div), and how many of each.
+Work: TypeAlias = Mapping[str, int]
+
+
+def _no_check(operator: Operator) -> None:
+    pass
+
+
+def _no_sizes(operator: Operator, stream: OperatorStream) -> None:
+    pass
+
+
+def _no_macs(operator: Operator) -> int:
+    return 0
+
+
+def _no_work(operator: Operator) -> Work:
+    return {}
+
+
+def _one_pass(operator: Operator) -> None:
+    return None
+
+
+def _never(operator: Operator) -> bool:
+    return False
+
+
+def always(operator: Operator) -> bool:
+    """Yes, whatever the operator."""
+    return True
+
+
+def _size(operator: Operator) -> str:
+    if {"rows", "columns"} <= operator.attributes.keys():
+        return f"{operator.count('rows')}x{operator.count('columns')}"
+    return str(operator.attributes.get("n_elements", ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorKind:
+    """A kind of operator, called ``name`` in streams; ``word`` says what it is.
+
+    Only the name must be given: such a kind is the traffic of its inputs and results.
+
+    **What an operator must say.** ``attributes``: what it must have, ``optional``: what it may have, each with its type
+    (others are allowed and not looked at). It has ``least_inputs`` inputs and ``least_outputs`` results or more.
+    ``check(operator)`` raises InputError when attributes do not agree with each other, ``sizes(operator, stream)`` when
+    they do not with the tensors (see :func:`need_elements`).
+
+    **How much it is.** ``macs(operator)``: multiply-accumulates; where they are not ``on_array(operator)``, of a matrix
+    unit, each is a multiplication and an addition of the vector unit. ``work(operator)``: its other basic operations on
+    the vector unit. ``passes(operator)``: the work of the first and of the last pass over rows that do not stay on
+    chip, for what must see all of a row before the row's first result; ``rows`` is then among its attributes.
+    ``reduces``: whether lanes must be combined; ``sums``: whether its results are sums over pieces of what it reads.
+    ``read_bytes(operator, stream)`` and ``write_bytes``: where they are not its inputs and results, each once.
+
+    **How it goes with others.** ``n_operands``: how many of its inputs, from the first on, are multiplied with each
+    other (their formats can be chosen); ``is_product``: whether it is the product of the first two, the second often a
+    weight, on whose tiles element-wise work can be done before they are stored. ``follows``: behind which others it
+    can be done while their results are still on chip; it then has ``n_elements`` (of its one result). ``leads``:
+    whether anything can be done so behind it. ``parts(operator, stream)``: simpler operators that it can be taken
+    apart into, and the tensors between them.
+
+    **How it is shown and written.** ``size``: how large an operator is, in a few characters; ``colour`` in drawings;
+    ``text``: how one is written on the command line; ``assumptions`` that a result lists when a network has one.
+    """
+
+    name: str
+    word: str = ""
+    attributes: Mapping[str, AttributeType] = field(default_factory=dict)
+    optional: Mapping[str, AttributeType] = field(default_factory=dict)
+    least_inputs: int = 1
+    least_outputs: int = 1
+    check: Callable[[Operator], None] = _no_check
+    sizes: Callable[[Operator, OperatorStream], None] = _no_sizes
+    macs: Callable[[Operator], int] = _no_macs
+    on_array: Callable[[Operator], bool] = _never
+    work: Callable[[Operator], Work] = _no_work
+    passes: Callable[[Operator], tuple[Work, Work] | None] = _one_pass
+    reduces: Callable[[Operator], bool] = _never
+    sums: bool = False
+    read_bytes: Callable[[Operator, OperatorStream], int] | None = None
+    write_bytes: Callable[[Operator, OperatorStream], int] | None = None
+    n_operands: int = 0
+    is_product: bool = False
+    follows: Literal["nothing", "products", "anything"] = "nothing"
+    leads: bool = True
+    parts: Callable[[Operator, OperatorStream], tuple[Sequence[Operator], Sequence[TensorSpec]]] | None = None
+    size: Callable[[Operator], str] = _size
+    colour: str = "#8a94a6"
+    text: OperatorText | None = None
+    assumptions: tuple[str, ...] = ()
+
+
+KINDS: Registry[OperatorKind] = Registry(
+    "operator kind",
+    built_in=[
+        f"tilewright.workloads.kinds.{name}"
+        for name in (
+            "matmul",
+            "conv",
+            "attention",
+            "softmax",
+            "norm",
+            "elementwise",
+            "reduction",
+            "pool",
+            "reshape",
+            "gather",
+            "quantize",
+            "dequantize",
+            "memory",
+        )
+    ],
+)
+
+
+def register_kind(kind: OperatorKind) -> OperatorKind:
+    """Make ``kind`` known by its name, and as text. Raises InputError for a name that is taken."""
+    return KINDS.register(kind.name, kind)
+
+
+def need_elements(operator: Operator, stream: OperatorStream, name: str, *allowed: int) -> None:
+    """Raise InputError where the tensor ``name`` has none of the ``allowed`` numbers of values."""
+    tensor = stream.tensor(name)
+    if tensor.n_elements not in allowed:
+        shape = "x".join(map(str, tensor.shape)) or "1"
+        raise InputError(
+            f"{stream.name}: {operator.name}: its attributes ask for {allowed[0]:,} values in {name}; given {shape}"
+        )
