@@ -72,7 +72,8 @@ class ScratchpadSpec:
 
     ``filter_words``, ``ifmap_words``, ``psum_words``: what one PE holds of filters, input maps and partial sums.
     ``filter_words_per_cycle``: filter words that enter the array in a cycle. ``psum_words_per_cycle``: partial sums
-    that enter it, and as many that leave it, in a cycle. See :mod:`tilewright.sim.dataflows.row_stationary.lower`.
+    that enter it, and as many that leave it, in a cycle. ``rectifier``: finished results pass one on their way out, so
+    that max(x, 0) behind a convolution costs nothing. See :mod:`tilewright.sim.dataflows.row_stationary.lower`.
     """
 
     __pydantic_config__ = _STRICT
@@ -82,6 +83,7 @@ class ScratchpadSpec:
     psum_words: Count
     filter_words_per_cycle: Count
     psum_words_per_cycle: Count
+    rectifier: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

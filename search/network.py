@@ -30,7 +30,6 @@ from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
-from tilewright.sim.dataflows.gemm.lower import first_weight_tiles
 from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.run import simulate
 from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, assumptions_of_kinds, jobs_of
@@ -263,13 +262,13 @@ class _Runner:
         """The next job's first weight tiles; None when they cannot be brought early."""
         own, after = self._mapped[job.layer], self._mapped[following.layer]
         layer, n_cores = after.layer, self._machine.n_cores
-        if not isinstance(layer, GemmLayer) or not layer.b_is_weight:
+        if after.dataflow.ahead is None or not isinstance(layer, GemmLayer) or not layer.b_is_weight:
             return None
         if layer.groups > n_cores or min(own.layer.n_groups, n_cores) != layer.groups:
             return None  # each core brings its own next tiles, and only those of one piece
         costs = self._costs_of(following)
         assert isinstance(costs, GemmCosts)
-        tiles = first_weight_tiles(layer, after.tiling)
+        tiles = after.dataflow.ahead(layer, after.tiling)
         n_bytes = len(tiles) * costs.b_bytes(*tiles[0])
         if max(own.alone.peak_buffer_bytes.values()) + n_bytes > self._machine.buffers[0].capacity_bytes:
             return None

@@ -16,7 +16,7 @@ from tilewright.errors import InputError
 from tilewright.units import ceil_div
 from tilewright.workloads.conv_window import ConvWindow
 
-__all__ = ["ConvWindow", "Fused", "GemmLayer", "RowCut", "VectorLayer", "Whole"]
+__all__ = ["NOTHING_FUSED", "ConvWindow", "Fused", "GemmLayer", "RowCut", "VectorLayer", "Whole"]
 
 
 class Fused(NamedTuple):

@@ -14,7 +14,18 @@ from tilewright.errors import MappingError
 from tilewright.sim.engine.program import Channel, Engine, ProgramBuilder
 from tilewright.sim.lowering.costs import TileCosts, Work
 
-__all__ = ["ENGINE_KINDS", "BuffersDeclared", "Pool", "TileCore", "WorkCounter", "WorkTotals"]
+__all__ = [
+    "ENGINE_KINDS",
+    "LOAD",
+    "MATRIX",
+    "STORE",
+    "VECTOR",
+    "BuffersDeclared",
+    "Pool",
+    "TileCore",
+    "WorkCounter",
+    "WorkTotals",
+]
 
 C = TypeVar("C", bound=TileCosts)
 

@@ -38,7 +38,6 @@ __all__ = [
     "unmodelled",
 ]
 
-ENGINES_PER_CORE = 4
 AHEAD_LABEL = "load next weights"
 
 
@@ -87,7 +86,7 @@ def build_phase(
     engines = [
         engine
         for i, share in enumerate(shares)
-        for engine in TileCore.engines(share.n_cores, f" {i + 1}" if len(shares) > 1 else "")
+        for engine in phase.core.engines(share.n_cores, f" {i + 1}" if len(shares) > 1 else "")
     ]
     builder = ProgramBuilder(engines, [TileCore.channel(costs)], unroll=unroll)
     for i, share in enumerate(shares):
@@ -97,7 +96,7 @@ def build_phase(
             costs,
             n_groups=share.n_groups,
             builder=builder,
-            first_engine=ENGINES_PER_CORE * i,
+            first_engine=len(phase.core.engines(1)) * i,
             name=suffix,
         )
         if ahead is not None:
@@ -225,7 +224,7 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
         notes.append("DRAM: first-access latency, then full bandwidth, shared fairly by load and store")
     else:
         notes.append(f"DRAM: row-buffer timing of {machine.dram.grade}, tile by tile")
-    notes += unmodelled(machine)
+    notes += unmodelled(machine, fills_buffers=dataflow.fills_buffers)
     unit = machine.matrix
     if unit.block is None and unit.fill_drain != "hidden" and dataflow.operator != "vector":
         notes.append(
@@ -244,10 +243,10 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
     return tuple(notes)
 
 
-def unmodelled(machine: MachineSpec) -> list[str]:
+def unmodelled(machine: MachineSpec, *, fills_buffers: bool = False) -> list[str]:
     """What the machine has and the schedules of cores do not use, in sentences."""
     notes = []
-    if len(machine.buffers) > 1:
+    if len(machine.buffers) > 1 and not fills_buffers:
         far = ", ".join(buffer.name for buffer in machine.buffers[1:])
         notes.append(
             f"nothing is kept in buffers behind {machine.working_buffer.name} ({far}): every byte from and to DRAM "

@@ -49,7 +49,7 @@ class Family:
     costs: Callable[[Any, MachineSpec], TileCosts]
     bound: Callable[[Any, MachineSpec], LowerBound]
     usual: str
-    core: Callable[..., TileCore[Any]] = TileCore
+    core: type[TileCore[Any]] = TileCore
     plain: Callable[[Any], Any] = _as_it_is
     pieces: Callable[[Any, int], tuple[Any, ...]] = _whole
     assumptions: Callable[[Any], tuple[str, ...]] = _nothing

@@ -17,7 +17,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.registry import Registry
 from tilewright.sim.lowering.core import TileCore, WorkTotals
 from tilewright.sim.lowering.costs import TileCosts
-from tilewright.sim.lowering.family import FAMILIES, Family
+from tilewright.sim.lowering.family import FAMILIES, Family, family_of
 from tilewright.sim.result import LowerBound
 from tilewright.units import ceil_div
 
@@ -34,6 +34,7 @@ __all__ = [
     "plain_mapping",
     "register",
     "tile_sizes",
+    "usual_dataflows",
 ]
 
 Tiling = Mapping[str, int]
@@ -93,7 +94,7 @@ class Phase:
     lower: Callable[[Any, Tiling], None]
     legal: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
     distinct: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
-    core: Callable[..., TileCore[Any]] = TileCore
+    core: type[TileCore[Any]] = TileCore
     floor: Callable[[Any, Tiling], WorkTotals] | None = None
 
     def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:
@@ -115,7 +116,10 @@ class Phase:
 class Dataflow:
     """A named way to compute a layer of one kind (``operator``: the name of a family, as attention or gemm).
 
-    What a tile costs, and what no schedule can beat, is the family's.
+    What a tile costs, and what no schedule can beat, is the family's. ``refusal(layer, machine)`` says why it cannot
+    run, behind its name; empty where it can. ``is_native``: machines that have what it needs are made for it, so it is
+    the usual one there. ``ahead(layer, tiling)``: the tiles (depth, columns) of the weights with which a run may begin
+    on chip (its parameter ``prefetched``). ``fills_buffers``: it keeps data in the buffers behind the working one.
     """
 
     name: str
@@ -124,6 +128,10 @@ class Dataflow:
     phases: tuple[Phase, ...]
     assumptions: tuple[str, ...] = ()
     operator: str = "attention"
+    refusal: Callable[[Any, MachineSpec], str] = lambda layer, machine: ""
+    is_native: bool = False
+    ahead: Callable[[Any, Tiling], tuple[tuple[int, int], ...]] | None = None
+    fills_buffers: bool = False
 
     def __post_init__(self) -> None:
         core = self.family.core
@@ -154,6 +162,7 @@ DATAFLOWS: Registry[Dataflow] = Registry(
         "tilewright.sim.dataflows.attention",
         "tilewright.sim.dataflows.gemm.lower",
         "tilewright.sim.dataflows.vector",
+        "tilewright.sim.dataflows.row_stationary.flow",
     ),
 )
 
@@ -174,6 +183,14 @@ def dataflow_names(operator: str = "attention") -> tuple[str, ...]:
 def get_dataflow(name: str, operator: str = "attention") -> Dataflow:
     """The dataflow of that name and kind of operator, or an InputError with the nearest one."""
     return DATAFLOWS.get(name, among=dataflow_names(operator))
+
+
+def usual_dataflows(layer: Layer, machine: MachineSpec) -> tuple[Dataflow, ...]:
+    """What runs ``layer`` on ``machine`` where nothing else is said: the native dataflows, else the family's usual."""
+    family = family_of(layer)
+    known = [dataflow for dataflow in DATAFLOWS.values() if dataflow.operator == family.operator]
+    native = tuple(flow for flow in known if flow.is_native and not flow.refusal(layer, machine))
+    return native or (DATAFLOWS.get(family.usual),)
 
 
 def check_tiling(dataflow: Dataflow, layer: Layer, tiling: Tiling) -> None:

@@ -276,7 +276,7 @@ def _fused(chip: _ProductChip, run: Execution, step: Step) -> None:
 
 @operation("store_c")
 def _store_c(chip: _ProductChip, run: Execution, step: Step) -> None:
-    state = "C" if chip.layer.fused.operations else after("sum", chip.layer.k)
+    state = "C" if chip.costs.operations else after("sum", chip.layer.k)
     value = run.read(chip.place_of_c(step), state)
     at = (step.group, _range(step.rows), _range(step.columns))
     if not np.isnan(chip.c[at]).all():

@@ -12,9 +12,20 @@ from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.conv_window import Slab, spanned
-from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.gemm import Fused, GemmLayer
 
-__all__ = ["GemmCosts"]
+__all__ = ["GemmCosts", "vector_operations"]
+
+_RECTIFIED = (("max", 1),)
+
+
+def vector_operations(fused: Fused, machine: MachineSpec) -> tuple[tuple[str, int], ...]:
+    """What is left of ``fused`` for the vector unit: nothing of a rectification where results are rectified on their
+    way out (``matrix.scratchpads.rectifier``).
+    """
+    pads = machine.matrix.scratchpads
+    rectified = pads is not None and pads.rectifier and not fused.extra_bits and fused.operations == _RECTIFIED
+    return () if rectified else fused.operations
 
 
 class GemmCosts(TileCosts):
@@ -24,6 +35,7 @@ class GemmCosts(TileCosts):
 
     def __init__(self, layer: GemmLayer, machine: MachineSpec) -> None:
         super().__init__(layer, machine)
+        self.operations = vector_operations(layer.fused, machine)
         self._of_tiles: dict[tuple[int, int, int], tuple[int, float]] = {}
 
     # -- all tiles -----------------------------------------------------------------------------------------
@@ -124,7 +136,7 @@ class GemmCosts(TileCosts):
         """The fused vector work on one output tile."""
         layer, n = self.layer, rows * columns
         return self.vector(
-            tuple((kind, times * n) for kind, times in layer.fused.operations),
+            tuple((kind, times * n) for kind, times in self.operations),
             reads_bits=n * (layer.accumulator_bits + sum(layer.fused.extra_bits)),
             writes_bits=n * layer.out_bits,
             reduces=layer.fused.reduces,

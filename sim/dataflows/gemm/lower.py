@@ -21,7 +21,7 @@ from typing import NamedTuple
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.dataflows.gemm.costs import GemmCosts
+from tilewright.sim.dataflows.gemm.costs import GemmCosts, vector_operations
 from tilewright.sim.dataflows.gemm.floor import work_floor
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B, PARAMETERS, is_distinct
 from tilewright.sim.dataflows.spans import Span, spans
@@ -99,7 +99,7 @@ class _Nest:
         self.a = core.pool(a_name, slots=a_slots, slot_bytes=costs.a_bytes(m, k))
         self.b = core.pool(b_name, slots=b_slots, slot_bytes=costs.b_bytes(k, n), filled=there)
         self.c = core.pool("C", slots=outputs, slot_bytes=costs.c_bytes(m, n))
-        self.done = core.semaphore("C finished") if layer.fused.operations else self.c.full
+        self.done = core.semaphore("C finished") if costs.operations else self.c.full
         self.extra: Pool | None = None
         if layer.fused.extra_bits:
             self.extra = core.pool("fused input", slots=outputs, slot_bytes=costs.extra_bytes(m, n))
@@ -170,7 +170,7 @@ class _Nest:
                     label="load fused input",
                     run=("load_extra", step, number),
                 )
-        if core.layer.fused.operations:
+        if costs.operations:
             core.vector(
                 costs.epilogue(rows, columns),
                 waits=[c.full, *((extra.full,) if extra is not None else ())],
@@ -194,7 +194,7 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     elements = machine.matrix.n_multipliers * machine.n_cores
     groups, m, n = layer.before_cut
     outputs = groups * m * n
-    per_output = sum(times * machine.vector.cycles[kind] for kind, times in layer.fused.operations)
+    per_output = sum(times * machine.vector.cycles[kind] for kind, times in vector_operations(layer.fused, machine))
     return LowerBound(
         matrix_cycles=_up(Fraction(layer.macs) / (elements * exact(rate))),
         vector_cycles=_up(Fraction(outputs * per_output, machine.vector.lanes * machine.n_cores)),
@@ -238,5 +238,6 @@ GEMM = register(
             "floating point) and become narrower on their way out at no cost",
         ),
         operator="gemm",
+        ahead=first_weight_tiles,
     )
 )

@@ -5,18 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.formats import format_bits
-from tilewright.hw_models.dram import transfer
+from tilewright.hw_models.buffer import access_cycles
+from tilewright.hw_models.dram import bytes_per_cycle, transfer
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec, ScratchpadSpec
+from tilewright.hw_models.vector_unit import vector_cycles
+from tilewright.sim.dataflows.gemm.costs import vector_operations
 from tilewright.sim.lowering.costs import Work
 from tilewright.units import bits_to_bytes, ceil_div, exact
+from tilewright.workloads.gemm import NOTHING_FUSED, Fused
 
-__all__ = ["Convolution", "RowCosts", "RowMapping", "RowRules", "Tile", "coded_bytes"]
+__all__ = ["Convolution", "RowCosts", "RowMapping", "RowRules", "Tile", "coded_bytes", "outputs_of"]
 
 # Eyeriss' run-length code (JSSC 2017): a 64-bit word holds three non-zero values, each with the zeros before it.
 CODE_WORD_BYTES = 8
@@ -29,7 +34,8 @@ class Convolution:
 
     Kernels are ``kernel_rows`` x ``kernel_columns``, applied every ``stride`` pixels. The input maps count with the
     padding that the kernels reach. ``input_zeros`` and ``output_zeros``: share of zeros in maps that lie run-length
-    coded in DRAM; None where they lie there plainly.
+    coded in DRAM; None where they lie there plainly. ``input_bits``, ``filter_bits``, ``output_bits``: of stored ones,
+    where not as ``number_format``, in which is multiplied and added. ``fused``: vector work on what is finished.
     """
 
     batch: int
@@ -44,6 +50,10 @@ class Convolution:
     number_format: str = "int16"
     input_zeros: float | None = None
     output_zeros: float | None = None
+    input_bits: int | Fraction | None = None
+    filter_bits: int | Fraction | None = None
+    output_bits: int | Fraction | None = None
+    fused: Fused = NOTHING_FUSED
 
     def __post_init__(self) -> None:
         for name in ("batch", "filters", "channels", "rows", "columns", "kernel_rows", "kernel_columns", "stride"):
@@ -127,6 +137,11 @@ class Tile(NamedTuple):
     columns: int
 
 
+def outputs_of(tile: Tile) -> int:
+    """Values of the output maps in ``tile``."""
+    return tile.images * tile.filters * tile.rows * tile.columns
+
+
 def coded_bytes(n_words: int, zeros: float) -> int:
     """Bytes of ``n_words`` 16-bit words, a share ``zeros`` of them zero, in Eyeriss' run-length code.
 
@@ -149,13 +164,22 @@ class RowCosts:
             raise no_rate(conv.number_format, machine.matrix.multiplies_per_pe_per_cycle, place=machine.name)
         self.conv, self.mapping, self.machine, self.rules = conv, mapping, machine, rules
         self.pads: ScratchpadSpec = machine.matrix.scratchpads
+        self.rate = exact(machine.matrix.multiplies_per_pe_per_cycle[conv.number_format])
+        self.link_rate = bytes_per_cycle(machine)
         self.maps = machine.buffers[0].name
         self.ahead = machine.buffers[-1].name
-        self._known: dict[tuple[str, Tile], Work] = {}
+        self.sum_bits = format_bits(conv.number_format)
+        self.operations = vector_operations(conv.fused, machine)
+        self._known: dict[tuple[str, Tile, int], Work] = {}
 
-    def n_bytes(self, n_words: int) -> int:
-        """Bytes of ``n_words`` values in a buffer."""
-        return bits_to_bytes(n_words * format_bits(self.conv.number_format))
+    def n_bytes(self, n_words: int, bits: int | Fraction | None = None) -> int:
+        """Bytes of ``n_words`` values of ``bits`` (None: those of the number format)."""
+        return bits_to_bytes(n_words * (self.sum_bits if bits is None else bits))
+
+    def block_bytes(self, n_words: int) -> int:
+        """Room for ``n_words`` partial sums, which vector work turns into outputs where they lie."""
+        out = self.conv.output_bits if self.operations else None
+        return self.n_bytes(n_words, max(self.sum_bits, out or 0))
 
     def input_words(self, tile: Tile) -> int:
         """Words of the input maps under ``tile``."""
@@ -172,23 +196,49 @@ class RowCosts:
     def load_inputs(self, tile: Tile) -> Work:
         """Input maps from DRAM into the buffer, decoded on the way."""
         words = self.input_words(tile)
-        return self._remember("inputs", tile, lambda: self._load(words, self.conv.input_zeros, self.maps))
+        bits, zeros = self.conv.input_bits, self.conv.input_zeros
+        return self._remember("inputs", tile, lambda: self._load(words, bits, zeros, self.maps))
 
     def load_filters(self, tile: Tile) -> Work:
         """Filters of a pass from DRAM into their buffer."""
-        return self._remember("filters", tile, lambda: self._load(self.filter_words(tile), None, self.ahead))
+        words, bits = self.filter_words(tile), self.conv.filter_bits
+        return self._remember("filters", tile, lambda: self._load(words, bits, None, self.ahead))
+
+    def load_extra(self, tile: Tile, number: int) -> Work:
+        """The part of a fused input, which has the shape of the outputs, that belongs to a block."""
+        words, bits = outputs_of(tile), self.conv.fused.extra_bits[number]
+        return self._remember("extra", tile, lambda: self._load(words, bits, None, self.maps), number)
+
+    def finish(self, tile: Tile) -> Work:
+        """Vector work on a block of finished sums, where they lie."""
+
+        def make() -> Work:
+            words = outputs_of(tile)
+            reads = self.n_bytes(words, self.sum_bits + sum(self.conv.fused.extra_bits))
+            writes = self.n_bytes(words, self.conv.output_bits)
+            work = tuple((kind, times * words) for kind, times in self.operations)
+            cycles = vector_cycles(self.machine.vector, work, reduces=self.conv.fused.reduces)
+            counters = Counters(
+                vector_operations=dict(work),
+                buffer_read_bytes={self.maps: reads},
+                buffer_write_bytes={self.maps: writes},
+            )
+            cycles = max(cycles, self._access_cycles(reads, writes))
+            return Work(cycles, 0, 0, self._energy(counters), counters)
+
+        return self._remember("finish", tile, make)
 
     def store_outputs(self, tile: Tile) -> Work:
         """Finished output maps of all filters of the buffer, coded on the way."""
-        words = tile.images * tile.filters * tile.rows * tile.columns
+        words, bits = outputs_of(tile), self.conv.output_bits
 
         def make() -> Work:
-            run_bytes = self._dram_bytes(words, self.conv.output_zeros)
+            run_bytes = self._dram_bytes(words, bits, self.conv.output_zeros)
             cost = transfer(self.machine, n_runs=1, run_bytes=run_bytes, stride_bytes=run_bytes)
             counters = Counters(
                 dram_write_bytes=cost.n_bytes,
                 dram_activations=cost.n_activations,
-                buffer_read_bytes={self.maps: self.n_bytes(words)},
+                buffer_read_bytes={self.maps: self.n_bytes(words, bits)},
             )
             return Work(cost.latency_cycles, cost.occupancy_bytes, 0, self._energy(counters), counters)
 
@@ -200,7 +250,7 @@ class RowCosts:
         def make() -> Work:
             words = self.filter_words(tile)
             cycles = ceil_div(words, self.pads.filter_words_per_cycle) if self.rules.filters_between_passes else 1
-            counters = Counters(buffer_read_bytes={self.ahead: self.n_bytes(words)})
+            counters = Counters(buffer_read_bytes={self.ahead: self.n_bytes(words, self.conv.filter_bits)})
             return Work(cycles, 0, cycles, self._energy(counters), counters)
 
         return self._remember("spread", tile, make)
@@ -209,15 +259,17 @@ class RowCosts:
         """One pass: the slower of the busiest PE and of the partial sums' way between buffer and array."""
 
         def make() -> Work:
-            psums = tile.images * tile.filters * tile.rows * tile.columns
-            cycles = self.pe_cycles(tile)
+            psums = outputs_of(tile)
+            inputs = self.n_bytes(self.input_words(tile), self.conv.input_bits)
+            reads, writes = self.n_bytes(psums) + inputs, self.n_bytes(psums)
+            cycles = max(self.pe_cycles(tile), self._access_cycles(reads, writes))
             if self.rules.psum_port:
                 cycles = max(cycles, ceil_div(psums, self.pads.psum_words_per_cycle))
             taps = self.conv.kernel_rows * self.conv.kernel_columns
             counters = Counters(
                 macs={self.conv.number_format: psums * tile.channels * taps},
-                buffer_read_bytes={self.maps: self.n_bytes(psums + self.input_words(tile))},
-                buffer_write_bytes={self.maps: self.n_bytes(psums)},
+                buffer_read_bytes={self.maps: reads},
+                buffer_write_bytes={self.maps: writes},
             )
             return Work(cycles, 0, 0, self._energy(counters), counters)
 
@@ -227,29 +279,33 @@ class RowCosts:
         """Cycles of the busiest PE: for each output column and filter its products, and the partial sum from below."""
         filters = ceil_div(tile.filters, self.mapping.filter_sets)
         channels = ceil_div(tile.channels, self.mapping.channel_sets)
-        additions = channels * self.conv.kernel_columns + (1 if self.rules.adder_takes_psum else 0)
-        return tile.images * tile.columns * filters * additions
+        products = tile.images * tile.columns * filters * channels * self.conv.kernel_columns
+        sums = tile.images * tile.columns * filters if self.rules.adder_takes_psum else 0
+        return ceil_div(products * self.rate.denominator, self.rate.numerator) + sums
 
     # -- shared ------------------------------------------------------------------------------------------
 
-    def _load(self, words: int, zeros: float | None, buffer: str) -> Work:
-        run_bytes = self._dram_bytes(words, zeros)
+    def _load(self, words: int, bits: int | Fraction | None, zeros: float | None, buffer: str) -> Work:
+        run_bytes = self._dram_bytes(words, bits, zeros)
         cost = transfer(self.machine, n_runs=1, run_bytes=run_bytes, stride_bytes=run_bytes)
         counters = Counters(
             dram_read_bytes=cost.n_bytes,
             dram_activations=cost.n_activations,
-            buffer_write_bytes={buffer: self.n_bytes(words)},
+            buffer_write_bytes={buffer: self.n_bytes(words, bits)},
         )
         return Work(cost.latency_cycles, cost.occupancy_bytes, 0, self._energy(counters), counters)
 
-    def _dram_bytes(self, words: int, zeros: float | None) -> int:
-        return self.n_bytes(words) if zeros is None else coded_bytes(words, zeros)
+    def _dram_bytes(self, words: int, bits: int | Fraction | None, zeros: float | None) -> int:
+        return self.n_bytes(words, bits) if zeros is None else coded_bytes(words, zeros)
+
+    def _access_cycles(self, reads: int, writes: int) -> int:
+        return access_cycles(self.machine.buffers[0], read_bytes=reads, write_bytes=writes)
 
     def _energy(self, counters: Counters) -> float:
         return sum(energy_by_component(self.machine, counters, 0).values())
 
-    def _remember(self, what: str, tile: Tile, make: Callable[[], Work]) -> Work:
-        work = self._known.get((what, tile))
+    def _remember(self, what: str, tile: Tile, make: Callable[[], Work], number: int = 0) -> Work:
+        work = self._known.get((what, tile, number))
         if work is None:
-            work = self._known[what, tile] = make()
+            work = self._known[what, tile, number] = make()
         return work

@@ -12,7 +12,8 @@ for all filters of the pass, and reads and writes each partial sum of the pass i
     groups > images > strips > column tiles > blocks of filters, whose partial sums the buffer holds
         chunks of channels: load the input maps of the chunk
             passes over the block's filters: filters into the scratchpads, then the pass
-        store the block's output maps
+        vector work on the block's output maps, if any is fused behind the convolution
+        store them
 
 What waits for what: the buffer holds one chunk of input maps and one block of partial sums, so neither is loaded nor
 stored while the array uses it; filters of the next pass are brought ahead, and wait in a buffer of their own. Maps lie
@@ -28,7 +29,8 @@ them was fitted to a layer. The *processing* latency of the publication is the t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from math import floor
+from typing import Any, NamedTuple
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.dram import bytes_per_cycle, port_names
@@ -36,32 +38,65 @@ from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.row_stationary.costs import Convolution, RowCosts, RowMapping, RowRules, Tile
 from tilewright.sim.engine.program import Channel, Engine, Program, ProgramBuilder
-from tilewright.sim.lowering.costs import Work
+from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR, TileCore
+from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.units import ceil_div
 
 __all__ = [
     "ARRAY",
     "Convolution",
+    "RowCore",
     "RowMapping",
     "RowRules",
     "RowStep",
     "RowTraffic",
     "check_mapping",
+    "lower_convolution",
     "row_stationary_program",
     "row_traffic",
 ]
 
-INPUTS, FILTERS, STORE, ARRAY = range(4)
-ENGINES = (
-    Engine("load maps", "load"),
-    Engine("load filters", "load"),
-    Engine("store", "store"),
-    Engine("array", "matrix"),
-)
+INPUTS, ARRAY, FILTERS = LOAD, MATRIX, VECTOR + 1
+
+
+class RowCore(TileCore[Any]):
+    """A core that loads filters in a queue of their own, beside that of the maps."""
+
+    write_channel = 0
+
+    @staticmethod
+    def engines(weight: int, suffix: str = "") -> list[Engine]:
+        return [*TileCore.engines(weight, suffix), Engine(f"load filters{suffix}", "load", weight)]
+
+    def idle(self, cycles: int) -> None:
+        """Cycles in which the array has nothing to do whatever happens: they count as its own."""
+        if self._count is not None:
+            self._count.add(ARRAY, Work(cycles, 0, 0, 0.0, Counters()))
+
+    def write(
+        self, engine: int, work: Work, waits: Sequence[int], signals: Sequence[int], label: str, run: Any
+    ) -> None:
+        """Append a command to one of the five queues."""
+        if engine in (ARRAY, VECTOR):
+            self._compute(engine, work, waits, signals, label, run)
+        elif self._count is not None:
+            self._count.add(LOAD if engine == FILTERS else engine, work)
+        elif self._program is not None:
+            self._program.transfer(
+                self._first_engine + engine,
+                n_bytes=work.n_bytes,
+                latency_cycles=work.cycles,
+                channel=self.write_channel if engine == STORE else 0,
+                waits=waits,
+                signals=signals,
+                label=label,
+                cost=work,
+                run=run,
+            )
 
 
 class RowStep(NamedTuple):
-    """What a command does to numbers: where its :class:`Tile` begins."""
+    """What a command does to numbers: where its :class:`Tile` begins; of fused inputs, which one (``number``)."""
 
     label: str
     group: int
@@ -71,6 +106,7 @@ class RowStep(NamedTuple):
     row: int
     column: int
     tile: Tile
+    number: int = 0
 
 
 class RowTraffic(NamedTuple):
@@ -92,10 +128,12 @@ def row_traffic(program: Program) -> RowTraffic:
 
     Loads into the map buffer and stores from it are not counted as its accesses, as in the chip's published figures.
     """
-    n_bytes = [0, 0, 0, 0]
+    n_bytes = [0] * len(RowCore.engines(1))
     for engine, command, times in program.commands():
         counters: Counters = command.cost.counters
-        if engine == ARRAY and counters.macs:
+        if engine == ARRAY:
+            if not counters.macs:
+                continue
             n_bytes[ARRAY] += times * sum(counters.buffer_read_bytes.values())
             n_bytes[ARRAY] += times * sum(counters.buffer_write_bytes.values())
         else:
@@ -116,12 +154,22 @@ def row_stationary_program(
     With ``unroll`` there are no loops, and ``run`` of a command is its :class:`RowStep`. Raises InputError for a
     machine without scratchpads or a mapping larger than the layer, and MappingError for one that does not fit.
     """
-    costs = RowCosts(conv, mapping, machine, rules or RowRules())
-    sizes = check_mapping(conv, mapping, machine)
-    lowering = _Lowering(costs, unroll=unroll)
-    lowering.builder.buffer_bytes = sizes
-    lowering.all_blocks()
-    return lowering.builder.build()
+    channels = [Channel(name, bytes_per_cycle(machine)) for name in port_names(machine)]
+    builder = ProgramBuilder(RowCore.engines(1), channels, unroll=unroll)
+    core = RowCore(TileCosts(conv, machine), n_groups=conv.groups, builder=builder)
+    core.write_channel = len(channels) - 1
+    lower_convolution(core, RowCosts(conv, mapping, machine, rules or RowRules()))
+    return builder.build()
+
+
+def lower_convolution(core: RowCore, costs: RowCosts) -> None:
+    """Write the commands of the convolution and mapping of ``costs`` to ``core``; errors as of the program."""
+    near, ahead = costs.machine.buffers[0], costs.machine.buffers[-1]
+    for name, n_bytes in check_mapping(costs.conv, costs.mapping, costs.machine).items():
+        if name != "filters" or near is ahead:
+            core.reserve(name, n_bytes)
+    core.declared()
+    _Lowering(core, costs).all_blocks()
 
 
 def check_mapping(conv: Convolution, mapping: RowMapping, machine: MachineSpec) -> dict[str, int]:
@@ -147,14 +195,20 @@ def check_mapping(conv: Convolution, mapping: RowMapping, machine: MachineSpec) 
     _fit("input scratchpads", row, costs.pads.ifmap_words, "words")
     _fit("partial-sum scratchpads", mapping.set_filters, costs.pads.psum_words, "words")
     whole = Tile(mapping.images, mapping.pass_filters, mapping.pass_channels, mapping.strip, columns)
+    outputs = mapping.images * mapping.filters * mapping.strip * columns
     sizes = {
-        "partial sums": costs.n_bytes(mapping.images * mapping.filters * mapping.strip * columns),
-        "input maps": costs.n_bytes(costs.input_words(whole)),
-        "filters": costs.n_bytes(costs.filter_words(whole)),
+        "partial sums": costs.block_bytes(outputs),
+        "input maps": costs.n_bytes(costs.input_words(whole), conv.input_bits),
+        "filters": costs.n_bytes(costs.filter_words(whole), conv.filter_bits),
     }
+    if conv.fused.extra_bits:
+        sizes["fused inputs"] = costs.n_bytes(outputs, sum(conv.fused.extra_bits))
     near, ahead = machine.buffers[0], machine.buffers[-1]
-    _fit(f"buffer {near.name}", sizes["partial sums"] + sizes["input maps"], near.capacity_bytes, "bytes")
-    _fit(f"buffer {ahead.name}", sizes["filters"], ahead.capacity_bytes, "bytes")
+    of_filters = sizes["filters"]
+    if near is not ahead:
+        _fit(f"buffer {ahead.name}", of_filters, ahead.capacity_bytes, "bytes")
+    in_near = sum(sizes.values()) - (0 if near is ahead else of_filters)
+    _fit(f"buffer {near.name}", in_near, near.capacity_bytes, "bytes")
     return sizes
 
 
@@ -201,23 +255,25 @@ class _Block(NamedTuple):
 class _Lowering:
     """The loop nest, and under it the commands."""
 
-    def __init__(self, costs: RowCosts, *, unroll: bool) -> None:
+    def __init__(self, core: RowCore, costs: RowCosts) -> None:
+        self.core = b = core
         self.costs = costs
-        channels = [Channel(name, bytes_per_cycle(costs.machine)) for name in port_names(costs.machine)]
-        self.write_channel = len(channels) - 1
-        self.builder = b = ProgramBuilder(ENGINES, channels, unroll=unroll)
         self.inputs_free = b.semaphore("room for input maps", 1, is_slot=True)
         self.inputs_there = b.semaphore("input maps loaded")
         self.filters_free = b.semaphore("room for filters", 1, is_slot=True)
         self.filters_there = b.semaphore("filters loaded")
         self.sums_free = b.semaphore("room for partial sums", 1, is_slot=True)
-        self.sums_done = b.semaphore("output maps complete")
+        self.sums_done = b.semaphore("sums complete")
+        self.outputs_done = b.semaphore("output maps complete") if costs.operations else self.sums_done
+        if costs.conv.fused.extra_bits:
+            self.extra_free = b.semaphore("room for fused inputs", 1, is_slot=True)
+            self.extra_there = b.semaphore("fused inputs loaded")
 
     # -- the loop nest -----------------------------------------------------------------------------------
 
     def all_blocks(self) -> None:
         conv, mapping = self.costs.conv, self.costs.mapping
-        for group in self.builder.loop(conv.groups, name="groups"):
+        for group in self.core.loop(self.core.n_groups, name="groups"):
             for image, n_images in self._pieces(conv.batch, mapping.images, "images"):
                 for row, n_rows in self._pieces(conv.rows, mapping.strip, "strips"):
                     for column, n_columns in self._pieces(conv.columns, mapping.columns or conv.columns, "columns"):
@@ -235,17 +291,24 @@ class _Lowering:
             signals = [self.sums_done] if last else []
             self.one_chunk(block, channel, n_channels, waits=waits, signals=signals)
         tile = Tile(block.n_images, block.n_filters, 1, block.n_rows, block.n_columns)
-        self._command(
-            STORE,
-            "store outputs",
-            block,
-            0,
-            0,
-            tile,
-            self.costs.store_outputs(tile),
-            waits=[self.sums_done],
-            signals=[self.sums_free],
-        )
+        if self.costs.operations:
+            self.finish(block, tile)
+        work, waits, signals = self.costs.store_outputs(tile), [self.outputs_done], [self.sums_free]
+        self._command(STORE, "store outputs", block, 0, 0, tile, work, waits=waits, signals=signals)
+
+    def finish(self, block: _Block, tile: Tile) -> None:
+        """Fused inputs and vector work of a block."""
+        n_extra, waits, signals = len(self.costs.conv.fused.extra_bits), [self.sums_done], [self.outputs_done]
+        for number in range(n_extra):
+            work = self.costs.load_extra(tile, number)
+            here = [self.extra_free] if number == 0 else []
+            there = [self.extra_there] if number == n_extra - 1 else []
+            label = "load fused input"
+            self._command(INPUTS, label, block, 0, 0, tile, work, waits=here, signals=there, number=number)
+        if n_extra:
+            waits, signals = [*waits, self.extra_there], [*signals, self.extra_free]
+        work = self.costs.finish(tile)
+        self._command(VECTOR, "fused work", block, 0, 0, tile, work, waits=waits, signals=signals)
 
     def one_chunk(
         self, block: _Block, channel: int, n_channels: int, *, waits: Sequence[int], signals: Sequence[int]
@@ -258,23 +321,13 @@ class _Lowering:
         self._command(INPUTS, "load inputs", block, 0, channel, tile, work, waits=here, signals=there)
         for at, n_filters, first, last in self._ends(block.n_filters, costs.mapping.pass_filters, "passes"):
             tile = Tile(block.n_images, n_filters, n_channels, block.n_rows, block.n_columns)
+            spread = costs.spread_filters(tile)
+            if first:  # maps come when the last pass over those before has ended; meanwhile filters can be spread
+                self.core.idle(max(0, floor(work.n_bytes / costs.link_rate) - spread.cycles))
             place = (block, at, channel, tile)
-            self._command(
-                FILTERS,
-                "load filters",
-                *place,
-                costs.load_filters(tile),
-                waits=[self.filters_free],
-                signals=[self.filters_there],
-            )
-            self._command(
-                ARRAY,
-                "spread filters",
-                *place,
-                costs.spread_filters(tile),
-                waits=[self.filters_there],
-                signals=[self.filters_free],
-            )
+            free, loaded = [self.filters_free], [self.filters_there]
+            self._command(FILTERS, "load filters", *place, costs.load_filters(tile), waits=free, signals=loaded)
+            self._command(ARRAY, "spread filters", *place, spread, waits=loaded, signals=free)
             self._command(
                 ARRAY,
                 "pass",
@@ -287,7 +340,7 @@ class _Lowering:
     def _pieces(self, extent: int, tile: int, name: str) -> Iterator[tuple[int, int]]:
         """(begin, size) of the pieces of ``extent``: a loop over whole ones, then what is left."""
         n_whole, left = divmod(extent, tile)
-        for trip in self.builder.loop(n_whole, name=name):
+        for trip in self.core.loop(n_whole, name=name):
             yield trip * tile, tile
         if left:
             yield n_whole * tile, left
@@ -296,7 +349,7 @@ class _Lowering:
         """(begin, size, is the first, is the last): the first piece, a loop over whole ones, the last piece."""
         n_pieces = ceil_div(extent, tile)
         yield 0, min(tile, extent), True, n_pieces == 1
-        for trip in self.builder.loop(n_pieces - 2, name=name):
+        for trip in self.core.loop(n_pieces - 2, name=name):
             yield (trip + 1) * tile, tile, False, False
         if n_pieces > 1:
             at = (n_pieces - 1) * tile
@@ -316,23 +369,10 @@ class _Lowering:
         *,
         waits: Sequence[int],
         signals: Sequence[int],
+        number: int = 0,
     ) -> None:
         step = None
-        if self.builder.unroll:
-            step = RowStep(label, block.group, block.image, block.filter + at, channel, block.row, block.column, tile)
-        if engine == ARRAY:
-            self.builder.compute(
-                engine, cycles=work.cycles, waits=waits, signals=signals, label=label, cost=work, run=step
-            )
-            return
-        self.builder.transfer(
-            engine,
-            n_bytes=work.n_bytes,
-            latency_cycles=work.cycles,
-            channel=self.write_channel if engine == STORE else 0,
-            waits=waits,
-            signals=signals,
-            label=label,
-            cost=work,
-            run=step,
-        )
+        if self.core.unroll:
+            at, first = block.filter + at, (block.row, block.column)
+            step = RowStep(label, block.group, block.image, at, channel, *first, tile, number)
+        self.core.write(engine, work, waits, signals, label, step)
