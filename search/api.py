@@ -23,7 +23,7 @@ from tilewright.search.mapping_front import workload_front
 from tilewright.search.methods.method import get_method, method_names
 from tilewright.search.methods.outcome import SearchOutcome
 from tilewright.search.methods.run import run_method
-from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
+from tilewright.search.network import ATTENTION_DATAFLOWS, flows_of, simulate_stream
 from tilewright.search.network_why import why_stream
 from tilewright.search.objective import Objective, check_objective, score
 from tilewright.search.what_if import what_ifs
@@ -79,12 +79,12 @@ def dataflow_names() -> tuple[str, ...]:
 
 def dataflow_summary(name: str) -> str:
     """One line that says what the dataflow does."""
-    return mapping.get_dataflow(name).summary
+    return mapping.DATAFLOWS.get(name).summary
 
 
 def dataflow_parameters(name: str) -> dict[str, str]:
     """The parameters of a dataflow's tiling (``--tile NAME=VALUE``) with their meaning."""
-    return {parameter.name: parameter.meaning for parameter in mapping.get_dataflow(name).parameters}
+    return {parameter.name: parameter.meaning for parameter in mapping.DATAFLOWS.get(name).parameters}
 
 
 def simulate(
@@ -107,7 +107,7 @@ def simulate(
     """
     spec = _machine(machine)
     layer, said = layer_on(workload, spec)
-    flow = dataflow_for(layer, dataflow)
+    flow = dataflow_for(layer, dataflow, spec)
     result = _simulate(layer, spec, flow, dict(tiling or {}), objective, progress, method, seed)[1]
     return replace(result, assumptions=(said, *result.assumptions)) if said else result
 
@@ -147,7 +147,7 @@ def _run_best_piece(
     limit: LengthLimit | None = None,
 ) -> tuple[JobLayer, SimulationResult]:
     """``layer`` cut for the cores in the way that is best with ``tiling``, and its run."""
-    cuts = pieces(layer, spec)
+    cuts = pieces(layer, spec, flow)
     if len(cuts) == 1:
         return cuts[0], evaluate(flow, cuts[0], spec, tiling, limit=limit)
     runs: list[tuple[JobLayer, SimulationResult]] = []
@@ -176,7 +176,7 @@ def _search_pieces(
 ) -> tuple[JobLayer, SearchOutcome]:
     """The best tiling over all ways to cut ``layer`` for the cores, with that cut."""
     goal = check_objective(objective)
-    cuts = pieces(layer, spec)
+    cuts = pieces(layer, spec, flow)
     label = f"{layer.name} / {flow.name}"
     best: tuple[JobLayer, SearchOutcome] | None = None
     fault: MappingError | None = None
@@ -277,14 +277,14 @@ def compare(
             specs,
             run_layer=run_layer,
             dataflows=flows,
-            attention_dataflows=_attention_flows(dataflows) if networks_too else ATTENTION_DATAFLOWS,
+            attention_dataflows=_network_flows(dataflows) if networks_too else ATTENTION_DATAFLOWS,
             objective=goal,
             keep_formats=keep_formats,
             progress=progress,
         )
     spec = _machine(machine)
     layers = [layer_on(cast("Workload", workload), spec)[0] for workload in given]
-    flows = dataflows_for(layers, list(dataflows or ()))
+    flows = dataflows_for(layers, list(dataflows or ()), spec)
     results: list[SimulationResult] = []
     infeasible: dict[tuple[str, str], str] = {}
     jobs = [(layer, flow) for layer in layers for flow in flows[layer]]
@@ -305,10 +305,10 @@ def _layer_or_network(workload: Workload | OperatorStream) -> JobLayer | Operato
     return load_network(named.text) if named.kind == "network" else layer_of(named.text)
 
 
-def _attention_flows(dataflows: Sequence[str] | None) -> Sequence[str]:
-    """The dataflows of attention in networks; raises InputError for one that is none."""
+def _network_flows(dataflows: Sequence[str] | None) -> Sequence[str]:
+    """The dataflows that operators of networks may take; raises InputError for one that is none."""
     for name in dataflows or ():
-        mapping.get_dataflow(name)
+        mapping.DATAFLOWS.get(name)
     return tuple(dataflows) if dataflows else ATTENTION_DATAFLOWS
 
 
@@ -331,14 +331,14 @@ def why(
     """The result, where its critical path goes, and what twice as much of each resource would change."""
     spec = _machine(machine)
     layer, said = layer_on(workload, spec)
-    flow = dataflow_for(layer, dataflow)
+    flow = dataflow_for(layer, dataflow, spec)
     piece, result = _simulate(layer, spec, flow, dict(tiling or {}), objective, progress)
     if said:
         result = replace(result, assumptions=(said, *result.assumptions))
     return WhyResult(
         result=result,
         attribution=_attribution(piece, spec, flow, result.tiling),
-        what_ifs=what_ifs(flow, piece, spec, result.tiling, check_objective(objective), cuts=pieces(layer, spec)),
+        what_ifs=what_ifs(flow, piece, spec, result.tiling, check_objective(objective), cuts=pieces(layer, spec, flow)),
     )
 
 
@@ -373,16 +373,16 @@ def pareto(
     """
     spec, thing = _machine(machine), _layer_or_network(workload)
     if not isinstance(thing, OperatorStream):
-        flows = dataflows_for([thing], list(dataflows or ()))[thing]
+        flows = dataflows_for([thing], list(dataflows or ()), spec)[thing]
         return workload_front(thing.name, [NamedOperator(thing.name, "", thing, flows)], spec, progress=progress)
     thing, said = _in_own_format(thing, spec, keep_formats)
-    attention = tuple(mapping.get_dataflow(name) for name in _attention_flows(dataflows))
+    named = _network_flows(dataflows)
     operators = [
         NamedOperator(
             job.name,
             job.operators[0].path,
             job.layer,
-            attention if job.kind == "attention" else (mapping.get_dataflow(job.kind, job.kind),),
+            flows_of(job.layer, spec, named),
         )
         for job in jobs_of(thing, fuse=fuse)
     ]
@@ -426,7 +426,7 @@ def _given_mapping(
     """The dataflow, the layer cut for the cores, the machine, the tiling; raises InputError for an incomplete one."""
     spec = _machine(machine)
     layer, _ = layer_on(workload, spec)
-    flow = dataflow_for(layer, dataflow)
+    flow = dataflow_for(layer, dataflow, spec)
     layer, tiling = mapping.plain_mapping(flow, layer, tiling)
     missing = [parameter.name for parameter in flow.parameters if parameter.name not in tiling]
     if missing:
@@ -442,7 +442,7 @@ def longest(workload: Workload, machine: Machine, dataflow: str, tiling: Tiling 
     """
     spec = _machine(machine)
     layer, _ = layer_on(workload, spec)
-    flow = dataflow_for(layer, dataflow)
+    flow = dataflow_for(layer, dataflow, spec)
     if flow.family.limit is None:
         raise InputError(f"{layer.name}: only attention has a sequence; allowed an attention layer")
     return flow.family.limit(flow, layer, spec, tiling or {}).value
@@ -474,7 +474,7 @@ def search_tiling(
     """
     spec = _machine(machine)
     layer, _ = layer_on(workload, spec)
-    flow = dataflow_for(layer, dataflow)
+    flow = dataflow_for(layer, dataflow, spec)
     return _search_pieces(layer, spec, flow, method, objective, seed, budget, dict(tiling or {}), progress)[1]
 
 
@@ -499,7 +499,7 @@ def search_tilings(
     given = [workloads] if isinstance(workloads, str | JobLayer) else list(workloads)
     spec = _machine(machine)
     layers = [layer_on(workload, spec)[0] for workload in given]
-    flows = dataflows_for(layers, list(dataflows or ()))
+    flows = dataflows_for(layers, list(dataflows or ()), spec)
     pairs = [(layer, flow.name) for layer in layers for flow in flows[layer]]
     jobs = list(product(pairs, methods, seeds))
     rows: list[dict[str, object]] = []
@@ -536,14 +536,13 @@ def simulate_network(
     with (a tensor, a list, or a mapping by name). ``weights``, ``activations`` and ``kv_cache`` are number formats
     (None: as the network has them, or the machine's own where it has no rate for that, which the assumptions say).
     ``prefetch``: the next operator's first weights are loaded under the current one. ``fuse``: element-wise operators
-    are done behind the product that they follow. Of ``attention_dataflows`` each attention takes its best.
+    are done behind the product that they follow. Of ``attention_dataflows`` each attention takes its best; dataflows of
+    other operators that are among them are taken by these, which otherwise have the machine's usual ones.
     ``keep_mappings``: best mappings are read from and kept in the cache folder (``TILEWRIGHT_CACHE``).
 
     Raises InputError for bad names and formats, and for an operator that no mapping fits, with its place.
     """
     spec, goal = _machine(machine), check_objective(objective)
-    for name in attention_dataflows:
-        mapping.get_dataflow(name)
     stream = network_stream(network, inputs).with_formats(weights=weights, activations=activations, cache=kv_cache)
     stream, note = _in_own_format(stream, spec, [weights, activations, kv_cache])
     result = simulate_stream(
@@ -552,7 +551,7 @@ def simulate_network(
         objective=goal,
         prefetch=prefetch,
         fuse=fuse,
-        attention_dataflows=attention_dataflows,
+        attention_dataflows=_network_flows(attention_dataflows),
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
     )
@@ -592,7 +591,7 @@ def why_network(
         objective=goal,
         prefetch=prefetch,
         fuse=fuse,
-        attention_dataflows=_attention_flows(attention_dataflows),
+        attention_dataflows=_network_flows(attention_dataflows),
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
     )

@@ -12,6 +12,7 @@ from tilewright.progress import Progress, part
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.objective import Objective, score
+from tilewright.search.workload import able
 from tilewright.sim.jobs import JobLayer
 from tilewright.sim.lowering.mapping import Dataflow
 from tilewright.sim.machine_comparison import MachineComparison, MachineRun
@@ -66,7 +67,8 @@ def compare_machines(
                 notes = (said, *result.assumptions) if said else result.assumptions
                 runs.append(_network_run(replace(result, assumptions=notes), machine))
             else:
-                runs.append(_layer_run(workload, machine, dataflows[workload], run_layer, objective))
+                flows = able(dataflows[workload], workload, machine)
+                runs.append(_layer_run(workload, machine, flows, run_layer, objective))
                 if told is not None:
                     told(1, 1, "")
         except InputError as error:  # also a number format that this machine cannot multiply

@@ -136,7 +136,7 @@ def layer_front(layer: JobLayer, dataflows: Sequence[Dataflow], machine: Machine
     found: list[_Choice] = []
     n_candidates = n_simulated = 0
     fault: MappingError | None = None
-    for flow, piece in product(dataflows, pieces(layer, machine)):
+    for flow, piece in [(one, cut) for one in dataflows for cut in pieces(layer, machine, one)]:
         flow.bound(piece, machine)  # refuses a number format that the machine cannot multiply
         costs = flow.costs(piece, machine)
         try:

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from math import ceil, floor
 from typing import Any, NamedTuple
 
@@ -35,13 +34,14 @@ from tilewright.sim.engine.run import simulate
 from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, assumptions_of_kinds, jobs_of
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.evaluation import AHEAD_LABEL, Ahead, build_phase, evaluate, phase_tiling
-from tilewright.sim.lowering.mapping import Dataflow, Tiling, check_tiling, get_dataflow
+from tilewright.sim.lowering.family import family_of
+from tilewright.sim.lowering.mapping import DATAFLOWS, Dataflow, Tiling, check_tiling, usual_dataflows
 from tilewright.sim.network_result import NetworkResult, OperatorResult, OperatorRun
 from tilewright.sim.result import SimulationResult
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["ATTENTION_DATAFLOWS", "Mapped", "Mappings", "simulate_stream"]
+__all__ = ["ATTENTION_DATAFLOWS", "Mapped", "Mappings", "flows_of", "simulate_stream"]
 
 
 NOTHING = Counters()
@@ -171,11 +171,10 @@ def simulate_stream(
 def _best_mapping(
     job: Job, machine: MachineSpec, objective: Objective, attention_dataflows: Sequence[str], cache: MappingCache
 ) -> Mapped:
-    names = attention_dataflows if job.kind == "attention" else (job.kind,)
     best: Mapped | None = None
     fault: MappingError | None = None
-    for name, layer in product(names, pieces(job.layer, machine)):
-        dataflow = get_dataflow(name, job.kind)
+    flows = flows_of(job.layer, machine, attention_dataflows)
+    for dataflow, layer in ((flow, cut) for flow in flows for cut in pieces(job.layer, machine, flow)):
         try:
             found = _mapping(layer, dataflow, machine, objective, cache)
         except MappingError as error:
@@ -190,6 +189,18 @@ def _best_mapping(
         assert fault is not None
         raise InputError(f"{job.operators[0].path or job.name}: {fault}")
     return best
+
+
+def flows_of(layer: JobLayer, machine: MachineSpec, names: Sequence[str]) -> tuple[Dataflow, ...]:
+    """The dataflows of an operator of a network: those of ``names`` that run it on ``machine``, else the usual ones."""
+    kind = family_of(layer).operator
+    named = [DATAFLOWS.get(name) for name in names]
+    own = tuple(flow for flow in named if flow.operator == kind and not flow.refusal(layer, machine))
+    if own:
+        return own
+    if kind == "attention":
+        return tuple(DATAFLOWS.get(name) for name in ATTENTION_DATAFLOWS)
+    return usual_dataflows(layer, machine)
 
 
 def _better(found: Mapped, other: Mapped, machine: MachineSpec, objective: Objective) -> Mapped:

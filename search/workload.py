@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from tilewright.workloads.naming import layer_text
 from tilewright.workloads.rated_formats import FORMAT_NOTE, own_format, with_rated_formats
 from tilewright.workloads.single_operator import is_operator, operator_stream
 
-__all__ = ["Workload", "dataflow_for", "dataflows_for", "kind_of", "layer_of", "layer_on", "pieces"]
+__all__ = ["Workload", "able", "dataflow_for", "dataflows_for", "kind_of", "layer_of", "layer_on", "pieces"]
 
 Workload = str | JobLayer
 _FORMAT_KEY = "format="
@@ -69,21 +70,28 @@ def kind_of(layer: JobLayer) -> str:
     return family_of(layer).operator
 
 
-def dataflow_for(layer: JobLayer, name: str | None) -> Dataflow:
-    """The dataflow ``name`` (None: the usual one of its kind); raises InputError for one that cannot run ``layer``."""
+def dataflow_for(layer: JobLayer, name: str | None, machine: MachineSpec) -> Dataflow:
+    """The dataflow ``name`` (None: the usual one); raises InputError for one that cannot run ``layer`` there."""
     kind = kind_of(layer)
     if name is None:
-        name = family_of(layer).usual
+        return mapping.usual_dataflows(layer, machine)[0]
     if kind != "attention" and name in mapping.dataflow_names():
         allowed = ", ".join(mapping.dataflow_names(kind))
         raise InputError(f"dataflow: {name} is one of attention; given {layer.name}; allowed {allowed}")
-    return mapping.get_dataflow(name, kind)
+    flow = mapping.get_dataflow(name, kind)
+    reason = flow.refusal(layer, machine)
+    if reason:
+        raise InputError(f"dataflow: {name} {reason}; given {layer.name} on {machine.name}")
+    return flow
 
 
-def dataflows_for(layers: list[JobLayer], names: list[str] | None) -> dict[JobLayer, tuple[Dataflow, ...]]:
+def dataflows_for(
+    layers: list[JobLayer], names: list[str] | None, machine: MachineSpec | None = None
+) -> dict[JobLayer, tuple[Dataflow, ...]]:
     """The dataflows of each layer: those of ``names`` that its kind has; all of its kind where none of them is one.
 
-    Raises InputError for a name that is a dataflow of none of the layers.
+    ``machine``: those that cannot run the layer there are left out. Raises InputError for a name that is a dataflow of
+    none of the layers, and where only such are named as cannot run one.
     """
     given = names or []
     by_kind = {kind: mapping.dataflow_names(kind) for kind in dict.fromkeys(map(kind_of, layers))}
@@ -95,10 +103,26 @@ def dataflows_for(layers: list[JobLayer], names: list[str] | None) -> dict[JobLa
     for layer in layers:
         kind = kind_of(layer)
         own = [name for name in dict.fromkeys(given) if name in by_kind[kind]] or by_kind[kind]
-        found[layer] = tuple(mapping.get_dataflow(name, kind) for name in own)
+        flows = tuple(mapping.get_dataflow(name, kind) for name in own)
+        found[layer] = flows if machine is None else able(flows, layer, machine)
     return found
 
 
-def pieces(layer: JobLayer, machine: MachineSpec) -> tuple[JobLayer, ...]:
-    """The ways to cut ``layer`` for the machine's cores; attention is dealt out by heads and stays whole."""
-    return family_of(layer).pieces(layer, machine.n_cores)
+def able(flows: Sequence[Dataflow], layer: JobLayer, machine: MachineSpec) -> tuple[Dataflow, ...]:
+    """Those of ``flows`` that can run ``layer`` on ``machine``; raises InputError where none can."""
+    reasons = {flow.name: flow.refusal(layer, machine) for flow in flows}
+    found = tuple(flow for flow in flows if not reasons[flow.name])
+    if not found:
+        said = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
+        raise InputError(f"dataflow: {said}; given {layer.name} on {machine.name}")
+    return found
+
+
+def pieces(layer: JobLayer, machine: MachineSpec, flow: Dataflow | None = None) -> tuple[JobLayer, ...]:
+    """The ways to cut ``layer`` for the machine's cores, those that ``flow`` can run; attention is dealt out by heads
+    and stays whole.
+    """
+    cuts: tuple[JobLayer, ...] = family_of(layer).pieces(layer, machine.n_cores)
+    if flow is None:
+        return cuts
+    return tuple(cut for cut in cuts if not flow.refusal(cut, machine)) or (layer,)

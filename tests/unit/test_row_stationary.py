@@ -75,7 +75,9 @@ class Numbers:
         self.maps: Array = make(-3, 4, (conv.groups, conv.batch, conv.channels, *planes)).astype(np.float64)
         self.filters: Array = make(-3, 4, (conv.groups, conv.filters, conv.channels, *kernel)).astype(np.float64)
         self.out: Array = np.full((conv.groups, conv.batch, conv.filters, conv.rows, conv.columns), np.nan)
+        self.extras: Array = make(-3, 4, self.out.shape).astype(np.float64)
         self.inputs: tuple[Key, Array] | None = None
+        self.extra: tuple[Key, Array] | None = None
         self.ahead: tuple[Key, Array] | None = None
         self.pads: tuple[Key, Array] | None = None
         self.sums: tuple[Key, Array] | None = None
@@ -113,6 +115,14 @@ class Numbers:
                 assert self.sums[0] == _block(step)
                 self.sums[1][:, filters] += self.one_pass(self.inputs[1], self.pads[1], tile.rows, tile.columns)
                 self.met[step.group, filters, channels] += 1
+            case "load fused input":
+                assert self.extra is None
+                self.extra = _block(step), self.extras[step.group, images, filters, rows, columns]
+            case "fused work":
+                assert self.sums is not None and self.extra is not None
+                assert self.sums[0] == self.extra[0] == _block(step)
+                self.sums[1][:, filters] += self.extra[1]
+                self.extra = None
             case "store outputs":
                 assert self.sums is not None and self.sums[0] == _block(step)
                 assert np.isnan(self.out[step.group, images, filters, rows, columns]).all()

@@ -47,9 +47,9 @@ def _workloads() -> Iterable[str]:
 
 
 def _dataflows() -> Iterable[str]:
-    from tilewright.sim.lowering.mapping import dataflow_names
+    from tilewright.sim.lowering.mapping import DATAFLOWS
 
-    return dataflow_names()
+    return DATAFLOWS.names()
 
 
 def _objectives() -> Iterable[str]:

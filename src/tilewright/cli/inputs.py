@@ -31,7 +31,8 @@ def machine_of(text: str, *, for_engine: bool = True) -> MachineSpec:
     if for_engine:
         from tilewright.sim.lowering.evaluation import unmodelled
 
-        for text in unmodelled(machine):
+        made_for_rows = machine.matrix.scratchpads is not None  # results say what theirs does not use
+        for text in unmodelled(machine, fills_buffers=made_for_rows):
             note(f"{machine.name}: {text}")
     return machine
 
@@ -54,12 +55,12 @@ def workloads_of(texts: Sequence[str], machine: MachineSpec | None = None) -> li
 
 
 def check_dataflows(names: Sequence[str], layers: Sequence[JobLayer] = ()) -> list[str]:
-    """The names, each once; raises InputError for one that is a dataflow of none of ``layers`` (none: of attention)."""
+    """The names, each once; raises InputError for one that is a dataflow of none of ``layers`` (none given: of any)."""
     from tilewright.search.workload import kind_of
-    from tilewright.sim.lowering.mapping import dataflow_names
+    from tilewright.sim.lowering.mapping import DATAFLOWS, dataflow_names
 
-    kinds = dict.fromkeys(map(kind_of, layers)) or {"attention": None}
-    allowed = [name for kind in kinds for name in dataflow_names(kind)]
+    kinds = dict.fromkeys(map(kind_of, layers))
+    allowed = [name for kind in kinds for name in dataflow_names(kind)] if layers else DATAFLOWS.names()
     for name in names:
         if name not in allowed:
             raise unknown("dataflow", name, allowed, place="--dataflow")

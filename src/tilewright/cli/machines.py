@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tilewright.cli.inputs import check_dataflows, workloads_of
 from tilewright.cli.network import stream_of
-from tilewright.cli.once import check_attention, check_parts
+from tilewright.cli.once import check_parts, check_used
 from tilewright.cli.options import Objective
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation
@@ -41,7 +41,7 @@ class MachinesCall:
 
 def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
     """Run every workload on every machine, show a table for each workload, write what is asked for."""
-    things = things_of(call.named, call.formats, call.dataflows, call.unknown)
+    things = things_of(call.named, call.formats, call.dataflows, call.machines, call.unknown)
     if call.dataflows:
         check_dataflows(call.dataflows, [thing for thing in things if not isinstance(thing, OperatorStream)])
     announce_compilation()
@@ -98,6 +98,7 @@ def things_of(
     named: Sequence[Named],
     formats: Mapping[str, str | None],
     dataflows: Sequence[str] | None,
+    machines: Sequence[MachineSpec],
     unknown: str | Mapping[str, str] = "error",
 ) -> list[JobLayer | OperatorStream]:
     """The layers, operators and networks that are named, each once; networks in ``formats``.
@@ -127,7 +128,7 @@ def things_of(
     streams = [thing for thing in things if isinstance(thing, OperatorStream)]
     check_parts(streams, {"cache" if part == "kv_cache" else part: value for part, value in formats.items()})
     if len(streams) == len(things):
-        check_attention(streams, dataflows[0] if dataflows else None)
+        check_used(streams, dataflows or (), machines)
     return things
 
 

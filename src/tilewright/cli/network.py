@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tilewright.cli.once import check_attention, check_parts
+from tilewright.cli.once import check_parts, check_used
 from tilewright.cli.options import Objective
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
@@ -50,7 +50,7 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
     stream = stream_of(
         run.network, weights=run.weights, activations=run.activations, kv_cache=run.kv_cache, unknown=run.unknown
     )
-    check_attention([stream], run.dataflow)
+    check_used([stream], [run.dataflow], [run.machine])
     announce_compilation()
     result = _result(run, stream)
 

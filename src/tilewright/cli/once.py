@@ -13,9 +13,10 @@ from tilewright.errors import InputError
 if TYPE_CHECKING:
     import typer
 
+    from tilewright.hw_models.spec import MachineSpec
     from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["OnceCommand", "check_attention", "check_parts", "is_given"]
+__all__ = ["OnceCommand", "check_parts", "check_used", "is_given"]
 
 _PARTS = {"weights": "weights that multiply", "activations": "activations", "cache": "key/value cache"}
 
@@ -48,11 +49,24 @@ def check_parts(streams: Sequence[OperatorStream], formats: Mapping[str, str | N
             raise InputError(f"--{option}: means nothing here; no {_PARTS[part]} in {names}")
 
 
-def check_attention(streams: Sequence[OperatorStream], dataflow: str | None) -> None:
-    """Raise InputError for a dataflow of attention where no network has any."""
-    if dataflow is not None and all(op.kind != "attention" for stream in streams for op in stream.operators):
+def check_used(
+    streams: Sequence[OperatorStream], dataflows: Sequence[str | None], machines: Sequence[MachineSpec]
+) -> None:
+    """Raise InputError for a dataflow that no operator of the networks can take on any of the machines."""
+    from tilewright.sim.jobs import jobs_of
+    from tilewright.sim.lowering.mapping import DATAFLOWS
+
+    for name in dataflows:
+        flow = DATAFLOWS.get(name) if name is not None else None
+        if flow is None:
+            continue
+        layers = {job.layer: None for stream in streams for job in jobs_of(stream) if job.kind == flow.operator}
         names = ", ".join(stream.name for stream in streams)
-        raise InputError(f"--dataflow: is for attention; no attention operator in {names}")
+        if not layers:
+            raise InputError(f"--dataflow: {name} is for {flow.operator}; no {flow.operator} operator in {names}")
+        reasons = [flow.refusal(layer, machine) for layer in layers for machine in machines]
+        if all(reasons):
+            raise InputError(f"--dataflow: {name} {reasons[0]}; given {names}")
 
 
 def _has(stream: OperatorStream, part: str) -> bool:

@@ -93,9 +93,9 @@ SimulatedDataflowOption = Annotated[
         "--dataflow",
         "-d",
         metavar="NAME",
-        help="How attention is scheduled.",
+        help="How attention (or another kind of operator) is scheduled.",
         autocompletion=complete.dataflows,
-        show_default="mas; in a network the better of mas and flash2",
+        show_default="mas; in a network the better of mas and flash2; else the machine's usual one",
     ),
 ]
 DataflowsOption = Annotated[

@@ -45,7 +45,7 @@ def refuse_options(given: Mapping[str, Any]) -> None:
 
 def show_fronts(outputs: Outputs, call: ParetoCall) -> None:
     """Find the front of every workload on every machine, show them, and write what is asked for."""
-    things = things_of(call.named, call.formats, call.dataflows, call.unknown)
+    things = things_of(call.named, call.formats, call.dataflows, call.machines, call.unknown)
     if call.dataflows:
         check_dataflows(call.dataflows, [thing for thing in things if not isinstance(thing, OperatorStream)])
     announce_compilation()

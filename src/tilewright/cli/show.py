@@ -44,12 +44,13 @@ def show(name: NameArgument, json: JsonOption = None, csv: CsvOption = None) -> 
     outputs = Outputs(json=json, csv=csv)
     outputs.check(name)
     from tilewright.hw_models.load import machine_names
-    from tilewright.search.api import dataflow_names
+    from tilewright.sim.lowering.mapping import DATAFLOWS
+    from tilewright.workloads.single_operator import operator_kinds
 
     text = name.strip()
     if text in machine_names() or (_YAML.search(text) and not _is_layer_file(text)):
         _show_machine(outputs, text)
-    elif text in dataflow_names():
+    elif text in DATAFLOWS.names() and text not in operator_kinds():
         _show_dataflow(outputs, text)
     else:
         named = _named(text)
@@ -235,9 +236,9 @@ def _show_network(outputs: Outputs, text: str) -> None:
 
 def _show_dataflow(outputs: Outputs, name: str) -> None:
     from tilewright.reports.table import Column, figures_table, fitted_table, listed_text
-    from tilewright.sim.lowering.mapping import get_dataflow
+    from tilewright.sim.lowering.mapping import DATAFLOWS
 
-    flow = get_dataflow(name)
+    flow = DATAFLOWS.get(name)
     tiles: list[dict[str, Any]] = [
         {"phase": phase.name, "tile": parameter.name, "least": parameter.smallest, "meaning": parameter.meaning}
         for phase in flow.phases

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
-from tilewright.cli.once import check_attention
+from tilewright.cli.once import check_used
 from tilewright.cli.options import (
     ActivationsOption,
     CsvOption,
@@ -80,7 +80,7 @@ def why(
     from tilewright.cli.network import stream_of
 
     stream = stream_of(named.text, weights=weights, activations=activations, kv_cache=kv_cache, unknown=choice)
-    check_attention([stream], dataflow)
+    check_used([stream], [dataflow], [spec])
     kept = [name for name in formats.values() if name]
     _why_network(outputs, named, stream, spec, dataflow, goal, kept, command_line(context))
 
