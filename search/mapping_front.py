@@ -22,7 +22,7 @@ from tilewright.hw_models.overheads import overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
 from tilewright.search.tiling import BATCH, FIRST_BATCH, Candidate, Evaluated, PhaseSearch, pareto
-from tilewright.search.workload import kind_of, pieces
+from tilewright.search.workload import able, kind_of, pieces
 from tilewright.sim.jobs import JobLayer
 from tilewright.sim.lowering.evaluation import evaluate
 from tilewright.sim.lowering.mapping import Dataflow
@@ -136,7 +136,7 @@ def layer_front(layer: JobLayer, dataflows: Sequence[Dataflow], machine: Machine
     found: list[_Choice] = []
     n_candidates = n_simulated = 0
     fault: MappingError | None = None
-    for flow, piece in [(one, cut) for one in dataflows for cut in pieces(layer, machine, one)]:
+    for flow, piece in [(one, cut) for one in able(dataflows, layer, machine) for cut in pieces(layer, machine, one)]:
         flow.bound(piece, machine)  # refuses a number format that the machine cannot multiply
         costs = flow.costs(piece, machine)
         try:

@@ -28,7 +28,7 @@ NETWORK = "fsrcnn:height=27,width=48"
 
 def _all_runs(layer: JobLayer) -> set[tuple[int, float]]:
     runs = set()
-    for flow in dataflows_for([layer], [])[layer]:
+    for flow in dataflows_for([layer], [], MACHINE)[layer]:
         for piece in pieces(layer, MACHINE):
             spaces = [tiling_space(phase, piece, MACHINE, {}) for phase in flow.phases]
             for parts in product(*spaces):
@@ -76,7 +76,7 @@ def _operators(*texts: str) -> list[Named]:
     found = []
     for at, text in enumerate(texts):
         layer = layer_of(text)
-        found.append(Named(f"{text.partition(':')[0]}{at}", "", layer, dataflows_for([layer], [])[layer]))
+        found.append(Named(f"{text.partition(':')[0]}{at}", "", layer, dataflows_for([layer], [], MACHINE)[layer]))
     return found
 
 

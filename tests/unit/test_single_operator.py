@@ -131,7 +131,7 @@ def test_a_mistake_is_one_sentence(text: str, said: str) -> None:
 def test_a_dataflow_of_another_kind_is_refused() -> None:
     with pytest.raises(InputError, match="mas is one of attention; given gemm:m=64,n=48,k=32; allowed gemm"):
         tilewright.simulate(SMALL, "edge-16x16", "mas")
-    with pytest.raises(InputError, match='unknown name; given "fla"'):
+    with pytest.raises(InputError, match='unknown dataflow; given "fla"'):
         tilewright.compare(SMALL, "edge-16x16", ["fla"])
 
 

@@ -63,7 +63,7 @@ def check_used(
         layers = {job.layer: None for stream in streams for job in jobs_of(stream) if job.kind == flow.operator}
         names = ", ".join(stream.name for stream in streams)
         if not layers:
-            raise InputError(f"--dataflow: {name} is for {flow.operator}; no {flow.operator} operator in {names}")
+            raise InputError(f"--dataflow: is for {flow.operator}; no {flow.operator} operator in {names}")
         reasons = [flow.refusal(layer, machine) for layer in layers for machine in machines]
         if all(reasons):
             raise InputError(f"--dataflow: {name} {reasons[0]}; given {names}")
