@@ -11,7 +11,9 @@ from tilewright.reports.case import ReportCase
 from tilewright.reports.files import staged_folder, write_file
 from tilewright.reports.network_case import NetworkCase
 from tilewright.reports.origin import Origin, network_facts
+from tilewright.reports.pages import write_page
 from tilewright.reports.quantity import cycles_text, seconds_text, tiling_text
+from tilewright.reports.ranking import OUR_DATAFLOW
 from tilewright.sim.result import ComparisonResult
 
 __all__ = ["file_stems", "write_comparison_report", "write_network_report", "write_result_report"]
@@ -39,15 +41,17 @@ def write_comparison_report(
     cases: Iterable[ReportCase],
     *,
     command: str = "",
+    ours: str = OUR_DATAFLOW,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
     """Write a summary page and a page, timeline and trace for each case; gives the summary's path.
 
     ``cases`` may be a generator: each is written as it comes; ``progress`` is called with its workload first.
+    ``ours``: the dataflow whose speed-ups are quoted.
     Raises InputError when the folder cannot be written; then none of the files is there.
     """
     from tilewright.reports.figure import speedup_png
-    from tilewright.reports.index import OUR_DATAFLOW, index_page
+    from tilewright.reports.index import index_page
     from tilewright.reports.ranking import BASELINE_DATAFLOW, speedups
 
     stems = file_stems(comparison.workloads)
@@ -59,10 +63,10 @@ def write_comparison_report(
                 progress(workload)
             links[workload] = f"{stems[workload]}.html"
             _write_case(stage, case, page=links[workload], stem=f"{stems[workload]}.", back="index.html")
-        write_file(stage / "index.html", index_page(comparison, links=links, command=command))
-        faster = speedups(comparison, dataflow=OUR_DATAFLOW, over=BASELINE_DATAFLOW)
+        write_page(stage / "index.html", index_page(comparison, links=links, command=command, ours=ours), comparison)
+        faster = speedups(comparison, dataflow=ours, over=BASELINE_DATAFLOW)
         if faster:
-            title = f"{OUR_DATAFLOW} over {BASELINE_DATAFLOW} on {comparison.results[0].machine}"
+            title = f"{ours} over {BASELINE_DATAFLOW} on {comparison.results[0].machine}"
             write_file(stage / "speedup.png", speedup_png(faster.by_workload, title=title))
     return Path(folder) / "index.html"
 
@@ -98,7 +102,7 @@ def write_network_report(folder: str | Path, case: NetworkCase) -> Path:
     with staged_folder(folder) as stage:
         for name, content in contents.items():
             write_file(stage / name, content)
-        write_file(stage / "index.html", network_page(case, files=list(contents)))
+        write_page(stage / "index.html", network_page(case, files=list(contents)), case)
     return Path(folder) / "index.html"
 
 
@@ -140,4 +144,4 @@ def _write_case(stage: Path, case: ReportCase, *, page: str, stem: str, back: st
             tracks = activity_tracks(case.activity, [case.result.workload], case.trace.clock_ghz)
         text = chrome_trace_json(case.trace, title=case.title, facts=facts, tracks=tracks)
         write_file(stage / files[1], text)
-    write_file(stage / page, result_page(case, back=back, files=files))
+    write_page(stage / page, result_page(case, back=back, files=files), case)

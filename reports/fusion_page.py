@@ -10,6 +10,7 @@ from tilewright.reports.fusion_drawing import draw_fusion
 from tilewright.reports.fusion_table import OBJECTIVE_NAMES, fusion_figures, proof_text, value_text
 from tilewright.reports.page import card, cell, render
 from tilewright.reports.page_script import closed_script
+from tilewright.reports.pages import write_page
 from tilewright.reports.quantity import bytes_text, percent_text
 from tilewright.search.fusion.outcome import FusionOutcome
 
@@ -66,6 +67,6 @@ def write_fusion_report(folder: str | Path, outcome: FusionOutcome, *, command: 
     Raises InputError when the folder cannot be written; then neither file is there.
     """
     with staged_folder(folder) as stage:
-        write_file(stage / "index.html", fusion_page(outcome, command=command))
+        write_page(stage / "index.html", fusion_page(outcome, command=command), outcome)
         write_file(stage / "groups.svg", draw_fusion(outcome))
     return Path(folder) / "index.html"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.reports.charts import Bar, BarChart, Segment
 from tilewright.reports.columns import machine_columns
-from tilewright.reports.files import staged_folder, write_file
+from tilewright.reports.files import staged_folder
 from tilewright.reports.page import card, machine_rows, render
+from tilewright.reports.pages import write_page
 from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR
 from tilewright.reports.quantity import energy_text, seconds_text
 from tilewright.sim.machine_comparison import MachineComparison, MachineRun
@@ -27,7 +28,7 @@ def write_machines_report(
 ) -> Path:
     """Write the page into ``folder``; gives its path. Raises InputError when the folder cannot be written."""
     with staged_folder(folder) as stage:
-        write_file(stage / "index.html", machines_page(comparison, machines, command=command))
+        write_page(stage / "index.html", machines_page(comparison, machines, command=command), comparison)
     return Path(folder) / "index.html"
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from tilewright.reports.columns import machine_columns
-from tilewright.reports.pairs import OUR_DATAFLOW, PairTable, pair_table
+from tilewright.reports.pairs import PairTable, pair_table
 from tilewright.reports.published import published_headline, published_rows
-from tilewright.reports.ranking import BASELINE_DATAFLOW, speedups
+from tilewright.reports.ranking import BASELINE_DATAFLOW, OUR_DATAFLOW, speedups
 from tilewright.sim.machine_comparison import MachineComparison
 from tilewright.sim.result import ComparisonResult
 
 __all__ = ["comparison_markdown", "machines_markdown", "markdown_table"]
 
 
-def comparison_markdown(comparison: ComparisonResult) -> str:
+def comparison_markdown(comparison: ComparisonResult, *, ours: str = OUR_DATAFLOW) -> str:
     """Cycles and energy of every workload with every dataflow, and the published headline where there is one.
 
     The fewest cycles (the least energy) of a workload stand in bold; a pair that cannot run shows a dash.
+    ``ours``: the dataflow whose speed-ups are quoted.
     """
-    faster = speedups(comparison, dataflow=OUR_DATAFLOW, over=BASELINE_DATAFLOW)
+    faster = speedups(comparison, dataflow=ours, over=BASELINE_DATAFLOW)
     parts = [
         "Cycles, each dataflow at its own best tiling:\n",
-        _table(pair_table(comparison)),
+        _table(pair_table(comparison, ours=ours)),
         "\nEnergy of the same runs:\n",
         _table(pair_table(comparison, energy=True)._replace(against="")),
     ]

@@ -83,21 +83,27 @@ def result_page(case: ReportCase, *, back: str = "", files: Sequence[str] = ()) 
     return render("result.html.j2", context)
 
 
-def render(template: str, context: Mapping[str, Any]) -> str:
-    """Fill ``template`` (a file name in ``templates/``) with ``context``; undefined names are errors."""
+def render(template: str | Path, context: Mapping[str, Any]) -> str:
+    """Fill ``template`` (a file name in ``templates/``, or the path of another one) with ``context``.
+
+    Undefined names are errors. A template of another folder finds those of ``templates/`` behind its own.
+    """
     import jinja2
 
     import tilewright
+    from tilewright.reports.pages import LINKS
 
+    folders = [_TEMPLATES] if isinstance(template, str) else [template.parent, _TEMPLATES]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader(folders),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(version=tilewright.__version__, **context)
+    name = template if isinstance(template, str) else template.name
+    return environment.get_template(name).render(version=tilewright.__version__, links=LINKS, **context)
 
 
 def _shown(value: Any) -> Any:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tilewright.reports.quantity import change_text, cycles_text, energy_text, ratio_text
-from tilewright.reports.ranking import BASELINE_DATAFLOW, dataflow_order
+from tilewright.reports.ranking import BASELINE_DATAFLOW, OUR_DATAFLOW, dataflow_order
 from tilewright.sim.result import ComparisonResult, SimulationResult
 
-__all__ = ["OUR_DATAFLOW", "PairCell", "PairRow", "PairTable", "pair_table"]
-
-OUR_DATAFLOW = "mas"
+__all__ = ["PairCell", "PairRow", "PairTable", "pair_table"]
 
 
 class PairCell(NamedTuple):
@@ -22,7 +20,7 @@ class PairCell(NamedTuple):
 
 
 class PairRow(NamedTuple):
-    """A workload with its cells, in the order of the dataflows; ``against``: our dataflow beside the baseline."""
+    """A workload with its cells, in the order of the dataflows; ``against``: one of them beside the baseline."""
 
     workload: str
     cells: tuple[PairCell, ...]

@@ -10,6 +10,7 @@ from tilewright.sim.result import ComparisonResult, SimulationResult
 
 __all__ = [
     "BASELINE_DATAFLOW",
+    "OUR_DATAFLOW",
     "Speedups",
     "baseline_of",
     "best_of",
@@ -19,6 +20,8 @@ __all__ = [
     "speedups",
 ]
 
+OUR_DATAFLOW = "mas"
+"""The dataflow whose speed-ups are quoted where none is named."""
 BASELINE_DATAFLOW = "flat"
 """The dataflow that speed-ups are quoted against when it is among the results."""
 

@@ -28,7 +28,7 @@ from tilewright.reports.quantity import (
     percent_text,
     tiling_text,
 )
-from tilewright.reports.ranking import BASELINE_DATAFLOW, baseline_of, best_of, of_workload, speedups
+from tilewright.reports.ranking import BASELINE_DATAFLOW, OUR_DATAFLOW, baseline_of, best_of, of_workload, speedups
 from tilewright.sim.machine_comparison import MachineComparison
 from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.sim.result import ComparisonResult, SimulationResult, WhyResult
@@ -197,7 +197,7 @@ def machines_failed_text(comparison: MachineComparison) -> Text | None:
 
 
 def summary_table(
-    console: Console, comparison: ComparisonResult, *, objective: str = "latency", ours: str = "mas"
+    console: Console, comparison: ComparisonResult, *, objective: str = "latency", ours: str = OUR_DATAFLOW
 ) -> Table:
     """Workloads x dataflows in cycles, or energy where that was the objective, and how ``ours`` fares against flat."""
     energy = objective == "energy"
@@ -251,7 +251,7 @@ def what_if_table(console: Console, why: WhyResult | NetworkWhyResult) -> Table 
     return fitted_table(console, title, table.columns, best_row=table.best_row, caption=table.note)
 
 
-def headline_table(comparison: ComparisonResult, *, ours: str = "mas") -> Table | None:
+def headline_table(comparison: ComparisonResult, *, ours: str = OUR_DATAFLOW) -> Table | None:
     """Our speed-ups beside the published ones; None where no published figure belongs to the machine."""
     if not comparison.results:
         return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tilewright.reports.files import staged_folder, write_file
 from tilewright.reports.page import card, render
+from tilewright.reports.pages import write_page
 from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR
 from tilewright.reports.quantity import percent_text
 from tilewright.reports.validation_table import (
@@ -41,7 +42,7 @@ def write_validation_report(folder: str | Path, validation: Validation, *, comma
     with staged_folder(folder) as stage:
         for name, picture in plots.items():
             write_file(stage / name, picture)
-        write_file(stage / "index.html", validation_page(validation, plots=plots, command=command))
+        write_page(stage / "index.html", validation_page(validation, plots=plots, command=command), validation)
     return Path(folder) / "index.html"
 
 

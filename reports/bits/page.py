@@ -21,6 +21,7 @@ from tilewright.reports.bits.words import (
 )
 from tilewright.reports.files import staged_folder, write_file
 from tilewright.reports.page import card, render
+from tilewright.reports.pages import write_page
 from tilewright.reports.palette import BASE_COLOUR, BEST_COLOUR
 from tilewright.reports.quantity import change_text, cycles_text, percent_text
 from tilewright.search.bits.choose import BitsResult
@@ -51,7 +52,8 @@ def write_bits_report(
             write_file(stage / name, picture)
         write_file(stage / "network.json", result.stream.to_json())
         files = [*pictures, "network.json"]
-        write_file(stage / "index.html", bits_page(result, explanation=explanation, command=command, files=files))
+        html = bits_page(result, explanation=explanation, command=command, files=files)
+        write_page(stage / "index.html", html, result)
     return Path(folder) / "index.html"
 
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SAYS = {
     "own_machine.py": r"edge-16x16 +flat +1,740,447 +mas +1,579,743 +1\.10x",
     "own_dataflow.py": r"equals attention: True",
+    "own_page.py": r"linked: True .*of the energy",
 }
 
 
