@@ -1,5 +1,6 @@
 # make run    set everything up and compare the attention dataflows on the built-in networks
 # make test   set everything up and run the quick tests
+# make slow   the sets that are too slow for it
 # Needs Python 3.11 to 3.13 and git; everything else goes into .venv.
 
 SHELL := /bin/bash
@@ -20,13 +21,14 @@ OUT ?= out
 # pytest answers 5 when it found no test; that is no failure.
 PYTEST = run_pytest() { $(BIN)/pytest "$$@" || { rc=$$?; [ $$rc -eq 5 ] || exit $$rc; }; }; run_pytest
 
-.PHONY: help setup setup-core run test lint extras trained docs bench fuzz validation clean
+.PHONY: help setup setup-core run test lint extras slow trained docs bench fuzz validation clean
 
 help:
 	@echo 'make run         set up, then compare the dataflows on the built-in networks; reports in $(OUT)/'
 	@echo 'make test        set up, then run the quick tests'
 	@echo 'make lint        style, types and import layers'
 	@echo 'make extras      what stands on PyTorch and the other optional libraries (installs them)'
+	@echo 'make slow        all sets that are marked slow, those of make trained too (installs as make extras; about 10 minutes)'
 	@echo 'make trained     bit widths and formats on networks that are trained for it (after make extras; 3 minutes)'
 	@echo 'make docs        the documentation with the Python reference, into $(OUT)/site'
 	@echo 'make validation  compare with published figures'
@@ -93,6 +95,9 @@ $(VENV)/.installed-extras: $(VENV)/.installed-dev constraints-extras.txt
 
 extras: $(VENV)/.installed-extras
 	@$(PYTEST) $(WORKERS) -q -m 'extras and not slow' --benchmark-skip
+
+slow: $(VENV)/.installed-extras
+	@$(PYTEST) $(WORKERS) -q -m slow --benchmark-skip
 
 trained: $(VENV)/.installed-extras
 	@$(PYTEST) -n $(TEST_JOBS) -q tests/validation/test_bits_on_trained_networks.py tests/validation/test_weight_formats.py

@@ -24,8 +24,8 @@ _programs = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_programs)
 programs = _programs.programs
 
-# `make fuzz N=10000` sets this; the quick suite runs a few hundred.
-N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "300"))
+# `make fuzz N=10000` sets this; the quick suite runs a hundred.
+N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "100"))
 MAX_EVENTS = 200_000
 MAX_UNSKIPPED = 20_000  # longer runs are not walked command by command, only added up
 thorough = settings(

@@ -26,7 +26,7 @@ from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
 
 # `make fuzz N=10000` sets this; the quick suite runs some.
-N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "60"))
+N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "30"))
 thorough = settings(max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 EDGE = load_machine("edge-16x16").with_(**{"matrix.rows": 4, "matrix.columns": 4})
@@ -171,7 +171,7 @@ def holding(machine: MachineSpec, n_bytes: int) -> MachineSpec:
     return machine.with_(**{"buffers.l1.capacity_kib": n_bytes / 1024})
 
 
-@settings(thorough, max_examples=max(1, N_EXAMPLES // 6))
+@settings(thorough, max_examples=max(1, N_EXAMPLES // 3))
 @given(layer=layers(), machine=st.sampled_from(MACHINES), n_bytes=st.integers(1, 700), seed=st.integers(0, 2**32))
 def test_the_best_in_a_small_buffer(layer: GemmLayer, machine: MachineSpec, n_bytes: int, seed: int) -> None:
     """Right on numbers; needs what it says, to the byte; not slower in a larger buffer. What is refused runs in the

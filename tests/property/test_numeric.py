@@ -28,7 +28,7 @@ from tilewright.workloads.attention import AttentionLayer, Mask
 from tilewright.workloads.attention_reference import bias_shape, reference_attention
 
 # `make fuzz N=10000` sets this; the quick suite runs some for each dataflow.
-N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "50"))
+N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "25"))
 thorough = settings(max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SMALL = {"matrix.rows": 4, "matrix.columns": 4}

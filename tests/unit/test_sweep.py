@@ -43,8 +43,8 @@ dataflows: [mas]
 """
 N_POINTS = 4 * 3 * 4 * 2
 # Long enough to be killed or interrupted in the middle.
-LONG = SPEC.replace("{from: 10, to: 40, step: 10}", "{from: 1, to: 60, step: 1}")
-N_LONG = 4 * 3 * 60 * 2
+LONG = SPEC.replace("{from: 10, to: 40, step: 10}", "{from: 1, to: 30, step: 1}")
+N_LONG = 4 * 3 * 30 * 2
 COMMAND = [sys.executable, "-m", "tilewright", "sweep"]
 
 
@@ -274,9 +274,12 @@ def kill_and_restart(
     assert stored(store) == undisturbed
 
 
-def test_killed_sweep_goes_on_where_it_was(long: Path, tmp_path: Path, undisturbed_long: dict[str, Any]) -> None:
-    seen = list(kill_and_restart(long, tmp_path / "r.db", 1, 5, undisturbed_long))
-    assert len(seen) == 5
+@pytest.mark.parametrize("n_kills", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_killed_sweep_goes_on_where_it_was(
+    n_kills: int, long: Path, tmp_path: Path, undisturbed_long: dict[str, Any]
+) -> None:
+    seen = list(kill_and_restart(long, tmp_path / "r.db", 1, n_kills, undisturbed_long))
+    assert len(seen) == n_kills
     assert seen[0][1] < N_LONG
 
 
@@ -303,7 +306,7 @@ def test_interrupted_sweep_says_how_to_go_on(long: Path, tmp_path: Path, undistu
     assert stored(tmp_path / "r.db").items() <= undisturbed_long.items()
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_full_disk_ends_the_sweep_and_room_lets_it_go_on(
     spec: Path, tmp_path: Path, undisturbed: dict[str, Any], jobs: str
 ) -> None:
@@ -453,6 +456,7 @@ def test_a_whole_network_is_swept_in_its_formats(tmp_path: Path) -> None:
     wanted = tilewright.simulate_network(network, machine, attention_dataflows=["flash2"], keep_mappings=False)
     (row,) = frame[(frame["dataflow"] == "flash2") & (frame["dram.bandwidth_gb_per_s"] == 10)].to_dict("records")
     assert (row["cycles"], row["energy_pj"]) == (wanted.cycles, pytest.approx(wanted.energy_pj))
+    file |= {"dataflows": ["flash2"], "parameters": {"dram.bandwidth_gb_per_s": [10]}}
     stored = tilewright.sweep(file, store=tmp_path / "n.db", jobs=1)
     other = tilewright.sweep(file | {"formats": {}}, store=tmp_path / "n.db", jobs=1)
     assert set(stored["key"]).isdisjoint(other["key"])
