@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tilewright.errors import InputError
 from tilewright.sim.fusion.geometry import FeatureMap
-from tilewright.sim.fusion.reference import FUNCTIONS
+from tilewright.sim.kinds.elementwise import FUNCTIONS
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
 

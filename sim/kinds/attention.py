@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from tilewright.errors import InputError
 from tilewright.sim.kinds.layer import register_lowering
+from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.operators import Operator
@@ -17,3 +22,32 @@ def _attention(stream: OperatorStream, chain: Sequence[Operator]) -> AttentionLa
 
 
 register_lowering("attention", _attention)
+
+
+def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, ...]) -> FloatArray:
+    if operator.text("mask") not in ("", "none"):
+        raise InputError(f"{operator.name}: a masked attention does not run on numbers")
+    q, k, v = _heads(operator, inputs)
+    scores = np.einsum("bhqe,bhke->bhqk", q, k) / math.sqrt(q.shape[-1])
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights = powers / powers.sum(axis=-1, keepdims=True)
+    mixed = np.einsum("bhqk,bhkf->bqhf", weights, v)
+    return np.asarray(mixed.reshape(shape))  # stored token by token, all heads of each together
+
+
+def _heads(operator: Operator, inputs: Sequence[FloatArray]) -> list[FloatArray]:
+    """Q, K and V as (batch, query heads, length, width); they are stored token by token."""
+    batch, heads, kv_heads = (operator.count(key) for key in ("batch", "query_heads", "kv_heads"))
+    found = []
+    for x, n, length in zip(
+        inputs[:3],
+        (heads, kv_heads, kv_heads),
+        (operator.count("query_len"), operator.count("key_len"), operator.count("key_len")),
+        strict=True,
+    ):
+        by_token = x.reshape(batch, length, n, -1).transpose(0, 2, 1, 3)
+        found.append(np.repeat(by_token, heads // n, axis=1))
+    return found
+
+
+register_values("attention", _values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilewright.sim.kinds.layer import product_layer, register_lowering
+from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
@@ -19,3 +20,13 @@ def _matmul(stream: OperatorStream, chain: Sequence[Operator]) -> GemmLayer:
 
 
 register_lowering("matmul", _matmul)
+
+
+def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, ...]) -> FloatArray:
+    second, k, n = inputs[1], operator.count("k"), operator.count("n")
+    turned = second.shape == (n, k)  # a weight as it is trained
+    y = inputs[0].reshape(-1, k) @ (second.T if turned else second)
+    return (y + (inputs[2] if len(inputs) > 2 else 0)).reshape(shape)
+
+
+register_values("matmul", _values)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tilewright.workloads.kinds.kind import KINDS, OperatorKind, need_elements, register_kind
-from tilewright.workloads.kinds.text import OperatorText, TextKeys
+from tilewright.workloads.kinds.kind import KINDS, OperatorKind, always, need_elements, register_kind
+from tilewright.workloads.kinds.text import OperatorText, TextKeys, add_result
 
-__all__ = ["KINDS", "OperatorKind", "OperatorText", "TextKeys", "need_elements", "register_kind"]
+__all__ = [
+    "KINDS",
+    "OperatorKind",
+    "OperatorText",
+    "TextKeys",
+    "add_result",
+    "always",
+    "need_elements",
+    "register_kind",
+]

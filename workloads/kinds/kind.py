@@ -55,7 +55,11 @@ def always(operator: Operator) -> bool:
 def _size(operator: Operator) -> str:
     if {"rows", "columns"} <= operator.attributes.keys():
         return f"{operator.count('rows')}x{operator.count('columns')}"
-    return str(operator.attributes.get("n_elements", ""))
+    if "n_elements" in operator.attributes:
+        return str(operator.attributes["n_elements"])
+    return " ".join(
+        f"{key} {operator.count(key)}" for key, kind in operator.of_kind.attributes.items() if kind == "count"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

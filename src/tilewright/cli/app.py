@@ -50,7 +50,9 @@ def _common(
     plugin: Annotated[
         list[Path] | None,
         typer.Option(
-            "--plugin", metavar="FILE", help="A Python file that registers dataflows, schemes, methods ...; repeatable."
+            "--plugin",
+            metavar="FILE",
+            help="A Python file that registers operators, dataflows, schemes ...; repeatable.",
         ),
     ] = None,
 ) -> None:
