@@ -12,7 +12,7 @@ scheme.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -20,11 +20,13 @@ from itertools import product
 from typing import NamedTuple
 
 from tilewright.formats import bits_per_element, tensor_bits
+from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.bits.costs import in_reference, operators_of
 from tilewright.search.bits.problem import Assignment, BitProblem, problem_of
 from tilewright.search.bits.sensitivity import Sensitivity
 from tilewright.search.fusion.groups import fitting_groups
 from tilewright.search.fusion.problem import FusionProblem
+from tilewright.sim.fusion.fused import FusedProgram
 from tilewright.sim.fusion.geometry import FeatureMap
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
 from tilewright.sim.fusion.lbdf import LineBuffers
@@ -273,7 +275,8 @@ def width(name: str) -> tuple[float, str]:
 class _Floor:
     """Line buffers with everything as narrow as it can be: finds every group that fits in some formats."""
 
-    name = "lbdf"
+    name = "line buffers in the narrowest formats"
+    has_programs = False
     source = LineBuffers.source
     assumptions = LineBuffers.assumptions
 
@@ -288,3 +291,11 @@ class _Floor:
 
     def fusable_mask(self, graph: FusionGraph) -> int:
         return self._tables.scheme.fusable_mask(graph)
+
+    def least_bytes(self, graph: FusionGraph, group_mask: int) -> int:
+        return self._tables.scheme.least_bytes(graph, group_mask)
+
+    def programs(
+        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+    ) -> Iterator[FusedProgram]:
+        return iter(())

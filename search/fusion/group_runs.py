@@ -1,6 +1,6 @@
 """Exact runs of fusion groups on a machine: cycles and energy, for searches that make these small.
 
-A group of several operators runs as the scheme's program (line buffers). An operator alone runs with the better of
+A group of several operators runs as the first program of its scheme. An operator alone runs with the better of
 that, where it fits, and of its own best mapping as a layer. Groups run one after the other; what a following group
 could load under the one before it is not counted.
 """
@@ -15,15 +15,13 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import simulate_stream
 from tilewright.search.objective import Objective
+from tilewright.sim.fusion.fused_run import simulate_scheme
 from tilewright.sim.fusion.graph import FusionGraph
-from tilewright.sim.fusion.lowering import simulate_group
-from tilewright.sim.fusion.scheme import FusionScheme
+from tilewright.sim.fusion.scheme import FusionScheme, schemes_with_programs
 from tilewright.units import KIB
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["RUNNABLE_SCHEMES", "GroupRun", "GroupRuns"]
-
-RUNNABLE_SCHEMES = ("lbdf",)
+__all__ = ["GroupRun", "GroupRuns"]
 
 
 class GroupRun(NamedTuple):
@@ -49,10 +47,10 @@ class GroupRuns:
     cache: MappingCache = field(default_factory=MappingCache)
 
     def __post_init__(self) -> None:
-        if self.scheme.name not in RUNNABLE_SCHEMES:
+        if not self.scheme.has_programs:
             raise InputError(
-                f"objective: {self.objective}: groups of the scheme {self.scheme.name} have no exact runs here; "
-                f"allowed dram, feature_maps, or the scheme {', '.join(RUNNABLE_SCHEMES)}"
+                f"objective: {self.objective}: groups of the scheme {self.scheme.name} have no programs to run; "
+                f"allowed dram, feature_maps, or one of the schemes {', '.join(schemes_with_programs())}"
             )
         first, *others = self.machine.buffers
         sized = replace(first, capacity_kib=self.capacity_bytes / KIB)
@@ -71,8 +69,8 @@ class GroupRuns:
         if not self.scheme.cost(self.graph, mask).valid(self.capacity_bytes):
             return None
         try:
-            result = simulate_group(self.stream, self.graph, mask, self.machine)
-        except MappingError:
+            result = simulate_scheme(self.scheme, self.stream, self.graph, mask, self.machine)
+        except (InputError, MappingError):  # it does not run this way, or does not fit
             return None
         return GroupRun(result.cycles, round(result.energy_pj))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.search.fusion.plan import Plan, singles
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph import FusionGraph
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["OBJECTIVES", "FusionObjective", "FusionProblem", "check_fusion_objective"]
 
 FusionObjective: TypeAlias = Literal["dram", "feature_maps", "latency", "energy"]
-_KEEPS_ALL_WEIGHTS = ("lbdf",)
 OBJECTIVES: tuple[FusionObjective, ...] = get_args(FusionObjective)
 
 
@@ -99,11 +98,8 @@ class FusionProblem:
         return cost.dram_bytes if self.objective == "dram" else cost.feature_map_bytes
 
     def floor_bytes(self, mask: int) -> int:
-        """What the group, and every larger one around it, needs at least: its weights, where the scheme keeps all."""
-        if self.scheme.name not in _KEEPS_ALL_WEIGHTS:
-            return 0
-        nodes = self.graph.nodes
-        return sum(nodes[i].weight_bytes for i in members(mask))
+        """What the group, and every larger one around it, needs at least."""
+        return self.scheme.least_bytes(self.graph, mask)
 
     def fits(self, mask: int) -> bool:
         """Whether the group can run on the machine."""

@@ -17,7 +17,7 @@ from tilewright.search.fusion.plan import ordered, singles
 from tilewright.search.fusion.problem import FusionProblem, check_fusion_objective
 from tilewright.search.fusion.split import Splitter, random_splitter
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
-from tilewright.sim.fusion.scheme import FusionScheme, get_scheme
+from tilewright.sim.fusion.scheme import USUAL_SCHEME, FusionScheme, get_scheme
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -37,7 +37,7 @@ def fusion_methods() -> dict[str, str]:
 def search_fusion(
     network: str | Path | OperatorStream,
     machine: str | MachineSpec | None = None,
-    scheme: str = "lbdf",
+    scheme: str = USUAL_SCHEME,
     objective: str = "dram",
     method: str = "dp",
     *,

@@ -24,14 +24,19 @@ slides full maps, so that their halo is not computed again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.fusion.fused import FusedProgram
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
 from tilewright.sim.fusion.rows import plan_rows
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
 from tilewright.sim.fusion.slab_sizes import SlabChoice, SlabSizer
 from tilewright.sim.fusion.slabs import find_slabs
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["BRR", "BufferReduction"]
 
@@ -54,6 +59,7 @@ class BufferReduction:
     least_pixels: int = 64
 
     name = BRR
+    has_programs = True
     source = "Optimus: Cai, Wang and Zhang, LCTES 2021; formulas derived here"
     assumptions = (
         "weights that stay are loaded once; the others once in every step, in pieces that share their places",
@@ -133,6 +139,31 @@ class BufferReduction:
             if self.refusal(graph, node.bit) is None:
                 mask |= node.bit
         return mask
+
+    def least_bytes(self, graph: FusionGraph, group_mask: int) -> int:
+        """Nothing: weights come in pieces."""
+        return 0
+
+    def programs(
+        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+    ) -> Iterator[FusedProgram]:
+        """The one of the choice behind :meth:`cost`."""
+        from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS
+        from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
+        from tilewright.sim.fusion.slab_program import SlabProgram
+
+        made = SlabProgram(stream, graph, group_mask, machine, self)
+        yield FusedProgram(
+            group=tuple(graph.names(group_mask)),
+            program=made.program(),
+            tiling={
+                "rows_per_step": made.choice.rows_per_step,
+                "piece_channels": self.piece_channels,
+                "piece_slots": self.piece_slots,
+            },
+            assumptions=COMMAND_ASSUMPTIONS,
+            on_numbers=partial(run_slabs_on_numbers, stream, graph, group_mask, machine, rules=self),
+        )
 
 
 def _make(capacity_bytes: int) -> BufferReduction:

@@ -8,15 +8,19 @@ levels of memory: :func:`tilewright.sim.fusion.depth_first_cost.depth_first_cost
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry, Mode, geometry
-from tilewright.sim.fusion.depth_first_homes import moments_of, most_with_vertical
+from tilewright.errors import InputError, MappingError
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.fusion.depth_first_geometry import Mode, geometry
+from tilewright.sim.fusion.depth_first_room import group_cost
+from tilewright.sim.fusion.fused import FusedProgram
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
-from tilewright.units import bits_to_bytes
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SCHEME_NAMES", "DepthFirst"]
 
@@ -43,6 +47,7 @@ class DepthFirst:
     mode: Mode = "fully_cached"
     tile: tuple[int, int] | None = None
 
+    has_programs = True
     source = "DeFiNES: Mei, Goetschalckx, Symons, Verhelst, HPCA 2023 (arXiv 2212.05344); formulas derived here"
     assumptions = (
         "all weights of a group stay on chip, loaded once",
@@ -75,42 +80,61 @@ class DepthFirst:
                 mask |= node.bit
         return mask
 
+    def least_bytes(self, graph: FusionGraph, group_mask: int) -> int:
+        """All weights, which stay on chip."""
+        return sum(graph.nodes[i].weight_bytes for i in members(group_mask))
+
+    def programs(
+        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+    ) -> Iterator[FusedProgram]:
+        """With each of the tiles, that of :meth:`cost` first, whose program fits; it has two slots for what moves."""
+        from tilewright.sim.fusion.commands import TILE_ASSUMPTIONS
+        from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
+        from tilewright.sim.fusion.depth_first_program import TiledProgram
+
+        reason = _reason(graph, group_mask)
+        if reason is not None:
+            raise InputError(f"{graph.name}: the group cannot run tile by tile: {reason}")
+        none_fits: MappingError | None = None
+        n_made = 0
+        for _, tile in self._ranked(graph, group_mask):
+            plan = geometry(graph, group_mask, self.mode, tile)
+            try:
+                program = TiledProgram(stream, plan, machine).program()
+            except MappingError as error:
+                none_fits = none_fits or error
+                continue
+            n_made += 1
+            columns, rows = plan.tile
+            yield FusedProgram(
+                group=tuple(graph.names(group_mask)),
+                program=program,
+                tiling={"columns": columns, "rows": rows},
+                assumptions=TILE_ASSUMPTIONS,
+                on_numbers=partial(run_tiles_on_numbers, stream, plan, machine),
+            )
+        if none_fits is not None and not n_made:
+            raise none_fits
+
     def _best(self, graph: FusionGraph, mask: int) -> GroupCost:
+        return self._ranked(graph, mask)[0][0]
+
+    def _ranked(self, graph: FusionGraph, mask: int) -> list[tuple[GroupCost, tuple[int, int]]]:
+        """Tiles, the best first: of those that fit the one that moves the least, then the one of the least room."""
+
+        def rank(one: tuple[GroupCost, tuple[int, int]]) -> tuple[int, ...]:
+            cost, _ = one
+            if cost.valid(self.capacity_bytes):
+                return 0, cost.dram_bytes, cost.buffer_bytes
+            return 1, cost.buffer_bytes, cost.dram_bytes
+
         tiles = [self.tile] if self.tile else self._tiles(graph, mask)
-        costs = [group_cost(geometry(graph, mask, self.mode, tile)) for tile in tiles]
-        fitting = [one for one in costs if one.valid(self.capacity_bytes)]
-        if fitting:
-            return min(fitting, key=lambda one: (one.dram_bytes, one.buffer_bytes))
-        return min(costs, key=lambda one: (one.buffer_bytes, one.dram_bytes))
+        return sorted([(group_cost(geometry(graph, mask, self.mode, tile)), tile) for tile in tiles], key=rank)
 
     def _tiles(self, graph: FusionGraph, mask: int) -> list[tuple[int, int]]:
         last = graph.nodes[graph.needed_outside(mask)[-1]].output
         parts = _PARTS_CACHED if self.mode == "fully_cached" else _PARTS
         return list(dict.fromkeys((_part(last.width, x), _part(last.height, y)) for x, y in parts))
-
-
-def group_cost(plan: DepthFirstGeometry) -> GroupCost:
-    """Room and DRAM traffic of a tiling in one working buffer, maps in their own formats."""
-    graph, nodes = plan.graph, plan.graph.nodes
-    weights = sum(nodes[i].weight_bytes for i in members(plan.group))
-    reads = 0
-    for name in plan.outside:
-        one = plan.maps[name]
-        pixels = plan.columns.total(name) * plan.rows.total(name) * one.batch
-        reads += bits_to_bytes(pixels * one.pixel_bits)
-    writes = sum(nodes[i].output.n_bytes for i in graph.needed_outside(plan.group))
-    return GroupCost(
-        buffer_bytes=weights + bits_to_bytes(_most_bits(plan)),
-        dram_read_bytes=reads,
-        dram_write_bytes=writes,
-        weight_bytes=weights,
-    )
-
-
-def _most_bits(plan: DepthFirstGeometry) -> int:
-    """The most bits of maps and caches at any moment."""
-    _, together = most_with_vertical(plan, moments_of(plan, None), None)
-    return int(together.max())
 
 
 def _part(extent: int, part: int) -> int:

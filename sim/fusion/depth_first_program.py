@@ -8,53 +8,33 @@ alike become loops, which the engine then skips through.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import groupby
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import Program, ProgramBuilder
-from tilewright.sim.fusion.commands import TILE_ASSUMPTIONS, GroupCosts
-from tilewright.sim.fusion.depth_first import group_cost
+from tilewright.sim.fusion.commands import GroupCosts
 from tilewright.sim.fusion.depth_first_axis import AxisStep
-from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry, Mode, geometry
+from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry
 from tilewright.sim.fusion.depth_first_homes import TileShape
-from tilewright.sim.fusion.graph import FusionGraph, members
-from tilewright.sim.fusion.lowering import FusedResult, measured
+from tilewright.sim.fusion.depth_first_room import group_cost
+from tilewright.sim.fusion.graph import members
 from tilewright.sim.lowering.core import TileCore
-from tilewright.sim.lowering.costs import ASSUMPTIONS
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["SLOTS", "TiledProgram", "simulate_tiles"]
+__all__ = ["SLOTS", "TiledProgram"]
 
 #: Places for what is loaded, and for what is stored.
 SLOTS = 2
 
 
-def simulate_tiles(
-    stream: OperatorStream,
-    graph: FusionGraph,
-    mask: int,
-    machine: MachineSpec,
-    *,
-    mode: Mode,
-    tile: tuple[int, int],
-) -> FusedResult:
-    """Run a group tile by tile on one core of ``machine``, exactly. ``graph`` is that of ``stream``.
-
-    ``tile`` is (columns, rows) of the group's last result. Raises InputError for an unknown mode, for a group that
-    cannot be cut into tiles, MappingError when it does not fit the working buffer.
-    """
-    made = TiledProgram(stream, geometry(graph, mask, mode, tile), machine)
-    columns, rows = made.plan.tile
-    tiling = {"columns": columns, "rows": rows}
-    found = measured(made.program(), tuple(graph.names(mask)), machine, tiling)
-    return replace(found, assumptions=(*machine.assumptions, *ASSUMPTIONS, *TILE_ASSUMPTIONS))
-
-
 class TiledProgram:
-    """A tiling with all that its program is made of; unrolled it can be run on numbers."""
+    """A tiling of a group of the graph of ``stream`` with all that its program is made of.
+
+    Unrolled it can be run on numbers. Raises InputError for maps that differ in their number of images; ``program``
+    raises MappingError when it does not fit the working buffer.
+    """
 
     def __init__(self, stream: OperatorStream, plan: DepthFirstGeometry, machine: MachineSpec) -> None:
         batches = {one.batch for one in plan.maps.values()}

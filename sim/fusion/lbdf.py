@@ -21,19 +21,23 @@ Formulas: derived here; the idea is that of Goetschalckx and Verhelst (JETCAS 9(
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Literal
 
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.fusion.fused import FusedProgram
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
-from tilewright.sim.fusion.rows import plan_rows
+from tilewright.sim.fusion.rows import NOT_BY_ROWS, plan_rows
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
+from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["LBDF", "NOT_BY_ROWS", "LineBuffers"]
+__all__ = ["LBDF", "LineBuffers"]
 
 Granularity = Literal["row", "element"]
 LBDF = "lbdf"
-NOT_BY_ROWS = ("attention", "matmul", "gather", "memory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,7 @@ class LineBuffers:
     granularity: Granularity = "row"
 
     name = LBDF
+    has_programs = True
     source = "Goetschalckx and Verhelst, JETCAS 9(2) 2019; Shi et al., JETCAS 11(4) 2021; formulas derived here"
     assumptions = (
         "all weights of a group stay on chip, loaded once",
@@ -94,6 +99,28 @@ class LineBuffers:
             if node.weight_bytes < self.capacity_bytes and node.kind not in NOT_BY_ROWS:
                 mask |= node.bit
         return mask
+
+    def least_bytes(self, graph: FusionGraph, group_mask: int) -> int:
+        """All weights, which stay on chip."""
+        nodes = graph.nodes
+        return sum(nodes[i].weight_bytes for i in members(group_mask))
+
+    def programs(
+        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+    ) -> Iterator[FusedProgram]:
+        """Row by row with the least room, then with a spare row, and with 1, 2, 4 ... 32 rows a step, as they fit."""
+        from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS
+        from tilewright.sim.fusion.lowering import tilings_that_fit
+        from tilewright.sim.fusion.numeric import run_group_on_numbers
+
+        for tiling, program in tilings_that_fit(stream, graph, group_mask, machine):
+            yield FusedProgram(
+                group=tuple(graph.names(group_mask)),
+                program=program,
+                tiling=asdict(tiling),
+                assumptions=COMMAND_ASSUMPTIONS,
+                on_numbers=partial(run_group_on_numbers, stream, graph, group_mask, machine, tiling=tiling),
+            )
 
 
 def _make(capacity_bytes: int) -> LineBuffers:

@@ -7,24 +7,24 @@ neighbouring sections of it are the same, they become a loop, which the engine t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from tilewright.errors import InputError, MappingError
-from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import Program, ProgramBuilder
-from tilewright.sim.engine.run import simulate
 from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS, GroupCosts
+from tilewright.sim.fusion.fused import FusedResult
+from tilewright.sim.fusion.fused_run import measured
 from tilewright.sim.fusion.graph import FusionGraph, members
-from tilewright.sim.fusion.lbdf import NOT_BY_ROWS
-from tilewright.sim.fusion.rows import RowPlan, plan_rows
+from tilewright.sim.fusion.rows import NOT_BY_ROWS, RowPlan, plan_rows
 from tilewright.sim.fusion.schedule import Command, Link, Schedule, Stream, schedule
 from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, TileCore
-from tilewright.sim.lowering.costs import ASSUMPTIONS, Work
+from tilewright.sim.lowering.costs import Work
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["FusedResult", "FusedTiling", "LineBufferProgram", "fastest_group", "fused_program", "simulate_group"]
+__all__ = ["FusedTiling", "LineBufferProgram", "fused_program", "simulate_group", "tilings_that_fit"]
 
 STEPS = (1, 2, 4, 8, 16, 32)  # rows per step that are tried
 
@@ -40,32 +40,6 @@ class FusedTiling:
         for name in ("spare_rows", "rows_per_step"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: given {getattr(self, name)}; allowed 0 or more")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FusedResult:
-    """One group, run exactly on one core of ``machine``."""
-
-    group: tuple[str, ...]
-    machine: str
-    tiling: dict[str, int]
-    cycles: int
-    seconds: float
-    energy_pj: float
-    energy_by_component: dict[str, float]
-    dram_read_bytes: int
-    dram_write_bytes: int
-    buffer_bytes: dict[str, int]
-    matrix_utilization: float
-    vector_utilization: float
-    n_commands: int
-    n_jumps: int
-    assumptions: tuple[str, ...]
-
-    @property
-    def peak_buffer_bytes(self) -> int:
-        """Room of all weights and maps of the group."""
-        return sum(self.buffer_bytes.values())
 
 
 def fused_program(
@@ -94,53 +68,29 @@ def simulate_group(
     """Run a group on one core of ``machine``, exactly; errors as in :func:`fused_program`."""
     tiling = tiling or FusedTiling()
     program = fused_program(stream, graph, mask, machine, tiling=tiling)
-    return measured(program, tuple(graph.names(mask)), machine, asdict(tiling))
+    return measured(program, tuple(graph.names(mask)), machine, asdict(tiling), COMMAND_ASSUMPTIONS)
 
 
-def fastest_group(stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec) -> FusedResult:
-    """The fastest of a few tilings that fit: 0 or 1 spare rows; rows one by one, or 1, 2, 4 ... 32 a step.
+def tilings_that_fit(
+    stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec
+) -> Iterator[tuple[FusedTiling, Program]]:
+    """The tiling of the least room, then others that fit: 0 or 1 spare rows; rows one by one, or 1, 2, 4 ... 32 a step.
 
-    More rows a step fill and drain the array less often and need more room; the first tiling is the one with the least
-    room, whose errors are raised as in :func:`fused_program`.
+    More rows a step fill and drain the array less often and need more room. Errors of the first are raised as in
+    :func:`fused_program`.
     """
-    best = simulate_group(stream, graph, mask, machine)
+    least = FusedTiling()
+    yield least, fused_program(stream, graph, mask, machine, tiling=least)
     for rows_per_step in (0, *STEPS):
         for spare_rows in (0, 1):
             tiling = FusedTiling(spare_rows=spare_rows, rows_per_step=rows_per_step)
+            if tiling == least:
+                continue
             try:
-                found = simulate_group(stream, graph, mask, machine, tiling=tiling)
+                program = fused_program(stream, graph, mask, machine, tiling=tiling)
             except MappingError:
                 break
-            best = min(best, found, key=lambda result: result.cycles)
-    return best
-
-
-def measured(
-    program: Program, group: tuple[str, ...], machine: MachineSpec, tiling: dict[str, int] | None = None
-) -> FusedResult:
-    """The exact run of a program of a fused group, with its energy."""
-    run = simulate(program)
-    counters = Counters()
-    for _, command, times in program.commands():
-        counters = counters + command.cost.counters * times
-    energy = energy_by_component(machine, counters, run.cycles)
-    return FusedResult(
-        group=group,
-        machine=machine.name,
-        tiling=tiling or {},
-        cycles=run.cycles,
-        seconds=run.cycles / (machine.clock_ghz * 1e9),
-        energy_pj=sum(energy.values()),
-        energy_by_component=energy,
-        dram_read_bytes=counters.dram_read_bytes,
-        dram_write_bytes=counters.dram_write_bytes,
-        buffer_bytes=dict(program.buffer_bytes),
-        matrix_utilization=run.busy_cycles[MATRIX] / run.cycles,
-        vector_utilization=run.busy_cycles[MATRIX + 1] / run.cycles,
-        n_commands=run.n_commands,
-        n_jumps=run.n_jumps,
-        assumptions=(*machine.assumptions, *ASSUMPTIONS, *COMMAND_ASSUMPTIONS),
-    )
+            yield tiling, program
 
 
 class LineBufferProgram:

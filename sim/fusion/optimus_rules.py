@@ -21,6 +21,7 @@ reduction comes from. Its counting is not that of a program that could run; this
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, floor, inf, lcm
@@ -28,9 +29,12 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.fusion.fused import FusedProgram
 from tilewright.sim.fusion.graph import FusionGraph, FusionNode, members
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
 from tilewright.units import BITS_PER_BYTE
+from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["OPTIMUS_RULES", "OptimusRules"]
 
@@ -48,6 +52,7 @@ class OptimusRules:
     rounds_rows_up: bool = False
 
     name = OPTIMUS_RULES
+    has_programs = False
     source = "Cai, Wang and Zhang, LCTES 2021; github.com/SheaCai/optimus, read in its files scheduling/*.py"
     assumptions = (
         "counting of the published tool, for comparison only: no halo, fractional reloads, pools alone are free, "
@@ -83,6 +88,16 @@ class OptimusRules:
     def fusable_mask(self, graph: FusionGraph) -> int:
         """All nodes."""
         return graph.all_mask
+
+    def least_bytes(self, graph: FusionGraph, group_mask: int) -> int:
+        """Nothing: weights come in pieces."""
+        return 0
+
+    def programs(
+        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+    ) -> Iterator[FusedProgram]:
+        """None: its counting is not that of a program."""
+        return iter(())
 
     def _alone(self, graph: FusionGraph, index: int, word: float) -> tuple[float, ...] | None:
         node = graph.nodes[index]

@@ -16,7 +16,7 @@ from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
 from tilewright.sim.fusion.graph import FusionEdge, FusionGraph, members
 from tilewright.units import bits_to_bytes
 
-__all__ = ["Maps", "Reader", "RowPlan", "maps_of", "plan_rows", "riders"]
+__all__ = ["NOT_BY_ROWS", "Maps", "Reader", "RowPlan", "maps_of", "plan_rows", "riders"]
 
 Number: TypeAlias = int | Fraction
 _IN_PLACE = ("elementwise", "concat", "norm", "softmax")
@@ -102,6 +102,10 @@ def _rates(n_maps: int, ends: list[tuple[FusionEdge, int]]) -> list[Number]:
 def _slides(edge: FusionEdge, source: int, rates: list[Number]) -> bool:
     rows = edge.rows
     return not rows.whole and rates[source] * rows.up == rates[edge.consumer] * rows.stride
+
+
+#: Kinds of nodes whose rows do not follow from rows of their inputs.
+NOT_BY_ROWS = ("attention", "matmul", "gather", "memory")
 
 
 class RowPlan(NamedTuple):

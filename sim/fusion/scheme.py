@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
+from tilewright.errors import InputError
+from tilewright.hw_models.spec import MachineSpec
 from tilewright.registry import Registry
+from tilewright.sim.fusion.fused import FusedProgram
 from tilewright.sim.fusion.graph import FusionGraph
+from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["SCHEMES", "FusionScheme", "GroupCost", "Memoised", "get_scheme", "register_scheme", "scheme_names"]
+__all__ = [
+    "SCHEMES",
+    "USUAL_SCHEME",
+    "FusionScheme",
+    "GroupCost",
+    "Memoised",
+    "get_scheme",
+    "register_scheme",
+    "scheme_names",
+    "schemes_with_programs",
+]
+
+#: The scheme that is meant where none is named.
+USUAL_SCHEME = "lbdf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +66,8 @@ class FusionScheme(Protocol):
     """A way to run groups. ``capacity_bytes`` is the working buffer for which choices inside a group are made.
 
     A group of one node is always possible: where the scheme's own form does not fit, its cost is that of the layer
-    run alone. ``fusable_mask`` are the nodes that can be in larger groups at all.
+    run alone. ``fusable_mask`` are the nodes that can be in larger groups at all. ``has_programs``: whether its groups
+    become programs for the engine, which searches for cycles and energy need.
     """
 
     @property
@@ -64,12 +82,32 @@ class FusionScheme(Protocol):
     @property
     def capacity_bytes(self) -> int: ...
 
+    @property
+    def has_programs(self) -> bool: ...
+
     def cost(self, graph: FusionGraph, group_mask: int) -> GroupCost:
         """The cost of one group (connected and convex; this is not checked here)."""
         ...
 
     def fusable_mask(self, graph: FusionGraph) -> int:
         """The nodes that can be in a group with others."""
+        ...
+
+    def least_bytes(self, graph: FusionGraph, group_mask: int) -> int:
+        """What the group, and every larger one around it, needs on chip at least; 0 where nothing is known.
+
+        Exact searches stop growing groups where it passes the capacity.
+        """
+        ...
+
+    def programs(
+        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+    ) -> Iterator[FusedProgram]:
+        """Programs that run the group on one core of ``machine``: first the usual one, then others that may be faster.
+
+        ``graph`` is that of ``stream``. None where the scheme has no programs; raises InputError for a group that it
+        cannot run, and MappingError for one that does not fit the machine.
+        """
         ...
 
 
@@ -96,6 +134,10 @@ class Memoised:
     def capacity_bytes(self) -> int:
         return self.scheme.capacity_bytes
 
+    @property
+    def has_programs(self) -> bool:
+        return self.scheme.has_programs
+
     def cost(self, graph: FusionGraph, group_mask: int) -> GroupCost:
         of_graph = self._known.get(graph)
         if of_graph is None:
@@ -107,6 +149,14 @@ class Memoised:
 
     def fusable_mask(self, graph: FusionGraph) -> int:
         return self.scheme.fusable_mask(graph)
+
+    def least_bytes(self, graph: FusionGraph, group_mask: int) -> int:
+        return self.scheme.least_bytes(graph, group_mask)
+
+    def programs(
+        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+    ) -> Iterator[FusedProgram]:
+        return self.scheme.programs(stream, graph, group_mask, machine)
 
 
 SCHEMES: Registry[Callable[[int], FusionScheme]] = Registry(
@@ -125,9 +175,18 @@ def scheme_names() -> tuple[str, ...]:
     return SCHEMES.names()
 
 
+def schemes_with_programs() -> tuple[str, ...]:
+    """Names of the fusion schemes whose groups become programs."""
+    return tuple(name for name in SCHEMES.names() if SCHEMES.get(name)(1).has_programs)
+
+
 def get_scheme(name: str, capacity_bytes: int) -> Memoised:
     """The scheme ``name`` for a working buffer of ``capacity_bytes``, remembering what it has worked out.
 
-    Raises InputError for an unknown name.
+    Raises InputError for an unknown name, and for one from outside that lacks a part of :class:`FusionScheme`.
     """
-    return Memoised(SCHEMES.get(name)(capacity_bytes))
+    scheme = SCHEMES.get(name)(capacity_bytes)
+    missing = [part for part in dir(FusionScheme) if not part.startswith("_") and not hasattr(scheme, part)]
+    if missing:
+        raise InputError(f'fusion scheme "{name}": lacks {", ".join(missing)}, which every scheme has')
+    return Memoised(scheme)

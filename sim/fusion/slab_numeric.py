@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.fusion.brr import BufferReduction
 from tilewright.sim.fusion.geometry import FeatureMap
 from tilewright.sim.fusion.graph import FusionGraph, FusionNode
 from tilewright.sim.fusion.layer_alone import SUM_BITS
@@ -23,6 +22,7 @@ from tilewright.sim.fusion.places import Piece
 from tilewright.sim.fusion.row_values import RowReader, Rows, from_maps, to_maps
 from tilewright.sim.fusion.schedule import needed_rows
 from tilewright.sim.fusion.slab_program import SlabProgram, Slice
+from tilewright.sim.fusion.slab_sizes import SlabRules
 from tilewright.sim.numbers.attention import interpret, operation
 from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
 from tilewright.units import BITS_PER_BYTE
@@ -40,7 +40,7 @@ def run_slabs_on_numbers(
     machine: MachineSpec,
     values: Mapping[str, FloatArray],
     *,
-    rules: BufferReduction,
+    rules: SlabRules,
 ) -> dict[str, FloatArray]:
     """The tensors that a group stores; arguments and errors as in
     :func:`tilewright.sim.fusion.numeric.run_group_on_numbers`.

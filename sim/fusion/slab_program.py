@@ -16,21 +16,19 @@ from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import Program, ProgramBuilder
 from tilewright.sim.fusion.binding import Task, write_tasks
-from tilewright.sim.fusion.brr import BufferReduction
 from tilewright.sim.fusion.commands import GroupCosts
 from tilewright.sim.fusion.graph import FusionGraph, FusionNode, members
 from tilewright.sim.fusion.layer_alone import SUM_BITS
-from tilewright.sim.fusion.lowering import FusedResult, measured
 from tilewright.sim.fusion.places import Places
 from tilewright.sim.fusion.schedule import needed_rows
-from tilewright.sim.fusion.slab_sizes import SlabChoice, step_rows, step_span
+from tilewright.sim.fusion.slab_sizes import SlabChoice, SlabRules, step_rows, step_span
 from tilewright.sim.fusion.slabs import Unit, mixes
 from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR, TileCore
 from tilewright.sim.lowering.costs import Work
 from tilewright.units import ceil_div
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["SlabProgram", "Slice", "simulate_slabs", "slab_program"]
+__all__ = ["SlabProgram", "Slice", "slab_program"]
 
 
 class Slice(NamedTuple):
@@ -49,7 +47,7 @@ class Slice(NamedTuple):
 
 
 def slab_program(
-    stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec, rules: BufferReduction
+    stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec, rules: SlabRules
 ) -> Program:
     """The program of a group as ``rules`` choose to run it, on one core of ``machine``.
 
@@ -58,25 +56,11 @@ def slab_program(
     return SlabProgram(stream, graph, mask, machine, rules).program()
 
 
-def simulate_slabs(
-    stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec, rules: BufferReduction | None = None
-) -> FusedResult:
-    """Run a group on one core of ``machine``, exactly; without ``rules`` with all of its working buffer."""
-    rules = rules or BufferReduction(capacity_bytes=machine.working_buffer.capacity_bytes)
-    made = SlabProgram(stream, graph, mask, machine, rules)
-    tiling = {
-        "rows_per_step": made.choice.rows_per_step,
-        "piece_channels": rules.piece_channels,
-        "piece_slots": rules.piece_slots,
-    }
-    return measured(made.program(), tuple(graph.names(mask)), machine, tiling)
-
-
 class SlabProgram:
     """A group with all that its program is made of."""
 
     def __init__(
-        self, stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec, rules: BufferReduction
+        self, stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec, rules: SlabRules
     ) -> None:
         if not graph.is_group(mask):
             raise InputError(f"{graph.name}: a fusion group must hang together and no path may leave it and come back")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.layer_alone import SUM_BITS
@@ -12,10 +12,7 @@ from tilewright.sim.fusion.schedule import needed_rows
 from tilewright.sim.fusion.slabs import Slabs, Unit, mixes
 from tilewright.units import BITS_PER_BYTE, bits_to_bytes, ceil_div
 
-if TYPE_CHECKING:
-    from tilewright.sim.fusion.brr import BufferReduction
-
-__all__ = ["SlabChoice", "SlabSizer", "step_rows", "step_span"]
+__all__ = ["SlabChoice", "SlabRules", "SlabSizer", "step_rows", "step_span"]
 
 HALVES = 4  # fewer rows per step that are tried, for the weights that then stay
 
@@ -47,6 +44,30 @@ class SlabChoice(NamedTuple):
         )
 
 
+class SlabRules(Protocol):
+    """The choices behind slabs: see :class:`tilewright.sim.fusion.brr.BufferReduction`, which has them."""
+
+    @property
+    def capacity_bytes(self) -> int: ...
+
+    @property
+    def piece_channels(self) -> int: ...
+
+    @property
+    def piece_slots(self) -> int: ...
+
+    @property
+    def least_pixels(self) -> int: ...
+
+    def refusal(self, graph: FusionGraph, mask: int) -> str | None:
+        """Why a group cannot run in slabs, None where it can."""
+        ...
+
+    def choose(self, graph: FusionGraph, group_mask: int) -> SlabChoice:
+        """The slabs, rows and weights of a group that can."""
+        ...
+
+
 def step_rows(ahead: int, rows: int, height: int, step: int, *, joined: bool) -> range:
     """The new rows of a full map in a step, when it makes ``rows`` a step and is ``ahead`` rows ahead."""
     begin, end = (min(height, max(0, rows * n + ahead)) for n in (step - 1, step))
@@ -64,7 +85,7 @@ def step_span(ahead: int, rows: int, height: int, *, joined: bool) -> tuple[int,
 class SlabSizer:
     """Rows, room and traffic of one choice of slabs."""
 
-    def __init__(self, rules: BufferReduction, graph: FusionGraph, mask: int, plan: RowPlan, slabs: Slabs) -> None:
+    def __init__(self, rules: SlabRules, graph: FusionGraph, mask: int, plan: RowPlan, slabs: Slabs) -> None:
         self.rules, self.graph, self.mask, self.plan, self.slabs = rules, graph, mask, plan, slabs
         self.maps = plan.maps
         self.inside = members(mask)

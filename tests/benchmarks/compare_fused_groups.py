@@ -12,8 +12,8 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.fusion.group_runs import part_of
 from tilewright.search.network import simulate_stream
+from tilewright.sim.fusion.fused_run import simulate_scheme
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
-from tilewright.sim.fusion.runs import simulate_scheme
 from tilewright.sim.fusion.scheme import get_scheme
 from tilewright.sim.fusion.transformer import transformer_blocks
 from tilewright.units import KIB

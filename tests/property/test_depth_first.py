@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from tests.property.fusion_networks import KINDS, networks, partitions
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.run import simulate
-from tilewright.sim.fusion.depth_first import group_cost
 from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
 from tilewright.sim.fusion.depth_first_geometry import MODES, DepthFirstGeometry, Mode, geometry
 from tilewright.sim.fusion.depth_first_numeric import TiledRun, TileState, fresh_spans, make_part, run_tiled
 from tilewright.sim.fusion.depth_first_program import TiledProgram
+from tilewright.sim.fusion.depth_first_room import group_cost
 from tilewright.sim.fusion.depth_first_values import TileReader, Values, Window
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
 from tilewright.sim.fusion.reference import network_on_numbers, random_values

@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.fusion.groups import fitting_groups
 from tilewright.search.fusion.local import edited
 from tilewright.search.fusion.plan import crossed, cuts_at, inner_edges, ordered, random_plan, singles
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.search.fusion.run import search_groups
 from tilewright.search.fusion.split import random_splitter, repaired
+from tilewright.sim.fusion.fused import FusedProgram
 from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
 from tilewright.sim.fusion.graph import FusionEdge, FusionGraph, FusionNode, members
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost
+from tilewright.workloads.stream.graph import OperatorStream
 
 CAPACITY = 1000
 
@@ -49,6 +52,7 @@ class Drawn:
     source: str = ""
     assumptions: tuple[str, ...] = ()
     capacity_bytes: int = CAPACITY
+    has_programs: bool = False
     unfusable: int = 0
     known: dict[int, GroupCost] = field(default_factory=dict)
 
@@ -66,6 +70,14 @@ class Drawn:
 
     def fusable_mask(self, graph: FusionGraph) -> int:
         return graph.all_mask & ~self.unfusable
+
+    def least_bytes(self, graph: FusionGraph, group_mask: int) -> int:
+        return 0
+
+    def programs(
+        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+    ) -> Iterator[FusedProgram]:
+        return iter(())
 
 
 def _partitions(items: list[int]) -> Iterator[list[int]]:

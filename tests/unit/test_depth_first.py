@@ -11,6 +11,7 @@ import pytest
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.hierarchy import HierarchySpec, hierarchy_names, hierarchy_of, load_hierarchy
 from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.fusion.depth_first import DepthFirst
 from tilewright.sim.fusion.depth_first_best import best_depth_first, stacks_of
 from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
@@ -20,7 +21,8 @@ from tilewright.sim.fusion.depth_first_geometry import MODES, Mode, geometry
 from tilewright.sim.fusion.depth_first_mapping import best_order
 from tilewright.sim.fusion.depth_first_nest import LoopNest, orders_of
 from tilewright.sim.fusion.depth_first_ports import Activity, stall_cycles
-from tilewright.sim.fusion.depth_first_program import simulate_tiles
+from tilewright.sim.fusion.fused import FusedResult
+from tilewright.sim.fusion.fused_run import simulate_scheme
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
 from tilewright.sim.fusion.reference import random_values
 from tilewright.sim.fusion.scheme import get_scheme
@@ -37,6 +39,12 @@ def chain(*, size: int = 64, channels: int = 16, n: int = 4) -> FusionGraph:
     for i in range(n):
         x = net.conv(x, channels, 3, f"c{i}", bias=False)
     return fusion_graph(net.finish([x]))
+
+
+def simulate_tiles(
+    stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec, *, mode: Mode, tile: tuple[int, int]
+) -> FusedResult:
+    return simulate_scheme(DepthFirst(capacity_bytes=2**20, mode=mode, tile=tile), stream, graph, mask, machine)
 
 
 @pytest.fixture(scope="module")

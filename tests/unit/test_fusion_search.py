@@ -16,9 +16,10 @@ from tilewright.errors import InputError
 from tilewright.reports.fusion_drawing import draw_fusion
 from tilewright.reports.fusion_page import fusion_page
 from tilewright.search.fusion.run import search_fusion
+from tilewright.sim.fusion.fused_run import simulate_scheme
 from tilewright.sim.fusion.graph import fusion_graph
 from tilewright.sim.fusion.lowering import simulate_group
-from tilewright.sim.fusion.scheme import get_scheme
+from tilewright.sim.fusion.scheme import get_scheme, schemes_with_programs
 from tilewright.workloads.network import load_network
 
 MACHINE = "edge-16x16"
@@ -94,6 +95,31 @@ def test_latency_and_energy_are_those_of_exact_runs(objective: str) -> None:
             assert value == (run.cycles if objective == "latency" else round(run.energy_pj))
             assert run.peak_buffer_bytes <= 48 * 1024
     assert f"{best.value_name}" in best.group_rows()[0]
+
+
+@pytest.mark.parametrize("scheme", schemes_with_programs())
+def test_groups_of_every_scheme_are_searched_for_latency(
+    scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, data = "fsrcnn:height=12,width=16", tmp_path / "groups.json"
+    command = ["search", network, "-a", MACHINE, "--over", "fusion", "--buffer", "64KiB", "--objective", "latency"]
+    assert run([*command, "--scheme", scheme, "--json", str(data)]) == 0
+    assert f"no other partition into {scheme} groups" in capsys.readouterr().out
+    found = json.loads(data.read_text())
+    assert found["value"] <= found["unfused_value"]
+    stream, machine = tilewright.load_network(network), tilewright.load_machine(MACHINE)
+    graph, way = fusion_graph(stream, absorb=True), get_scheme(scheme, 64 * 1024)
+    for group in (one for one in found["groups"] if one["n_nodes"] > 1):
+        mask = sum(node.bit for node in graph.nodes if node.name in group["operators"].split())
+        assert group["cycles"] == simulate_scheme(way, stream, graph, mask, machine).cycles
+
+
+def test_a_scheme_that_only_counts_is_not_run() -> None:
+    with pytest.raises(
+        InputError,
+        match="optimus-rules have no programs to run; allowed dram,",
+    ):
+        search_fusion("fsrcnn", MACHINE, "optimus-rules", "latency")
 
 
 def test_the_picture_shows_every_operator_and_every_group() -> None:
@@ -176,7 +202,7 @@ def test_refused_from_python() -> None:
         search_fusion("resnet-18")
     with pytest.raises(InputError, match="machine: missing; latency"):
         search_fusion("resnet-18", buffer_bytes=1000, objective="latency")
-    with pytest.raises(InputError, match="no exact runs here"):
+    with pytest.raises(InputError, match="have no programs to run"):
         search_fusion("resnet-18", MACHINE, "optimus-rules", "latency")
     with pytest.raises(InputError, match="seed: given -1; allowed a whole number of 0 or more"):
         search_fusion("resnet-18", MACHINE, seed=-1)

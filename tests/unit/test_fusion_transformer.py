@@ -8,12 +8,12 @@ import pytest
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.fusion.brr import BufferReduction
+from tilewright.sim.fusion.fused_run import simulate_scheme
 from tilewright.sim.fusion.graph import fusion_graph, members
 from tilewright.sim.fusion.lowering import fused_program
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.sim.fusion.scheme import get_scheme
 from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
-from tilewright.sim.fusion.slab_program import simulate_slabs
 from tilewright.sim.fusion.transformer import transformer_blocks
 from tilewright.units import KIB, MIB
 from tilewright.workloads.network import load_network
@@ -95,7 +95,7 @@ def test_a_whole_layer_of_bert_moves_its_tensors_once_in_a_sixth_of_its_weights(
     alone = sum(scheme.cost(graph, graph.nodes[i].bit).dram_bytes for i in members(layer.mask))
     assert cost.dram_bytes < 0.7 * alone
     machine = load_machine("edge-16x16")
-    result = simulate_slabs(stream, graph, layer.mask, machine, BufferReduction(capacity_bytes=ROOM))
+    result = simulate_scheme(BufferReduction(capacity_bytes=ROOM), stream, graph, layer.mask, machine)
     assert result.peak_buffer_bytes == cost.buffer_bytes
     assert cost.dram_bytes <= result.dram_read_bytes + result.dram_write_bytes < cost.dram_bytes + 64 * KIB
     assert result.matrix_utilization > 0.9

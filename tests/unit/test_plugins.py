@@ -55,6 +55,14 @@ class Pairs:
     def fusable_mask(self, graph):
         return (1 << len(graph.nodes)) - 1
 
+    has_programs = False
+
+    def least_bytes(self, graph, group):
+        return 0
+
+    def programs(self, stream, graph, group, machine):
+        return iter(())
+
 
 register_scheme("pairs", lambda capacity_bytes: Pairs(capacity_bytes=capacity_bytes))
 '''

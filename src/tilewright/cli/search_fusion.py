@@ -49,6 +49,7 @@ def run(call: SearchCall) -> None:
 
     from tilewright.search.fusion.method import get_fusion_method
     from tilewright.search.fusion.run import USUAL_BUDGET, search_fusion
+    from tilewright.sim.fusion.scheme import USUAL_SCHEME
 
     stream = call.network()
     check_parts([stream], {"weights": call.option("weights"), "activations": call.option("activations")})
@@ -65,7 +66,7 @@ def run(call: SearchCall) -> None:
         outcome = search_fusion(
             stream,
             machine,
-            call.option("scheme", "lbdf"),
+            call.option("scheme", USUAL_SCHEME),
             objective,
             method,
             buffer_bytes=capacity,

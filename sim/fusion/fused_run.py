@@ -1,0 +1,76 @@
+"""The exact run of a group under any scheme that has programs."""
+
+from __future__ import annotations
+
+from tilewright.errors import InputError
+from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.engine.program import Program
+from tilewright.sim.engine.run import simulate
+from tilewright.sim.fusion.fused import FusedResult
+from tilewright.sim.fusion.graph import FusionGraph
+from tilewright.sim.fusion.scheme import FusionScheme, schemes_with_programs
+from tilewright.sim.lowering.core import MATRIX, VECTOR
+from tilewright.sim.lowering.costs import ASSUMPTIONS
+from tilewright.workloads.stream.graph import OperatorStream
+
+__all__ = ["measured", "simulate_scheme"]
+
+
+def simulate_scheme(
+    scheme: FusionScheme,
+    stream: OperatorStream,
+    graph: FusionGraph,
+    mask: int,
+    machine: MachineSpec,
+    *,
+    fastest: bool = False,
+) -> FusedResult:
+    """Run a group as ``scheme`` runs it, on one core of ``machine``, exactly. ``graph`` is that of ``stream``.
+
+    The scheme's first program is run; ``fastest`` runs all that it offers. Raises InputError for a scheme without
+    programs and for a group that it cannot run, MappingError for one that does not fit the machine.
+    """
+    if not scheme.has_programs:
+        allowed = ", ".join(schemes_with_programs())
+        raise InputError(f'fusion scheme: has no programs; given "{scheme.name}"; allowed {allowed}')
+    best: FusedResult | None = None
+    for made in scheme.programs(stream, graph, mask, machine):
+        found = measured(made.program, made.group, machine, made.tiling, made.assumptions)
+        best = found if best is None or found.cycles < best.cycles else best
+        if not fastest:
+            break
+    assert best is not None, "a scheme gives a program or says why not"
+    return best
+
+
+def measured(
+    program: Program,
+    group: tuple[str, ...],
+    machine: MachineSpec,
+    tiling: dict[str, int],
+    assumptions: tuple[str, ...],
+) -> FusedResult:
+    """The exact run of a program of a fused group, with its energy."""
+    run = simulate(program)
+    counters = Counters()
+    for _, command, times in program.commands():
+        counters = counters + command.cost.counters * times
+    energy = energy_by_component(machine, counters, run.cycles)
+    return FusedResult(
+        group=group,
+        machine=machine.name,
+        tiling=tiling,
+        cycles=run.cycles,
+        seconds=run.cycles / (machine.clock_ghz * 1e9),
+        energy_pj=sum(energy.values()),
+        energy_by_component=energy,
+        dram_read_bytes=counters.dram_read_bytes,
+        dram_write_bytes=counters.dram_write_bytes,
+        buffer_bytes=dict(program.buffer_bytes),
+        matrix_utilization=run.busy_cycles[MATRIX] / run.cycles,
+        vector_utilization=run.busy_cycles[VECTOR] / run.cycles,
+        n_commands=run.n_commands,
+        n_jumps=run.n_jumps,
+        assumptions=(*machine.assumptions, *ASSUMPTIONS, *assumptions),
+    )
