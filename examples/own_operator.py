@@ -42,6 +42,7 @@ register_kind(
         least_inputs=2,
         sizes=recurrence_sizes,
         work=recurrence_work,
+        by_rows=True,
         assumptions=("the steps of a recurrence run at the rate of other vector work, channels side by side",),
         text=OperatorText(
             example="recurrence:steps=4096,channels=768",

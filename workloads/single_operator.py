@@ -16,8 +16,18 @@ __all__ = ["is_operator", "operator_kinds", "operator_stream", "operator_texts"]
 
 
 def operator_texts() -> Mapping[str, tuple[OperatorKind, OperatorText]]:
-    """What is written how: the kinds of operators that have a text, by the word before its colon."""
-    return {kind.text.name or kind.name: (kind, kind.text) for kind in KINDS.values() if kind.text is not None}
+    """What is written how: the kinds of operators that have a text, by the word before its colon.
+
+    Raises InputError where two have the same.
+    """
+    found: dict[str, tuple[OperatorKind, OperatorText]] = {}
+    for kind in KINDS.values():
+        if kind.text is None:
+            continue
+        word = kind.text.name or kind.name
+        if found.setdefault(word, (kind, kind.text))[0] is not kind:
+            raise InputError(f'operator kind {kind.name}: text: given "{word}", as for {found[word][0].name}')
+    return found
 
 
 def operator_kinds() -> tuple[str, ...]:

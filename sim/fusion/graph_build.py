@@ -271,7 +271,8 @@ def _kind(operator: Operator, stream: OperatorStream) -> NodeKind:
             return _RESHAPES.get(operator.text("function"), "move")
         case "quantize" | "dequantize":
             return "elementwise"
-    return next((kind for kind in NODE_KINDS if kind == operator.kind), "memory")  # other kinds: by their traffic
+    usual: NodeKind = "softmax" if operator.of_kind.by_rows else "memory"  # as what is done row by row, or alone
+    return next((kind for kind in NODE_KINDS if kind == operator.kind), usual)
 
 
 def _function(operator: Operator) -> str:
@@ -315,6 +316,8 @@ def _own_axes(operator: Operator, place: int, x: FeatureMap, output: FeatureMap,
                 return _Axes(*(AxisWindow(n_in, pad=(n_out - n_in) // 2) for n_in, n_out in extents))
             if function == "concat":
                 return _Axes(*(AxisWindow(n_in, pad=pad) for (n_in, _), pad in zip(extents, before, strict=True)))
+    if operator.of_kind.by_rows and not x.channels_first:
+        return _Axes(*(_along(*pair) for pair in extents))
     return whole
 
 

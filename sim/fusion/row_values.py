@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tilewright.errors import InputError
 from tilewright.sim.fusion.geometry import FeatureMap
 from tilewright.sim.kinds.elementwise import FUNCTIONS
+from tilewright.sim.kinds.values import operator_on_numbers
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -89,7 +90,8 @@ class RowReader:
             return np.asarray(powers / powers.sum(axis=0))
         if operator.kind == "norm":
             return _norm(operator, sides)
-        raise InputError(f'{operator.name}: an operator of kind "{operator.kind}" does not run on numbers')
+        shape = (output.width, output.channels)
+        return operator_on_numbers(operator, [np.broadcast_to(side.T, shape) for side in sides], shape).T
 
     def _rows(self, operator: Operator, place: int, inputs: Mapping[str, Rows]) -> Rows:
         return inputs[self.stream.base(operator.inputs[place]).name]

@@ -16,7 +16,9 @@ import pytest
 
 import tilewright
 from tilewright.errors import InputError
+from tilewright.hw_models.load import load_machine
 from tilewright.sim.fusion.graph import fusion_graph
+from tilewright.sim.fusion.numeric import run_partition_on_numbers
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.sim.jobs import jobs_of
 from tilewright.sim.kinds import LOWERINGS, VALUES, register_lowering
@@ -63,7 +65,7 @@ def test_kinds_from_a_file_become_layers_and_numbers() -> None:
         assert stream.macs == 768 * 256 * 768
         assert stream.rows()[0]["size"] == "m 768 k 256 n 768"
         assert stream.with_formats(weights="int2").tensor("powers").number_format == "int2"
-        assert [node.kind for node in fusion_graph(stream).nodes] == ["memory", "elementwise", "memory"]
+        assert [node.kind for node in fusion_graph(stream).nodes] == ["memory", "elementwise", "softmax"]
         text = load_network("recurrence:steps=3,channels=2")
         values = random_values(text, seed=1)
         found = network_on_numbers(text, values)[text.outputs[0]]
@@ -95,6 +97,22 @@ def test_a_kind_from_a_file_is_written_as_text(tmp_path: Path) -> None:
     assert wrong.returncode == 2 and 'unknown key; given "chanels"' in wrong.stderr and '"channels"' in wrong.stderr
 
 
+def test_a_kind_that_works_row_by_row_is_fused_and_run_on_numbers() -> None:
+    with KINDS.only_for_now(), LOWERINGS.only_for_now(), VALUES.only_for_now():
+        example()
+        built = StreamBuilder("fused")
+        x, gates = built.input("x", (6, 5)), built.input("gates", (6, 4))
+        sizes = {"batch": 1, "m": 6}
+        y = built.add("matmul", "up", [x, built.weight("up.w", (5, 4))], (6, 4), {**sizes, "k": 5, "n": 4})
+        h = built.add("recurrence", "scan", [gates, y], (6, 4), {"channels": 6, "steps": 4})
+        z = built.add("matmul", "down", [h, built.weight("down.w", (4, 3))], (6, 3), {**sizes, "k": 4, "n": 3})
+        stream = built.finish([z])
+        graph, machine, values = fusion_graph(stream), load_machine("edge-16x16"), random_values(stream, seed=2)
+        found = run_partition_on_numbers(stream, graph, [0b111], machine, values)
+        np.testing.assert_allclose(found[z], network_on_numbers(stream, values)[z], rtol=1e-12)
+        assert not graph.edges_in[1][1].rows.whole
+
+
 # --- the door -------------------------------------------------------------------------------------------------------
 
 
@@ -114,6 +132,14 @@ def test_multiply_adds_without_a_matrix_unit_are_work_of_the_vector_unit() -> No
         (job,) = jobs_of(one_operator("taps"))
         assert isinstance(job.layer, VectorLayer)
         assert job.layer.rows == 64 and dict(job.layer.operations) == {"mul": 128 * 9, "add": 128 * 9}
+
+
+def test_two_kinds_are_not_written_alike() -> None:
+    text = KINDS.get("matmul").text
+    with KINDS.only_for_now():
+        register_kind(OperatorKind(name="product", text=text))
+        with pytest.raises(InputError, match='operator kind product: text: given "gemm", as for matmul'):
+            load_network("gemm:m=1,n=1,k=1")
 
 
 def test_what_a_kind_says_is_checked() -> None:

@@ -84,7 +84,9 @@ class OperatorKind:
     other (their formats can be chosen); ``is_product``: whether it is the product of the first two, the second often a
     weight, on whose tiles element-wise work can be done before they are stored. ``follows``: behind which others it
     can be done while their results are still on chip; it then has ``n_elements`` (of its one result). ``leads``:
-    whether anything can be done so behind it. ``parts(operator, stream)``: simpler operators that it can be taken
+    whether anything can be done so behind it. ``by_rows``: whether a row of its result (along the last dimension) needs
+    only that row of its inputs, so that fused groups can hold it; a kind without is alone there, but for built-in ones.
+    ``parts(operator, stream)``: simpler operators that it can be taken
     apart into, and the tensors between them.
 
     **How it is shown and written.** ``size``: how large an operator is, in a few characters; ``colour`` in drawings;
@@ -111,6 +113,7 @@ class OperatorKind:
     is_product: bool = False
     follows: Literal["nothing", "products", "anything"] = "nothing"
     leads: bool = True
+    by_rows: bool = False
     parts: Callable[[Operator, OperatorStream], tuple[Sequence[Operator], Sequence[TensorSpec]]] | None = None
     size: Callable[[Operator], str] = _size
     colour: str = "#8a94a6"
