@@ -1,4 +1,4 @@
-"""``tilewright validate`` and ``tilewright calibrate``: predicted GPU kernel times beside measured ones."""
+"""``tilewright validate`` and ``tilewright calibrate``: predicted beside measured times, of networks or GPU kernels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tilewright.cli.devices import are_run_tables, calibrate_from_runs, validate_runs
 from tilewright.cli.inputs import command_line, machine_of
 from tilewright.cli.options import CsvOption, JsonOption, MachineOption, ReportOption
 from tilewright.cli.outputs import Outputs, note
@@ -22,7 +23,8 @@ FilesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE",
-        help="Measured times: JSON of tilewright measure, CSV of aiconfigurator or LLMCompass.",
+        help="Measured times. Any machine: CSV with the columns network (or layer) and ms (or fps). GPU kernels: JSON "
+        "of tilewright measure, CSV of aiconfigurator or LLMCompass.",
         show_default=False,
     ),
 ]
@@ -45,13 +47,20 @@ def validate(
     csv: CsvOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Predict the kernels of measured tables on a GPU, and show the error by table, size and bound.
+    """Predict what measured tables hold on any machine, and show the error by row and in all.
 
-    Rows that calibrated a parameter are left out. Files of tile sweeps show how well tilings are ranked.
+    Columns of your own table: network (or layer, as text) and ms (or fps); mj or w, batch, weights, activations, unit
+    and notes may follow. Tables of GPU kernels: error by table, size and bound, without the rows that calibrated a
+    parameter; files of tile sweeps show how well tilings are ranked.
     """
     outputs = Outputs(json=json, csv=csv, report=report)
     outputs.check(*files, machine, calibration)
     spec = machine_of(machine, for_engine=False)
+    if are_run_tables(files, spec):
+        if calibration is not None:
+            raise InputError("--calibration: is for tables of GPU kernels; a fitted machine is a file of its own")
+        validate_runs(outputs, files, spec, command=command_line(context))
+        return
 
     from tilewright.hw_models.gpu.calibration import calibration_of, load_calibration
     from tilewright.reports.validation_table import validation_tables
@@ -79,22 +88,39 @@ def calibrate(
     files: FilesArgument,
     machine: MachineOption,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE.yaml", help="Where the parameters go.", show_default=False)
+        str, typer.Option("--output", "-o", metavar="FILE.yaml", help="Where the result goes.", show_default=False)
     ],
+    fit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fit",
+            metavar="FIGURE",
+            help="A figure of the machine to fit: sustained_share, per_layer_us, per_inference_us, clock_ghz; may come "
+            "several times. For tables of networks and layers.",
+            show_default="the first three",
+        ),
+    ] = None,
 ) -> None:
-    """Fit the few physical parameters of each family of kernels to one part of measured tables; show the other part.
+    """Fit a handful of physical figures to one part of measured tables; show the error on the other part.
 
-    The split is by shape and fixed, so that no shape of the other part has been seen.
+    Tables of networks and layers (see tilewright validate): FILE.yaml is the machine with the fitted figures. Tables of
+    GPU kernels: the parameters of each family of kernels. The split is by name or shape and fixed, so that nothing of
+    the other part has been seen.
     """
     from tilewright.hw_models.gpu.calibration import CalibrationSpec, calibration_text
     from tilewright.reports.files import check_apart, check_file, write_file
-    from tilewright.search.gpu.calibrate import calibrate as fit
+    from tilewright.search.gpu.calibrate import calibrate as fit_family
     from tilewright.search.gpu.validate import same_device
     from tilewright.sim.gpu.device import gpu_device
 
     check_file(output, what="--output")
     check_apart(output, [*files, machine], what="--output")
     spec = machine_of(machine, for_engine=False)
+    if are_run_tables(files, spec):
+        calibrate_from_runs(files, spec, output, fit or ())
+        return
+    if fit:
+        raise InputError("--fit: is for tables of networks and layers; families of kernels have their own parameters")
     device = gpu_device(spec)
     families: dict[tuple[str, str], FamilySpec] = {}
     tables = [table for table in _tables(files) if not table.tile_columns]
@@ -108,7 +134,7 @@ def calibrate(
                 note(f"left out: {table.name}: {table.family} is calibrated on {families[key].measured}")
             else:
                 try:
-                    families[key] = fit(device, table)
+                    families[key] = fit_family(device, table)
                 except InputError as fault:
                     note(f"left out: {table.name}: {fault}")
     if not families:

@@ -1,0 +1,1 @@
+"""Where predicted and measured times of networks and layers on any machine meet: validation and calibration."""

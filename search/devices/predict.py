@@ -1,0 +1,150 @@
+"""What a machine is predicted to take for what a table's row names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tilewright.errors import InputError, MappingError
+from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.overheads import overhead_cycles
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.kernels.reading.runs import MeasuredRun
+from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
+from tilewright.search.network import ATTENTION_DATAFLOWS, Mapped, simulate_stream
+from tilewright.search.tiling import best_tiling
+from tilewright.search.workload import layer_of, layer_on
+from tilewright.sim.jobs import JobLayer
+from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.lowering.mapping import get_dataflow
+from tilewright.sim.network_result import NetworkResult
+from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.network import load_network, network_names, network_options
+from tilewright.workloads.rated_formats import with_rated_formats
+from tilewright.workloads.single_operator import is_operator
+from tilewright.workloads.stream.graph import OperatorStream
+
+__all__ = ["LIMITS", "Prediction", "Subject", "subject_of"]
+
+#: What can limit a row, as in the tables of a network.
+LIMITS = ("matrix", "vector", "dram", "fixed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One run: whole ``cycles``, of which ``fixed_cycles`` are fixed costs; ``limited_by`` takes most of them."""
+
+    cycles: int
+    fixed_cycles: int
+    seconds: float
+    energy_pj: float
+    limited_by: str
+    assumptions: tuple[str, ...]
+
+
+class Subject:
+    """What a row names, on a machine; the best mappings of the first prediction are kept for others that differ little.
+
+    ``alone``: a layer, to which the cost of an inference is not added. ``n_commands``: what it is to the device, once
+    it was predicted.
+    """
+
+    def __init__(self, run: MeasuredRun, work: OperatorStream | AttentionLayer, *, alone: bool) -> None:
+        self.run, self.alone = run, alone
+        self.n_commands = 1
+        self._work = work
+        self._chosen: dict[JobLayer, Mapped] = {}
+
+    def predict(self, machine: MachineSpec, *, same_mappings: bool = False, keep_mappings: bool = True) -> Prediction:
+        """Every operator at its best mapping on ``machine``, or, with ``same_mappings``, at those of the first run."""
+        if isinstance(self._work, AttentionLayer):
+            return self._attention(self._work, machine)
+        if same_mappings and self._chosen:
+            result = simulate_stream(self._work, machine, only=self._chosen)
+        else:
+            cache = MappingCache() if keep_mappings else ForgetfulCache()
+            result = simulate_stream(self._work, machine, cache=cache, chosen=self._chosen)
+        self.n_commands = len(result.operators)
+        fixed = self.fixed_cycles(machine)
+        cycles = result.cycles - result.overhead_cycles + fixed
+        return Prediction(
+            cycles=cycles,
+            fixed_cycles=fixed,
+            seconds=machine.seconds(cycles),
+            energy_pj=result.energy_pj - result.overhead_energy_pj + _constant_pj(machine, fixed),
+            limited_by=_limit(result, fixed),
+            assumptions=result.assumptions,
+        )
+
+    def fixed_cycles(self, machine: MachineSpec) -> int:
+        """The machine's fixed costs for this."""
+        once, each = overhead_cycles(machine)
+        return (0 if self.alone else once) + each * self.n_commands
+
+    def _attention(self, layer: AttentionLayer, machine: MachineSpec) -> Prediction:
+        found, fault = [], None
+        for name in ATTENTION_DATAFLOWS:
+            flow = get_dataflow(name, "attention")
+            try:
+                found.append(evaluate(flow, layer, machine, best_tiling(flow, layer, machine).tiling))
+            except MappingError as error:
+                fault = error
+        if not found and fault is not None:
+            raise fault
+        best, fixed = min(found, key=lambda result: result.cycles), self.fixed_cycles(machine)
+        return Prediction(
+            cycles=best.cycles + fixed,
+            fixed_cycles=fixed,
+            seconds=machine.seconds(best.cycles + fixed),
+            energy_pj=best.energy_pj + _constant_pj(machine, fixed),
+            limited_by="fixed" if fixed > best.cycles else best.lower_bound.limited_by,
+            assumptions=best.assumptions,
+        )
+
+
+def _constant_pj(machine: MachineSpec, cycles: int) -> float:
+    return sum(energy_by_component(machine, Counters(), cycles).values())
+
+
+def subject_of(run: MeasuredRun, machine: MachineSpec) -> Subject:
+    """What ``run`` names, in its formats, else in the machine's own; raises InputError where it names nothing."""
+    if run.kind == "network" or is_operator(run.name) or not _is_attention(run):
+        text = run.name if is_operator(run.name) else _with_batch(run.name, run)
+        stream = load_network(text).with_formats(weights=run.weights, activations=run.activations)
+        asked = [one for one in (run.weights, run.activations) if one]
+        stream, _ = with_rated_formats(stream, tuple(machine.matrix.multiplies_per_pe_per_cycle), keep=asked)
+        return Subject(run, stream, alone=run.kind == "layer" or is_operator(run.name))
+    layer = layer_on(run.name, machine)[0]
+    assert isinstance(layer, AttentionLayer)
+    return Subject(run, layer, alone=True)
+
+
+def _is_attention(run: MeasuredRun) -> bool:
+    """Whether a layer's text names an attention layer: ``attention:...``, or one of the built-in ones."""
+    try:
+        return isinstance(layer_of(run.name), AttentionLayer)
+    except InputError:
+        if run.kind == "layer":
+            raise
+        return False
+
+
+def _with_batch(text: str, run: MeasuredRun) -> str:
+    """``text`` as this house writes it, with the batch of its row."""
+    name, _, options = text.partition(":")
+    plain = name.strip().lower().replace("_", "-").replace(" ", "-")
+    name = plain if plain in network_names() else name.strip()
+    items = [item for item in options.split(",") if item.strip()]
+    if run.batch is not None and not any(item.split("=")[0].strip() == "batch" for item in items):
+        if name in network_names() and "batch" not in network_options(name):
+            raise InputError(f"{name}: batch: not an option of this network; given {run.batch}; allowed none")
+        if run.batch > 1 or name in network_names():
+            items.append(f"batch={run.batch}")
+    return name + (":" + ",".join(items) if items else "")
+
+
+def _limit(result: NetworkResult, fixed: int) -> str:
+    found: Mapping[str, int] = {
+        name: sum(o.cycles for o in result.operators if o.bound_by == name) for name in LIMITS[:-1]
+    }
+    return max(LIMITS, key=lambda name: found.get(name, fixed))
