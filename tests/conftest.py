@@ -6,7 +6,9 @@ Tests that fuzzing is to lengthen leave ``max_examples`` alone, or read it from 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,3 +36,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
         if not is_compiled():
             warm_up()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where tests of optional libraries are left out, files that have no others are not read: that loads PyTorch."""
+    if collection_path.suffix != ".py" or "not extras" not in config.option.markexpr:
+        return None
+    of_extras = r"^pytestmark = .*\bpytest\.mark\.extras\b"
+    return True if re.search(of_extras, collection_path.read_text(encoding="utf-8"), re.MULTILINE) else None
