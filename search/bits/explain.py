@@ -261,7 +261,10 @@ def layer_roles(stream: OperatorStream, sensitivity: Sensitivity) -> dict[str, L
         head = heads[layer.name]
         block, part = _block(head.path or head.name)
         roles[layer.name] = LayerRole(
-            kind=layer.kind or _kind(head), place=places[layer.name], block=layer.block or block, part=part
+            kind=layer.kind or head.of_kind.layer_word(head),
+            place=places[layer.name],
+            block=layer.block or block,
+            part=part,
         )
     return roles
 
@@ -270,15 +273,6 @@ def _place(at: int, n: int) -> str:
     if at in (0, n - 1):
         return _PLACES[0] if at == 0 else _PLACES[-1]
     return _PLACES[1 + 3 * (at - 1) // max(1, n - 2)]
-
-
-def _kind(operator: Operator) -> str:
-    if operator.kind != "conv":
-        return "linear" if operator.kind == "matmul" else operator.kind
-    kernel = "x".join(str(size) for size in operator.sizes("kernel"))
-    groups = operator.count("groups")
-    depthwise = groups > 1 and groups == operator.count("in_channels")
-    return f"{'depthwise' if depthwise else 'grouped' if groups > 1 else 'conv'} {kernel}"
 
 
 def _block(path: str) -> tuple[str, str]:

@@ -17,9 +17,11 @@ import pytest
 import tilewright
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
+from tilewright.sim.fusion.brr import BufferReduction
 from tilewright.sim.fusion.graph import fusion_graph
 from tilewright.sim.fusion.numeric import run_partition_on_numbers
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
+from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
 from tilewright.sim.jobs import jobs_of
 from tilewright.sim.kinds import LOWERINGS, VALUES, register_lowering
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
@@ -111,6 +113,8 @@ def test_a_kind_that_works_row_by_row_is_fused_and_run_on_numbers() -> None:
         found = run_partition_on_numbers(stream, graph, [0b111], machine, values)
         np.testing.assert_allclose(found[z], network_on_numbers(stream, values)[z], rtol=1e-12)
         assert not graph.edges_in[1][1].rows.whole
+        found = run_slabs_on_numbers(stream, graph, 0b111, machine, values, rules=BufferReduction(capacity_bytes=2**20))
+        np.testing.assert_allclose(found[z], network_on_numbers(stream, values)[z], rtol=1e-12)
 
 
 # --- the door -------------------------------------------------------------------------------------------------------

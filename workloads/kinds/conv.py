@@ -67,6 +67,12 @@ def _size(operator: Operator) -> str:
     return f"{channels} {window_text(operator)}" + (f" groups {groups}" if groups != 1 else "")
 
 
+def _layer_word(operator: Operator) -> str:
+    kernel = "x".join(str(size) for size in operator.sizes("kernel"))
+    grouped = "grouped" if operator.count("groups") > 1 else "conv"
+    return f"{'depthwise' if is_depthwise(operator) else grouped} {kernel}"
+
+
 def _build(built: StreamBuilder, given: TextKeys) -> str:
     batch, outs, groups = given.count("batch", 1), given.count("out_channels"), given.count("groups", 1)
     ins, sizes = given_sizes(given, stride=1)
@@ -108,6 +114,7 @@ register_kind(
         n_operands=2,
         is_product=True,
         size=_size,
+        layer_word=_layer_word,
         colour="#7d4bb3",
         text=OperatorText(
             example="conv:in=64x56x56,out_channels=64,kernel=3,padding=1",

@@ -52,6 +52,10 @@ def always(operator: Operator) -> bool:
     return True
 
 
+def _name(operator: Operator) -> str:
+    return operator.kind
+
+
 def _size(operator: Operator) -> str:
     if {"rows", "columns"} <= operator.attributes.keys():
         return f"{operator.count('rows')}x{operator.count('columns')}"
@@ -89,8 +93,9 @@ class OperatorKind:
     ``parts(operator, stream)``: simpler operators that it can be taken
     apart into, and the tensors between them.
 
-    **How it is shown and written.** ``size``: how large an operator is, in a few characters; ``colour`` in drawings;
-    ``text``: how one is written on the command line; ``assumptions`` that a result lists when a network has one.
+    **How it is shown and written.** ``size``: how large an operator is, in a few characters; ``layer_word``: what a
+    layer of it is called; ``colour`` in drawings; ``text``: how one is written on the command line; ``assumptions``
+    that a result lists when a network has one; ``is_understood``: whether more than its traffic is known.
     """
 
     name: str
@@ -116,9 +121,11 @@ class OperatorKind:
     by_rows: bool = False
     parts: Callable[[Operator, OperatorStream], tuple[Sequence[Operator], Sequence[TensorSpec]]] | None = None
     size: Callable[[Operator], str] = _size
+    layer_word: Callable[[Operator], str] = _name
     colour: str = "#8a94a6"
     text: OperatorText | None = None
     assumptions: tuple[str, ...] = ()
+    is_understood: bool = True
 
 
 KINDS: Registry[OperatorKind] = Registry(

@@ -13,8 +13,6 @@ from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["matmul_size"]
-
 _EXTENTS = ("batch", "m", "k", "n")
 
 
@@ -29,10 +27,14 @@ def _macs(operator: Operator) -> int:
     return math.prod(operator.count(key) for key in _EXTENTS)
 
 
-def matmul_size(operator: Operator) -> str:
+def _size(operator: Operator) -> str:
     """``4 x (512x768)(768x768)``."""
     batch, m, k, n = (operator.count(key) for key in _EXTENTS)
     return (f"{batch} x " if batch > 1 else "") + f"({m}x{k})({k}x{n})"
+
+
+def _layer_word(operator: Operator) -> str:
+    return "linear"
 
 
 def _build(built: StreamBuilder, given: TextKeys) -> str:
@@ -58,7 +60,8 @@ register_kind(
         on_array=always,
         n_operands=2,
         is_product=True,
-        size=matmul_size,
+        size=_size,
+        layer_word=_layer_word,
         colour="#3b6fd4",
         text=OperatorText(
             name="gemm",

@@ -13,5 +13,6 @@ register_kind(
         least_outputs=0,
         leads=False,
         colour="#6b7689",
+        is_understood=False,
     )
 )

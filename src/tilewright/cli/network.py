@@ -112,7 +112,7 @@ def stream_of(
 
 
 def _say_what_is_counted(stream: OperatorStream) -> None:
-    counted = [operator.text("function") for operator in stream.operators if operator.kind == "memory"]
+    counted = [operator.text("function") for operator in stream.operators if not operator.of_kind.is_understood]
     if counted:
         names = ", ".join(dict.fromkeys(counted))
         what = (
