@@ -27,6 +27,7 @@ import pytest
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
+from tilewright.search.api import simulate as simulate_operator
 from tilewright.sim.dataflows.row_stationary.lower import (
     ARRAY,
     Convolution,
@@ -37,6 +38,7 @@ from tilewright.sim.dataflows.row_stationary.lower import (
     row_traffic,
 )
 from tilewright.sim.engine.run import simulate
+from tilewright.sim.result import SimulationResult
 from tilewright.units import ceil_div
 
 pytestmark = pytest.mark.validation
@@ -455,3 +457,53 @@ def test_without_the_chips_mapping(layers: tuple[Layer, ...], capsys: pytest.Cap
             each = " ".join(f"{error:+.0%}" for error in errors)
             print(f"  {network:8} mean absolute deviation {mean_absolute(errors):.1%}: {each}")
     assert mean_absolute(blind[VGG]) > LIMIT
+
+
+# --- as a user meets it: an operator's text, the usual dataflow of the machine --------------------------------------
+
+
+def as_text(shape: Convolution) -> str:
+    rows, columns = shape.input_rows(shape.rows), shape.input_columns(shape.columns)
+    return (
+        f"conv:in={shape.groups * shape.channels}x{rows}x{columns},out_channels={shape.groups * shape.filters},"
+        f"kernel={shape.kernel_rows},stride={shape.stride},groups={shape.groups},batch={shape.batch},format=int16"
+    )
+
+
+def as_tiling(shape: Convolution, how: RowMapping) -> dict[str, int]:
+    names = ("images", "filters", "strip", "set_filters", "set_channels", "channel_sets", "filter_sets")
+    return {name: getattr(how, name) for name in names} | {"columns": how.columns or shape.columns}
+
+
+def busy_ms(result: SimulationResult) -> float:
+    return 1e3 * MACHINE.seconds(round(result.matrix_utilization * result.cycles))
+
+
+def test_the_command_runs_what_the_chip_ran(layers: tuple[Layer, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """``simulate conv:... -a eyeriss`` with the chip's mappings, and with those that it finds by itself.
+
+    Its maps are not coded, so that the DRAM of its totals has more to do than the chip's had. What it finds by itself
+    is what the chip could have done, not what it did: on VGG-16 up to four times as fast.
+    """
+    lines = [
+        "\n\nEyeriss chip by `simulate conv:... -a eyeriss`, ms:  measured   chip's mapping        found by search"
+    ]
+    errors, better = [], []
+    for layer in layers:
+        text = as_text(layer.shape)
+        given = simulate_operator(text, MACHINE, tiling=as_tiling(layer.shape, layer.mapping))
+        assert given.dataflow == "row_stationary"
+        assert busy_ms(given) == pytest.approx(predicted(layer).processing_ms)
+        found = simulate_operator(text, MACHINE)
+        assert found.cycles <= given.cycles
+        errors.append(deviation(busy_ms(given), layer.processing_ms))
+        better.append(given.cycles / found.cycles)
+        lines.append(
+            f"  {layer.network:8} {layer.name:8} processing {layer.processing_ms:18.1f} {busy_ms(given):9.1f} "
+            f"{errors[-1]:+6.1%} {busy_ms(found):12.1f}   whole run {better[-1]:.2f} times as fast"
+        )
+    lines.append(f"  mean absolute deviation with the chip's mappings {mean_absolute(errors):.1%}")
+    lines.append(f"  within 10 %: {sum(abs(error) <= 0.1 for error in errors)} of {len(errors)}")
+    with capsys.disabled():
+        print("\n".join(lines))
+    assert mean_absolute(errors) == pytest.approx(0.034, abs=6e-4)
