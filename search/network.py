@@ -31,6 +31,7 @@ from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.run import simulate
+from tilewright.sim.figures import figures_of
 from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, assumptions_of_kinds, jobs_of
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.evaluation import AHEAD_LABEL, Ahead, build_phase, evaluate, phase_tiling
@@ -143,11 +144,13 @@ def simulate_stream(
         network=stream.name,
         machine=machine.name,
         operators=operators,
-        cycles=cycles,
-        seconds=machine.seconds(cycles),
-        energy_by_component=energy_by_component(machine, counters, cycles),
-        dram_read_bytes=counters.dram_read_bytes,
-        dram_write_bytes=counters.dram_write_bytes,
+        figures=figures_of(
+            machine,
+            counters,
+            cycles,
+            matrix_cycles=sum(way.run.busy_matrix for way in runs),
+            vector_cycles=sum(way.run.busy_vector for way in runs),
+        ),
         macs=stream.macs,
         weight_bytes=stream.weight_bytes,
         n_steps=stream.n_steps,
@@ -377,8 +380,7 @@ def _counters(program: Program) -> tuple[Counters, Counters]:
 
 
 def _operator_result(job: Job, mapped: Mapped, booked: _Booked, machine: MachineSpec) -> OperatorResult:
-    run, cycles, counters = booked.run, booked.cycles, booked.counters
-    energy = energy_by_component(machine, counters, cycles)
+    run, cycles = booked.run, booked.cycles
     rate, early_bytes = bytes_per_cycle(machine), booked.early.dram_read_bytes
     hidden_bytes = max(0, early_bytes - floor(booked.early_cycles * rate))
     bound = mapped.alone.lower_bound
@@ -391,15 +393,11 @@ def _operator_result(job: Job, mapped: Mapped, booked: _Booked, machine: Machine
         fused=tuple(member.name for member in job.operators[1:]),
         dataflow=mapped.dataflow.name,
         tiling=mapped.tiling,
-        cycles=cycles,
+        figures=figures_of(
+            machine, booked.counters, cycles, matrix_cycles=run.busy_matrix, vector_cycles=run.busy_vector
+        ),
         macs=sum(member.macs for member in job.operators),
-        energy_pj=sum(energy.values()),
-        energy_by_component=energy,
-        dram_read_bytes=counters.dram_read_bytes,
-        dram_write_bytes=counters.dram_write_bytes,
         weight_bytes=job.weight_bytes,
-        matrix_utilization=run.busy_matrix / (cycles * machine.n_cores),
-        vector_utilization=run.busy_vector / (cycles * machine.n_cores),
         lower_bound=bound,
         early_weight_bytes=early_bytes,
         early_weight_cycles=booked.early_cycles,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tilewright.presented import Pictured
+from tilewright.sim.figures import Figures, Measured
 from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.result import SimulationResult
 
@@ -17,7 +18,7 @@ __all__ = ["MachineComparison", "MachineRun"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MachineRun:
+class MachineRun(Measured):
     """One workload on one machine. ``dataflow`` is the best one of a layer, empty for a network.
 
     Utilisations are busy time over the whole (0 to 1); ``array_use`` is the multiply-adds over those that the array
@@ -27,13 +28,8 @@ class MachineRun:
     workload: str
     machine: str
     dataflow: str
-    cycles: int
-    seconds: float
-    energy_pj: float
-    dram_bytes: int
+    figures: Figures
     lower_bound_cycles: int
-    matrix_utilization: float
-    vector_utilization: float
     dram_utilization: float
     array_use: float
     result: SimulationResult | NetworkResult = field(repr=False)

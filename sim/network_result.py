@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilewright.presented import Pictured, Shown
+from tilewright.sim.figures import Figures, Measured
 from tilewright.sim.result import LowerBound
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ OVERHEAD_KINDS = ("fixed, per layer", "fixed, per inference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class OperatorResult(Shown):
+class OperatorResult(Measured, Shown):
     """One operator (with what is fused behind it) as it ran in the network.
 
     What was loaded of its weights while the operator before ran is booked here, with the user of the weights: the
@@ -40,15 +41,9 @@ class OperatorResult(Shown):
     fused: tuple[str, ...]
     dataflow: str
     tiling: Mapping[str, int]
-    cycles: int
+    figures: Figures
     macs: int
-    energy_pj: float
-    energy_by_component: Mapping[str, float]
-    dram_read_bytes: int
-    dram_write_bytes: int
     weight_bytes: int
-    matrix_utilization: float
-    vector_utilization: float
     lower_bound: LowerBound
     early_weight_bytes: int = 0
     early_weight_cycles: int = 0
@@ -58,10 +53,6 @@ class OperatorResult(Shown):
     def timed_dram_bytes(self) -> int:
         """Bytes that cross the bus in the cycles that are booked here."""
         return self.dram_bytes - self.hidden_weight_bytes
-
-    @property
-    def dram_bytes(self) -> int:
-        return self.dram_read_bytes + self.dram_write_bytes
 
     @property
     def bound_by(self) -> str:
@@ -117,7 +108,7 @@ class OperatorRun(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class NetworkResult(Pictured):
+class NetworkResult(Measured, Pictured):
     """A network on a machine: totals of one run of the stream, and every operator in order.
 
     ``n_steps``: how often the whole stream is run (steps of a diffusion model); totals are for one. ``stream`` and
@@ -130,11 +121,7 @@ class NetworkResult(Pictured):
     network: str
     machine: str
     operators: tuple[OperatorResult, ...]
-    cycles: int
-    seconds: float
-    energy_by_component: Mapping[str, float]
-    dram_read_bytes: int
-    dram_write_bytes: int
+    figures: Figures
     macs: int
     weight_bytes: int
     n_steps: int
@@ -153,14 +140,6 @@ class NetworkResult(Pictured):
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies for other processes leave out ``runs``, which hold functions."""
         return partial(NetworkResult, **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "runs"}), ()
-
-    @property
-    def energy_pj(self) -> float:
-        return sum(self.energy_by_component.values())
-
-    @property
-    def dram_bytes(self) -> int:
-        return self.dram_read_bytes + self.dram_write_bytes
 
     @property
     def overhead_cycles(self) -> int:

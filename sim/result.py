@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tilewright.presented import Pictured
+from tilewright.sim.figures import Figures, Measured
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,27 +133,20 @@ def known_limit(value: int) -> LengthLimit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class SimulationResult(Pictured):
+class SimulationResult(Measured, Pictured):
     """One workload on one machine with one dataflow and one tiling.
 
-    Utilisations are busy cycles of the unit over ``cycles`` (0 to 1); ``energy_by_component`` is in
-    picojoules and sums to ``energy_pj``. ``layer`` (as it was cut for the cores) and ``machine_spec`` are what was run.
+    ``cycles``, ``energy_pj`` and the like are those of ``figures``. ``layer`` (as it was cut for the cores) and
+    ``machine_spec`` are what was run.
     """
 
     workload: str
     machine: str
     dataflow: str
     tiling: Mapping[str, int]
-    cycles: int
-    seconds: float
-    energy_pj: float
-    energy_by_component: Mapping[str, float]
-    dram_read_bytes: int
-    dram_write_bytes: int
+    figures: Figures
     buffer_read_bytes: Mapping[str, int]
     buffer_write_bytes: Mapping[str, int]
-    matrix_utilization: float
-    vector_utilization: float
     dram_utilization: float
     peak_buffer_bytes: Mapping[str, int]
     lower_bound: LowerBound
@@ -175,10 +169,6 @@ class SimulationResult(Pictured):
     def bound_ratio(self) -> float:
         """Achieved cycles over the lower bound (1.0 is perfect)."""
         return self.cycles / self.lower_bound.cycles
-
-    @property
-    def dram_bytes(self) -> int:
-        return self.dram_read_bytes + self.dram_write_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""

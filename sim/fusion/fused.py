@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.sim.engine.program import Program
+from tilewright.sim.figures import Figures, Measured
 
 __all__ = ["FusedProgram", "FusedResult", "StoredValues"]
 
@@ -33,21 +34,14 @@ class FusedProgram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FusedResult:
+class FusedResult(Measured):
     """One group, run exactly on one core of ``machine``."""
 
     group: tuple[str, ...]
     machine: str
     tiling: dict[str, int]
-    cycles: int
-    seconds: float
-    energy_pj: float
-    energy_by_component: dict[str, float]
-    dram_read_bytes: int
-    dram_write_bytes: int
+    figures: Figures
     buffer_bytes: dict[str, int]
-    matrix_utilization: float
-    vector_utilization: float
     n_commands: int
     n_jumps: int
     assumptions: tuple[str, ...]

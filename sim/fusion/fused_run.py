@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tilewright.errors import InputError
-from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.run import simulate
+from tilewright.sim.figures import figures_of
 from tilewright.sim.fusion.fused import FusedResult
 from tilewright.sim.fusion.graph import FusionGraph
 from tilewright.sim.fusion.scheme import FusionScheme, schemes_with_programs
@@ -56,20 +57,13 @@ def measured(
     counters = Counters()
     for _, command, times in program.commands():
         counters = counters + command.cost.counters * times
-    energy = energy_by_component(machine, counters, run.cycles)
+    matrix, vector = run.busy_cycles[MATRIX], run.busy_cycles[VECTOR]
     return FusedResult(
         group=group,
         machine=machine.name,
         tiling=tiling,
-        cycles=run.cycles,
-        seconds=run.cycles / (machine.clock_ghz * 1e9),
-        energy_pj=sum(energy.values()),
-        energy_by_component=energy,
-        dram_read_bytes=counters.dram_read_bytes,
-        dram_write_bytes=counters.dram_write_bytes,
+        figures=figures_of(machine, counters, run.cycles, matrix_cycles=matrix, vector_cycles=vector, n_cores=1),
         buffer_bytes=dict(program.buffer_bytes),
-        matrix_utilization=run.busy_cycles[MATRIX] / run.cycles,
-        vector_utilization=run.busy_cycles[VECTOR] / run.cycles,
         n_commands=run.n_commands,
         n_jumps=run.n_jumps,
         assumptions=(*machine.assumptions, *ASSUMPTIONS, *assumptions),

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from tilewright.errors import MappingError
 from tilewright.hw_models.dram import bytes_per_cycle
-from tilewright.hw_models.energy import energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import MAX_WORK_UNITS, Program, ProgramBuilder, exact_shares
 from tilewright.sim.engine.run import simulate
 from tilewright.sim.engine.trace import TraceCommand, TraceWindow, trace_program
+from tilewright.sim.figures import figures_of
 from tilewright.sim.lowering.core import BuffersDeclared, TileCore, WorkCounter, WorkTotals
 from tilewright.sim.lowering.costs import ASSUMPTIONS, TileCosts, Work
 from tilewright.sim.lowering.mapped_work import MappedWork, mapped_work
@@ -189,23 +189,16 @@ def timed_result(
     limit: LengthLimit | None = None,
 ) -> SimulationResult:
     """The result of a mapping that does ``work`` in ``cycles``, both known from its exact run."""
-    energy = energy_by_component(machine, work.counters, cycles)
-    core_cycles = cycles * machine.n_cores
     return SimulationResult(
         workload=layer.name,
         machine=machine.name,
         dataflow=dataflow.name,
         tiling={parameter.name: tiling[parameter.name] for parameter in dataflow.parameters},
-        cycles=cycles,
-        seconds=cycles / (machine.clock_ghz * 1e9),
-        energy_pj=sum(energy.values()),
-        energy_by_component=energy,
-        dram_read_bytes=work.counters.dram_read_bytes,
-        dram_write_bytes=work.counters.dram_write_bytes,
+        figures=figures_of(
+            machine, work.counters, cycles, matrix_cycles=work.matrix_cycles, vector_cycles=work.vector_cycles
+        ),
         buffer_read_bytes=dict(work.counters.buffer_read_bytes),
         buffer_write_bytes=dict(work.counters.buffer_write_bytes),
-        matrix_utilization=work.matrix_cycles / core_cycles,
-        vector_utilization=work.vector_cycles / core_cycles,
         dram_utilization=float(Fraction(work.channel_bytes) / (bytes_per_cycle(machine) * cycles)),
         peak_buffer_bytes={machine.working_buffer.name: work.peak_buffer_bytes},
         lower_bound=dataflow.bound(layer, machine),

@@ -11,6 +11,7 @@ import pytest
 
 from tilewright.errors import InputError, MappingError
 from tilewright.sim.engine.trace import TraceCommand, TraceWindow
+from tilewright.sim.figures import Figures
 from tilewright.sim.result import (
     Attribution,
     ComparisonResult,
@@ -25,24 +26,23 @@ CYCLES = {"layerwise": 1_500_000, "flat": 1_000_000, "flash2": 720_000, "mas": 5
 MakeResult = Callable[..., SimulationResult]
 
 
+def _scaled(energy: dict[str, float], total: float) -> dict[str, float]:
+    """Parts in the same shares that add up to ``total``."""
+    parts = {name: part * total / sum(energy.values()) for name, part in energy.items()}
+    return parts | {"dram": total - sum(part for name, part in parts.items() if name != "dram")}
+
+
 def _result(dataflow: str = "mas", workload: str = "bert-base", **changes: Any) -> SimulationResult:
     cycles = CYCLES.get(dataflow, 600_000)
     energy = {"matrix": cycles * 40.0, "vector": cycles * 22.0, "l1": cycles * 60.0, "dram": cycles * 48.0}
+    energy = _scaled(energy, changes.pop("energy_pj", sum(energy.values())))
     values: dict[str, Any] = {
         "workload": workload,
         "machine": "edge-16x16",
         "dataflow": dataflow,
         "tiling": {"query": 64, "key": 128},
-        "cycles": cycles,
-        "seconds": cycles * 1e-9,
-        "energy_pj": sum(energy.values()),
-        "energy_by_component": energy,
-        "dram_read_bytes": 3_000_000,
-        "dram_write_bytes": 786_432,
         "buffer_read_bytes": {"l1": 90_000_000},
         "buffer_write_bytes": {"l1": 30_000_000},
-        "matrix_utilization": 393_216 / cycles,
-        "vector_utilization": 0.25,
         "dram_utilization": 0.125,
         "peak_buffer_bytes": {"l1": 1_572_864},
         "lower_bound": LowerBound(matrix_cycles=393_216, vector_cycles=200_000, dram_cycles=104_858),
@@ -51,7 +51,17 @@ def _result(dataflow: str = "mas", workload: str = "bert-base", **changes: Any) 
             objective="latency", n_candidates=1200, n_fitting=900, n_simulated=311, proven=True, seconds=0.12
         ),
     }
-    return SimulationResult(**(values | changes))
+    figures: dict[str, Any] = {
+        "cycles": cycles,
+        "seconds": cycles * 1e-9,
+        "energy_by_component": energy,
+        "dram_read_bytes": 3_000_000,
+        "dram_write_bytes": 786_432,
+        "matrix_utilization": 393_216 / cycles,
+        "vector_utilization": 0.25,
+    }
+    own = {name: changes.pop(name) for name in figures if name in changes}
+    return SimulationResult(figures=Figures(**(figures | own)), **(values | changes))
 
 
 def _trace(n_blocks: int = 20, label: str = "Q K^T", *, complete: bool = True) -> TraceWindow:

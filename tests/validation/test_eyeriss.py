@@ -462,6 +462,9 @@ def test_without_the_chips_mapping(layers: tuple[Layer, ...], capsys: pytest.Cap
 # --- as a user meets it: an operator's text, the usual dataflow of the machine --------------------------------------
 
 
+SEARCHED = ((ALEXNET, "CONV3"), (VGG, "CONV2-2"), (VGG, "CONV5-1"))  # three, as each takes seconds
+
+
 def as_text(shape: Convolution) -> str:
     rows, columns = shape.input_rows(shape.rows), shape.input_columns(shape.columns)
     return (
@@ -483,24 +486,26 @@ def test_the_command_runs_what_the_chip_ran(layers: tuple[Layer, ...], capsys: p
     """``simulate conv:... -a eyeriss`` with the chip's mappings, and with those that it finds by itself.
 
     Its maps are not coded, so that the DRAM of its totals has more to do than the chip's had. What it finds by itself
-    is what the chip could have done, not what it did: on VGG-16 up to four times as fast.
+    is what the chip could have done, not what it did: in the middle of VGG-16 several times as fast.
     """
     lines = [
         "\n\nEyeriss chip by `simulate conv:... -a eyeriss`, ms:  measured   chip's mapping        found by search"
     ]
-    errors, better = [], []
+    errors = []
     for layer in layers:
         text = as_text(layer.shape)
         given = simulate_operator(text, MACHINE, tiling=as_tiling(layer.shape, layer.mapping))
         assert given.dataflow == "row_stationary"
         assert busy_ms(given) == pytest.approx(predicted(layer).processing_ms)
-        found = simulate_operator(text, MACHINE)
-        assert found.cycles <= given.cycles
         errors.append(deviation(busy_ms(given), layer.processing_ms))
-        better.append(given.cycles / found.cycles)
+        searched = ""
+        if (layer.network, layer.name) in SEARCHED:
+            found = simulate_operator(text, MACHINE)
+            assert found.cycles <= given.cycles
+            searched = f"{busy_ms(found):12.1f}   whole run {given.cycles / found.cycles:.2f} times as fast"
         lines.append(
             f"  {layer.network:8} {layer.name:8} processing {layer.processing_ms:18.1f} {busy_ms(given):9.1f} "
-            f"{errors[-1]:+6.1%} {busy_ms(found):12.1f}   whole run {better[-1]:.2f} times as fast"
+            f"{errors[-1]:+6.1%} {searched}"
         )
     lines.append(f"  mean absolute deviation with the chip's mappings {mean_absolute(errors):.1%}")
     lines.append(f"  within 10 %: {sum(abs(error) <= 0.1 for error in errors)} of {len(errors)}")
