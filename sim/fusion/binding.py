@@ -26,7 +26,7 @@ class Task(NamedTuple):
     reads: tuple[Hashable, ...]
     writes: tuple[Hashable, ...]
     label: str
-    section: Hashable
+    section: Hashable = None
     run: Any = None
 
 

@@ -1,27 +1,28 @@
 """A fused group as a program: loads, products, vector work and stores of rows, bound by semaphores, and its exact run.
 
 Weights are loaded once, each node's before its first row; maps are kept as :mod:`tilewright.sim.fusion.rows` says,
-their rows in rotating slots. The program is the list of commands of :mod:`tilewright.sim.fusion.schedule`; where
-neighbouring sections of it are the same, they become a loop, which the engine then skips through.
+their rows in rotating slots. The commands of :mod:`tilewright.sim.fusion.schedule` say which slots they read and write;
+:mod:`tilewright.sim.fusion.binding` makes a program of them, in which neighbouring sections that are the same are a
+loop, which the engine then skips through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import groupby
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import Program, ProgramBuilder
+from tilewright.sim.fusion.binding import Task, write_tasks
 from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS, GroupCosts
 from tilewright.sim.fusion.fused import FusedResult
 from tilewright.sim.fusion.fused_run import measured
 from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.places import Places
 from tilewright.sim.fusion.rows import NOT_BY_ROWS, RowPlan, plan_rows
-from tilewright.sim.fusion.schedule import Command, Link, Schedule, Stream, schedule
-from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, TileCore
-from tilewright.sim.lowering.costs import Work
+from tilewright.sim.fusion.schedule import Command, Stream, needed_rows, row_commands
+from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR, TileCore
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["FusedTiling", "LineBufferProgram", "fused_program", "simulate_group", "tilings_that_fit"]
@@ -107,9 +108,13 @@ class LineBufferProgram:
             raise InputError(f"{graph.name}: attention, products of activations and look-ups do not run row by row")
         if self.plan.reason is not None:
             raise InputError(f"{graph.name}: the group cannot run row by row: {self.plan.reason}")
-        self.order: Schedule = schedule(graph, mask, self.plan)
+        self.places = Places(graph, self.plan.maps, self.plan.rides_on, self.is_inside)
         self.costs = GroupCosts(stream, graph, machine)
         self.images = graph.nodes[members(mask)[0]].output.batch
+
+    def is_inside(self, i: int) -> bool:
+        """Whether map i is made by a node of the group."""
+        return i < self.plan.maps.n_nodes and bool(self.mask >> i & 1)
 
     def program(self, *, unroll: bool = False) -> Program:
         """The program; see :func:`fused_program`."""
@@ -117,7 +122,7 @@ class LineBufferProgram:
         core = TileCore(self.costs, n_groups=1, builder=builder)
         self._reserve(core)
         core.declared()
-        _Writer(self, core).write()
+        write_tasks(core, list(self._tasks()))
         return builder.build()
 
     def _reserve(self, core: TileCore[GroupCosts]) -> None:
@@ -127,109 +132,69 @@ class LineBufferProgram:
         for place, rows in self.plan.rings.items():
             core.reserve(f"rows of {self.plan.maps.tensors[place].name}", rows * self.plan.maps.row_bytes[place])
 
-
-class _Writer:
-    """Writes the commands of all images."""
-
-    def __init__(self, made: LineBufferProgram, core: TileCore[GroupCosts]) -> None:
-        self.made, self.core = made, core
-        self.order, self.graph, self.costs = made.order, made.graph, made.costs
-        self.links: dict[Link, int] = {}
-        images = made.images
-        between = made.order.holders if images > 1 else ()
-        self.between = {pair: core.semaphore(f"{_name(pair)} image", 1, is_slot=True) for pair in between}
-        self.last = {command.stream: command.number for command in made.order.commands}
-        self.weights: dict[int, int] = {}
-
-    def write(self) -> None:
+    def _tasks(self) -> Iterator[Task]:
         """Image by image; the first one finds the weights on their way."""
-        for image in range(self.made.images):
-            self._image(image)
+        commands = row_commands(self.graph, self.mask, self.plan, self.places)
+        last = {command.stream: command.number for command in commands}
+        begins, ends = self._turns() if self.images > 1 else ({}, {})
+        for image in range(self.images):
+            for command in commands:
+                task, stream, section = self._task(command), command.stream, (image, command.step)
+                if not image and not command.number and stream.action == "make":
+                    yield from (one._replace(section=section) for one in self._weights(stream.on))
+                reads = (*task.reads, *ends.get(stream, ())) if command.number == last[stream] else task.reads
+                writes = task.writes if command.number else (*task.writes, *begins.get(stream, ()))
+                run = "fused rows", command, image
+                yield task._replace(section=section, run=run, reads=reads, writes=writes)
 
-    def _image(self, image: int) -> None:
-        sections = [list(part) for _, part in groupby(self.order.commands, key=lambda command: command.step)]
-        texts = [tuple(self._text(command, image) for command in section) for section in sections]
-        at = 0
-        while at < len(sections):
-            same = 1
-            while at + same < len(sections) and texts[at + same] == texts[at]:
-                same += 1
-            if self.core.unroll or same == 1:
-                for section in sections[at : at + same]:
-                    self._section(section, image)
-            else:
-                for _ in self.core.loop(same, name="rows"):
-                    self._section(sections[at], image)
-            at += same
+    def _turns(self) -> tuple[dict[Stream, list[Hashable]], dict[Stream, list[Hashable]]]:
+        """Cells that the first command of a stream writes, and those that the last command of one reads, in an image.
 
-    def _section(self, section: list[Command], image: int) -> None:
-        for command in section:
-            self._weights(command, image)
-            engine, work, waits, signals = self._text(command, image)
-            run = ("fused rows", command, image) if self.core.unroll else None
-            label = self._label(command)
-            if engine == LOAD:
-                self.core.load(work, waits=waits, signals=signals, label=label, run=run)
-            elif engine == STORE:
-                self.core.store(work, waits=waits, signals=signals, label=label, run=run)
-            elif engine == MATRIX:
-                self.core.matrix(work, waits=waits, signals=signals, label=label, run=run)
-            else:
-                self.core.vector(work, waits=waits, signals=signals, label=label, run=run)
+        So an image begins to fill a place only when the one before is done with all of it.
+        """
+        begins: dict[Stream, list[Hashable]] = {}
+        ends: dict[Stream, list[Hashable]] = {}
+        for place in self.plan.rings:
+            pieces = self.places.pieces(place)
+            users = [Stream("make", r.consumer) for r in self.plan.readers[place]]
+            users += [Stream("store", place), *(self._maker(piece.state) for piece in pieces)]
+            for opener in dict.fromkeys(piece.part[0] for piece in pieces):
+                begins.setdefault(self._maker(opener), []).append(("turn", opener))
+                for user in dict.fromkeys(users):
+                    ends.setdefault(user, []).append(("turn", opener))
+        return begins, ends
 
-    def _weights(self, command: Command, image: int) -> None:
-        """The node's weights, before its first command."""
-        i = command.stream.on
-        first = command.number == 0 and image == 0 and command.stream.action == "make"
-        if first and self.graph.nodes[i].weight_bytes:
-            run = ("fused weights", i) if self.core.unroll else None
-            self.core.load(
-                self.costs.load_weights(self.graph.nodes[i]),
-                signals=[self._weights_there(i)],
-                label=f"load weights of {self.graph.nodes[i].name}",
-                run=run,
+    def _maker(self, i: int) -> Stream:
+        return Stream("make" if self.is_inside(i) else "load", i)
+
+    def _weights(self, i: int) -> Iterator[Task]:
+        """The load of the node's weights, where it has some."""
+        node = self.graph.nodes[i]
+        if node.weight_bytes:
+            label = f"load weights of {node.name}"
+            yield Task(LOAD, self.costs.load_weights(node), (), (("weights", i),), label, None, ("fused weights", i))
+
+    def _task(self, command: Command) -> Task:
+        """What a command costs and which cells it uses; the same for every image."""
+        (action, i), rows = command.stream, range(command.first, command.first + command.rows)
+        tensor = self.plan.maps.tensors[i]
+        if action == "load":
+            return Task(LOAD, self.costs.load_rows(tensor, len(rows)), (), self._cells(i, rows), f"load {tensor.name}")
+        if action == "store":
+            return Task(
+                STORE, self.costs.store_rows(tensor, len(rows)), self._cells(i, rows), (), f"store {tensor.name}"
             )
+        node = self.graph.nodes[i]
+        reads: list[Hashable] = [("weights", i)] if node.weight_bytes else []
+        writes = self._cells(i, rows, own=True)
+        for p, reader in self.plan.maps.sources[i]:
+            if reader.sweeps:  # rows are those of the input
+                writes = self._cells(i, range(1))
+                reads += [*self._cells(p, rows), *writes]
+            elif node.kind != "concat" or not self.places.is_in_place(i, p):
+                reads += self._cells(p, needed_rows(reader.rows, rows.start, len(rows)))
+        work = self.costs.make_rows(node, rows.start, len(rows))
+        return Task(MATRIX if node.on_matrix else VECTOR, work, tuple(reads), writes, node.name)
 
-    def _weights_there(self, i: int) -> int:
-        if i not in self.weights:
-            self.weights[i] = self.core.semaphore(f"weights of {self.graph.nodes[i].name} ready")
-        return self.weights[i]
-
-    def _text(self, command: Command, image: int) -> tuple[int, Work, tuple[int, ...], tuple[int, ...]]:
-        """(engine, work, waits, signals): what makes two commands the same."""
-        stream = command.stream
-        key = (stream, command.number)
-        waits = [self._link(link) for link in self.order.waits.get(key, ())]
-        signals = [self._link(link) for link in self.order.signals.get(key, ())]
-        first, last = command.number == 0, command.number == self.last[stream]
-        if first and image == 0 and stream.action == "make" and self.graph.nodes[stream.on].weight_bytes:
-            waits.append(self._weights_there(stream.on))
-        waits += [token for (_, writer), token in self.between.items() if first and writer == stream]
-        signals += [token for (user, _), token in self.between.items() if last and user == stream]
-        return self.order.engines[stream], self._work(command), tuple(waits), tuple(signals)
-
-    def _link(self, link: Link) -> int:
-        if link not in self.links:
-            what = "ready" if link.data else "free"
-            self.links[link] = self.core.semaphore(
-                f"{_name((link.source, link.target))} {what}", 0, is_slot=not link.data
-            )
-        return self.links[link]
-
-    def _work(self, command: Command) -> Work:
-        stream = command.stream
-        if stream.action == "load":
-            return self.costs.load_rows(self.made.plan.maps.tensors[stream.on], command.rows)
-        if stream.action == "store":
-            return self.costs.store_rows(self.made.plan.maps.tensors[stream.on], command.rows)
-        return self.costs.make_rows(self.graph.nodes[stream.on], command.first, command.rows)
-
-    def _label(self, command: Command) -> str:
-        name = self.made.plan.maps.tensors[command.stream.on].name
-        if command.stream.action == "make":
-            name = self.graph.nodes[command.stream.on].name
-        return f"{command.stream.action} {name}" if command.stream.action != "make" else name
-
-
-def _name(pair: tuple[Stream, Stream]) -> str:
-    return " to ".join(f"{stream.action} {stream.on}" for stream in pair)
+    def _cells(self, i: int, rows: range, *, own: bool = False) -> tuple[Hashable, ...]:
+        return tuple(self.places.cells(i, rows, self.plan.rings[self.places.place(i)], own=own))

@@ -18,7 +18,7 @@ from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.fusion.graph import FusionGraph, members
 from tilewright.sim.fusion.lowering import FusedTiling, LineBufferProgram
-from tilewright.sim.fusion.places import Piece, Places
+from tilewright.sim.fusion.places import Piece
 from tilewright.sim.fusion.row_values import RowReader, Rows, from_maps, to_maps
 from tilewright.sim.fusion.schedule import Command, needed_rows
 from tilewright.sim.numbers.attention import interpret, operation
@@ -87,15 +87,12 @@ class _Chip:
         self.dram: dict[int, FloatArray] = {}
         for i in self.plan.readers:
             tensor = self.tensors[i]
-            if i >= self.plan.maps.n_nodes or not made.mask >> i & 1:
+            if not made.is_inside(i):
                 self.dram[i] = to_maps(tensor, np.asarray(values[tensor.name], dtype=np.float64))
         for i in self.stored:
             tensor = self.tensors[i]
             self.dram[i] = np.full((tensor.batch, tensor.channels, tensor.height, tensor.width), np.nan)
-        maps = self.plan.maps
-        self.places = Places(
-            made.graph, maps, self.plan.rides_on, lambda i: i < maps.n_nodes and bool(made.mask >> i & 1)
-        )
+        self.places = made.places
         self.stores: dict[tuple[int, int, tuple[int, int]], Store] = {}
         self._check_room(reserved)
         self.weights: dict[int, Store] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 from tilewright.sim.fusion.graph import FusionGraph
@@ -47,6 +47,12 @@ class Places:
         if i not in self._pieces:
             self._pieces[i] = tuple(self._find(i))
         return self._pieces[i]
+
+    def cells(self, i: int, rows: range, held: int, *, own: bool = False) -> list[Hashable]:
+        """What rows of map i, of which ``held`` are kept, lie in; ``own``: only what node i itself writes of a join."""
+        pieces = [piece for piece in self.pieces(i) if not own or piece.state == i]
+        place, slots = self.place(i), dict.fromkeys(row % held for row in rows)
+        return [("row", place, slot, piece.part) for slot in slots for piece in pieces]
 
     def _find(self, i: int) -> list[Piece]:
         sources = [p for p, _ in self.maps.sources[i]] if self.is_inside(i) else []

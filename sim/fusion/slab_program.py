@@ -120,12 +120,11 @@ class SlabProgram:
 
     def cells(self, i: int, rows: range, *, own: bool = False) -> list[Hashable]:
         """What rows of map i lie in; ``own``: only what node i itself writes of a join."""
-        pieces = [piece for piece in self.places.pieces(i) if not own or piece.state == i]
         place = self.places.place(i)
         if i in self.choice.slabs.partial:
+            pieces = [piece for piece in self.places.pieces(i) if not own or piece.state == i]
             return [("slab", place, piece.part) for piece in pieces]
-        slots = dict.fromkeys(row % self.choice.held[place] for row in rows)
-        return [("row", place, slot, piece.part) for slot in slots for piece in pieces]
+        return self.places.cells(i, rows, self.choice.held[place], own=own)
 
     def _inputs(self, i: int, rows: range) -> list[Hashable]:
         found: list[Hashable] = []
