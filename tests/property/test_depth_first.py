@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.property.fusion_networks import KINDS, networks, partitions
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.run import simulate
 from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
@@ -24,6 +23,7 @@ from tilewright.sim.fusion.depth_first_values import TileReader, Values, Window
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.sim.fusion.row_values import to_maps
+from tilewright.testing.networks import KINDS, networks, partitions
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers

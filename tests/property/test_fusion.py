@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.property.fusion_networks import KINDS, networks, partitions
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.run import run_program
@@ -23,6 +22,7 @@ from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.sim.fusion.scheme import get_scheme, schemes_with_programs
 from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
 from tilewright.sim.fusion.slab_program import slab_program
+from tilewright.testing.networks import KINDS, networks, partitions
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.transformers import EncoderConfig, add_post_norm_layer, add_pre_norm_layer
 
