@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 
 import numpy as np
@@ -10,18 +9,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tilewright.errors import InputError, MappingError
+from tilewright.errors import MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.run import run_program
 from tilewright.sim.fusion.brr import BufferReduction
-from tilewright.sim.fusion.graph import fusion_graph, members
+from tilewright.sim.fusion.graph import fusion_graph
 from tilewright.sim.fusion.lbdf import LineBuffers
 from tilewright.sim.fusion.lowering import FusedTiling, fused_program
 from tilewright.sim.fusion.numeric import run_partition_on_numbers
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
-from tilewright.sim.fusion.scheme import get_scheme, schemes_with_programs
+from tilewright.sim.fusion.scheme import SCHEMES, scheme_names, schemes_with_programs
 from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
 from tilewright.sim.fusion.slab_program import slab_program
+from tilewright.testing import check_fusion_programs, check_fusion_scheme
 from tilewright.testing.networks import KINDS, networks, partitions
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.transformers import EncoderConfig, add_post_norm_layer, add_pre_norm_layer
@@ -152,28 +152,10 @@ def test_slabs_compute_encoder_layers(data):
 
 
 @pytest.mark.parametrize("name", schemes_with_programs())
-@settings(thorough, max_examples=max(8, N_EXAMPLES // 5))
-@given(data=st.data())
-def test_what_searches_run_computes_the_network(name, data):
-    """The programs that a scheme gives for any group that it says it can run, in the room that they declare."""
-    stream = data.draw(networks(most=5))
-    graph = fusion_graph(stream, absorb=data.draw(st.booleans()))
-    mask = max((one for one in data.draw(partitions(graph)) if graph.needed_outside(one)), key=int.bit_count)
-    scheme = get_scheme(name, data.draw(st.sampled_from([600, 2400, 2**20])))
-    values = random_values(stream, seed=data.draw(st.integers(0, 9)))
-    wanted = network_on_numbers(stream, values)
-    machine = EDGE.with_(**{"buffers.l1.capacity_kib": scheme.capacity_bytes / 1024})
-    cost = scheme.cost(graph, mask)
-    try:
-        programs = list(itertools.islice(scheme.programs(stream, graph, mask, machine), 2))
-    except (InputError, MappingError):
-        is_single = mask & (mask - 1) == 0  # whose cost may be that of the layer alone
-        assert is_single or not cost.valid(scheme.capacity_bytes // 3), "tiles have two slots for what moves"
-        return
-    made = {graph.nodes[i].output.name for i in members(mask)}
-    given_values = {name: value for name, value in wanted.items() if name not in made}
-    assert programs
-    for one in programs:
-        assert scheme.least_bytes(graph, mask) <= sum(one.program.buffer_bytes.values()) <= scheme.capacity_bytes
-        for tensor, value in one.on_numbers(given_values).items():
-            np.testing.assert_allclose(value, wanted[tensor], rtol=1e-9, atol=1e-9, err_msg=tensor)
+def test_what_searches_run_computes_the_network(name):
+    check_fusion_programs(SCHEMES.get(name), n_examples=max(8, N_EXAMPLES // 5))
+
+
+@pytest.mark.parametrize("name", [name for name in scheme_names() if name != "optimus-rules"])  # counts as its paper
+def test_costs_of_a_scheme_add_up_and_hide_no_plan(name):
+    check_fusion_scheme(SCHEMES.get(name), n_examples=max(8, N_EXAMPLES // 5))

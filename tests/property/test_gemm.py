@@ -21,9 +21,8 @@ from tilewright.sim.engine.run import run_program
 from tilewright.sim.lowering.core import TileCore, WorkCounter
 from tilewright.sim.lowering.evaluation import core_shares, count_phase, evaluate
 from tilewright.sim.lowering.mapping import Dataflow, get_dataflow
-from tilewright.sim.numbers.gemm import convolution, run_product_on_numbers
-from tilewright.workloads.conv_window import ConvWindow
-from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
+from tilewright.testing.products import layers, numbers
+from tilewright.workloads.gemm import GemmLayer, RowCut, VectorLayer
 
 # `make fuzz N=10000` sets this; the quick suite runs some.
 N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "30"))
@@ -48,47 +47,6 @@ MACHINES = (
 )
 SIZES = st.integers(1, 9)
 OPERATIONS = st.sampled_from([(), (("max", 1),), (("add", 2), ("exp", 1))])
-
-
-@st.composite
-def windows(draw: st.DrawFn) -> ConvWindow:
-    def axis() -> tuple[int, int, int, int, int, int]:
-        kernel, stride, dilation, pad = (draw(st.integers(*ends)) for ends in ((1, 3), (1, 3), (1, 2), (0, 2)))
-        reach = (kernel - 1) * dilation + 1
-        size = draw(st.integers(max(1, reach - 2 * pad), 9))
-        return size, (size + 2 * pad - reach) // stride + 1, kernel, stride, dilation, pad
-
-    down, across = axis(), axis()
-    sizes = [value for pair in zip(down[:4], across[:4], strict=True) for value in pair]
-    return ConvWindow(
-        *sizes, images=draw(st.integers(1, 3)), dilation_height=down[4], dilation_width=across[4],
-        pad_top=down[5], pad_left=across[5],
-    )  # fmt: skip
-
-
-@st.composite
-def layers(draw: st.DrawFn) -> GemmLayer:
-    window = draw(st.none() | windows())
-    m, k = draw(st.integers(1, 12)), draw(SIZES)
-    if window is not None:
-        m, k = window.images * window.out_height * window.out_width, window.taps * draw(st.integers(1, 3))
-    operations = draw(OPERATIONS)
-    bits = st.sampled_from([4, 8, 16])
-    return GemmLayer(
-        name="product",
-        groups=draw(st.integers(1, 2)),
-        m=m,
-        k=k,
-        n=draw(SIZES),
-        a_bits=draw(bits),
-        b_bits=draw(bits),
-        out_bits=draw(bits),
-        accumulator_bits=32,
-        compute_format=draw(st.sampled_from(["int8", "fp16"])),
-        b_is_weight=draw(st.booleans()),
-        fused=Fused(operations, extra_bits=tuple(draw(st.lists(bits, max_size=2))) if operations else ()),
-        window=window,
-    )
 
 
 class Case(NamedTuple):
@@ -154,17 +112,8 @@ def test_every_mapping_computes_the_product(case: Case, seed: int) -> None:
 
 def check_numbers(layer: GemmLayer, machine: MachineSpec, tiling: dict[str, int], seed: int) -> None:
     """The commands of ``tiling`` compute the product of random operands."""
-    random = np.random.default_rng(seed)
-    window, shape = layer.window, (layer.groups, layer.m, layer.k)
-    a = random.normal(size=shape)
-    if window is not None:
-        channels = layer.k // window.taps
-        a = random.normal(size=(layer.groups, window.images, window.in_height, window.in_width, channels))
-    b = random.normal(size=(layer.groups, layer.k, layer.n))
-    extras = [random.normal(size=(layer.groups, layer.m, layer.n)) for _ in layer.fused.extra_bits]
-    want = a @ b if window is None else np.stack([convolution(window, x, w) for x, w in zip(a, b, strict=True)])
-    got = run_product_on_numbers(layer, machine, tiling, a, b, extras)
-    np.testing.assert_allclose(got, sum(extras, start=want), rtol=1e-12, atol=1e-12)
+    found, wanted = numbers(get_dataflow("gemm", "gemm"), layer, machine, tiling, np.random.default_rng(seed))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
 def holding(machine: MachineSpec, n_bytes: int) -> MachineSpec:

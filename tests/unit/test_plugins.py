@@ -38,6 +38,7 @@ class Pairs:
 
     capacity_bytes: int
     name = "pairs"
+    has_programs = False
     source = "this file"
     assumptions = ("a map between two layers stays on chip",)
 
@@ -54,6 +55,12 @@ class Pairs:
 
     def fusable_mask(self, graph):
         return (1 << len(graph.nodes)) - 1
+
+    def least_bytes(self, graph, group):
+        return 0
+
+    def programs(self, stream, graph, group, machine):
+        return None
 
     has_programs = False
 
