@@ -9,7 +9,7 @@ from tilewright.errors import InputError, unknown
 from tilewright.formats import tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.zoo import convolutional, diffusion, transformers, vision
+from tilewright.workloads.zoo import convolutional, diffusion, edge, transformers, vision
 from tilewright.workloads.zoo.layers import Layers
 
 __all__ = ["build_network", "network_names", "network_options", "network_source"]
@@ -34,6 +34,7 @@ class _Entry:
 
 
 _PICTURE = {"batch": 1, "image": 224, "classes": 1000}
+_BOXES = {"batch": 1, "image": 640, "classes": 80}
 _PIXELS = {"batch": 1, "height": 540, "width": 960}
 _TEXT = {"batch": 1, "seq": 128}
 _GENERATE = {"batch": 1, "prefill": 2048, "decode": 0, "context": 0}
@@ -50,6 +51,14 @@ def _resnet(*depths: int, bottleneck: bool) -> Build:
 def _vgg(b: Layers, options: Options) -> OperatorStream:
     _need_multiple(b.name, options, "image", 32)
     return convolutional.vgg(b, **_picture(options))
+
+
+def _yolo(depth: float, width: float) -> Build:
+    def build(b: Layers, options: Options) -> OperatorStream:
+        _need_multiple(b.name, options, "image", 32)
+        return edge.yolo_v5(b, depth=depth, width=width, **_picture(options))
+
+    return build
 
 
 def _plain(widths: tuple[int, ...], kernels: tuple[int, ...], n_channels: int) -> Build:
@@ -139,6 +148,24 @@ _NETWORKS: Mapping[str, _Entry] = {
         build=lambda b, o: vision.mobilenet_v2(b, **_picture(o)),
         options=_PICTURE,
         source="arXiv 1801.04381, Table 2",
+    ),
+    "mobilenet-v1": _Entry(
+        build=lambda b, o: edge.mobilenet_v1(b, width=o["width"], **_picture(o)),
+        options=_PICTURE | {"width": 100},
+        source="arXiv 1704.04861, Table 1; width in per cent",
+    ),
+    "yolov5n": _Entry(build=_yolo(1 / 3, 0.25), options=_BOXES, source="ultralytics/yolov5, release 6, yolov5n.yaml"),
+    "yolov5s": _Entry(build=_yolo(1 / 3, 0.5), options=_BOXES, source="ultralytics/yolov5, release 6, yolov5s.yaml"),
+    "yolov5m": _Entry(build=_yolo(2 / 3, 0.75), options=_BOXES, source="ultralytics/yolov5, release 6, yolov5m.yaml"),
+    "resnet-8": _Entry(
+        build=lambda b, o: edge.resnet_8(b, **_picture(o)),
+        options=_PICTURE | {"image": 32, "classes": 10},
+        source="MLPerf Tiny, image classification",
+    ),
+    "autoencoder": _Entry(
+        build=lambda b, o: edge.autoencoder(b, batch=o["batch"]),
+        options={"batch": 1},
+        source="MLPerf Tiny, anomaly detection",
     ),
     "efficientnet-b3": _Entry(
         build=lambda b, o: vision.efficientnet(b, width=1.2, depth=1.4, **_picture(o)),

@@ -1,0 +1,139 @@
+"""Devices that one can buy, described from public documents with nothing fitted, beside what was measured on them.
+
+``pytest tests/validation/test_devices.py -s`` prints the table of docs/validation.md. Asserted is what holds
+today; what is missed and why stands there.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.kernels.reading.runs import MeasuredRun
+from tilewright.search.devices.validate import DeviceValidation, validate_device
+
+pytestmark = pytest.mark.slow
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+
+#: Networks of the zoo by the names in the tables; others have no equal here.
+DPU = {
+    "resnet50_pt": "resnet-50",
+    "vehicle_type_resnet18_pt": "resnet-18",
+    "vgg_16_tf": "vgg-16",
+    "mobilenet_v1_1_0_224_tf": "mobilenet-v1",
+    "mobilenet_v1_0_5_160_tf": "mobilenet-v1:width=50,image=160",
+    "mobilenet_v1_0_25_128_tf": "mobilenet-v1:width=25,image=128",
+    "mobilenet_v2_1_0_224_tf": "mobilenet-v2",
+}
+ROCKCHIP = {
+    "mobilenetv2-12": "mobilenet-v2",
+    "resnet50-v2-7": "resnet-50",
+    "yolov5n": "yolov5n",
+    "yolov5s": "yolov5s",
+    "yolov5m": "yolov5m",
+}
+TINY = {
+    "anomaly_detection": "autoencoder",
+    "image_classification": "resnet-8",
+    "visual_wake_words": "mobilenet-v1:width=25,image=96,classes=2",
+}
+NXP = {
+    "ad deep autoencoder": "autoencoder",
+    "MobileNet v1 0.25": "mobilenet-v1:width=25,image=128",
+    "tiny ResNet": "resnet-8",
+}
+
+
+def rows(place: str) -> list[dict[str, str]]:
+    path = SHARED / place
+    if not path.is_file():
+        pytest.skip(f"measured table {place} is not beside the repository")
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def measured(name: str, seconds: float, place: str, joules: float | None = None) -> MeasuredRun:
+    return MeasuredRun(
+        name=name,
+        kind="network",
+        seconds=seconds,
+        joules=joules,
+        batch=None,
+        weights="int8",
+        activations="int8",
+        notes="",
+        place=place,
+    )
+
+
+def compared(machine: MachineSpec, runs: list[MeasuredRun]) -> DeviceValidation:
+    found = validate_device(machine, runs)
+    overall = found.overall
+    rank = "-" if overall.rank_correlation is None else f"{overall.rank_correlation:.2f}"
+    print(
+        f"\n{machine.name}: {overall.n} rows, mean error {overall.mape:.1%}, bias {1 / found.factor - 1:+.1%}, "
+        f"rank {rank}, after one factor {found.mape_after_factor:.1%}"
+    )
+    for row in found.rows:
+        time = f"{row.run.seconds * 1e3:9.3f} {row.prediction.seconds * 1e3:9.3f} ms {row.error:+8.1%}"
+        print(f"  {row.run.name:42} {time}  {row.prediction.limited_by}")
+    assert not found.left_out
+    return found
+
+
+@pytest.mark.parametrize(("board", "listed"), [("ZCU102", "ZCU102 (0432055-05)"), ("ZCU104", "ZCU104")])
+def test_dpu_b4096(board: str, listed: str) -> None:
+    table = rows("measured/vitis_ai/vitis_ai_2.5_dpu_boards_fps.csv")
+    runs = [
+        measured(DPU[row["model"]], 1 / float(row["fps_single_thread"]), listed)
+        for row in table
+        if row["board"] == listed and row["model"] in DPU
+    ]
+    found = compared(load_machine(f"dpu-b4096-{board.lower()}"), runs)
+    assert found.overall.n == len(DPU)
+    assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.9
+
+
+def test_rk3588() -> None:
+    table = rows("measured_edge/rockchip_fps.csv")
+    runs = [
+        measured(ROCKCHIP[row["model"]], 1 / float(row["fps"]), row["platform"])
+        for row in table
+        if row["platform"].startswith("RK3588") and row["model"] in ROCKCHIP and row["dtype"] == "INT8"
+    ]
+    found = compared(load_machine("rk3588-npu-core"), runs)
+    assert found.overall.n == len(ROCKCHIP)
+    assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.9
+
+
+def test_gap9() -> None:
+    table = rows("measured/mlperf_tiny/mlperf_tiny_results.csv")
+    runs = [
+        measured(TINY[row["task"]], float(row["latency_ms"]) / 1e3, row["system"])
+        for row in table
+        if row["system"] == "gap9_800_370" and row["metric"] == "inf_per_s" and row["task"] in TINY
+    ]
+    found = compared(load_machine("gap9-ne16"), runs)
+    assert found.overall.n == len(TINY)
+    assert found.overall.rank_correlation == pytest.approx(1)
+
+
+def test_ethos_u65() -> None:
+    table = rows("measured_edge/nxp_eiq.csv")
+    runs = [
+        measured(NXP[row["network"]], float(row["imx93_ethos_u65_ms"]) / 1e3, "i.MX 93")
+        for row in table
+        if row["network"] in NXP
+    ]
+    assert compared(load_machine("ethos-u65-imx93"), runs).overall.n == len(NXP)
+
+
+def test_nvdla() -> None:
+    table = rows("measured_edge/nvdla_resnet50.csv")
+    [fps] = [float(row["resnet50_int8_fps_at_1ghz"]) for row in table if row["int8_macs"] == "2048"]
+    assert compared(load_machine("nvdla-2048"), [measured("resnet-50", 1 / fps, "estimator")]).overall.n == 1
