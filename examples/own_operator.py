@@ -7,6 +7,8 @@ line, where both have a name then:
 tilewright --plugin examples/own_operator.py simulate recurrence:steps=4096,channels=768 -a edge-16x16
 """
 
+import math
+
 import numpy as np
 
 import tilewright
@@ -34,6 +36,11 @@ def recurrence_of(built, given):
     return add_result(built, given, "recurrence", inputs, shape, attributes)
 
 
+def recurrence_of_shapes(inputs, shape):
+    """For operators of a file that are one by --map NAME=kind:recurrence: the last dimension is time."""
+    return {"channels": math.prod(shape[:-1]), "steps": shape[-1]}
+
+
 register_kind(
     OperatorKind(
         name="recurrence",
@@ -43,6 +50,7 @@ register_kind(
         sizes=recurrence_sizes,
         work=recurrence_work,
         by_rows=True,
+        of_shapes=recurrence_of_shapes,
         assumptions=("the steps of a recurrence run at the rate of other vector work, channels side by side",),
         text=OperatorText(
             example="recurrence:steps=4096,channels=768",

@@ -52,7 +52,8 @@ def load_network(network: str | Path, *, unknown: str | Mapping[str, str] = "err
     ``path/config.json:decode=1,context=512``); ``network:`` may stand before each. ``unknown`` says what
     becomes of operators of a model file or configuration that are not understood: "error" (they are listed with their
     places), "memory" (each counts as the traffic of its inputs and results), or a mapping from operator name to
-    "memory", "view" or "elementwise:FUNCTION", with "*" for all others. Raises InputError that names the file or text
+    "memory", "view", "elementwise:FUNCTION" or "kind:NAME" (an operator kind that finds its attributes in shapes), with
+    "*" for all others. Raises InputError that names the file or text
     and what is wrong with it.
     """
     text = str(network).strip().removeprefix(_PREFIX).strip()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.masks import read_mask
 from tilewright.workloads.extract.simplify import simplify
 from tilewright.workloads.extract.unknown import Unknown
+from tilewright.workloads.kinds import KINDS, OperatorKind, register_kind
 from tilewright.workloads.stream.graph import OperatorStream
 
 
@@ -250,6 +253,25 @@ def test_unknown_operators_are_counted_or_mapped(choice: str | dict[str, str], e
     assert functions(stream) == expected
     if choice == "memory":
         assert stream.read_bytes(stream.operators[0]) == stream.write_bytes(stream.operators[0]) == 128
+
+
+def test_unknown_operators_are_mapped_to_kinds_that_find_their_attributes_in_shapes() -> None:
+    def of_shapes(inputs: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> dict[str, int]:
+        return {"steps": shape[-1], "n_inputs": len(inputs)}
+
+    with KINDS.only_for_now():
+        register_kind(
+            OperatorKind(name="scan", attributes={"steps": "count", "n_inputs": "count"}, of_shapes=of_shapes)
+        )
+        d = Sketch("net")
+        x, out = d.given("x", 4, 8), d.value("y", (4, 8), "fp32")
+        unknown = Unknown("net", {"Fancy": "kind:scan"})
+        unknown.handle(d, "Fancy", "odd", [x], [out])
+        unknown.complain()
+        (operator,) = d.simple(out).operators
+        assert (operator.kind, dict(operator.attributes)) == ("scan", {"steps": 8, "n_inputs": 1})
+    with pytest.raises(InputError, match=r'Fancy: is no operator kind that finds .* in shapes; given "scan"'):
+        Unknown("net", {"Fancy": "kind:scan"})
 
 
 def test_a_choice_that_is_none_is_refused() -> None:

@@ -53,9 +53,9 @@ def stream_from_onnx(
 
     ``sizes`` gives the open dimensions of its inputs by their names (``{"batch": 1}``). ``unknown`` says what becomes
     of operators that are not understood: "error" (they are listed), "memory" (each counts as the traffic of its
-    inputs and results), or a mapping from operator name to "memory", "view" or "elementwise:FUNCTION". Raises
-    InputError, one sentence, for a file that is none or is cut short, an operator set that is too old or too new, a
-    dimension that is not given, and operators that are not understood.
+    inputs and results), or a mapping from operator name to "memory", "view", "elementwise:FUNCTION" or "kind:NAME".
+    Raises InputError, one sentence, for a file that is none or is cut short, an operator set that is too old or too
+    new, a dimension that is not given, and operators that are not understood.
     """
     onnx = _onnx()
     start()

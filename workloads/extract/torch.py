@@ -43,9 +43,9 @@ def stream_from_torch(
     The module is exported as it is used for inference. ``caches`` names inputs of ``forward`` that are key/value caches
     (tensors, or lists of them); the last ``n_kept`` results are caches as they are afterwards. ``unknown`` says what
     becomes of operators that are not understood: "error" (they are listed with their places), "memory" (each counts
-    as the traffic of its inputs and results), or a mapping from operator name (``aten.roll``) to "memory", "view" or
-    "elementwise:FUNCTION". Raises InputError, one sentence, when torch is not installed, the module cannot be
-    exported, or an operator is not understood.
+    as the traffic of its inputs and results), or a mapping from operator name (``aten.roll``) to "memory", "view",
+    "elementwise:FUNCTION" or "kind:NAME". Raises InputError, one sentence, when torch is not installed, the module
+    cannot be exported, or an operator is not understood.
     """
     torch = _torch()
     what = name or type(module).__name__

@@ -9,18 +9,30 @@ from collections.abc import Mapping, Sequence
 from tilewright.errors import InputError, unknown
 from tilewright.workloads.extract.draft import Draft
 from tilewright.workloads.extract.emit import emit_elementwise, emit_memory
+from tilewright.workloads.kinds.kind import KINDS, OfShapes
 
 __all__ = ["Unknown"]
 
 _MOST_SHOWN = 8
-_CHOICES = "memory, view, elementwise:FUNCTION"
+_CHOICES = "memory, view, elementwise:FUNCTION, kind:NAME"
+
+
+def _shaped(place: str, name: str) -> tuple[str, OfShapes]:
+    """The operator kind ``name``, and how it finds its attributes in shapes."""
+    known = {kind.name: kind.of_shapes for kind in KINDS.values() if kind.of_shapes is not None}
+    of_shapes = known.get(name)
+    if of_shapes is None:
+        fault = "is no operator kind that finds its attributes in shapes"
+        raise unknown("operator kind", name, known, place=place, fault=fault)
+    return name, of_shapes
 
 
 class Unknown:
     """The user's choice for operators that are not understood, and those that were met without one.
 
-    ``choice`` is "error", "memory", or a mapping from operator name to "memory", "view" or "elementwise:FUNCTION"; the
-    name "*" stands for all others ("error" without it). Attention is never among these others: it is mapped by name.
+    ``choice`` is "error", "memory", or a mapping from operator name to "memory", "view",
+    "elementwise:FUNCTION" or "kind:NAME" (an operator kind that finds its attributes in shapes); the name "*" stands
+    for all others ("error" without it). Attention is never among these others: it is mapped by name.
     Raises InputError for a choice that is none.
     """
 
@@ -41,6 +53,9 @@ class Unknown:
         from tilewright.workloads.vector_work import ELEMENTWISE
 
         kind, _, function = wanted.partition(":")
+        if kind == "kind":
+            _shaped(f"{self.what}: unknown: {name}", function)
+            return
         if kind not in ("memory", "view", "elementwise") or bool(function) != (kind == "elementwise"):
             raise InputError(f'{self.what}: unknown: {name}: given "{wanted}"; allowed {_CHOICES}')
         if function and function not in ELEMENTWISE:
@@ -67,6 +82,10 @@ class Unknown:
             draft.values[outputs[0]].view_kind = "part"
         elif wanted.startswith("elementwise:"):
             emit_elementwise(draft, path, wanted.partition(":")[2], inputs, outputs[0])
+        elif wanted.startswith("kind:"):
+            kind, of_shapes = _shaped(f"{self.what}: unknown: {name}", wanted.partition(":")[2])
+            attributes = of_shapes([draft.shape(one) for one in inputs], draft.shape(outputs[0]))
+            draft.step(kind, path, inputs, outputs, attributes)
         else:
             emit_memory(draft, path, name, inputs, outputs)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tilewright.errors import InputError
 from tilewright.registry import Registry
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from tilewright.workloads.operators import Operator, TensorSpec
     from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["KINDS", "AttributeType", "OperatorKind", "Work", "always", "need_elements", "register_kind"]
+__all__ = ["KINDS", "AttributeType", "OfShapes", "OperatorKind", "Work", "always", "need_elements", "register_kind"]
 
 #: ``count``: a whole number of at least 1; ``whole``: of at least 0; ``sizes``: counts, one per spatial dimension, and
 #: ``padding``: whole numbers, two per spatial dimension; ``flag``: true or false; ``text``; ``number``: any.
 AttributeType: TypeAlias = Literal["count", "whole", "sizes", "padding", "flag", "text", "number"]
 #: Basic operations of a vector unit (add, sub, mul, max, exp, div), and how many of each.
 Work: TypeAlias = Mapping[str, int]
+#: From the shapes of an operator's inputs and of its result, its attributes.
+OfShapes: TypeAlias = Callable[[Sequence[tuple[int, ...]], tuple[int, ...]], Mapping[str, Any]]
 
 
 def _no_check(operator: Operator) -> None:
@@ -94,8 +96,10 @@ class OperatorKind:
     apart into, and the tensors between them.
 
     **How it is shown and written.** ``size``: how large an operator is, in a few characters; ``layer_word``: what a
-    layer of it is called; ``colour`` in drawings; ``text``: how one is written on the command line; ``assumptions``
-    that a result lists when a network has one; ``is_understood``: whether more than its traffic is known.
+    layer of it is called; ``colour`` in drawings; ``text``: how one is written on the command line; ``of_shapes``: its
+    attributes, where they follow from the shapes of inputs and result (operators of a file can then be mapped to it by
+    name, ``--map NAME=kind:KIND``); ``assumptions`` that a result lists when a network has one; ``is_understood``:
+    whether more than its traffic is known.
     """
 
     name: str
@@ -124,6 +128,7 @@ class OperatorKind:
     layer_word: Callable[[Operator], str] = _name
     colour: str = "#8a94a6"
     text: OperatorText | None = None
+    of_shapes: OfShapes | None = None
     assumptions: tuple[str, ...] = ()
     is_understood: bool = True
 

@@ -199,8 +199,8 @@ MapOption = Annotated[
     typer.Option(
         "--map",
         metavar="NAME=WHAT",
-        help="What an operator of such a file counts as: memory, view or elementwise:FUNCTION, as aten.erfinv="
-        "elementwise:erf; may be repeated.",
+        help="What an operator of such a file counts as: memory, view, elementwise:FUNCTION (aten.erfinv="
+        "elementwise:erf) or kind:NAME of a plug-in; may be repeated.",
         rich_help_panel=_NETWORKS,
     ),
 ]
