@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from tilewright.cli.inputs import machine_of
 from tilewright.cli.once import check_parts
 from tilewright.cli.options import check_seed
 from tilewright.cli.outputs import note
 from tilewright.cli.progress import ProgressBar, announce_compilation
+from tilewright.cli.search_space import SPACES, NetworkOptions, SearchCall, SearchSpace, count, network_of
 from tilewright.errors import InputError
 
-if TYPE_CHECKING:
-    from tilewright.cli.search import SearchCall
-
-__all__ = ["OPTIONS", "bytes_of", "run"]
-
-OPTIONS = frozenset(
-    {
-        "machine", "scheme", "buffer", "objective", "method", "budget", "seed", "explainer", "weights", "activations",
-        "all_operators", "separate", "report", "unknown", "map",
-    }
-)  # fmt: skip
+__all__ = ["FusionOptions", "bytes_of", "run"]
 
 _WITHOUT_BUDGET = ("dp", "cp_sat")
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "kb": 10**3, "mb": 10**6}
@@ -41,24 +32,43 @@ def bytes_of(text: str) -> int:
     return n_bytes
 
 
-def run(call: SearchCall) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusionOptions(NetworkOptions):
+    """Options of ``--over fusion``; ``budget``: most plans. None where the search has a usual one."""
+
+    scheme: str | None = None
+    buffer: str | None = None
+    objective: str = "dram"
+    method: str = "dp"
+    budget: int | None = None
+    seed: int | None = None
+    explainer: str | None = None
+    weights: str | None = None
+    activations: str | None = None
+    all_operators: bool = False
+    separate: bool = False
+    report: str | None = None
+
+
+def run(call: SearchCall[FusionOptions]) -> None:
     """Search, show groups and totals, and write what is asked for; raises InputError."""
-    machine = machine_of(call.needed("machine"))
-    buffer = call.option("buffer")
+    options = call.options
+    machine = machine_of(options.machine)
+    buffer = options.buffer
     capacity = None if buffer is None else bytes_of(buffer)
 
     from tilewright.search.fusion.method import get_fusion_method
     from tilewright.search.fusion.run import USUAL_BUDGET, search_fusion
     from tilewright.sim.fusion.scheme import USUAL_SCHEME
 
-    stream = call.network()
-    check_parts([stream], {"weights": call.option("weights"), "activations": call.option("activations")})
-    stream = stream.with_formats(weights=call.option("weights"), activations=call.option("activations"))
-    method, objective = call.option("method", "dp"), call.option("objective", "dram")
-    if "explainer" in call.options and not get_fusion_method(method).explained:
+    stream = network_of(call)
+    check_parts([stream], {"weights": options.weights, "activations": options.activations})
+    stream = stream.with_formats(weights=options.weights, activations=options.activations)
+    method, objective = options.method, options.objective
+    if options.explainer is not None and not get_fusion_method(method).explained:
         raise InputError(f"--explainer: means nothing to --method {method}; allowed with methods that begin with get-")
-    check_seed(method, given="seed" in call.options)
-    if "budget" in call.options and method in _WITHOUT_BUDGET:
+    check_seed(method, given=options.seed is not None)
+    if options.budget is not None and method in _WITHOUT_BUDGET:
         raise InputError(f"--budget: means nothing to --method {method}, which searches to the end")
     if objective in ("latency", "energy"):
         announce_compilation()
@@ -66,23 +76,23 @@ def run(call: SearchCall) -> None:
         outcome = search_fusion(
             stream,
             machine,
-            call.option("scheme", USUAL_SCHEME),
+            options.scheme or USUAL_SCHEME,
             objective,
             method,
             buffer_bytes=capacity,
-            absorb=not call.option("separate", False),
-            budget=call.option("budget", USUAL_BUDGET),
-            seed=call.option("seed", 0),
-            explainer=call.option("explainer", "pg"),
+            absorb=not options.separate,
+            budget=options.budget or USUAL_BUDGET,
+            seed=options.seed or 0,
+            explainer=options.explainer or "pg",
             progress=bar,
         )
 
     from tilewright.reports.fusion_table import fusion_groups_table, fusion_totals_table
 
     if call.outputs.speaks:
-        every = bool(call.option("all_operators", False))
         call.outputs.show(
-            fusion_groups_table(call.outputs.console(), outcome, every=every), fusion_totals_table(outcome)
+            fusion_groups_table(call.outputs.console(), outcome, every=options.all_operators),
+            fusion_totals_table(outcome),
         )
     from tilewright.reports.origin import Origin, network_facts
 
@@ -94,3 +104,6 @@ def run(call: SearchCall) -> None:
         from tilewright.reports.fusion_page import write_fusion_report
 
         note(f"wrote {write_fusion_report(call.outputs.report, outcome, command=call.command)}")
+
+
+SPACES.register("fusion", SearchSpace(name="fusion", options=FusionOptions, run=run, budget=count))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tilewright.cli.inputs import machine_of
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.cli.search_bits import sensitivity_of
 from tilewright.cli.search_fusion import bytes_of
+from tilewright.cli.search_space import SPACES, NetworkOptions, SearchCall, SearchSpace, network_of
 from tilewright.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from tilewright.cli.search import SearchCall
     from tilewright.hw_models.spec import MachineSpec
     from tilewright.search.bits.joint import JointOutcome
     from tilewright.search.bits.joint_run import DesignRun
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from tilewright.search.bits.sensitivity import Sensitivity
     from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["OPTIONS", "run"]
+__all__ = ["JointOptions", "run"]
 
-OPTIONS = frozenset({"machine", "buffer", "budget", "sensitivity", "objective", "unknown", "map"})
 _OBJECTIVES = ("dram", "energy")
 _MOST = 1e30
 _FORM = re.compile(r"\s*sensitivity\s*=\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(x?)\s*")
@@ -38,19 +38,30 @@ _FIGURES = (
 )  # fmt: skip
 
 
-def run(call: SearchCall) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointOptions(NetworkOptions):
+    """Options of ``--over joint``; ``budget``: the most sensitivity."""
+
+    buffer: str | None = None
+    budget: tuple[str, ...] = ()
+    sensitivity: str | None = None
+    objective: str = "dram"
+
+
+def run(call: SearchCall[JointOptions]) -> None:
     """Search, show the optimum beside both sequences, and write what is asked for; raises InputError."""
-    table = sensitivity_of(call)
-    machine = machine_of(call.needed("machine"))
-    buffer, objective = call.option("buffer"), call.option("objective", "dram")
+    options = call.options
+    table = sensitivity_of(options.sensitivity)
+    machine = machine_of(options.machine)
+    buffer, objective = options.buffer, options.objective
     if objective not in _OBJECTIVES:
         raise unknown("objective", objective, _OBJECTIVES, place="--objective")
-    amount, unit = _bound(call.option("budget"))
+    amount, unit = _bound(options.budget)
 
     from tilewright.search.bits.joint import search_joint
     from tilewright.search.bits.joint_run import run_designs, with_room
 
-    stream = call.network()
+    stream = network_of(call)
     capacity = machine.buffers[0].capacity_bytes if buffer is None else bytes_of(buffer)
     announce_compilation()
     with ProgressBar() as bar:
@@ -83,8 +94,8 @@ def _tables(
     return JointTables(source=stream, sensitivity=table, capacity_bytes=capacity, prices=prices)
 
 
-def _bound(texts: Any) -> tuple[float, str]:
-    text = ",".join(texts or [])
+def _bound(texts: Sequence[str]) -> tuple[float, str]:
+    text = ",".join(texts)
     if not text:
         raise InputError("--budget: missing; allowed for example sensitivity=0.5")
     found = _FORM.fullmatch(text)
@@ -162,3 +173,6 @@ def _data(outcome: JointOutcome, runs: Sequence[DesignRun]) -> dict[str, Any]:
         "layers": outcome.layer_rows(),
         "assumptions": list(outcome.assumptions),
     }
+
+
+SPACES.register("joint", SearchSpace(name="joint", options=JointOptions, run=run))

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from tilewright.cli.inputs import check_dataflows, machine_of, workloads_of
 from tilewright.cli.options import check_seed, method_of, objective_of
 from tilewright.cli.progress import ProgressBar, announce_compilation
+from tilewright.cli.search_space import SPACES, SearchCall, SearchOptions, SearchSpace, count
 
-if TYPE_CHECKING:
-    from tilewright.cli.search import SearchCall
-
-__all__ = ["OPTIONS", "run"]
-
-OPTIONS = frozenset({"machine", "objective", "method", "budget", "seed", "dataflow"})
+__all__ = ["TilingOptions", "run"]
 
 
-def run(call: SearchCall) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TilingOptions(SearchOptions):
+    """Options of ``--over tiling``; ``budget``: most exact runs."""
+
+    objective: str = "latency"
+    method: str = "exhaustive"
+    budget: int | None = None
+    seed: int | None = None
+    dataflow: str | None = None
+
+
+def run(call: SearchCall[TilingOptions]) -> None:
     """Search, and show the best tiling with its gap; raises InputError."""
-    machine = machine_of(call.needed("machine"))
+    options = call.options
+    machine = machine_of(options.machine)
     (layer,) = workloads_of([call.target], machine)
-    goal, way = objective_of(call.option("objective", "latency")), method_of(call.option("method", "exhaustive"))
-    check_seed(way, given="seed" in call.options)
-    dataflow = call.option("dataflow")
+    goal, way = objective_of(options.objective), method_of(options.method)
+    check_seed(way, given=options.seed is not None)
+    dataflow = options.dataflow
     if dataflow is not None:
         check_dataflows([dataflow], [layer])
     announce_compilation()
@@ -34,7 +42,7 @@ def run(call: SearchCall) -> None:
 
     with ProgressBar() as progress:
         found = api.search_tiling(
-            layer, machine, dataflow, way, goal, seed=call.option("seed", 0), budget=call.option("budget"),
+            layer, machine, dataflow, way, goal, seed=options.seed or 0, budget=options.budget,
             progress=progress,
         )  # fmt: skip
     proof = search_proof(found.summary, found.dataflow)
@@ -56,3 +64,6 @@ def run(call: SearchCall) -> None:
     origin = Origin(machines=(machine,), workloads=(layer_facts(layer),))
     call.outputs.write_json(found.to_row(), origin)
     call.outputs.write_csv([found.to_row()], origin)
+
+
+SPACES.register("tiling", SearchSpace(name="tiling", options=TilingOptions, run=run, budget=count))
