@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, product, zip_longest
 
-from tilewright.errors import unknown
 from tilewright.kernels.calls import BUILDERS, Build
 from tilewright.kernels.measurement import configuration_key
+from tilewright.registry import Registry
 
 __all__ = ["SUITES", "Configuration", "configurations"]
 
@@ -171,20 +171,17 @@ def _tiny() -> Iterator[Configuration]:
 
 
 #: Each suite in parts; parts are measured in turn, so that a budget cuts all of them and none off.
-SUITES: Mapping[str, tuple[Callable[[], Iterator[Configuration]], ...]] = {
-    "attention": (_attention, _attention_tiles, _sparse),
-    "gemm": (_gemm, _gemm_tiles, _gemm_quantised_tiles),
-    "fusion": (_fusion,),
-    "elementwise": (_elementwise,),
-    "tiny": (_tiny,),
-}
+SUITES: Registry[tuple[Callable[[], Iterator[Configuration]], ...]] = Registry("suite")
+SUITES.register("attention", (_attention, _attention_tiles, _sparse))
+SUITES.register("gemm", (_gemm, _gemm_tiles, _gemm_quantised_tiles))
+SUITES.register("fusion", (_fusion,))
+SUITES.register("elementwise", (_elementwise,))
+SUITES.register("tiny", (_tiny,))
 
 
 def configurations(names: list[str]) -> list[Configuration]:
     """The configurations of the named suites, their parts in turn. Raises InputError for an unknown suite."""
-    for name in names:
-        if name not in SUITES:
-            raise unknown("suite", name, SUITES, place="--suite")
-    parts = [part() for name in dict.fromkeys(names) for part in SUITES[name]]
+    chosen = [SUITES.get(name, place="--suite") for name in dict.fromkeys(names)]
+    parts = [part() for suite in chosen for part in suite]
     found = [each for each in chain.from_iterable(zip_longest(*parts)) if each is not None]
     return list({each.key: each for each in found}.values())

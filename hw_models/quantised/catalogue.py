@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from tilewright.errors import unknown
 from tilewright.hw_models.quantised.bit_level import BitFusion, BitSerial
 from tilewright.hw_models.quantised.demand import Engine
 from tilewright.hw_models.quantised.dequantise import DequantiseFirst, Plain
 from tilewright.hw_models.quantised.group_scaled import MixPE, OnlineScales
 from tilewright.hw_models.quantised.low_rank import LowRankBranch
 from tilewright.hw_models.quantised.mixed import MixedBlocks, MixedChannels
+from tilewright.registry import Registry
 
 __all__ = ["ENGINES", "engine_named"]
 
 #: Every engine with its usual formats; change one with ``dataclasses.replace``.
-ENGINES: Mapping[str, Engine] = {
-    engine.name: engine
-    for engine in (
-        Plain(),
-        Plain(name="w8a8", weights="int8-channel", activations="int8-token", multiply_format="int8"),
-        DequantiseFirst(),
-        MixPE(),
-        BitSerial(),
-        BitFusion(),
-        MixedBlocks(),
-        MixedChannels(),
-        LowRankBranch(),
-        LowRankBranch(name="svdquant-unfused", fused=False),
-        OnlineScales(),
-    )
-}
+ENGINES: Registry[Engine] = Registry("quantised engine")
+
+for _engine in (
+    Plain(),
+    Plain(name="w8a8", weights="int8-channel", activations="int8-token", multiply_format="int8"),
+    DequantiseFirst(),
+    MixPE(),
+    BitSerial(),
+    BitFusion(),
+    MixedBlocks(),
+    MixedChannels(),
+    LowRankBranch(),
+    LowRankBranch(name="svdquant-unfused", fused=False),
+    OnlineScales(),
+):
+    ENGINES.register(_engine.name, _engine)
 
 
 def engine_named(name: str) -> Engine:
     """The engine called ``name``; raises InputError, with the names that exist and the nearest one, for another."""
-    found = ENGINES.get(name)
-    if found is None:
-        raise unknown("quantised engine", name, ENGINES)
-    return found
+    return ENGINES.get(name)

@@ -13,9 +13,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
+from tilewright.registry import Registry
 from tilewright.search.sensitivity.network import LayerFormats, QuantisableNetwork
 
 __all__ = ["MEASURES", "Calibration", "channel_salience", "hessian_traces", "sqnr_db"]
@@ -166,12 +167,9 @@ def _loss(calibration: Calibration, name: str, formats: LayerFormats) -> float:
     return float(calibration.loss(found, calibration.labels)) - calibration.base_loss
 
 
-MEASURES: Mapping[str, Callable[[Calibration, str, LayerFormats], float]] = {
-    "weight_error": _weight_error,
-    "hessian": _hessian,
-    "fisher": _fisher,
-    "layer_mse": _layer_mse,
-    "output_mse": _output_mse,
-    "cosine": _cosine,
-    "loss": _loss,
-}
+Measure: TypeAlias = Callable[[Calibration, str, LayerFormats], float]
+#: ``measure(calibration, name of a layer, its formats)`` by name.
+MEASURES: Registry[Measure] = Registry("measure")
+
+for _measure in (_weight_error, _hessian, _fisher, _layer_mse, _output_mse, _cosine, _loss):
+    MEASURES.register(_measure.__name__.removeprefix("_"), _measure)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tilewright.errors import InputError, unknown
+from tilewright import plugins
+from tilewright.errors import InputError
 from tilewright.progress import Progress
 from tilewright.search.bits.sensitivity import (
     LayerSensitivity,
@@ -52,15 +53,15 @@ def measure_sensitivity(
 
     Raises InputError for unknown names and for missing labels.
     """
-    if measure not in MEASURES:
-        raise unknown("measure", measure, MEASURES)
+    MEASURES.get(measure)
     if measure in ("hessian", "fisher", "loss") and labels is None and loss is None:
         raise InputError(f"measure: {measure} needs labels (or a loss that needs none)")
     wanted = [LayerFormats(*option) for option in options]
     if not wanted:
         raise InputError("options: none given; allowed for example ('int8', 'int8')")
     name = network or type(module).__name__.lower()
-    path = _path(module, calibration, labels, [name, measure, seed, list(map(list, options)), list(map(list, tied))])
+    question = [name, measure, seed, list(map(list, options)), list(map(list, tied)), *filter(None, [plugins.digest()])]
+    path = _path(module, calibration, labels, question)
     if keep and loss is None and path.exists():
         try:
             return load_sensitivity(path)
@@ -98,7 +99,7 @@ def _measured(
                     weights=formats.weights,
                     activations=formats.activations,
                     method=formats.method,
-                    sensitivity=MEASURES[measure](about, layer_name, formats),
+                    sensitivity=MEASURES.get(measure)(about, layer_name, formats),
                     sqnr_db=min(300.0, sqnr_db(about.output, output)),
                 )
             )

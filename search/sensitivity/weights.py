@@ -15,12 +15,13 @@ Weights are (out channels, …); all but the first axis are one, along which gro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tilewright.errors import InputError, unknown
+from tilewright.errors import InputError
 from tilewright.formats import element_format, format_bits, number_format, tensor_format
+from tilewright.registry import Registry
 
 __all__ = ["METHODS", "QuantisedWeights", "default_method", "float_grid", "hadamard", "quantise_weights"]
 
@@ -46,10 +47,9 @@ def quantise_weights(weights: Tensor, number_format: str, method: str = "") -> Q
     Raises InputError for an unknown format or method and for a method that does not have the format.
     """
     name = method or default_method(number_format)
-    if name not in METHODS:
-        raise unknown("weight method", name, METHODS)
+    quantised = METHODS.get(name)
     rows = weights.detach().reshape(weights.shape[0], -1)
-    found = METHODS[name](rows.double(), number_format)
+    found = quantised(rows.double(), number_format)
     return QuantisedWeights(found.values.reshape(weights.shape).to(weights.dtype), found.n_bits)
 
 
@@ -177,15 +177,11 @@ def hadamard(size: int) -> Tensor:
     return matrix / math.sqrt(size)
 
 
-METHODS: Mapping[str, Callable[[Tensor, str], QuantisedWeights]] = {
-    "uniform": _uniform,
-    "kmeans": _kmeans,
-    "kmeans_all": _kmeans_all,
-    "float": _float,
-    "log": _log,
-    "block": _block,
-    "block_hadamard": _block_hadamard,
-}
+#: ``method(rows, name of the format)`` by name.
+METHODS: Registry[Callable[[Tensor, str], QuantisedWeights]] = Registry("weight method")
+
+for _method in (_uniform, _kmeans, _kmeans_all, _float, _log, _block, _block_hadamard):
+    METHODS.register(_method.__name__.removeprefix("_"), _method)
 
 
 def _integer_bits(name: str, method: str) -> int:

@@ -54,8 +54,8 @@ class Registry(Generic[Item]):
         """The items alone."""
         return tuple(item for _, item in self.items())
 
-    def get(self, name: str, *, among: Iterable[str] | None = None) -> Item:
-        """The item called ``name``; ``among``: the names that are allowed here, where not all are.
+    def get(self, name: str, *, among: Iterable[str] | None = None, place: str = "") -> Item:
+        """The item called ``name``; ``among``: the names that are allowed here, where not all are; ``place``: who asks.
 
         Raises InputError with the nearest name.
         """
@@ -63,7 +63,7 @@ class Registry(Generic[Item]):
             return self._items[name]
         allowed = self.names() if among is None else tuple(among)
         if name not in allowed:
-            raise unknown(self.what, name, allowed)
+            raise unknown(self.what, name, allowed, place=place)
         return self._items[name]
 
     def find(self, name: str) -> Item | None:

@@ -192,7 +192,7 @@ def test_moved_bytes_count_scales() -> None:
 
 def test_engines_are_found_by_name() -> None:
     assert {type(engine) for engine in ENGINES} == {type(engine) for engine in BY_NAME.values()}
-    for name in BY_NAME:
+    for name in BY_NAME.names():
         assert engine_named(name).name == name
     with pytest.raises(InputError, match=r'given "mixpee"; allowed plain, w8a8, w4a16, .* \(did you mean "mixpe"\?\)$'):
         engine_named("mixpee")

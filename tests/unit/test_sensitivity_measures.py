@@ -36,7 +36,7 @@ def error(weights: Any, found: Any) -> float:
     return float((weights - found).square().sum())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS.names())
 def test_more_bits_are_never_worse_and_the_shape_stays(method: str) -> None:
     weights = torch.randn(8, 6, 3, 3)
     names = {
@@ -179,8 +179,8 @@ def test_hutchinson_estimates_the_trace_of_a_quadratic() -> None:
 def test_measures_rank_bits_and_salience_is_by_channel() -> None:
     module, inputs, labels = small_network()
     calibration = Calibration(QuantisableNetwork(module, inputs), labels)
-    for name in set(MEASURES) - {"loss"}:
-        costs = [MEASURES[name](calibration, "3", LayerFormats(f"int{bits}", "fp16")) for bits in (2, 4, 8)]
+    for name in set(MEASURES.names()) - {"loss"}:
+        costs = [MEASURES.get(name)(calibration, "3", LayerFormats(f"int{bits}", "fp16")) for bits in (2, 4, 8)]
         assert costs == sorted(costs, reverse=True) and costs[-1] >= 0, name
     salience = channel_salience(calibration, "3", LayerFormats("int2", "fp16"))
     assert salience.shape == (5,) and bool((salience >= 0).all())

@@ -21,7 +21,10 @@ def measure(
         str, typer.Option("--output", "-o", metavar="FILE.json", help="Keeps the results.", show_default=False)
     ],
     suite: Annotated[
-        str, typer.Option("--suite", metavar="NAMES", help="attention, gemm, fusion, elementwise, tiny; with commas.")
+        str,
+        typer.Option(
+            "--suite", metavar="NAMES", help="attention, gemm, fusion, elementwise, tiny, or a plug-in's; with commas."
+        ),
     ] = "attention,gemm,fusion,elementwise",
     device: Annotated[
         str, typer.Option("--device", metavar="NAME", help="cuda; interpreter only tries the kernels on the CPU.")
