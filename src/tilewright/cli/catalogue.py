@@ -58,8 +58,8 @@ def _list_table(outputs: Outputs, kind: str, rows: list[dict[str, Any]]) -> Tabl
     if kind == "machines":
         return catalogue_table(kind, ["name", "description"], [[row["name"], row["description"]] for row in rows])
     if kind == "dataflows":
-        cells = [[row["name"], f"{row['summary']} (tiles: {row['tiles']})"] for row in rows]
-        return catalogue_table(kind, ["name", "what it does"], cells)
+        cells = [[row["name"], row["runs"], f"{row['summary']} (tiles: {row['tiles']})"] for row in rows]
+        return catalogue_table(kind, ["name", "runs", "what it does"], cells)
     if kind == "operators":
         columns = [
             Column(header="example", cells=[row["example"] for row in rows], right=False),
@@ -167,13 +167,14 @@ def _networks() -> list[dict[str, Any]]:
 
 
 def _dataflows() -> list[dict[str, Any]]:
-    import tilewright.search.api as api
+    from tilewright.sim.lowering.mapping import DATAFLOWS
 
     return [
         {
             "name": name,
-            "tiles": " ".join(api.dataflow_parameters(name)),
-            "summary": api.dataflow_summary(name),
+            "runs": flow.operator,
+            "tiles": " ".join(parameter.name for parameter in flow.parameters),
+            "summary": flow.summary,
         }
-        for name in api.dataflow_names()
+        for name, flow in DATAFLOWS.items()
     ]
