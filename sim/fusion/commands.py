@@ -13,7 +13,7 @@ from tilewright.sim.fusion.layer_alone import SUM_BITS
 from tilewright.sim.fusion.schedule import needed_rows
 from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.units import ceil_div
-from tilewright.workloads.products import accumulator_bits, compute_format, conv_product, value_bits
+from tilewright.workloads.products import ConvProduct, accumulator_bits, compute_format, conv_product, value_bits
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, on_vector_unit
 
@@ -53,6 +53,7 @@ class GroupCosts(TileCosts):
         super().__init__(graph, machine)
         self.stream, self.graph = stream, graph
         self.operators = {operator.name: operator for operator in stream.operators}
+        self._products: dict[int, ConvProduct] = {}
 
     # -- transfers -------------------------------------------------------------------------------------------------
 
@@ -131,11 +132,9 @@ class GroupCosts(TileCosts):
 
     def taps(self, node: FusionNode) -> int:
         """Inputs of one channel that are multiplied for an output (for all outputs of one place, transposed)."""
-        operator = self.operators[node.name]
-        if operator.kind != "conv":
+        if node.kind != "conv":
             return 1
-        product = conv_product(operator)
-        return product.k // (operator.count("in_channels") // product.groups)
+        return self._conv(node).k // (node.in_channels // node.groups)
 
     def matrix_work(
         self,
@@ -194,13 +193,17 @@ class GroupCosts(TileCosts):
 
     def _product(self, node: FusionNode, pixels: int) -> Work:
         """All channels of ``pixels`` of the result of a convolution or product."""
-        operator = self.operators[node.name]
-        if operator.kind == "conv":
-            of = conv_product(operator)
+        if node.kind == "conv":
+            of = self._conv(node)
             work = self.matrix_work(node, ceil_div(pixels, of.phases), of.k, of.n, times=of.groups)
         else:
             work = self.matrix_work(node, pixels, node.in_channels, node.output.channels)
         return self._with_riding(node, work, pixels)
+
+    def _conv(self, node: FusionNode) -> ConvProduct:
+        if node.index not in self._products:
+            self._products[node.index] = conv_product(self.operators[node.name])
+        return self._products[node.index]
 
     def _with_riding(self, node: FusionNode, work: Work, pixels: int, part: Fraction = WHOLE) -> Work:
         """A product and the element-wise work on its results, one after the other on the same command."""
