@@ -14,6 +14,7 @@ import pytest
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.reading.runs import MeasuredRun
+from tilewright.search.devices.calibrate import calibrate_device
 from tilewright.search.devices.validate import DeviceValidation, validate_device
 
 pytestmark = pytest.mark.slow
@@ -86,17 +87,26 @@ def compared(machine: MachineSpec, runs: list[MeasuredRun]) -> DeviceValidation:
     return found
 
 
-@pytest.mark.parametrize(("board", "listed"), [("ZCU102", "ZCU102 (0432055-05)"), ("ZCU104", "ZCU104")])
-def test_dpu_b4096(board: str, listed: str) -> None:
-    table = rows("measured/vitis_ai/vitis_ai_2.5_dpu_boards_fps.csv")
-    runs = [
-        measured(DPU[row["model"]], 1 / float(row["fps_single_thread"]), listed)
-        for row in table
-        if row["board"] == listed and row["model"] in DPU
+def dpu_runs(board: str) -> list[MeasuredRun]:
+    return [
+        measured(DPU[row["model"]], 1 / float(row["fps_single_thread"]), board)
+        for row in rows("measured/vitis_ai/vitis_ai_2.5_dpu_boards_fps.csv")
+        if row["board"] == board and row["model"] in DPU
     ]
-    found = compared(load_machine(f"dpu-b4096-{board.lower()}"), runs)
+
+
+@pytest.mark.parametrize(("board", "listed"), [("zcu102", "ZCU102 (0432055-05)"), ("zcu104", "ZCU104")])
+def test_dpu_b4096(board: str, listed: str) -> None:
+    found = compared(load_machine(f"dpu-b4096-{board}"), dpu_runs(listed))
     assert found.overall.n == len(DPU)
     assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.9
+
+
+def test_three_figures_fitted_to_some_networks_hold_for_the_others() -> None:
+    found = calibrate_device(load_machine("dpu-b4096-zcu104"), dpu_runs("ZCU104"), table="vitis_ai 2.5, ZCU104")
+    before, after = found.held_out_before.overall, found.held_out_after.overall
+    print(f"\ndpu-b4096-zcu104 {dict(found.figures)}: held out {before.mape:.1%} before, {after.mape:.1%} after")
+    assert after.n >= 3 and after.mape < 0.5 * before.mape and after.mape < 0.15
 
 
 def test_rk3588() -> None:
