@@ -302,7 +302,7 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no configuration"):
         stream_from_config(path)
     path.write_text('{"model_type": ', encoding="utf-8")
-    with pytest.raises(InputError, match=r"config\.json:1:\d+: not valid JSON"):
+    with pytest.raises(InputError, match=r"config\.json:1:\d+: configuration: not valid JSON"):
         stream_from_config(path)
     with pytest.raises(InputError, match="no such file"):
         stream_from_config(tmp_path / "other.json")

@@ -90,7 +90,9 @@ def interpreter() -> None:
 
 
 def command(*arguments: str) -> int:
-    return run(["measure", "--device", "interpreter", "--suite", "tiny", *arguments])
+    usual = {"--device": "interpreter", "--suite": "tiny"}  # each given once
+    given = [part for name, value in usual.items() if name not in arguments for part in (name, value)]
+    return run(["measure", *given, *arguments])
 
 
 @pytest.mark.extras
