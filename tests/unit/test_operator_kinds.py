@@ -23,7 +23,8 @@ from tilewright.sim.fusion.numeric import run_partition_on_numbers
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
 from tilewright.sim.jobs import jobs_of
-from tilewright.sim.kinds import LOWERINGS, VALUES, register_lowering
+from tilewright.sim.kinds import LOWERINGS, VALUES, register_lowering, register_values
+from tilewright.testing import check_operator_kind
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.kinds import KINDS, OperatorKind, register_kind
 from tilewright.workloads.network import load_network
@@ -115,6 +116,19 @@ def test_a_kind_that_works_row_by_row_is_fused_and_run_on_numbers() -> None:
         assert not graph.edges_in[1][1].rows.whole
         found = run_slabs_on_numbers(stream, graph, 0b111, machine, values, rules=BufferReduction(capacity_bytes=2**20))
         np.testing.assert_allclose(found[z], network_on_numbers(stream, values)[z], rtol=1e-12)
+
+
+def test_kinds_are_held_by_the_contract() -> None:
+    machine = load_machine("edge-16x16")
+    with KINDS.only_for_now(), LOWERINGS.only_for_now(), VALUES.only_for_now():
+        stream = example()
+        for kind in ("shift_product", "recurrence"):
+            check_operator_kind(kind, stream, machine)
+        register_kind(OperatorKind(name="mixed", by_rows=True))
+        register_values("mixed", lambda operator, inputs, shape: inputs[0] - inputs[0].mean())
+        with pytest.raises(AssertionError):
+            check_operator_kind("mixed", one_operator("mixed"), machine)
+    check_operator_kind("softmax", load_network("softmax:rows=6,columns=5"), machine)
 
 
 # --- the door -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The contract that built-in dataflows, fusion schemes and search methods are held to, for those of your own.
+"""The contract of built-in operator kinds, dataflows, fusion schemes and search methods, for those of your own.
 
 Each ``check_...`` raises AssertionError with the smallest case that it found, and says nothing where all is well::
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from tilewright.testing.dataflows import check_bound, check_capacity, check_dataflow, check_forms, check_numbers
 from tilewright.testing.methods import check_search_method
+from tilewright.testing.operators import check_operator_kind
 from tilewright.testing.schemes import check_fusion_programs, check_fusion_scheme
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "check_fusion_programs",
     "check_fusion_scheme",
     "check_numbers",
+    "check_operator_kind",
     "check_search_method",
 ]
