@@ -8,23 +8,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tilewright.errors import InputError, unknown
-from tilewright.search.bits.problem import COSTS, CostKind
+from tilewright.search.bits.cost_kinds import COSTS
+from tilewright.search.bits.problem import CostKind
 
 __all__ = ["Budget", "amount_text", "limits_of", "parse_budget", "parse_budgets"]
 
-_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SECONDS = {"s": Fraction(1), "ms": Fraction(1, 10**3), "us": Fraction(1, 10**6), "ns": Fraction(1, 10**9)}
-#: What one of a unit is in the whole numbers of a cost; times are turned into cycles by the machine's clock.
-_UNITS: Mapping[CostKind, Mapping[str, Fraction]] = {
-    "size": {unit: Fraction(8 * n_bytes) for unit, n_bytes in _BYTES.items()},
-    "bops": {unit: Fraction(count) for unit, count in {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.items()},
-    "latency": {"": Fraction(1), "cycles": Fraction(1)},
-    "energy": {unit: Fraction(10**power) for unit, power in {"pJ": 3, "nJ": 6, "uJ": 9, "mJ": 12, "J": 15}.items()},
-    "dram": {unit: Fraction(n_bytes) for unit, n_bytes in _BYTES.items()},
-}
 _MOST_DIGITS = 40
 _LEAST, _MOST = 1e-30, 1e30
-_FORM = re.compile(r"\s*([a-z]+)\s*=\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*")
+_FORM = re.compile(r"\s*([a-z_]+)\s*=\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +46,7 @@ class Budget:
             if clock_hz is None:
                 raise InputError(f"budget: {self.text}: a time needs a machine; allowed cycles")
             return int(self.value * _SECONDS[self.unit] * clock_hz)
-        return int(self.value * _UNITS[self.kind][self.unit])
+        return int(self.value * COSTS.get(self.kind).unit(self.unit))
 
 
 def parse_budget(text: str) -> Budget:
@@ -69,9 +61,7 @@ def parse_budget(text: str) -> Budget:
             "energy=2mJ"
         )
     kind, amount, unit = found.groups()
-    if kind not in COSTS:
-        raise unknown("cost", kind, COSTS, place="budget")
-    units = {"x": 1, **_UNITS[kind], **(_SECONDS if kind == "latency" else {})}
+    units = {"x": 1, **COSTS.get(kind, place="budget").units, **(_SECONDS if kind == "latency" else {})}
     if unit not in units:
         raise unknown("unit", unit, (name or "no unit" for name in units), place=f"budget: {kind}")
     return Budget(kind=kind, value=_amount(kind, amount), unit=unit)
@@ -96,7 +86,7 @@ def parse_budgets(texts: Iterable[str]) -> tuple[Budget, ...]:
     """
     budgets = tuple(parse_budget(part) for text in texts for part in text.split(",") if part.strip())
     if not budgets:
-        raise InputError(f"budget: none given; allowed {', '.join(COSTS)}, as latency=0.6x")
+        raise InputError(f"budget: none given; allowed {', '.join(COSTS.names())}, as latency=0.6x")
     for at, budget in enumerate(budgets):
         for other in budgets[:at]:
             if other.kind == budget.kind:
@@ -113,7 +103,5 @@ def limits_of(
 
 def amount_text(kind: CostKind, amount: float) -> str:
     """A cost in the unit that people read: ``5.84 MB``, ``12.3 G``, ``7,784,011 cycles``, ``1.21 mJ``."""
-    if kind == "latency":
-        return f"{amount:,.0f} cycles"
-    per_unit, unit = {"size": (8e6, "MB"), "bops": (1e9, "G"), "energy": (1e12, "mJ"), "dram": (1e6, "MB")}[kind]
-    return f"{amount / per_unit:,.4g} {unit}"
+    per_unit, unit = COSTS.get(kind).shown
+    return f"{amount:,.0f} {unit}" if per_unit == 1 else f"{amount / per_unit:,.4g} {unit}"

@@ -13,10 +13,11 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.presented import Shown
 from tilewright.progress import Progress
 from tilewright.search.bits.budget import Budget, amount_text, limits_of, parse_budgets
-from tilewright.search.bits.costs import SIMULATED, BitCosts, SimulationSettings, difference, simulated_costs
+from tilewright.search.bits.cost_kinds import COSTS
+from tilewright.search.bits.costs import BitCosts, SimulationSettings, difference, simulated_costs
 from tilewright.search.bits.matching import matched
 from tilewright.search.bits.pareto import CurvePoint, pareto_curve
-from tilewright.search.bits.problem import COSTS, Assignment, BitProblem, CostKind
+from tilewright.search.bits.problem import Assignment, BitProblem, CostKind
 from tilewright.search.bits.program import InfeasibleError, Solution, solve
 from tilewright.search.bits.sensitivity import Sensitivity, load_sensitivity
 from tilewright.sim.network_result import NetworkResult
@@ -99,7 +100,7 @@ class BitsResult(Shown):
                     "method": option.method,
                     "sensitivity": option.sensitivity,
                     "tied_to": " ".join(other for other in decision.layers if other != layer),
-                    **{_UNIT_NAMES[kind]: option.costs[kind] for kind in self.problem.kinds},
+                    **{COSTS.get(kind).column: option.costs[kind] for kind in self.problem.kinds},
                 }
                 for layer in decision.layers
             ]
@@ -112,7 +113,7 @@ class BitsResult(Shown):
             "machine": self.machine,
             "sensitivity_measured_by": self.measured_by,
             "budgets": [budget.text for budget in self.budgets],
-            "limits": {_UNIT_NAMES[kind]: limit for kind, limit in self.limits.items()},
+            "limits": {COSTS.get(kind).column: limit for kind, limit in self.limits.items()},
             "binding": list(self.binding),
             "proven": self.proven,
             "gap": self.gap,
@@ -129,17 +130,8 @@ class BitsResult(Shown):
         }
 
 
-_UNIT_NAMES: Mapping[CostKind, str] = {
-    "size": "size_bits",
-    "bops": "bit_operations",
-    "latency": "cycles",
-    "energy": "energy_fj",
-    "dram": "dram_bytes",
-}
-
-
 def _point_data(point: BitPoint) -> dict[str, Any]:
-    costs = {_UNIT_NAMES[kind]: cost for kind, cost in point.costs.items()}
+    costs = {COSTS.get(kind).column: cost for kind, cost in point.costs.items()}
     return {"name": point.name, "sensitivity": point.sensitivity, **costs}
 
 
@@ -182,7 +174,7 @@ def choose_bits(
     reference = _point("reference", costs, problem.reference)
     limits = limits_of(budgets, reference.costs, costs.machine.clock_hz)
     if not limits:
-        raise InputError(f"budget: none given; allowed {', '.join(COSTS)}, as latency=0.6x")
+        raise InputError(f"budget: none given; allowed {', '.join(COSTS.names())}, as latency=0.6x")
     solution, n_rounds, seconds = _within_real(costs, limits)
     chosen = _point("chosen", costs, solution.assignment)
     found = _curve(costs, curve, limits, chosen, progress) if curve is not None else ()
@@ -244,7 +236,7 @@ def _within_real(costs: BitCosts, limits: Mapping[CostKind, int]) -> tuple[Solut
         if solution.assignment in tried and best is not None:
             break
         for kind in limits:
-            if kind in SIMULATED:
+            if COSTS.get(kind).figure is not None:
                 moved = limits[kind] + solution.costs[kind] - real[kind]
                 again = solution.assignment in tried and over[kind] > 0
                 room[kind] = min(moved, solution.costs[kind] - 1) if again else moved

@@ -15,6 +15,7 @@ from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, format_bits
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress, part
+from tilewright.search.bits.cost_kinds import COSTS, simulated_kinds
 from tilewright.search.bits.problem import Assignment, BitProblem, CostKind, Option, problem_of
 from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivity, Sensitivity
 from tilewright.search.mapping_cache import MappingCache
@@ -26,7 +27,6 @@ from tilewright.workloads.stream.formats import OperatorFormats, with_operator_f
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = [
-    "SIMULATED",
     "BitCosts",
     "SimulationSettings",
     "difference",
@@ -36,8 +36,6 @@ __all__ = [
 ]
 
 Pair = tuple[str, str]  # formats of weights and activations
-
-SIMULATED: tuple[CostKind, ...] = ("latency", "energy", "dram")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +81,7 @@ class BitCosts:
 
     def real_costs(self, assignment: Assignment) -> dict[CostKind, int]:
         """Every cost of ``assignment``, the simulated ones from the run of the whole network."""
-        return {**self.problem.costs(assignment), **_figures(self.run(assignment))}
+        return {**self.problem.costs(assignment), **_figures([self.run(assignment)])}
 
     def energy_apart_from_traffic_pj(self, layer: str, option: Option) -> float:
         """What the operators of ``layer`` take in an option besides the bytes that they move to and from DRAM."""
@@ -141,15 +139,11 @@ class BitCosts:
     def _costs(self, layer: LayerSensitivity, option: OptionSensitivity) -> dict[CostKind, int]:
         results = self._by_pair[option.weights, option.activations]
         own = [results[operator.name] for operator in self._operators[layer.name]]
-        return {
-            "latency": sum(one.cycles for one in own),
-            "energy": round(1000 * sum(one.energy_pj for one in own)),
-            "dram": sum(one.dram_bytes for one in own),
-        }
+        return _figures(own)
 
     def _constants(self, counted: BitProblem, reference: NetworkResult) -> dict[CostKind, int]:
         """What the rest of the network costs beside layers in their widest options."""
-        totals = _figures(reference)
+        totals = _figures([reference])
         chosen = counted.by_layer(counted.reference)
         for layer, option in ((layer, _same(layer, chosen[layer.name])) for layer in self.sensitivity.layers):
             for kind, cost in self._costs(layer, option).items():
@@ -169,8 +163,13 @@ def _same(layer: LayerSensitivity, option: Option) -> OptionSensitivity:
     return next(one for one in layer.options if one.key == option.key)
 
 
-def _figures(result: NetworkResult) -> dict[CostKind, int]:
-    return {"latency": result.cycles, "energy": round(1000 * result.energy_pj), "dram": result.dram_bytes}
+def _figures(results: Sequence[OperatorResult | NetworkResult]) -> dict[CostKind, int]:
+    """Every simulated cost, added up over ``results``."""
+    found = {}
+    for name, cost in COSTS.items():
+        if cost.figure is not None:
+            found[name] = round(cost.per_figure * sum(map(cost.figure, results)))
+    return found
 
 
 def _bit_operations(stream: OperatorStream, operator: Operator) -> int:
@@ -248,4 +247,4 @@ def simulated_costs(
 
 def difference(model: Mapping[CostKind, int], real: Mapping[CostKind, int]) -> dict[CostKind, float]:
     """How far the sums of operators' costs are from the real run, as a share of it."""
-    return {kind: model[kind] / real[kind] - 1.0 for kind in SIMULATED if kind in model and real.get(kind)}
+    return {kind: model[kind] / real[kind] - 1.0 for kind in simulated_kinds() if kind in model and real.get(kind)}

@@ -16,21 +16,13 @@ from typing import NamedTuple, TypeAlias
 
 from tilewright.errors import InputError, unknown
 from tilewright.formats import bits_per_element, element_format, format_bits
+from tilewright.search.bits.cost_kinds import COSTS
 from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivity, Sensitivity
 
-__all__ = ["COSTS", "Assignment", "BitProblem", "CostKind", "Decision", "Option", "problem_of"]
+__all__ = ["Assignment", "BitProblem", "CostKind", "Decision", "Option", "problem_of"]
 
 CostKind: TypeAlias = str
 Assignment: TypeAlias = tuple[int, ...]  # the option of each decision, by place
-
-#: What the whole numbers of each cost count.
-COSTS: Mapping[CostKind, str] = {
-    "size": "bits of weights",
-    "bops": "bit operations",
-    "latency": "cycles",
-    "energy": "femtojoules",
-    "dram": "bytes of DRAM traffic",
-}
 
 
 class _Key(NamedTuple):
@@ -80,9 +72,9 @@ class BitProblem:
 
     @cached_property
     def kinds(self) -> tuple[CostKind, ...]:
-        """The costs that every option has, in the order of :data:`COSTS`."""
+        """The costs that every option has, in the order of :data:`~tilewright.search.bits.cost_kinds.COSTS`."""
         options = list(chain.from_iterable(decision.options for decision in self.decisions))
-        return tuple(kind for kind in COSTS if all(kind in option.costs for option in options))
+        return tuple(kind for kind in COSTS.names() if all(kind in option.costs for option in options))
 
     @property
     def reference(self) -> Assignment:
@@ -123,12 +115,12 @@ class BitProblem:
         """Raise InputError for a cost that this problem does not know, with what would make it known."""
         if kind in self.kinds:
             return
-        if kind in COSTS:
+        if kind in COSTS.names():
             raise InputError(
                 f"budget: {kind}: comes from the simulator; allowed without a network and a machine: "
                 f"{', '.join(self.kinds)}"
             )
-        raise unknown("cost", kind, COSTS, place="budget")
+        raise unknown("cost", kind, COSTS.names(), place="budget")
 
     def by_layer(self, assignment: Assignment) -> dict[str, Option]:
         """The option of each layer (sensitivity and costs are those of its decision)."""
