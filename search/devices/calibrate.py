@@ -56,12 +56,18 @@ class DeviceCalibration:
     held_out_after: DeviceValidation
     left_out: tuple[tuple[str, str], ...]
 
+    @property
+    def carries_over(self) -> bool:
+        """Whether the rows that were held out are nearer with the fitted figures."""
+        return self.held_out_after.overall.mape <= self.held_out_before.overall.mape
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         parts = ("fitted_before", "fitted_after", "held_out_before", "held_out_after")
         return {
             "machine": self.machine.name,
             "split": SPLIT_RULE,
+            "carries_over": self.carries_over,
             "figures": {name: {"before": old, "after": new} for name, (old, new) in self.figures.items()},
             **{part: getattr(self, part).to_dict() for part in parts},
             "left_out": [{"name": name, "reason": reason} for name, reason in self.left_out],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,9 @@ def test_a_fit_finds_the_figures_that_a_device_has() -> None:
     assert found.fitted.overheads.per_layer_us == pytest.approx(12, rel=0.01)
     assert found.held_out_after.overall.mape < 0.01 < found.held_out_before.overall.mape
     assert found.fitted_before.overall.n == sum(is_fitted_on(run) for run in runs)
+    assert found.carries_over and found.to_dict()["carries_over"]
+    swapped = replace(found, held_out_before=found.held_out_after, held_out_after=found.held_out_before)
+    assert not swapped.carries_over
     source = found.fitted.sources[0]
     assert source.kind == "measured" and "mine.csv" in source.source and "0 before" in source.source
     with pytest.raises(InputError, match=r'given "per_leyer_us".*did you mean "per_layer_us"'):

@@ -70,6 +70,8 @@ def calibrate_from_runs(files: Sequence[str], machine: MachineSpec, output: str,
     for name, reason in (*left_out, *found.left_out):
         note(f"not compared: {name}: {reason}")
     Outputs().show(*calibration_tables(found))
+    if not found.carries_over:
+        note("the fit does not carry over: the rows held out are further off than before, so something else is missing")
     name = re.sub(r"[^A-Za-z0-9_+-]+", "-", Path(output).stem).strip("-") or f"{machine.name}-fitted"
     write_file(output, machine_yaml(replace(found.fitted, name=name)))
     note(f"wrote {output}")
