@@ -302,7 +302,8 @@ def test_a_choice_that_cannot_be_met_is_refused() -> None:
     unknown = Unknown("net", {"Fancy": "view"})
     unknown.wanted("Fance")
     with pytest.raises(
-        InputError, match=r'no operator of this name in the model; given "Fancy" \(did you mean "Fance"\?\)'
+        InputError,
+        match=r'no operator of this name in the model; given "Fancy"; allowed Fance \(did you mean "Fance"\?\)',
     ):
         unknown.complain()
 
