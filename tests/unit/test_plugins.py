@@ -93,8 +93,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*layer, "--json", str(folder / "proven.json")],
         ["search", "squeezenet", "--over", "fusion", "-a", "edge-16x16", "--buffer", "256KiB", "--scheme", "pairs",
          "--json", str(folder / "fusion.json")],
+        ["simulate", "recurrence:steps=64,channels=48", "-a", "edge-16x16", "--json", str(folder / "operator.json"),
+         "--plugin", str(EXAMPLES / "own_operator.py")],
     ]  # fmt: skip
-    given = json.dumps([[*command, "--plugin", str(file)] for command in commands])
+    given = json.dumps([[*command, "--plugin", str(file)] for command in commands[:-1]] + commands[-1:])
     done = subprocess.run([sys.executable, "-c", _RUN, given], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return folder
@@ -119,3 +121,23 @@ def test_a_fusion_scheme(made: Path) -> None:
 def test_a_report_page(made: Path) -> None:
     assert '<a href="shares.html">shares of the energy</a>' in (made / "report/index.html").read_text(encoding="utf-8")
     assert "of the energy" in (made / "report/shares.html").read_text(encoding="utf-8")
+
+
+def test_an_operator_kind(made: Path) -> None:
+    operator = json.dumps(_read(made / "operator.json"))
+    assert "recurrence" in operator and '"cycles"' in operator
+
+
+def test_the_kit_holds_what_a_plug_in_brings(made: Path) -> None:
+    """In a process of its own, as its author would run it."""
+    code = (
+        "import sys; from tilewright import plugins; plugins.add_file(sys.argv[1])\n"
+        "from tilewright.search.methods.method import get_method\n"
+        "from tilewright.sim.lowering.mapping import get_dataflow\n"
+        "from tilewright.testing import check_dataflow, check_search_method\n"
+        "check_dataflow(get_dataflow('mine'), n_examples=5)\n"
+        "check_search_method(get_method('in_turn'), dataflows=['mine'])\n"
+    )
+    command = [sys.executable, "-c", code, str(made / "mine.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr

@@ -104,3 +104,29 @@ def test_a_plug_in_must_be_a_python_file(tmp_path: Path) -> None:
     text.write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="plug-in: not a Python file"):
         plugins.add_file(text)
+
+
+def test_a_cost_of_the_bit_search_is_one_registration() -> None:
+    from tilewright.search.bits.budget import amount_text, parse_budget
+    from tilewright.search.bits.cost_kinds import COSTS, BitCost, register_cost, simulated_kinds
+
+    with COSTS.only_for_now():
+        register_cost(
+            BitCost(
+                name="macs", counts="multiply-adds", column="macs", units={"": 1, "M": 10**6}, shown=(1e6, "M"),
+                figure=lambda result: result.macs,
+            )
+        )  # fmt: skip
+        assert parse_budget("macs=3M").limit({}) == 3_000_000
+        assert amount_text("macs", 3e6) == "3 M"
+        assert simulated_kinds() == ("latency", "energy", "dram", "macs")
+    with pytest.raises(InputError, match=r'budget: unknown cost; given "macs"; allowed size, bops'):
+        parse_budget("macs=3M")
+
+
+@pytest.mark.parametrize("name", ["index", "../up", "Big", ""])
+def test_a_page_has_the_name_of_a_file(name: str) -> None:
+    from tilewright.reports.pages import ReportPage, register_page
+
+    with pytest.raises(InputError, match="report page: cannot be the name of its file"):
+        register_page(ReportPage(name=name, title="", subject=object, make=str))
