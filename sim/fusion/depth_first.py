@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.spec import MachineSpec
@@ -87,7 +88,10 @@ class DepthFirst:
     def programs(
         self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
     ) -> Iterator[FusedProgram]:
-        """With each of the tiles, that of :meth:`cost` first, whose program fits; it has two slots for what moves."""
+        """With each tile whose program fits (it has two slots for what moves): least traffic first, then the largest.
+
+        A small tile takes less room, by which :meth:`cost` prefers it, but leaves most of an array idle.
+        """
         from tilewright.sim.fusion.commands import TILE_ASSUMPTIONS
         from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
         from tilewright.sim.fusion.depth_first_program import TiledProgram
@@ -97,7 +101,9 @@ class DepthFirst:
             raise InputError(f"{graph.name}: the group cannot run tile by tile: {reason}")
         none_fits: MappingError | None = None
         n_made = 0
-        for _, tile in self._ranked(graph, group_mask):
+        ranked = self._ranked(graph, group_mask)
+        ranked.sort(key=lambda one: (not one[0].valid(self.capacity_bytes), one[0].dram_bytes, -prod(one[1])))
+        for _, tile in ranked:
             plan = geometry(graph, group_mask, self.mode, tile)
             try:
                 program = TiledProgram(stream, plan, machine).program()

@@ -22,7 +22,7 @@ from tilewright.sim.fusion.depth_first_mapping import best_order
 from tilewright.sim.fusion.depth_first_nest import LoopNest, orders_of
 from tilewright.sim.fusion.depth_first_ports import Activity, stall_cycles
 from tilewright.sim.fusion.fused import FusedResult
-from tilewright.sim.fusion.fused_run import simulate_scheme
+from tilewright.sim.fusion.fused_run import measured, simulate_scheme
 from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
 from tilewright.sim.fusion.reference import random_values
 from tilewright.sim.fusion.scheme import get_scheme
@@ -324,6 +324,20 @@ def test_upsampled_tiles_that_need_nothing_new_run() -> None:
     machine = load_machine("edge-16x16")
     for mode in MODES:
         assert simulate_tiles(stream, graph, graph.all_mask, machine, mode=mode, tile=(1, 1)).cycles > 100
+
+
+def test_of_tiles_that_move_as_little_the_largest_is_run_first() -> None:
+    """A tile of one pixel takes the least room and leaves most of an array idle."""
+    stream, machine = small(), load_machine("edge-16x16")
+    graph = fusion_graph(stream, absorb=True)
+    scheme = DepthFirst(capacity_bytes=machine.working_buffer.capacity_bytes)
+    runs = [
+        measured(one.program, one.group, machine, one.tiling, one.assumptions)
+        for one in scheme.programs(stream, graph, graph.all_mask, machine)
+    ]
+    ranks = [(run.dram_read_bytes, -run.tiling["columns"] * run.tiling["rows"]) for run in runs]
+    assert len(runs) > 2 and ranks[0] == min(ranks)
+    assert runs[0].cycles < max(run.cycles for run in runs) / 2
 
 
 def test_fusing_saves_traffic_and_time() -> None:
