@@ -280,6 +280,7 @@ def compare(
             attention_dataflows=_network_flows(dataflows) if networks_too else ATTENTION_DATAFLOWS,
             objective=goal,
             keep_formats=keep_formats,
+            named=bool(dataflows),
             progress=progress,
         )
     spec = _machine(machine)

@@ -37,6 +37,7 @@ def compare_machines(
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     objective: Objective = "latency",
     keep_formats: Sequence[str] = (),
+    named: bool = True,
     cache: MappingCache | None = None,
     progress: Progress | None = None,
 ) -> MachineComparison:
@@ -45,7 +46,8 @@ def compare_machines(
     A network in a floating-point format that a machine does not multiply runs there in the machine's own, as the
     result's assumptions say; formats in ``keep_formats``, which somebody asked for, stay.
 
-    ``run_layer`` searches and runs a layer; ``dataflows`` are those of each layer, of which the best one is taken.
+    ``run_layer`` searches and runs a layer; ``dataflows`` are those of each layer, of which the best one is taken;
+    where nobody ``named`` them, a machine that is made for one of them runs that.
     """
     runs: list[MachineRun] = []
     infeasible: dict[tuple[str, str], str] = {}
@@ -68,6 +70,8 @@ def compare_machines(
                 runs.append(_network_run(replace(result, assumptions=notes), machine))
             else:
                 flows = able(dataflows[workload], workload, machine)
+                native = tuple(flow for flow in flows if flow.is_native)
+                flows = native if native and not named else flows
                 runs.append(_layer_run(workload, machine, flows, run_layer, objective))
                 if told is not None:
                     told(1, 1, "")

@@ -75,12 +75,18 @@ def activity_of(
     width = np.diff(edges) * n_cores
     return Activity(
         cycles=cycles,
-        busy={kind: np.diff(totals[kind]) / width for kind in KINDS},
+        busy={kind: np.diff(totals[kind]) / (width * _n_engines(programs, kind, n_cores)) for kind in KINDS},
         read_bytes=np.diff(totals["read"]),
         write_bytes=np.diff(totals["write"]),
         held_bytes=held,
         is_exact=is_exact,
     )
+
+
+def _n_engines(programs: Sequence[Program], kind: str, n_cores: int) -> float:
+    """Engines of a kind that a core has: filters and maps may be loaded by one each."""
+    weights = (sum(engine.weight for engine in program.engines if engine.kind == kind) for program in programs)
+    return max(1.0, max(weights, default=0) / n_cores)
 
 
 class _Commands(NamedTuple):

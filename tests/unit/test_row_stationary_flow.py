@@ -22,8 +22,9 @@ from tilewright.sim.dataflows.row_stationary.floor import work_floor
 from tilewright.sim.dataflows.row_stationary.flow import ROW_STATIONARY
 from tilewright.sim.dataflows.row_stationary.lower import RowCore
 from tilewright.sim.dataflows.row_stationary.space import convolution_of
+from tilewright.sim.engine.activity import activity_of
 from tilewright.sim.engine.program import ProgramBuilder
-from tilewright.sim.lowering.evaluation import count_phase, evaluate
+from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate
 from tilewright.workloads.gemm import Fused, GemmLayer
 from tilewright.workloads.single_operator import operator_stream
 
@@ -133,6 +134,24 @@ def test_it_is_the_usual_one_where_the_machine_is_made_for_it() -> None:
     assert (usual.dataflow, usual.cycles) == ("row_stationary", found.results[1].cycles)
     assert any(note.startswith("row-stationary: partial sums") for note in found.results[1].assumptions)
     assert not any("nothing is kept in buffers behind" in note for note in found.results[1].assumptions)
+
+
+def test_machines_side_by_side_run_what_they_are_made_for() -> None:
+    text = "conv:in=8x12x12,out_channels=16,kernel=3"
+    for named, taken in ((None, "row_stationary"), (["gemm"], "gemm")):
+        runs = tilewright.compare([text], ["eyeriss", "edge-16x16"], named).runs
+        assert [run.dataflow for run in runs] == [taken, "gemm"]
+    usual = tilewright.simulate(text, "eyeriss")
+    assert tilewright.compare([text], ["eyeriss", "edge-16x16"]).runs[0].cycles == usual.cycles
+
+
+def test_no_unit_is_busier_than_always() -> None:
+    """Maps and filters have a queue each: what loads is busy by half when one of them is."""
+    tiling = some_tilings("padded", 1)[0]
+    costs = ROW_STATIONARY.costs(a_layer("padded"), MACHINE)
+    programs = [build_phase(PHASE, costs, tiling)]
+    for kind, busy in activity_of(programs, n_spans=7, n_cores=1).busy.items():
+        assert busy.max() <= 1 + 1e-12, kind
 
 
 def test_operators_of_a_network_take_the_dataflow_that_runs_them() -> None:
