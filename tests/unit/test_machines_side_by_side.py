@@ -143,18 +143,18 @@ def _run(*arguments: str) -> int:
 
 
 def test_a_machine_without_the_networks_format_runs_it_in_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    found = tilewright.compare([NETWORK], ["edge-16x16", "eyeriss"])
+    found = tilewright.compare([NETWORK], ["edge-16x16", "nvdla-2048"])
     assert found.of_workload(NETWORK)[0].result.assumptions[0][:13] != "number format"
     other = found.of_workload(NETWORK)[1].result
-    assert other.assumptions[0].startswith("number format: int16, the machine's own, instead of fp16")
-    assert other.cycles == tilewright.simulate_network(NETWORK, "eyeriss").cycles
-    assert why_network(NETWORK, "eyeriss").result.cycles == other.cycles
-    assert tilewright.pareto(NETWORK, "eyeriss").assumptions[0] == other.assumptions[0]
-    kept = tilewright.compare([NETWORK], ["eyeriss"], keep_formats=["fp16"])
-    assert "no multiply rate" in kept.infeasible[NETWORK, "eyeriss"]
-    layers = tilewright.compare([PRODUCT, LAYER], ["eyeriss", "edge-16x16"], ["mas"])
+    assert other.assumptions[0].startswith("number format: int8, the machine's own, instead of fp16")
+    assert other.cycles == tilewright.simulate_network(NETWORK, "nvdla-2048").cycles
+    assert why_network(NETWORK, "nvdla-2048").result.cycles == other.cycles
+    assert tilewright.pareto(NETWORK, "nvdla-2048").assumptions[0] == other.assumptions[0]
+    kept = tilewright.compare([NETWORK], ["nvdla-2048"], keep_formats=["fp16"])
+    assert "no multiply rate" in kept.infeasible[NETWORK, "nvdla-2048"]
+    layers = tilewright.compare([PRODUCT, LAYER], ["nvdla-2048", "edge-16x16"], ["mas"])
     assert not layers.infeasible
-    assert layers.of_workload(PRODUCT)[0].cycles == tilewright.simulate(PRODUCT, "eyeriss").cycles
+    assert layers.of_workload(PRODUCT)[0].cycles == tilewright.simulate(PRODUCT, "nvdla-2048").cycles
     assert layers.of_workload(LAYER)[1].cycles == tilewright.simulate(LAYER, "edge-16x16", "mas").cycles
-    assert _run("compare", NETWORK, PRODUCT, "-a", "edge-16x16", "-a", "eyeriss") == 0
-    assert "eyeriss: number format: int16, the machine's own" in capsys.readouterr().err
+    assert _run("compare", NETWORK, PRODUCT, "-a", "edge-16x16", "-a", "nvdla-2048") == 0
+    assert "nvdla-2048: number format: int8, the machine's own" in capsys.readouterr().err
