@@ -19,6 +19,7 @@ from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry
 from tilewright.sim.fusion.depth_first_homes import TileShape
 from tilewright.sim.fusion.depth_first_room import group_cost
 from tilewright.sim.fusion.graph import members
+from tilewright.sim.fusion.rows import NOT_BY_ROWS
 from tilewright.sim.lowering.core import TileCore
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.stream.graph import OperatorStream
@@ -32,14 +33,18 @@ SLOTS = 2
 class TiledProgram:
     """A tiling of a group of the graph of ``stream`` with all that its program is made of.
 
-    Unrolled it can be run on numbers. Raises InputError for maps that differ in their number of images; ``program``
-    raises MappingError when it does not fit the working buffer.
+    Unrolled it can be run on numbers. Raises InputError for maps that differ in their number of images, and for
+    attention, products of activations and look-ups; ``program`` raises MappingError when it does not fit the working
+    buffer.
     """
 
     def __init__(self, stream: OperatorStream, plan: DepthFirstGeometry, machine: MachineSpec) -> None:
         batches = {one.batch for one in plan.maps.values()}
         if len(batches) > 1:
             raise InputError(f"{plan.graph.name}: the group's feature maps differ in the number of images")
+        for node in (plan.graph.nodes[i] for i in members(plan.group)):
+            if node.kind in NOT_BY_ROWS:  # whose work is not that of pixels of its result
+                raise InputError(f"{plan.graph.name}: {node.name}: tiles of {node.kind} have no program")
         (self.images,) = batches
         self.plan = plan
         self.costs = GroupCosts(stream, plan.graph, machine)

@@ -21,6 +21,8 @@ from tilewright.sim.fusion.graph import fusion_graph
 from tilewright.sim.fusion.lowering import simulate_group
 from tilewright.sim.fusion.scheme import get_scheme, schemes_with_programs
 from tilewright.workloads.network import load_network
+from tilewright.workloads.zoo.layers import Layers
+from tilewright.workloads.zoo.transformers import EncoderConfig, add_post_norm_layer
 
 MACHINE = "edge-16x16"
 SMALL = ["search", "mobilenet-v2", "-a", MACHINE, "--over", "fusion", "--buffer", "128KiB"]
@@ -112,6 +114,19 @@ def test_groups_of_every_scheme_are_searched_for_latency(
     for group in (one for one in found["groups"] if one["n_nodes"] > 1):
         mask = sum(node.bit for node in graph.nodes if node.name in group["operators"].split())
         assert group["cycles"] == simulate_scheme(way, stream, graph, mask, machine).cycles
+
+
+def test_attentions_run_in_slabs_or_alone() -> None:
+    """Rows and tiles have no program for one: it runs alone, at its own best mapping."""
+    b = Layers("encoder", activations="int8", weights="int8")
+    config = EncoderConfig(hidden=16, heads=2, intermediate=32)
+    stream = b.finish([add_post_norm_layer(b, b.input("tokens", (1, 8, 16)), config)])
+    for scheme in schemes_with_programs():
+        outcome = search_fusion(stream, MACHINE, scheme, "latency", buffer_bytes=64 * 1024)
+        attention = next(node.bit for node in outcome.graph.nodes if node.kind == "attention")
+        (group,) = [mask for mask in outcome.plan if mask & attention]
+        assert (group == attention) == (scheme != "brr")
+        assert outcome.value <= outcome.unfused_value
 
 
 def test_a_scheme_that_only_counts_is_not_run() -> None:
