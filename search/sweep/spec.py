@@ -366,7 +366,7 @@ class _Reader:
                 message = f"out of range; given {given[bad]}; allowed a number greater than {least}"
                 raise self.fault((*place, bad), message)
             steps = (math.log(high) - math.log(low)) / math.log(factor)
-            values = (low * factor**at for at in count())
+            values = (_grown(low, factor, at) for at in count())
         if not steps + 1e-9 < _LONGEST_AXIS:  # infinitely many, too
             n = f"{steps + 1:,.0f}" if steps < 1e15 else f"{steps:.3g}"
             raise self.fault(place, f"{n} values; allowed at most {_LONGEST_AXIS:,}")
@@ -424,6 +424,14 @@ def _no_area(machine: MachineSpec) -> str:
 
 def _first(axis: Axis) -> tuple[Value, ...]:
     return axis.settings[0] if axis.interval is None else (axis.interval.low,)
+
+
+def _grown(low: float, factor: float, times: int) -> float:
+    """low * factor^times, also where the power alone is beyond a floating-point number."""
+    try:
+        return low * factor**times
+    except OverflowError:
+        return math.exp(math.log(low) + times * math.log(factor))
 
 
 def _tidy(value: float) -> Value:

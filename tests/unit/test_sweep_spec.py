@@ -310,3 +310,10 @@ def test_a_whole_number_is_one_value_however_it_is_written(tmp_path: Path) -> No
         )
     ]
     assert keys[0] == keys[1] == keys[2]
+
+
+def test_a_grid_from_the_smallest_number_on(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    text = HEAD + "parameters:\n  dram.bandwidth_gb_per_s: {from: 5.0e-324, to: 40, factor: 2}\n"
+    path.write_text(text, encoding="utf-8")
+    assert len(load_sweep(path).axes[0].settings) == 1080
