@@ -63,13 +63,17 @@ class RunTable:
     ignored: tuple[str, ...]
 
 
+_LONGEST_HEADER = 65_536  # a file without a line end may be large
+
+
 def is_run_table(path: str | Path) -> bool:
     """Whether the CSV file at ``path`` names networks or layers (GPU kernel tables name shapes); pipes are not read."""
     if not Path(path).is_file():
         return False
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as stream:
-            header = [name.strip().lower() for name in next(csv.reader(stream), [])]
+            line = stream.readline(_LONGEST_HEADER)
+        header = [name.strip().lower() for name in next(csv.reader([line]), [])]
     except (OSError, ValueError, csv.Error):
         return False
     return any(name in header for name in _NAMES) and any(name in header for name in _TIMES)

@@ -22,7 +22,18 @@ READERS = {
     "r.db": ["report", "{}", "--csv", "-"],
     "h200_gemm_x_1.csv": ["validate", "{}", "-a", "h200"],
     "measured.json": ["validate", "{}", "-a", "h200"],
-    "sensitivity.json": ["search", "resnet-18", "--over", "bits", "--sensitivity", "{}", "--budget", "weights_mb=5"],
+    "sensitivity.json": [
+        "search",
+        "resnet-18",
+        "--over",
+        "bits",
+        "--sensitivity",
+        "{}",
+        "--budget",
+        "weights_mb=5",
+        "-a",
+        "edge-16x16",
+    ],
     "calibration.yaml": ["validate", "x.csv", "-a", "h200", "--calibration", "{}"],
 }
 

@@ -31,4 +31,4 @@ def test_a_space_of_ones_own_gets_its_options(capsys: pytest.CaptureFixture[str]
     expected = [Options(machine="m", budget=3), Options(machine="m", pareto=True)]
     assert [(call.target, call.options) for call in calls] == [("anything", options) for options in expected]
     assert run(["search", "anything", "--over", "own", "-a", "m"]) == 2
-    assert 'unknown space; given "own"; allowed bits, fusion, joint, tiling' in capsys.readouterr().err
+    assert 'unknown space; given "own"; allowed tiling, fusion, bits, joint' in capsys.readouterr().err

@@ -43,8 +43,8 @@ dataflows: [mas]
 """
 N_POINTS = 4 * 3 * 4 * 2
 # Long enough to be killed or interrupted in the middle.
-LONG = SPEC.replace("{from: 10, to: 40, step: 10}", "{from: 1, to: 30, step: 1}")
-N_LONG = 4 * 3 * 30 * 2
+LONG = SPEC.replace("{from: 10, to: 40, step: 10}", "{from: 1, to: 29, step: 2}")
+N_LONG = 4 * 3 * 15 * 2
 COMMAND = [sys.executable, "-m", "tilewright", "sweep"]
 
 

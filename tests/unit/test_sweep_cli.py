@@ -15,7 +15,7 @@ def test_a_store_of_another_version_is_named(tmp_path: Path, capsys: pytest.Capt
     file.write_text(text, encoding="utf-8")
     assert run(["sweep", str(file), "--store", str(store), "--status"]) == 0
     assert "another version" not in capsys.readouterr().err
-    assert run(["sweep", str(file), "--store", str(store)]) == 0
+    assert run(["sweep", str(file), "--store", str(store), "--jobs", "1"]) == 0
     assert "another version" not in capsys.readouterr().err
     file.write_text(text.replace("seq=32", "seq=33"), encoding="utf-8")
     assert run(["sweep", str(file), "--store", str(store), "--status"]) == 0

@@ -482,6 +482,7 @@ def busy_ms(result: SimulationResult) -> float:
     return 1e3 * MACHINE.seconds(round(result.matrix_utilization * result.cycles))
 
 
+@pytest.mark.slow
 def test_the_command_runs_what_the_chip_ran(layers: tuple[Layer, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """``simulate conv:... -a eyeriss`` with the chip's mappings, and with those that it finds by itself.
 

@@ -102,4 +102,5 @@ SPACES: Registry[SearchSpace] = Registry(
         "tilewright.cli.search_joint",
         "tilewright.cli.search_tiling",
     ),
+    first=("tiling", "fusion", "bits", "joint"),
 )
