@@ -13,15 +13,24 @@ from tilewright.cli.options import Objective
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.errors import InputError
-from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from tilewright.hw_models.spec import MachineSpec
     from tilewright.reports.origin import Origin
     from tilewright.sim.jobs import JobLayer
     from tilewright.workloads.naming import Named
+    from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["MachinesCall", "compare_machines", "origin_of", "say_notes", "things_of"]
+__all__ = ["MachinesCall", "compare_machines", "is_network", "origin_of", "say_notes", "things_of"]
+
+
+def is_network(thing: JobLayer | OperatorStream) -> TypeIs[OperatorStream]:
+    """Whether ``thing`` is a whole network (told without what ``--help`` has no use for)."""
+    from tilewright.workloads.stream.graph import OperatorStream
+
+    return isinstance(thing, OperatorStream)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +52,7 @@ def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
     """Run every workload on every machine, show a table for each workload, write what is asked for."""
     things = things_of(call.named, call.formats, call.dataflows, call.machines, call.unknown)
     if call.dataflows:
-        check_dataflows(call.dataflows, [thing for thing in things if not isinstance(thing, OperatorStream)])
+        check_dataflows(call.dataflows, [thing for thing in things if not is_network(thing)])
     announce_compilation()
 
     import tilewright.search.api as api
@@ -51,7 +60,7 @@ def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
     with ProgressBar() as progress:
         texts = {workloads_of([one.text])[0].name: one.text for one in call.named if one.kind != "network"}
         comparison = api.compare(
-            [thing if isinstance(thing, OperatorStream) else texts[thing.name] for thing in things],
+            [thing if is_network(thing) else texts[thing.name] for thing in things],
             call.machines,
             call.dataflows,
             objective=call.objective,
@@ -119,13 +128,13 @@ def things_of(
             )
         else:
             (thing,) = workloads_of([one.text])
-        if isinstance(thing, OperatorStream) and thing.name in found:
+        if is_network(thing) and thing.name in found:
             thing = replace(thing, name=f"network:{thing.name}")  # bert-base and network:bert-base side by side
         if thing.name in found and found[thing.name] != thing:
             raise InputError(f'"{thing.name}" names two different workloads; allowed different names')
         found.setdefault(thing.name, thing)
     things = list(found.values())
-    streams = [thing for thing in things if isinstance(thing, OperatorStream)]
+    streams = [thing for thing in things if is_network(thing)]
     check_parts(streams, {"cache" if part == "kv_cache" else part: value for part, value in formats.items()})
     if len(streams) == len(things):
         check_used(streams, dataflows or (), machines)
@@ -136,6 +145,6 @@ def origin_of(machines: Sequence[MachineSpec], things: Sequence[JobLayer | Opera
     """Where the figures of a comparison come from."""
     from tilewright.reports.origin import Origin, layer_facts, network_facts
 
-    facts = [network_facts(t) if isinstance(t, OperatorStream) else layer_facts(t) for t in things]
+    facts = [network_facts(t) if is_network(t) else layer_facts(t) for t in things]
     workloads = tuple(replace(one, column="workload") for one in facts)
     return Origin(machines=tuple(machines), workloads=workloads, facts={"objective": objective})

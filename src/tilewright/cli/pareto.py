@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tilewright.cli.inputs import check_dataflows
-from tilewright.cli.machines import say_notes, things_of
+from tilewright.cli.machines import is_network, say_notes, things_of
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.errors import InputError
-from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
@@ -47,7 +46,7 @@ def show_fronts(outputs: Outputs, call: ParetoCall) -> None:
     """Find the front of every workload on every machine, show them, and write what is asked for."""
     things = things_of(call.named, call.formats, call.dataflows, call.machines, call.unknown)
     if call.dataflows:
-        check_dataflows(call.dataflows, [thing for thing in things if not isinstance(thing, OperatorStream)])
+        check_dataflows(call.dataflows, [thing for thing in things if not is_network(thing)])
     announce_compilation()
 
     import tilewright.search.api as api
