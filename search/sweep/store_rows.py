@@ -108,6 +108,8 @@ def _figures(values: dict[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if _NUMBERED.search(name) and (isinstance(value, str) or value < 0):
             raise ValueError(f"{name}: not a number of at least 0; given {_shown(value)}")
+        if name.startswith("tile_") and type(value) is not int:
+            raise ValueError(f"{name}: not a whole number; given {_shown(value)}")
     return values
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from numbers import Integral
 from typing import Any, Protocol, TypeVar
 
 from tilewright.errors import InputError, unknown
@@ -200,6 +201,8 @@ def check_tiling(dataflow: Dataflow, layer: Layer, tiling: Tiling) -> None:
         if name not in parameters:
             raise unknown("tile", name, parameters, place=dataflow.name)
         parameter = parameters[name]
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise InputError(f'tile "{name}": not a whole number; given {value!r}; allowed {parameter.meaning}')
         largest = parameter.largest(layer)
         if not parameter.smallest <= value <= largest:
             raise InputError(

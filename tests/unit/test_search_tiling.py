@@ -134,3 +134,10 @@ def test_tile_sizes_are_all_that_can_win() -> None:
         "depth": 2,
         "resident": 0,
     }
+
+
+@pytest.mark.parametrize("value", [32.0, True, "64"])
+def test_a_tile_is_a_whole_number(value: object) -> None:
+    tiling = {"query": value, "key": 32, "depth": 2, "resident": 0, "overwrite": 0}
+    with pytest.raises(InputError, match='tile "query": not a whole number; given'):
+        evaluate(get_dataflow("mas"), layer("square"), small(), tiling)  # type: ignore[arg-type]

@@ -62,6 +62,7 @@ FAULTS = [
     ("result", "-1", "result: should be a valid dictionary"),
     ("result", '{"dram_read_bytes": "many"}', "result: dram_read_bytes: not a number of at least 0"),
     ("result", '{"tile_query": NaN}', "result"),
+    ("result", '{"tile_query": 1.5}', "tile_query: not a whole number; given 1.5"),
     ("cycles", "fast\x1b[31m", "cycles: should be a valid integer; given"),
     ("cycles", -1, "cycles: should be greater than or equal to 0"),
     ("seconds", float("inf"), "seconds: should be a finite number"),
