@@ -132,7 +132,7 @@ def account(network: str, n_samples: int = 160) -> Explanation:
 
 
 @lru_cache(maxsize=4)
-def explore(network: str, machine: str, n_measurements: int = 120, n_random: int = 40) -> Explored:
+def explore(network: str, machine: str, n_measurements: int = 240, n_random: int = 40) -> Explored:
     """Search the front of ``network`` on ``machine`` and measure what it is held against."""
     bench = _bench(network, machine)
     problem = bench.problem
