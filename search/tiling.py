@@ -58,6 +58,9 @@ FEW_FITTING = 8  # where fewer tilings fit, tiles for a part of the array are tr
 BATCH = 64  # later ones double up to this
 
 
+_LONGER_THAN_RUNS = 2**62  # no run is as long; a bound beyond it may be too large for the arithmetic of energies
+
+
 class Candidate(NamedTuple):
     """A tiling of one phase with its bounds; ``dynamic_pj`` is exact."""
 
@@ -200,7 +203,7 @@ class PhaseSearch:
 
     def _bounded(self, tiling: dict[str, int], work: WorkTotals) -> Candidate:
         rate = self.costs.rate
-        dram_cycles = -(-work.channel_bytes * rate.denominator // rate.numerator)
+        dram_cycles = min(-(-work.channel_bytes * rate.denominator // rate.numerator), _LONGER_THAN_RUNS)
         return Candidate(max(work.matrix_cycles, work.vector_cycles, dram_cycles), work.energy_pj, tiling)
 
     def bound(self, candidate: Candidate) -> tuple[float, float]:

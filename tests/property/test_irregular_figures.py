@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import tilewright
 from tilewright.errors import InputError
+from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.program import (
     MAX_CYCLES,
     MAX_WORK_UNITS,
@@ -136,3 +137,9 @@ def test_machine_files_that_overflowed(name: str, message: str) -> None:
 def test_energies_beyond_reason_are_refused_where_they_enter() -> None:
     with pytest.raises(InputError, match="dram_read_pj_per_byte"):
         tilewright.load_machine("edge-16x16").with_(**{"energy.dram_read_pj_per_byte": 1e308})
+
+
+def test_the_smallest_bandwidth_is_one_sentence() -> None:
+    slowest = load_machine("edge-16x16").with_(**{"dram.bandwidth_gb_per_s": 5e-324})
+    with pytest.raises(InputError, match=r"longer than 2\^58 cycles"):
+        tilewright.simulate("bert-base", slowest)
