@@ -21,12 +21,13 @@ OUT ?= out
 # pytest answers 5 when it found no test; that is no failure.
 PYTEST = run_pytest() { $(BIN)/pytest "$$@" || { rc=$$?; [ $$rc -eq 5 ] || exit $$rc; }; }; run_pytest
 
-.PHONY: help setup setup-core run test browser lint extras slow trained docs bench fuzz validation clean
+.PHONY: help setup setup-core run test browser processes lint extras slow trained docs bench fuzz validation clean
 
 help:
 	@echo 'make run         set up, then compare the dataflows on the built-in networks; reports in $(OUT)/'
 	@echo 'make test        set up, then run the quick tests'
 	@echo 'make browser     the pages in a real browser, where there is one'
+	@echo 'make processes   sweeps that are killed, interrupted, short of disk, or share a store'
 	@echo 'make lint        style, types and import layers'
 	@echo 'make extras      what stands on PyTorch and the other optional libraries (installs them)'
 	@echo 'make slow        all sets that are marked slow, those of make trained too (installs as make extras; about 10 minutes)'
@@ -80,11 +81,15 @@ run: setup-core
 # --- checks ------------------------------------------------------------------------------------------------------
 
 test: setup
-	@$(PYTEST) $(WORKERS) -m 'not slow and not extras and not browser' --benchmark-skip -q
+	@$(PYTEST) $(WORKERS) -m 'not slow and not extras and not browser and not processes' --benchmark-skip -q
 
 # Reports in a real browser; they skip themselves where there is no Chromium.
 browser: setup
 	@$(PYTEST) $(WORKERS) -m 'browser and not slow' -q
+
+# What kill -9, Ctrl-C, full disks and several processes on one store do to a sweep.
+processes: setup
+	@$(PYTEST) -m 'processes and not slow and not extras' -q
 
 lint: setup
 	$(BIN)/ruff check .

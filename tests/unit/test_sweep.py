@@ -232,6 +232,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.processes
 def test_point_that_kills_its_worker_is_set_aside(spec: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     text = SPEC.replace("[1, 4, 8]", "[8]").replace("[4, 8, 12, 16]", "[8, 12]")
     spec.write_text(text, encoding="utf-8")
@@ -274,6 +275,7 @@ def kill_and_restart(
     assert stored(store) == undisturbed
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("n_kills", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_killed_sweep_goes_on_where_it_was(
     n_kills: int, long: Path, tmp_path: Path, undisturbed_long: dict[str, Any]
@@ -283,6 +285,7 @@ def test_killed_sweep_goes_on_where_it_was(
     assert seen[0][1] < N_LONG
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_killed_sweep_of_many_processes_goes_on_where_it_was(
     long: Path, tmp_path: Path, undisturbed_long: dict[str, Any]
@@ -291,6 +294,7 @@ def test_killed_sweep_of_many_processes_goes_on_where_it_was(
     assert len(seen) == 20
 
 
+@pytest.mark.processes
 def test_interrupted_sweep_says_how_to_go_on(long: Path, tmp_path: Path, undisturbed_long: dict[str, Any]) -> None:
     process = start(long, tmp_path / "r.db", "--jobs", "2")
     wait_for_rows(tmp_path / "r.db", 3, process)
@@ -306,6 +310,7 @@ def test_interrupted_sweep_says_how_to_go_on(long: Path, tmp_path: Path, undistu
     assert stored(tmp_path / "r.db").items() <= undisturbed_long.items()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_full_disk_ends_the_sweep_and_room_lets_it_go_on(
     spec: Path, tmp_path: Path, undisturbed: dict[str, Any], jobs: str
@@ -341,6 +346,7 @@ def test_full_disk_ends_the_sweep_and_room_lets_it_go_on(
     assert after == undisturbed
 
 
+@pytest.mark.processes
 def test_two_sweeps_share_a_store(spec: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     running = [start(spec, tmp_path / "r.db", "--jobs", "1") for _ in range(2)]
     for process in running:
@@ -349,6 +355,7 @@ def test_two_sweeps_share_a_store(spec: Path, tmp_path: Path, undisturbed: dict[
     assert stored(tmp_path / "r.db") == undisturbed
 
 
+@pytest.mark.processes
 def test_script_without_a_guard_is_told_so(spec: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
