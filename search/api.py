@@ -556,6 +556,11 @@ def simulate_network(
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
     )
+    return _noting(result, note)
+
+
+def _noting(result: NetworkResult, note: str) -> NetworkResult:
+    """``result`` with ``note``, where there is one, as its first assumption."""
     return replace(result, assumptions=(note, *result.assumptions)) if note else result
 
 
@@ -596,9 +601,7 @@ def why_network(
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
     )
-    if not said:
-        return reasons
-    return replace(reasons, result=replace(reasons.result, assumptions=(said, *reasons.result.assumptions)))
+    return replace(reasons, result=_noting(reasons.result, said))
 
 
 def _machine(machine: Machine) -> MachineSpec:

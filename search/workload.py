@@ -75,9 +75,10 @@ def dataflow_for(layer: JobLayer, name: str | None, machine: MachineSpec) -> Dat
     kind = kind_of(layer)
     if name is None:
         return mapping.usual_dataflows(layer, machine)[0]
-    if kind != "attention" and name in mapping.dataflow_names():
+    others = {flow.name: flow.operator for flow in mapping.DATAFLOWS.values() if flow.operator != kind}
+    if name in others:
         allowed = ", ".join(mapping.dataflow_names(kind))
-        raise InputError(f"dataflow: {name} is one of attention; given {layer.name}; allowed {allowed}")
+        raise InputError(f"dataflow: {name} is one of {others[name]}; given {layer.name}; allowed {allowed}")
     flow = mapping.get_dataflow(name, kind)
     reason = flow.refusal(layer, machine)
     if reason:

@@ -173,8 +173,8 @@ def damage_text(case: SweepCase) -> str:
     """What is left out because it is not as it was written."""
     rows = "1 row" if len(case.damaged) == 1 else f"{len(case.damaged):,} rows"
     return (
-        f"{rows} of the store cannot be read and are left out ({case.damaged[0].text}); set them aside and do "
-        f"their points again with: tilewright sweep SWEEP.yaml --store {case.opened.store} --repair"
+        f"{rows} of the store cannot be read, left out ({case.damaged[0].text}); set what is damaged aside and do "
+        f"its points again with: tilewright sweep SWEEP.yaml --store {case.opened.store} --repair"
     )
 
 
