@@ -26,6 +26,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
 from tilewright.search.objective import Objective, score
 from tilewright.sim.engine.image import pack
+from tilewright.sim.engine.program import MAX_CYCLES
 from tilewright.sim.engine.run import run_images
 from tilewright.sim.lowering.core import WorkTotals
 from tilewright.sim.lowering.costs import TileCosts
@@ -56,9 +57,6 @@ FIRST_BATCH = 8  # small: the bound is tight, so a few runs often settle it
 LEAST_GRANULE = 4  # an array is not halved below that for smaller tiles
 FEW_FITTING = 8  # where fewer tilings fit, tiles for a part of the array are tried as well
 BATCH = 64  # later ones double up to this
-
-
-_LONGER_THAN_RUNS = 2**62  # no run is as long; a bound beyond it may be too large for the arithmetic of energies
 
 
 class Candidate(NamedTuple):
@@ -203,7 +201,8 @@ class PhaseSearch:
 
     def _bounded(self, tiling: dict[str, int], work: WorkTotals) -> Candidate:
         rate = self.costs.rate
-        dram_cycles = min(-(-work.channel_bytes * rate.denominator // rate.numerator), _LONGER_THAN_RUNS)
+        needed = -(-work.channel_bytes * rate.denominator // rate.numerator)
+        dram_cycles = min(needed, MAX_CYCLES)  # no run is longer; beyond it a bound may be too large for energies
         return Candidate(max(work.matrix_cycles, work.vector_cycles, dram_cycles), work.energy_pj, tiling)
 
     def bound(self, candidate: Candidate) -> tuple[float, float]:
