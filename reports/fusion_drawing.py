@@ -10,7 +10,7 @@ from tilewright.reports.fusion_table import value_text
 from tilewright.reports.palette import BASE_COLOUR, operator_colours
 from tilewright.reports.quantity import bytes_text, percent_text
 from tilewright.search.fusion.outcome import FusionOutcome
-from tilewright.sim.fusion.graph import FusionNode, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionNode, members
 
 __all__ = ["draw_fusion"]
 

@@ -9,7 +9,7 @@ from tilewright.errors import InputError
 from tilewright.search.bits.joint_tables import JointTables, width
 from tilewright.search.bits.problem import Assignment
 from tilewright.search.fusion.plan import Plan
-from tilewright.sim.fusion.graph import members
+from tilewright.sim.fusion.graph.fusion_graph import members
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model import CpModel, CpSolver, IntVar

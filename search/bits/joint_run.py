@@ -19,7 +19,7 @@ from tilewright.search.bits.joint_tables import Prices
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import simulate_stream
 from tilewright.search.objective import Objective
-from tilewright.sim.fusion.lowering import simulate_group
+from tilewright.sim.fusion.line_buffers.program import simulate_group
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["DesignRun", "energy_prices", "part_of_stream", "run_design", "run_designs", "with_room"]

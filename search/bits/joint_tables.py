@@ -1,6 +1,7 @@
 """What bit widths mean for fusion groups, as sums: room and traffic of every map and weight in every format.
 
-Groups are run with line buffers (:mod:`tilewright.sim.fusion.lbdf`): how many rows of a map a group keeps does not
+Groups are run with line buffers (:mod:`tilewright.sim.fusion.schemes.lbdf`): how many rows of a map a group keeps does
+not
 depend on formats, so the room of a group is a sum over its maps and weights, each in its format, and its traffic a sum
 over the maps that cross its border and its weights. A node alone takes its best tiles, whose traffic is worked out for
 every combination of formats around it.
@@ -27,11 +28,11 @@ from tilewright.search.bits.sensitivity import Sensitivity
 from tilewright.search.fusion.groups import fitting_groups
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.sim.fusion.fused import FusedProgram
-from tilewright.sim.fusion.geometry import FeatureMap
-from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
-from tilewright.sim.fusion.lbdf import LineBuffers
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph, members
+from tilewright.sim.fusion.graph.geometry import FeatureMap
 from tilewright.sim.fusion.rows import maps_of, plan_rows
 from tilewright.sim.fusion.scheme import GroupCost
+from tilewright.sim.fusion.schemes.lbdf import LineBuffers
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.formats import OperatorFormats, activations_of, with_operator_formats
 from tilewright.workloads.stream.graph import OperatorStream

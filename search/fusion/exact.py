@@ -19,7 +19,7 @@ from tilewright.search.fusion.groups import fitting_groups
 from tilewright.search.fusion.method import FusionMethod, register
 from tilewright.search.fusion.plan import Plan, ordered
 from tilewright.search.fusion.problem import FusionProblem
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 
 __all__ = ["by_constraints", "by_dynamic_programming"]
 

@@ -16,7 +16,7 @@ from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import simulate_stream
 from tilewright.search.objective import Objective
 from tilewright.sim.fusion.fused_run import simulate_scheme
-from tilewright.sim.fusion.graph import FusionGraph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
 from tilewright.sim.fusion.scheme import FusionScheme, schemes_with_programs
 from tilewright.units import KIB
 from tilewright.workloads.stream.graph import OperatorStream

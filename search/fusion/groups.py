@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.search.fusion.problem import FusionProblem
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 
 __all__ = ["MOST_GROUPS", "fitting_groups"]
 

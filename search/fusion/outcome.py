@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tilewright.presented import Shown
 from tilewright.search.fusion.plan import Plan
 from tilewright.search.fusion.problem import FusionObjective
-from tilewright.sim.fusion.graph import FusionGraph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost
 
 if TYPE_CHECKING:

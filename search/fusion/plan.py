@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import TypeAlias
 
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 
 __all__ = [
     "Cut",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from tilewright.errors import InputError, did_you_mean
 from tilewright.search.fusion.plan import Plan, singles
-from tilewright.sim.fusion.graph import FusionGraph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost
 
 if TYPE_CHECKING:

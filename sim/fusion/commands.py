@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from tilewright.formats import element_format
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.fusion.geometry import FeatureMap
-from tilewright.sim.fusion.graph import FusionGraph, FusionNode
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, FusionNode
+from tilewright.sim.fusion.graph.geometry import FeatureMap
 from tilewright.sim.fusion.layer_alone import SUM_BITS
 from tilewright.sim.fusion.schedule import needed_rows
 from tilewright.sim.lowering.costs import TileCosts, Work

@@ -9,7 +9,7 @@ from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.run import simulate
 from tilewright.sim.figures import figures_of
 from tilewright.sim.fusion.fused import FusedResult
-from tilewright.sim.fusion.graph import FusionGraph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
 from tilewright.sim.fusion.scheme import FusionScheme, schemes_with_programs
 from tilewright.sim.lowering.core import MATRIX, VECTOR
 from tilewright.sim.lowering.costs import ASSUMPTIONS

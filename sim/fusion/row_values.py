@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.errors import InputError
-from tilewright.sim.fusion.geometry import FeatureMap
+from tilewright.sim.fusion.graph.geometry import FeatureMap
 from tilewright.sim.kinds.elementwise import FUNCTIONS
 from tilewright.sim.kinds.values import operator_on_numbers
 from tilewright.workloads.operators import Operator

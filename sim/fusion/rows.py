@@ -1,6 +1,7 @@
 """How far ahead of each other the maps of a group are made, and how many of their rows must be kept.
 
-The formulas stand in :mod:`tilewright.sim.fusion.lbdf`. Maps are numbered: the nodes of the graph, then its inputs.
+The formulas stand in :mod:`tilewright.sim.fusion.schemes.lbdf`. Maps are numbered: the nodes of the graph, then its
+inputs.
 What depends on the graph alone (rates, the numbers in the edges) is worked out once for each graph.
 """
 
@@ -12,8 +13,8 @@ from math import gcd, lcm
 from typing import NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
-from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
-from tilewright.sim.fusion.graph import FusionEdge, FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionEdge, FusionGraph, members
+from tilewright.sim.fusion.graph.geometry import AxisWindow, FeatureMap
 from tilewright.units import bits_to_bytes
 
 __all__ = ["NOT_BY_ROWS", "Maps", "Reader", "RowPlan", "maps_of", "plan_rows", "riders"]

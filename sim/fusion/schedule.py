@@ -1,7 +1,8 @@
 """The order in which a group makes, loads and stores its rows.
 
 Every node of the group that computes is one *stream* of commands, in the order of its rows; so is every map that is
-loaded and every one that is stored. All commands stand in one order in time (see :mod:`tilewright.sim.fusion.lbdf`), in
+loaded and every one that is stored. All commands stand in one order in time (see
+:mod:`tilewright.sim.fusion.schemes.lbdf`), in
 which each comes behind what it needs.
 """
 
@@ -12,8 +13,8 @@ from fractions import Fraction
 from math import gcd, lcm
 from typing import Literal, NamedTuple
 
-from tilewright.sim.fusion.geometry import AxisWindow
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
+from tilewright.sim.fusion.graph.geometry import AxisWindow
 from tilewright.sim.fusion.places import Places
 from tilewright.sim.fusion.rows import Number, RowPlan
 

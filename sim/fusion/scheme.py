@@ -11,7 +11,7 @@ from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.registry import Registry
 from tilewright.sim.fusion.fused import FusedProgram
-from tilewright.sim.fusion.graph import FusionGraph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = [
@@ -161,7 +161,7 @@ class Memoised:
 
 SCHEMES: Registry[Callable[[int], FusionScheme]] = Registry(
     "fusion scheme",
-    built_in=tuple(f"tilewright.sim.fusion.{name}" for name in ("brr", "depth_first", "lbdf", "optimus_rules")),
+    built_in=tuple(f"tilewright.sim.fusion.schemes.{name}" for name in ("brr", "depth_first", "lbdf", "optimus_rules")),
 )
 
 

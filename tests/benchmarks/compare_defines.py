@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from tilewright.hw_models.hierarchy import load_hierarchy
-from tilewright.sim.fusion.depth_first_cost import depth_first_cost
-from tilewright.sim.fusion.depth_first_geometry import MODES, Mode
-from tilewright.sim.fusion.graph import fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+from tilewright.sim.fusion.tiles.cost import depth_first_cost
+from tilewright.sim.fusion.tiles.geometry import MODES, Mode
 from tilewright.workloads.network import load_network
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "fusion_quant" / "defines_fsrcnn_metaproto_sweep.csv"

@@ -13,9 +13,9 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.fusion.group_runs import part_of
 from tilewright.search.network import simulate_stream
 from tilewright.sim.fusion.fused_run import simulate_scheme
-from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph, members
+from tilewright.sim.fusion.graph.transformer import transformer_blocks
 from tilewright.sim.fusion.scheme import get_scheme
-from tilewright.sim.fusion.transformer import transformer_blocks
 from tilewright.units import KIB
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.graph import OperatorStream

@@ -18,7 +18,7 @@ from tilewright.kernels.reading import read_tables
 from tilewright.search.bits.sensitivity import load_sensitivity
 from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.network import simulate_stream
-from tilewright.sim.fusion.graph_build import build_graph
+from tilewright.sim.fusion.graph.build import build_graph
 from tilewright.sim.jobs import jobs_of
 from tilewright.workloads.operators import Operator, TensorSpec
 from tilewright.workloads.stream.file import load_stream, stream_to_json

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.run import simulate
-from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
-from tilewright.sim.fusion.depth_first_geometry import MODES, DepthFirstGeometry, Mode, geometry
-from tilewright.sim.fusion.depth_first_numeric import TiledRun, TileState, fresh_spans, make_part, run_tiled
-from tilewright.sim.fusion.depth_first_program import TiledProgram
-from tilewright.sim.fusion.depth_first_room import group_cost
-from tilewright.sim.fusion.depth_first_values import TileReader, Values, Window
-from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph, members
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.sim.fusion.row_values import to_maps
+from tilewright.sim.fusion.tiles.geometry import MODES, DepthFirstGeometry, Mode, geometry
+from tilewright.sim.fusion.tiles.numbers import run_tiles_on_numbers
+from tilewright.sim.fusion.tiles.program import TiledProgram
+from tilewright.sim.fusion.tiles.room import group_cost
+from tilewright.sim.fusion.tiles.tiled_numbers import TiledRun, TileState, fresh_spans, make_part, run_tiled
+from tilewright.sim.fusion.tiles.values import TileReader, Values, Window
 from tilewright.testing.networks import KINDS, networks, partitions
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.stream.graph import OperatorStream

@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tilewright.hw_models.hierarchy import HierarchySpec, Operand, load_hierarchy
-from tilewright.sim.fusion.depth_first_mapping import LoopStudy, best_order
-from tilewright.sim.fusion.depth_first_nest import LOOPS, RELEVANT, LoopNest
-from tilewright.sim.fusion.depth_first_ports import Activity, stall_cycles
+from tilewright.sim.hierarchy.loop_order import LoopStudy, best_order
+from tilewright.sim.hierarchy.nest import LOOPS, RELEVANT, LoopNest
+from tilewright.sim.hierarchy.ports import Activity, stall_cycles
 
 META = load_hierarchy("meta-proto-like-df")
 TOPS: dict[Operand, str] = {"weight": "dram", "input": "dram", "output": "dram"}

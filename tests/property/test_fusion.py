@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from tilewright.errors import MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.run import run_program
-from tilewright.sim.fusion.brr import BufferReduction
-from tilewright.sim.fusion.graph import fusion_graph
-from tilewright.sim.fusion.lbdf import LineBuffers
-from tilewright.sim.fusion.lowering import FusedTiling, fused_program
-from tilewright.sim.fusion.numeric import run_partition_on_numbers
+from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+from tilewright.sim.fusion.line_buffers.numbers import run_partition_on_numbers
+from tilewright.sim.fusion.line_buffers.program import FusedTiling, fused_program
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.sim.fusion.scheme import SCHEMES, scheme_names, schemes_with_programs
-from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
-from tilewright.sim.fusion.slab_program import slab_program
+from tilewright.sim.fusion.schemes.brr import BufferReduction
+from tilewright.sim.fusion.schemes.lbdf import LineBuffers
+from tilewright.sim.fusion.slabs.numbers import run_slabs_on_numbers
+from tilewright.sim.fusion.slabs.program import slab_program
 from tilewright.testing import check_fusion_programs, check_fusion_scheme
 from tilewright.testing.networks import KINDS, networks, partitions
 from tilewright.workloads.zoo.layers import Layers

@@ -16,8 +16,8 @@ from tilewright.search.fusion.problem import FusionProblem
 from tilewright.search.fusion.run import search_groups
 from tilewright.search.fusion.split import random_splitter, repaired
 from tilewright.sim.fusion.fused import FusedProgram
-from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
-from tilewright.sim.fusion.graph import FusionEdge, FusionGraph, FusionNode, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionEdge, FusionGraph, FusionNode, members
+from tilewright.sim.fusion.graph.geometry import AxisWindow, FeatureMap
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost
 from tilewright.workloads.stream.graph import OperatorStream
 

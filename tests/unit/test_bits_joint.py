@@ -17,9 +17,9 @@ from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivi
 from tilewright.search.fusion.exact import by_dynamic_programming
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.search.mapping_cache import ForgetfulCache
-from tilewright.sim.fusion.graph import fusion_graph
-from tilewright.sim.fusion.lbdf import LineBuffers
-from tilewright.sim.fusion.lowering import simulate_group
+from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+from tilewright.sim.fusion.line_buffers.program import simulate_group
+from tilewright.sim.fusion.schemes.lbdf import LineBuffers
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers

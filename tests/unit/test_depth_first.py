@@ -12,20 +12,20 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.hierarchy import HierarchySpec, hierarchy_names, hierarchy_of, load_hierarchy
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.fusion.depth_first import DepthFirst
-from tilewright.sim.fusion.depth_first_best import best_depth_first, stacks_of
-from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
-from tilewright.sim.fusion.depth_first_copies import Copy, copy_cost
-from tilewright.sim.fusion.depth_first_cost import depth_first_cost
-from tilewright.sim.fusion.depth_first_geometry import MODES, Mode, geometry
-from tilewright.sim.fusion.depth_first_mapping import best_order
-from tilewright.sim.fusion.depth_first_nest import LoopNest, orders_of
-from tilewright.sim.fusion.depth_first_ports import Activity, stall_cycles
 from tilewright.sim.fusion.fused import FusedResult
 from tilewright.sim.fusion.fused_run import measured, simulate_scheme
-from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph
 from tilewright.sim.fusion.reference import random_values
 from tilewright.sim.fusion.scheme import get_scheme
+from tilewright.sim.fusion.schemes.depth_first import DepthFirst
+from tilewright.sim.fusion.tiles.best import best_depth_first, stacks_of
+from tilewright.sim.fusion.tiles.cost import depth_first_cost
+from tilewright.sim.fusion.tiles.geometry import MODES, Mode, geometry
+from tilewright.sim.fusion.tiles.numbers import run_tiles_on_numbers
+from tilewright.sim.hierarchy.copies import Copy, copy_cost
+from tilewright.sim.hierarchy.loop_order import best_order
+from tilewright.sim.hierarchy.nest import LoopNest, orders_of
+from tilewright.sim.hierarchy.ports import Activity, stall_cycles
 from tilewright.sim.numbers.hazards import HazardError
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
@@ -365,6 +365,6 @@ def test_a_slot_too_few_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = fusion_graph(stream)
     plan = geometry(graph, graph.all_mask, "fully_cached", (8, 8))
     values = random_values(stream, seed=1)
-    monkeypatch.setattr("tilewright.sim.fusion.depth_first_chip.SLOTS", 1)
+    monkeypatch.setattr("tilewright.sim.fusion.tiles.numbers.SLOTS", 1)
     with pytest.raises(HazardError, match="which is not there"):
         run_tiles_on_numbers(stream, plan, load_machine("edge-16x16"), values)

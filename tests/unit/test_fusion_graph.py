@@ -8,12 +8,12 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.run import run_program
 from tilewright.sim.fusion.fused_run import simulate_scheme
-from tilewright.sim.fusion.geometry import AxisWindow
-from tilewright.sim.fusion.graph import FusionGraph, fusion_graph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph, members
+from tilewright.sim.fusion.graph.geometry import AxisWindow
 from tilewright.sim.fusion.layer_alone import alone
-from tilewright.sim.fusion.lbdf import LineBuffers
-from tilewright.sim.fusion.lowering import FusedTiling, fused_program, simulate_group
+from tilewright.sim.fusion.line_buffers.program import FusedTiling, fused_program, simulate_group
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost, get_scheme, scheme_names
+from tilewright.sim.fusion.schemes.lbdf import LineBuffers
 from tilewright.sim.jobs import jobs_of
 from tilewright.units import KIB, MIB
 from tilewright.workloads.network import load_network

@@ -7,14 +7,14 @@ import pytest
 
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.fusion.brr import BufferReduction
 from tilewright.sim.fusion.fused_run import simulate_scheme
-from tilewright.sim.fusion.graph import fusion_graph, members
-from tilewright.sim.fusion.lowering import fused_program
+from tilewright.sim.fusion.graph.fusion_graph import fusion_graph, members
+from tilewright.sim.fusion.graph.transformer import transformer_blocks
+from tilewright.sim.fusion.line_buffers.program import fused_program
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.sim.fusion.scheme import get_scheme
-from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
-from tilewright.sim.fusion.transformer import transformer_blocks
+from tilewright.sim.fusion.schemes.brr import BufferReduction
+from tilewright.sim.fusion.slabs.numbers import run_slabs_on_numbers
 from tilewright.units import KIB, MIB
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.graph import OperatorStream

@@ -17,11 +17,11 @@ import pytest
 import tilewright
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.fusion.brr import BufferReduction
-from tilewright.sim.fusion.graph import fusion_graph
-from tilewright.sim.fusion.numeric import run_partition_on_numbers
+from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+from tilewright.sim.fusion.line_buffers.numbers import run_partition_on_numbers
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
-from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
+from tilewright.sim.fusion.schemes.brr import BufferReduction
+from tilewright.sim.fusion.slabs.numbers import run_slabs_on_numbers
 from tilewright.sim.jobs import jobs_of
 from tilewright.sim.kinds import LOWERINGS, VALUES, register_lowering, register_values
 from tilewright.testing import check_operator_kind

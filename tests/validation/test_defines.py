@@ -3,7 +3,7 @@
 ``pytest tests/validation/test_defines.py -s`` prints every point beside the figure of the public DeFiNES tool (Mei,
 Goetschalckx, Symons, Verhelst, HPCA 2023; run with loma_lpf_limit = 6; both ends of the paper's colour scales come out
 with it). Nothing is fitted: the machine is the tool's, the decisions of the model are named in
-``tilewright.sim.fusion.depth_first_cost.ASSUMPTIONS`` and in the modules that it names.
+``tilewright.sim.fusion.tiles.cost.ASSUMPTIONS`` and in the modules that it names.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from tilewright.hw_models.hierarchy import load_hierarchy
-from tilewright.sim.fusion.depth_first_copies import Copy
-from tilewright.sim.fusion.depth_first_cost import DepthFirstCost, depth_first_cost
-from tilewright.sim.fusion.depth_first_cost import _Run as Run
-from tilewright.sim.fusion.depth_first_geometry import MODES, Mode, geometry
-from tilewright.sim.fusion.depth_first_homes import TileShape
-from tilewright.sim.fusion.depth_first_mapping import LoopStudy, best_order
-from tilewright.sim.fusion.depth_first_nest import LOOPS
-from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
-from tilewright.sim.fusion.graph import FusionEdge, FusionGraph, FusionNode
+from tilewright.sim.fusion.graph.fusion_graph import FusionEdge, FusionGraph, FusionNode
+from tilewright.sim.fusion.graph.geometry import AxisWindow, FeatureMap
+from tilewright.sim.fusion.tiles.cost import DepthFirstCost, depth_first_cost
+from tilewright.sim.fusion.tiles.cost import _Run as Run
+from tilewright.sim.fusion.tiles.geometry import MODES, Mode, geometry
+from tilewright.sim.fusion.tiles.homes import TileShape
+from tilewright.sim.hierarchy.copies import Copy
+from tilewright.sim.hierarchy.loop_order import LoopStudy, best_order
+from tilewright.sim.hierarchy.nest import LOOPS
 
 pytestmark = pytest.mark.validation
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tilewright.sim.fusion.graph import FusionGraph, fusion_graph
-from tilewright.sim.fusion.optimus_rules import OptimusRules
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph
 from tilewright.sim.fusion.scheme import FusionScheme, get_scheme
+from tilewright.sim.fusion.schemes.optimus_rules import OptimusRules
 from tilewright.units import KIB, MIB
 from tilewright.workloads.zoo.layers import Layers
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tilewright.search.fusion.plan import inner_edges, random_plan
-from tilewright.sim.fusion.graph import NODE_KINDS, FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import NODE_KINDS, FusionGraph, members
 from tilewright.sim.fusion.scheme import get_scheme
 
 if TYPE_CHECKING:

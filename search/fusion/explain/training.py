@@ -17,7 +17,7 @@ from tilewright.progress import Progress
 from tilewright.search.fusion.explain.model import Batch, need_torch, new_model
 from tilewright.search.fusion.explain.samples import BUFFER_SIZES, Sample, sample_groups
 from tilewright.search.mapping_cache import cache_folder
-from tilewright.sim.fusion.graph import fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
 from tilewright.sim.fusion.scheme import get_scheme
 from tilewright.workloads.network import load_network
 
@@ -145,11 +145,13 @@ def _train(model: Any, groups: list[tuple[Sample, ...]], progress: Progress | No
 def _key(scheme: str) -> str:
     """Changes with the code that decides about samples and labels, and with the model's."""
     from tilewright.search.fusion.explain import model, samples
-    from tilewright.sim.fusion import geometry, graph, graph_build, rows
+    from tilewright.sim.fusion import rows
+    from tilewright.sim.fusion.graph import build, geometry
+    from tilewright.sim.fusion.graph import fusion_graph as graph
 
     digest = hashlib.sha256(json.dumps([_FORM, scheme, TRAINING_NETWORKS, _EPOCHS, _BATCH, _LEARNING_RATE]).encode())
     labelling = sys.modules[type(get_scheme(scheme, BUFFER_SIZES[0]).scheme).__module__]
-    for module in (geometry, graph, graph_build, rows, labelling, samples, model):
+    for module in (geometry, graph, build, rows, labelling, samples, model):
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:16]
 

@@ -1,15 +1,15 @@
-"""Rows, room and traffic of one choice of slabs; the formulas stand in :mod:`tilewright.sim.fusion.brr`."""
+"""Rows, room and traffic of one choice of slabs; the formulas stand in :mod:`tilewright.sim.fusion.schemes.brr`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.layer_alone import SUM_BITS
 from tilewright.sim.fusion.rows import RowPlan, riders
 from tilewright.sim.fusion.schedule import needed_rows
-from tilewright.sim.fusion.slabs import Slabs, Unit, mixes
+from tilewright.sim.fusion.slabs.choice import Slabs, Unit, mixes
 from tilewright.units import BITS_PER_BYTE, bits_to_bytes, ceil_div
 
 __all__ = ["SlabChoice", "SlabRules", "SlabSizer", "step_rows", "step_span"]
@@ -45,7 +45,7 @@ class SlabChoice(NamedTuple):
 
 
 class SlabRules(Protocol):
-    """The choices behind slabs: see :class:`tilewright.sim.fusion.brr.BufferReduction`, which has them."""
+    """The choices behind slabs: see :class:`tilewright.sim.fusion.schemes.brr.BufferReduction`, which has them."""
 
     @property
     def capacity_bytes(self) -> int: ...

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.hw_models.hierarchy import MemorySpec, Operand
-from tilewright.sim.fusion.depth_first_nest import Floats
+from tilewright.sim.hierarchy.nest import Floats
 
 __all__ = ["Activity", "Fill", "Link", "filling_cycles", "stall_cycles"]
 

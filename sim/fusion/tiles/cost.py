@@ -2,9 +2,9 @@
 
 The model is that of DeFiNES (Mei, Goetschalckx, Symons, Verhelst, HPCA 2023), read from the paper and from what its
 public tool does, and written anew: data of every layer and tile in the lowest memory where they fit
-(:mod:`~tilewright.sim.fusion.depth_first_homes`), copies between layers
-(:mod:`~tilewright.sim.fusion.depth_first_copies`), and each layer with its cheapest order of loops
-(:mod:`~tilewright.sim.fusion.depth_first_mapping`). Tiles of the same kind are worked out once and counted.
+(:mod:`~tilewright.sim.fusion.tiles.homes`), copies between layers
+(:mod:`~tilewright.sim.hierarchy.copies`), and each layer with its cheapest order of loops
+(:mod:`~tilewright.sim.hierarchy.loop_order`). Tiles of the same kind are worked out once and counted.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from itertools import pairwise, product
 
 from tilewright.errors import MappingError
 from tilewright.hw_models.hierarchy import HierarchySpec, Operand
-from tilewright.sim.fusion.depth_first_copies import Copy, copy_cost
-from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry, Mode, geometry
-from tilewright.sim.fusion.depth_first_homes import TileShape, lowest, moments_of, most_with_vertical
-from tilewright.sim.fusion.depth_first_layers import nest_of, weight_bits
-from tilewright.sim.fusion.depth_first_mapping import N_LOOP_FACTORS, NestCost, Objective, best_order
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
+from tilewright.sim.fusion.tiles.geometry import DepthFirstGeometry, Mode, geometry
+from tilewright.sim.fusion.tiles.homes import TileShape, lowest, moments_of, most_with_vertical
+from tilewright.sim.fusion.tiles.layers import nest_of, weight_bits
+from tilewright.sim.hierarchy.copies import Copy, copy_cost
+from tilewright.sim.hierarchy.loop_order import N_LOOP_FACTORS, NestCost, Objective, best_order
 
 __all__ = ["ASSUMPTIONS", "DepthFirstCost", "depth_first_cost"]
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry
-from tilewright.sim.fusion.depth_first_numeric import TileState, empty_results, fresh_spans, make_part
-from tilewright.sim.fusion.depth_first_program import SLOTS, TiledProgram
-from tilewright.sim.fusion.depth_first_values import TileReader, Values, Window
 from tilewright.sim.fusion.row_values import from_maps, to_maps
+from tilewright.sim.fusion.tiles.geometry import DepthFirstGeometry
+from tilewright.sim.fusion.tiles.program import SLOTS, TiledProgram
+from tilewright.sim.fusion.tiles.tiled_numbers import TileState, empty_results, fresh_spans, make_part
+from tilewright.sim.fusion.tiles.values import TileReader, Values, Window
 from tilewright.sim.numbers.attention import interpret, operation
 from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
 from tilewright.workloads.stream.graph import OperatorStream

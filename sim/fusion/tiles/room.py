@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry
-from tilewright.sim.fusion.depth_first_homes import moments_of, most_with_vertical
-from tilewright.sim.fusion.graph import members
+from tilewright.sim.fusion.graph.fusion_graph import members
 from tilewright.sim.fusion.scheme import GroupCost
+from tilewright.sim.fusion.tiles.geometry import DepthFirstGeometry
+from tilewright.sim.fusion.tiles.homes import moments_of, most_with_vertical
 from tilewright.units import bits_to_bytes
 
 __all__ = ["group_cost"]

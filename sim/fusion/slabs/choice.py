@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tilewright.sim.fusion.graph import FusionGraph, FusionNode, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, FusionNode, members
 from tilewright.sim.fusion.rows import Maps, Reader
 
 __all__ = ["Slabs", "Unit", "find_slabs", "is_by_channel", "mixes"]

@@ -13,7 +13,8 @@ layer         an attention block with the mlp that follows it: a whole encoder o
 
 They are groups like any other, priced by the schemes: with line buffers all their weights stay on chip, in slabs
 (``brr``) weights come in pieces, the hidden map of an mlp is a partial slab between two products, and keys and values
-are held whole between the phases of an attention. What the engine runs is :func:`~.slab_program.slab_program`.
+are held whole between the phases of an attention. What the engine runs is
+:func:`~tilewright.sim.fusion.slabs.program.slab_program`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 
 __all__ = ["BlockKind", "TransformerBlock", "transformer_blocks"]
 

@@ -2,7 +2,8 @@
 
 Optimus (Cai, Wang and Zhang, LCTES 2021, github.com/SheaCai/optimus, MIT licence) is where buffer requirement
 reduction comes from. Its counting is not that of a program that could run; this module holds it apart from
-:mod:`tilewright.sim.fusion.brr` so that our optimum can be put beside its printed figures. Facts of its counting:
+:mod:`tilewright.sim.fusion.schemes.brr` so that our optimum can be put beside its printed figures. Facts of its
+counting:
 
 * Everything is in words of the maps' number format; a group must hold strictly less than the buffer.
 * A convolution's slab is its ``min_rows`` (propagated back through the group, (rows - 1) stride + kernel, cut to the
@@ -31,7 +32,7 @@ import numpy as np
 
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.fusion.fused import FusedProgram
-from tilewright.sim.fusion.graph import FusionGraph, FusionNode, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, FusionNode, members
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
 from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.stream.graph import OperatorStream

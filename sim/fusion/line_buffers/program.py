@@ -18,7 +18,7 @@ from tilewright.sim.fusion.binding import Task, write_tasks
 from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS, GroupCosts
 from tilewright.sim.fusion.fused import FusedResult
 from tilewright.sim.fusion.fused_run import measured
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.places import Places
 from tilewright.sim.fusion.rows import NOT_BY_ROWS, RowPlan, plan_rows
 from tilewright.sim.fusion.schedule import Command, Stream, needed_rows, row_commands

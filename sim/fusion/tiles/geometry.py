@@ -27,9 +27,9 @@ from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 
 from tilewright.errors import InputError, did_you_mean
-from tilewright.sim.fusion.depth_first_axis import AxisPlan, plan_axis
-from tilewright.sim.fusion.geometry import FeatureMap
-from tilewright.sim.fusion.graph import FusionEdge, FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionEdge, FusionGraph, members
+from tilewright.sim.fusion.graph.geometry import FeatureMap
+from tilewright.sim.fusion.tiles.axis import AxisPlan, plan_axis
 
 __all__ = ["MODES", "DepthFirstGeometry", "Mode", "geometry"]
 

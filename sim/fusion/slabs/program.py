@@ -1,4 +1,5 @@
-"""A group in full and partial slabs as a program: see :mod:`tilewright.sim.fusion.brr` for what is held and moved.
+"""A group in full and partial slabs as a program: see :mod:`tilewright.sim.fusion.schemes.brr` for what is held and
+moved.
 
 In every step the units of the group run one after the other. A full node makes its new rows: a convolution or product
 whose weights do not stay does so for one piece of output channels after the other. A unit with partial maps goes over
@@ -17,12 +18,12 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import Program, ProgramBuilder
 from tilewright.sim.fusion.binding import Task, write_tasks
 from tilewright.sim.fusion.commands import GroupCosts
-from tilewright.sim.fusion.graph import FusionGraph, FusionNode, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, FusionNode, members
 from tilewright.sim.fusion.layer_alone import SUM_BITS
 from tilewright.sim.fusion.places import Places
 from tilewright.sim.fusion.schedule import needed_rows
-from tilewright.sim.fusion.slab_sizes import SlabChoice, SlabRules, step_rows, step_span
-from tilewright.sim.fusion.slabs import Unit, mixes
+from tilewright.sim.fusion.slabs.choice import Unit, mixes
+from tilewright.sim.fusion.slabs.sizes import SlabChoice, SlabRules, step_rows, step_span
 from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR, TileCore
 from tilewright.sim.lowering.costs import Work
 from tilewright.units import ceil_div

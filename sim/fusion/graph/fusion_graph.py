@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from tilewright.errors import InputError
-from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
+from tilewright.sim.fusion.graph.geometry import AxisWindow, FeatureMap
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["NODE_KINDS", "FusionEdge", "FusionGraph", "FusionNode", "NodeKind", "fusion_graph", "members"]
@@ -284,11 +284,11 @@ class FusionGraph:
 
 
 def fusion_graph(stream: OperatorStream, *, absorb: bool = False) -> FusionGraph:
-    """The fusion graph of a network; see :mod:`tilewright.sim.fusion.graph_build`.
+    """The fusion graph of a network; see :mod:`tilewright.sim.fusion.graph.build`.
 
     ``absorb``: element-wise operators and batch norms that need nothing but one result that nobody else reads, and
     weights, become part of the node that makes it (activations, norms), unless it only moves data.
     """
-    from tilewright.sim.fusion.graph_build import build_graph
+    from tilewright.sim.fusion.graph.build import build_graph
 
     return build_graph(stream, absorb=absorb)

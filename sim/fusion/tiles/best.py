@@ -14,11 +14,11 @@ from typing import TypeAlias
 from tilewright.errors import InputError
 from tilewright.hw_models.hierarchy import HierarchySpec, hierarchy_of
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.fusion.depth_first_cost import DepthFirstCost, depth_first_cost
-from tilewright.sim.fusion.depth_first_geometry import MODES, Mode
-from tilewright.sim.fusion.depth_first_layers import RUNNABLE, weight_bits
-from tilewright.sim.fusion.depth_first_mapping import N_LOOP_FACTORS, Objective
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
+from tilewright.sim.fusion.tiles.cost import DepthFirstCost, depth_first_cost
+from tilewright.sim.fusion.tiles.geometry import MODES, Mode
+from tilewright.sim.fusion.tiles.layers import RUNNABLE, weight_bits
+from tilewright.sim.hierarchy.loop_order import N_LOOP_FACTORS, Objective
 
 __all__ = ["DepthFirstPlan", "best_depth_first", "stacks_of", "tiles_of"]
 

@@ -1,9 +1,9 @@
 """Depth-first tiling as a fusion scheme: a group runs tile by tile in one working buffer.
 
 The buffer holds all weights of the group, what the tile needs and makes at any moment, and the caches of the mode (see
-:mod:`tilewright.sim.fusion.depth_first_geometry`). Maps from outside are read once where both axes are cached, else
+:mod:`tilewright.sim.fusion.tiles.geometry`). Maps from outside are read once where both axes are cached, else
 with the overlap of neighbouring tiles again; results are written once. Energy and cycles on a machine with several
-levels of memory: :func:`tilewright.sim.fusion.depth_first_cost.depth_first_cost`.
+levels of memory: :func:`tilewright.sim.fusion.tiles.cost.depth_first_cost`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from math import prod
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.fusion.depth_first_geometry import Mode, geometry
-from tilewright.sim.fusion.depth_first_room import group_cost
 from tilewright.sim.fusion.fused import FusedProgram
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
+from tilewright.sim.fusion.tiles.geometry import Mode, geometry
+from tilewright.sim.fusion.tiles.room import group_cost
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SCHEME_NAMES", "DepthFirst"]
@@ -93,8 +93,8 @@ class DepthFirst:
         A small tile takes less room, by which :meth:`cost` prefers it, but leaves most of an array idle.
         """
         from tilewright.sim.fusion.commands import TILE_ASSUMPTIONS
-        from tilewright.sim.fusion.depth_first_chip import run_tiles_on_numbers
-        from tilewright.sim.fusion.depth_first_program import TiledProgram
+        from tilewright.sim.fusion.tiles.numbers import run_tiles_on_numbers
+        from tilewright.sim.fusion.tiles.program import TiledProgram
 
         reason = _reason(graph, group_mask)
         if reason is not None:

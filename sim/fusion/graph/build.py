@@ -23,8 +23,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from tilewright.formats import tensor_bits
-from tilewright.sim.fusion.geometry import AxisWindow, FeatureMap
-from tilewright.sim.fusion.graph import NODE_KINDS, FusionEdge, FusionGraph, FusionNode, NodeKind
+from tilewright.sim.fusion.graph.fusion_graph import NODE_KINDS, FusionEdge, FusionGraph, FusionNode, NodeKind
+from tilewright.sim.fusion.graph.geometry import AxisWindow, FeatureMap
 from tilewright.workloads.operators import Operator, TensorSpec, stored_bytes
 from tilewright.workloads.products import ConvAxis, conv_axes, is_depthwise
 from tilewright.workloads.stream.graph import OperatorStream

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from tilewright.errors import InputError
 from tilewright.hw_models.hierarchy import HierarchySpec
-from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry
-from tilewright.sim.fusion.depth_first_homes import TileShape
-from tilewright.sim.fusion.depth_first_nest import LoopNest
-from tilewright.sim.fusion.graph import FusionNode
+from tilewright.sim.fusion.graph.fusion_graph import FusionNode
+from tilewright.sim.fusion.tiles.geometry import DepthFirstGeometry
+from tilewright.sim.fusion.tiles.homes import TileShape
+from tilewright.sim.hierarchy.nest import LoopNest
 
 __all__ = ["RUNNABLE", "nest_of", "weight_bits"]
 

@@ -14,12 +14,12 @@ from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import Program, ProgramBuilder
 from tilewright.sim.fusion.commands import GroupCosts
-from tilewright.sim.fusion.depth_first_axis import AxisStep
-from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry
-from tilewright.sim.fusion.depth_first_homes import TileShape
-from tilewright.sim.fusion.depth_first_room import group_cost
-from tilewright.sim.fusion.graph import members
+from tilewright.sim.fusion.graph.fusion_graph import members
 from tilewright.sim.fusion.rows import NOT_BY_ROWS
+from tilewright.sim.fusion.tiles.axis import AxisStep
+from tilewright.sim.fusion.tiles.geometry import DepthFirstGeometry
+from tilewright.sim.fusion.tiles.homes import TileShape
+from tilewright.sim.fusion.tiles.room import group_cost
 from tilewright.sim.lowering.core import TileCore
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.stream.graph import OperatorStream

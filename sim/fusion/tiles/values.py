@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.errors import InputError
-from tilewright.sim.fusion.geometry import FeatureMap
-from tilewright.sim.fusion.graph import FusionNode
+from tilewright.sim.fusion.graph.fusion_graph import FusionNode
+from tilewright.sim.fusion.graph.geometry import FeatureMap
 from tilewright.sim.fusion.row_values import RowReader, Rows
 from tilewright.workloads.stream.graph import OperatorStream
 

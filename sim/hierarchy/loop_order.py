@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.hw_models.hierarchy import HierarchySpec, MemorySpec, Operand
-from tilewright.sim.fusion.depth_first_nest import LOOPS, RELEVANT, Floats, Ints, LoopNest, Orders, orders_of, unroll
-from tilewright.sim.fusion.depth_first_ports import Activity, Fill, Link, filling_cycles, stall_cycles
+from tilewright.sim.hierarchy.nest import LOOPS, RELEVANT, Floats, Ints, LoopNest, Orders, orders_of, unroll
+from tilewright.sim.hierarchy.ports import Activity, Fill, Link, filling_cycles, stall_cycles
 
 __all__ = ["N_LOOP_FACTORS", "LoopStudy", "NestCost", "Objective", "best_order"]
 

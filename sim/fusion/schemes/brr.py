@@ -2,7 +2,7 @@
 
 A group runs in steps. In each, the map that advances slowest makes ``rows_per_step`` rows; the others what belongs to
 them (:mod:`tilewright.sim.fusion.rows`, o_i and s as there). Weights that are not kept on chip are loaded again in
-every step, a piece at a time. Maps are full or partial (:mod:`tilewright.sim.fusion.slabs`):
+every step, a piece at a time. Maps are full or partial (:mod:`tilewright.sim.fusion.slabs.choice`):
 
 * a full map i slides: it makes n_i new rows a step and holds o_i + pad - s o_c + s m_c rows, the largest over its
   readers c, where m_c is what c makes in a step;
@@ -14,11 +14,13 @@ every step, a piece at a time. Maps are full or partial (:mod:`tilewright.sim.fu
 
 What the group moves: inputs once (those that come in pieces, their halo again with every step), results once, weights
 once where they stay and once a step where they do not. With a given buffer the choice is: which slabs are full (see
-:func:`~tilewright.sim.fusion.slabs.find_slabs`), rows per step, and which weights stay; the best of those tried is
+:func:`~tilewright.sim.fusion.slabs.choice.find_slabs`), rows per step, and which weights stay; the best of those tried
+is
 taken (rows per step: the most that fit, and halves of it; weights that stay: the largest first).
 
 Source of the idea: Optimus (Cai, Wang and Zhang, LCTES 2021). Its own counting is in
-:mod:`tilewright.sim.fusion.optimus_rules`; unlike it, this one holds weights and sums, loads weights whole times, and
+:mod:`tilewright.sim.fusion.schemes.optimus_rules`; unlike it, this one holds weights and sums, loads weights whole
+times, and
 slides full maps, so that their halo is not computed again.
 """
 
@@ -30,12 +32,12 @@ from functools import partial
 
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.fusion.fused import FusedProgram
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
 from tilewright.sim.fusion.rows import plan_rows
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
-from tilewright.sim.fusion.slab_sizes import SlabChoice, SlabSizer
-from tilewright.sim.fusion.slabs import find_slabs
+from tilewright.sim.fusion.slabs.choice import find_slabs
+from tilewright.sim.fusion.slabs.sizes import SlabChoice, SlabSizer
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["BRR", "BufferReduction"]
@@ -149,8 +151,8 @@ class BufferReduction:
     ) -> Iterator[FusedProgram]:
         """The one of the choice behind :meth:`cost`."""
         from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS
-        from tilewright.sim.fusion.slab_numeric import run_slabs_on_numbers
-        from tilewright.sim.fusion.slab_program import SlabProgram
+        from tilewright.sim.fusion.slabs.numbers import run_slabs_on_numbers
+        from tilewright.sim.fusion.slabs.program import SlabProgram
 
         made = SlabProgram(stream, graph, group_mask, machine, self)
         yield FusedProgram(

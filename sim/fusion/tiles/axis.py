@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tilewright.sim.fusion.geometry import AxisWindow
+from tilewright.sim.fusion.graph.geometry import AxisWindow
 
 __all__ = ["AxisPlan", "AxisStep", "Ints", "Part", "plan_axis"]
 

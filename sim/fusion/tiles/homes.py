@@ -20,10 +20,10 @@ from math import ceil
 import numpy as np
 
 from tilewright.hw_models.hierarchy import MemorySpec
-from tilewright.sim.fusion.depth_first_axis import AxisStep, Ints
-from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry
-from tilewright.sim.fusion.geometry import FeatureMap
-from tilewright.sim.fusion.graph import members
+from tilewright.sim.fusion.graph.fusion_graph import members
+from tilewright.sim.fusion.graph.geometry import FeatureMap
+from tilewright.sim.fusion.tiles.axis import AxisStep, Ints
+from tilewright.sim.fusion.tiles.geometry import DepthFirstGeometry
 
 __all__ = ["Moments", "TileShape", "lowest", "moments_of", "most_with_vertical"]
 

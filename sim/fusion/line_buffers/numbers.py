@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.fusion.graph import FusionGraph, members
-from tilewright.sim.fusion.lowering import FusedTiling, LineBufferProgram
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
+from tilewright.sim.fusion.line_buffers.program import FusedTiling, LineBufferProgram
 from tilewright.sim.fusion.places import Piece
 from tilewright.sim.fusion.row_values import RowReader, Rows, from_maps, to_maps
 from tilewright.sim.fusion.schedule import Command, needed_rows
@@ -65,7 +65,8 @@ def run_group_on_numbers(
     """The tensors that a group stores, as its commands compute them on one core of ``machine``.
 
     ``values``: the stored tensors that it reads and its weights, in the shapes of the stream. Errors as in
-    :func:`tilewright.sim.fusion.lowering.fused_program`; DeadlockError when the program gets stuck and HazardError when
+    :func:`tilewright.sim.fusion.line_buffers.program.fused_program`; DeadlockError when the program gets stuck and
+    HazardError when
     a command uses data that is not there.
     """
     made = LineBufferProgram(stream, graph, mask, machine, tiling or FusedTiling())

@@ -28,7 +28,7 @@ from typing import Literal
 
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.fusion.fused import FusedProgram
-from tilewright.sim.fusion.graph import FusionGraph, members
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
 from tilewright.sim.fusion.rows import NOT_BY_ROWS, plan_rows
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
@@ -110,8 +110,8 @@ class LineBuffers:
     ) -> Iterator[FusedProgram]:
         """Row by row with the least room, then with a spare row, and with 1, 2, 4 ... 32 rows a step, as they fit."""
         from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS
-        from tilewright.sim.fusion.lowering import tilings_that_fit
-        from tilewright.sim.fusion.numeric import run_group_on_numbers
+        from tilewright.sim.fusion.line_buffers.numbers import run_group_on_numbers
+        from tilewright.sim.fusion.line_buffers.program import tilings_that_fit
 
         for tiling, program in tilings_that_fit(stream, graph, group_mask, machine):
             yield FusedProgram(

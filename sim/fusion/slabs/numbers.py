@@ -1,6 +1,7 @@
-"""A group in slabs on numbers: see :mod:`tilewright.sim.fusion.slab_program` for its tasks.
+"""A group in slabs on numbers: see :mod:`tilewright.sim.fusion.slabs.program` for its tasks.
 
-As in :mod:`tilewright.sim.fusion.numeric`. A slot holds a row of a full map, or, of a partial one, some channels of all
+As in :mod:`tilewright.sim.fusion.line_buffers.numbers`. A slot holds a row of a full map, or, of a partial one, some
+channels of all
 rows of a step. What a piece of channels gives to a sum is the convolution of a map whose other channels are zero.
 """
 
@@ -15,14 +16,14 @@ import numpy.typing as npt
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.fusion.geometry import FeatureMap
-from tilewright.sim.fusion.graph import FusionGraph, FusionNode
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, FusionNode
+from tilewright.sim.fusion.graph.geometry import FeatureMap
 from tilewright.sim.fusion.layer_alone import SUM_BITS
 from tilewright.sim.fusion.places import Piece
 from tilewright.sim.fusion.row_values import RowReader, Rows, from_maps, to_maps
 from tilewright.sim.fusion.schedule import needed_rows
-from tilewright.sim.fusion.slab_program import SlabProgram, Slice
-from tilewright.sim.fusion.slab_sizes import SlabRules
+from tilewright.sim.fusion.slabs.program import SlabProgram, Slice
+from tilewright.sim.fusion.slabs.sizes import SlabRules
 from tilewright.sim.numbers.attention import interpret, operation
 from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
 from tilewright.units import BITS_PER_BYTE
@@ -43,7 +44,7 @@ def run_slabs_on_numbers(
     rules: SlabRules,
 ) -> dict[str, FloatArray]:
     """The tensors that a group stores; arguments and errors as in
-    :func:`tilewright.sim.fusion.numeric.run_group_on_numbers`.
+    :func:`tilewright.sim.fusion.line_buffers.numbers.run_group_on_numbers`.
     """
     made = SlabProgram(stream, graph, mask, machine, rules)
     program = made.program(unroll=True)

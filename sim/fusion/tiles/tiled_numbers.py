@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tilewright.sim.fusion.depth_first_axis import AxisStep, Part
-from tilewright.sim.fusion.depth_first_geometry import DepthFirstGeometry
-from tilewright.sim.fusion.depth_first_values import TileReader, Values, Window
-from tilewright.sim.fusion.graph import members
+from tilewright.sim.fusion.graph.fusion_graph import members
+from tilewright.sim.fusion.tiles.axis import AxisStep, Part
+from tilewright.sim.fusion.tiles.geometry import DepthFirstGeometry
+from tilewright.sim.fusion.tiles.values import TileReader, Values, Window
 
 __all__ = ["TileState", "TiledRun", "empty_results", "fresh_spans", "make_part", "run_tiled"]
 

@@ -1,0 +1,1 @@
+"""The graph that fusion works on: operators with their feature maps, and the rows that each edge needs."""

@@ -1,0 +1,1 @@
+"""Full and partial slabs (BRR): their choice and sizes, programs, and runs on numbers."""
