@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pydantic import ConfigDict, TypeAdapter
     from pydantic_core import ErrorDetails
 
-__all__ = ["STRICT_FIELDS", "load_document", "parse_document", "validate_data"]
+__all__ = ["STRICT_FIELDS", "load_document", "parse_document", "validate_data", "validate_document"]
 
 T = TypeVar("T")
 
@@ -53,12 +53,12 @@ def load_document(source: str | Path, model: type[T], *, what: str) -> T:
 
 def parse_document(text: str, model: type[T], *, what: str, name: str) -> T:
     """As :func:`load_document`, from YAML ``text``; ``name`` stands for the file in error texts."""
-    return _validate(read_yaml(text.removeprefix("\ufeff"), what, name), model, what=what, name=name)
+    return validate_document(read_yaml(text.removeprefix("\ufeff"), what, name), model, what=what, name=name)
 
 
 def validate_data(data: Mapping[str, Any], model: type[T], *, what: str, name: str) -> T:
     """As :func:`parse_document`, from plain data; fault lines start ``NAME: dotted.path:`` (no line number)."""
-    return _validate(Document(data=data), model, what=what, name=name)
+    return validate_document(Document(data=data), model, what=what, name=name)
 
 
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}
@@ -73,8 +73,11 @@ def _adapter(model: type[Any]) -> TypeAdapter[Any]:
     return _adapters[model]
 
 
-def _validate(document: Document, model: type[T], *, what: str, name: str) -> T:
-    """The checked value, or :class:`InputError` with all faults in the order of the file's lines."""
+def validate_document(document: Document, model: type[T], *, what: str, name: str) -> T:
+    """The checked value of data that was read, or :class:`InputError` with all faults in the order of the file's lines.
+
+    Faults in values that stand in another file (:attr:`Place.file`) are placed there, behind those of ``name``.
+    """
     from pydantic import ValidationError
 
     adapter: TypeAdapter[T] = _adapter(model)
@@ -131,8 +134,8 @@ def _meant_field(fault: ErrorDetails, document: Document, schema: Mapping[str, A
 
 def _fault_line(
     fault: ErrorDetails, document: Document, schema: Mapping[str, Any], *, what: str, name: str
-) -> tuple[tuple[int, int], str]:
-    """One line of text for ``fault``, with its line and column to sort by."""
+) -> tuple[tuple[str, int, int], str]:
+    """One line of text for ``fault``, with its file, line and column to sort by."""
     kind, loc = fault["type"], fault["loc"]
     is_key = bool(loc) and loc[-1] == "[key]"
     path = loc[:-1] if is_key else loc
@@ -165,8 +168,10 @@ def _fault_line(
     where, order = name, (0, 0)
     if place is not None:
         order = (place.key_line, place.key_column) if at_key else (place.line, place.column)
-        where = f"{name}:{order[0]}:{order[1]}"
-    return order, f"{where}: {dotted(path) or what}: {'; '.join(parts)}{hint}"
+        where = f"{place.file or name}:{order[0]}:{order[1]}"
+    elsewhere = place.file if place is not None else ""
+    hint += f" (inherited by {name})" if elsewhere else ""
+    return (elsewhere, *order), f"{where}: {dotted(path) or what}: {'; '.join(parts)}{hint}"
 
 
 def _pointed(path: FieldPath, message: str, schema: Mapping[str, Any]) -> tuple[FieldPath, str]:

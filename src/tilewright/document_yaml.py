@@ -30,13 +30,17 @@ _MAX_GIVEN_CHARACTERS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a value stands (``line``, ``column``), where its key stands, and the value as written."""
+    """Where a value stands (``line``, ``column``), where its key stands, and the value as written.
+
+    ``file``: the file that it stands in, where that is another than the document's own (a machine that it inherits).
+    """
 
     line: int
     column: int
     key_line: int
     key_column: int
     given: str
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
