@@ -12,6 +12,9 @@ from tilewright.workloads.network import load_network, network_names, network_op
 # there has an auxiliary head of 3,851 parameters and 0.016e9 multiply-accumulates more. FSRCNN, DMCNN-VD and MC-CNN:
 # weights of 15.6, 651.4 and 108.6 KiB at 8 bit and the layers of arXiv 2212.05344; of DMCNN-VD, that study's first
 # layers are 10 pixels narrower than its last ones ask for, which makes 276.0e9 there. timm: DeiT-S. Parameters of
+# GoogLeNet (without auxiliary heads) and DenseNet are torchvision's too, Inception v4 and EfficientNet-EdgeTPU-S timm's
+# (whose multiply-accumulates have pools in them), FaceNet's parameters those of its PyTorch port; YOLOv4-tiny: 6.06 M,
+# 6.91e9 operations of darknet. DS-CNN: MLPerf Tiny's 24,908 less two statistics and a bias for each of 576 channels.
 # BERT, Llama and Stable Diffusion: the published checkpoints. DiT: arXiv 2212.09748, Table 4 (its 118.6 Gflops are
 # multiply-accumulates), without its fixed sine table. PixArt: 610.86 M parameters in arXiv 2310.00426.
 PUBLISHED = {
@@ -26,6 +29,16 @@ PUBLISHED = {
     "yolov5s": (7_235_389, 8.217, 0.001),
     "yolov5m": (21_190_557, 24.436, 0.001),
     "resnet-8": (77_946, 0.0125, 0.0001),
+    "squeezenet-1.1": (1_235_496, 0.349, 0.001),
+    "ds-cnn": (24_908 - 3 * 576, 0.00266, 0.00001),
+    "inception-v1": (6_624_904, 1.498, 0.001),
+    "inception-v4": (42_679_816, 12.28, 0.03),
+    "densenet-121": (7_978_856, 2.834, 0.001),
+    "facenet": (23_482_624, 1.418, 0.001),
+    "efficientnet-edgetpu-s": (5_438_392, 1.81, 0.03),
+    "yolov4-tiny": (6_056_606, 6.91 / 2, 0.005),
+    "ssd-mobilenet-v1": (6_819_839, 1.237, 0.001),
+    "ultraface-slim": (260_188, 0.0814, 0.0001),
     "autoencoder": (265_864, 0.000264, 0.000001),
     "efficientnet-b3": (12_233_232, 1.827, 0.001),
     "deeplabv3-mobilenet-v3:image=520": (11_029_328 - 3_851, 10.452 - 0.016, 0.001),

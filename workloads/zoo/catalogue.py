@@ -9,7 +9,7 @@ from tilewright.errors import InputError, unknown
 from tilewright.formats import tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.zoo import convolutional, diffusion, edge, transformers, vision
+from tilewright.workloads.zoo import compact, convolutional, diffusion, edge, inception, transformers, vision
 from tilewright.workloads.zoo.layers import Layers
 
 __all__ = ["build_network", "network_names", "network_options", "network_source"]
@@ -59,6 +59,11 @@ def _yolo(depth: float, width: float) -> Build:
         return edge.yolo_v5(b, depth=depth, width=width, **_picture(options))
 
     return build
+
+
+def _yolov4_tiny(b: Layers, options: Options) -> OperatorStream:
+    _need_multiple(b.name, options, "image", 32)
+    return compact.yolov4_tiny(b, **_picture(options))
 
 
 def _plain(widths: tuple[int, ...], kernels: tuple[int, ...], n_channels: int) -> Build:
@@ -144,6 +149,11 @@ _NETWORKS: Mapping[str, _Entry] = {
         options=_PICTURE,
         source="arXiv 1602.07360, Table 1 (version 1.0)",
     ),
+    "squeezenet-1.1": _Entry(
+        build=lambda b, o: convolutional.squeezenet(b, small=True, **_picture(o)),
+        options=_PICTURE,
+        source="arXiv 1602.07360, version 1.1 of forresti/SqueezeNet",
+    ),
     "mobilenet-v2": _Entry(
         build=lambda b, o: vision.mobilenet_v2(b, **_picture(o)),
         options=_PICTURE,
@@ -166,6 +176,49 @@ _NETWORKS: Mapping[str, _Entry] = {
         build=lambda b, o: edge.autoencoder(b, batch=o["batch"]),
         options={"batch": 1},
         source="MLPerf Tiny, anomaly detection",
+    ),
+    "ds-cnn": _Entry(
+        build=lambda b, o: compact.ds_cnn(b, batch=o["batch"], classes=o["classes"]),
+        options={"batch": 1, "classes": 12},
+        source="MLPerf Tiny, keyword spotting",
+    ),
+    "inception-v1": _Entry(
+        build=lambda b, o: inception.inception_v1(b, **_picture(o)),
+        options=_PICTURE,
+        source="arXiv 1409.4842, Table 1, with norms and without the auxiliary heads",
+    ),
+    "inception-v4": _Entry(
+        build=lambda b, o: inception.inception_v4(b, **_picture(o)),
+        options=_PICTURE | {"image": 299},
+        source="arXiv 1602.07261, figures 3 to 9",
+    ),
+    "densenet-121": _Entry(
+        build=lambda b, o: inception.densenet(b, depths=(6, 12, 24, 16), growth=32, **_picture(o)),
+        options=_PICTURE,
+        source="arXiv 1608.06993, Table 1",
+    ),
+    "facenet": _Entry(
+        build=lambda b, o: inception.facenet(b, batch=o["batch"], image=o["image"], width=o["width"]),
+        options={"batch": 1, "image": 160, "width": 512},
+        source="arXiv 1503.03832 on Inception-ResNet v1 of arXiv 1602.07261; width of the embedding",
+    ),
+    "efficientnet-edgetpu-s": _Entry(
+        build=lambda b, o: compact.efficientnet_edgetpu(b, **_picture(o)),
+        options=_PICTURE,
+        source="tensorflow/tpu, efficientnet_edgetpu_builder.py",
+    ),
+    "yolov4-tiny": _Entry(
+        build=_yolov4_tiny, options=_BOXES | {"image": 416}, source="AlexeyAB/darknet, cfg/yolov4-tiny.cfg"
+    ),
+    "ssd-mobilenet-v1": _Entry(
+        build=lambda b, o: compact.ssd_mobilenet_v1(b, **_picture(o)),
+        options=_BOXES | {"image": 300, "classes": 90},
+        source="arXiv 1512.02325 on arXiv 1704.04861, as tensorflow/models' ssd_mobilenet_v1_coco",
+    ),
+    "ultraface-slim": _Entry(
+        build=lambda b, o: compact.ultraface_slim(b, batch=o["batch"], height=o["height"], width=o["width"]),
+        options={"batch": 1, "height": 240, "width": 320},
+        source="Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB, mb_tiny_fd.py",
     ),
     "efficientnet-b3": _Entry(
         build=lambda b, o: vision.efficientnet(b, width=1.2, depth=1.4, **_picture(o)),

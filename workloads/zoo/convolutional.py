@@ -33,15 +33,22 @@ def _conv_relu(b: Layers, x: str, n_out: int, kernel: int, name: str, **options:
 
 
 # SqueezeNet 1.0 (arXiv 1602.07360, Table 1): fire modules by squeezed and expanded width; None is a pool.
+# In 1.1 (forresti/SqueezeNet, SqueezeNet_v1.1) the stem is 64 of 3 x 3 and the pools stand two modules earlier.
 _FIRES = ((16, 64), (16, 64), (32, 128), None, (32, 128), (48, 192), (48, 192), (64, 256), None, (64, 256))
 
 
-def squeezenet(b: Layers, *, batch: int, image: int, classes: int) -> OperatorStream:
-    """SqueezeNet 1.0 (Iandola et al., arXiv 1602.07360, Table 1), pools rounded up as in its published model."""
+_FIRES_1_1 = ((16, 64), (16, 64), None, (32, 128), (32, 128), None, (48, 192), (48, 192), (64, 256), (64, 256))
+
+
+def squeezenet(b: Layers, *, batch: int, image: int, classes: int, small: bool = False) -> OperatorStream:
+    """SqueezeNet 1.0 (Iandola et al., arXiv 1602.07360, Table 1), pools rounded up as in its published model.
+
+    ``small``: its version 1.1.
+    """
     x = b.input("image", (batch, 3, image, image))
-    x = _conv_relu(b, x, 96, 7, "stem.conv", stride=2, padding=0)
+    x = _conv_relu(b, x, 64 if small else 96, 3 if small else 7, "stem.conv", stride=2, padding=0)
     x = b.max_pool(x, 3, "stem.pool", stride=2, padding=0, ceil=True)
-    for index, widths in enumerate(_FIRES):
+    for index, widths in enumerate(_FIRES_1_1 if small else _FIRES):
         with b.scope("fires", index):
             if widths is None:
                 x = b.max_pool(x, 3, stride=2, padding=0, ceil=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
-__all__ = ["autoencoder", "mobilenet_v1", "resnet_8", "yolo_v5"]
+__all__ = ["autoencoder", "depthwise_separable", "mobilenet_v1", "mobilenet_v1_maps", "resnet_8", "yolo_v5"]
 
 # MobileNetV1 (arXiv 1704.04861, Table 1): channels and stride of each depthwise separable convolution.
 _MOBILENET_V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *(((512, 1),) * 5), (1024, 2), (1024, 1))
@@ -13,15 +13,28 @@ _MOBILENET_V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *(((
 
 def mobilenet_v1(b: Layers, *, width: int, batch: int, image: int, classes: int) -> OperatorStream:
     """MobileNetV1 (Howard et al., arXiv 1704.04861, Table 1) with ``width`` per cent of its channels."""
-    x = b.input("image", (batch, 3, image, image))
-    x = _conv(b, x, max(8, 32 * width // 100), 3, "stem", stride=2)
-    for index, (channels, stride) in enumerate(_MOBILENET_V1):
-        with b.scope("blocks", index):
-            n_in = b.shape(x)[1]
-            x = _conv(b, x, n_in, 3, "depthwise", stride=stride, groups=n_in)
-            x = _conv(b, x, max(8, channels * width // 100), 1, "pointwise")
+    _, x = mobilenet_v1_maps(b, batch=batch, image=image, width=width)
     logits = b.linear(b.global_mean(x), classes, "classifier")
     return b.finish([logits], n_parameters=b.n_parameters)
+
+
+def mobilenet_v1_maps(b: Layers, *, batch: int, image: int, width: int = 100) -> tuple[str, str]:
+    """MobileNetV1 without its classifier: the maps at strides 16 and 32."""
+    x = b.input("image", (batch, 3, image, image))
+    x = _conv(b, x, max(8, 32 * width // 100), 3, "stem", stride=2)
+    early = x
+    for index, (channels, stride) in enumerate(_MOBILENET_V1):
+        early = x if stride == 2 else early
+        with b.scope("blocks", index):
+            x = depthwise_separable(b, x, max(8, channels * width // 100), stride=stride)
+    return early, x
+
+
+def depthwise_separable(b: Layers, x: str, n_out: int, *, stride: int = 1) -> str:
+    """A depthwise 3 x 3 convolution and one of 1 x 1, each with its folded norm and ReLU."""
+    n_in = b.shape(x)[1]
+    x = _conv(b, x, n_in, 3, "depthwise", stride=stride, groups=n_in)
+    return _conv(b, x, n_out, 1, "pointwise")
 
 
 def resnet_8(b: Layers, *, batch: int, image: int, classes: int) -> OperatorStream:

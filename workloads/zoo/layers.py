@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from tilewright.workloads.attention import Mask
 from tilewright.workloads.operators import Role
@@ -50,26 +51,39 @@ class Layers(StreamBuilder):
         self,
         x: str,
         n_out: int,
-        kernel: int,
+        kernel: int | tuple[int, int],
         name: str,
         *,
         stride: int = 1,
         groups: int = 1,
         bias: bool = True,
         batch_norm: bool = False,
-        padding: int | None = None,
+        padding: int | Literal["same"] | None = None,
         dilation: int = 1,
     ) -> str:
-        """A square convolution of x (batch, channels, height, width), padded by (kernel - 1) / 2 unless said otherwise.
+        """A convolution of x (batch, channels, height, width), padded by (kernel - 1) / 2 unless said otherwise.
 
-        ``dilation`` spreads the taps, and the usual padding with them.
+        ``kernel``: its side, or height and width. ``padding`` "same": as little as makes the map ceil(size / stride),
+        the odd one behind it. ``dilation`` spreads the taps, and the usual padding with them.
 
         ``batch_norm``: without a bias, and followed by a batch norm that is folded into weight and bias.
         """
         batch, n_in, *in_size = self.shape(x)
-        pad = dilation * ((kernel - 1) // 2) if padding is None else padding
-        out_size = [(extent + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1 for extent in in_size]
-        inputs = [x, self.trained(f"{name}.weight", n_out, n_in // groups, kernel, kernel)]
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        spans = [dilation * (side - 1) for side in sides]
+        before = [span // 2 if not isinstance(padding, int) else padding for span in spans]
+        behind = before
+        if padding == "same":
+            spare = [
+                max(0, -(-size // stride) * stride - stride + span + 1 - size)
+                for size, span in zip(in_size, spans, strict=True)
+            ]
+            before, behind = [one // 2 for one in spare], [one - one // 2 for one in spare]
+        out_size = [
+            (size + one + other - span - 1) // stride + 1
+            for size, one, other, span in zip(in_size, before, behind, spans, strict=True)
+        ]
+        inputs = [x, self.trained(f"{name}.weight", n_out, n_in // groups, *sides)]
         if bias or batch_norm:
             inputs.append(self.trained(f"{name}.bias", n_out))
         self.n_parameters += n_out if batch_norm else 0  # the norm has a scale and a shift; the shift is the bias
@@ -80,9 +94,9 @@ class Layers(StreamBuilder):
             "out_channels": n_out,
             "in_size": in_size,
             "out_size": out_size,
-            "kernel": (kernel, kernel),
+            "kernel": sides,
             "stride": (stride, stride),
-            "padding": (pad,) * 4,
+            "padding": (*before, *behind),
             "dilation": (dilation, dilation),
             "transposed": False,
         }
@@ -156,6 +170,14 @@ class Layers(StreamBuilder):
         attributes = {"function": function, "rows": rows, "columns": math.prod(shape) // rows}
         return self.add("norm", name, inputs, shape, attributes)
 
+    def channel_scale(self, x: str, name: str) -> str:
+        """A batch norm of x (batch, channels, ...) with known statistics: a factor and a summand for each channel."""
+        shape = self.shape(x)
+        inputs = [x, self.trained(f"{name}.weight", shape[1]), self.trained(f"{name}.bias", shape[1])]
+        rows = shape[0] * shape[1]
+        attributes = {"function": "batch", "rows": rows, "columns": math.prod(shape) // rows}
+        return self.add("norm", name, inputs, shape, attributes)
+
     def global_mean(self, x: str, name: str = "pool") -> str:
         """The mean of each channel of x (batch, channels, height, width), as (batch, channels)."""
         batch, channels, *size = self.shape(x)
@@ -169,13 +191,20 @@ class Layers(StreamBuilder):
 
         ``ceil``: a window that is only partly on the map counts too; the map is padded behind its end for it.
         """
+        return self._pool("max", x, kernel, name, stride, padding, ceil=ceil)
+
+    def average_pool(self, x: str, kernel: int, name: str = "pool", *, stride: int, padding: int) -> str:
+        """The mean of each square window of x (batch, channels, height, width)."""
+        return self._pool("average", x, kernel, name, stride, padding, ceil=False)
+
+    def _pool(self, function: str, x: str, kernel: int, name: str, stride: int, padding: int, *, ceil: bool) -> str:
         batch, channels, *in_size = self.shape(x)
         spare = [-(extent + 2 * padding - kernel) % stride if ceil else 0 for extent in in_size]
         out_size = [
             (extent + 2 * padding + more - kernel) // stride + 1 for extent, more in zip(in_size, spare, strict=True)
         ]
         attributes = {
-            "function": "max",
+            "function": function,
             "batch": batch,
             "channels": channels,
             "in_size": in_size,
