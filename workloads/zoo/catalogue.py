@@ -145,7 +145,7 @@ _NETWORKS: Mapping[str, _Entry] = {
     ),
     "vgg-16": _Entry(build=_vgg, options=_PICTURE, source="arXiv 1409.1556, Table 1, column D"),
     "squeezenet": _Entry(
-        build=lambda b, o: convolutional.squeezenet(b, **_picture(o)),
+        build=lambda b, o: convolutional.squeezenet(b, small=False, **_picture(o)),
         options=_PICTURE,
         source="arXiv 1602.07360, Table 1 (version 1.0)",
     ),

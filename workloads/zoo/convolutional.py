@@ -40,7 +40,7 @@ _FIRES = ((16, 64), (16, 64), (32, 128), None, (32, 128), (48, 192), (48, 192), 
 _FIRES_1_1 = ((16, 64), (16, 64), None, (32, 128), (32, 128), None, (48, 192), (48, 192), (64, 256), (64, 256))
 
 
-def squeezenet(b: Layers, *, batch: int, image: int, classes: int, small: bool = False) -> OperatorStream:
+def squeezenet(b: Layers, *, small: bool, batch: int, image: int, classes: int) -> OperatorStream:
     """SqueezeNet 1.0 (Iandola et al., arXiv 1602.07360, Table 1), pools rounded up as in its published model.
 
     ``small``: its version 1.1.
