@@ -11,8 +11,8 @@ from tilewright.formats import bits_per_element
 from tilewright.reports.bits.explanation import ASPECT_TITLES, explanation_png, trust_text
 from tilewright.reports.bits.figure import curve_png, layers_png
 from tilewright.reports.bits.words import (
-    COST_NAMES,
     budget_rows,
+    cost_word,
     curve_scale,
     format_colour,
     lead_text,
@@ -75,8 +75,8 @@ def bits_page(
         "budget_rows": budget_rows(result),
         "binding": _binding(result),
         "plot": _plot(result, kind),
-        "curve_title": f"Sensitivity over {COST_NAMES[kind]}",
-        "cost_names": [COST_NAMES[name] for name in result.chosen.costs],
+        "curve_title": f"Sensitivity over {cost_word(kind)}",
+        "cost_names": [cost_word(name) for name in result.chosen.costs],
         "points": [(index == 0, point_cells(point)) for index, point in enumerate((result.chosen, *result.uniform))],
         "layers": _layers(result),
         "legend": _legend(result),
@@ -138,7 +138,7 @@ def _explanation(explanation: Explanation) -> dict[str, Any]:
 
 
 def _binding(result: BitsResult) -> str:
-    names = [COST_NAMES[kind] for kind in result.binding]
+    names = [cost_word(kind) for kind in result.binding]
     if not names:
         return "No budget binds: nothing is less sensitive without them."
     verb = "binds" if len(names) == 1 else "bind"

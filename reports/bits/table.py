@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tilewright.reports.bits.words import COST_NAMES, budget_rows, point_cells, proof_text
+from tilewright.reports.bits.words import budget_rows, cost_word, point_cells, proof_text
 from tilewright.reports.table import Column, fitted_table
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def budget_table(console: Console, result: BitsResult) -> Table:
 
 def points_table(console: Console, result: BitsResult) -> Table:
     """The chosen formats beside the same option for every layer: costs downwards, so it fits a narrow terminal."""
-    names = ["sensitivity", *(COST_NAMES[kind] for kind in result.chosen.costs)]
+    names = ["sensitivity", *(cost_word(kind) for kind in result.chosen.costs)]
     columns = [Column(header="", cells=names, right=False)]
     for point in (result.chosen, *result.uniform):
         name, *cells = point_cells(point)

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tilewright.formats import bits_per_element
 from tilewright.reports.quantity import change_text
 from tilewright.search.bits.budget import amount_text
 from tilewright.search.bits.choose import BitPoint, BitsResult
+from tilewright.search.bits.cost_kinds import COSTS
 
-__all__ = ["COST_NAMES", "budget_rows", "curve_scale", "format_colour", "lead_text", "point_cells", "proof_text"]
+__all__ = ["budget_rows", "cost_word", "curve_scale", "format_colour", "lead_text", "point_cells", "proof_text"]
 
-COST_NAMES: Mapping[str, str] = {
-    "size": "weights",
-    "bops": "bit operations",
-    "latency": "latency",
-    "energy": "energy",
-    "dram": "DRAM traffic",
-}
 # From few bits to many; 9 and more share the last.
 _COLOURS = ((2.0, "#c2453d"), (3.0, "#d97a1e"), (4.6, "#e0a81e"), (6.6, "#4f9a4a"), (8.6, "#3b6fd4"))
 _WIDE = "#7d4bb3"
@@ -56,7 +48,7 @@ def budget_rows(result: BitsResult) -> list[list[str]]:
         binds = "binds" if kind in result.binding else "slack" if limit is not None else ""
         rows.append(
             [
-                COST_NAMES[kind],
+                cost_word(kind),
                 amount_text(kind, result.reference.costs[kind]),
                 amount_text(kind, limit) if limit is not None else "",
                 amount_text(kind, reached),
@@ -77,12 +69,11 @@ def point_cells(point: BitPoint) -> list[str]:
     return [point.name, f"{point.sensitivity:.4g}", *(amount_text(kind, cost) for kind, cost in point.costs.items())]
 
 
+def cost_word(kind: str) -> str:
+    """What tables call a cost."""
+    return COSTS.get(kind).word
+
+
 def curve_scale(kind: str) -> tuple[float, str]:
     """Units per axis unit, and the axis title of a cost."""
-    return {
-        "size": (8e6, "weights, MB"),
-        "bops": (1e9, "bit operations, G"),
-        "latency": (1e6, "latency, million cycles"),
-        "energy": (1e12, "energy, mJ"),
-        "dram": (1e6, "DRAM traffic, MB"),
-    }[kind]
+    return COSTS.get(kind).axis

@@ -23,6 +23,8 @@ class BitCost:
     ``units``: what one of a unit of budgets is in them; ``shown``: how many of them people read as one, and its name.
     ``figure(result)``: what the simulator says of an operator, and of a network, where it adds up over operators;
     ``per_figure`` whole numbers are one of it. None for costs that come from the table of sensitivities alone.
+    ``word``: what tables call it; ``axis``: how many are one on the axis of a picture, and its title; both follow from
+    the name and ``shown`` where they are not given.
     """
 
     name: str
@@ -32,6 +34,13 @@ class BitCost:
     shown: tuple[float, str]
     figure: Callable[[OperatorResult | NetworkResult], float] | None = None
     per_figure: int = 1
+    word: str = ""
+    axis: tuple[float, str] = (0, "")
+
+    def __post_init__(self) -> None:
+        word = self.word or self.name
+        object.__setattr__(self, "word", word)
+        object.__setattr__(self, "axis", self.axis if self.axis[0] else (self.shown[0], f"{word}, {self.shown[1]}"))
 
     def unit(self, name: str) -> Fraction:
         """One of the unit ``name`` in whole numbers."""
@@ -54,17 +63,20 @@ def simulated_kinds() -> tuple[str, ...]:
 
 register_cost(
     BitCost(
-        name="size", counts="bits of weights", column="size_bits", shown=(8e6, "MB"),
+        name="size", counts="bits of weights", column="size_bits", shown=(8e6, "MB"), word="weights",
         units={unit: 8 * n_bytes for unit, n_bytes in _BYTES.items()},
     )
 )  # fmt: skip
 register_cost(
-    BitCost(name="bops", counts="bit operations", column="bit_operations", units=_COUNTS, shown=(1e9, "G"))
+    BitCost(
+        name="bops", counts="bit operations", column="bit_operations", units=_COUNTS, shown=(1e9, "G"),
+        word="bit operations",
+    )
 )  # fmt: skip
 register_cost(
     BitCost(
         name="latency", counts="cycles", column="cycles", units={"": 1, "cycles": 1}, shown=(1, "cycles"),
-        figure=lambda result: result.cycles,
+        figure=lambda result: result.cycles, axis=(1e6, "latency, million cycles"),
     )
 )  # fmt: skip
 register_cost(
@@ -76,6 +88,6 @@ register_cost(
 register_cost(
     BitCost(
         name="dram", counts="bytes of DRAM traffic", column="dram_bytes", units=_BYTES, shown=(1e6, "MB"),
-        figure=lambda result: result.dram_bytes,
+        figure=lambda result: result.dram_bytes, word="DRAM traffic",
     )
 )  # fmt: skip

@@ -11,7 +11,7 @@ from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress, named
-from tilewright.search.fusion.method import fusion_method_names, get_fusion_method
+from tilewright.search.fusion.methods.method import fusion_method_names, get_fusion_method
 from tilewright.search.fusion.outcome import FusionOutcome
 from tilewright.search.fusion.plan import ordered, singles
 from tilewright.search.fusion.problem import FusionProblem, check_fusion_objective

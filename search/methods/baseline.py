@@ -20,4 +20,6 @@ def propose(problem: Problem) -> Iterator[list[Point]]:
         yield order[at : at + _BATCH]
 
 
-RANDOM = register(SearchMethod(name="random", summary="tilings drawn by chance, as a baseline", propose=propose))
+RANDOM = register(
+    SearchMethod(name="random", summary="tilings drawn by chance, as a baseline", propose=propose), rank=8
+)

@@ -42,5 +42,8 @@ def propose(problem: Problem) -> Iterator[list[Point]]:
 
 
 CP_SAT = register(
-    SearchMethod(name="cp_sat", summary="OR-Tools minimises the counted bound; exact runs of the best", propose=propose)
+    SearchMethod(
+        name="cp_sat", summary="OR-Tools minimises the counted bound; exact runs of the best", propose=propose
+    ),
+    rank=2,
 )

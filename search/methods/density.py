@@ -39,4 +39,4 @@ def propose(problem: Problem) -> Iterator[list[Point]]:
         study.add_trial(optuna.trial.create_trial(params=params, distributions=dict(positions), value=value))
 
 
-TPE = register(SearchMethod(name="tpe", summary="Optuna's TPE sampler (extra: search)", propose=propose))
+TPE = register(SearchMethod(name="tpe", summary="Optuna's TPE sampler (extra: search)", propose=propose), rank=7)

@@ -29,5 +29,6 @@ EXHAUSTIVE = register(
         summary="every tiling that its counted bound does not rule out; the optimum is proven",
         propose=propose,
         share=1.0,
-    )
+    ),
+    rank=1,
 )

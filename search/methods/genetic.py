@@ -61,5 +61,5 @@ def _child(problem: Problem, population: Sequence[Point], left: dict[Point, None
 
 
 GENETIC = register(
-    SearchMethod(name="genetic", summary="the best tilings crossed and changed a little", propose=propose)
+    SearchMethod(name="genetic", summary="the best tilings crossed and changed a little", propose=propose), rank=4
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tilewright.registry import Registry
+from tilewright.registry import LAST, Registry
 from tilewright.search.methods.problem import Point, Problem
 
 __all__ = ["METHODS", "Propose", "SearchMethod", "get_method", "method_names", "register"]
@@ -33,17 +33,12 @@ class SearchMethod:
     share: float = 0.05
 
 
-_ORDER = ("exhaustive", "constraint", "tree", "genetic", "tree_genetic", "pareto_genetic", "density", "baseline")
-METHODS: Registry[SearchMethod] = Registry(
-    "method",
-    built_in=tuple(f"tilewright.search.methods.{name}" for name in _ORDER),
-    first=("exhaustive", "cp_sat", "mcts", "genetic", "mcts_genetic", "nsga2", "tpe", "random"),
-)
+METHODS: Registry[SearchMethod] = Registry("method", rooms=("tilewright.search.methods",))
 
 
-def register(method: SearchMethod) -> SearchMethod:
-    """Make ``method`` known under its name (a second one of the same name is refused)."""
-    return METHODS.register(method.name, method)
+def register(method: SearchMethod, *, rank: int = LAST) -> SearchMethod:
+    """Make ``method`` known under its name (a second one of the same name is refused); ``rank``: its place in lists."""
+    return METHODS.register(method.name, method, rank=rank)
 
 
 def method_names() -> tuple[str, ...]:

@@ -52,5 +52,6 @@ def propose(problem: Problem) -> Iterator[list[Point]]:
 
 
 NSGA2 = register(
-    SearchMethod(name="nsga2", summary="pymoo's NSGA-II over latency and energy (extra: search)", propose=propose)
+    SearchMethod(name="nsga2", summary="pymoo's NSGA-II over latency and energy (extra: search)", propose=propose),
+    rank=6,
 )

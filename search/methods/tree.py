@@ -76,4 +76,4 @@ def _hope(problem: Problem, node: _Node, parent_visits: int, ideal: float) -> fl
     return min(reach, mean + _EXPLORATION * math.sqrt(math.log(parent_visits) / node.visits))
 
 
-MCTS = register(SearchMethod(name="mcts", summary="a UCB tree over one factor at a time", propose=propose))
+MCTS = register(SearchMethod(name="mcts", summary="a UCB tree over one factor at a time", propose=propose), rank=3)

@@ -19,5 +19,6 @@ def propose(problem: Problem) -> Iterator[Sequence[Point]]:
 
 
 MCTS_GENETIC = register(
-    SearchMethod(name="mcts_genetic", summary="the tree search proposes, the genetic one refines", propose=propose)
+    SearchMethod(name="mcts_genetic", summary="the tree search proposes, the genetic one refines", propose=propose),
+    rank=5,
 )

@@ -246,5 +246,6 @@ VECTOR = register(
             "chip, and twice by softmax and norms, which take its statistics first",
         ),
         operator="vector",
-    )
+    ),
+    rank=9,
 )

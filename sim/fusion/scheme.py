@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.registry import Registry
+from tilewright.registry import LAST, Registry
 from tilewright.sim.fusion.fused import FusedProgram
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
 from tilewright.workloads.stream.graph import OperatorStream
@@ -159,15 +159,15 @@ class Memoised:
         return self.scheme.programs(stream, graph, group_mask, machine)
 
 
-SCHEMES: Registry[Callable[[int], FusionScheme]] = Registry(
-    "fusion scheme",
-    built_in=tuple(f"tilewright.sim.fusion.schemes.{name}" for name in ("brr", "depth_first", "lbdf", "optimus_rules")),
-)
+SCHEMES: Registry[Callable[[int], FusionScheme]] = Registry("fusion scheme", rooms=("tilewright.sim.fusion.schemes",))
 
 
-def register_scheme(name: str, make: Callable[[int], FusionScheme]) -> None:
-    """Add a scheme; ``make(capacity_bytes)`` gives it for a working buffer of that size."""
-    SCHEMES.register(name, make)
+def register_scheme(name: str, make: Callable[[int], FusionScheme], *, rank: int = LAST) -> None:
+    """Add a scheme; ``make(capacity_bytes)`` gives it for a working buffer of that size.
+
+    ``rank``: its place in lists.
+    """
+    SCHEMES.register(name, make, rank=rank)
 
 
 def scheme_names() -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from tilewright.registry import Registry
-from tilewright.sim.kinds.values import BUILT_IN
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.conv_window import ConvWindow
@@ -29,7 +28,7 @@ JobLayer: TypeAlias = GemmLayer | VectorLayer | AttentionLayer
 #: From a stream and an operator with those that are fused behind it, the layer that is mapped.
 Lowering: TypeAlias = Callable[[OperatorStream, Sequence[Operator]], JobLayer]
 
-LOWERINGS: Registry[Lowering] = Registry("lowering of an operator kind", built_in=BUILT_IN)
+LOWERINGS: Registry[Lowering] = Registry("lowering of an operator kind", rooms=("tilewright.sim.kinds",))
 
 MOST_ROWS = 65536  # a vector operator of more rows is folded: its rows only say how it can be cut
 LEAST_ROW_BYTES = 64  # rows of fewer are folded too, so that rounding up a row's share stays small

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, TypeAlias
 
 from tilewright.errors import InputError
@@ -16,16 +14,13 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["BUILT_IN", "VALUES", "FloatArray", "Values", "operator_on_numbers", "register_values"]
+__all__ = ["VALUES", "FloatArray", "Values", "operator_on_numbers", "register_values"]
 
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 #: From an operator, its inputs in the shapes of the stream, and the shape of its result, the result.
 Values: TypeAlias = "Callable[[Operator, Sequence[FloatArray], tuple[int, ...]], FloatArray]"
 
-#: The modules beside this one; those of kinds register what they have.
-BUILT_IN = tuple(f"{__package__}.{module.name}" for module in iter_modules([str(Path(__file__).parent)]))
-
-VALUES: Registry[Values] = Registry("values of an operator kind", built_in=BUILT_IN)
+VALUES: Registry[Values] = Registry("values of an operator kind", rooms=("tilewright.sim.kinds",))
 
 
 def register_values(kind: str, values: Values) -> Values:

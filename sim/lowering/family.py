@@ -57,14 +57,7 @@ class Family:
     remedy: str = ""
 
 
-FAMILIES: Registry[Family] = Registry(
-    "kind of operator",
-    built_in=(
-        "tilewright.sim.dataflows.attention",
-        "tilewright.sim.dataflows.gemm.lower",
-        "tilewright.sim.dataflows.vector",
-    ),
-)
+FAMILIES: Registry[Family] = Registry("kind of operator", rooms=("tilewright.sim.dataflows",))
 
 
 def register_family(family: Family) -> Family:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.registry import Registry
+from tilewright.registry import LAST, Registry
 from tilewright.sim.lowering.core import TileCore, WorkTotals
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.family import FAMILIES, Family, family_of
@@ -157,23 +157,18 @@ class Dataflow:
         return tuple(parameter for phase in self.phases for parameter in phase.parameters)
 
 
-DATAFLOWS: Registry[Dataflow] = Registry(
-    "dataflow",
-    built_in=(
-        "tilewright.sim.dataflows.attention",
-        "tilewright.sim.dataflows.gemm.lower",
-        "tilewright.sim.dataflows.vector",
-        "tilewright.sim.dataflows.row_stationary.flow",
-    ),
-)
+DATAFLOWS: Registry[Dataflow] = Registry("dataflow", rooms=("tilewright.sim.dataflows",))
 
 
-def register(dataflow: Dataflow) -> Dataflow:
-    """Make ``dataflow`` known under its name (a second one of the same name is refused)."""
+def register(dataflow: Dataflow, *, rank: int = LAST) -> Dataflow:
+    """Make ``dataflow`` known under its name (a second one of the same name is refused).
+
+    ``rank``: its place among those of its kind of operator, in comparisons and lists.
+    """
     names = [parameter.name for parameter in dataflow.parameters]
     if len(set(names)) != len(names):
         raise InputError(f'dataflow "{dataflow.name}": parameters of its phases share a name: {names}')
-    return DATAFLOWS.register(dataflow.name, dataflow)
+    return DATAFLOWS.register(dataflow.name, dataflow, rank=rank)
 
 
 def dataflow_names(operator: str = "attention") -> tuple[str, ...]:

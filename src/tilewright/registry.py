@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -10,41 +11,54 @@ from typing import Generic, TypeVar
 from tilewright import plugins
 from tilewright.errors import InputError, unknown
 
-__all__ = ["Registry"]
+__all__ = ["LAST", "Registry", "modules_of"]
 
 Item = TypeVar("Item")
+#: The rank of what does not say any.
+LAST = 1 << 20
+
+
+def modules_of(room: str) -> tuple[str, ...]:
+    """The modules of the package ``room`` and of the packages in it, by name, folder by folder; of a module, itself."""
+    folders = getattr(importlib.import_module(room), "__path__", None)
+    if folders is None:
+        return (room,)
+    return tuple(found.name for found in pkgutil.walk_packages(folders, prefix=f"{room}."))
 
 
 class Registry(Generic[Item]):
     """Items of one kind by name, in the order in which lists show them.
 
-    ``what`` they are, in the words of error texts. ``built_in``: modules that register theirs when they are imported;
-    this happens when somebody first asks, and before a plug-in's first item, so that a plug-in cannot take a built-in
-    name. ``first``: names that lists show first, in this order, whatever was imported when.
+    ``what`` they are, in the words of error texts. ``rooms``: packages whose modules, down to the last folder, register
+    theirs when they are imported; a new file there needs no other mention. This happens when somebody first asks, and
+    before a plug-in's first item, so that a plug-in cannot take a built-in name.
     """
 
-    def __init__(self, what: str, *, built_in: Iterable[str] = (), first: Iterable[str] = ()) -> None:
+    def __init__(self, what: str, *, rooms: Iterable[str] = ()) -> None:
         self.what = what
-        self._first = tuple(first)
-        self._built_in = tuple(built_in)
+        self._rooms = tuple(rooms)
         self._items: dict[str, Item] = {}
+        self._ranks: dict[str, int] = {}
         self._has_built_in = False
         self._loading = False
 
-    def register(self, name: str, item: Item) -> Item:
-        """Make ``item`` known as ``name``. Raises InputError for a name that is taken."""
+    def register(self, name: str, item: Item, *, rank: int = LAST) -> Item:
+        """Make ``item`` known as ``name``. Raises InputError for a name that is taken.
+
+        ``rank``: its place in lists, whatever was imported when; those of one rank stand in the order of their coming.
+        """
         if plugins.is_loading():
             self._load_built_in()
         if name in self._items:
             raise InputError(f'{self.what}: registered already; given "{name}"; allowed a name that is not taken')
         self._items[name] = item
+        self._ranks[name] = rank
         return item
 
     def names(self) -> tuple[str, ...]:
-        """All names, built-in ones first."""
+        """All names: those with a rank first, by their ranks."""
         self._load()
-        first = tuple(name for name in self._first if name in self._items)
-        return (*first, *(name for name in self._items if name not in first))
+        return tuple(sorted(self._items, key=self._ranks.__getitem__))
 
     def items(self) -> tuple[tuple[str, Item], ...]:
         """Names with their items."""
@@ -91,8 +105,9 @@ class Registry(Generic[Item]):
             return
         self._loading = True
         try:
-            for module in self._built_in:
-                importlib.import_module(module)
+            for room in self._rooms:
+                for module in modules_of(room):
+                    importlib.import_module(module)
             self._has_built_in = True
         finally:
             self._loading = False

@@ -10,7 +10,7 @@ import pytest
 
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.fusion.groups import fitting_groups
-from tilewright.search.fusion.local import edited
+from tilewright.search.fusion.methods.local import edited
 from tilewright.search.fusion.plan import crossed, cuts_at, inner_edges, ordered, random_plan, singles
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.search.fusion.run import search_groups

@@ -14,7 +14,7 @@ from tilewright.search.bits.joint import JointOutcome, search_joint, solve_joint
 from tilewright.search.bits.joint_run import energy_prices, run_designs, with_room
 from tilewright.search.bits.joint_tables import JointTables, Prices
 from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivity, Sensitivity, load_sensitivity
-from tilewright.search.fusion.exact import by_dynamic_programming
+from tilewright.search.fusion.methods.exact import by_dynamic_programming
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.sim.fusion.graph.fusion_graph import fusion_graph

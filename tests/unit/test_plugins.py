@@ -60,14 +60,6 @@ class Pairs:
         return 0
 
     def programs(self, stream, graph, group, machine):
-        return None
-
-    has_programs = False
-
-    def least_bytes(self, graph, group):
-        return 0
-
-    def programs(self, stream, graph, group, machine):
         return iter(())
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tilewright import plugins
 from tilewright.errors import InputError
-from tilewright.registry import Registry
+from tilewright.registry import LAST, Registry
 
 _EXAMPLE = (Path(__file__).resolve().parents[2] / "examples" / "own_dataflow.py").read_text(encoding="utf-8")
 DATAFLOW = _EXAMPLE[: _EXAMPLE.index("result = ")].replace('name="simple"', 'name="mine"')
@@ -40,11 +40,11 @@ def test_a_name_is_given_once_and_the_nearest_is_told() -> None:
 
 
 def test_what_lists_show_first_does_not_depend_on_imports() -> None:
-    things: Registry[int] = Registry("thing", first=("a", "b"))
-    for name in ("c", "b", "a"):
-        things.register(name, 0)
-    assert things.names() == ("a", "b", "c")
-    assert [name for name, _ in things.items()] == ["a", "b", "c"]
+    things: Registry[int] = Registry("thing")
+    for name, rank in (("d", LAST), ("c", LAST), ("b", 2), ("a", 1)):
+        things.register(name, 0, rank=rank)
+    assert things.names() == ("a", "b", "d", "c")
+    assert [name for name, _ in things.items()] == ["a", "b", "d", "c"]
 
 
 def test_what_is_registered_for_now_is_forgotten() -> None:

@@ -74,5 +74,6 @@ register_kind(
         parts=split_attention,
         size=_size,
         colour="#c2453d",
-    )
+    ),
+    rank=3,
 )

@@ -122,5 +122,6 @@ register_kind(
             needed=("in", "out_channels", "kernel"),
             build=_build,
         ),
-    )
+    ),
+    rank=2,
 )

@@ -27,5 +27,6 @@ register_kind(
         work=_work,
         follows="anything",
         colour="#b08fd0",
-    )
+    ),
+    rank=12,
 )

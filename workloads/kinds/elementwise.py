@@ -52,5 +52,6 @@ register_kind(
             needed=("n",),
             build=_build,
         ),
-    )
+    ),
+    rank=6,
 )

@@ -27,5 +27,6 @@ register_kind(
         sizes=_sizes,
         read_bytes=_read_bytes,
         colour="#4f9a4a",
-    )
+    ),
+    rank=10,
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tilewright.errors import InputError
-from tilewright.registry import Registry
+from tilewright.registry import LAST, Registry
 
 if TYPE_CHECKING:
     from tilewright.workloads.kinds.text import OperatorText
@@ -133,32 +133,15 @@ class OperatorKind:
     is_understood: bool = True
 
 
-KINDS: Registry[OperatorKind] = Registry(
-    "operator kind",
-    built_in=[
-        f"tilewright.workloads.kinds.{name}"
-        for name in (
-            "matmul",
-            "conv",
-            "attention",
-            "softmax",
-            "norm",
-            "elementwise",
-            "reduction",
-            "pool",
-            "reshape",
-            "gather",
-            "quantize",
-            "dequantize",
-            "memory",
-        )
-    ],
-)
+KINDS: Registry[OperatorKind] = Registry("operator kind", rooms=("tilewright.workloads.kinds",))
 
 
-def register_kind(kind: OperatorKind) -> OperatorKind:
-    """Make ``kind`` known by its name, and as text. Raises InputError for a name that is taken."""
-    return KINDS.register(kind.name, kind)
+def register_kind(kind: OperatorKind, *, rank: int = LAST) -> OperatorKind:
+    """Make ``kind`` known by its name, and as text; ``rank``: its place in lists.
+
+    Raises InputError for a name that is taken.
+    """
+    return KINDS.register(kind.name, kind, rank=rank)
 
 
 def need_elements(operator: Operator, stream: OperatorStream, name: str, *allowed: int) -> None:

@@ -70,5 +70,6 @@ register_kind(
             needed=("m", "n", "k"),
             build=_build,
         ),
-    )
+    ),
+    rank=1,
 )

@@ -14,5 +14,6 @@ register_kind(
         leads=False,
         colour="#6b7689",
         is_understood=False,
-    )
+    ),
+    rank=13,
 )

@@ -80,5 +80,6 @@ register_kind(
             needed=("rows", "columns"),
             build=_build,
         ),
-    )
+    ),
+    rank=5,
 )

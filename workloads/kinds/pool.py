@@ -58,5 +58,6 @@ register_kind(
             needed=("in", "kernel"),
             build=_build,
         ),
-    )
+    ),
+    rank=8,
 )

@@ -33,5 +33,6 @@ register_kind(
         follows="anything",
         colour="#9474c0",
         assumptions=(QUANTISE_ASSUMPTION,),
-    )
+    ),
+    rank=11,
 )

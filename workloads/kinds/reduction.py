@@ -54,5 +54,6 @@ register_kind(
             needed=("rows", "columns"),
             build=_build,
         ),
-    )
+    ),
+    rank=7,
 )

@@ -34,5 +34,6 @@ register_kind(
         read_bytes=_read_bytes,
         write_bytes=_write_bytes,
         colour="#2a9d8f",
-    )
+    ),
+    rank=9,
 )

@@ -58,5 +58,6 @@ register_kind(
             needed=("rows", "columns"),
             build=_build,
         ),
-    )
+    ),
+    rank=4,
 )

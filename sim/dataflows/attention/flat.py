@@ -144,5 +144,6 @@ FLAT = register(
         source="FLAT, arXiv 2107.06419 (ASPLOS 2023)",
         phases=(Phase(name="attention", parameters=(*parts.STANDARD, HEADS, OVERLAP), lower=lower, legal=_legal),),
         assumptions=("matrix and vector work of different blocks do not overlap unless overlap=1",),
-    )
+    ),
+    rank=3,
 )

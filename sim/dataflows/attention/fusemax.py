@@ -209,5 +209,6 @@ FUSEMAX = register(
             "tile maximum, exponential and sum run on the matrix array where the machine's array can do them and all "
             "that joins the scores before, else on the vector unit",
         ),
-    )
+    ),
+    rank=5,
 )

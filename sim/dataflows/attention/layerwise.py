@@ -90,5 +90,6 @@ LAYERWISE = register(
             ),
         ),
         assumptions=("an operator starts when the one before it has finished and everything is in DRAM",),
-    )
+    ),
+    rank=1,
 )

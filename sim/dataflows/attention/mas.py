@@ -249,5 +249,6 @@ MAS = register(
             "softmax may start on a tile of S and values may start on a tile of P as soon as the tile is there",
             "two row blocks of S/P are on chip (one with proactive overwrite)",
         ),
-    )
+    ),
+    rank=7,
 )

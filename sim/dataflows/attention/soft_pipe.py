@@ -55,5 +55,6 @@ SOFT_PIPE = register(
             ),
         ),
         assumptions=("P is written to DRAM whole and read back in a second pass that starts when all P is there",),
-    )
+    ),
+    rank=2,
 )

@@ -59,5 +59,6 @@ TILEFLOW = register(
         source="TileFlow, MICRO 2023",
         phases=(Phase(name="attention", parameters=parts.STANDARD, lower=lower, legal=parts.legal),),
         assumptions=("three row blocks of S/P are on chip; a pipeline step lasts as long as its slowest stage",),
-    )
+    ),
+    rank=4,
 )

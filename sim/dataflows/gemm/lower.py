@@ -239,5 +239,6 @@ GEMM = register(
         ),
         operator="gemm",
         ahead=first_weight_tiles,
-    )
+    ),
+    rank=8,
 )

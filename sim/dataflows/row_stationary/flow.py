@@ -64,5 +64,6 @@ ROW_STATIONARY = register(
         refusal=refusal,
         is_native=True,
         fills_buffers=True,
-    )
+    ),
+    rank=10,
 )

@@ -172,4 +172,4 @@ def _make(capacity_bytes: int) -> BufferReduction:
     return BufferReduction(capacity_bytes=capacity_bytes)
 
 
-register_scheme(BRR, _make)
+register_scheme(BRR, _make, rank=1)

@@ -164,7 +164,7 @@ def _reason(graph: FusionGraph, mask: int) -> str | None:
 
 def _register() -> None:
     for mode, name in SCHEME_NAMES.items():
-        register_scheme(name, partial(_make, mode=mode))
+        register_scheme(name, partial(_make, mode=mode), rank=2)
 
 
 def _make(capacity_bytes: int, *, mode: Mode) -> DepthFirst:

@@ -320,4 +320,4 @@ def _make(capacity_bytes: int) -> OptimusRules:
     return OptimusRules(capacity_bytes=capacity_bytes)
 
 
-register_scheme(OPTIMUS_RULES, _make)
+register_scheme(OPTIMUS_RULES, _make, rank=4)

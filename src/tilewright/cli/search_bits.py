@@ -104,4 +104,4 @@ def _show(call: SearchCall[BitsOptions], result: BitsResult) -> None:
         call.outputs.show(layers_table(console, result), points_table(console, result), budget_table(console, result))
 
 
-SPACES.register("bits", SearchSpace(name="bits", options=BitsOptions, run=run))
+SPACES.register("bits", SearchSpace(name="bits", options=BitsOptions, run=run), rank=3)

@@ -57,7 +57,7 @@ def run(call: SearchCall[FusionOptions]) -> None:
     buffer = options.buffer
     capacity = None if buffer is None else bytes_of(buffer)
 
-    from tilewright.search.fusion.method import get_fusion_method
+    from tilewright.search.fusion.methods.method import get_fusion_method
     from tilewright.search.fusion.run import USUAL_BUDGET, search_fusion
     from tilewright.sim.fusion.scheme import USUAL_SCHEME
 
@@ -106,4 +106,4 @@ def run(call: SearchCall[FusionOptions]) -> None:
         note(f"wrote {write_fusion_report(call.outputs.report, outcome, command=call.command)}")
 
 
-SPACES.register("fusion", SearchSpace(name="fusion", options=FusionOptions, run=run, budget=count))
+SPACES.register("fusion", SearchSpace(name="fusion", options=FusionOptions, run=run, budget=count), rank=2)

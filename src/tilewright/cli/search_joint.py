@@ -175,4 +175,4 @@ def _data(outcome: JointOutcome, runs: Sequence[DesignRun]) -> dict[str, Any]:
     }
 
 
-SPACES.register("joint", SearchSpace(name="joint", options=JointOptions, run=run))
+SPACES.register("joint", SearchSpace(name="joint", options=JointOptions, run=run), rank=4)

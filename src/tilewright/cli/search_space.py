@@ -95,12 +95,5 @@ def count(texts: Sequence[str]) -> int:
 
 
 SPACES: Registry[SearchSpace] = Registry(
-    "space",
-    built_in=(
-        "tilewright.cli.search_bits",
-        "tilewright.cli.search_fusion",
-        "tilewright.cli.search_joint",
-        "tilewright.cli.search_tiling",
-    ),
-    first=("tiling", "fusion", "bits", "joint"),
+    "space", rooms=[f"tilewright.cli.search_{name}" for name in ("bits", "fusion", "joint", "tiling")]
 )

@@ -66,4 +66,4 @@ def run(call: SearchCall[TilingOptions]) -> None:
     call.outputs.write_csv([found.to_row()], origin)
 
 
-SPACES.register("tiling", SearchSpace(name="tiling", options=TilingOptions, run=run, budget=count))
+SPACES.register("tiling", SearchSpace(name="tiling", options=TilingOptions, run=run, budget=count), rank=1)

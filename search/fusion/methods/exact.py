@@ -16,7 +16,7 @@ import math
 
 from tilewright.errors import InputError
 from tilewright.search.fusion.groups import fitting_groups
-from tilewright.search.fusion.method import FusionMethod, register
+from tilewright.search.fusion.methods.method import FusionMethod, register
 from tilewright.search.fusion.plan import Plan, ordered
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
@@ -141,12 +141,14 @@ register(
         name="dp",
         summary="proven optimum by dynamic programming over what is done so far",
         search=lambda problem, split: by_dynamic_programming(problem),
-    )
+    ),
+    rank=1,
 )
 register(
     FusionMethod(
         name="cp_sat",
         summary="OR-Tools chooses among all groups that fit; proven optimum, or bound and gap",
         search=lambda problem, split: by_constraints(problem),
-    )
+    ),
+    rank=2,
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tilewright.errors import InputError
-from tilewright.search.fusion.local import POPULATION, edited
-from tilewright.search.fusion.method import FusionMethod, register
+from tilewright.search.fusion.methods.local import POPULATION, edited
+from tilewright.search.fusion.methods.method import FusionMethod, register
 from tilewright.search.fusion.plan import Plan, crossed, random_plan
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.search.fusion.split import Splitter, repaired
@@ -95,4 +95,5 @@ class _Held:
 GENETIC = register(
     FusionMethod(name="nsga2", summary="pymoo's NSGA-II, ten plans, crossed and edited (extra: search)", search=search),
     with_explanations=True,
+    rank=4,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilewright.search.fusion.method import FusionMethod, register
+from tilewright.search.fusion.methods.method import FusionMethod, register
 from tilewright.search.fusion.plan import (
     Plan,
     cuts_at,
@@ -94,4 +94,5 @@ def _split(problem: FusionProblem, plan: Plan) -> Plan | None:
 LOCAL = register(
     FusionMethod(name="local", summary="ten plans, random edits, the ten best kept", search=search),
     with_explanations=True,
+    rank=3,
 )

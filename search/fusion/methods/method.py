@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from tilewright.registry import Registry
+from tilewright.registry import LAST, Registry
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.search.fusion.split import Splitter
 
@@ -31,23 +31,21 @@ class FusionMethod:
     explained: bool = False
 
 
-_WITH_EXPLANATIONS = "get-"
-_EXACT, _BASELINES = ("dp", "cp_sat"), ("local", "nsga2", "random")
-# The exact ones first, then the baselines, then these with explanations, then others.
-METHODS: Registry[FusionMethod] = Registry(
-    "method",
-    built_in=tuple(f"tilewright.search.fusion.{name}" for name in ("chance", "exact", "genetic", "local")),
-    first=(*_EXACT, *_BASELINES, *(_WITH_EXPLANATIONS + name for name in _BASELINES)),
-)
+_WITH_EXPLANATIONS, _EXPLAINED_RANK = "get-", 1000
+METHODS: Registry[FusionMethod] = Registry("method", rooms=("tilewright.search.fusion.methods",))
 
 
-def register(method: FusionMethod, *, with_explanations: bool = False) -> FusionMethod:
-    """Make ``method`` known, and its form with explanations as ``get-...``; a name that is taken is refused."""
-    METHODS.register(method.name, method)
+def register(method: FusionMethod, *, with_explanations: bool = False, rank: int = LAST) -> FusionMethod:
+    """Make ``method`` known, and its form with explanations as ``get-...``; a name that is taken is refused.
+
+    ``rank``: its place in lists; forms with explanations stand behind all that have one, in the same order.
+    """
+    METHODS.register(method.name, method, rank=rank)
     if with_explanations:
         name = _WITH_EXPLANATIONS + method.name
         summary = f"{method.name}, groups that do not fit split by graph explanation (extra: gnn)"
-        METHODS.register(name, FusionMethod(name=name, summary=summary, search=method.search, explained=True))
+        explained = FusionMethod(name=name, summary=summary, search=method.search, explained=True)
+        METHODS.register(name, explained, rank=min(LAST, _EXPLAINED_RANK + rank))
     return method
 
 

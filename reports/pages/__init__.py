@@ -38,7 +38,7 @@ class ReportPage:
     make: Callable[[Any], str]
 
 
-PAGES: Registry[ReportPage] = Registry("report page")
+PAGES: Registry[ReportPage] = Registry("report page", rooms=("tilewright.reports.pages",))
 
 
 def register_page(page: ReportPage) -> ReportPage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilewright.search.fusion.method import FusionMethod, register
+from tilewright.search.fusion.methods.method import FusionMethod, register
 from tilewright.search.fusion.plan import random_plan
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.search.fusion.split import Splitter, repaired
@@ -17,5 +17,7 @@ def search(problem: FusionProblem, split: Splitter) -> None:
 
 
 RANDOM = register(
-    FusionMethod(name="random", summary="plans drawn by chance, repaired", search=search), with_explanations=True
+    FusionMethod(name="random", summary="plans drawn by chance, repaired", search=search),
+    with_explanations=True,
+    rank=5,
 )
