@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from tilewright.hw_models.settings import changed_by_text, parted_name
 from tilewright.hw_models.shipped import Shipped
 from tilewright.hw_models.spec import MachineSpec
 
@@ -17,13 +19,18 @@ def machine_names() -> tuple[str, ...]:
     return _MACHINES.names()
 
 
-def load_machine(name_or_path: str | Path) -> MachineSpec:
+def load_machine(name_or_path: str | Path, settings: Sequence[str] = ()) -> MachineSpec:
     """The machine called so, or described in the YAML file at that path.
+
+    ``settings`` (``matrix.rows=32``) change figures, as :meth:`MachineSpec.with_` does; so does a name that says them:
+    ``edge-16x16 with matrix.rows=32, n_cores=2``.
 
     Text that ends in ``.yaml`` or ``.yml`` or holds a path separator is a path. Raises :class:`InputError`: an unknown
     name with the nearest one, or every fault of the file with its line.
     """
-    return _MACHINES.load(name_or_path)
+    name, own = (name_or_path, []) if isinstance(name_or_path, Path) else parted_name(name_or_path)
+    machine, wanted = _MACHINES.load(name), [*own, *settings]
+    return changed_by_text(machine, wanted) if wanted else machine
 
 
 def machine_text(name: str) -> str:

@@ -20,9 +20,11 @@ def changed(machine: MachineSpec, changes: Mapping[str, Any]) -> MachineSpec:
 
     Buffers are reached by name or by position; tables such as ``energy.vector_pj`` may gain keys. Changing
     ``dram.timing.…`` of a machine with a named grade makes the grade's timing the machine's own. Fields that do not
-    exist are refused with the nearest name, values out of range as in a file.
+    exist are refused with the nearest name, values out of range as in a file. None removes a key of a
+    table, and a buffer.
     """
     data = asdict(machine)
+    data["buffers"] = list(data["buffers"])
     if machine.dram.grade is not None and any(path.startswith("dram.timing.") for path in changes):
         timing = machine.dram.row_timing
         data["dram"] |= {"grade": None, "timing": None if timing is None else asdict(timing)}
@@ -32,7 +34,10 @@ def changed(machine: MachineSpec, changes: Mapping[str, Any]) -> MachineSpec:
         if path.partition(".")[0] not in _NOT_FIGURES:
             source = f"changed from {old:g}" if isinstance(old, int | float) else f"changed from {old or 'nothing'}"
             notes.append({"fields": [_named(machine, path)], "kind": "assumed", "source": source})
-    data["sources"] = [*notes, *data["sources"]]
+    if isinstance(data["buffers"], list):
+        data["buffers"] = [buffer for buffer in data["buffers"] if buffer is not None]
+    if isinstance(data["sources"], list | tuple):
+        data["sources"] = [*notes, *data["sources"]]
     return validate_data(data, MachineSpec, what="machine", name=machine.name)
 
 
@@ -43,10 +48,16 @@ def _put(machine: MachineSpec, data: dict[str, Any], path: str, value: Any) -> A
     spec: Any = machine
     for step in parents:
         here, spec = _below(machine, here, spec, step, path)
+    if isinstance(here, list) and value is None:
+        at = _position(machine, here, last, path)
+        old, here[at] = here[at], None
+        return old
     if is_dataclass(spec) and last not in _names(spec):
         raise _unknown(machine, path, last, _names(spec))
     if not isinstance(here, dict):
         raise _unknown(machine, path, last, [])
+    if value is None and not is_dataclass(spec):
+        return here.pop(last, None)
     old = here.get(last)
     here[last] = value
     return old
@@ -55,15 +66,23 @@ def _put(machine: MachineSpec, data: dict[str, Any], path: str, value: Any) -> A
 def _below(machine: MachineSpec, here: Any, spec: Any, step: str, path: str) -> tuple[Any, Any]:
     """The data and its description one step down."""
     if isinstance(here, Sequence) and not isinstance(here, str):
-        names = [entry["name"] for entry in here if isinstance(entry, dict) and "name" in entry]
-        index = names.index(step) if step in names else int(step) if step.isdecimal() else len(here)
-        if index >= len(here):
-            raise _unknown(machine, path, step, names)
+        index = _position(machine, here, step, path)
         return here[index], spec[index]
     if not isinstance(here, dict) or step not in here:
         raise _unknown(machine, path, step, _names(spec) if is_dataclass(spec) else [])
+    if here[step] is None and is_dataclass(spec):
+        here[step] = {}  # a part that the machine has not had; the check of fields says what it needs
     below = here[step]
     return below, getattr(spec, step) if is_dataclass(spec) and getattr(spec, step) is not None else below
+
+
+def _position(machine: MachineSpec, things: Sequence[Any], step: str, path: str) -> int:
+    """Where the thing called ``step`` (or numbered so) stands."""
+    names = [thing.get("name") if isinstance(thing, dict) else None for thing in things]
+    index = names.index(step) if step in names else int(step) if step.isdecimal() else len(things)
+    if index >= len(things):
+        raise _unknown(machine, path, step, [name for name in names if name is not None])
+    return index
 
 
 def _names(spec: Any) -> list[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPERATION_KINDS",
+    "WITH",
     "AreaSpec",
     "BlockSpec",
     "BufferSpec",
@@ -41,6 +42,9 @@ __all__ = [
     "SourceSpec",
     "VectorUnitSpec",
 ]
+
+#: Between the name of a machine and what was changed of it: ``edge-16x16 with matrix.rows=32``.
+WITH = " with "
 
 #: Element-wise operations that a unit can be asked for.
 OperationKind: TypeAlias = Literal["add", "sub", "mul", "max", "exp", "div"]
@@ -341,7 +345,7 @@ class MachineSpec(Shown):
     sources: tuple[SourceSpec, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        _check_name(self.base_name)
         names = [buffer.name for buffer in self.buffers]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -364,6 +368,11 @@ class MachineSpec(Shown):
             ("buffer_write_pj_per_byte", energy.buffer_write_pj_per_byte, buffer_names),
         ):
             _check_keys(f"energy.{label}", given, wanted)
+
+    @property
+    def base_name(self) -> str:
+        """The name without what was changed: ``edge-16x16`` of ``edge-16x16 with matrix.rows=32``."""
+        return self.name.partition(WITH)[0]
 
     @property
     def clock_hz(self) -> Fraction:

@@ -120,7 +120,7 @@ def calibration_of(machine: MachineSpec) -> CalibrationSpec:
     """The calibration that comes with ``machine``, or that of the machine it names as a stand-in."""
     if machine.gpu is None:
         raise InputError(f"{machine.name}: is not a GPU (no section gpu); allowed for example h200, a100")
-    for name in (machine.name, machine.gpu.calibrated_as):
+    for name in (machine.base_name, machine.gpu.calibrated_as):
         if name is not None and name in _CALIBRATIONS.names():
             return _CALIBRATIONS.named(name)
     raise InputError(

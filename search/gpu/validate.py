@@ -140,7 +140,7 @@ def validate(
     for position, table in enumerate(tables):
         if progress is not None:
             progress(position, len(tables), table.name)
-        if not same_device(table.device, machine.name):
+        if not same_device(table.device, machine.base_name):
             left_out.append((table.name, f"measured on {table.device}, not on {machine.name}"))
         elif not len(table):
             left_out.append((table.name, "has no rows"))
@@ -152,7 +152,7 @@ def validate(
         elif not calibration.has(table.operator, table.family):
             left_out.append((table.name, f"no calibrated {table.operator} kernels {table.family}"))
         else:
-            done.append(_validated(device, calibration, table, same=machine.name == calibration.device))
+            done.append(_validated(device, calibration, table, same=machine.base_name == calibration.device))
     if not done and not rankings:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
         raise InputError(f"nothing to compare with {machine.name}: {reasons or 'no tables'}")

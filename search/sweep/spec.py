@@ -21,6 +21,7 @@ from tilewright.document_yaml import Document, FieldPath, dotted, read_yaml
 from tilewright.errors import InputError, unknown
 from tilewright.formats import tensor_format
 from tilewright.hw_models.load import load_machine, machine_names
+from tilewright.hw_models.settings import changed_by_text, parted_name, settings_of
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import Objective
 from tilewright.search.sweep.conditions import Condition, Value, parse_condition
@@ -132,19 +133,21 @@ class Sweep:
         return tuple(path for axis in self.axes for path in axis.paths)
 
 
-def load_sweep(source: str | Path | Mapping[str, Any]) -> Sweep:
-    """The sweep in a YAML file, or given as the same fields in a mapping.
+def load_sweep(source: str | Path | Mapping[str, Any], *, settings: Sequence[str] = ()) -> Sweep:
+    """The sweep in a YAML file, or given as the same fields in a mapping; ``settings`` (``matrix.rows=32``) change its
+    machine.
 
     Paths of machines and workloads in a file are relative to it. Raises InputError with every fault's line.
     """
     if isinstance(source, Mapping):
         data = dict(source)
         file = validate_data(data, _SweepFile, what="sweep", name="sweep")
-        return _Reader(file, Document(data=data), "sweep", Path(), json.dumps(data, indent=2, default=str)).sweep()
+        text = json.dumps(data, indent=2, default=str)
+        return _Reader(file, Document(data=data), "sweep", Path(), text, settings=settings).sweep()
     text = read_text(source, what="sweep", allowed="the path of a sweep file in YAML")
     file = parse_document(text, _SweepFile, what="sweep", name=str(source))
     document = read_yaml(text, "sweep", str(source))
-    return _Reader(file, document, str(source), Path(source).parent, text).sweep()
+    return _Reader(file, document, str(source), Path(source).parent, text, settings=settings).sweep()
 
 
 def restore_sweep(text: str, machine: MachineSpec, *, name: str, folder: Path) -> Sweep:
@@ -167,7 +170,9 @@ class _Reader:
         folder: Path,
         text: str,
         known_machine: MachineSpec | None = None,
+        settings: Sequence[str] = (),
     ) -> None:
+        self.settings = settings
         self.known_machine = known_machine
         self.file = file
         self.document = document
@@ -180,7 +185,7 @@ class _Reader:
         from tilewright.search.api import dataflow_names
 
         file = self.file
-        machine = self.machine()
+        machine = self.changed(self.machine())
         axes = (*self.parameters(machine), *self.together(machine))
         self.check_values(machine, axes)
         values = base_values(machine)
@@ -221,13 +226,27 @@ class _Reader:
         if self.known_machine is not None:
             return self.known_machine
         given = self.file.machine
-        is_file = given not in machine_names() and (given.endswith((".yaml", ".yml")) or "/" in given)
+        name = parted_name(given)[0]
+        is_file = name not in machine_names() and (name.endswith((".yaml", ".yml")) or "/" in name)
         if is_file:
-            return load_machine(self.folder / given)
+            return load_machine(str(self.folder / given))
         try:
             return load_machine(given)
         except InputError as error:
             raise self.placed(("machine",), error) from None
+
+    def changed(self, machine: MachineSpec) -> MachineSpec:
+        """``machine`` with the settings; raises InputError for one that the file varies: it would change nothing."""
+        if not self.settings:
+            return machine
+        varied = {*self.file.parameters, *(path for group in self.file.together for path in group)}
+        for path in settings_of(self.settings):
+            if path in varied:
+                raise InputError(f"--set: {path}: is varied by {self.name}; allowed for what it does not vary")
+        try:
+            return changed_by_text(machine, self.settings)
+        except InputError as error:
+            raise InputError(*(f"--set: {line}" for line in error.args)) from None
 
     def area(self) -> AreaRule | None:
         if self.file.area is None:

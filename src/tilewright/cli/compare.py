@@ -23,6 +23,7 @@ from tilewright.cli.options import (
     Objective,
     ReportOption,
     SeedOption,
+    SetOption,
     UnknownOption,
     WeightsOption,
     check_seed,
@@ -70,6 +71,7 @@ def compare(
     context: typer.Context,
     machine: MachinesOption,
     workload: WorkloadsArgument = None,
+    set_: SetOption = None,
     all_networks: AllOption = False,
     dataflow: DataflowsOption = None,
     objective: FrontObjectiveOption = "latency",
@@ -94,7 +96,7 @@ def compare(
     goal = "latency" if is_front else objective_of(objective, or_else=[PARETO])
     way = method_of(method)
     check_seed(way, given=is_given(context, "seed"))
-    specs = [machine_of(text) for text in machine]
+    specs = [machine_of(text, set_) for text in machine]
     texts = [*(workload or []), *(_all_layers() if all_networks else [])]
     if not texts:
         raise InputError("no workload is given; allowed one or more names, or --all")

@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["check_dataflows", "command_line", "machine_of", "workloads_of"]
 
 
-def machine_of(text: str, *, for_engine: bool = True) -> MachineSpec:
-    """The machine that ``text`` names; raises InputError.
+def machine_of(text: str, settings: Sequence[str] | None = None, *, for_engine: bool = True) -> MachineSpec:
+    """The machine that ``text`` names, with the changes of ``--set``; raises InputError.
 
     ``for_engine``: a word on what that means for a GPU, and on what of the machine its schedules do not use.
     """
     from tilewright.hw_models.load import load_machine
 
     machine = load_machine(text)
+    if settings:
+        try:
+            machine = load_machine(text, settings)
+        except InputError as error:
+            raise InputError(*(f"--set: {line}" for line in error.args)) from None
     if for_engine and machine.gpu is not None:
         note(f"{machine.name} is a GPU; here it runs the engine's schedules (a library's kernels: tilewright validate)")
     if for_engine:

@@ -31,6 +31,7 @@ __all__ = [
     "ObjectiveOption",
     "ReportOption",
     "SeedOption",
+    "SetOption",
     "SimulatedArgument",
     "SimulatedDataflowOption",
     "TileOption",
@@ -85,6 +86,14 @@ MachinesOption = Annotated[
         help="A built-in machine or a YAML file; repeated, the machines stand side by side.",
         show_default=False,
         autocompletion=complete.machines,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="A figure of the machine changed, as matrix.rows=32 or buffers.l1.capacity_kib=512; may be repeated.",
     ),
 ]
 SimulatedDataflowOption = Annotated[

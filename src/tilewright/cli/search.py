@@ -15,6 +15,7 @@ from tilewright.cli.options import (
     CsvOption,
     JsonOption,
     MapOption,
+    SetOption,
     UnknownOption,
     WeightsOption,
 )
@@ -48,6 +49,7 @@ def search(
     target: TargetArgument,
     over: OverOption,
     machine: SearchedMachineOption = None,
+    set_: SetOption = None,
     objective: SearchedObjectiveOption = None,
     method: SearchedMethodOption = None,
     budget: BudgetOption = None,
@@ -71,6 +73,7 @@ def search(
     """Search a large space of choices for the best one, and say how far it is from what is proven."""
     given: dict[str, Any] = {
         "machine": machine,
+        "set": tuple(set_ or ()) or None,
         "objective": objective,
         "method": method,
         "budget": budget or None,

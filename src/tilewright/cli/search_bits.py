@@ -52,7 +52,7 @@ def run(call: SearchCall[BitsOptions]) -> None:
     sensitivity = sensitivity_of(options.sensitivity)
     if not options.budget:
         raise InputError("--budget: missing; allowed for example latency=0.6x, size=5.5MB, energy=2mJ")
-    machine = machine_of(options.machine)
+    machine = machine_of(options.machine, options.set)
     objective = objective_of(options.objective)
 
     from tilewright.search.bits.budget import parse_budgets

@@ -53,7 +53,7 @@ class FusionOptions(NetworkOptions):
 def run(call: SearchCall[FusionOptions]) -> None:
     """Search, show groups and totals, and write what is asked for; raises InputError."""
     options = call.options
-    machine = machine_of(options.machine)
+    machine = machine_of(options.machine, options.set)
     buffer = options.buffer
     capacity = None if buffer is None else bytes_of(buffer)
 

@@ -52,7 +52,7 @@ def run(call: SearchCall[JointOptions]) -> None:
     """Search, show the optimum beside both sequences, and write what is asked for; raises InputError."""
     options = call.options
     table = sensitivity_of(options.sensitivity)
-    machine = machine_of(options.machine)
+    machine = machine_of(options.machine, options.set)
     buffer, objective = options.buffer, options.objective
     if objective not in _OBJECTIVES:
         raise unknown("objective", objective, _OBJECTIVES, place="--objective")

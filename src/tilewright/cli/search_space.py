@@ -23,6 +23,7 @@ class SearchOptions:
     """Options of every space: its fields are the options of the command line that mean something to it."""
 
     machine: str
+    set: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ class TilingOptions(SearchOptions):
 def run(call: SearchCall[TilingOptions]) -> None:
     """Search, and show the best tiling with its gap; raises InputError."""
     options = call.options
-    machine = machine_of(options.machine)
+    machine = machine_of(options.machine, options.set)
     (layer,) = workloads_of([call.target], machine)
     goal, way = objective_of(options.objective), method_of(options.method)
     check_seed(way, given=options.seed is not None)

@@ -12,7 +12,7 @@ import typer
 
 from tilewright.cli.complete import anything
 from tilewright.cli.inputs import machine_of
-from tilewright.cli.options import CsvOption, JsonOption
+from tilewright.cli.options import CsvOption, JsonOption, SetOption
 from tilewright.cli.outputs import Outputs, note
 from tilewright.errors import InputError, unknown
 
@@ -39,17 +39,20 @@ NameArgument = Annotated[
 ]
 
 
-def show(name: NameArgument, json: JsonOption = None, csv: CsvOption = None) -> None:
+def show(name: NameArgument, set_: SetOption = None, json: JsonOption = None, csv: CsvOption = None) -> None:
     """Show a machine with every figure and its source, or a layer, an operator, a network, a dataflow."""
     outputs = Outputs(json=json, csv=csv)
     outputs.check(name)
     from tilewright.hw_models.load import machine_names
+    from tilewright.hw_models.settings import parted_name
     from tilewright.sim.lowering.mapping import DATAFLOWS
     from tilewright.workloads.single_operator import operator_kinds
 
     text = name.strip()
-    if text in machine_names() or (_YAML.search(text) and not _is_layer_file(text)):
-        _show_machine(outputs, text)
+    if parted_name(text)[0] in machine_names() or (_YAML.search(text) and not _is_layer_file(text)):
+        _show_machine(outputs, text, set_)
+    elif set_:
+        raise InputError(f'--set: is for machines; given "{name}"')
     elif text in DATAFLOWS.names() and text not in operator_kinds():
         _show_dataflow(outputs, text)
     else:
@@ -87,8 +90,8 @@ def _named(text: str) -> Named:
         raise unknown("name", text, names, shown=_NAMED) from None
 
 
-def _show_machine(outputs: Outputs, text: str) -> None:
-    spec = machine_of(text, for_engine=False)
+def _show_machine(outputs: Outputs, text: str, settings: list[str] | None) -> None:
+    spec = machine_of(text, settings, for_engine=False)
 
     from rich.text import Text
 

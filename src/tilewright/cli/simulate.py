@@ -24,6 +24,7 @@ from tilewright.cli.options import (
     Objective,
     ReportOption,
     SeedOption,
+    SetOption,
     SimulatedArgument,
     SimulatedDataflowOption,
     TileOption,
@@ -57,6 +58,7 @@ def simulate(
     context: typer.Context,
     workload: SimulatedArgument,
     machine: MachineOption,
+    set_: SetOption = None,
     dataflow: SimulatedDataflowOption = None,
     tile: TileOption = None,
     objective: FrontObjectiveOption = "latency",
@@ -93,7 +95,7 @@ def simulate(
         if named.kind != "network" and (given or no_fuse):
             raise InputError(f'{[*given, "--no-fuse"][0]}: is for whole networks; given "{workload}"')
         call = ParetoCall(
-            named=(named,), machines=(machine_of(machine),), dataflows=None if dataflow is None else [dataflow],
+            named=(named,), machines=(machine_of(machine, set_),), dataflows=None if dataflow is None else [dataflow],
             formats=formats, fuse=not no_fuse, unknown=choice, command=command_line(context),
         )  # fmt: skip
         show_fronts(outputs, call)
@@ -111,7 +113,7 @@ def simulate(
         "--map": map_,
     }
     given = [option for option, value in only_for_networks.items() if value]
-    spec, named = machine_of(machine), what_is_named(workload, network_options=given)
+    spec, named = machine_of(machine, set_), what_is_named(workload, network_options=given)
     if named.kind != "network":
         if given:
             what, keys = _FORMAT_KEYS[named.kind]

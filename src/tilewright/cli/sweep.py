@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tilewright.cli.options import CsvOption, JsonOption
+from tilewright.cli.options import CsvOption, JsonOption, SetOption
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.cli.sweep_health import show_health
@@ -67,6 +67,7 @@ def sweep(
         bool,
         typer.Option("--repair", help="Set such rows aside, so that their points are done again.", show_default=False),
     ] = False,
+    set_: SetOption = None,
     csv: CsvOption = None,
     json: JsonOption = None,
 ) -> None:
@@ -78,23 +79,17 @@ def sweep(
     outputs.check(spec, store)
     if status and retry_failed:
         raise InputError("--retry-failed: runs points, and --status runs nothing; give one of the two")
-    for option, value in (("--jobs", jobs), ("--scheduler", scheduler)):
-        if status and value is not None:
-            raise InputError(f"{option}: says who runs points, and --status runs nothing; give one of the two")
-    if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs: out of range; given {jobs}; allowed a whole number of at least 1")
-
-    if jobs is not None and scheduler is not None:
-        raise InputError("--jobs: says how many processes of this machine work; with --scheduler its own workers do")
-
+    _check_workers(jobs, scheduler, runs_nothing=status)
     if check and (repair or status or retry_failed):
         raise InputError("--check: only reads the store; allowed without --repair, --status and --retry-failed")
+    if spec is None and set_:
+        raise InputError("--set: changes the machine of a sweep; missing argument SWEEP.yaml")
     if spec is None and not check and not repair:
         raise InputError("missing argument SWEEP.yaml; allowed without one: --store FILE with --check or --repair")
 
     from tilewright.search.sweep.spec import load_sweep
 
-    checked = None if spec is None else load_sweep(spec)
+    checked = None if spec is None else load_sweep(spec, settings=set_ or ())
     if check or repair:
         is_whole = show_health(outputs, checked, store, repair=repair)
         if check or checked is None:
@@ -105,6 +100,16 @@ def sweep(
             announce_compilation()
         _run(checked, store, jobs, scheduler, retry_failed)
     _show(outputs, checked, store)
+
+
+def _check_workers(jobs: int | None, scheduler: str | None, *, runs_nothing: bool) -> None:
+    for option, value in (("--jobs", jobs), ("--scheduler", scheduler)):
+        if runs_nothing and value is not None:
+            raise InputError(f"{option}: says who runs points, and --status runs nothing; give one of the two")
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs: out of range; given {jobs}; allowed a whole number of at least 1")
+    if jobs is not None and scheduler is not None:
+        raise InputError("--jobs: says how many processes of this machine work; with --scheduler its own workers do")
 
 
 def _run(checked: Sweep, store: str, jobs: int | None, scheduler: str | None, retry_failed: bool) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from tilewright.cli.devices import are_run_tables, calibrate_from_runs, validate_runs
 from tilewright.cli.inputs import command_line, machine_of
-from tilewright.cli.options import CsvOption, JsonOption, MachineOption, ReportOption
+from tilewright.cli.options import CsvOption, JsonOption, MachineOption, ReportOption, SetOption
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar
 from tilewright.errors import InputError
@@ -34,6 +34,7 @@ def validate(
     context: typer.Context,
     files: FilesArgument,
     machine: MachineOption,
+    set_: SetOption = None,
     calibration: Annotated[
         str | None,
         typer.Option(
@@ -55,7 +56,7 @@ def validate(
     """
     outputs = Outputs(json=json, csv=csv, report=report)
     outputs.check(*files, machine, calibration)
-    spec = machine_of(machine, for_engine=False)
+    spec = machine_of(machine, set_, for_engine=False)
     if are_run_tables(files, spec):
         if calibration is not None:
             raise InputError("--calibration: is for tables of GPU kernels; a fitted machine is a file of its own")
@@ -100,6 +101,7 @@ def calibrate(
             show_default="the first three",
         ),
     ] = None,
+    set_: SetOption = None,
 ) -> None:
     """Fit a handful of physical figures to one part of measured tables; show the error on the other part.
 
@@ -115,7 +117,7 @@ def calibrate(
 
     check_file(output, what="--output")
     check_apart(output, [*files, machine], what="--output")
-    spec = machine_of(machine, for_engine=False)
+    spec = machine_of(machine, set_, for_engine=False)
     if are_run_tables(files, spec):
         calibrate_from_runs(files, spec, output, fit or ())
         return
@@ -128,7 +130,7 @@ def calibrate(
         for position, table in enumerate(tables):
             bar(position, len(tables), table.name)
             key = (table.operator, table.family)
-            if not same_device(table.device, spec.name):
+            if not same_device(table.device, spec.base_name):
                 note(f"left out: {table.name}: measured on {table.device}")
             elif key in families:
                 note(f"left out: {table.name}: {table.family} is calibrated on {families[key].measured}")
@@ -139,7 +141,7 @@ def calibrate(
                     note(f"left out: {table.name}: {fault}")
     if not families:
         raise InputError(f"nothing to calibrate {spec.name} with; allowed tables that were measured on it")
-    write_file(output, calibration_text(CalibrationSpec(device=spec.name, families=tuple(families.values()))))
+    write_file(output, calibration_text(CalibrationSpec(device=spec.base_name, families=tuple(families.values()))))
     _show(list(families.values()))
     note(f"wrote {output}")
 

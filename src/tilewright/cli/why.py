@@ -18,6 +18,7 @@ from tilewright.cli.options import (
     Objective,
     ObjectiveOption,
     ReportOption,
+    SetOption,
     SimulatedArgument,
     SimulatedDataflowOption,
     TileOption,
@@ -43,6 +44,7 @@ def why(
     context: typer.Context,
     workload: SimulatedArgument,
     machine: MachineOption,
+    set_: SetOption = None,
     dataflow: SimulatedDataflowOption = None,
     tile: TileOption = None,
     objective: ObjectiveOption = "latency",
@@ -66,7 +68,7 @@ def why(
     choice = unknown_of(unknown, map_)
     own = {**formats, "--unknown": unknown, "--map": map_}
     given = [option for option, value in own.items() if value]
-    spec, named = machine_of(machine), what_is_named(workload, network_options=given)
+    spec, named = machine_of(machine, set_), what_is_named(workload, network_options=given)
     if named.kind != "network":
         if given:
             raise InputError(f'{given[0]}: is for whole networks; given the layer or operator "{workload}"')
