@@ -59,7 +59,16 @@ def layer_on(workload: Workload, machine: MachineSpec) -> tuple[JobLayer, str]:
     if own == layer.qkv_format:
         return layer, ""
     given = layer.qkv_format
-    names = ("qkv_format", "score_format", "key_format", "value_format", "output_format", "bias_format", "sink_format")
+    names = (
+        "qkv_format",
+        "score_format",
+        "probability_format",
+        "key_format",
+        "value_format",
+        "output_format",
+        "bias_format",
+        "sink_format",
+    )
     narrow: dict[str, Any] = {name: own for name in names if getattr(layer, name) == given}
     said = f"{FORMAT_NOTE}{own}, the machine's own, instead of {given}, for which it has no multiply rate"
     return replace(layer, **narrow), f"{said} (others are given with qkv_format)"
@@ -121,9 +130,11 @@ def able(flows: Sequence[Dataflow], layer: JobLayer, machine: MachineSpec) -> tu
 
 def pieces(layer: JobLayer, machine: MachineSpec, flow: Dataflow | None = None) -> tuple[JobLayer, ...]:
     """The ways to cut ``layer`` for the machine's cores, those that ``flow`` can run; attention is dealt out by heads
-    and stays whole.
+    and stays whole. Each is as the machine does it (its own formats and engines).
     """
-    cuts: tuple[JobLayer, ...] = family_of(layer).pieces(layer, machine.n_cores)
+    family = family_of(layer)
+    layer = family.adapted(layer, machine)
+    cuts: tuple[JobLayer, ...] = family.pieces(layer, machine.n_cores)
     if flow is None:
         return cuts
     return tuple(cut for cut in cuts if not flow.refusal(cut, machine)) or (layer,)

@@ -31,7 +31,7 @@ LARGEST_EXTENT = 2**31 - 1
 
 _EXTENTS = ("batch", "query_heads", "kv_heads", "query_len", "key_len", "head_dim", "value_dim")
 _WINDOWS = ("window_left", "window_right")
-_ELEMENT_FORMATS = ("score_format", "accumulator_format")
+_ELEMENT_FORMATS = ("score_format", "probability_format", "accumulator_format")
 _OWN_FORMATS = ("key_format", "value_format", "output_format", "bias_format", "sink_format")
 
 
@@ -48,8 +48,9 @@ class AttentionLayer:
     (query_heads, or 1 for all), of ``bias_batch`` entries (a divisor of batch). It hides nothing. ``sinks``: one logit
     per query head. ``soft_cap``: the scores are capped; by how much costs nothing more or less.
 
-    Q is stored in ``qkv_format``, S and P in ``score_format``; sums are kept in ``accumulator_format``. K, V, the
-    output, the bias and the sinks have formats of their own, that of Q where none is given. Stored formats may have
+    Q is stored in ``qkv_format``, S in ``score_format``, P in ``probability_format`` (that of S where none is given);
+    sums are kept in ``accumulator_format``. K, V, the output, the bias and the sinks have formats of their own, that
+    of Q where none is given. Stored formats may have
     scales (``int8-g32``), which lie along the last dimension. Products multiply in the wider of their operands'
     formats.
 
@@ -80,8 +81,11 @@ class AttentionLayer:
     sinks: bool = False
     sink_format: str = ""
     soft_cap: bool = False
+    probability_format: str = ""
 
     def __post_init__(self) -> None:
+        if not self.probability_format:
+            object.__setattr__(self, "probability_format", self.score_format)
         for field in _OWN_FORMATS:
             if not getattr(self, field):
                 object.__setattr__(self, field, self.qkv_format)
@@ -278,8 +282,8 @@ class AttentionLayer:
 
     @property
     def score_bits(self) -> int:
-        """Bits of one value of S and P."""
-        return format_bits(self.score_format)
+        """Bits of one value of S, and of the room that P takes in its place."""
+        return max(format_bits(self.score_format), format_bits(self.probability_format))
 
     @property
     def accumulator_bits(self) -> int:
@@ -293,8 +297,8 @@ class AttentionLayer:
 
     @property
     def value_product_format(self) -> str:
-        """What P V is multiplied in: the wider of the formats of V and P (of V where they are as wide)."""
-        return _wider(element_format(self.value_format), self.score_format)
+        """What P V is multiplied in: the wider of the formats of V and of P (of V where they are as wide)."""
+        return _wider(element_format(self.value_format), self.probability_format)
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 

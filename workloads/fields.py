@@ -20,7 +20,7 @@ Fields: TypeAlias = Mapping[str, Value]
 
 _COUNTS = ("batch", "heads", "kv_heads", "seq", "query_len", "key_len", "head_dim", "value_dim", "hidden")
 _WINDOWS = ("window_left", "window_right")
-_ELEMENT_FORMATS = ("score_format", "accumulator_format")
+_ELEMENT_FORMATS = ("score_format", "probability_format", "accumulator_format")
 _STORED_FORMATS = ("qkv_format", "key_format", "value_format", "output_format", "bias_format", "sink_format")
 _FORMATS = (*_STORED_FORMATS, *_ELEMENT_FORMATS)
 _BIAS = ("bias_batch", "bias_heads", "bias_rows")

@@ -63,6 +63,7 @@ class AttentionEntry(BaseModel):
     bias_format: StoredFormat | None = None
     sink_format: StoredFormat | None = None
     score_format: FormatName | None = None
+    probability_format: FormatName | None = None
     accumulator_format: FormatName | None = None
 
     def fields(self) -> dict[str, Any]:

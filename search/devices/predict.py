@@ -16,6 +16,7 @@ from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import layer_of, layer_on
 from tilewright.sim.jobs import JobLayer
 from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.sim.network_result import NetworkResult
 from tilewright.workloads.attention import AttentionLayer
@@ -83,6 +84,7 @@ class Subject:
 
     def _attention(self, layer: AttentionLayer, machine: MachineSpec) -> Prediction:
         found, fault = [], None
+        layer = family_of(layer).adapted(layer, machine)
         for name in ATTENTION_DATAFLOWS:
             flow = get_dataflow(name, "attention")
             try:

@@ -81,6 +81,7 @@ class SweepBench:
         machine, layer, flow = self._machine(point.design), self.layers[point.layer], get_dataflow(point.dataflow)
         if isinstance(layer, OperatorStream):
             return self._network_figures(layer, machine, point.dataflow)
+        layer = flow.family.adapted(layer, machine)
         shared = self.memory.of(flow, layer, machine)
         found = shared.best(machine, self.objective)
         result = shared.result(machine, found)

@@ -24,6 +24,10 @@ def _as_it_is(layer: Any) -> Any:
     return layer
 
 
+def _as_on_any(layer: Any, machine: MachineSpec) -> Any:
+    return layer
+
+
 def _nothing(layer: Any) -> tuple[str, ...]:
     return ()
 
@@ -39,6 +43,7 @@ class Family:
     ``costs(layer, machine)`` gives what tiles cost, ``bound(layer, machine)`` what no schedule can beat; it raises
     InputError for a number format that the machine cannot multiply. ``core`` is the class that lowerings write to.
     ``usual``: the dataflow where none is named. ``plain(layer)``: the simplest layer with the same result.
+    ``adapted(layer, machine)``: the layer as the machine does it, where that has ways of its own (formats, engines).
     ``pieces(layer, n_cores)``: the ways to cut it for so many cores. ``assumptions(layer)``: what its costs take for
     granted. ``limit(dataflow, layer, machine, fixed tiles)``: how long the sequence can grow, where it has one.
     ``remedy``: what else would help, beyond buffers and formats, where no tiling fits.
@@ -51,6 +56,7 @@ class Family:
     usual: str
     core: type[TileCore[Any]] = TileCore
     plain: Callable[[Any], Any] = _as_it_is
+    adapted: Callable[[Any, MachineSpec], Any] = _as_on_any
     pieces: Callable[[Any, int], tuple[Any, ...]] = _whole
     assumptions: Callable[[Any], tuple[str, ...]] = _nothing
     limit: Callable[[Any, Any, MachineSpec, Mapping[str, int]], LengthLimit] | None = None

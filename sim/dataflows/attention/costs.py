@@ -46,6 +46,9 @@ _SOFT_CAP_ASSUMPTION = (
     "figure, so it is counted as 1 - 2 / (exp(2x) + 1): a multiplication, an exponential, an addition, a division and "
     "a subtraction"
 )
+_NARROW_P_ASSUMPTION = (
+    "P is cast to {} with the last operation on it, at no cost, keeps the place of S, and is moved as wide as S"
+)
 
 
 def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
@@ -53,9 +56,14 @@ def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
     return (
         *_ATTENTION_ASSUMPTIONS,
         *((_BIAS_ASSUMPTION,) if layer.has_bias else ()),
+        *((_NARROW_P_ASSUMPTION.format(layer.probability_format),) if _has_narrow_p(layer) else ()),
         *((_SINK_ASSUMPTION,) if layer.sinks else ()),
         *((_SOFT_CAP_ASSUMPTION,) if layer.soft_cap else ()),
     )
+
+
+def _has_narrow_p(layer: AttentionLayer) -> bool:
+    return layer.probability_format != layer.score_format
 
 
 class Joining(NamedTuple):

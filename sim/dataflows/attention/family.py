@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from tilewright.formats import element_format
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.bound import lower_bound
 from tilewright.sim.dataflows.attention.core import AttentionCore
@@ -19,6 +21,14 @@ __all__ = ["ATTENTION"]
 def _plain(layer: AttentionLayer) -> AttentionLayer:
     """With the plainest mask that hides the same: a band that hides nothing costs what no mask costs."""
     return layer.with_plain_mask()
+
+
+def _adapted(layer: AttentionLayer, machine: MachineSpec) -> AttentionLayer:
+    """With P in the format of V, where the array multiplies that and not the format in which softmax leaves P."""
+    rates, narrow = machine.matrix.multiplies_per_pe_per_cycle, element_format(layer.value_format)
+    if layer.value_product_format in rates or narrow not in rates:
+        return layer
+    return replace(layer, probability_format=narrow)
 
 
 def _limit(dataflow: Any, layer: AttentionLayer, machine: MachineSpec, fixed: Mapping[str, int]) -> LengthLimit:
@@ -36,6 +46,7 @@ ATTENTION = register_family(
         usual="mas",
         core=AttentionCore,
         plain=_plain,
+        adapted=_adapted,
         assumptions=attention_assumptions,
         limit=_limit,
         remedy="or a dataflow whose need does not grow with the length (fusemax, flash2)",

@@ -1,0 +1,46 @@
+"""Does every shipped machine run the networks that people ask about, with no operator below its bound?
+
+``pytest tests/validation/test_reference_networks.py -m slow -s`` prints milliseconds and seconds of search for each.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tilewright.hw_models.load import load_machine, machine_names
+from tilewright.search.api import simulate_network
+from tilewright.sim.network_result import NetworkResult
+
+pytestmark = pytest.mark.validation
+
+NETWORKS = ("mobilenet-v2", "resnet-50", "bert-base", "llama-3-8b:prefill=512")
+
+
+def run(network: str, machine: str) -> NetworkResult:
+    result = simulate_network(network, machine, keep_mappings=False)
+    for operator in result.operators:
+        assert operator.cycles >= operator.lower_bound.cycles, (operator.name, operator.lower_bound)
+        assert max(operator.matrix_utilization, operator.vector_utilization) <= 1, operator.name
+    assert result.cycles >= result.lower_bound_cycles
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", machine_names())
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_machine_runs_it(network: str, machine: str) -> None:
+    begun = time.perf_counter()
+    result = run(network, machine)
+    seconds = time.perf_counter() - begun
+    print(f"\n{network:24s} {machine:24s} {1e3 * result.seconds:12.3f} ms   searched in {seconds:5.1f} s")
+
+
+def test_attention_on_a_machine_that_multiplies_int8_alone() -> None:
+    """Softmax leaves fp16; the array multiplies P as V is stored, and the result says so."""
+    machine = load_machine("ethos-u65-imx93")
+    assert tuple(machine.matrix.multiplies_per_pe_per_cycle) == ("int8",)
+    result = run("bert-base:seq=64", machine.name)
+    assert any("P is cast to int8" in note for note in result.assumptions)
+    assert not any("P is cast" in note for note in run("bert-base:seq=64", "edge-16x16").assumptions)
