@@ -110,7 +110,7 @@ class TensorSpec:
                 f"allowed at most 2^{MOST_ELEMENTS.bit_length() - 1} values"
             )
         if self.role not in ROLES:
-            raise InputError(f'{self.name}: role: unknown role; given "{self.role}"; allowed {", ".join(ROLES)}')
+            raise unknown("role", self.role, ROLES, place=f"{self.name}: role")
         try:
             tensor_format(self.number_format)
         except InputError as fault:

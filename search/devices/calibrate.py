@@ -9,13 +9,14 @@ predicted over measured time, so that short and long runs count alike.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec, SourceSpec
 from tilewright.kernels.reading.runs import MeasuredRun
+from tilewright.progress import Progress
 from tilewright.search.devices.predict import Prediction, Subject
 from tilewright.search.devices.validate import DeviceValidation, subjects_of, validation_of
 
@@ -36,8 +37,6 @@ USUAL = ("sustained_share", "per_layer_us", "per_inference_us")
 SPLIT_RULE = "rows whose name has an odd CRC-32 are fitted to, the others judge"
 _SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 _DIGITS = 4
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.reading.runs import MeasuredRun
+from tilewright.progress import Progress
 from tilewright.search.devices.predict import Prediction, Subject, subject_of
 from tilewright.search.gpu.validate import ErrorFigures, error_figures
 
 __all__ = ["DeviceRow", "DeviceValidation", "subjects_of", "validate_device", "validation_of"]
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

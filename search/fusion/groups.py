@@ -35,7 +35,7 @@ def fitting_groups(problem: FusionProblem, *, most: int = MOST_GROUPS) -> dict[i
     while frontier:
         size += 1
         if problem.progress is not None:
-            problem.progress(size, len(graph))
+            problem.progress(size, len(graph), "sizes of groups")
         grown: dict[int, _Grown] = {}
         for mask, group in frontier.items():
             value = problem.value(mask)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
+from tilewright.progress import Progress
 from tilewright.search.fusion.plan import Plan, singles
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
 from tilewright.sim.fusion.scheme import FusionScheme, GroupCost
@@ -28,7 +28,7 @@ def check_fusion_objective(name: str) -> FusionObjective:
     for objective in OBJECTIVES:
         if name.replace("-", "_") == objective:
             return objective
-    raise InputError(f'objective: given "{name}"; allowed {", ".join(OBJECTIVES)}{did_you_mean(name, OBJECTIVES)}')
+    raise unknown("objective", name, OBJECTIVES)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class FusionProblem:
     budget: int
     seed: int
     runs: GroupRuns | None = None
-    progress: Callable[[int, int], None] | None = None
+    progress: Progress | None = None
     random: random.Random = field(init=False)
     edges: tuple[tuple[int, int], ...] = field(init=False)
     fusable: int = field(init=False)
@@ -137,5 +137,5 @@ class FusionProblem:
                 self.best, self.best_value = plan, value
             self.curve.append((self.n_plans, self.best_value))
         if self.progress is not None and self.n_plans % 50 == 0:
-            self.progress(self.n_plans, self.budget)
+            self.progress(self.n_plans, self.budget, "plans")
         return value

@@ -126,7 +126,7 @@ def search_groups(
         budget=budget,
         seed=seed,
         runs=runs,
-        progress=None if progress is None else (lambda done, total: progress(done, total, method)),
+        progress=named(progress, method),
     )
     split: Splitter = random_splitter
     if way.explained:

@@ -207,7 +207,7 @@ def test_the_best_tiling_is_the_least_of_those_tried(meta: HierarchySpec) -> Non
     assert plan.total_pj < layer_by_layer.total_pj
     assert plan.stacks[0].plan.mode == "fully_cached"
     calls: list[tuple[int, int]] = []
-    finer = best_depth_first(chain(size=16), meta, progress=lambda done, total: calls.append((done, total)))
+    finer = best_depth_first(chain(size=16), meta, progress=lambda done, total, what: calls.append((done, total)))
     assert calls[-1] == (finer.tried, finer.tried)
 
 

@@ -132,5 +132,5 @@ def test_searches_with_explanations_repeat_and_are_not_below_the_optimum() -> No
 
 
 def test_an_unknown_explainer_is_refused() -> None:
-    with pytest.raises(InputError, match='explainer: unknown; given "pgg"; allowed gnn, pg, rg'):
+    with pytest.raises(InputError, match='unknown explainer; given "pgg"; allowed gnn, pg, rg'):
         search_fusion("fsrcnn", buffer_bytes=CAPACITY, method="get-local", explainer="pgg")

@@ -195,7 +195,7 @@ def test_an_onnx_file_is_searched_too(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--buffer", "12KQ"], '--buffer: not a size; given "12KQ"'),
         (["--scheme", "lbd"], 'unknown fusion scheme; given "lbd"'),
         (["--method", "loca"], 'unknown method; given "loca"; allowed dp, cp_sat'),
-        (["--objective", "dra"], 'objective: given "dra"; allowed dram'),
+        (["--objective", "dra"], 'unknown objective; given "dra"; allowed dram'),
         (["--budget", "0"], "--budget"),
         (["--dataflow", "mas"], "--dataflow: means nothing to --over fusion"),
         (["--weights", "int99"], "unknown number format"),

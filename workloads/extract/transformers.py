@@ -91,7 +91,7 @@ def _checked(what: str, options: Mapping[str, str | int]) -> tuple[dict[str, int
         raise InputError(f"{what}: context: missing; decode needs the number of cached tokens; allowed 1 or more")
     logits = str(options.get("logits", "last"))
     if logits not in ("last", "all"):
-        raise InputError(f'{what}: logits: unknown choice; given "{logits}"; allowed last, all')
+        raise unknown("choice", logits, ("last", "all"), place=f"{what}: logits")
     return numbers, formats, logits
 
 

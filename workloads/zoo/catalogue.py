@@ -337,7 +337,7 @@ def _number(what: str, key: str, text: str) -> int:
 
 def _logits(what: str, text: str) -> int:
     if text not in _LOGITS:
-        raise InputError(f'{what}: logits: unknown choice; given "{text}"; allowed {", ".join(_LOGITS)}')
+        raise unknown("choice", text, _LOGITS, place=f"{what}: logits")
     return _LOGITS.index(text)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import unknown
 from tilewright.search.fusion.explain.model import HIDDEN, Batch, batch_of, need_torch
 from tilewright.search.fusion.explain.policy import learnt_policy, ranked_by_policy
 from tilewright.search.fusion.explain.samples import Sample
@@ -37,8 +37,7 @@ _SEED = 0
 def check_explainer(name: str) -> None:
     """Raise InputError, with the nearest name, where no explainer is so called."""
     if name not in EXPLAINERS:
-        raise InputError(f'explainer: unknown; given "{name}"; allowed {", ".join(EXPLAINERS)}'
-                         f"{did_you_mean(name, EXPLAINERS)}")  # fmt: skip
+        raise unknown("explainer", name, EXPLAINERS)
 
 
 def get_explainer(name: str, trained: Trained) -> Explainer:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, unknown
 from tilewright.sim.fusion.graph.geometry import AxisWindow, FeatureMap
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -272,9 +272,7 @@ class FusionGraph:
         mask = 0
         for name in names:
             if name not in places:
-                from tilewright.errors import did_you_mean
-
-                raise InputError(f'{self.name}: unknown operator; given "{name}"{did_you_mean(name, places)}')
+                raise unknown("operator", name, places, place=self.name)
             mask |= 1 << places[name]
         return mask
 

@@ -7,13 +7,14 @@ runs layer by layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from tilewright.errors import InputError
 from tilewright.hw_models.hierarchy import HierarchySpec, hierarchy_of
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.tiles.cost import DepthFirstCost, depth_first_cost
 from tilewright.sim.fusion.tiles.geometry import MODES, Mode
@@ -51,14 +52,14 @@ def best_depth_first(
     tiles: Iterable[tuple[int, int]] | None = None,
     number_format: str = "int8",
     n_factors: int = N_LOOP_FACTORS,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> DepthFirstPlan:
     """The best mode and tile for every stack of ``graph``, or for ``group`` as one stack.
 
     ``tiles`` are (columns, rows) of a stack's last result; without them those of :func:`tiles_of`, and from the best of
     these on tiles of twice or half its width or height for as long as that helps. A ``machine`` with
     one chain of buffers is seen as :func:`~tilewright.hw_models.hierarchy.hierarchy_of` says, with ``number_format``.
-    ``progress`` is told (tilings done, all tilings). Raises InputError for operators that have no loops here.
+    ``progress`` is told how many tilings of how many are done. Raises InputError for operators that have no loops here.
     """
     hierarchy = hierarchy_of(machine, number_format) if isinstance(machine, MachineSpec) else machine
     groups = [group] if group is not None else list(stacks_of(graph, hierarchy))
@@ -85,7 +86,7 @@ def best_depth_first(
                 waiting = stack.around(best)
                 total += len(waiting)
             if progress is not None:
-                progress(done, total)
+                progress(done, total, "tilings")
         if best is None:
             raise InputError("modes: none given; allowed at least one")
         found.append(best)

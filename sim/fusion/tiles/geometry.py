@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, unknown
 from tilewright.sim.fusion.graph.fusion_graph import FusionEdge, FusionGraph, members
 from tilewright.sim.fusion.graph.geometry import FeatureMap
 from tilewright.sim.fusion.tiles.axis import AxisPlan, plan_axis
@@ -108,9 +108,7 @@ def geometry(graph: FusionGraph, group: int, mode: Mode, tile: tuple[int, int]) 
     a group without a result.
     """
     if mode not in MODES:
-        raise InputError(
-            f'unknown mode of depth-first tiling; given "{mode}"; allowed {", ".join(MODES)}{did_you_mean(mode, MODES)}'
-        )
+        raise unknown("mode of depth-first tiling", mode, MODES)
     if min(tile) < 1:
         raise InputError(f"tile: must be at least one pixel; given {tile[0]} x {tile[1]}; allowed 1 or more")
     results = graph.needed_outside(group)

@@ -9,7 +9,7 @@ import typer
 
 from tilewright.cli.outputs import note
 from tilewright.cli.progress import ProgressBar
-from tilewright.errors import InputError
+from tilewright.errors import InputError, unknown
 
 __all__ = ["measure"]
 
@@ -39,7 +39,7 @@ def measure(
     Each result is kept at once; the same command goes on with what is missing. Clocks and power are read, never set.
     """
     if device not in ("cuda", "interpreter"):
-        raise InputError(f'--device: unknown device; given "{device}"; allowed cuda, interpreter')
+        raise unknown("device", device, ("cuda", "interpreter"), place="--device")
     seconds = None if budget is None else _seconds(budget)
 
     from tilewright.kernels.measure import MeasureProgress
