@@ -37,6 +37,11 @@ _UNITS = (
 )
 # What stands for "there is none": all of the bandwidth, no fixed cost.
 _NO_FIGURES = (
+    ("matrix", "partial_use", False),
+    ("matrix", "block.sums", "joined"),
+    ("matrix", "block.joined_values", 0),
+    ("matrix", "block.joined_rows", 1),
+    ("matrix", "block.pixels", "any"),
     ("dram", "sustained_share", 1),
     ("overheads", "per_inference_us", 0),
     ("overheads", "per_layer_us", 0),
@@ -85,7 +90,7 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
     yield "machine", "n_cores", machine.n_cores
     for section in ("matrix", "vector"):
         for name, value in _leaves(getattr(machine, section), ""):
-            if name != "partial_use" or value:  # what a unit cannot do is no figure
+            if (section, name, value) not in _NO_FIGURES:
                 yield section, name, value
     for buffer in machine.buffers:
         for name, value in _leaves(buffer, ""):

@@ -28,9 +28,11 @@ of it shows:
 A unit with ``partial_use`` can work as any array whose rows and columns are its own, halved some number of times: each
 command takes the fastest.
 
-A unit with a ``block`` (cube, tensor core, dot-product tree) has no waves. Every block of C takes
-ceil(k / (depth x rate)) steps, one behind the other; what shows of ``fill_drain`` is the unit's pipeline: after every
-block of C, once per command, or not at all.
+A unit with a ``block`` (cube, tensor core, dot-product tree) has no waves. A block of C takes ceil(k / (depth x rate))
+steps (K below), or what the unit's own way with convolutions makes of it (:mod:`tilewright.hw_models.block_steps`).
+Whichever operand stays, every block meets every other one: ceil(m/R) ceil(n/C) K steps; they differ in how often
+operands and sums are moved. What shows of ``fill_drain`` is the unit's pipeline: after every block that stays, once per
+command, or not at all.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from typing import NamedTuple
 from tilewright import formats
 from tilewright.errors import InputError, unknown
 from tilewright.formats import NumberFormat
+from tilewright.hw_models.block_steps import ConvShape, depth_steps, row_steps
 from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec
 from tilewright.units import exact
 
@@ -67,18 +70,21 @@ class MatrixCost:
     read_partial_elements: int
 
 
-def product(unit: MatrixUnitSpec, m: int, k: int, n: int, number_format: str) -> MatrixCost:
+def product(
+    unit: MatrixUnitSpec, m: int, k: int, n: int, number_format: str, conv: ConvShape | None = None
+) -> MatrixCost:
     """Cost of C[m, n] = A[m, k] B[k, n] (each at least 1) with operands in ``number_format``.
 
-    With stationarity "flexible" the fastest of the three; among equals the one that moves the fewest elements, then
-    output, weight, input in this order. Raises :class:`InputError` for a format without a multiply rate.
+    ``conv``: of which convolution it is a tile, for units whose blocks follow taps or rows of a map. With stationarity
+    "flexible" the fastest of the three; among equals the one that moves the fewest elements, then output, weight, input
+    in this order. Raises :class:`InputError` for a format without a multiply rate.
     """
     rate = unit.multiplies_per_pe_per_cycle.get(number_format)
     if rate is None:
         raise no_rate(number_format, unit.multiplies_per_pe_per_cycle)
     up, down = (1, 1) if rate == 1.0 else _ratio(rate)
     if unit.block is not None:
-        cost = _blocks(unit, unit.block, m, k, n, up, down)
+        cost = _blocks(unit, unit.block, m, k, n, up, down, conv)
     elif unit.partial_use:
         costs = (_systolic(part, m, k, n, up, down) for part in _parts(_array(unit)))
         cost = min(costs, key=_cycles_then_traffic)
@@ -182,12 +188,49 @@ def _output(unit: MatrixUnitSpec | _Array, m: int, k: int, n: int, up: int, down
     return cycles, idle, m * k * column_tiles, k * n * row_tiles, m * n, 0
 
 
-def _blocks(unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n: int, up: int, down: int) -> _Cost:
-    row_tiles, column_tiles = -(-m // unit.rows), -(-n // unit.columns)
-    n_blocks = row_tiles * column_tiles
-    useful = n_blocks * -(-k * down // (block.depth * up)) * block.step_cycles
-    idle = block.pipeline_cycles * {"hidden": 0, "per_command": 1}.get(unit.fill_drain, n_blocks)
-    return useful + idle, idle, m * k * column_tiles, k * n * row_tiles, m * n, 0
+def _blocks(
+    unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n: int, up: int, down: int, conv: ConvShape | None
+) -> _Cost:
+    steps = (row_steps(block, unit.rows, m, conv), depth_steps(block, k, up, down, conv), -(-n // unit.columns))
+    if unit.stationarity != "flexible":
+        return _BLOCK_SHAPES[unit.stationarity](unit, block, m, k, n, steps)
+    return min((shape(unit, block, m, k, n, steps) for shape in _BLOCK_SHAPES.values()), key=_cycles_then_traffic)
+
+
+def _blocks_of_sums(unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n: int, steps: _Steps) -> _Cost:
+    rows, depths, columns = steps
+    useful = rows * columns * depths * block.step_cycles
+    idle = _pipeline(unit, block, rows * columns)
+    return useful + idle, idle, m * k * columns, k * n * rows, m * n, 0
+
+
+def _blocks_of_weights(unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n: int, steps: _Steps) -> _Cost:
+    """Without stripes a block of weights meets all rows, and sums leave behind every depth; with them sums stay."""
+    rows, depths, columns = steps
+    if block.stripe is None:
+        useful = rows * columns * depths * block.step_cycles
+        idle = _pipeline(unit, block, depths * columns)
+        return useful + idle, idle, m * k * columns, k * n, m * n * depths, m * n * (depths - 1)
+    n_stripes = -(-rows // block.stripe.most_steps)
+    useful = max(rows, n_stripes * block.stripe.least_steps) * columns * depths * block.step_cycles
+    idle = _pipeline(unit, block, n_stripes * depths * columns)
+    return useful + idle, idle, m * k * columns, k * n * n_stripes, m * n, 0
+
+
+def _blocks_of_inputs(unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n: int, steps: _Steps) -> _Cost:
+    rows, depths, columns = steps
+    useful = rows * columns * depths * block.step_cycles
+    idle = _pipeline(unit, block, depths * rows)
+    return useful + idle, idle, m * k, k * n * rows, m * n * depths, m * n * (depths - 1)
+
+
+def _pipeline(unit: MatrixUnitSpec, block: BlockSpec, n_passes: int) -> int:
+    return block.pipeline_cycles * {"hidden": 0, "per_command": 1}.get(unit.fill_drain, n_passes)
+
+
+#: Blocks along m, along the sum, and along n.
+_Steps = tuple[int, int, int]
+_BLOCK_SHAPES = {"output": _blocks_of_sums, "weight": _blocks_of_weights, "input": _blocks_of_inputs}
 
 
 def _weight(unit: MatrixUnitSpec | _Array, m: int, k: int, n: int, up: int, down: int) -> _Cost:

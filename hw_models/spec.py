@@ -40,6 +40,7 @@ __all__ = [
     "OverheadsSpec",
     "ScratchpadSpec",
     "SourceSpec",
+    "StripeSpec",
     "VectorUnitSpec",
 ]
 
@@ -91,6 +92,24 @@ class ScratchpadSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StripeSpec:
+    """For how long a block of weights stays in a unit: a stripe of output pixels, whose sums its accumulators hold.
+
+    ``least_steps``: the next weights take as long to come, so that a shorter stripe lasts as long. ``most_steps``: sums
+    that the accumulators hold; a longer run of pixels is cut into equal stripes, each of which brings its weights anew.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    least_steps: Count
+    most_steps: Count
+
+    def __post_init__(self) -> None:
+        if self.least_steps > self.most_steps:
+            raise ValueError(f"least_steps: given {self.least_steps}; allowed at most most_steps, {self.most_steps}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockSpec:
     """A matrix unit that multiplies a whole block at once: A[rows, depth] by B[depth, columns] into C[rows, columns].
 
@@ -99,6 +118,13 @@ class BlockSpec:
     the three differ in their figures. ``depth``: extent of the sum in one block at one multiply-add per PE and cycle;
     a format with twice the rate sums twice the depth. ``step_cycles``: cycles between two blocks.
     ``pipeline_cycles``: from the operands of a block to its results.
+
+    The rest says what a convolution's sum and rows are to the unit (:mod:`tilewright.hw_models.block_steps`).
+    ``sums``: whether a block's depth runs over taps and channels together ("joined", as in an unrolled product) or over
+    the channels of one tap ("by_tap"), rounded up for each. ``joined_values``, ``joined_rows``: for first layers, a
+    kernel's row with at most so many values in all channels is one run, and up to so many rows (1, 2, 4, ...) are as
+    long as they fit the depth. ``pixels``: whether the rows of a block are any output pixels or lie in one row of the
+    map. ``stripe``: for how many blocks a weight stays.
     """
 
     __pydantic_config__ = _STRICT
@@ -107,6 +133,17 @@ class BlockSpec:
     depth: Count
     step_cycles: Annotated[int, Ge(1), Le(1_000_000)]
     pipeline_cycles: Cycles
+    sums: Literal["joined", "by_tap"] = "joined"
+    joined_values: Annotated[int, Ge(0), Le(1_048_576)] = 0
+    joined_rows: Annotated[int, Ge(1), Le(64)] = 1
+    pixels: Literal["any", "of_a_row"] = "any"
+    stripe: StripeSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.joined_values and self.sums != "by_tap":
+            raise ValueError('joined_values: for sums: by_tap; allowed 0 where sums are "joined"')
+        if self.joined_rows > 1 and not self.joined_values:
+            raise ValueError(f"joined_rows: given {self.joined_rows} without joined_values; allowed 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +160,8 @@ class MatrixUnitSpec:
     ``scratchpads``: where each PE keeps rows of its own, as row-stationary convolutions need it.
     ``partial_use``: whether a command may use a part of a systolic array (its rows and columns halved any number of
     times) and then fills and drains that part only; else it always fills and drains all of it.
-    ``block``: None for a systolic array, else the block that is multiplied at once; results then stay in place, so that
-    ``stationarity`` is "output", and ``fill_drain`` is about the unit's pipeline.
+    ``block``: None for a systolic array, else the block that is multiplied at once; what stays is then one operand's
+    block, and ``fill_drain`` is about the unit's pipeline.
     """
 
     __pydantic_config__ = _STRICT
@@ -142,8 +179,8 @@ class MatrixUnitSpec:
     def __post_init__(self) -> None:
         if self.block is None:
             return
-        if self.stationarity != "output":
-            raise ValueError(f'stationarity: given "{self.stationarity}" with a block; allowed output')
+        if self.block.stripe is not None and self.stationarity != "weight":
+            raise ValueError(f'block.stripe: given with stationarity "{self.stationarity}"; allowed with weight')
         if self.fill_drain == "scale_sim":
             raise ValueError("fill_drain: scale_sim is for systolic arrays; allowed per_pass, per_command, hidden")
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from tilewright.formats import element_format
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.dataflows.gemm.costs import conv_shape
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, FusionNode
 from tilewright.sim.fusion.graph.geometry import FeatureMap
 from tilewright.sim.fusion.layer_alone import SUM_BITS
@@ -165,6 +166,7 @@ class GroupCosts(TileCosts):
                 out_bits=sum_bits or node.output.bits,
                 partial_bits=accumulator_bits(number_format),
                 add_to=add_to,
+                conv=conv_shape(self._conv(node).window) if node.kind == "conv" else None,
             )
             cycles, idle = work.cycles * times, work.fill_drain_cycles * times
             return Work(cycles, 0, idle, work.energy_pj * times, work.counters * times)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from tilewright.hw_models.block_steps import ConvShape
 from tilewright.hw_models.buffer import access_cycles
 from tilewright.hw_models.dram import bytes_per_cycle, transfer
 from tilewright.hw_models.energy import Counters, energy_by_component
@@ -61,10 +62,14 @@ class TileCosts:
         out_bits: int | Fraction,
         partial_bits: int,
         add_to: bool,
+        conv: ConvShape | None = None,
     ) -> Work:
-        """C (m, n) = or += A (m, k) B (k, n), operands read from and results written to the working buffer."""
+        """C (m, n) = or += A (m, k) B (k, n), operands read from and results written to the working buffer.
+
+        ``conv``: the convolution that it is a tile of.
+        """
         unit = self.machine.matrix
-        cost = product(unit, m, k, n, number_format)
+        cost = product(unit, m, k, n, number_format, conv)
         partial = partial_bits
         reads = cost.read_elements_a * a_bits + cost.read_elements_b * b_bits
         reads += cost.read_partial_elements * partial + (m * n * out_bits if add_to else 0)

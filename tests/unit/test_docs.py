@@ -16,6 +16,7 @@ _SPECS = (
     "MachineSpec",
     "MatrixUnitSpec",
     "BlockSpec",
+    "StripeSpec",
     "ScratchpadSpec",
     "VectorUnitSpec",
     "BufferSpec",

@@ -77,7 +77,9 @@ def test_a_block_stands_in_a_machine_file(tmp_path) -> None:  # type: ignore[no-
     assert matrix.block == BlockSpec(style="cube", depth=16, step_cycles=1, pipeline_cycles=6)
     assert load_machine("edge-16x16").matrix.block is None
     for old, new, message in (
-        ("stationarity: output", "stationarity: weight", 'stationarity: given "weight" with a block; allowed output'),
+        ("6}", "6, stripe: {least_steps: 4, most_steps: 8}}", 'block.stripe: given with stationarity "output"'),
+        ("6}", "6, joined_values: 32}", "joined_values: for sums: by_tap"),
+        ("6}", "6, joined_rows: 2}", "joined_rows: given 2 without joined_values"),
         ("per_command", "scale_sim", "fill_drain: scale_sim is for systolic arrays"),
     ):
         path.write_text(

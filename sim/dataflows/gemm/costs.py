@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 
+from tilewright.hw_models.block_steps import ConvShape
 from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.spans import Span
 from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import bits_to_bytes
-from tilewright.workloads.conv_window import Slab, spanned
+from tilewright.workloads.conv_window import ConvWindow, Slab, spanned
 from tilewright.workloads.gemm import Fused, GemmLayer
 
-__all__ = ["GemmCosts", "vector_operations"]
+__all__ = ["GemmCosts", "conv_shape", "vector_operations"]
 
 _RECTIFIED = (("max", 1),)
+
+
+def conv_shape(window: ConvWindow) -> ConvShape:
+    """What a matrix unit must know of a convolution."""
+    return ConvShape(window.kernel_height, window.kernel_width, window.out_width)
 
 
 def vector_operations(fused: Fused, machine: MachineSpec) -> tuple[tuple[str, int], ...]:
@@ -36,6 +42,7 @@ class GemmCosts(TileCosts):
     def __init__(self, layer: GemmLayer, machine: MachineSpec) -> None:
         super().__init__(layer, machine)
         self.operations = vector_operations(layer.fused, machine)
+        self.conv = None if layer.window is None else conv_shape(layer.window)
         self._of_tiles: dict[tuple[int, int, int], tuple[int, float]] = {}
 
     # -- all tiles -----------------------------------------------------------------------------------------
@@ -129,6 +136,7 @@ class GemmCosts(TileCosts):
                 out_bits=layer.accumulator_bits,
                 partial_bits=layer.accumulator_bits,
                 add_to=add_to,
+                conv=self.conv,
             ),
         )
 

@@ -35,8 +35,10 @@ def _depths(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
     """Tiles of k, in whole channels of a convolution: a few from all of k to one granule, and the shortest ones, which
     leave a small buffer to the sums.
     """
-    granule = machine.matrix.rows
-    if layer.window is not None:
+    granule, block = machine.matrix.rows, machine.matrix.block
+    if layer.window is not None and block is not None and block.sums == "by_tap":
+        granule = layer.window.taps * block.depth
+    elif layer.window is not None:
         granule = layer.window.taps * max(1, ceil_div(granule, layer.window.taps))
     short = [n * granule for n in SHORT_DEPTHS if n * granule < layer.k]
     return tuple(sorted({*tile_sizes(layer.k, granule, most=MOST_DEPTHS_OF_K), *short}, reverse=True))

@@ -1,0 +1,125 @@
+"""Units that do convolutions in their own way: against figures that documents and tools of their makers state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tilewright.hw_models.block_steps import ConvShape
+from tilewright.hw_models.matrix_unit import product
+from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec, StripeSpec
+
+
+def engine(rows: int, columns: int, stationarity: str = "output", **block: object) -> MatrixUnitSpec:
+    spec = BlockSpec(style="cube", step_cycles=1, pipeline_cycles=0, sums="by_tap", **block)  # type: ignore[arg-type]
+    return MatrixUnitSpec(
+        rows=rows,
+        columns=columns,
+        stationarity=stationarity,  # type: ignore[arg-type]
+        fill_drain="hidden",
+        multiplies_per_pe_per_cycle={"int8": 1},
+        block=spec,
+    )
+
+
+#: PG338: 8 pixels x 16 input x 16 output channels; a kernel's row of up to twice the channels is augmented.
+B4096 = engine(8, 16, depth=16, pixels="of_a_row", joined_values=32)
+#: NVDLA hardware manual: 64 channels of one pixel into 32 kernels, stripes of 16 to 32, pictures with post-extension.
+NVDLA = engine(
+    1, 32, "weight", depth=64, joined_values=128, joined_rows=4, stripe=StripeSpec(least_steps=16, most_steps=32)
+)
+#: 1,024 multiply-adds as 32 x 32, stripes of 16.
+RKNPU = engine(1, 32, "weight", depth=32, stripe=StripeSpec(least_steps=16, most_steps=16))
+
+
+def cycles(unit: MatrixUnitSpec, pixels: int, kernel: int, ins: int, outs: int, width: int | None = None) -> int:
+    conv = ConvShape(kernel, kernel, width or round(pixels**0.5))
+    return product(unit, pixels, kernel * kernel * ins, outs, "int8", conv).cycles
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kernel", "ins", "outs", "stated"),
+    [
+        (960 * 960, 3, 3, 16, 8_294_400),  # a first layer: as long as 32 channels would take
+        (480 * 480, 3, 16, 32, 2_073_600),
+        (480 * 480, 3, 16, 16, 2_073_600),
+        (240 * 240, 3, 32, 64, 1_036_800),
+        (120 * 120, 3, 64, 64, 518_400),
+        (120 * 120, 1, 128, 128, 230_400),
+        (120 * 120, 1, 384, 128, 691_200),
+        (60 * 60, 3, 128, 128, 518_400),
+        (112 * 112, 3, 3, 32, 112_896),
+        (14 * 14, 1, 64, 384, 4_992),  # 196 pixels as 13 stripes of 16
+        (14 * 14, 1, 384, 96, 7_488),
+    ],
+)
+def test_rockchips_runtime_states_the_same_cycles(pixels: int, kernel: int, ins: int, outs: int, stated: int) -> None:
+    """NPU cycles that RKNN's per-layer report (toolkit 2) prints for YOLOv8n and MobileNetV2 on RK3588."""
+    assert cycles(RKNPU, pixels, kernel, ins, outs) == stated
+
+
+def test_channels_are_rounded_for_each_tap() -> None:
+    assert cycles(B4096, 8, 3, 17, 16, width=8) == 9 * 2
+    assert cycles(B4096, 8, 3, 32, 17, width=8) == 9 * 2 * 2
+    joined = replace(B4096, block=replace(B4096.block, sums="joined", joined_values=0))
+    assert cycles(joined, 8, 3, 17, 16, width=8) == -(-9 * 17 // 16)
+
+
+def test_a_kernels_row_is_one_run_in_a_first_layer() -> None:
+    assert cycles(B4096, 8, 7, 3, 16, width=8) == 7 * 2  # 21 values of a row in blocks of 16, not 49 blocks
+    assert cycles(B4096, 8, 7, 5, 16, width=8) == 49  # 35 values are too many
+    assert cycles(NVDLA, 32, 4, 4, 32) == 32  # the manual's example: 4 x 4 x 4 with 4 lines: every multiplier busy
+    assert cycles(NVDLA, 32, 7, 3, 32) == 32 * 4  # 21 values: two lines together
+
+
+def test_pixels_of_a_block_lie_in_one_row() -> None:
+    assert cycles(B4096, 14 * 14, 1, 16, 16) == 14 * 2
+    assert cycles(B4096, 7 * 7, 1, 16, 16) == 7
+    assert cycles(B4096, 4, 1, 16, 16, width=14) == 1
+    anywhere = replace(B4096, block=replace(B4096.block, pixels="any"))
+    assert cycles(anywhere, 14 * 14, 1, 16, 16) == 25
+
+
+def test_weights_stay_for_a_stripe() -> None:
+    """The manual: a fully connected layer waits 16 cycles for every block of weights, and so uses 6.25 % of them."""
+    one = product(NVDLA, 1, 640, 320, "int8")
+    assert one.cycles == 16 * 10 * 10 and one.macs / (one.cycles * 2048) == 0.0625
+    long = product(NVDLA, 100, 64, 32, "int8")
+    assert long.cycles == 100 and long.read_elements_b == 4 * 64 * 32 and long.read_partial_elements == 0
+    assert product(NVDLA, 33, 64, 32, "int8").cycles == 33  # two stripes of 17 and 16
+    assert product(NVDLA, 3, 128, 32, "int8").write_elements == 3 * 32  # sums wait in the accumulators
+
+
+def test_a_block_may_stay_as_any_operand() -> None:
+    of: dict[str, tuple[int, int, int, int]] = {}
+    for stays in ("output", "weight", "input", "flexible"):
+        cost = product(engine(8, 16, stays, depth=16), 24, 64, 48, "int8")
+        assert cost.cycles == 3 * 4 * 3
+        of[stays] = (cost.read_elements_a, cost.read_elements_b, cost.write_elements, cost.read_partial_elements)
+    a, b, c = 24 * 64, 64 * 48, 24 * 48
+    assert of["output"] == (3 * a, 3 * b, c, 0)
+    assert of["weight"] == (3 * a, b, 4 * c, 3 * c)
+    assert of["input"] == (a, 3 * b, 4 * c, 3 * c)
+    assert sum(of["flexible"]) == min(sum(of[stays]) for stays in ("output", "weight", "input"))
+
+
+KERNELS = st.integers(1, 5)
+SIZES = st.integers(1, 70)
+
+
+@given(
+    unit=st.sampled_from([B4096, NVDLA, RKNPU]), height=KERNELS, width=KERNELS, ins=SIZES, outs=SIZES, side=SIZES,
+    split=st.integers(1, 70),
+)  # fmt: skip
+def test_no_way_to_cut_a_convolution_is_faster_than_its_multipliers(
+    unit: MatrixUnitSpec, height: int, width: int, ins: int, outs: int, side: int, split: int
+) -> None:
+    conv, taps = ConvShape(height, width, side), height * width
+    whole = product(unit, side * side, taps * ins, outs, "int8", conv)
+    assert whole.cycles * unit.n_multipliers >= whole.macs
+    if split < ins:  # channels in two parts
+        parts = [product(unit, side * side, taps * n, outs, "int8", conv).cycles for n in (split, ins - split)]
+        assert sum(parts) * unit.n_multipliers >= whole.macs
