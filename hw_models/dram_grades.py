@@ -28,6 +28,11 @@ _BITS_PER_BYTE = 8
 class RowTimingSpec:
     """Timing of one channel of a DRAM grade.
 
+    ``grade``: its name. ``data_rate_mt_per_s``: transfers a second and pin. ``channel_width_bits``: pins of a channel.
+    ``n_banks``: banks of a channel, each with one open row. ``trcd_ns``: from an activation to its first read.
+    ``trp_ns``: a precharge. ``tras_ns``: from an activation to the precharge of its bank. ``tcl_ns``: from a read to
+    its first data. ``trrd_ns``: between activations of two banks. ``tfaw_ns``: a window for at most four activations.
+    ``trfc_ns``: a refresh. ``trefi_ns``: from one refresh to the next.
     ``burst_length`` in beats of ``channel_width_bits``; ``beats_per_clock`` beats pass in one command clock (2 for
     LPDDR4, 8 for LPDDR5 with its 4:1 data clock), so bursts follow each other every ``burst_length /
     beats_per_clock`` clocks (tCCD). ``row_bytes``: the page that one activation opens, in this channel.

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
+from tilewright.document_yaml import scalar_rules
 from tilewright.hw_models.spec import MachineSpec
+
+if TYPE_CHECKING:
+    import yaml
 
 __all__ = ["machine_yaml"]
 
@@ -15,7 +21,25 @@ def machine_yaml(machine: MachineSpec) -> str:
     """The text of a file that describes ``machine``; what is as if left out is left out."""
     import yaml
 
-    return yaml.safe_dump(_plain(machine), sort_keys=False, width=120, allow_unicode=True, default_flow_style=None)
+    text: str = yaml.dump(
+        _plain(machine), Dumper=_dumper(), sort_keys=False, width=120, allow_unicode=True, default_flow_style=None
+    )
+    return text
+
+
+@lru_cache(maxsize=1)
+def _dumper() -> type[yaml.SafeDumper]:
+    """PyYAML's safe writer, which puts text into quotes that YAML 1.2 reads as a number, too: ``"1e9"``."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        yaml_implicit_resolvers = {  # noqa: RUF012
+            first: list(rules) for first, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()
+        }
+
+    for tag, pattern, first in scalar_rules():
+        Dumper.add_implicit_resolver(tag, re.compile(pattern), first)
+    return Dumper
 
 
 def _plain(value: Any) -> Any:

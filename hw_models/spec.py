@@ -150,6 +150,7 @@ class BlockSpec:
 class MatrixUnitSpec:
     """The matrix unit of one core: ``rows`` x ``columns`` processing elements (PEs) around multiply-adders.
 
+    ``rows``, ``columns``: its processing elements.
     ``stationarity``: which operand of C = A B stays in the PEs: C ("output"), B ("weight"), A ("input"), or
     whichever is fastest for each command ("flexible").
     ``fill_drain``: what entering and leaving the array costs; see :func:`tilewright.hw_models.matrix_unit.product`.
@@ -204,9 +205,10 @@ class MatrixUnitSpec:
 class VectorUnitSpec:
     """The vector unit of one core: ``lanes`` elements at a time.
 
-    ``cycles``: cycles between two groups of ``lanes`` elements for each kind of operation (0: free, done within
-    another one). ``startup_cycles``: from the first operand to the first result, once per command.
-    ``reduction_depth_cycles``: the tree that turns the lanes' partial results into one, once per reducing command.
+    ``lanes``: elements at a time. ``cycles``: cycles between two groups of ``lanes`` elements for each kind of
+    operation (0: free, done within another one). ``startup_cycles``: from the first operand to the first result, once
+    per command. ``reduction_depth_cycles``: the tree that turns the lanes' partial results into one, once per reducing
+    command.
     """
 
     __pydantic_config__ = _STRICT
@@ -226,6 +228,8 @@ class VectorUnitSpec:
 class BufferSpec:
     """An on-chip buffer. A bandwidth of None is never the bottleneck.
 
+    ``name``: what ``energy`` and ``sources`` call it. ``capacity_kib``: how much it holds, in units of 1024 bytes.
+    ``read_bytes_per_cycle``, ``write_bytes_per_cycle``: what its ports pass in a cycle; none: never the bottleneck.
     ``shared_by_cores``: one buffer for all cores, else each core has its own of this size and bandwidth.
     """
 
@@ -255,8 +259,11 @@ def _whole_bytes(kib: float) -> int:
 class DramSpec:
     """The memory behind the chip, shared by all cores.
 
-    ``detail`` "bandwidth": a transfer costs the first access' latency and its bytes at full rate, in whole bursts.
-    ``detail`` "row_buffer": banks, rows and refresh of the named ``grade`` (or of one's own ``timing``) as well; the
+    ``bandwidth_gb_per_s``: of all channels together. ``first_access_latency_ns``: from a request to its first byte.
+    ``burst_bytes``: transfers take whole bursts. ``grade``: a named grade whose row timing is known. ``timing``: row
+    timing of one's own, instead of a grade.
+    ``detail``: "bandwidth": a transfer costs the first access' latency and its bytes at full rate, in whole bursts.
+    "row_buffer": banks, rows and refresh of the named ``grade`` (or of one's own ``timing``) as well; the
     bandwidth then says how many channels of the grade there are and how fast they are clocked.
     ``ports``: whether loads and stores share the bandwidth ("shared"), or each way has all of it ("separate").
     ``sustained_share``: the share of ``bandwidth_gb_per_s`` that a long transfer gets; a data sheet gives the rate of
@@ -309,9 +316,12 @@ class OverheadsSpec:
 class EnergySpec:
     """Energy of one action, in picojoules; constant power in milliwatts.
 
-    ``multiply_accumulate_pj`` by number format; ``register_pj_per_multiply_accumulate`` is added to each (register
-    files inside the PEs). ``matrix_elementwise_pj`` and ``vector_pj`` are for one element. A row activation of DRAM
-    is counted where the DRAM's grade is known, else it is part of the energy per byte.
+    ``multiply_accumulate_pj``: one multiply-add, by number format. ``register_pj_per_multiply_accumulate``: added to
+    each (register files inside the PEs). ``matrix_elementwise_pj``, ``vector_pj``: one element, by operation.
+    ``buffer_read_pj_per_byte``, ``buffer_write_pj_per_byte``: one byte, by buffer. ``dram_read_pj_per_byte``,
+    ``dram_write_pj_per_byte``: one byte of DRAM. ``dram_activate_pj``: a row activation, counted where the DRAM's grade
+    is known, else it is part of the energy per byte. ``dram_background_mw``, ``static_mw``: power that flows all the
+    time, of the DRAM and of the chip.
     """
 
     __pydantic_config__ = _STRICT
@@ -331,7 +341,10 @@ class EnergySpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AreaSpec:
-    """Silicon area of the whole machine in square millimetres, as far as known."""
+    """Silicon area of the whole machine in square millimetres, as far as known.
+
+    ``matrix_mm2``, ``vector_mm2``, ``buffers_mm2``: all units of a kind together. ``total_mm2``: the whole chip.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -343,9 +356,11 @@ class AreaSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSpec:
-    """Where figures come from. ``fields`` are dotted paths, ``*`` stands for any text: ``energy.*``.
+    """Where figures come from.
 
-    Buffers are named: ``buffers.l1.capacity_kib``. Where several entries fit a field the first one counts.
+    ``fields``: dotted paths, ``*`` stands for any text: ``energy.*``. Buffers are named:
+    ``buffers.l1.capacity_kib``. Where several entries fit a field the first one counts.
+    ``kind``: what sort of source it is. ``source``: which one, in words.
     """
 
     __pydantic_config__ = _STRICT
@@ -359,6 +374,10 @@ class SourceSpec:
 class MachineSpec(Shown):
     """A machine: ``n_cores`` equal cores (matrix unit, vector unit, buffers) on one DRAM.
 
+    ``name``: letters, digits, _ + -. ``description``: one line for lists. ``clock_ghz``: the one clock of the cores.
+    ``n_cores``: equal cores on one DRAM. ``matrix``: the unit that multiplies. ``vector``: the unit for element-wise
+    work. ``dram``: the memory behind the chip. ``energy``: what an action costs. ``area``: silicon. ``overheads``: time
+    beside the work. ``sources``: where figures come from.
     ``buffers`` stand nearest to the units first; ``buffers[0]`` is the working buffer of each core.
     ``gpu``: what a GPU has beyond that; its kernels are timed by :mod:`tilewright.sim.gpu`.
     ``assumptions`` are sentences on what the description idealises; results repeat them.
@@ -431,6 +450,12 @@ class MachineSpec(Shown):
     def seconds(self, cycles: int) -> float:
         """Time of ``cycles`` core-clock cycles in seconds."""
         return float(cycles / self.clock_hz)
+
+    def to_yaml(self) -> str:
+        """The text of a machine file that describes it; what is as if left out is left out. Read back, it is equal."""
+        from tilewright.hw_models.machine_text import machine_yaml
+
+        return machine_yaml(self)
 
     def with_(self, **changes: Any) -> MachineSpec:
         """A machine with some fields changed, checked like a file.

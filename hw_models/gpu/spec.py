@@ -17,7 +17,10 @@ _STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachePointSpec:
-    """Read bandwidth of all multiprocessors together when they sweep ``working_set_mb`` (10^6 bytes) over and over."""
+    """Read bandwidth of all multiprocessors together when they sweep ``working_set_mb`` (10^6 bytes) over and over.
+
+    ``working_set_mb``: what is swept, in 10^6 bytes. ``read_tb_per_s``: the bandwidth in 10^12 bytes a second.
+    """
 
     __pydantic_config__ = _STRICT
 

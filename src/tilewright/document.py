@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pydantic import ConfigDict, TypeAdapter
     from pydantic_core import ErrorDetails
 
-__all__ = ["STRICT_FIELDS", "load_document", "parse_document", "validate_data", "validate_document"]
+__all__ = ["STRICT_FIELDS", "document_schema", "load_document", "parse_document", "validate_data", "validate_document"]
 
 T = TypeVar("T")
 
@@ -59,6 +59,11 @@ def parse_document(text: str, model: type[T], *, what: str, name: str) -> T:
 def validate_data(data: Mapping[str, Any], model: type[T], *, what: str, name: str) -> T:
     """As :func:`parse_document`, from plain data; fault lines start ``NAME: dotted.path:`` (no line number)."""
     return validate_document(Document(data=data), model, what=what, name=name)
+
+
+def document_schema(model: type[Any]) -> dict[str, Any]:
+    """The JSON schema of ``model`` as pydantic derives it: what :func:`load_document` checks, in another notation."""
+    return _adapter(model).json_schema()
 
 
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}

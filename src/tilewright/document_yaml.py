@@ -18,7 +18,7 @@ from tilewright.errors import InputError
 if TYPE_CHECKING:
     import yaml
 
-__all__ = ["Document", "FieldPath", "Place", "dotted", "one_line", "quoted", "read_yaml", "short"]
+__all__ = ["Document", "FieldPath", "Place", "dotted", "one_line", "quoted", "read_yaml", "scalar_rules", "short"]
 
 FieldPath = tuple[str | int, ...]
 
@@ -61,26 +61,30 @@ class _FaultError(Exception):
         self.message = message
 
 
+def scalar_rules() -> tuple[tuple[str, str, list[str]], ...]:
+    """Tag, pattern and first characters of the scalars that are no text (YAML 1.2 core schema, section 10.3.2)."""
+    return (
+        (_TAG + "null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+        (_TAG + "bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+        (_TAG + "int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", list("-+0123456789")),
+        (
+            _TAG + "float",
+            r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+            list("-+.0123456789"),
+        ),
+    )
+
+
 @lru_cache(maxsize=1)
 def _loader() -> type[yaml.SafeLoader]:
-    """PyYAML's safe loader with the scalar rules of the YAML 1.2 core schema (section 10.3.2)."""
+    """PyYAML's safe loader with the rules of :func:`scalar_rules`."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
-    rules = (
-        ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-        ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-        ("int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", list("-+0123456789")),
-        (
-            "float",
-            r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
-            list("-+.0123456789"),
-        ),
-    )
-    for tag, pattern, first in rules:
-        Loader.add_implicit_resolver(_TAG + tag, re.compile(pattern), first)
+    for tag, pattern, first in scalar_rules():
+        Loader.add_implicit_resolver(tag, re.compile(pattern), first)
     return Loader
 
 

@@ -14,6 +14,7 @@ from tilewright.cli.compare import compare
 from tilewright.cli.measure import measure
 from tilewright.cli.once import OnceCommand
 from tilewright.cli.report import report
+from tilewright.cli.schema import schema
 from tilewright.cli.search import search
 from tilewright.cli.show import show
 from tilewright.cli.simulate import simulate
@@ -73,3 +74,4 @@ app.command("validate", cls=OnceCommand)(validate)
 app.command("calibrate", cls=OnceCommand)(calibrate)
 app.command("list", cls=OnceCommand)(list_names)
 app.command("show", cls=OnceCommand)(show)
+app.command("schema", cls=OnceCommand)(schema)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 __all__ = [
     "anything",
     "dataflows",
+    "described_files",
     "front_objectives",
     "list_kinds",
     "machines",
@@ -70,5 +71,6 @@ dataflows = _of(_dataflows)
 objectives = _of(_objectives)
 front_objectives = _of(lambda: [*_objectives(), "pareto"])
 methods = _of(_methods)
+described_files = _of(lambda: ("machine", "hierarchy"))
 list_kinds = _of(lambda: ("machines", "workloads", "operators", "networks", "dataflows"))
 anything = _of(lambda: [*_machines(), *_workloads(), *_dataflows()])

@@ -15,6 +15,7 @@ from tilewright.cli.inputs import machine_of
 from tilewright.cli.options import CsvOption, JsonOption, SetOption
 from tilewright.cli.outputs import Outputs, note
 from tilewright.errors import InputError, unknown
+from tilewright.reports.files import check_apart, check_file
 
 if TYPE_CHECKING:
     from tilewright.sim.jobs import JobLayer
@@ -39,10 +40,28 @@ NameArgument = Annotated[
 ]
 
 
-def show(name: NameArgument, set_: SetOption = None, json: JsonOption = None, csv: CsvOption = None) -> None:
+YamlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--yaml",
+        metavar="FILE|-",
+        help="Write a machine as a file of its own, with all that it inherits and every --set.",
+        rich_help_panel="Output",
+    ),
+]
+
+
+def show(
+    name: NameArgument, set_: SetOption = None, yaml: YamlOption = None, json: JsonOption = None, csv: CsvOption = None
+) -> None:
     """Show a machine with every figure and its source, or a layer, an operator, a network, a dataflow."""
     outputs = Outputs(json=json, csv=csv)
     outputs.check(name)
+    if yaml is not None and (json or csv):
+        raise InputError(f"--yaml: writes the machine itself; allowed without {'--json' if json else '--csv'}")
+    if yaml is not None and yaml != "-":
+        check_file(yaml, what="--yaml")
+        check_apart(yaml, [name], what="--yaml")
     from tilewright.hw_models.load import machine_names
     from tilewright.hw_models.settings import parted_name
     from tilewright.sim.lowering.mapping import DATAFLOWS
@@ -50,9 +69,12 @@ def show(name: NameArgument, set_: SetOption = None, json: JsonOption = None, cs
 
     text = name.strip()
     if parted_name(text)[0] in machine_names() or (_YAML.search(text) and not _is_layer_file(text)):
+        if yaml is not None:
+            _write_machine(text, set_, yaml)
+            return
         _show_machine(outputs, text, set_)
-    elif set_:
-        raise InputError(f'--set: is for machines; given "{name}"')
+    elif set_ or yaml:
+        raise InputError(f'{"--set" if set_ else "--yaml"}: is for machines; given "{name}"')
     elif text in DATAFLOWS.names() and text not in operator_kinds():
         _show_dataflow(outputs, text)
     else:
@@ -88,6 +110,19 @@ def _named(text: str) -> Named:
     except InputError:
         names = [*machine_names(), *workload_names(), *network_names(), *dataflow_names(), *operator_kinds()]
         raise unknown("name", text, names, shown=_NAMED) from None
+
+
+def _write_machine(text: str, settings: list[str] | None, place: str) -> None:
+    """The machine as a file: one of ours as it stands there, else all that it is."""
+    from tilewright.hw_models.load import machine_names, machine_text
+    from tilewright.reports.files import write_file
+
+    is_ours = text in machine_names() and not settings
+    written = machine_text(text) if is_ours else machine_of(text, settings, for_engine=False).to_yaml()
+    if place == "-":
+        print(written, end="")
+    else:
+        note(f"wrote {write_file(place, written)}")
 
 
 def _show_machine(outputs: Outputs, text: str, settings: list[str] | None) -> None:
