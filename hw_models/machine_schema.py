@@ -88,7 +88,7 @@ def _part(definition: Schema) -> Schema:
 
 
 def _removable(entry: Schema) -> Schema:
-    words = {key: entry.pop(key) for key in ("description", "default") if key in entry}
+    words: Schema = {key: entry.pop(key) for key in ("description", "default") if key in entry}
     choices = [_moved(one) for one in entry.pop("anyOf", [entry])]
     return {"anyOf": [*choices, *_by_name(choices), *([] if _NONE in choices else [_NONE])], **words}
 
