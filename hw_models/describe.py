@@ -45,6 +45,8 @@ _NO_FIGURES = (
     ("dram", "sustained_share", 1),
     ("overheads", "per_inference_us", 0),
     ("overheads", "per_layer_us", 0),
+    ("fallback", "per_operator_us", 0),
+    ("host", "per_transfer_us", 0),
 )
 _NO_SOURCE = ("", "no source given")
 
@@ -96,7 +98,9 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
         for name, value in _leaves(buffer, ""):
             if name != "name":
                 yield f"buffers.{buffer.name}", name, value
-    for section in ("dram", "energy", "area", "gpu", "overheads"):
+    if machine.lacks:
+        yield "machine", "lacks", ", ".join(machine.lacks)
+    for section in ("dram", "energy", "area", "gpu", "overheads", "fallback", "host"):
         for name, value in _leaves(getattr(machine, section), ""):
             if (section, name, value) not in _NO_FIGURES:
                 yield section, name, value

@@ -34,6 +34,8 @@ __all__ = [
     "BufferSpec",
     "DramSpec",
     "EnergySpec",
+    "FallbackSpec",
+    "HostLinkSpec",
     "MachineSpec",
     "MatrixUnitSpec",
     "OperationKind",
@@ -313,6 +315,36 @@ class OverheadsSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackSpec:
+    """The processor that does the operators of a network that the cores lack (``MachineSpec.lacks``).
+
+    ``giga_operations_per_s``: basic operations that it sustains, a multiply-add as two. ``bandwidth_gb_per_s``: at
+    which it reads and writes tensors. ``per_operator_us``: handing an operator over and back. The cores wait meanwhile.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Text
+    giga_operations_per_s: Positive
+    bandwidth_gb_per_s: Positive
+    per_operator_us: Annotated[float, Ge(0), Le(1e9)] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLinkSpec:
+    """The link to a host over which the inputs of an inference come and its results go, before and behind all work.
+
+    ``per_transfer_us``: starting a transfer; every input and every result is one.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Text
+    bandwidth_gb_per_s: Positive
+    per_transfer_us: Annotated[float, Ge(0), Le(1e9)] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnergySpec:
     """Energy of one action, in picojoules; constant power in milliwatts.
 
@@ -380,6 +412,9 @@ class MachineSpec(Shown):
     beside the work. ``sources``: where figures come from.
     ``buffers`` stand nearest to the units first; ``buffers[0]`` is the working buffer of each core.
     ``gpu``: what a GPU has beyond that; its kernels are timed by :mod:`tilewright.sim.gpu`.
+    ``lacks``: operators of networks that the cores cannot do, as kinds ("softmax") or kinds of one function
+    ("elementwise:silu", "pool:average", "conv:depthwise", "conv:transposed"); ``fallback`` does them, and where there
+    is none they are refused. ``host``: the link that inputs and results of an inference cross.
     ``assumptions`` are sentences on what the description idealises; results repeat them.
     """
 
@@ -397,6 +432,9 @@ class MachineSpec(Shown):
     area: AreaSpec | None = None
     gpu: GpuSpec | None = None
     overheads: OverheadsSpec = OverheadsSpec()
+    lacks: tuple[Text, ...] = ()
+    fallback: FallbackSpec | None = None
+    host: HostLinkSpec | None = None
     assumptions: tuple[str, ...] = ()
     sources: tuple[SourceSpec, ...] = ()
 
@@ -411,6 +449,8 @@ class MachineSpec(Shown):
                 f'buffers: the first one ("{names[0]}") is the working buffer of each core; '
                 "allowed shared_by_cores: false there"
             )
+        if self.fallback is not None and not self.lacks:
+            raise ValueError("fallback: given, but the cores lack nothing; allowed together with lacks")
         self._check_energy(names)
 
     def _check_energy(self, buffer_names: list[str]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMITS", "RESOURCES", "NetworkCase", "OperatorGroup", "common_name"]
 
-RESOURCES = {"matrix": "matrix unit", "vector": "vector unit", "dram": "DRAM"}
+RESOURCES = {"matrix": "matrix unit", "vector": "vector unit", "dram": "DRAM", "fallback": "fallback processor"}
 #: What a network's time can go to: resources, and the machine's fixed costs.
 LIMITS = RESOURCES | {"fixed": "fixed costs"}
 _MOST_ALTERNATIVES = 3
@@ -105,6 +105,8 @@ class OperatorGroup:
     @property
     def busy(self) -> dict[str, float]:
         """How busy each resource is while the members run, from 0 to 1."""
+        if self.first.lower_bound.fallback_cycles:  # it works alone, whatever bytes it moves
+            return {"fallback": 1.0}
         return {"matrix": self.matrix_utilization, "vector": self.vector_utilization, "dram": self.dram_utilization}
 
     @property
@@ -245,6 +247,8 @@ class NetworkCase:
 
     def limited_by(self, operator: OperatorResult) -> str:
         """The resource that is busiest while ``operator`` runs."""
+        if operator.lower_bound.fallback_cycles:
+            return "fallback"
         dram = self._dram_utilization(operator)
         return _busiest({"matrix": operator.matrix_utilization, "vector": operator.vector_utilization, "dram": dram})
 
@@ -253,9 +257,10 @@ class NetworkCase:
 
     def cycles_by_limit(self) -> dict[str, int]:
         """Cycles of the operators by the resource that is busiest while they run, and those of ``fixed`` costs."""
-        found = dict.fromkeys(RESOURCES, 0)
+        found = dict.fromkeys(("matrix", "vector", "dram"), 0)
         for operator in self.result.operators:
-            found[self.limited_by(operator)] += operator.cycles
+            limit = self.limited_by(operator)
+            found[limit] = found.get(limit, 0) + operator.cycles
         fixed = self.result.overhead_cycles
         return found | ({"fixed": fixed} if fixed else {})
 

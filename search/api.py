@@ -385,7 +385,7 @@ def pareto(
             job.layer,
             flows_of(job.layer, spec, named),
         )
-        for job in jobs_of(thing, fuse=fuse)
+        for job in jobs_of(thing, fuse=fuse, lacks=spec.lacks)
     ]
     front = workload_front(thing.name, operators, spec, progress=progress)
     return replace(front, assumptions=(said, *front.assumptions)) if said else front

@@ -21,7 +21,7 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.matrix_unit import holding_format
-from tilewright.hw_models.overheads import overhead_assumptions, overhead_cycles
+from tilewright.hw_models.overheads import host_assumptions, host_cycles, overhead_assumptions, overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
 from tilewright.search.mapping_cache import MappingCache
@@ -33,12 +33,14 @@ from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.run import simulate
 from tilewright.sim.figures import figures_of
 from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, assumptions_of_kinds, jobs_of
+from tilewright.sim.lacking import fallback_note, refuse_without_fallback
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.evaluation import AHEAD_LABEL, Ahead, build_phase, evaluate, phase_tiling
 from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.mapping import DATAFLOWS, Dataflow, Tiling, check_tiling, usual_dataflows
 from tilewright.sim.network_result import NetworkResult, OperatorResult, OperatorRun
 from tilewright.sim.result import SimulationResult
+from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -111,7 +113,9 @@ def simulate_stream(
     for an operator that fits in no mapping.
     """
     kept = MappingCache() if cache is None else cache
-    jobs = jobs_of(stream, fuse=fuse)
+    jobs = jobs_of(stream, fuse=fuse, lacks=machine.lacks)
+    elsewhere = [job.operators[0] for job in jobs if isinstance(job.layer, FallbackLayer)]
+    refuse_without_fallback(elsewhere, machine)
     if widen:
         jobs = tuple(_widened(job, machine) for job in jobs)
     mapped: dict[JobLayer, Mapped] = {}
@@ -138,7 +142,8 @@ def simulate_stream(
     )
     counters = sum((way.run.counters for way in runs), NOTHING)
     once, each = overhead_cycles(machine)
-    fixed = once + each * len(jobs)
+    host = host_cycles(machine, stream.inputs_and_outputs_bytes())
+    fixed = once + each * len(jobs) + host
     cycles = fixed + sum(way.run.cycles for way in runs)
     return NetworkResult(
         network=stream.name,
@@ -160,10 +165,13 @@ def simulate_stream(
         assumptions=(
             *_assumptions(mapped.values(), prefetch=prefetch, widen=widen, of_kinds=assumptions_of_kinds(stream)),
             *overhead_assumptions(machine),
+            *fallback_note(elsewhere, machine),
+            *host_assumptions(machine),
         ),
         objective=objective,
         inference_overhead_cycles=once,
         layer_overhead_cycles=each,
+        host_cycles=host,
         overhead_energy_pj=sum(energy_by_component(machine, NOTHING, fixed).values()),
         stream=stream,
         machine_spec=machine,

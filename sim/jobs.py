@@ -9,9 +9,11 @@ becomes, ``sim/kinds/`` says.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tilewright.sim.kinds.layer import JobLayer, layer_of
+from tilewright.sim.kinds.layer import JobLayer, fallback_layer, layer_of
+from tilewright.sim.lacking import is_lacking
 from tilewright.sim.lowering.family import family_of
 from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
@@ -46,17 +48,24 @@ class Job:
         return self.operators[0].name
 
 
-def jobs_of(stream: OperatorStream, *, fuse: bool = True) -> tuple[Job, ...]:
-    """The jobs of ``stream`` in order. ``fuse=False`` keeps every operator apart."""
+def jobs_of(stream: OperatorStream, *, fuse: bool = True, lacks: Sequence[str] = ()) -> tuple[Job, ...]:
+    """The jobs of ``stream`` in order. ``fuse=False`` keeps every operator apart.
+
+    Operators that ``lacks`` names (:func:`tilewright.sim.lacking.is_lacking`) are jobs of their own, for a fallback.
+    """
     readers = _readers(stream)
+    lacking = {op.name for op in stream.operators if is_lacking(op, lacks)} if lacks else set()
     done: set[str] = set()
     jobs = []
     for operator in stream.operators:
         if operator.name in done:
             continue
-        chain = _chain(stream, operator, readers) if fuse else [operator]
+        if operator.name in lacking:
+            jobs.append(_job(stream, [operator], fallback_layer(stream, operator)))
+            continue
+        chain = _chain(stream, operator, readers, lacking) if fuse else [operator]
         done.update(member.name for member in chain)
-        jobs.append(_job(stream, chain))
+        jobs.append(_job(stream, chain, layer_of(stream, chain)))
     return tuple(jobs)
 
 
@@ -74,7 +83,9 @@ def _readers(stream: OperatorStream) -> dict[str, list[Operator]]:
     return found
 
 
-def _chain(stream: OperatorStream, operator: Operator, readers: dict[str, list[Operator]]) -> list[Operator]:
+def _chain(
+    stream: OperatorStream, operator: Operator, readers: dict[str, list[Operator]], lacking: set[str]
+) -> list[Operator]:
     """``operator`` and the element-wise operators that can be done on its output tiles.
 
     The next one must be the only reader of the result, have as many elements, and read nothing that is made
@@ -95,6 +106,7 @@ def _chain(stream: OperatorStream, operator: Operator, readers: dict[str, list[O
         follower = next_ones[0]
         follows = follower.of_kind.follows
         is_fused = (follows == "anything" and len(follower.outputs) == 1) or (is_product and follows == "products")
+        is_fused = is_fused and follower.name not in lacking
         if not is_fused or follower.count("n_elements") != result.n_elements:
             return chain
         others = [op for op in stream.predecessors(follower) if op not in chain]
@@ -103,11 +115,11 @@ def _chain(stream: OperatorStream, operator: Operator, readers: dict[str, list[O
         chain.append(follower)
 
 
-def _job(stream: OperatorStream, chain: list[Operator]) -> Job:
+def _job(stream: OperatorStream, chain: list[Operator], layer: JobLayer) -> Job:
     weights = {
         stream.base(name).name: stream.base(name).n_bytes
         for member in chain
         for name in member.inputs
         if stream.base(name).role == "weight"
     }
-    return Job(layer=layer_of(stream, chain), operators=tuple(chain), weight_bytes=sum(weights.values()))
+    return Job(layer=layer, operators=tuple(chain), weight_bytes=sum(weights.values()))

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from tilewright.sim.engine.program import Program
     from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["OVERHEAD_KINDS", "NetworkResult", "OperatorResult", "OperatorRun"]
+__all__ = ["HOST_KIND", "OVERHEAD_KINDS", "NetworkResult", "OperatorResult", "OperatorRun"]
 
 #: What fixed costs are called beside the kinds of operators.
 OVERHEAD_KINDS = ("fixed, per layer", "fixed, per inference")
+HOST_KIND = "host link"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -115,7 +116,8 @@ class NetworkResult(Measured, Pictured):
     ``machine_spec`` are what was run, ``objective`` what its mappings make small; ``runs`` are the operators as they
     ran (see :mod:`tilewright.search.activity`).
     ``inference_overhead_cycles`` (once) and ``layer_overhead_cycles`` (before each operator) are the machine's fixed
-    costs; ``cycles`` has them, the operators have not. ``overhead_energy_pj``: constant power then.
+    costs, ``host_cycles`` the time of inputs and results on the link to a host; ``cycles`` has them, the operators have
+    not. ``overhead_energy_pj``: constant power then.
     """
 
     network: str
@@ -132,6 +134,7 @@ class NetworkResult(Measured, Pictured):
     objective: str = "latency"
     inference_overhead_cycles: int = 0
     layer_overhead_cycles: int = 0
+    host_cycles: int = 0
     overhead_energy_pj: float = 0.0
     stream: OperatorStream | None = field(default=None, compare=False)
     machine_spec: MachineSpec | None = field(default=None, compare=False)
@@ -143,8 +146,10 @@ class NetworkResult(Measured, Pictured):
 
     @property
     def overhead_cycles(self) -> int:
-        """All fixed costs: once for the inference, and once for each operator that is a command to the device."""
-        return self.inference_overhead_cycles + self.layer_overhead_cycles * len(self.operators)
+        """All fixed costs: once for the inference, once for each operator that is a command to the device, and the link
+        to a host.
+        """
+        return self.inference_overhead_cycles + self.host_cycles + self.layer_overhead_cycles * len(self.operators)
 
     @property
     def lower_bound_cycles(self) -> int:
@@ -166,6 +171,7 @@ class NetworkResult(Measured, Pictured):
         for kind, n, each in (
             (OVERHEAD_KINDS[0], n_layers, self.layer_overhead_cycles),
             (OVERHEAD_KINDS[1], 1, self.inference_overhead_cycles),
+            (HOST_KIND, 1, self.host_cycles),
         ):
             if each:
                 share = n * each / self.overhead_cycles
@@ -197,6 +203,7 @@ class NetworkResult(Measured, Pictured):
             "cycles_without_prefetch": self.cycles_without_prefetch,
             "inference_overhead_cycles": self.inference_overhead_cycles,
             "layer_overhead_cycles": self.layer_overhead_cycles,
+            **({"host_cycles": self.host_cycles} if self.host_cycles else {}),
             "overhead_energy_pj": self.overhead_energy_pj,
             "lower_bound_cycles": self.lower_bound_cycles,
             "assumptions": list(self.assumptions),

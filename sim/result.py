@@ -34,22 +34,28 @@ __all__ = [
 class LowerBound:
     """Cycles below which no schedule of this workload can end on this machine.
 
-    ``cycles`` is the largest of the three: each resource must do at least this much work, whatever
-    the dataflow and the tiling.
+    ``cycles`` is the largest of them: each resource must do at least this much work, whatever
+    the dataflow and the tiling. ``fallback_cycles``: of an operator that the cores lack.
     """
 
     matrix_cycles: int
     vector_cycles: int
     dram_cycles: int
+    fallback_cycles: int = 0
 
     @property
     def cycles(self) -> int:
-        return max(self.matrix_cycles, self.vector_cycles, self.dram_cycles)
+        return max(self.matrix_cycles, self.vector_cycles, self.dram_cycles, self.fallback_cycles)
 
     @property
     def limited_by(self) -> str:
-        """The resource that sets the bound: ``matrix``, ``vector`` or ``dram``."""
-        named = {"matrix": self.matrix_cycles, "vector": self.vector_cycles, "dram": self.dram_cycles}
+        """The resource that sets the bound: ``matrix``, ``vector``, ``dram``, or ``fallback``."""
+        named = {
+            "matrix": self.matrix_cycles,
+            "vector": self.vector_cycles,
+            "dram": self.dram_cycles,
+            "fallback": self.fallback_cycles,
+        }
         return max(named, key=lambda name: named[name])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
-from tilewright.hw_models.overheads import overhead_cycles
+from tilewright.hw_models.overheads import host_cycles, overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.reading.runs import MeasuredRun
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
@@ -28,7 +28,7 @@ from tilewright.workloads.stream.graph import OperatorStream
 __all__ = ["LIMITS", "Prediction", "Subject", "subject_of"]
 
 #: What can limit a row, as in the tables of a network.
-LIMITS = ("matrix", "vector", "dram", "fixed")
+LIMITS = ("matrix", "vector", "dram", "fallback", "fixed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,7 @@ class Subject:
         self.run, self.alone = run, alone
         self.n_commands = 1
         self._work = work
+        self._transfers = () if isinstance(work, AttentionLayer) else work.inputs_and_outputs_bytes()
         self._chosen: dict[JobLayer, Mapped] = {}
 
     def predict(self, machine: MachineSpec, *, same_mappings: bool = False, keep_mappings: bool = True) -> Prediction:
@@ -80,7 +81,9 @@ class Subject:
     def fixed_cycles(self, machine: MachineSpec) -> int:
         """The machine's fixed costs for this."""
         once, each = overhead_cycles(machine)
-        return (0 if self.alone else once) + each * self.n_commands
+        if self.alone:
+            return each * self.n_commands
+        return once + each * self.n_commands + host_cycles(machine, self._transfers)
 
     def _attention(self, layer: AttentionLayer, machine: MachineSpec) -> Prediction:
         found, fault = [], None
@@ -147,6 +150,6 @@ def _with_batch(text: str, run: MeasuredRun) -> str:
 
 def _limit(result: NetworkResult, fixed: int) -> str:
     found: Mapping[str, int] = {
-        name: sum(o.cycles for o in result.operators if o.bound_by == name) for name in LIMITS[:-1]
+        name: sum(o.cycles for o in result.operators if o.bound_by == name) for name in LIMITS if name != "fixed"
     }
     return max(LIMITS, key=lambda name: found.get(name, fixed))

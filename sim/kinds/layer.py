@@ -15,6 +15,7 @@ from tilewright.registry import Registry
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.conv_window import ConvWindow
+from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
 from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
@@ -22,9 +23,18 @@ from tilewright.workloads.products import LEAST_ACCUMULATOR_BITS, accumulator_bi
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, on_vector_unit, statistics_pass, vector_work
 
-__all__ = ["LOWERINGS", "JobLayer", "Lowering", "layer_of", "product_layer", "register_lowering", "vector_layer"]
+__all__ = [
+    "LOWERINGS",
+    "JobLayer",
+    "Lowering",
+    "fallback_layer",
+    "layer_of",
+    "product_layer",
+    "register_lowering",
+    "vector_layer",
+]
 
-JobLayer: TypeAlias = GemmLayer | VectorLayer | AttentionLayer
+JobLayer: TypeAlias = GemmLayer | VectorLayer | AttentionLayer | FallbackLayer
 #: From a stream and an operator with those that are fused behind it, the layer that is mapped.
 Lowering: TypeAlias = Callable[[OperatorStream, Sequence[Operator]], JobLayer]
 
@@ -110,6 +120,16 @@ def vector_layer(stream: OperatorStream, chain: Sequence[Operator]) -> VectorLay
         reduces=is_reducing(operator),
     )
     return replace(layer, cut=_row_cut(stream, operator, layer))
+
+
+def fallback_layer(stream: OperatorStream, operator: Operator) -> FallbackLayer:
+    """All of ``operator`` for a processor beside the cores: a multiply-add is two operations."""
+    return FallbackLayer(
+        name=operator.kind,
+        operations=2 * operator.macs + sum(times for _, times in vector_work(operator)),
+        read_bytes=stream.read_bytes(operator),
+        write_bytes=stream.write_bytes(operator),
+    )
 
 
 def _each(work: Iterable[tuple[str, int]], rows: int) -> tuple[tuple[str, int], ...]:

@@ -22,6 +22,8 @@ _SPECS = (
     "BufferSpec",
     "DramSpec",
     "OverheadsSpec",
+    "FallbackSpec",
+    "HostLinkSpec",
     "EnergySpec",
     "AreaSpec",
 )

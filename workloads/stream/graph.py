@@ -122,6 +122,11 @@ class OperatorStream(Shown):
         given = set(self.inputs)
         return sum(tensor.n_bytes for tensor in self._stored("cache") if tensor.name in given)
 
+    def inputs_and_outputs_bytes(self) -> tuple[int, ...]:
+        """Bytes of each activation that comes from outside and of each result: what a device and its host exchange."""
+        given = [name for name in self.inputs if self.tensor(name).role == "activation"]
+        return tuple(self.tensor(name).n_bytes for name in (*given, *self.outputs) if self.tensor(name).role != "cache")
+
     def _stored(self, role: Role) -> Iterable[TensorSpec]:
         return (tensor for tensor in self.tensors if tensor.role == role and tensor.view_of is None)
 

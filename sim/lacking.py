@@ -1,0 +1,80 @@
+"""Operators that the cores of a machine lack: how a machine file names them, and what is said where they run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilewright.errors import InputError, unknown
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.workloads.kinds import KINDS
+from tilewright.workloads.operators import Operator
+from tilewright.workloads.products import is_depthwise
+from tilewright.workloads.vector_work import ELEMENTWISE
+
+__all__ = ["fallback_note", "is_lacking", "refuse_without_fallback"]
+
+
+def is_lacking(operator: Operator, lacks: Sequence[str]) -> bool:
+    """Whether ``lacks`` names ``operator``: its kind, or its kind and function ("elementwise:silu").
+
+    Convolutions have the functions "depthwise", "transposed" and "dilated". Raises InputError for a kind or a function
+    that is not known.
+    """
+    for entry in lacks:
+        kind, _, function = entry.partition(":")
+        if KINDS.find(kind) is None:
+            KINDS.get(kind, place="lacks")
+        known = _KNOWN.get(kind)
+        if function and known is not None and function not in known:
+            raise unknown(f"function of {kind}", function, known, place="lacks")
+        if kind == operator.kind and (not function or function in _functions(operator)):
+            return True
+    return False
+
+
+_KNOWN = {
+    "elementwise": tuple(ELEMENTWISE),
+    "conv": ("depthwise", "transposed", "dilated"),
+    "pool": ("max", "average"),
+}
+
+
+def _functions(operator: Operator) -> set[str]:
+    if operator.kind != "conv":
+        return {operator.text("function")} if "function" in operator.attributes else set()
+    return {
+        name
+        for name, holds in (
+            ("depthwise", is_depthwise(operator)),
+            ("transposed", bool(operator.attributes["transposed"])),
+            ("dilated", any(step > 1 for step in operator.sizes("dilation"))),
+        )
+        if holds
+    }
+
+
+def refuse_without_fallback(operators: Sequence[Operator], machine: MachineSpec) -> None:
+    """Raises InputError where there are operators that no core has and no fallback does."""
+    if not operators or machine.fallback is not None:
+        return
+    first = operators[0]
+    raise InputError(
+        f'{first.path or first.name}: the cores of {machine.name} lack operators of this kind; given "{first.kind}"; '
+        f"allowed with a fallback in the machine file (lacks: {', '.join(machine.lacks)})"
+    )
+
+
+def fallback_note(operators: Sequence[Operator], machine: MachineSpec) -> tuple[str, ...]:
+    """What results say of the operators that ran on the fallback; nothing where none did."""
+    cpu = machine.fallback
+    if cpu is None or not operators:
+        return ()
+    kinds: dict[str, int] = {}
+    for operator in operators:
+        kinds[operator.kind] = kinds.get(operator.kind, 0) + 1
+    what = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+    return (
+        f"on the fallback {cpu.name}: {what} (the cores lack {', '.join(machine.lacks)}), at "
+        f"{cpu.giga_operations_per_s:g} x 10^9 operations a second or {cpu.bandwidth_gb_per_s:g} GB/s, whichever is "
+        f"slower, and {cpu.per_operator_us:g} us for each; the cores wait, and its own energy is not counted",
+    )
