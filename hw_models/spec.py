@@ -233,6 +233,8 @@ class BufferSpec:
     ``name``: what ``energy`` and ``sources`` call it. ``capacity_kib``: how much it holds, in units of 1024 bytes.
     ``read_bytes_per_cycle``, ``write_bytes_per_cycle``: what its ports pass in a cycle; none: never the bottleneck.
     ``shared_by_cores``: one buffer for all cores, else each core has its own of this size and bandwidth.
+    ``latency_cycles``: of a buffer behind the working one, from the request to the first byte. Programs keep and stage
+    data in such a buffer where both its bandwidths are given (:mod:`tilewright.sim.lowering.levels`).
     """
 
     __pydantic_config__ = _STRICT
@@ -242,6 +244,7 @@ class BufferSpec:
     read_bytes_per_cycle: Positive | None = None
     write_bytes_per_cycle: Positive | None = None
     shared_by_cores: bool = False
+    latency_cycles: Cycles = 0
 
     def __post_init__(self) -> None:
         _check_name(self.name)

@@ -291,6 +291,8 @@ class _Runner:
         costs = self._costs_of(following)
         assert isinstance(costs, GemmCosts)
         tiles = after.dataflow.ahead(layer, after.tiling)
+        if not tiles:
+            return None
         n_bytes = len(tiles) * costs.b_bytes(*tiles[0])
         if max(own.alone.peak_buffer_bytes.values()) + n_bytes > self._machine.buffers[0].capacity_bytes:
             return None

@@ -32,6 +32,7 @@ from tilewright.sim.lowering.core import WorkTotals
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.evaluation import build_phase, count_phase, fits, needed_bytes
 from tilewright.sim.lowering.family import family_of
+from tilewright.sim.lowering.levels import channels_of
 from tilewright.sim.lowering.mapping import Dataflow, Layer, Parameter, Phase, Tiling, plain_mapping
 from tilewright.sim.result import SearchSummary
 from tilewright.units import ceil_div
@@ -202,8 +203,14 @@ class PhaseSearch:
     def _bounded(self, tiling: dict[str, int], work: WorkTotals) -> Candidate:
         rate = self.costs.rate
         needed = -(-work.channel_bytes * rate.denominator // rate.numerator)
-        dram_cycles = min(needed, MAX_CYCLES)  # no run is longer; beyond it a bound may be too large for energies
-        return Candidate(max(work.matrix_cycles, work.vector_cycles, dram_cycles), work.energy_pj, tiling)
+        if work.level_bytes:
+            needed = max(needed, *(self._port_cycles(*moved) for moved in work.level_bytes))
+        moving_cycles = min(needed, MAX_CYCLES)  # no run is longer; beyond it a bound may be too large for energies
+        return Candidate(max(work.matrix_cycles, work.vector_cycles, moving_cycles), work.energy_pj, tiling)
+
+    def _port_cycles(self, channel: int, n_bytes: int) -> int:
+        rate = channels_of(self.costs.machine)[channel].bytes_per_cycle
+        return -(-n_bytes * rate.denominator // rate.numerator)
 
     def bound(self, candidate: Candidate) -> tuple[float, float]:
         """The score below which no run of ``candidate`` can end."""

@@ -22,6 +22,7 @@ from typing import Literal, get_args
 from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, format_bits, tensor_bits, tensor_format
 from tilewright.units import bits_to_bytes
+from tilewright.workloads.homes import ALL_IN_DRAM, DRAM, AttentionHomes
 
 __all__ = ["LARGEST_EXTENT", "MASKS", "AttentionLayer", "Mask"]
 
@@ -46,7 +47,8 @@ class AttentionLayer:
     ``bias_batch``, ``bias_heads`` and ``bias_rows`` are the extents of an additive bias (all 0: there is none): it
     holds key_len values for each of ``bias_rows`` query rows (query_len, or 1 for all), of ``bias_heads`` heads
     (query_heads, or 1 for all), of ``bias_batch`` entries (a divisor of batch). It hides nothing. ``sinks``: one logit
-    per query head. ``soft_cap``: the scores are capped; by how much costs nothing more or less.
+    per query head. ``soft_cap``: the scores are capped; by how much costs nothing more or less. ``homes``: where its
+    tensors are kept while it runs.
 
     Q is stored in ``qkv_format``, S in ``score_format``, P in ``probability_format`` (that of S where none is given);
     sums are kept in ``accumulator_format``. K, V, the output, the bias and the sinks have formats of their own, that
@@ -82,6 +84,7 @@ class AttentionLayer:
     sink_format: str = ""
     soft_cap: bool = False
     probability_format: str = ""
+    homes: AttentionHomes = ALL_IN_DRAM
 
     def __post_init__(self) -> None:
         if not self.probability_format:
@@ -349,6 +352,13 @@ class AttentionLayer:
     def read_bytes(self) -> int:
         """Bytes of all that it must read, each once: Q, the keys and values that are seen, bias and sinks."""
         return self.query_bytes + self.key_bytes + self.value_bytes + self.bias_bytes + self.sink_bytes
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """Bytes of all that it must move from and to the DRAM, each once: what does not live on chip."""
+        homes = self.homes
+        own = zip(homes, (self.query_bytes, self.key_bytes, self.value_bytes, self.output_bytes), strict=False)
+        return sum(n_bytes for home, n_bytes in own if home == DRAM) + self.bias_bytes + self.sink_bytes
 
     @property
     def score_bytes(self) -> int:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tilewright.errors import InputError
 from tilewright.units import ceil_div
 from tilewright.workloads.conv_window import ConvWindow
+from tilewright.workloads.homes import DRAM, IN_DRAM, ROWS_IN_DRAM, Homes, VectorHomes
 
 __all__ = ["NOTHING_FUSED", "ConvWindow", "Fused", "GemmLayer", "RowCut", "VectorLayer", "Whole"]
 
@@ -49,7 +50,7 @@ class GemmLayer:
     ``compute_format`` is what the matrix unit multiplies in; storage bits are per element with scales
     included. ``b_is_weight``: B is a parameter, stored in the order in which its tiles are read. A convolution's k
     counts channel by channel, all taps of one before those of the next. ``whole``: the product that this is a cut of
-    (see :meth:`cuts`).
+    (see :meth:`cuts`). ``homes``: where its operands are kept.
     """
 
     name: str
@@ -66,6 +67,7 @@ class GemmLayer:
     fused: Fused = NOTHING_FUSED
     window: ConvWindow | None = None
     whole: Whole | None = None
+    homes: Homes = IN_DRAM
 
     def __post_init__(self) -> None:
         for field in ("groups", "m", "k", "n"):
@@ -91,13 +93,24 @@ class GemmLayer:
 
     @property
     def compulsory_bits(self) -> int | Fraction:
-        """A (of a convolution the pixels that are needed), B, C and the fused inputs of the whole, each moved once."""
+        """A (of a convolution the pixels that are needed), B, C and the fused inputs of the whole, each moved once from
+        or to the DRAM, as far as they live there.
+        """
         groups, m, n = self.before_cut
+        homes = self.homes
         a_elements = m * self.k
         if self.window is not None:
             a_elements = self.window.needed_pixels * (self.k // self.window.taps)
-        out = m * n * (self.out_bits + sum(self.fused.extra_bits))
-        return groups * (a_elements * self.a_bits + self.k * n * self.b_bits + out)
+        of_output = self.out_bits if homes.out == DRAM else 0
+        of_output += sum(bits for i, bits in enumerate(self.fused.extra_bits) if homes.extra(i) == DRAM)
+        a = a_elements * self.a_bits if homes.a == DRAM else 0
+        b = self.k * n * self.b_bits if homes.b == DRAM else 0
+        return groups * (a + b + m * n * of_output)
+
+    def shared_by(self, operand: str) -> int:
+        """How many pieces of a cut product need the same tiles of an operand, "a" or "b", at the same time."""
+        whole = self.before_cut
+        return ceil_div(whole.n, self.n) if operand == "a" else ceil_div(whole.m, self.m)
 
     def cuts(self, n_cores: int) -> tuple[GemmLayer, ...]:
         """The ways to give ``n_cores`` cores equal pieces of this product: cut along n, or along m (with as few pieces
@@ -150,7 +163,7 @@ class VectorLayer:
 
     ``operations``: (kind, how many) for one row. Each row reads ``read_bytes`` from DRAM and writes
     ``write_bytes``; either may be 0. ``groups`` equal pieces of ``rows`` rows each. ``cut``: how a row is done in
-    pieces; None for a row too short for that.
+    pieces; None for a row too short for that. ``homes``: what of it does not come from or go to the DRAM.
     """
 
     name: str
@@ -161,6 +174,7 @@ class VectorLayer:
     reduces: bool = False
     groups: int = 1
     cut: RowCut | None = None
+    homes: VectorHomes = ROWS_IN_DRAM
 
     @property
     def columns(self) -> int:
@@ -173,8 +187,9 @@ class VectorLayer:
 
     @property
     def compulsory_bytes(self) -> int:
-        """Bytes moved over all rows."""
-        return self.groups * self.rows * (self.read_bytes + self.write_bytes)
+        """Bytes moved over all rows from and to the DRAM."""
+        read_bytes = self.read_bytes - sum(n_bytes for _, n_bytes in self.homes.reads)
+        return self.groups * self.rows * (read_bytes + (self.write_bytes if self.homes.out == DRAM else 0))
 
     def for_cores(self, n_cores: int) -> VectorLayer:
         """The same work in at most ``n_cores`` equal pieces (rows rounded up)."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.spans import Span, spans
+from tilewright.sim.engine.program import Channel
 from tilewright.sim.lowering.core import Pool, TileCore
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.family import Family, register_family
+from tilewright.sim.lowering.levels import channels_of
 from tilewright.sim.lowering.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
 from tilewright.sim.result import LowerBound
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.gemm import RowCut, VectorLayer
+from tilewright.workloads.homes import DRAM, Place
 
 
 class VectorCosts(TileCosts):
@@ -22,11 +26,32 @@ class VectorCosts(TileCosts):
 
     layer: VectorLayer
 
+    def __init__(self, layer: VectorLayer, machine: MachineSpec) -> None:
+        super().__init__(layer, machine)
+        near = machine.working_buffer.name
+        on_chip = sum(n_bytes for _, n_bytes in layer.homes.reads)
+        self.sources = tuple(
+            (home, n_bytes)
+            for home, n_bytes in ((DRAM, layer.read_bytes - on_chip), *layer.homes.reads)
+            if n_bytes and home != near
+        )
+        self.moved_read_bytes = sum(n_bytes for _, n_bytes in self.sources)
+        self.moved_write_bytes = 0 if layer.homes.out == near else layer.write_bytes
+
+    def held_bytes(self, buffer: str) -> int:
+        return self.layer.homes.held_bytes if buffer == self.working.name else 0
+
 
 class VectorCore(TileCore[VectorCosts]):
     """A core as a vector operator's lowering sees it."""
 
     layer: VectorLayer
+
+    @classmethod
+    def channels(cls, costs: VectorCosts, tiling: Mapping[str, int]) -> tuple[Channel, ...]:
+        homes = (costs.layer.homes.out, *(home for home, _ in costs.layer.homes.reads))
+        on_chip = any(home not in (DRAM, costs.working.name) for home in homes)
+        return channels_of(costs.machine) if on_chip else (cls.channel(costs),)
 
 
 def lower(core: VectorCore, tiling: Tiling) -> None:
@@ -41,7 +66,7 @@ def lower(core: VectorCore, tiling: Tiling) -> None:
             for number, one in enumerate(nest.passes):
                 for columns in spans(core, nest.cut.columns, nest.columns, "columns"):
                     nest.piece(Piece(group, rows, columns, number), one)
-            if nest.cut.sums and layer.write_bytes:
+            if nest.cut.sums and core.costs.moved_write_bytes:
                 nest.store_sums(group, rows)
 
 
@@ -72,9 +97,10 @@ class _Rows:
         self.cut = layer.cut if self.columns < layer.columns else None
         self.rows = min(tiling["rows"], layer.rows) if self.cut is None else 1
         n_blocks = layer.groups * ceil_div(layer.rows, self.rows)
+        self.reads, self.writes = core.costs.moved_read_bytes > 0, core.costs.moved_write_bytes > 0
         if self.cut is None:
             self.passes: tuple[Pass, ...] = ()
-            slot_bytes = self.rows * max(layer.read_bytes, layer.write_bytes)
+            slot_bytes = self.rows * max(core.costs.moved_read_bytes, core.costs.moved_write_bytes)
         else:
             self.passes = self._passes(self.cut)
             slot_bytes = max(max(self._share(p.read_bytes), self._share(p.write_bytes)) for p in self.passes)
@@ -98,14 +124,24 @@ class _Rows:
         """The part of a whole row's bytes or operations that belongs to ``columns`` of its columns."""
         return ceil_div(of_row * (columns or self.columns), self.layer.columns)
 
+    def _load(self, sources: Sequence[tuple[Place, int]], begins: Sequence[int], label: str, run: Any = None) -> None:
+        """Bring what a slot needs, in turn from each memory that holds some of it."""
+        core, pool = self.core, self.pool
+        for i, (home, n_bytes) in enumerate(sources):
+            core.load(
+                core.costs.load(1, n_bytes, BITS_PER_BYTE, home=home),
+                waits=[pool.free, *begins] if i == 0 else [],
+                signals=[pool.full] if i == len(sources) - 1 else [],
+                label=label,
+                run=run if i == len(sources) - 1 else None,
+            )
+
     def block(self, rows: Span) -> None:
         """Whole rows: everything is done in their slot."""
         core, layer, costs, pool, n = self.core, self.layer, self.core.costs, self.pool, rows.size
         ready = pool.full
-        if layer.read_bytes:
-            work = costs.load(1, n * layer.read_bytes, BITS_PER_BYTE)
-            core.load(work, waits=[pool.free], signals=[pool.full], label="load rows")
-        if layer.operations or not (layer.read_bytes and layer.write_bytes):
+        self._load([(home, n * n_bytes) for home, n_bytes in costs.sources], (), "load rows")
+        if layer.operations or not (self.reads and self.writes):
             work = costs.vector(
                 tuple((kind, times * n) for kind, times in layer.operations),
                 reads_bits=n * layer.read_bytes * BITS_PER_BYTE,
@@ -114,13 +150,13 @@ class _Rows:
             )
             core.vector(
                 work,
-                waits=[pool.full if layer.read_bytes else pool.free],
-                signals=[self.done if layer.write_bytes else pool.free],
+                waits=[pool.full if self.reads else pool.free],
+                signals=[self.done if self.writes else pool.free],
                 label="vector work",
             )
             ready = self.done
-        if layer.write_bytes:
-            work = costs.store(1, n * layer.write_bytes, BITS_PER_BYTE)
+        if self.writes:
+            work = costs.store(1, n * layer.write_bytes, BITS_PER_BYTE, home=layer.homes.out)
             core.store(work, waits=[ready], signals=[pool.free], label="store rows")
 
     def piece(self, at: Piece, one: Pass) -> None:
@@ -132,10 +168,8 @@ class _Rows:
         first, last = at.number == 0 and columns.first, is_last_pass and columns.last
         begins = [self.row_stored] if self.row_stored is not None and first else []
         ends = [self.row_stored] if self.row_stored is not None and last else []
-        if reads:
-            work = costs.load(1, reads, BITS_PER_BYTE)
-            waits = [pool.free, *begins]
-            core.load(work, waits=waits, signals=[pool.full], label="load piece", run=("load_piece", at))
+        loads, stores = self._sources(one, columns.size), bool(writes and self.writes)
+        self._load(loads, begins, "load piece", ("load_piece", at))
         kept_bits = cut.kept_bytes * BITS_PER_BYTE
         work = costs.vector(
             tuple((kind, self._share(times, columns.size)) for kind, times in one.operations),
@@ -145,17 +179,25 @@ class _Rows:
         )
         core.vector(
             work,
-            waits=[*([pool.full] if reads else [pool.free, *begins]), *self._of_kept("free", first)],
+            waits=[*([pool.full] if loads else [pool.free, *begins]), *self._of_kept("free", first)],
             signals=[
-                *([self.done] if writes else [pool.free, *ends]),
-                *self._of_kept("full" if cut.sums and self.layer.write_bytes else "free", last),
+                *([self.done] if stores else [pool.free, *ends]),
+                *self._of_kept("full" if cut.sums and self.writes else "free", last),
             ],
             label="vector work",
             run=("row_work", at),
         )
-        if writes:
-            work, signals = costs.store(1, writes, BITS_PER_BYTE), [pool.free, *ends]
+        if stores:
+            work, signals = costs.store(1, writes, BITS_PER_BYTE, home=self.layer.homes.out), [pool.free, *ends]
             core.store(work, waits=[self.done], signals=signals, label="store piece", run=("store_piece", at))
+
+    def _sources(self, one: Pass, columns: int) -> list[tuple[Place, int]]:
+        """What a pass loads of ``columns`` of a row's columns, by memory; in the shares that the row has of each."""
+        costs, of_row = self.core.costs, self.layer.read_bytes
+        if not one.read_bytes:
+            return []
+        shares = ((home, ceil_div(one.read_bytes * n_bytes, of_row)) for home, n_bytes in costs.sources)
+        return [(home, self._share(n_bytes, columns)) for home, n_bytes in shares]
 
     def _of_kept(self, which: Literal["free", "full"], wanted: bool) -> list[int]:
         """That semaphore of what is kept of a row, if anything is and it is wanted here."""
@@ -166,7 +208,8 @@ class _Rows:
     def store_sums(self, group: int, row: Span) -> None:
         """The results of a row, behind its last piece."""
         assert self.kept is not None
-        work, run = self.core.costs.store(1, self.layer.write_bytes, BITS_PER_BYTE), ("store_sums", group, row)
+        work = self.core.costs.store(1, self.layer.write_bytes, BITS_PER_BYTE, home=self.layer.homes.out)
+        run = ("store_sums", group, row)
         self.core.store(work, waits=[self.kept.full], signals=[self.kept.free], label="store sums", run=run)
 
 
@@ -182,8 +225,8 @@ def vector_bound(layer: VectorLayer, machine: MachineSpec) -> LowerBound:
     )
 
 
-def _pieces(layer: VectorLayer, n_cores: int) -> tuple[VectorLayer, ...]:
-    return (layer.for_cores(n_cores),)
+def _pieces(layer: VectorLayer, machine: MachineSpec) -> tuple[VectorLayer, ...]:
+    return (layer.for_cores(machine.n_cores),)
 
 
 register_family(

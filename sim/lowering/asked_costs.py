@@ -18,6 +18,7 @@ import numpy as np
 from tilewright.sim.engine.program import MAX_CYCLES, too_long
 from tilewright.sim.lowering.core import WorkCounter
 from tilewright.sim.lowering.costs import TileCosts, Work
+from tilewright.sim.lowering.levels import DRAM_CHANNEL
 
 __all__ = ["Answers", "AskedCosts", "AskedWork", "UnaskedWorkError", "WorkRecorder", "number_of"]
 
@@ -191,4 +192,9 @@ class WorkRecorder(WorkCounter):
         self.noted = array("q")
 
     def add(self, engine: int, work: Work) -> None:
+        if work.channel != DRAM_CHANNEL:
+            raise UnaskedWorkError("a record knows the DRAM's channel alone")
         self.noted.extend((engine, self._times, number_of(work)))
+
+    def add_shared(self, work: Work, n_cores: int) -> None:
+        raise UnaskedWorkError("a record knows each core's own transfers alone")

@@ -7,12 +7,13 @@ program that is run on numbers, and :class:`WorkCounter` only adds up the work (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tilewright.errors import MappingError
 from tilewright.sim.engine.program import Channel, Engine, ProgramBuilder
 from tilewright.sim.lowering.costs import TileCosts, Work
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, level_called
 
 __all__ = [
     "ENGINE_KINDS",
@@ -22,6 +23,7 @@ __all__ = [
     "VECTOR",
     "BuffersDeclared",
     "Pool",
+    "Sharing",
     "TileCore",
     "WorkCounter",
     "WorkTotals",
@@ -43,10 +45,19 @@ class Pool(NamedTuple):
 
 
 class WorkTotals(NamedTuple):
-    """Work of a program, added up without running it (per core)."""
+    """Work of a program, added up without running it (per core). ``level_bytes``: (channel, bytes) of levels' ports."""
 
     matrix_cycles: int
     vector_cycles: int
+    channel_bytes: int
+    energy_pj: float
+    level_bytes: tuple[tuple[int, int], ...] = ()
+
+
+class Sharing(NamedTuple):
+    """Work of an engine that serves ``n_cores`` at once: bytes of the DRAM and energy, for all of them."""
+
+    n_cores: int
     channel_bytes: int
     energy_pj: float
 
@@ -64,6 +75,8 @@ class WorkCounter:
         self.buffer_bytes: dict[str, int] = {}
         self.cycles = [0] * len(ENGINE_KINDS)
         self.channel_bytes = 0
+        self.level_bytes: dict[int, int] = {}
+        self.shared: dict[int, Sharing] = {}
         self.energy_pj = 0.0
         self._times = 1
         self._counts: list[int] = []
@@ -87,11 +100,20 @@ class WorkCounter:
         self._times = before
 
     def add(self, engine: int, work: Work) -> None:
-        if engine <= STORE:
+        if engine > STORE:
+            self.cycles[engine] += self._times * work.cycles
+        elif work.channel == DRAM_CHANNEL:
             self.channel_bytes += self._times * work.n_bytes
         else:
-            self.cycles[engine] += self._times * work.cycles
+            known = self.level_bytes.get(work.channel, 0)
+            self.level_bytes[work.channel] = known + self._times * work.n_bytes
         self.energy_pj += self._times * work.energy_pj
+
+    def add_shared(self, work: Work, n_cores: int) -> None:
+        """Add a transfer from the DRAM that is made once for ``n_cores``."""
+        _, n_bytes, energy_pj = self.shared.get(n_cores, (0, 0, 0.0))
+        n_bytes, energy_pj = n_bytes + self._times * work.n_bytes, energy_pj + self._times * work.energy_pj
+        self.shared[n_cores] = Sharing(n_cores, n_bytes, energy_pj)
 
     @property
     def times(self) -> int:
@@ -105,7 +127,13 @@ class WorkCounter:
         self._times = before
 
     def totals(self) -> WorkTotals:
-        return WorkTotals(self.cycles[MATRIX], self.cycles[VECTOR], self.channel_bytes, self.energy_pj)
+        return WorkTotals(
+            self.cycles[MATRIX],
+            self.cycles[VECTOR],
+            self.channel_bytes,
+            self.energy_pj,
+            tuple(sorted(self.level_bytes.items())),
+        )
 
 
 def _sum_of_counts(count: int, step: int, trips: int) -> int:
@@ -142,6 +170,7 @@ class TileCore(Generic[C]):
         self.builder = builder
         self.capacity_bytes = costs.working.capacity_bytes
         self.used_bytes = 0
+        self.staged_bytes: dict[str, int] = {}
         self.only_declare = False
         self.pools: dict[str, Pool] = {}
         self._first_engine = first_engine
@@ -153,9 +182,19 @@ class TileCore(Generic[C]):
     def engines(weight: int, suffix: str = "") -> list[Engine]:
         return [Engine(kind + suffix, kind, weight) for kind in ENGINE_KINDS]
 
+    @classmethod
+    def engines_for(cls, costs: C, n_cores: int, suffix: str = "") -> list[Engine]:
+        """The engines of ``n_cores`` cores in lock step; those that a core shares with others count less."""
+        return cls.engines(n_cores, suffix)
+
     @staticmethod
     def channel(costs: TileCosts) -> Channel:
         return Channel("dram", costs.rate)
+
+    @classmethod
+    def channels(cls, costs: C, tiling: Mapping[str, int]) -> tuple[Channel, ...]:
+        """The DRAM's channel, and those of the levels where a program of ``tiling`` uses any."""
+        return (cls.channel(costs),)
 
     # -- resources ---------------------------------------------------------------------------------------
 
@@ -177,11 +216,23 @@ class TileCore(Generic[C]):
         used = self.builder.buffer_bytes
         used[name] = used.get(name, 0) + n_bytes
 
+    def _reserve_held(self) -> None:
+        """Take what a plan for the network keeps in the working buffer."""
+        n_bytes = self.costs.held_bytes(self.costs.working.name)
+        if n_bytes:
+            self.reserve("kept tensors", n_bytes)
+
+    @property
+    def n_at_once(self) -> int:
+        """Cores that are at work at the same time."""
+        return min(self.costs.machine.n_cores, int(self.layer.n_groups))
+
     def declared(self) -> None:
         """Called by a lowering when it has declared its pools, before the loops.
 
         Raises MappingError with the whole need when the working buffer cannot hold it.
         """
+        self._reserve_held()
         if self.used_bytes > self.capacity_bytes:
             raise MappingError(
                 resource=f"buffer {self.costs.working.name}",
@@ -190,8 +241,25 @@ class TileCore(Generic[C]):
                 unit="bytes",
                 levers=self.levers,
             )
+        self._check_levels()
         if self.only_declare:
             raise BuffersDeclared
+
+    def stage(self, level: str, n_bytes: int) -> None:
+        """Take ``n_bytes`` of a level behind the working buffer, for all cores together."""
+        self.staged_bytes[level] = self.staged_bytes.get(level, 0) + n_bytes
+
+    def _check_levels(self) -> None:
+        for name, n_bytes in self.staged_bytes.items():
+            room = level_called(self.costs.machine, name).capacity_bytes - self.costs.held_bytes(name)
+            if n_bytes > room:
+                raise MappingError(
+                    resource=f"buffer {name}",
+                    demand=n_bytes,
+                    limit=room,
+                    unit="bytes",
+                    levers="stage less there (far), or in more parts (far_m, far_n)",
+                )
 
     def semaphore(self, name: str, initial: int = 0, *, is_slot: bool = False) -> int:
         return self.builder.semaphore(name + self._name, initial, is_slot=is_slot)
@@ -237,6 +305,7 @@ class TileCore(Generic[C]):
                 self._first_engine + engine,
                 n_bytes=work.n_bytes,
                 latency_cycles=work.cycles,
+                channel=work.channel,
                 waits=waits,
                 signals=signals,
                 label=label,

@@ -17,7 +17,9 @@ from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.matrix_unit import product
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.hw_models.vector_unit import vector_cycles
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, level_called
 from tilewright.units import bits_to_bytes
+from tilewright.workloads.homes import DRAM, Place
 
 __all__ = ["ASSUMPTIONS", "TileCosts", "Work"]
 
@@ -29,13 +31,16 @@ ASSUMPTIONS = (
 
 
 class Work(NamedTuple):
-    """The cost of one command. For a transfer ``cycles`` is the latency and ``n_bytes`` the occupancy."""
+    """The cost of one command. For a transfer ``cycles`` is the latency and ``n_bytes`` the occupancy of ``channel``
+    (:func:`tilewright.sim.lowering.levels.channels_of`).
+    """
 
     cycles: int
     n_bytes: int
     fill_drain_cycles: int
     energy_pj: float
     counters: Counters
+    channel: int = DRAM_CHANNEL
 
 
 class TileCosts:
@@ -47,6 +52,10 @@ class TileCosts:
         self.rate: Fraction = bytes_per_cycle(machine)
         self.working = machine.buffers[0]
         self._known: dict[tuple[object, ...], Work] = {}
+
+    def held_bytes(self, buffer: Place) -> int:
+        """What a buffer holds while the layer runs besides its tiles (a plan for the network says so)."""
+        return 0
 
     # -- matrix work -----------------------------------------------------------------------------------
 
@@ -109,33 +118,64 @@ class TileCosts:
 
     # -- transfers -------------------------------------------------------------------------------------
 
-    def load(self, n_runs: int, run_elements: int, bits: int | Fraction, *, stride_elements: int = 0) -> Work:
-        """Bring ``n_runs`` contiguous runs of elements from DRAM into the working buffer."""
-        return self._transfer("load", n_runs, run_elements, bits, stride_elements)
+    def load(
+        self, n_runs: int, run_elements: int, bits: int | Fraction, *, stride_elements: int = 0, home: Place = DRAM
+    ) -> Work:
+        """Bring ``n_runs`` contiguous runs of elements from their ``home`` into the working buffer."""
+        return self._transfer("load", n_runs, run_elements, bits, stride_elements, home)
 
-    def store(self, n_runs: int, run_elements: int, bits: int | Fraction, *, stride_elements: int = 0) -> Work:
-        """Write ``n_runs`` contiguous runs of elements from the working buffer to DRAM."""
-        return self._transfer("store", n_runs, run_elements, bits, stride_elements)
+    def store(
+        self, n_runs: int, run_elements: int, bits: int | Fraction, *, stride_elements: int = 0, home: Place = DRAM
+    ) -> Work:
+        """Write ``n_runs`` contiguous runs of elements from the working buffer to their ``home``."""
+        return self._transfer("store", n_runs, run_elements, bits, stride_elements, home)
 
-    def _transfer(self, way: str, n_runs: int, run_elements: int, bits: int | Fraction, stride_elements: int) -> Work:
+    def fetch(
+        self, to: Place, n_runs: int, run_elements: int, bits: int | Fraction, *, stride_elements: int = 0
+    ) -> Work:
+        """Bring ``n_runs`` contiguous runs of elements from the DRAM into the level ``to``."""
+        return self._transfer("fetch", n_runs, run_elements, bits, stride_elements, to)
+
+    def _transfer(
+        self, way: str, n_runs: int, run_elements: int, bits: int | Fraction, stride_elements: int, home: Place
+    ) -> Work:
         def make() -> Work:
             run_bytes = bits_to_bytes(run_elements * bits)
             stride = bits_to_bytes(stride_elements * bits) if stride_elements else run_bytes
-            cost = transfer(self.machine, n_runs=n_runs, run_bytes=run_bytes, stride_bytes=stride)
-            n_bytes = cost.n_bytes
-            # On its way a byte is written to and read from every buffer level farther out.
-            far = {buffer.name: n_bytes for buffer in self.machine.buffers[1:]}
-            near = {self.working.name: n_bytes}
-            counters = Counters(
-                dram_read_bytes=n_bytes if way == "load" else 0,
-                dram_write_bytes=n_bytes if way == "store" else 0,
-                dram_activations=cost.n_activations,
-                buffer_read_bytes=far if way == "load" else far | near,
-                buffer_write_bytes=far | near if way == "load" else far,
-            )
-            return Work(cost.latency_cycles, cost.occupancy_bytes, 0, self._energy(counters), counters)
+            if home and way != "fetch":
+                return self._of_level(way, level_called(self.machine, home), n_runs * run_bytes)
+            return self._of_dram(way, n_runs, run_bytes, stride, home)
 
-        return self._remember((way, n_runs, run_elements, bits, stride_elements), make)
+        return self._remember((way, n_runs, run_elements, bits, stride_elements, home), make)
+
+    def _of_dram(self, way: str, n_runs: int, run_bytes: int, stride_bytes: int, to: Place) -> Work:
+        cost = transfer(self.machine, n_runs=n_runs, run_bytes=run_bytes, stride_bytes=stride_bytes)
+        n_bytes = cost.n_bytes
+        # On its way a byte is written to and read from every buffer level farther out.
+        nearest = level_called(self.machine, to).number if to else 0
+        near = {self.machine.buffers[nearest].name: n_bytes}
+        far = {buffer.name: n_bytes for buffer in self.machine.buffers[nearest + 1 :]}
+        is_read = way != "store"
+        counters = Counters(
+            dram_read_bytes=n_bytes if is_read else 0,
+            dram_write_bytes=0 if is_read else n_bytes,
+            dram_activations=cost.n_activations,
+            buffer_read_bytes=far if is_read else far | near,
+            buffer_write_bytes=far | near if is_read else far,
+        )
+        return Work(cost.latency_cycles, cost.occupancy_bytes, 0, self._energy(counters), counters)
+
+    def _of_level(self, way: str, level: Level, n_bytes: int) -> Work:
+        """Between a level on chip and the working buffer, through the levels between; or within the working buffer."""
+        on_the_way = {buffer.name: n_bytes for buffer in self.machine.buffers[1 : level.number]}
+        far, near = {level.name: n_bytes}, {self.working.name: n_bytes}
+        is_read = way == "load"
+        counters = Counters(
+            buffer_read_bytes=on_the_way | (far if is_read else near),
+            buffer_write_bytes=on_the_way | (near if is_read else far),
+        )
+        channel = level.read_channel if is_read else level.write_channel
+        return Work(level.latency_cycles, n_bytes, 0, self._energy(counters), counters, channel)
 
     # -- shared ----------------------------------------------------------------------------------------
 

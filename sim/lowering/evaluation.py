@@ -86,9 +86,9 @@ def build_phase(
     engines = [
         engine
         for i, share in enumerate(shares)
-        for engine in phase.core.engines(share.n_cores, f" {i + 1}" if len(shares) > 1 else "")
+        for engine in phase.core.engines_for(costs, share.n_cores, f" {i + 1}" if len(shares) > 1 else "")
     ]
-    builder = ProgramBuilder(engines, [TileCore.channel(costs)], unroll=unroll)
+    builder = ProgramBuilder(engines, phase.core.channels(costs, tiling), unroll=unroll)
     for i, share in enumerate(shares):
         builder.buffer_bytes = {}  # what one core holds; the shares differ only in how many heads they do
         suffix = f" {i + 1}" if len(shares) > 1 else ""
@@ -96,7 +96,7 @@ def build_phase(
             costs,
             n_groups=share.n_groups,
             builder=builder,
-            first_engine=len(phase.core.engines(1)) * i,
+            first_engine=len(phase.core.engines_for(costs, 1)) * i,
             name=suffix,
         )
         if ahead is not None:
@@ -114,6 +114,7 @@ def count_phase(phase: Phase, costs: TileCosts, tiling: Tiling) -> WorkTotals:
     """
     most: WorkTotals | None = None
     n_bytes, energy_pj = 0, 0.0
+    level_bytes: dict[int, int] = {}
     for share in core_shares(costs.layer, costs.machine):
         counter = WorkCounter()
         phase.lower(phase.core(costs, n_groups=share.n_groups, builder=counter), tiling)
@@ -121,8 +122,14 @@ def count_phase(phase: Phase, costs: TileCosts, tiling: Tiling) -> WorkTotals:
         most = most or work  # the first share has the most heads
         n_bytes += work.channel_bytes * share.n_cores
         energy_pj += work.energy_pj * share.n_cores
+        for shared in counter.shared.values():
+            n_bytes += shared.channel_bytes * share.n_cores // shared.n_cores
+            energy_pj += shared.energy_pj * share.n_cores / shared.n_cores
+        for channel, moved in work.level_bytes:
+            level_bytes[channel] = level_bytes.get(channel, 0) + moved * share.n_cores
     assert most is not None
-    return most._replace(channel_bytes=n_bytes, energy_pj=energy_pj)
+    totals = tuple(sorted(level_bytes.items()))
+    return most._replace(channel_bytes=n_bytes, energy_pj=energy_pj, level_bytes=totals)
 
 
 def fits(phase: Phase, costs: TileCosts, tiling: Tiling) -> bool:

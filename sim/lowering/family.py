@@ -32,7 +32,7 @@ def _nothing(layer: Any) -> tuple[str, ...]:
     return ()
 
 
-def _whole(layer: Any, n_cores: int) -> tuple[Any, ...]:
+def _whole(layer: Any, machine: MachineSpec) -> tuple[Any, ...]:
     return (layer,)
 
 
@@ -44,7 +44,7 @@ class Family:
     InputError for a number format that the machine cannot multiply. ``core`` is the class that lowerings write to.
     ``usual``: the dataflow where none is named. ``plain(layer)``: the simplest layer with the same result.
     ``adapted(layer, machine)``: the layer as the machine does it, where that has ways of its own (formats, engines).
-    ``pieces(layer, n_cores)``: the ways to cut it for so many cores. ``assumptions(layer)``: what its costs take for
+    ``pieces(layer, machine)``: the ways to cut it for the cores. ``assumptions(layer)``: what its costs take for
     granted. ``limit(dataflow, layer, machine, fixed tiles)``: how long the sequence can grow, where it has one.
     ``remedy``: what else would help, beyond buffers and formats, where no tiling fits.
     """
@@ -57,7 +57,7 @@ class Family:
     core: type[TileCore[Any]] = TileCore
     plain: Callable[[Any], Any] = _as_it_is
     adapted: Callable[[Any, MachineSpec], Any] = _as_on_any
-    pieces: Callable[[Any, int], tuple[Any, ...]] = _whole
+    pieces: Callable[[Any, MachineSpec], tuple[Any, ...]] = _whole
     assumptions: Callable[[Any], tuple[str, ...]] = _nothing
     limit: Callable[[Any, Any, MachineSpec, Mapping[str, int]], LengthLimit] | None = None
     remedy: str = ""

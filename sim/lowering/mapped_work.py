@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tilewright.hw_models.energy import Counters
 from tilewright.sim.engine.program import Program, executions
+from tilewright.sim.lowering.levels import DRAM_CHANNEL
 
 __all__ = ["MappedWork", "mapped_work"]
 
@@ -41,9 +42,9 @@ def mapped_work(programs: Sequence[Program]) -> MappedWork:
                     times_of[at] += times
                 else:
                     times_of[at], counters_of[at] = times, work.counters
-                if command.channel >= 0:
+                if command.channel == DRAM_CHANNEL:
                     channel_bytes += command.n_bytes * times
-                else:
+                elif command.channel < 0:
                     busy[unit.kind] += command.cycles * times
     counters = sum((counters_of[key] * times for key, times in times_of.items()), Counters())
     return MappedWork(

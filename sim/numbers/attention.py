@@ -195,7 +195,7 @@ def operation(*names: str) -> Callable[[Operation], Operation]:
 def _run_phase(phase: Phase, costs: AttentionCosts, tiling: Tiling, dram: Dram) -> None:
     import tilewright.sim.numbers.online  # noqa: F401  (registers the operations of the built-in dataflows)
 
-    builder = ProgramBuilder(AttentionCore.engines(1), [AttentionCore.channel(costs)], unroll=True)
+    builder = ProgramBuilder(AttentionCore.engines(1), AttentionCore.channels(costs, tiling), unroll=True)
     core = AttentionCore(costs, n_groups=len(dram.k), builder=builder)
     phase.lower(core, tiling)
     (key,) = (p.name for p in phase.parameters if p.name == "key" or p.name.endswith("_key"))

@@ -17,12 +17,14 @@ import numpy.typing as npt
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
-from tilewright.sim.dataflows.gemm.lower import GEMM, Step, first_weight_tiles
+from tilewright.sim.dataflows.gemm.lower import GEMM, GemmCore, Step, first_weight_tiles
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
+from tilewright.sim.dataflows.gemm.stages import staged
 from tilewright.sim.dataflows.spans import Span
 from tilewright.sim.engine.program import ProgramBuilder
 from tilewright.sim.lowering.core import TileCore
 from tilewright.sim.lowering.costs import Work
+from tilewright.sim.lowering.levels import DRAM_CHANNEL
 from tilewright.sim.lowering.mapping import Dataflow, Tiling, check_tiling
 from tilewright.sim.numbers.attention import given, interpret, operation
 from tilewright.sim.numbers.hazards import Execution, FloatArray, HazardError, Place, Store
@@ -57,7 +59,7 @@ def run_product_on_numbers(
         raise InputError(f"{layer.name}: a piece of a cut product does not run on numbers; run the whole one")
     costs = GemmCosts(layer, machine)
     (phase,) = dataflow.phases
-    builder = ProgramBuilder(TileCore.engines(1), [TileCore.channel(costs)], unroll=True)
+    builder = ProgramBuilder(phase.core.engines_for(costs, 1), phase.core.channels(costs, tiling), unroll=True)
     core = phase.core(costs, n_groups=layer.groups, builder=builder)
     phase.lower(core, tiling)
     chip = _ProductChip(core, tiling, a, b, extras)
@@ -129,6 +131,12 @@ class _ProductChip:
             )
             for name, pool in core.pools.items()
         }
+        what = staged(layer, core.costs.machine, tiling)
+        assert isinstance(core, GemmCore) or not what.level
+        slots = core.stage_slots if isinstance(core, GemmCore) else {}
+        self.levels = {name.upper(): Store(f"staged {name}", n) for name, n in slots.items()}
+        self.is_staged = {"A": what.a, "B": what.b}
+        self.stays = what.columns >= n
         if tiling["prefetched"] and layer.groups == 1:
             self._hold_first_weights(tiling)
 
@@ -152,12 +160,23 @@ class _ProductChip:
     # A tile that is streamed belongs to the kept panel, or the sums, that it is streamed past.
 
     def place_of_a(self, step: Step) -> Place:
-        tag = f"A of rows {step.rows.start}, k {step.k.start}, group {step.group}"
+        tag = f"A of rows {step.all_rows.start}, k {step.k.start}, group {step.group}{_part_of(step)}"
         return Place(self.stores["A panel"], tag) if self.keep_a else Place(self.stores["A"], _passing(tag, step))
 
     def place_of_b(self, step: Step) -> Place:
-        tag = f"B of columns {step.columns.start}, k {step.k.start}, group {step.group}"
+        tag = f"B of columns {step.all_columns.start}, k {step.k.start}, group {step.group}{_part_of(step)}"
         return Place(self.stores["B panel"], tag) if self.keep_b else Place(self.stores["B"], _passing(tag, step))
+
+    def staged_a(self, step: Step) -> Place:
+        """The place of a tile of A in the level that holds a part of it."""
+        tag = f"A of rows from {step.part.rows.start}, group {step.group}"
+        return Place(self.levels["A"], tag, step.rows.start * self.layer.k + step.k.start)
+
+    def staged_b(self, step: Step) -> Place:
+        """The place of a tile of B in the level that holds a part of it."""
+        rows = 0 if self.stays else step.part.rows.start
+        tag = f"B of columns from {step.part.columns.start}, group {step.group}, for rows from {rows}"
+        return Place(self.levels["B"], tag, step.columns.start * self.layer.k + step.k.start)
 
     def place_of_c(self, step: Step) -> Place:
         return Place(self.stores["C"], _output(step))
@@ -170,8 +189,13 @@ def _passing(tag: str, step: Step) -> str:
     return f"{tag} for {step.outer.start}, {step.inner.start}"
 
 
+def _part_of(step: Step) -> str:
+    """Panels are kept through a part, not from one to the next."""
+    return f", part {step.part.rows.start}, {step.part.columns.start}"
+
+
 def _output(step: Step) -> str:
-    return f"rows {step.rows.start}, columns {step.columns.start}, group {step.group}"
+    return f"rows {step.all_rows.start}, columns {step.all_columns.start}, group {step.group}"
 
 
 def _extra_state(number: int) -> str:
@@ -185,41 +209,70 @@ def _range(span: Span) -> slice:
 # -- loads -------------------------------------------------------------------------------------------------
 
 
+def _check_paid(run: Execution, value: FloatArray, bits: int | Fraction, work: Work) -> None:
+    needed = value.size * bits
+    paid = work.n_bytes if work.channel != DRAM_CHANNEL else work.counters.dram_read_bytes
+    if paid * BITS_PER_BYTE < needed:
+        raise run.error(f"loads {needed} bits, but pays for {paid} bytes")
+
+
 def _load(run: Execution, place: Place, state: str, value: FloatArray, work: Work, *, opens: bool = True) -> None:
-    bits = value.size * place.store.bits_of(state)
-    if work.counters.dram_read_bytes * BITS_PER_BYTE < bits:
-        raise run.error(f"loads {bits} bits, but pays for {work.counters.dram_read_bytes} bytes")
+    _check_paid(run, value, place.store.bits_of(state), work)
     run.write(place, state, value, opens=opens)
+
+
+def _a_of(chip: _ProductChip, step: Step) -> FloatArray:
+    """A tile of A as it lies in its memory."""
+    if chip.layer.window is None:
+        return chip.a[step.group, _range(step.all_rows), _range(step.k)]
+    return _Slab(chip.layer.window, step).of(chip.a[step.group])
+
+
+def _b_of(chip: _ProductChip, step: Step) -> FloatArray:
+    return chip.b[step.group, _range(step.k), _range(step.all_columns)]
 
 
 @operation("load_a")
 def _load_a(chip: _ProductChip, run: Execution, step: Step) -> None:
-    work = chip.costs.load_a(step.rows, step.k, row_tile=chip.row_tile, depth_tile=chip.depth_tile)
-    if chip.layer.window is None:
-        value = chip.a[step.group, _range(step.rows), _range(step.k)]
-    else:
-        value = _Slab(chip.layer.window, step).of(chip.a[step.group])
+    work = chip.costs.load_a(step.all_rows, step.k, row_tile=chip.row_tile, depth_tile=chip.depth_tile)
+    value = run.read(chip.staged_a(step), "A") if chip.is_staged["A"] else _a_of(chip, step)
     _load(run, chip.place_of_a(step), "A", value, work)
+
+
+@operation("fetch_a")
+def _fetch_a(chip: _ProductChip, run: Execution, step: Step) -> None:
+    value = _a_of(chip, step)
+    work = chip.costs.load_a(step.all_rows, step.k, row_tile=chip.row_tile, depth_tile=chip.depth_tile)
+    _check_paid(run, value, chip.layer.a_bits, work)
+    run.write(chip.staged_a(step), "A", value, opens=step.rows.first and step.k.first)
 
 
 @operation("load_b")
 def _load_b(chip: _ProductChip, run: Execution, step: Step) -> None:
-    value = chip.b[step.group, _range(step.k), _range(step.columns)]
+    value = run.read(chip.staged_b(step), "B") if chip.is_staged["B"] else _b_of(chip, step)
     _load(run, chip.place_of_b(step), "B", value, chip.costs.load_b(step.k.size, step.columns.size))
+
+
+@operation("fetch_b")
+def _fetch_b(chip: _ProductChip, run: Execution, step: Step) -> None:
+    value = _b_of(chip, step)
+    _check_paid(run, value, chip.layer.b_bits, chip.costs.load_b(step.k.size, step.columns.size))
+    run.write(chip.staged_b(step), "B", value, opens=step.columns.first and step.k.first)
 
 
 @operation("load_extra")
 def _load_extra(chip: _ProductChip, run: Execution, step: Step, number: int) -> None:
-    value = chip.extras[number][step.group, _range(step.rows), _range(step.columns)]
+    value = chip.extras[number][step.group, _range(step.all_rows), _range(step.all_columns)]
     work = chip.costs.load_extra(number, step.rows.size, step.columns.size)
-    _load(run, chip.place_of_extra(step, number), _extra_state(number), value, work, opens=number == 0)
+    opens = number == chip.costs.loaded_extras[0]
+    _load(run, chip.place_of_extra(step, number), _extra_state(number), value, work, opens=opens)
 
 
 class _Slab:
     """The input rows, columns and channels that a tile of a convolution needs."""
 
     def __init__(self, window: ConvWindow, step: Step) -> None:
-        self.taps = [_inputs_of(window, pixel) for pixel in range(*_range(step.rows).indices(_FAR))]
+        self.taps = [_inputs_of(window, pixel) for pixel in range(*_range(step.all_rows).indices(_FAR))]
         needed = [at for taps in self.taps for at in taps if at is not None]
         self.rows = sorted({(image, y) for image, y, _ in needed})
         columns = [x for *_, x in needed]
@@ -256,31 +309,47 @@ _FAR = 2**62
 
 @operation("multiply")
 def _multiply(chip: _ProductChip, run: Execution, step: Step) -> None:
-    a, b = run.read(chip.place_of_a(step), "A"), run.read(chip.place_of_b(step), "B")
+    near = chip.costs.is_near
+    a = _a_of(chip, step) if near["a"] else run.read(chip.place_of_a(step), "A")
+    b = _b_of(chip, step) if near["b"] else run.read(chip.place_of_b(step), "B")
     if chip.layer.window is not None:
         a = _Slab(chip.layer.window, step).unrolled(a)
     value, place = a @ b, chip.place_of_c(step)
     if not step.k.first:
         value = value + run.read(place, after("sum", step.k.start))
     run.write(place, after("sum", step.k.start + step.k.size), value, opens=step.k.first)
+    if step.k.last and near["out"] and not chip.costs.operations:
+        _leave(chip, run, step, value)
 
 
 @operation("fused")
 def _fused(chip: _ProductChip, run: Execution, step: Step) -> None:
     place = chip.place_of_c(step)
     value = run.read(place, after("sum", chip.layer.k))
+    at = (step.group, _range(step.all_rows), _range(step.all_columns))
     for number in range(len(chip.extras)):
-        value = value + run.read(chip.place_of_extra(step, number), _extra_state(number))
+        is_loaded = number in chip.costs.loaded_extras
+        more = run.read(chip.place_of_extra(step, number), _extra_state(number)) if is_loaded else None
+        value = value + (chip.extras[number][at] if more is None else more)
     run.write(place, "C", value)
+    if chip.costs.is_near["out"]:
+        _leave(chip, run, step, value)
 
 
 @operation("store_c")
 def _store_c(chip: _ProductChip, run: Execution, step: Step) -> None:
     state = "C" if chip.costs.operations else after("sum", chip.layer.k)
     value = run.read(chip.place_of_c(step), state)
-    at = (step.group, _range(step.rows), _range(step.columns))
+    work = chip.costs.store_c(*value.shape)
+    paid = work.n_bytes if work.channel != DRAM_CHANNEL else work.counters.dram_write_bytes
+    if paid * BITS_PER_BYTE < value.size * chip.layer.out_bits:
+        raise run.error("stores more than it pays for")
+    _leave(chip, run, step, value)
+
+
+def _leave(chip: _ProductChip, run: Execution, step: Step, value: FloatArray) -> None:
+    """Put a finished tile where the result stays."""
+    at = (step.group, _range(step.all_rows), _range(step.all_columns))
     if not np.isnan(chip.c[at]).all():
         raise run.error(f"stores C of {_output(step)}, which was stored before")
-    if chip.costs.store_c(*value.shape).counters.dram_write_bytes * BITS_PER_BYTE < value.size * chip.layer.out_bits:
-        raise run.error("stores more than it pays for")
     run.store(chip.c, at, value)

@@ -90,7 +90,7 @@ def run_rows_on_numbers(
         raise InputError(f"{layer.name}: only rows that are cut into pieces run on numbers")
     costs = VectorCosts(layer, machine)
     (phase,) = dataflow.phases
-    builder = ProgramBuilder(TileCore.engines(1), [TileCore.channel(costs)], unroll=True)
+    builder = ProgramBuilder(TileCore.engines(1), phase.core.channels(costs, tiling), unroll=True)
     core = phase.core(costs, n_groups=layer.groups, builder=builder)
     phase.lower(core, tiling)
     chip = _RowChip(core, layer, function, given("x", x, (layer.groups, layer.rows, layer.columns)))

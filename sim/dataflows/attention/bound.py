@@ -69,5 +69,4 @@ def _vector_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
 
 
 def _dram_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
-    n_bytes = layer.read_bytes + layer.output_bytes
-    return _up(n_bytes / bytes_per_cycle(machine))
+    return _up(layer.compulsory_bytes / bytes_per_cycle(machine))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile, key_tiles, pipeline, row_blocks
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
+from tilewright.sim.engine.program import Channel
 from tilewright.sim.lowering.core import TileCore
+from tilewright.sim.lowering.levels import channels_of
 from tilewright.workloads.attention import AttentionLayer
 
 __all__ = ["AttentionCore"]
@@ -18,6 +20,10 @@ class AttentionCore(TileCore[AttentionCosts]):
 
     layer: AttentionLayer
     levers = "use a smaller query or key tile, or stream K and V instead of keeping them resident"
+
+    @classmethod
+    def channels(cls, costs: AttentionCosts, tiling: Mapping[str, int]) -> tuple[Channel, ...]:
+        return channels_of(costs.machine) if any(costs.layer.homes[:4]) else (cls.channel(costs),)
 
     def row_blocks(self, query: int, key: int, *, resident: bool = False) -> tuple[Any, ...]:
         """The tree of row blocks; every pool must have been declared before."""

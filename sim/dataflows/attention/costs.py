@@ -135,6 +135,9 @@ class AttentionCosts(TileCosts):
             return min(rows, layer.query_len)
         return ceil_div(rows, layer.query_len) if by_head else 1
 
+    def held_bytes(self, buffer: str) -> int:
+        return self.layer.homes.held_bytes if buffer == self.working.name else 0
+
     # -- transfers of what joins the scores -------------------------------------------------------------
 
     def load_bias(self, rows: int, keys: int) -> Work:

@@ -132,7 +132,7 @@ def _scores(
     in_tail = part.start == kept
     if part.start == 0:
         core.load(
-            core.costs.load(1, block.rows * core.layer.head_dim, core.costs.query_bits),
+            core.costs.load(1, block.rows * core.layer.head_dim, core.costs.query_bits, home=core.layer.homes.q),
             waits=[data.q.free],
             signals=[data.q.full],
             label="load Q",
@@ -166,7 +166,7 @@ def _reload_tail(
     """Bring the last K tiles: for a new head for the first time, otherwise again."""
     first = True
     for times, tile in _tiles(core, block, data.key, range(kept, n_tiles), n_tiles):
-        work = core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.key_bits)
+        work = core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.key_bits, home=core.layer.homes.k)
         if first:
             core.load(
                 work,

@@ -130,7 +130,7 @@ def load_for_scores(core: AttentionCore, data: OnlineData, step: Step) -> None:
     layer, costs = core.layer, core.costs
     if step.first:
         core.load(
-            costs.load(1, step.rows * layer.head_dim, costs.query_bits),
+            costs.load(1, step.rows * layer.head_dim, costs.query_bits, home=layer.homes.q),
             waits=[data.q.free],
             signals=[data.q.full],
             label="load Q",
@@ -138,7 +138,7 @@ def load_for_scores(core: AttentionCore, data: OnlineData, step: Step) -> None:
         )
     if step.loads:
         core.load(
-            costs.load(1, step.keys * layer.head_dim, costs.key_bits),
+            costs.load(1, step.keys * layer.head_dim, costs.key_bits, home=layer.homes.k),
             waits=[data.k.free],
             signals=[data.k.full],
             label="load K",
@@ -151,7 +151,7 @@ def load_for_values(core: AttentionCore, data: OnlineData, step: Step) -> None:
     """V of the tile (with its first sub-block)."""
     if step.loads:
         core.load(
-            core.costs.load(1, step.keys * core.layer.value_dim, core.costs.value_bits),
+            core.costs.load(1, step.keys * core.layer.value_dim, core.costs.value_bits, home=core.layer.homes.v),
             waits=[data.v.free],
             signals=[data.v.full],
             label="load V",
@@ -190,7 +190,7 @@ def score_command(
 def store_rows(core: AttentionCore, data: OnlineData, step: Step, done: Pool) -> None:
     """Write the finished O of one sub-block to DRAM."""
     core.store(
-        core.costs.store(1, step.rows * core.layer.value_dim, core.costs.output_bits),
+        core.costs.store(1, step.rows * core.layer.value_dim, core.costs.output_bits, home=core.layer.homes.out),
         waits=[done.full],
         signals=[done.free],
         label="store O",

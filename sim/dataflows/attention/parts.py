@@ -210,7 +210,7 @@ def scores_stage(
     """S of one row block: load Q, then per key tile load K and multiply."""
     layer, costs = core.layer, core.costs
     core.load(
-        costs.load(1, block.rows * layer.head_dim, costs.query_bits),
+        costs.load(1, block.rows * layer.head_dim, costs.query_bits, home=layer.homes.q),
         waits=[data.q.free],
         signals=[data.q.full],
         label="load Q",
@@ -232,7 +232,7 @@ def scores_stage(
 def load_key(core: AttentionCore, data: Operands, block: RowBlock, tile: Tile, *, waits: Sequence[int] = ()) -> None:
     """Bring one K tile."""
     core.load(
-        core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.key_bits),
+        core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.key_bits, home=core.layer.homes.k),
         waits=[data.k.free, *waits],
         signals=[data.k.full],
         label="load K",
@@ -334,7 +334,7 @@ def load_value(core: AttentionCore, data: Operands, block: RowBlock, tile: Tile)
     """Bring one V tile, unless it is on chip already."""
     if tile.fresh:
         core.load(
-            core.costs.load(1, tile.keys * core.layer.value_dim, core.costs.value_bits),
+            core.costs.load(1, tile.keys * core.layer.value_dim, core.costs.value_bits, home=core.layer.homes.v),
             waits=[data.v.free],
             signals=[data.v.full],
             label="load V",
@@ -374,7 +374,7 @@ def store_output(core: AttentionCore, data: Operands, block: RowBlock) -> None:
     """Write O of one row block to DRAM and free its slot."""
     layer, costs = core.layer, core.costs
     core.store(
-        costs.store(1, block.rows * layer.value_dim, costs.output_bits),
+        costs.store(1, block.rows * layer.value_dim, costs.output_bits, home=layer.homes.out),
         waits=[data.o.full],
         signals=[data.o.free],
         label="store O",

@@ -43,6 +43,10 @@ class GemmCosts(TileCosts):
         super().__init__(layer, machine)
         self.operations = vector_operations(layer.fused, machine)
         self.conv = None if layer.window is None else conv_shape(layer.window)
+        near = machine.working_buffer.name
+        homes = layer.homes
+        self.is_near = {"a": homes.a == near, "b": homes.b == near, "out": homes.out == near}
+        self.loaded_extras = tuple(i for i in range(len(layer.fused.extra_bits)) if homes.extra(i) != near)
         self._of_tiles: dict[tuple[int, int, int], tuple[int, float]] = {}
 
     # -- all tiles -----------------------------------------------------------------------------------------
@@ -60,18 +64,36 @@ class GemmCosts(TileCosts):
 
     # -- A -------------------------------------------------------------------------------------------------
 
-    def load_a(self, rows: Span, depth: Span, *, row_tile: int, depth_tile: int) -> Work:
-        """A tile (rows, depth): rows of a row-major matrix, or the input slab of a convolution (NHWC)."""
+    def held_bytes(self, buffer: str) -> int:
+        """See :class:`tilewright.workloads.homes.Homes`."""
+        return self.layer.homes.held_bytes if buffer == self.working.name else 0
+
+    def load_a(self, rows: Span, depth: Span, *, row_tile: int, depth_tile: int, home: str | None = None) -> Work:
+        """A tile (rows, depth): rows of a row-major matrix, or the input slab of a convolution (NHWC).
+
+        ``home``: where from (None: where A lives).
+        """
+        runs, run, stride = self._a_runs(rows, depth, row_tile, depth_tile)
+        home = self.layer.homes.a if home is None else home
+        return self.load(runs, run, self.layer.a_bits, stride_elements=stride, home=home)
+
+    def fetch_a(self, to: str, rows: Span, depth: Span, *, row_tile: int, depth_tile: int) -> Work:
+        """Such a tile from the DRAM into the level ``to``."""
+        runs, run, stride = self._a_runs(rows, depth, row_tile, depth_tile)
+        return self.fetch(to, runs, run, self.layer.a_bits, stride_elements=stride)
+
+    def _a_runs(self, rows: Span, depth: Span, row_tile: int, depth_tile: int) -> tuple[int, int, int]:
+        """(runs, elements of a run, their distance) of a tile of A in its memory."""
         layer, window = self.layer, self.layer.window
         if window is None:
-            return self.load(rows.size, depth.size, layer.a_bits, stride_elements=self._gap(depth.size, layer.k))
+            return rows.size, depth.size, self._gap(depth.size, layer.k)
         slab = self.slab(rows, row_tile)
         channels, of_channels = self.channels(depth.size, depth_tile), layer.k // window.taps
         if channels < of_channels:
-            return self.load(slab.pixels, channels, layer.a_bits, stride_elements=of_channels)
+            return slab.pixels, channels, of_channels
         touching = slab.columns == window.in_width and slab.row_step == 1
         stride = 0 if touching else slab.row_step * window.in_width * channels
-        return self.load(slab.rows, slab.columns * channels, layer.a_bits, stride_elements=stride)
+        return slab.rows, slab.columns * channels, stride
 
     @cached_property
     def least_a_elements(self) -> int:
@@ -106,14 +128,35 @@ class GemmCosts(TileCosts):
         pixels = window.largest_slab(row_tile, tile=row_tile).pixels
         return bits_to_bytes(pixels * self.channels(depth_tile, depth_tile) * self.layer.a_bits)
 
+    def staged_a_bytes(self, rows: int) -> int:
+        """Room that ``rows`` of A, a part of it, take in a level behind the working buffer."""
+        layer, window = self.layer, self.layer.window
+        if window is None:
+            return bits_to_bytes(rows * layer.k * layer.a_bits)
+        pixels = window.needed_pixels if rows == layer.m else window.largest_slab(rows, tile=rows).pixels
+        return bits_to_bytes(pixels * (layer.k // window.taps) * layer.a_bits)
+
     # -- B -------------------------------------------------------------------------------------------------
 
-    def load_b(self, depth: int, columns: int) -> Work:
-        """B tile: one run when B is a weight (stored tile by tile), else rows of a row-major matrix."""
-        layer = self.layer
-        if layer.b_is_weight:
-            return self.load(1, depth * columns, layer.b_bits)
-        return self.load(depth, columns, layer.b_bits, stride_elements=self._gap(columns, layer.before_cut.n))
+    def load_b(self, depth: int, columns: int, *, home: str | None = None) -> Work:
+        """B tile: one run when B is a weight (stored tile by tile), else rows of a row-major matrix.
+
+        ``home``: where from (None: where B lives).
+        """
+        runs, run, stride = self._b_runs(depth, columns)
+        home = self.layer.homes.b if home is None else home
+        return self.load(runs, run, self.layer.b_bits, stride_elements=stride, home=home)
+
+    def fetch_b(self, to: str, depth: int, columns: int) -> Work:
+        """Such a tile from the DRAM into the level ``to``."""
+        runs, run, stride = self._b_runs(depth, columns)
+        return self.fetch(to, runs, run, self.layer.b_bits, stride_elements=stride)
+
+    def _b_runs(self, depth: int, columns: int) -> tuple[int, int, int]:
+        """(runs, elements of a run, their distance) of a tile of B in its memory."""
+        if self.layer.b_is_weight:
+            return 1, depth * columns, 0
+        return depth, columns, self._gap(columns, self.layer.before_cut.n)
 
     def b_bytes(self, depth_tile: int, column_tile: int) -> int:
         """Room that a B tile takes on chip."""
@@ -151,15 +194,15 @@ class GemmCosts(TileCosts):
         )
 
     def store_c(self, rows: int, columns: int) -> Work:
-        """Output tile to DRAM, rows of a row-major matrix."""
-        return self.store(
-            rows, columns, self.layer.out_bits, stride_elements=self._gap(columns, self.layer.before_cut.n)
-        )
+        """Output tile to its home, rows of a row-major matrix."""
+        gap = self._gap(columns, self.layer.before_cut.n)
+        return self.store(rows, columns, self.layer.out_bits, stride_elements=gap, home=self.layer.homes.out)
 
     def load_extra(self, number: int, rows: int, columns: int) -> Work:
         """The tile of a fused input, which has the output's shape."""
-        bits = self.layer.fused.extra_bits[number]
-        return self.load(rows, columns, bits, stride_elements=self._gap(columns, self.layer.before_cut.n))
+        bits, home = self.layer.fused.extra_bits[number], self.layer.homes.extra(number)
+        gap = self._gap(columns, self.layer.before_cut.n)
+        return self.load(rows, columns, bits, stride_elements=gap, home=home)
 
     def c_bytes(self, row_tile: int, column_tile: int) -> int:
         """Room that the accumulators of an output tile take on chip."""
@@ -167,7 +210,8 @@ class GemmCosts(TileCosts):
 
     def extra_bytes(self, row_tile: int, column_tile: int) -> int:
         """Room that the fused inputs of an output tile take on chip."""
-        return bits_to_bytes(row_tile * column_tile * sum(self.layer.fused.extra_bits))
+        bits = self.layer.fused.extra_bits
+        return bits_to_bytes(row_tile * column_tile * sum(bits[i] for i in self.loaded_extras))
 
     @staticmethod
     def _gap(run: int, of: int) -> int:

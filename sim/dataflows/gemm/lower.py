@@ -15,48 +15,102 @@ the products of the next.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.costs import GemmCosts, vector_operations
 from tilewright.sim.dataflows.gemm.floor import work_floor
-from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B, PARAMETERS, is_distinct
+from tilewright.sim.dataflows.gemm.space import (
+    KEEPS_A,
+    KEEPS_B,
+    PARAMETERS,
+    STAGED_PARAMETERS,
+    is_distinct,
+    is_distinct_staging,
+)
+from tilewright.sim.dataflows.gemm.stages import n_sharing, staged, stages_b
 from tilewright.sim.dataflows.spans import Span, spans
+from tilewright.sim.engine.program import Channel, Engine
 from tilewright.sim.lowering.core import Pool, TileCore
+from tilewright.sim.lowering.costs import Work
 from tilewright.sim.lowering.family import Family, register_family
+from tilewright.sim.lowering.levels import channels_of, levels_of
 from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling, register
 from tilewright.sim.result import LowerBound
 from tilewright.units import bits_to_bytes, ceil_div, exact
 from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.homes import DRAM
 
 
 class GemmCore(TileCore[GemmCosts]):
-    """A core as a product's lowering sees it."""
+    """A core as a product's lowering sees it: beside the four engines two that fetch operands into a level on chip."""
 
     layer: GemmLayer
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.stage_slots: dict[str, int] = {}  # of each staged operand
+
+    @classmethod
+    def engines_for(cls, costs: GemmCosts, n_cores: int, suffix: str = "") -> list[Engine]:
+        """Four, and the fetchers where there is a level; one that serves several cores at once counts once for them."""
+        engines = cls.engines(n_cores, suffix)
+        if not levels_of(costs.machine):
+            return engines
+        sharing = {operand: min(n_cores, n_sharing(costs.layer, costs.machine, operand)) for operand in ("a", "b")}
+        names = ((f"fetch {operand.upper()}{suffix}", n_cores // sharing[operand]) for operand in ("a", "b"))
+        return [*engines, *(Engine(name, "load", weight) for name, weight in names)]
+
+    @classmethod
+    def channels(cls, costs: GemmCosts, tiling: Tiling) -> tuple[Channel, ...]:
+        homes = costs.layer.homes
+        on_chip = any(home not in (DRAM, costs.working.name) for home in (homes.a, homes.b, homes.out, *homes.extras))
+        return channels_of(costs.machine) if on_chip or tiling.get("far", 0) else (cls.channel(costs),)
+
+    def fetch(self, operand: str, work: Work, *, waits: list[int], signals: list[int], label: str, run: Any) -> None:
+        """Bring a tile of "a" or "b" from the DRAM into a level on chip, once for the cores that share it."""
+        if self._count is not None:
+            self._count.add_shared(work, self._n_sharing(operand))
+        else:
+            engine = FETCH_A if operand == "a" else FETCH_B
+            self._transfer(engine, work, waits, signals, label, run)
+
+    def _n_sharing(self, operand: str) -> int:
+        return n_sharing(self.costs.layer, self.costs.machine, operand)
+
+
+FETCH_A, FETCH_B = 4, 5
+
 
 def lower(core: GemmCore, tiling: Tiling) -> None:
-    """The loop nest: groups, kept operand's tiles, streamed operand's tiles, k."""
+    """The loop nest: groups, parts of what is staged, kept operand's tiles, streamed operand's tiles, k."""
     layer = core.layer
     nest = _Nest(core, tiling)
     core.declared()
-    outer, inner = ((layer.n, "n"), (layer.m, "m")) if nest.keep_b else ((layer.m, "m"), (layer.n, "n"))
     for group in core.loop(core.n_groups, name="groups"):
-        for o in spans(core, outer[0], nest.tile[outer[1]], LOOP_NAMES[outer[1]]):
-            for i in spans(core, inner[0], nest.tile[inner[1]], LOOP_NAMES[inner[1]]):
-                for k in spans(core, layer.k, nest.tile["k"], "k"):
-                    step = Step(group, o, i, *((i, o) if nest.keep_b else (o, i)), k)
-                    nest.load(step)
-                    nest.multiply(step)
-                nest.finish(step)
+        for part in nest.parts():
+            extents = {"m": part.rows.size, "n": part.columns.size}
+            outer, inner = ("n", "m") if nest.keep_b else ("m", "n")
+            for o in spans(core, extents[outer], nest.tile[outer], LOOP_NAMES[outer]):
+                for i in spans(core, extents[inner], nest.tile[inner], LOOP_NAMES[inner]):
+                    for k in spans(core, layer.k, nest.tile["k"], "k"):
+                        step = Step(group, o, i, *((i, o) if nest.keep_b else (o, i)), k, part)
+                        nest.load(step)
+                        nest.multiply(step)
+                    nest.finish(step)
 
 
 def first_weight_tiles(layer: GemmLayer, tiling: Tiling) -> tuple[tuple[int, int], ...]:
-    """(depth, columns) of the tiles of B that ``prefetched=1`` finds on chip: the first panel, or the first tile."""
+    """(depth, columns) of the tiles of B that ``prefetched=1`` finds on chip: the first panel, or the first tile.
+
+    None where B does not come from the DRAM tile by tile.
+    """
+    if layer.homes.b != DRAM or stages_b(tiling):
+        return ()
     depth, columns = min(tiling["k"], layer.k), min(tiling["n"], layer.n)
     if tiling["order"] != KEEPS_B:
         return ((depth, columns),)
@@ -67,8 +121,19 @@ def first_weight_tiles(layer: GemmLayer, tiling: Tiling) -> tuple[tuple[int, int
 LOOP_NAMES = {"m": "rows", "n": "columns"}
 
 
+class Part(NamedTuple):
+    """A part of what is staged: where the loops over parts of the rows and of the columns stand."""
+
+    rows: Span
+    columns: Span
+
+
+_ALL = Span(0, True, True)
+ONLY_PART = Part(_ALL, _ALL)
+
+
 class Step(NamedTuple):
-    """One tile of the product: where the outer, inner and k loops stand."""
+    """One tile of the product: where the outer, inner and k loops stand in a part."""
 
     group: int
     outer: Span
@@ -76,6 +141,21 @@ class Step(NamedTuple):
     rows: Span
     columns: Span
     k: Span
+    part: Part = ONLY_PART
+
+    @property
+    def all_rows(self) -> Span:
+        """The rows in the whole product, of which a part holds some."""
+        return _within(self.part.rows, self.rows)
+
+    @property
+    def all_columns(self) -> Span:
+        """The columns in the whole product."""
+        return _within(self.part.columns, self.columns)
+
+
+def _within(part: Span, tile: Span) -> Span:
+    return Span(tile.size, part.first and tile.first, part.last and tile.last, part.start + tile.start)
 
 
 class _Nest:
@@ -86,7 +166,9 @@ class _Nest:
         self.core = core
         self.keep_a, self.keep_b = (tiling["order"] == kept for kept in (KEEPS_A, KEEPS_B))
         self.tile = {name: min(tiling[name], getattr(layer, name)) for name in ("m", "n", "k")}
+        self.staged = staged(layer, costs.machine, tiling)
         self.prefetched = bool(tiling["prefetched"]) and core.n_groups == 1
+        self.near = costs.is_near
         m, n, k = (self.tile[name] for name in ("m", "n", "k"))
         n_rows, n_columns, panel = ceil_div(layer.m, m), ceil_div(layer.n, n), ceil_div(layer.k, k)
         n_outputs = layer.groups * n_rows * n_columns
@@ -96,28 +178,73 @@ class _Nest:
         a_slots = self._kept_slots(tiling, n_rows, n_columns, panel) if self.keep_a else streamed
         b_slots = self._kept_slots(tiling, n_columns, n_rows, panel) if self.keep_b else streamed
         a_name, b_name = "A panel" if self.keep_a else "A", "B panel" if self.keep_b else "B"
-        self.a = core.pool(a_name, slots=a_slots, slot_bytes=costs.a_bytes(m, k))
-        self.b = core.pool(b_name, slots=b_slots, slot_bytes=costs.b_bytes(k, n), filled=there)
+        self.a, self.b = (
+            None if self.near[operand] else core.pool(name, slots=slots, slot_bytes=n_bytes, filled=filled)
+            for operand, name, slots, n_bytes, filled in (
+                ("a", a_name, a_slots, costs.a_bytes(m, k), 0),
+                ("b", b_name, b_slots, costs.b_bytes(k, n), there),
+            )
+        )
         self.c = core.pool("C", slots=outputs, slot_bytes=costs.c_bytes(m, n))
         self.done = core.semaphore("C finished") if costs.operations else self.c.full
         self.extra: Pool | None = None
-        if layer.fused.extra_bits:
+        if costs.loaded_extras:
             self.extra = core.pool("fused input", slots=outputs, slot_bytes=costs.extra_bytes(m, n))
+        self.stage_a, self.stage_b = (self._stage(operand) for operand in ("a", "b"))
 
     def _kept_slots(self, tiling: Tiling, n_panels: int, n_inner: int, panel: int) -> int:
         """Slots of the kept operand. Loads come in order, so the streamed operand's slots limit how far they run
         ahead: the next panel needs slots of its own only where they reach beyond a panel.
         """
         groups = self.core.layer.groups
+        if self.staged.level is not None and (self.staged.rows, self.staged.columns) != (
+            self.core.layer.m,
+            self.core.layer.n,
+        ):
+            groups, n_inner = 2, 2  # parts begin anew with a panel, as groups do
         beyond = max(0, tiling["depth"] - panel) if groups * n_panels > 1 else 0
         return min(panel + (beyond if n_inner == 1 else min(beyond, panel)), groups * n_panels * panel)
 
+    # -- what is staged ----------------------------------------------------------------------------------------
+
+    def _stage(self, operand: str) -> Stage | None:
+        """The room and the semaphores of a staged operand; None where it is loaded from its home."""
+        core, what, layer = self.core, self.staged, self.core.layer
+        if what.level is None or not (what.a if operand == "a" else what.b):
+            return None
+        n_row_parts, n_column_parts = ceil_div(layer.m, what.rows), ceil_div(layer.n, what.columns)
+        stays = operand == "b" and n_column_parts == 1  # through all parts of the rows
+        n_groups = ceil_div(layer.groups, core.costs.machine.n_cores)
+        n_parts = n_groups * (1 if stays else n_row_parts * (n_column_parts if operand == "b" else 1))
+        slots = min(2, n_parts)
+        n_bytes = core.costs.staged_a_bytes(what.rows) if operand == "a" else core.costs.b_bytes(layer.k, what.columns)
+        n_copies = core.n_at_once // n_sharing(layer, core.costs.machine, operand)
+        core.stage(what.level.name, slots * n_bytes * n_copies)
+        core.stage_slots[operand] = slots
+        name = operand.upper()
+        return Stage(
+            what.level.name,
+            core.semaphore(f"{name} {what.level.name} slot free", slots, is_slot=True),
+            core.semaphore(f"{name} in {what.level.name}"),
+            stays,
+        )
+
+    def parts(self) -> Iterator[Part]:
+        """The parts in turn: of the rows outside, of the columns inside."""
+        core, layer = self.core, self.core.layer
+        for rows in spans(core, layer.m, self.staged.rows, "row parts"):
+            for columns in spans(core, layer.n, self.staged.columns, "column parts"):
+                yield Part(rows, columns)
+
+    # -- loads -------------------------------------------------------------------------------------------------
+
     def load(self, step: Step) -> None:
         """A kept operand's tile at its first use, a streamed one's always; not the weights that are there."""
-        load_a = step.inner.first or not self.keep_a
-        load_b = step.inner.first or not self.keep_b
-        if self.prefetched and step.outer.first and step.inner.first and (step.k.first or self.keep_b):
-            load_b = False
+        load_a = (step.inner.first or not self.keep_a) and self.a is not None
+        load_b = (step.inner.first or not self.keep_b) and self.b is not None
+        is_first = step.part.rows.first and step.part.columns.first and step.outer.first and step.inner.first
+        if self.prefetched and is_first and (step.k.first or self.keep_b) and self.core.layer.homes.b == DRAM:
+            load_b = self.stage_b is not None
         if load_b and self.keep_b:
             self._load_b(step)
         if load_a:
@@ -126,47 +253,79 @@ class _Nest:
             self._load_b(step)
 
     def _load_a(self, step: Step) -> None:
-        work = self.core.costs.load_a(step.rows, step.k, row_tile=self.tile["m"], depth_tile=self.tile["k"])
-        run = ("load_a", step)
-        self.core.load(work, waits=[self.a.free], signals=[self.a.full], label="load A", run=run)
+        assert self.a is not None
+        costs, tiles = self.core.costs, {"row_tile": self.tile["m"], "depth_tile": self.tile["k"]}
+        run, stage, rows = ("load_a", step), self.stage_a, step.all_rows
+        at_once = [step.columns.first, step.columns.last] if not self.keep_a else [True, True]
+        waits, signals = [self.a.free], [self.a.full]
+        if stage is not None:
+            if step.part.columns.first and (step.columns.first or self.keep_a):
+                begins = step.rows.first and step.k.first
+                fetch = costs.fetch_a(stage.level, rows, step.k, **tiles)
+                to = [stage.free] if begins else []
+                self.core.fetch("a", fetch, waits=to, signals=[stage.full], label="fetch A", run=("fetch_a", step))
+                waits.append(stage.full)
+            if step.part.columns.last and step.rows.last and step.k.last and at_once[1]:
+                signals.append(stage.free)
+        work = costs.load_a(rows, step.k, **tiles, home=None if stage is None else stage.level)
+        self.core.load(work, waits=waits, signals=signals, label="load A", run=run)
 
     def _load_b(self, step: Step) -> None:
-        work = self.core.costs.load_b(step.k.size, step.columns.size)
-        run = ("load_b", step)
-        self.core.load(work, waits=[self.b.free], signals=[self.b.full], label="load B", run=run)
+        assert self.b is not None
+        costs, run, stage = self.core.costs, ("load_b", step), self.stage_b
+        waits, signals = [self.b.free], [self.b.full]
+        if stage is not None:
+            part = step.part.rows
+            if (part.first or not stage.stays) and (step.rows.first or self.keep_b):
+                begins = step.columns.first and step.k.first
+                fetch = costs.fetch_b(stage.level, step.k.size, step.columns.size)
+                to = [stage.free] if begins else []
+                self.core.fetch("b", fetch, waits=to, signals=[stage.full], label="fetch B", run=("fetch_b", step))
+                waits.append(stage.full)
+            is_last_row = step.rows.last or self.keep_b
+            if (part.last or not stage.stays) and step.columns.last and step.k.last and is_last_row:
+                signals.append(stage.free)
+        work = costs.load_b(step.k.size, step.columns.size, home=None if stage is None else stage.level)
+        self.core.load(work, waits=waits, signals=signals, label="load B", run=run)
 
     def multiply(self, step: Step) -> None:
         """One tile of the product; a kept operand is waited for at its first use and given up at its last."""
         c, k, inner = self.c, step.k, step.inner
         # What is kept is loaded before what is streamed past it, so the latter is waited for first.
-        operands = ((self.b, self.keep_b), (self.a, self.keep_a))
+        operands = [(self.b, self.keep_b), (self.a, self.keep_a)]
         if self.keep_b:
-            operands = operands[::-1]
+            operands.reverse()
+        pools = [(pool, kept) for pool, kept in operands if pool is not None]
         self.core.matrix(
             self.core.costs.multiply(step.rows.size, k.size, step.columns.size, add_to=not k.first),
             waits=[
-                *(pool.full for pool, kept in operands if inner.first or not kept),
+                *(pool.full for pool, kept in pools if inner.first or not kept),
                 *((c.free,) if k.first else ()),
             ],
             signals=[
-                *(pool.free for pool, kept in operands if inner.last or not kept),
-                *((c.full,) if k.last else ()),
+                *(pool.free for pool, kept in pools if inner.last or not kept),
+                *((self.finished,) if k.last else ()),
             ],
             label="A B",
             run=("multiply", step),
         )
+
+    @property
+    def finished(self) -> int:
+        """What the last product of an output tile signals: its sums are there, or already where the result stays."""
+        stays = self.near["out"] and not self.core.costs.operations
+        return self.c.free if stays else self.c.full
 
     def finish(self, step: Step) -> None:
         """Fused vector work, then the store; without such work the accumulators are stored as they are."""
         core, costs, c, extra = self.core, self.core.costs, self.c, self.extra
         rows, columns = step.rows.size, step.columns.size
         if extra is not None:
-            last = len(core.layer.fused.extra_bits) - 1
-            for number in range(last + 1):
+            for number in costs.loaded_extras:
                 core.load(
                     costs.load_extra(number, rows, columns),
-                    waits=[extra.free] if number == 0 else [],
-                    signals=[extra.full] if number == last else [],
+                    waits=[extra.free] if number == costs.loaded_extras[0] else [],
+                    signals=[extra.full] if number == costs.loaded_extras[-1] else [],
                     label="load fused input",
                     run=("load_extra", step, number),
                 )
@@ -174,13 +333,32 @@ class _Nest:
             core.vector(
                 costs.epilogue(rows, columns),
                 waits=[c.full, *((extra.full,) if extra is not None else ())],
-                signals=[self.done, *((extra.free,) if extra is not None else ())],
+                signals=[
+                    c.free if self.near["out"] else self.done,
+                    *((extra.free,) if extra is not None else ()),
+                ],
                 label="fused work",
                 run=("fused", step),
             )
-        core.store(
-            costs.store_c(rows, columns), waits=[self.done], signals=[c.free], label="store C", run=("store_c", step)
-        )
+        if not self.near["out"]:
+            core.store(
+                costs.store_c(rows, columns),
+                waits=[self.done],
+                signals=[c.free],
+                label="store C",
+                run=("store_c", step),
+            )
+
+
+class Stage(NamedTuple):
+    """An operand staged in ``level``: ``free`` slots for a part, ``full``: tiles that have come; ``stays``: through
+    all parts of the rows.
+    """
+
+    level: str
+    free: int
+    full: int
+    stays: bool
 
 
 # -- bound -------------------------------------------------------------------------------------------------
@@ -206,8 +384,8 @@ def _up(value: Fraction) -> int:
     return -(-value.numerator // value.denominator)
 
 
-def _pieces(layer: GemmLayer, n_cores: int) -> tuple[GemmLayer, ...]:
-    return layer.cuts(n_cores)
+def _pieces(layer: GemmLayer, machine: MachineSpec) -> tuple[GemmLayer, ...]:
+    return layer.cuts(machine.n_cores)
 
 
 register_family(
@@ -215,30 +393,58 @@ register_family(
         operator="gemm", layer=GemmLayer, costs=GemmCosts, bound=gemm_bound, usual="gemm", core=GemmCore, pieces=_pieces
     )
 )
+ASSUMPTIONS = (
+    "weights lie in DRAM in the order in which their tiles are read; activations row by row, those of a "
+    "grouped convolution group by group",
+    "a convolution loads the input slab of its output tile, halo included, and unrolls it on the way into the array",
+    "sums are kept in the working buffer as wide as they are summed (int32 behind whole numbers, fp32 behind "
+    "floating point) and become narrower on their way out at no cost",
+)
 GEMM = register(
     Dataflow(
         name="gemm",
         summary="matrix product or convolution: a panel of one operand or the sums kept, the rest streamed",
         source="the usual panel-stationary and output-stationary loop nests of systolic machines",
-        phases=(
-            Phase(
-                name="product",
-                parameters=PARAMETERS,
-                lower=lower,
-                distinct=is_distinct,
-                floor=work_floor,
-            ),
-        ),
-        assumptions=(
-            "weights lie in DRAM in the order in which their tiles are read; activations row by row, those of a "
-            "grouped convolution group by group",
-            "a convolution loads the input slab of its output tile, halo included, and unrolls it on the way "
-            "into the array",
-            "sums are kept in the working buffer as wide as they are summed (int32 behind whole numbers, fp32 behind "
-            "floating point) and become narrower on their way out at no cost",
-        ),
+        phases=(Phase(name="product", parameters=PARAMETERS, lower=lower, distinct=is_distinct, floor=work_floor),),
+        assumptions=ASSUMPTIONS,
         operator="gemm",
         ahead=first_weight_tiles,
     ),
     rank=8,
+)
+
+
+def no_level(layer: GemmLayer, machine: MachineSpec) -> str:
+    """Why nothing can be staged on ``machine``; empty where it can."""
+    if levels_of(machine):
+        return ""
+    return f"needs a buffer behind the working one with both bandwidths given, which {machine.name} does not have"
+
+
+STAGED = register(
+    Dataflow(
+        name="staged",
+        summary="as gemm, with operands staged in a level on chip behind the working buffer and read from there again",
+        source="the same loop nests at two levels of memory",
+        phases=(
+            Phase(
+                name="product",
+                parameters=STAGED_PARAMETERS,
+                lower=lower,
+                distinct=is_distinct_staging,
+                floor=work_floor,
+            ),
+        ),
+        assumptions=(
+            *ASSUMPTIONS,
+            "what is staged is fetched tile by tile at its first use, by a mover of its own for each operand, once for "
+            "the cores that need the same tiles at the same time; a convolution's halos are fetched again with each "
+            "tile; the DRAM's channel is what a fetch takes (the level's write port is not the bottleneck)",
+        ),
+        operator="gemm",
+        refusal=no_level,
+        is_native=True,
+        fills_buffers=True,
+        ahead=first_weight_tiles,
+    )
 )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.dataflows.gemm.stages import n_sharing
+from tilewright.sim.lowering.levels import Level, levels_of
 from tilewright.sim.lowering.mapping import Parameter, Tiling, tile_sizes
-from tilewright.units import ceil_div
+from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.homes import DRAM
 
-__all__ = ["KEEPS_A", "KEEPS_B", "KEEPS_SUMS", "PARAMETERS", "is_distinct"]
+__all__ = ["KEEPS_A", "KEEPS_B", "KEEPS_SUMS", "PARAMETERS", "STAGED_PARAMETERS", "is_distinct", "is_distinct_staging"]
 
 KEEPS_A, KEEPS_B, KEEPS_SUMS = 0, 1, 2  # values of ``order``
 MOST_SIZES = 12  # candidates per extent
@@ -118,3 +121,86 @@ def is_distinct(layer: GemmLayer, tiling: Tiling) -> bool:
         return True
     is_only_tile = layer.groups == 1 and tiling["m"] >= layer.m and tiling["n"] >= layer.n
     return not is_only_tile and (all_of_k or tiling["order"] == KEEPS_SUMS)
+
+
+# -- what is staged in a level behind the working buffer -------------------------------------------------------
+
+MOST_PARTS = 4096
+FAR_A, FAR_B, FAR_BOTH = 1, 2, 3  # what a level holds, in ``far``
+
+
+def _far(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
+    """Nothing, and A, B or both in each level that is larger than the working buffer."""
+    held = [FAR_A] * (layer.homes.a == DRAM) + [FAR_B] * (layer.homes.b == DRAM)
+    if len(held) == 2:
+        held.append(FAR_BOTH)
+    return (0, *(3 * place + what for place in range(len(levels_of(machine))) for what in held))
+
+
+def _bytes_of(layer: GemmLayer, machine: MachineSpec, operand: str) -> int:
+    """What all the pieces that are done at once stage of an operand; a convolution's input as its pixels."""
+    elements = layer.m * layer.k if operand == "a" else layer.k * layer.n
+    if operand == "a" and layer.window is not None:
+        elements = min(elements, layer.window.needed_pixels * (layer.k // layer.window.taps))
+    n_copies = min(machine.n_cores, layer.groups) // n_sharing(layer, machine, operand)
+    return bits_to_bytes(elements * (layer.a_bits if operand == "a" else layer.b_bits)) * n_copies
+
+
+def _few_parts(level: Level, n_bytes: int, beside: int) -> tuple[int, ...]:
+    """The fewest parts, a power of two, of which two fit into a level alone or beside the other operand; and twice as
+    many, for parts are whole tiles.
+    """
+    found = {1}
+    for room in (level.capacity_bytes, level.capacity_bytes - beside):
+        if n_bytes > room > 0:
+            parts = 1 << (ceil_div(2 * n_bytes, room) - 1).bit_length()
+            found |= {parts, 2 * parts}
+    return tuple(sorted(parts for parts in found if parts <= MOST_PARTS))
+
+
+def _parts_of(layer: GemmLayer, machine: MachineSpec, operand: str) -> tuple[int, ...]:
+    other = "b" if operand == "a" else "a"
+    n_bytes, beside = _bytes_of(layer, machine, operand), _bytes_of(layer, machine, other)
+    found = {parts for level in levels_of(machine) for parts in _few_parts(level, n_bytes, beside)}
+    extent = layer.m if operand == "a" else layer.n
+    return tuple(sorted(parts for parts in found if parts <= extent)) or (1,)
+
+
+FAR = Parameter(
+    name="far",
+    meaning="what a level behind the working buffer holds: 0 nothing, 1 A, 2 B, 3 both; 3 more for each level farther",
+    candidates=_far,
+    smallest=0,
+    largest=lambda layer: 3 * 8,
+    least=lambda layer, machine: 0,
+)
+FAR_M = Parameter(
+    name="far_m",
+    meaning="parts in which the level holds the rows of A",
+    candidates=lambda layer, machine: _parts_of(layer, machine, "a"),
+    largest=lambda layer: layer.m,
+    finer=lambda layer, machine: (1,),
+)
+FAR_N = Parameter(
+    name="far_n",
+    meaning="parts in which the level holds the columns of B",
+    candidates=lambda layer, machine: _parts_of(layer, machine, "b"),
+    largest=lambda layer: layer.n,
+    finer=lambda layer, machine: (1,),
+)
+
+STAGED_PARAMETERS = (*PARAMETERS, FAR, FAR_M, FAR_N)
+
+
+def is_distinct_staging(layer: GemmLayer, tiling: Tiling) -> bool:
+    """As :func:`is_distinct`; only what a level holds is cut into parts, both operands alike or one of them."""
+    if not is_distinct(layer, tiling):
+        return False
+    far, n_row_parts, n_column_parts = tiling["far"], tiling["far_m"], tiling["far_n"]
+    held = (far - 1) % 3 + 1 if far else 0
+    if (n_row_parts > 1 and not held & FAR_A) or (n_column_parts > 1 and not held & FAR_B):
+        return False
+    n_rows, n_columns = ceil_div(layer.m, tiling["m"]), ceil_div(layer.n, tiling["n"])
+    if n_row_parts > n_rows or n_column_parts > n_columns:
+        return False
+    return 1 in (n_row_parts, n_column_parts) or n_row_parts == n_column_parts

@@ -1,0 +1,60 @@
+"""Where the operands of a job are kept while it runs: in the DRAM, in a memory on chip, or in the working buffer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+__all__ = ["ALL_IN_DRAM", "DRAM", "IN_DRAM", "ROWS_IN_DRAM", "AttentionHomes", "Homes", "Place", "VectorHomes"]
+
+#: The name of a memory of the machine; empty for the DRAM.
+Place: TypeAlias = str
+DRAM: Place = ""
+
+
+class Homes(NamedTuple):
+    """The memories in which a job finds its operands and leaves its result.
+
+    ``a``, ``b``, ``out``; ``extras``: of each fused input, as many as there are (empty: all in the DRAM). An operand
+    whose home is the working buffer of the only core is there, whole, when the job begins, and is not moved; a result
+    stays there. ``held_bytes``: what the working buffer holds besides the tiles of this job, its operands that live
+    there included.
+    """
+
+    a: Place = DRAM
+    b: Place = DRAM
+    out: Place = DRAM
+    extras: tuple[Place, ...] = ()
+    held_bytes: int = 0
+
+    def extra(self, number: int) -> Place:
+        """The home of a fused input."""
+        return self.extras[number] if self.extras else DRAM
+
+
+IN_DRAM = Homes()
+
+
+class AttentionHomes(NamedTuple):
+    """As :class:`Homes`, of an attention layer; its bias and sinks come from the DRAM."""
+
+    q: Place = DRAM
+    k: Place = DRAM
+    v: Place = DRAM
+    out: Place = DRAM
+    held_bytes: int = 0
+
+
+ALL_IN_DRAM = AttentionHomes()
+
+
+class VectorHomes(NamedTuple):
+    """As :class:`Homes`, of vector work. ``reads``: (memory, bytes of a row) for what is read from elsewhere than the
+    DRAM; ``out``: where the result is left.
+    """
+
+    reads: tuple[tuple[Place, int], ...] = ()
+    out: Place = DRAM
+    held_bytes: int = 0
+
+
+ROWS_IN_DRAM = VectorHomes()
