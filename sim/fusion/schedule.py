@@ -18,7 +18,7 @@ from tilewright.sim.fusion.graph.geometry import AxisWindow
 from tilewright.sim.fusion.places import Places
 from tilewright.sim.fusion.rows import Number, RowPlan
 
-__all__ = ["Command", "Stream", "needed_rows", "row_commands"]
+__all__ = ["RowCommand", "Stream", "needed_rows", "row_commands"]
 
 Action = Literal["load", "make", "store"]
 
@@ -30,7 +30,7 @@ class Stream(NamedTuple):
     on: int
 
 
-class Command(NamedTuple):
+class RowCommand(NamedTuple):
     """The ``number``-th command of its stream: rows [first, first + rows).
 
     They are rows of the map of the stream, but of the input of a node that ``sweeps`` over it (a global pooling).
@@ -53,14 +53,14 @@ def needed_rows(window: AxisWindow, first: int, rows: int) -> range:
     return range(max(begin, 0), min(end, window.n_in - 1) + 1)
 
 
-def row_commands(graph: FusionGraph, mask: int, plan: RowPlan, places: Places) -> tuple[Command, ...]:
+def row_commands(graph: FusionGraph, mask: int, plan: RowPlan, places: Places) -> tuple[RowCommand, ...]:
     """The commands of one image of a group whose maps keep the rows of ``plan``, in order."""
     maps, clock = plan.maps, _Clock(plan)
     swept = {r.consumer: source for source, reading in plan.readers.items() for r in reading if r.sweeps}
     streams = [Stream("load", i) for i in plan.readers if not places.is_inside(i)]
     streams += [Stream("make", i) for i in members(mask) if not places.is_silent(i)]
     streams += [Stream("store", i) for i in graph.needed_outside(mask)]
-    found: list[tuple[tuple[int, ...], Command]] = []
+    found: list[tuple[tuple[int, ...], RowCommand]] = []
     for stream in streams:
         i = stream.on
         rank = {"load": (0, i, 0), "make": (1, i, 0), "store": (1, i, 1)}[stream.action]
@@ -70,7 +70,7 @@ def row_commands(graph: FusionGraph, mask: int, plan: RowPlan, places: Places) -
             *_, (_, _, time) = clock.blocks(swept[i], maps.tensors[swept[i]].height)
             blocks = [(0, 1, time)]
         for number, (first, rows, time) in enumerate(blocks):
-            command = Command(stream, number, first, rows, (plan.phases[i], clock.section(time)))
+            command = RowCommand(stream, number, first, rows, (plan.phases[i], clock.section(time)))
             found.append(((plan.phases[i], time, *rank), command))
     return tuple(command for _, command in sorted(found, key=lambda pair: pair[0]))
 

@@ -20,7 +20,7 @@ from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.line_buffers.program import FusedTiling, LineBufferProgram
 from tilewright.sim.fusion.places import Piece
 from tilewright.sim.fusion.row_values import RowReader, Rows, from_maps, to_maps
-from tilewright.sim.fusion.schedule import Command, needed_rows
+from tilewright.sim.fusion.schedule import RowCommand, needed_rows
 from tilewright.sim.numbers.attention import interpret, operation
 from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
 from tilewright.units import BITS_PER_BYTE
@@ -174,7 +174,7 @@ def _load_weights(chip: _Chip, run: Execution, i: int) -> None:
 
 
 @operation("fused rows")
-def _command(chip: _Chip, run: Execution, command: Command, image: int) -> None:
+def _command(chip: _Chip, run: Execution, command: RowCommand, image: int) -> None:
     action, i = command.stream
     tensor = chip.tensors[i]
     rows = range(command.first, command.first + command.rows)
@@ -195,7 +195,7 @@ def _command(chip: _Chip, run: Execution, command: Command, image: int) -> None:
         run.store(chip.dram[i], (image, slice(None), row), chip.read(run, i, image, row))
 
 
-def _make(chip: _Chip, run: Execution, command: Command, image: int) -> None:
+def _make(chip: _Chip, run: Execution, command: RowCommand, image: int) -> None:
     """Rows of a node's result, or rows of its input that a global pooling adds up."""
     i = command.stream.on
     node = chip.graph.nodes[i]
@@ -244,7 +244,7 @@ def _joined(chip: _Chip, i: int, row: int, inputs: Mapping[str, Rows]) -> FloatA
     return chip.reader.row(operator, chip.graph.nodes[i].output, row, inputs, None)
 
 
-def _sweep(chip: _Chip, run: Execution, command: Command, image: int) -> None:
+def _sweep(chip: _Chip, run: Execution, command: RowCommand, image: int) -> None:
     i = command.stream.on
     node = chip.graph.nodes[i]
     ((source, _),) = chip.plan.maps.sources[i]

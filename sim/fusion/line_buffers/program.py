@@ -21,7 +21,7 @@ from tilewright.sim.fusion.fused_run import measured
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.places import Places
 from tilewright.sim.fusion.rows import NOT_BY_ROWS, RowPlan, plan_rows
-from tilewright.sim.fusion.schedule import Command, Stream, needed_rows, row_commands
+from tilewright.sim.fusion.schedule import RowCommand, Stream, needed_rows, row_commands
 from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR, TileCore
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -174,7 +174,7 @@ class LineBufferProgram:
             label = f"load weights of {node.name}"
             yield Task(LOAD, self.costs.load_weights(node), (), (("weights", i),), label, None, ("fused weights", i))
 
-    def _task(self, command: Command) -> Task:
+    def _task(self, command: RowCommand) -> Task:
         """What a command costs and which cells it uses; the same for every image."""
         (action, i), rows = command.stream, range(command.first, command.first + command.rows)
         tensor = self.plan.maps.tensors[i]
