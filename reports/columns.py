@@ -32,6 +32,7 @@ __all__ = [
     "result_rows",
     "search_proof",
     "search_sentence",
+    "sideways",
     "table_rows",
     "what_if_columns",
 ]
@@ -68,6 +69,18 @@ class TextTable(NamedTuple):
     @property
     def rows(self) -> list[list[str]]:
         return table_rows(self.columns)
+
+
+def sideways(table: TextTable, *, droppable: bool = False) -> tuple[Column, ...]:
+    """The same table with a column for each row: headers (the short ones) downwards, the first column's cells on top.
+
+    ``droppable``: where room is short, the last columns go first, but never the first of them.
+    """
+    first, *others = table.columns
+    turned = [Column(header="", cells=[column.short or column.header for column in others], right=False)]
+    for at, name in enumerate(first.cells):
+        turned.append(Column(header=name, cells=[c.cells[at] for c in others], rank=at if droppable else 0))
+    return tuple(turned)
 
 
 def table_rows(columns: Sequence[Column]) -> list[list[str]]:

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from tilewright.formats import bits_per_element
+from tilewright.reports.bits.columns import budget_columns, layer_columns, point_columns
 from tilewright.reports.bits.explanation import ASPECT_TITLES, explanation_png, trust_text
 from tilewright.reports.bits.figure import curve_png, layers_png
 from tilewright.reports.bits.words import (
-    budget_rows,
     cost_word,
     curve_scale,
     format_colour,
     lead_text,
-    point_cells,
     proof_text,
 )
+from tilewright.reports.columns import TextTable
 from tilewright.reports.files import staged_folder, write_file
 from tilewright.reports.page import card, render
 from tilewright.reports.pages import write_page
@@ -72,15 +72,15 @@ def bits_page(
         "command": command,
         "files": files,
         "cards": _cards(result),
-        "budget_rows": budget_rows(result),
+        "budget": budget_columns(result),
         "binding": _binding(result),
         "plot": _plot(result, kind),
         "curve_title": f"Sensitivity over {cost_word(kind)}",
-        "cost_names": [cost_word(name) for name in result.chosen.costs],
-        "points": [(index == 0, point_cells(point)) for index, point in enumerate((result.chosen, *result.uniform))],
-        "layers": _layers(result),
+        "points": point_columns((result.chosen, *result.uniform), best_row=0),
+        "layers": layer_columns(result),
+        "bars": _bars(result),
         "legend": _legend(result),
-        "curve_rows": [point_cells(point)[1:] for point in result.curve],
+        "curve": TextTable(point_columns(result.curve).columns[1:]),
         "explanation": _explanation(explanation) if explanation is not None else None,
         "assumptions": result.assumptions,
     }
@@ -209,28 +209,15 @@ class _Axis:
         return [number * step for number in range(first, math.floor(self.high / step) + 1)]
 
 
-def _layers(result: BitsResult) -> list[dict[str, Any]]:
-    rows = result.rows()
-    total = sum(row["sensitivity"] / (1 + len(row["tied_to"].split())) for row in rows)
-    widest = max(float(bits_per_element(row[part])) for row in rows for part in ("weights", "activations"))
+def _bars(result: BitsResult) -> list[list[tuple[float, str, str]]]:
+    """Widths of weights and activations of each layer: length, colour and tip of a bar."""
+    rows, parts = result.rows(), ("weights", "activations")
+    widest = max(float(bits_per_element(row[part])) for row in rows for part in parts)
     return [
-        {
-            "cells": [
-                row["layer"],
-                row["weights"],
-                row["activations"],
-                *([row["method"]] if any(other["method"] for other in rows) else []),
-                f"{row['sensitivity']:.3g}",
-                percent_text(row["sensitivity"] / total) if total > 0 else "",
-                f"{row['cycles']:,}",
-                f"{row['dram_bytes']:,}",
-                row["tied_to"],
-            ],
-            "bars": [
-                (100 * float(bits_per_element(row[part])) / widest, format_colour(row[part]), f"{part}: {row[part]}")
-                for part in ("weights", "activations")
-            ],
-        }
+        [
+            (100 * float(bits_per_element(row[part])) / widest, format_colour(row[part]), f"{part}: {row[part]}")
+            for part in parts
+        ]
         for row in rows
     ]
 

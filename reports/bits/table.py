@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tilewright.reports.bits.words import budget_rows, cost_word, point_cells, proof_text
-from tilewright.reports.table import Column, fitted_table
+from tilewright.reports.bits.columns import budget_columns, layer_columns, point_columns
+from tilewright.reports.bits.words import proof_text
+from tilewright.reports.columns import sideways
+from tilewright.reports.table import fitted_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,24 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["budget_table", "layers_table", "points_table"]
 
 _MOST_ROWS = 80
-_BUDGET_RANKS = {"widest formats": 1}  # they stand in the table before, too
 _SUMS = "sums off: what the costs of single operators add up to, against the run of the whole network"
 
 
 def layers_table(console: Console, result: BitsResult) -> Table:
     """The formats of every layer, with what it adds to the sensitivity."""
-    rows = result.rows()
-    shown = rows[:_MOST_ROWS]
-    columns = [
-        Column(header="layer", cells=[row["layer"] for row in shown], right=False),
-        Column(header="weights", cells=[row["weights"] for row in shown], right=False),
-        Column(header="activations", cells=[row["activations"] for row in shown], right=False),
-        Column(header="sensitivity", cells=[f"{row['sensitivity']:.3g}" for row in shown]),
-        Column(header="cycles", cells=[f"{row['cycles']:,}" for row in shown], rank=1),
-        Column(header="DRAM bytes", cells=[f"{row['dram_bytes']:,}" for row in shown], rank=3),
-        Column(header="tied to", cells=[row["tied_to"] for row in shown], right=False, rank=2),
-    ]
-    caption = f"{len(rows) - len(shown)} more with --csv" if len(rows) > len(shown) else ""
+    table = layer_columns(result)
+    columns = [replace(column, cells=column.cells[:_MOST_ROWS]) for column in table.columns]
+    more = len(table.rows) - _MOST_ROWS
+    caption = f"{more} more with --csv" if more > 0 else ""
     return fitted_table(console, f"{result.network} on {result.machine}: formats by layer", columns, caption=caption)
 
 
@@ -42,19 +36,10 @@ def budget_table(console: Console, result: BitsResult) -> Table:
     title = (
         f"{result.network} on {result.machine}: {', '.join(one.text for one in result.budgets)} ({proof_text(result)})"
     )
-    headers = ("cost", "widest formats", "budget", "reached", "change", "", "sums off")
-    columns = [
-        Column(header=header, cells=cells, right=index not in (0, 5), rank=_BUDGET_RANKS.get(header, 0))
-        for index, (header, cells) in enumerate(zip(headers, zip(*budget_rows(result), strict=True), strict=True))
-    ]
-    return fitted_table(console, title, columns, caption=_SUMS, whole="--json")
+    return fitted_table(console, title, budget_columns(result).columns, caption=_SUMS, whole="--json")
 
 
 def points_table(console: Console, result: BitsResult) -> Table:
     """The chosen formats beside the same option for every layer: costs downwards, so it fits a narrow terminal."""
-    names = ["sensitivity", *(cost_word(kind) for kind in result.chosen.costs)]
-    columns = [Column(header="", cells=names, right=False)]
-    for point in (result.chosen, *result.uniform):
-        name, *cells = point_cells(point)
-        columns.append(Column(header=name, cells=cells))
-    return fitted_table(console, "beside uniform formats", columns)
+    table = point_columns((result.chosen, *result.uniform))
+    return fitted_table(console, "beside uniform formats", sideways(table))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from tilewright.formats import bits_per_element
-from tilewright.reports.quantity import change_text
-from tilewright.search.bits.budget import amount_text
-from tilewright.search.bits.choose import BitPoint, BitsResult
+from tilewright.search.bits.choose import BitsResult
 from tilewright.search.bits.cost_kinds import COSTS
 
-__all__ = ["budget_rows", "cost_word", "curve_scale", "format_colour", "lead_text", "point_cells", "proof_text"]
+__all__ = ["cost_word", "curve_scale", "format_colour", "lead_text", "proof_text"]
 
 # From few bits to many; 9 and more share the last.
 _COLOURS = ((2.0, "#c2453d"), (3.0, "#d97a1e"), (4.6, "#e0a81e"), (6.6, "#4f9a4a"), (8.6, "#3b6fd4"))
@@ -37,36 +35,6 @@ def proof_text(result: BitsResult) -> str:
     return (
         "proven least under the sums of costs" if result.proven else f"at most {result.gap * 100:.2g} % above the least"
     )
-
-
-def budget_rows(result: BitsResult) -> list[list[str]]:
-    """For each cost: the widest formats, the limit, what was reached, whether it binds, and the error of the sums."""
-    rows = []
-    errors = result.model_error
-    for kind, reached in result.chosen.costs.items():
-        limit = result.limits.get(kind)
-        binds = "binds" if kind in result.binding else "slack" if limit is not None else ""
-        rows.append(
-            [
-                cost_word(kind),
-                amount_text(kind, result.reference.costs[kind]),
-                amount_text(kind, limit) if limit is not None else "",
-                amount_text(kind, reached),
-                change_text(reached / max(1, result.reference.costs[kind])),
-                binds,
-                _error_text(errors[kind]) if kind in errors else "exact",
-            ]
-        )
-    return rows
-
-
-def _error_text(error: float) -> str:
-    return change_text(1 + error).replace("no change", "under 0.01 %")
-
-
-def point_cells(point: BitPoint) -> list[str]:
-    """A point's name, sensitivity and costs."""
-    return [point.name, f"{point.sensitivity:.4g}", *(amount_text(kind, cost) for kind, cost in point.costs.items())]
 
 
 def cost_word(kind: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from tilewright.reports.markdown import markdown_table
 from tilewright.reports.quantity import percent_text, ratio_text
 from tilewright.reports.sweep.case import FIGURES, SweepCase
+from tilewright.reports.sweep.columns import design_columns, number_text
 from tilewright.reports.sweep.front import front_mask
 from tilewright.reports.sweep.names import parameter_names
 from tilewright.reports.sweep.page import OBJECTIVE_WORDS
@@ -52,23 +53,9 @@ def sweep_markdown(case: SweepCase, effects: Sequence[Effect]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _headers(case: SweepCase) -> list[str]:
-    named = parameter_names(case.opened.sweep.machine, case.opened.sweep.paths).values()
-    return [f"{name}, {unit}" if unit else name for name, unit in named]
-
-
 def _best_table(case: SweepCase, rows: Sequence[Mapping[str, Any]]) -> str:
-    if not rows:
-        return ""
-    has_area = "area_mm2" in case.goals
-    head = ["workload", "dataflow", "latency, ms", "energy, mJ", "power, W", *(["area, mm2"] if has_area else [])]
-    head += _headers(case)
-    cells = []
-    for row in rows:
-        figures = [f"{row['seconds'] * 1e3:.4g}", f"{row['energy_pj'] * 1e-9:.4g}", f"{row['power_w']:.3g}"]
-        figures += [f"{row['area_mm2']:.4g}"] if has_area else []
-        cells.append([row["workload"], row["dataflow"], *figures, *(_text(row[p]) for p in case.opened.sweep.paths)])
-    return markdown_table(head, cells)
+    table = design_columns(case.opened.sweep, rows)
+    return markdown_table(table.head, table.rows) if rows else ""
 
 
 def _front(case: SweepCase, workload: str) -> list[str]:
@@ -78,10 +65,12 @@ def _front(case: SweepCase, workload: str) -> list[str]:
     if points.empty:
         return [f"## Front of {_plain(workload)}", "No point is within the limits."]
     front = points[front_mask(points[case.goals].to_numpy(dtype=np.float64))].sort_values(case.goals)
-    head = [*(labels[goal] for goal in case.goals), "dataflow", *_headers(case)]
     paths = case.opened.sweep.paths
+    named = parameter_names(case.opened.sweep.machine, paths).values()
+    head = [*(labels[goal] for goal in case.goals), "dataflow"]
+    head += [f"{name}, {unit}" if unit else name for name, unit in named]
     rows = [
-        [*(f"{row[goal]:.4g}" for goal in case.goals), row["dataflow"], *(_text(row[path]) for path in paths)]
+        [*(f"{row[goal]:.4g}" for goal in case.goals), row["dataflow"], *(number_text(row[path]) for path in paths)]
         for row in front.head(_MOST_ROWS).to_dict("records")
     ]
     more = f" The first {_MOST_ROWS} in order of latency:" if len(front) > _MOST_ROWS else ""
@@ -103,11 +92,6 @@ def _sensitivity(case: SweepCase, effects: Sequence[Effect], objective: str) -> 
         "analysis of variance, mean over the workloads), and the best at each of its values over the best of all.",
         markdown_table(["parameter", "share", "best at each value"], rows),
     ]
-
-
-def _text(value: Any) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:,.6g}" if is_number else str(value)
 
 
 def _plain(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tilewright.hw_models.describe import describe
 from tilewright.reports.charts import Bar, BarChart, Segment, stacked_chart
+from tilewright.reports.columns import Column, TextTable
 from tilewright.reports.explore import Exploration, ExploreColumn, page_script
 from tilewright.reports.network_page import CLOSE_OPERATORS
 from tilewright.reports.page import card, energy_rows, machine_rows, render, timeline_data
@@ -22,6 +23,7 @@ from tilewright.reports.quantity import (
 )
 from tilewright.reports.sweep.best import BestPoint
 from tilewright.reports.sweep.case import FIGURES, SweepCase, damage_text
+from tilewright.reports.sweep.columns import design_columns, number_text
 from tilewright.reports.sweep.names import parameter_names
 from tilewright.reports.sweep.sample import PagePoints
 from tilewright.reports.sweep.sensitivity import Effect
@@ -233,8 +235,7 @@ def _best_cards(row: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _figure_text(value: Any, unit: str) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:,.6g} {unit}".strip() if is_number else str(value)
+    return f"{number_text(value)} {unit}".strip()
 
 
 def _shared(case: SweepCase) -> dict[str, Any] | None:
@@ -243,22 +244,14 @@ def _shared(case: SweepCase) -> dict[str, Any] | None:
     if len(sweep.layers) < 2:
         return None
     names = parameter_names(sweep.machine, sweep.paths)
-    rows = [
-        [
-            row["workload"],
-            row["dataflow"],
-            seconds_text(row["seconds"]),
-            energy_text(row["energy_pj"]),
-            f"{row['power_w']:.3g} W",
-            _times_best(case, row),
-        ]
-        for row in case.best.design
-    ]
+    table = design_columns(sweep, case.best.design, with_design=False)
+    against = Column(
+        header=f"{OBJECTIVE_WORDS[sweep.objective]} / own best",
+        cells=[_times_best(case, row) for row in case.best.design],
+    )
     first = next(iter(case.best.design), None)
     design = [f"{names[path][0]} {_figure_text(first[path], names[path][1])}" for path in sweep.paths] if first else []
-    if first and first["area_mm2"] is not None:
-        design.append(f"area {first['area_mm2']:.3g} mm2")
-    return {"rows": rows, "design": ", ".join(design)}
+    return {"table": TextTable((*table.columns, against)), "design": ", ".join(design)}
 
 
 def _times_best(case: SweepCase, row: Mapping[str, Any]) -> str:

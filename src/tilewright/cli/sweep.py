@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -207,26 +206,16 @@ def _best_tables(outputs: Outputs, checked: Sweep, counts: Counter[str], best: S
 
 def _table(outputs: Outputs, checked: Sweep, title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Figures downwards, so that there is room for any number of parameters; a column for each workload."""
-    from tilewright.reports.table import Column, fitted_table
+    from tilewright.reports.columns import sideways
+    from tilewright.reports.sweep.columns import design_columns
+    from tilewright.reports.table import fitted_table
 
-    figures: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
-        ("dataflow", lambda row: str(row["dataflow"])),
-        *((path, partial(_figure, path)) for path in checked.paths),
-        ("latency, ms", lambda row: f"{row['seconds'] * 1e3:,.4g}"),
-        ("energy, mJ", lambda row: f"{row['energy_pj'] * 1e-9:,.4g}"),
-        ("power, W", lambda row: f"{row['power_w']:.3g}"),
-        ("peak rate, TOPS", lambda row: f"{row['peak_tops']:.3g}"),
-    ]
-    if checked.area is not None:
-        figures.append(("area, mm2", lambda row: f"{row['area_mm2']:.3g}"))
-    columns = [Column(header="", cells=[name for name, _ in figures], right=False)]
-    for at, row in enumerate(rows):
-        columns.append(Column(header=row["workload"], cells=[told(row) for _, told in figures], rank=at))
-    return fitted_table(outputs.console(), title, columns)
+    return fitted_table(outputs.console(), title, sideways(design_columns(checked, rows), droppable=True))
 
 
 def _front_table(outputs: Outputs, checked: Sweep, front: Sequence[FrontDesign]) -> RenderableType:
     """A line for each design of the front, evenly chosen where there are many."""
+    from tilewright.reports.sweep.columns import number_text
     from tilewright.reports.table import Column, fitted_table
     from tilewright.search.sweep.front import FRONT_UNITS
 
@@ -237,7 +226,7 @@ def _front_table(outputs: Outputs, checked: Sweep, front: Sequence[FrontDesign])
         for at, name in enumerate(checked.sampling.objectives)
     ]
     for at, path in enumerate(checked.paths):
-        columns.append(Column(header=path, cells=[_figure(path, one.design) for one in shown], rank=at))
+        columns.append(Column(header=path, cells=[number_text(one.design[path]) for one in shown], rank=at))
     some = "" if n == len(front) else f", {n} of them"
     title = f"Pareto front of {', '.join(checked.sampling.objectives)}: {len(front):,} designs{some}"
     return fitted_table(outputs.console(), title, columns)
@@ -248,11 +237,6 @@ def _front_data(checked: Sweep, front: Sequence[FrontDesign]) -> list[dict[str, 
 
     names = [f"{name}_{FRONT_UNITS[name].lower()}" for name in checked.sampling.objectives]
     return [{**dict(zip(names, one.objectives, strict=True)), **one.design} for one in front]
-
-
-def _figure(path: str, row: Mapping[str, Any]) -> str:
-    value = row[path]
-    return f"{value:,.6g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def _data(checked: Sweep, counts: Counter[str], best: SweepBest) -> dict[str, Any]:
