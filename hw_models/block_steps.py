@@ -23,11 +23,14 @@ __all__ = ["ConvShape", "depth_steps", "row_steps"]
 
 
 class ConvShape(NamedTuple):
-    """What a unit must know of the convolution that a product is a tile of: its kernel, and the width of its result."""
+    """What a unit must know of the convolution that a product is a tile of: its kernel, the width of its result (0 for
+    none), and its stride.
+    """
 
     kernel_height: int
     kernel_width: int
     out_width: int
+    stride: int = 1
 
 
 def depth_steps(block: BlockSpec, k: int, up: int, down: int, conv: ConvShape | None) -> int:

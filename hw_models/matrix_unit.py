@@ -29,7 +29,8 @@ A unit with ``partial_use`` can work as any array whose rows and columns are its
 command takes the fastest.
 
 A unit with a ``block`` (cube, tensor core, dot-product tree) has no waves. A block of C takes ceil(k / (depth x rate))
-steps (K below), or what the unit's own way with convolutions makes of it (:mod:`tilewright.hw_models.block_steps`).
+steps (K below), or what the unit's own way with convolutions makes of it (:mod:`tilewright.hw_models.block_steps`, and
+:mod:`tilewright.hw_models.block_kernels` for engines with a way of their own for certain kernels).
 Whichever operand stays, every block meets every other one: ceil(m/R) ceil(n/C) K steps; they differ in how often
 operands and sums are moved. What shows of ``fill_drain`` is the unit's pipeline: after every block that stays, once per
 command, or not at all.
@@ -45,6 +46,7 @@ from typing import NamedTuple
 from tilewright import formats
 from tilewright.errors import InputError, unknown
 from tilewright.formats import NumberFormat
+from tilewright.hw_models.block_kernels import kernel_cost
 from tilewright.hw_models.block_steps import ConvShape, depth_steps, row_steps
 from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec
 from tilewright.units import exact
@@ -191,6 +193,16 @@ def _output(unit: MatrixUnitSpec | _Array, m: int, k: int, n: int, up: int, down
 def _blocks(
     unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n: int, up: int, down: int, conv: ConvShape | None
 ) -> _Cost:
+    if block.kernels:
+        cost = kernel_cost(unit, block, m, k, n, conv)
+        return (
+            cost.cycles + block.pipeline_cycles,
+            cost.idle + block.pipeline_cycles,
+            cost.read_a,
+            cost.read_b,
+            m * n,
+            0,
+        )
     steps = (row_steps(block, unit.rows, m, conv), depth_steps(block, k, up, down, conv), -(-n // unit.columns))
     if unit.stationarity != "flexible":
         return _BLOCK_SHAPES[unit.stationarity](unit, block, m, k, n, steps)

@@ -36,6 +36,7 @@ __all__ = [
     "EnergySpec",
     "FallbackSpec",
     "HostLinkSpec",
+    "KernelSpec",
     "MachineSpec",
     "MatrixUnitSpec",
     "OperationKind",
@@ -112,6 +113,23 @@ class StripeSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSpec:
+    """A kernel for which an engine has a way of its own, all its taps at once.
+
+    See :mod:`tilewright.hw_models.block_kernels`. ``height``, ``width``: of the kernel. ``load_cycles``: bringing the
+    inputs of a patch of pixels, for every ``depth`` channels and every ``columns`` output channels; ``column_cycles``:
+    each output channel.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    height: Count
+    width: Count
+    load_cycles: Cycles
+    column_cycles: Annotated[int, Ge(1), Le(1_000_000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockSpec:
     """A matrix unit that multiplies a whole block at once: A[rows, depth] by B[depth, columns] into C[rows, columns].
 
@@ -127,6 +145,11 @@ class BlockSpec:
     kernel's row with at most so many values in all channels is one run, and up to so many rows (1, 2, 4, ...) are as
     long as they fit the depth. ``pixels``: whether the rows of a block are any output pixels or lie in one row of the
     map. ``stripe``: for how many blocks a weight stays.
+
+    ``kernels``: of an engine that does all taps of a kernel at once and its output channels one by one, instead of
+    ``sums`` and ``step_cycles``; its rows are a patch of the map, ``patch_columns`` wide, or ``strided_rows`` high and
+    wide with a stride (0: as without), and a patch's results take ``finish_cycles`` and ``finish_column_cycles`` for
+    each channel.
     """
 
     __pydantic_config__ = _STRICT
@@ -140,8 +163,15 @@ class BlockSpec:
     joined_rows: Annotated[int, Ge(1), Le(64)] = 1
     pixels: Literal["any", "of_a_row"] = "any"
     stripe: StripeSpec | None = None
+    kernels: tuple[KernelSpec, ...] = ()
+    patch_columns: Count = 1
+    strided_rows: Annotated[int, Ge(0), Le(1024)] = 0
+    finish_cycles: Cycles = 0
+    finish_column_cycles: NotNegative = 0.0
 
     def __post_init__(self) -> None:
+        if not self.kernels and (self.finish_cycles or self.finish_column_cycles or self.strided_rows):
+            raise ValueError("kernels: none, but finish_cycles, finish_column_cycles or strided_rows; allowed together")
         if self.joined_values and self.sums != "by_tap":
             raise ValueError('joined_values: for sums: by_tap; allowed 0 where sums are "joined"')
         if self.joined_rows > 1 and not self.joined_values:
@@ -182,6 +212,12 @@ class MatrixUnitSpec:
     def __post_init__(self) -> None:
         if self.block is None:
             return
+        block = self.block
+        if block.kernels and (self.stationarity != "output" or self.rows % block.patch_columns):
+            raise ValueError(
+                f"block.kernels: given with stationarity {self.stationarity} and {self.rows} rows in patches "
+                f"{block.patch_columns} wide; allowed with output, and rows that patch_columns divides"
+            )
         if self.block.stripe is not None and self.stationarity != "weight":
             raise ValueError(f'block.stripe: given with stationarity "{self.stationarity}"; allowed with weight')
         if self.fill_drain == "scale_sim":
@@ -198,9 +234,15 @@ class MatrixUnitSpec:
 
     @property
     def n_multipliers(self) -> Fraction:
-        """Multiply-adds that the unit starts in a cycle at a rate of 1: rows x columns, x depth / step for blocks."""
-        per_pe = Fraction(1) if self.block is None else Fraction(self.block.depth, self.block.step_cycles)
-        return self.rows * self.columns * per_pe
+        """Multiply-adds that the unit starts in a cycle at a rate of 1: rows x columns, x depth / step for blocks; with
+        ``kernels`` those of the fastest.
+        """
+        block = self.block
+        if block is None:
+            return Fraction(self.rows * self.columns)
+        if block.kernels:  # at most: output channels without end
+            return max(Fraction(self.rows * block.depth * k.height * k.width, k.column_cycles) for k in block.kernels)
+        return Fraction(self.rows * self.columns * block.depth, block.step_cycles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

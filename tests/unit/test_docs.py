@@ -17,6 +17,7 @@ _SPECS = (
     "MatrixUnitSpec",
     "BlockSpec",
     "StripeSpec",
+    "KernelSpec",
     "ScratchpadSpec",
     "VectorUnitSpec",
     "BufferSpec",

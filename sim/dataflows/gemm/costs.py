@@ -22,7 +22,8 @@ _RECTIFIED = (("max", 1),)
 
 def conv_shape(window: ConvWindow) -> ConvShape:
     """What a matrix unit must know of a convolution."""
-    return ConvShape(window.kernel_height, window.kernel_width, window.out_width)
+    stride = max(window.stride_height, window.stride_width)
+    return ConvShape(window.kernel_height, window.kernel_width, window.out_width, stride)
 
 
 def vector_operations(fused: Fused, machine: MachineSpec) -> tuple[tuple[str, int], ...]:

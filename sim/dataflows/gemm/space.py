@@ -27,7 +27,9 @@ def _row_tiles(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
     width = layer.window.out_width
     parts = [size for size in tile_sizes(width, granule, most=width) if size < width and width % size == 0]
     few = dict.fromkeys([*parts[: MOST_PARTS_OF_A_ROW - 1], *parts[-1:]])
-    return (*tile_sizes(layer.m, width, most=MOST_SIZES), *few)
+    block = machine.matrix.block
+    height = machine.matrix.rows // block.patch_columns if block is not None and block.kernels else 1
+    return (*tile_sizes(layer.m, height * width, most=MOST_SIZES), *few)
 
 
 def _column_tiles(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
@@ -39,7 +41,7 @@ def _depths(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
     leave a small buffer to the sums.
     """
     granule, block = machine.matrix.rows, machine.matrix.block
-    if layer.window is not None and block is not None and block.sums == "by_tap":
+    if layer.window is not None and block is not None and (block.kernels or block.sums == "by_tap"):
         granule = layer.window.taps * block.depth
     elif layer.window is not None:
         granule = layer.window.taps * max(1, ceil_div(granule, layer.window.taps))
