@@ -147,9 +147,9 @@ class BlockSpec:
     map. ``stripe``: for how many blocks a weight stays.
 
     ``kernels``: of an engine that does all taps of a kernel at once and its output channels one by one, instead of
-    ``sums`` and ``step_cycles``; its rows are a patch of the map, ``patch_columns`` wide, or ``strided_rows`` high and
-    wide with a stride (0: as without), and a patch's results take ``finish_cycles`` and ``finish_column_cycles`` for
-    each channel.
+    ``sums`` and ``step_cycles``. ``patch_columns``: its rows are a patch of the map, so wide. ``strided_rows``: height
+    and width of a patch's results with a stride (0: as without). ``finish_cycles``: scaling and writing the results of
+    a patch, for every ``columns`` channels. ``finish_column_cycles``: the same for each channel.
     """
 
     __pydantic_config__ = _STRICT
@@ -363,8 +363,8 @@ class OverheadsSpec:
 class FallbackSpec:
     """The processor that does the operators of a network that the cores lack (``MachineSpec.lacks``).
 
-    ``giga_operations_per_s``: basic operations that it sustains, a multiply-add as two. ``bandwidth_gb_per_s``: at
-    which it reads and writes tensors. ``per_operator_us``: handing an operator over and back. The cores wait meanwhile.
+    ``name``: what it is called in results. ``giga_operations_per_s``: basic operations that it sustains, a multiply-add
+    as two. ``bandwidth_gb_per_s``: at which it reads and writes tensors. ``per_operator_us``: handing an operator over and back. The cores wait meanwhile.
     """
 
     __pydantic_config__ = _STRICT
@@ -379,7 +379,8 @@ class FallbackSpec:
 class HostLinkSpec:
     """The link to a host over which the inputs of an inference come and its results go, before and behind all work.
 
-    ``per_transfer_us``: starting a transfer; every input and every result is one.
+    ``name``: what it is called in results. ``bandwidth_gb_per_s``: of what it carries. ``per_transfer_us``: starting a
+    transfer; every input and every result is one.
     """
 
     __pydantic_config__ = _STRICT

@@ -1,4 +1,4 @@
-"""Engines with ways of their own for certain kernels: cycles of the published model of NE16, and what it leaves open."""
+"""Engines with ways of their own for certain kernels: the published model of NE16, and what it leaves open."""
 
 from __future__ import annotations
 
