@@ -364,7 +364,8 @@ class FallbackSpec:
     """The processor that does the operators of a network that the cores lack (``MachineSpec.lacks``).
 
     ``name``: what it is called in results. ``giga_operations_per_s``: basic operations that it sustains, a multiply-add
-    as two. ``bandwidth_gb_per_s``: at which it reads and writes tensors. ``per_operator_us``: handing an operator over and back. The cores wait meanwhile.
+    as two. ``bandwidth_gb_per_s``: at which it reads and writes tensors. ``per_operator_us``: handing an operator over
+    and back. The cores wait meanwhile.
     """
 
     __pydantic_config__ = _STRICT
