@@ -49,6 +49,7 @@ _NO_FIGURES = (
     ("dram", "sustained_share", 1),
     ("overheads", "per_inference_us", 0),
     ("overheads", "per_layer_us", 0),
+    ("weights", "compression", 1),
     ("fallback", "per_operator_us", 0),
     ("host", "per_transfer_us", 0),
 )
@@ -104,7 +105,7 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
                 yield f"buffers.{buffer.name}", name, value
     if machine.lacks:
         yield "machine", "lacks", ", ".join(machine.lacks)
-    for section in ("dram", "energy", "area", "gpu", "overheads", "fallback", "host"):
+    for section in ("dram", "energy", "area", "gpu", "overheads", "weights", "fallback", "host"):
         for name, value in _leaves(getattr(machine, section), ""):
             if (section, name, value) not in _NO_FIGURES:
                 yield section, name, value

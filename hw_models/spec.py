@@ -45,6 +45,7 @@ __all__ = [
     "SourceSpec",
     "StripeSpec",
     "VectorUnitSpec",
+    "WeightsSpec",
 ]
 
 #: Between the name of a machine and what was changed of it: ``edge-16x16 with matrix.rows=32``.
@@ -360,6 +361,19 @@ class OverheadsSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSpec:
+    """How the weights of products and convolutions are stored.
+
+    ``compression``: bytes of the weights in their number format over those that are stored, moved and kept on chip; the
+    unit that multiplies decodes them.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    compression: Annotated[float, Ge(1), Le(1000)] = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FallbackSpec:
     """The processor that does the operators of a network that the cores lack (``MachineSpec.lacks``).
 
@@ -459,6 +473,7 @@ class MachineSpec(Shown):
     beside the work. ``sources``: where figures come from.
     ``buffers`` stand nearest to the units first; ``buffers[0]`` is the working buffer of each core.
     ``gpu``: what a GPU has beyond that; its kernels are timed by :mod:`tilewright.sim.gpu`.
+    ``weights``: how weights are stored.
     ``lacks``: operators of networks that the cores cannot do, as kinds ("softmax") or kinds of one function
     ("elementwise:silu", "pool:average", "conv:depthwise", "conv:transposed"); ``fallback`` does them, and where there
     is none they are refused. ``host``: the link that inputs and results of an inference cross.
@@ -479,6 +494,7 @@ class MachineSpec(Shown):
     area: AreaSpec | None = None
     gpu: GpuSpec | None = None
     overheads: OverheadsSpec = OverheadsSpec()
+    weights: WeightsSpec = WeightsSpec()
     lacks: tuple[Text, ...] = ()
     fallback: FallbackSpec | None = None
     host: HostLinkSpec | None = None

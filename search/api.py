@@ -31,7 +31,7 @@ from tilewright.search.workload import Workload, dataflow_for, dataflows_for, la
 from tilewright.sim.engine.critical_path import attribute
 from tilewright.sim.engine.run import simulate as run_exactly
 from tilewright.sim.engine.trace import TraceWindow, record_path
-from tilewright.sim.jobs import JobLayer, jobs_of
+from tilewright.sim.jobs import JobLayer, jobs_on
 from tilewright.sim.lowering import mapping
 from tilewright.sim.lowering.evaluation import build_phase, evaluate, phase_tiling, trace_mapping
 from tilewright.sim.lowering.mapping import Dataflow, Tiling
@@ -385,7 +385,7 @@ def pareto(
             job.layer,
             flows_of(job.layer, spec, named),
         )
-        for job in jobs_of(thing, fuse=fuse, lacks=spec.lacks)
+        for job in jobs_on(thing, spec, fuse=fuse)
     ]
     front = workload_front(thing.name, operators, spec, progress=progress)
     return replace(front, assumptions=(said, *front.assumptions)) if said else front

@@ -32,7 +32,7 @@ from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.run import simulate
 from tilewright.sim.figures import figures_of
-from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, assumptions_of_kinds, jobs_of
+from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, assumptions_of_kinds, jobs_on, storage_assumptions
 from tilewright.sim.lacking import fallback_note, refuse_without_fallback
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.evaluation import AHEAD_LABEL, Ahead, build_phase, evaluate, phase_tiling
@@ -113,7 +113,7 @@ def simulate_stream(
     for an operator that fits in no mapping.
     """
     kept = MappingCache() if cache is None else cache
-    jobs = jobs_of(stream, fuse=fuse, lacks=machine.lacks)
+    jobs = jobs_on(stream, machine, fuse=fuse)
     elsewhere = [job.operators[0] for job in jobs if isinstance(job.layer, FallbackLayer)]
     refuse_without_fallback(elsewhere, machine)
     if widen:
@@ -165,6 +165,7 @@ def simulate_stream(
         assumptions=(
             *_assumptions(mapped.values(), prefetch=prefetch, widen=widen, of_kinds=assumptions_of_kinds(stream)),
             *overhead_assumptions(machine),
+            *storage_assumptions(machine),
             *fallback_note(elsewhere, machine),
             *host_assumptions(machine),
         ),

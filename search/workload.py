@@ -8,7 +8,7 @@ from typing import Any
 
 from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.jobs import JobLayer, jobs_of
+from tilewright.sim.jobs import JobLayer, jobs_of, stored_on
 from tilewright.sim.lowering import mapping
 from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.mapping import Dataflow
@@ -48,11 +48,11 @@ def layer_on(workload: Workload, machine: MachineSpec) -> tuple[JobLayer, str]:
     layer = layer_of(workload)
     rated = tuple(machine.matrix.multiplies_per_pe_per_cycle)
     if not isinstance(workload, str) or _FORMAT_KEY in workload or workload.strip().endswith(_FILES):
-        return layer, ""
+        return stored_on(layer, machine) if isinstance(workload, str) else layer, ""
     if is_operator(workload):
         stream, said = with_rated_formats(operator_stream(workload), rated)
         (job,) = jobs_of(stream)
-        return replace(job.layer, name=layer.name), said
+        return replace(stored_on(job.layer, machine), name=layer.name), said
     if not isinstance(layer, AttentionLayer):
         return layer, ""
     own = own_format(rated, layer.qkv_format)

@@ -10,16 +10,28 @@ becomes, ``sim/kinds/`` says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.kinds.layer import JobLayer, fallback_layer, layer_of
 from tilewright.sim.lacking import is_lacking
 from tilewright.sim.lowering.family import family_of
+from tilewright.units import exact
+from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["JOB_ASSUMPTIONS", "Job", "JobLayer", "assumptions_of_kinds", "jobs_of"]
+__all__ = [
+    "JOB_ASSUMPTIONS",
+    "Job",
+    "JobLayer",
+    "assumptions_of_kinds",
+    "jobs_of",
+    "jobs_on",
+    "storage_assumptions",
+    "stored_on",
+]
 
 JOB_ASSUMPTIONS = (
     "an array multiplies in the wider of the two operands' formats",
@@ -67,6 +79,31 @@ def jobs_of(stream: OperatorStream, *, fuse: bool = True, lacks: Sequence[str] =
         done.update(member.name for member in chain)
         jobs.append(_job(stream, chain, layer_of(stream, chain)))
     return tuple(jobs)
+
+
+def jobs_on(stream: OperatorStream, machine: MachineSpec, *, fuse: bool = True) -> tuple[Job, ...]:
+    """The jobs of ``stream`` as ``machine`` runs them: what its cores lack apart, weights as they are stored there."""
+    jobs = jobs_of(stream, fuse=fuse, lacks=machine.lacks)
+    return tuple(replace(job, layer=stored_on(job.layer, machine)) for job in jobs)
+
+
+def stored_on(layer: JobLayer, machine: MachineSpec) -> JobLayer:
+    """``layer`` with its weights as ``machine`` stores them."""
+    ratio = machine.weights.compression
+    if ratio == 1 or not isinstance(layer, GemmLayer) or not layer.b_is_weight:
+        return layer
+    return replace(layer, b_bits=layer.b_bits / exact(ratio))
+
+
+def storage_assumptions(machine: MachineSpec) -> tuple[str, ...]:
+    """What results say of compressed weights; nothing where they are not."""
+    ratio = machine.weights.compression
+    if ratio == 1:
+        return ()
+    return (
+        f"weights of products and convolutions are stored, moved and kept compressed by {ratio:g}, as the machine file "
+        "says for all of them; those of work on the vector unit are not",
+    )
 
 
 def assumptions_of_kinds(stream: OperatorStream) -> tuple[str, ...]:

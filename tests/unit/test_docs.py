@@ -23,6 +23,7 @@ _SPECS = (
     "BufferSpec",
     "DramSpec",
     "OverheadsSpec",
+    "WeightsSpec",
     "FallbackSpec",
     "HostLinkSpec",
     "EnergySpec",
