@@ -9,8 +9,8 @@ import numpy as np
 
 import tilewright
 from tilewright.sim.dataflows.attention import parts
+from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
 from tilewright.sim.lowering.mapping import Dataflow, Phase, register
-from tilewright.sim.numbers.attention import run_on_numbers
 from tilewright.workloads.attention_reference import reference_attention
 
 

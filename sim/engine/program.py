@@ -83,7 +83,7 @@ class Command(NamedTuple):
     """One command. ``channel`` is -1 for work of fixed ``cycles``; else ``cycles`` is the latency.
 
     ``cost`` is what the command does, for the counters (any object; the program counts how often each
-    command runs); ``run`` is what it does to numbers (see :mod:`tilewright.sim.numbers.attention`).
+    command runs); ``run`` is what it does to numbers (see :mod:`tilewright.sim.numbers.interpreter`).
     """
 
     cycles: int

@@ -15,13 +15,13 @@ from tilewright.errors import MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
 from tilewright.search.tiling import best_tiling
+from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
 from tilewright.sim.engine.program import ProgramBuilder
 from tilewright.sim.engine.reference import run_reference
 from tilewright.sim.engine.run import run_program
 from tilewright.sim.lowering.core import WorkCounter
 from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate
 from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
-from tilewright.sim.numbers.attention import run_on_numbers
 from tilewright.testing.products import layers, numbers, rows, tilings
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_reference import reference_attention

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tilewright.errors import InputError
+from tilewright.sim.dataflows.gemm.numbers import convolution
 from tilewright.sim.jobs import Job, jobs_of
-from tilewright.sim.numbers.gemm import convolution
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.network import load_network

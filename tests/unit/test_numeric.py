@@ -14,12 +14,13 @@ from tilewright.errors import InputError, MappingError, ProgramError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
+from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
 from tilewright.sim.engine.program import Engine, ProgramBuilder
 from tilewright.sim.engine.run import DeadlockError
 from tilewright.sim.lowering.core import Pool
 from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling, dataflow_names, get_dataflow
-from tilewright.sim.numbers.attention import operation, run_on_numbers
 from tilewright.sim.numbers.hazards import Execution, HazardError, Order, Place, Store
+from tilewright.sim.numbers.interpreter import operation
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_reference import bias_shape, reference_attention
 

@@ -13,9 +13,9 @@ import pytest
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.dataflows.gemm.lower import GEMM, GemmCore
+from tilewright.sim.dataflows.gemm.numbers import convolution, run_product_on_numbers
 from tilewright.sim.lowering.core import Pool
 from tilewright.sim.lowering.mapping import Dataflow, Tiling
-from tilewright.sim.numbers.gemm import convolution, run_product_on_numbers
 from tilewright.sim.numbers.hazards import FloatArray, HazardError
 from tilewright.workloads.conv_window import ConvWindow, Slab
 from tilewright.workloads.gemm import Fused, GemmLayer, Whole

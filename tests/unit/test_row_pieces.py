@@ -11,10 +11,10 @@ import pytest
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.dataflows.vector import VECTOR
+from tilewright.sim.dataflows.vector.lower import VECTOR
+from tilewright.sim.dataflows.vector.numbers import RowFunction, RowMaximum, RowSoftmax, RowSquares, run_rows_on_numbers
 from tilewright.sim.jobs import jobs_of
 from tilewright.sim.lowering.evaluation import evaluate
-from tilewright.sim.numbers.vector import RowFunction, RowMaximum, RowSoftmax, RowSquares, run_rows_on_numbers
 from tilewright.workloads.gemm import RowCut, VectorLayer
 from tilewright.workloads.network import load_network
 from tilewright.workloads.operators import Operator

@@ -1,6 +1,6 @@
 """A fused group on numbers: its commands compute rows from the rows that its slots hold.
 
-As in :mod:`tilewright.sim.numbers.attention`: the commands of the program without loops work in the order in which
+As in :mod:`tilewright.sim.numbers.interpreter`: the commands of the program without loops work in the order in which
 they finish,
 on slots that refuse what is not there, does not fit, or that no token protects. Row z of a map lies in slot z modulo
 the rows that the plan keeps. A place on chip is cut into parts where a join has its inputs made in place.
@@ -21,8 +21,8 @@ from tilewright.sim.fusion.line_buffers.program import FusedTiling, LineBufferPr
 from tilewright.sim.fusion.places import Piece
 from tilewright.sim.fusion.row_values import RowReader, Rows, from_maps, to_maps
 from tilewright.sim.fusion.schedule import RowCommand, needed_rows
-from tilewright.sim.numbers.attention import interpret, operation
 from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
+from tilewright.sim.numbers.interpreter import interpret, operation
 from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.stream.graph import OperatorStream
 

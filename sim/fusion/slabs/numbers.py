@@ -24,8 +24,8 @@ from tilewright.sim.fusion.row_values import RowReader, Rows, from_maps, to_maps
 from tilewright.sim.fusion.schedule import needed_rows
 from tilewright.sim.fusion.slabs.program import SlabProgram, Slice
 from tilewright.sim.fusion.slabs.sizes import SlabRules
-from tilewright.sim.numbers.attention import interpret, operation
 from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
+from tilewright.sim.numbers.interpreter import interpret, operation
 from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.stream.graph import OperatorStream
 

@@ -1,6 +1,6 @@
 """A depth-first program on numbers: its commands compute parts of maps from what the tile has of their inputs.
 
-As in :mod:`tilewright.sim.numbers.attention`: the commands of the program without loops work in the order in which
+As in :mod:`tilewright.sim.numbers.interpreter`: the commands of the program without loops work in the order in which
 they finish, on slots that refuse what is not there and what no token protects. A slot holds what one tile has of a map;
 the caches of a map belong to the engine that makes, or loads, it.
 """
@@ -17,8 +17,8 @@ from tilewright.sim.fusion.tiles.geometry import DepthFirstGeometry
 from tilewright.sim.fusion.tiles.program import SLOTS, TiledProgram
 from tilewright.sim.fusion.tiles.tiled_numbers import TileState, empty_results, fresh_spans, make_part
 from tilewright.sim.fusion.tiles.values import TileReader, Values, Window
-from tilewright.sim.numbers.attention import interpret, operation
 from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
+from tilewright.sim.numbers.interpreter import interpret, operation
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["run_tiles_on_numbers"]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.mas import overwritten_tiles
+from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
 from tilewright.sim.lowering.mapping import Dataflow, Tiling
-from tilewright.sim.numbers.attention import run_on_numbers
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer, Mask
 from tilewright.workloads.attention_reference import bias_shape, reference_attention

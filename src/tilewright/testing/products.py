@@ -7,8 +7,8 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.dataflows.gemm.numbers import convolution, run_product_on_numbers
 from tilewright.sim.lowering.mapping import Dataflow, Layer, Tiling
-from tilewright.sim.numbers.gemm import convolution, run_product_on_numbers
 from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import Fused, GemmLayer, VectorLayer
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilewright.sim.dataflows.attention.online import Step
-from tilewright.sim.numbers.attention import Chip, operation
-from tilewright.sim.numbers.hazards import Execution, FloatArray, Place
-from tilewright.sim.numbers.joins import joined_scores, scores_state, sink_logits
-from tilewright.sim.numbers.parts import Part, after, step_part
-from tilewright.sim.numbers.stages import (
+from tilewright.sim.dataflows.attention.numbers.joins import joined_scores, scores_state, sink_logits
+from tilewright.sim.dataflows.attention.numbers.parts import Part, step_part
+from tilewright.sim.dataflows.attention.numbers.run import Chip
+from tilewright.sim.dataflows.attention.numbers.stages import (
     MAXIMUM,
     SUM,
     load_query,
@@ -22,6 +20,9 @@ from tilewright.sim.numbers.stages import (
     store_output,
     weights_times_values,
 )
+from tilewright.sim.dataflows.attention.online import Step
+from tilewright.sim.numbers.hazards import Execution, FloatArray, Place
+from tilewright.sim.numbers.interpreter import after, operation
 
 __all__: list[str] = []  # importing this module registers the operations
 

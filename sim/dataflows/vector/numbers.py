@@ -1,6 +1,6 @@
-"""Rows that are cut into pieces, executed on numbers: the lowering of :mod:`tilewright.sim.dataflows.vector`.
+"""Rows that are cut into pieces, executed on numbers: the lowering of :mod:`tilewright.sim.dataflows.vector.lower`.
 
-As in :mod:`tilewright.sim.numbers.attention`: what the simulated commands do to NumPy arrays, in the order in which
+As in :mod:`tilewright.sim.numbers.interpreter`: what the simulated commands do to NumPy arrays, in the order in which
 they finish,
 with the slots that the lowering reserved. A value is one column of the layer.
 """
@@ -16,13 +16,12 @@ import numpy.typing as npt
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.spans import Span
-from tilewright.sim.dataflows.vector import VECTOR, Piece, VectorCosts
+from tilewright.sim.dataflows.vector.lower import VECTOR, Piece, VectorCosts
 from tilewright.sim.engine.program import ProgramBuilder
 from tilewright.sim.lowering.core import TileCore
 from tilewright.sim.lowering.mapping import Dataflow, Tiling, check_tiling
-from tilewright.sim.numbers.attention import given, interpret, operation
 from tilewright.sim.numbers.hazards import Execution, FloatArray, HazardError, Place, Store
-from tilewright.sim.numbers.parts import after
+from tilewright.sim.numbers.interpreter import after, given, interpret, operation
 from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.gemm import VectorLayer
 

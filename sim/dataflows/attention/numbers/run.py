@@ -1,40 +1,35 @@
-"""A lowering executed on numbers, in the order in which its simulated commands finish.
+"""An attention's lowering executed on numbers, in the order in which its simulated commands finish.
 
-Each phase is lowered without loops and simulated exactly; then its commands work on NumPy arrays: at one cycle
-first everything that finishes, in engine order, then everything that starts. On-chip memory is made of the slots
-that the lowering reserved (:mod:`tilewright.sim.numbers.hazards`), DRAM of arrays that hold NaN until something is
-stored. The result is softmax(Q K^T / sqrt(E)) V within float64 rounding, or a :class:`HazardError` that names the
-command whose synchronisation is wrong.
+Each phase is lowered without loops, and :mod:`tilewright.sim.numbers.interpreter` runs it. On-chip memory is made of
+the slots that the lowering reserved (:mod:`tilewright.sim.numbers.hazards`), DRAM of arrays that hold NaN until
+something is stored. The result is softmax(Q K^T / sqrt(E)) V within float64 rounding, or a :class:`HazardError` that
+names the command whose synchronisation is wrong.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tilewright.errors import InputError, ProgramError
+from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
-from tilewright.sim.engine.program import Command, Program, ProgramBuilder
-from tilewright.sim.engine.run import simulate
-from tilewright.sim.engine.trace import record_path
+from tilewright.sim.engine.program import ProgramBuilder
 from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling, check_tiling
-from tilewright.sim.numbers.hazards import Execution, HazardError, Order, Store
+from tilewright.sim.numbers.hazards import HazardError, Store
+from tilewright.sim.numbers.interpreter import given, interpret
 from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_reference import bias_shape
 
-__all__ = ["JOINED", "Chip", "Dram", "HazardError", "given", "interpret", "operation", "run_on_numbers"]
+__all__ = ["JOINED", "Chip", "Dram", "HazardError", "run_on_numbers"]
 
 FloatArray = npt.NDArray[np.float64]
 JOINED = "S, capped and biased"  # the state of scores that all has joined
-Operation = Callable[..., None]
 
 
 def run_on_numbers(
@@ -125,16 +120,6 @@ class Dram:
         return self.o.reshape(layer.batch, layer.query_heads, layer.query_len, layer.value_dim)
 
 
-def given(name: str, array: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
-    """``array`` in float64; raises InputError for another shape or values that are not finite."""
-    values = np.asarray(array, dtype=np.float64)
-    if values.shape != shape:
-        raise InputError(f"{name}: wrong shape; given {values.shape}; allowed {shape}")
-    if not np.isfinite(values).all():
-        raise InputError(f"{name}: holds values that are not finite")
-    return values
-
-
 class Chip:
     """What a command computes on: DRAM, the pools of the phase by name, and the width of a key tile."""
 
@@ -169,74 +154,14 @@ class Chip:
         return costs.score_bits if state in ("S", JOINED, "exp(S)", "P") else costs.accumulator_bits
 
 
-_OPERATIONS: dict[str, Operation] = {}
-
-
-def operation(*names: str) -> Callable[[Operation], Operation]:
-    """Register what a command with ``run=(name, …)`` does to numbers, called as f(chip, execution, …).
-
-    The function runs when the command starts: it reads and writes through the execution, whose writes appear
-    when the command finishes.
-    """
-
-    def register(function: Operation) -> Operation:
-        for name in names:
-            if name in _OPERATIONS:
-                raise ProgramError(f"operation {name!r} is registered already")
-            _OPERATIONS[name] = function
-        return function
-
-    return register
-
-
 # -- one phase ---------------------------------------------------------------------------------------------
 
 
 def _run_phase(phase: Phase, costs: AttentionCosts, tiling: Tiling, dram: Dram) -> None:
-    import tilewright.sim.numbers.online  # noqa: F401  (registers the operations of the built-in dataflows)
+    import tilewright.sim.dataflows.attention.numbers.online  # noqa: F401  (registers the operations of the built-in dataflows)
 
     builder = ProgramBuilder(AttentionCore.engines(1), AttentionCore.channels(costs, tiling), unroll=True)
     core = AttentionCore(costs, n_groups=len(dram.k), builder=builder)
     phase.lower(core, tiling)
     (key,) = (p.name for p in phase.parameters if p.name == "key" or p.name.endswith("_key"))
     interpret(builder.build(), Chip(dram, core, tiling[key]))
-
-
-def interpret(program: Program, chip: Any) -> None:
-    """Run the commands of an unrolled ``program`` on ``chip``, which their operations are called with."""
-    order = Order(program)
-    running: dict[int, Execution] = {}
-    for cycle, starts, engine, command in _timeline(program):
-        if not starts:
-            running.pop(engine).finish()
-            order.finish(engine, command)
-            continue
-        order.start(engine, command)
-        running[engine] = Execution(
-            label=command.label,
-            engine=engine,
-            engine_name=program.engines[engine].name,
-            cycle=cycle,
-            known=order.known[engine],
-        )
-        if command.run is not None:
-            name, *arguments = command.run
-            if name not in _OPERATIONS:
-                raise ProgramError(f"command {command.label!r}: no operation is registered under {name!r}")
-            _OPERATIONS[name](chip, running[engine], *arguments)
-
-
-def _timeline(program: Program) -> list[tuple[int, bool, int, Command]]:
-    """(cycle, is a start, engine, command): by cycle, finishes before starts, in engine order."""
-    from tilewright.sim.engine import kernel
-
-    n_commands = program.n_commands
-    recording = record_path(program, max_events=n_commands + 1, skip=False)
-    if len(recording.events) < n_commands:
-        simulate(program, skip=False)  # raises DeadlockError with the report
-    moments = []
-    for row in recording.events:
-        engine, command = int(row[kernel.EV_ENGINE]), recording.commands[row[kernel.EV_COMMAND]]
-        moments.append((int(row[kernel.EV_START]), True, engine, command))
-        moments.append((int(row[kernel.EV_END]), False, engine, command))
-    return sorted(moments, key=lambda moment: moment[:3])

@@ -1,6 +1,6 @@
 """Matrix products and convolutions executed on numbers: the lowering of :mod:`tilewright.sim.dataflows.gemm.lower`.
 
-As in :mod:`tilewright.sim.numbers.attention`: what the simulated commands do to NumPy arrays, in the order in which
+As in :mod:`tilewright.sim.numbers.interpreter`: what the simulated commands do to NumPy arrays, in the order in which
 they finish,
 with the slots that the lowering reserved. A convolution's slab is gathered here pixel by pixel from the definition of a
 convolution; that it is not larger than the room reserved and the bytes paid for is checked at every load.
@@ -26,9 +26,8 @@ from tilewright.sim.lowering.core import TileCore
 from tilewright.sim.lowering.costs import Work
 from tilewright.sim.lowering.levels import DRAM_CHANNEL
 from tilewright.sim.lowering.mapping import Dataflow, Tiling, check_tiling
-from tilewright.sim.numbers.attention import given, interpret, operation
 from tilewright.sim.numbers.hazards import Execution, FloatArray, HazardError, Place, Store
-from tilewright.sim.numbers.parts import after
+from tilewright.sim.numbers.interpreter import after, given, interpret, operation
 from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import GemmLayer

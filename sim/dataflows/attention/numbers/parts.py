@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from tilewright.errors import ProgramError
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.numbers.run import Chip
 from tilewright.sim.dataflows.attention.online import Step
-from tilewright.sim.numbers.attention import Chip
 
-__all__ = ["Part", "Rows", "after", "part_of_block", "rows_of_block", "step_part", "tile_keys"]
+__all__ = ["Part", "Rows", "part_of_block", "rows_of_block", "step_part", "tile_keys"]
 
 
 class Rows(NamedTuple):
@@ -70,8 +70,3 @@ def rows_of_block(block: RowBlock) -> Rows:
 def tile_keys(chip: Chip, tile: Tile) -> slice:
     """The keys of a tile."""
     return slice(tile.index * chip.key, tile.index * chip.key + tile.keys)
-
-
-def after(what: str, n_tiles: int) -> str:
-    """The state of a running value that has seen ``n_tiles`` tiles of its row block."""
-    return f"{what} after {n_tiles} tiles"

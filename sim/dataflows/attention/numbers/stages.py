@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
-from tilewright.sim.numbers.attention import Chip, operation
+from tilewright.sim.dataflows.attention.numbers.joins import joined_scores, scores_state, sink_logits
+from tilewright.sim.dataflows.attention.numbers.parts import Part, Rows, part_of_block, rows_of_block, tile_keys
+from tilewright.sim.dataflows.attention.numbers.run import Chip
 from tilewright.sim.numbers.hazards import Execution, FloatArray, Place
-from tilewright.sim.numbers.joins import joined_scores, scores_state, sink_logits
-from tilewright.sim.numbers.parts import Part, Rows, after, part_of_block, rows_of_block, tile_keys
+from tilewright.sim.numbers.interpreter import after, operation
 
 __all__ = [
     "MAXIMUM",

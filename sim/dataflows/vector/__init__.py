@@ -1,0 +1,1 @@
+"""Element-wise work, norms, softmax and the like: rows streamed through the vector unit."""
