@@ -46,7 +46,7 @@ def depth_steps(block: BlockSpec, k: int, up: int, down: int, conv: ConvShape | 
 
 def row_steps(block: BlockSpec, rows: int, m: int, conv: ConvShape | None) -> int:
     """Blocks along ``m`` output pixels, which begin at the first of a row or stay within one."""
-    if conv is None or block.pixels == "any":
+    if conv is None or not conv.out_width or block.pixels == "any":
         return -(-m // rows)
     whole, rest = divmod(m, conv.out_width)
     return whole * -(-conv.out_width // rows) + -(-rest // rows)

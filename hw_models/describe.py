@@ -46,6 +46,8 @@ _NO_FIGURES = (
     ("matrix", "block.strided_rows", 0),
     ("matrix", "block.finish_cycles", 0),
     ("matrix", "block.finish_column_cycles", 0),
+    ("vector", "arrangement", "lanes"),
+    ("vector", "passes_results", False),
     ("dram", "sustained_share", 1),
     ("overheads", "per_inference_us", 0),
     ("overheads", "per_layer_us", 0),

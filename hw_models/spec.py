@@ -55,13 +55,18 @@ WITH = " with "
 OperationKind: TypeAlias = Literal["add", "sub", "mul", "max", "exp", "div"]
 OPERATION_KINDS: tuple[OperationKind, ...] = ("add", "sub", "mul", "max", "exp", "div")
 
+#: Kinds of operators that may have a unit of their own beside the lanes.
+UnitKind: TypeAlias = Literal["depthwise", "pool", "reduction", "elementwise"]
+
 # Keys are text for a type checker, and one of the listed names for a file.
 if TYPE_CHECKING:
     FormatKey: TypeAlias = str
     OperationKey: TypeAlias = str
+    UnitKindKey: TypeAlias = str
 else:
     FormatKey = FormatName
     OperationKey = OperationKind
+    UnitKindKey = UnitKind
 
 Count: TypeAlias = Annotated[int, Ge(1), Le(1_048_576)]
 Cycles: TypeAlias = Annotated[int, Ge(0), Le(1_000_000)]
@@ -254,6 +259,12 @@ class VectorUnitSpec:
     operation (0: free, done within another one). ``startup_cycles``: from the first operand to the first result, once
     per command. ``reduction_depth_cycles``: the tree that turns the lanes' partial results into one, once per reducing
     command.
+    ``arrangement``: whether operations of a command are done one after the other ("lanes"), or are stages that a value
+    passes in one go ("pipeline"), of which the slowest counts, and never less than a cycle a group.
+    ``passes_results``: whether all results of a product leave through this unit, also those behind which nothing is
+    fused, in whole groups of the matrix unit's columns. ``rates``: values in a cycle for the kinds of operators that
+    have a unit of their own (multiply-adds of depthwise convolutions, values under the windows of pools, inputs of
+    reductions, results of element-wise work); each takes the faster way.
     """
 
     __pydantic_config__ = _STRICT
@@ -262,6 +273,9 @@ class VectorUnitSpec:
     cycles: Mapping[OperationKey, Cycles] = field(hash=False)
     startup_cycles: Cycles
     reduction_depth_cycles: Cycles
+    arrangement: Literal["lanes", "pipeline"] = "lanes"
+    passes_results: bool = False
+    rates: Mapping[UnitKindKey, Positive] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         lacking = [kind for kind in OPERATION_KINDS if kind not in self.cycles]

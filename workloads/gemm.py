@@ -16,6 +16,7 @@ from tilewright.errors import InputError
 from tilewright.units import ceil_div
 from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.homes import DRAM, IN_DRAM, ROWS_IN_DRAM, Homes, VectorHomes
+from tilewright.workloads.vector_work import UnitValues
 
 __all__ = ["NOTHING_FUSED", "ConvWindow", "Fused", "GemmLayer", "RowCut", "VectorLayer", "Whole"]
 
@@ -164,6 +165,8 @@ class VectorLayer:
     ``operations``: (kind, how many) for one row. Each row reads ``read_bytes`` from DRAM and writes
     ``write_bytes``; either may be 0. ``groups`` equal pieces of ``rows`` rows each. ``cut``: how a row is done in
     pieces; None for a row too short for that. ``homes``: what of it does not come from or go to the DRAM.
+    ``values``: what a unit counts of one row, where it does one kind of work
+    (:func:`tilewright.workloads.vector_work.unit_values`).
     """
 
     name: str
@@ -175,6 +178,7 @@ class VectorLayer:
     groups: int = 1
     cut: RowCut | None = None
     homes: VectorHomes = ROWS_IN_DRAM
+    values: UnitValues | None = None
 
     @property
     def columns(self) -> int:

@@ -9,8 +9,10 @@ of ours, not figures of a machine.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from tilewright.errors import unknown
 from tilewright.workloads.operators import Operator
@@ -20,15 +22,21 @@ __all__ = [
     "SINK",
     "SOFTMAX",
     "SOFT_CAP",
+    "UNIT_KINDS",
     "VECTOR_KINDS",
+    "UnitValues",
     "is_reducing",
     "on_vector_unit",
     "statistics_pass",
     "times",
+    "unit_values",
     "vector_work",
 ]
 
 VECTOR_KINDS: tuple[str, ...] = ("add", "sub", "mul", "max", "exp", "div")
+
+#: Operators whose values pass a unit one by one, and may have a unit of their own.
+UNIT_KINDS: tuple[str, ...] = ("depthwise", "pool", "reduction", "elementwise")
 
 _SIGMOID = {"exp": 1, "add": 1, "div": 1}
 _TANH = {"mul": 1, "exp": 1, "add": 1, "div": 1, "sub": 1}
@@ -118,6 +126,28 @@ def on_vector_unit(operator: Operator) -> tuple[tuple[str, int], ...]:
     kind = operator.of_kind
     n_macs = 0 if kind.on_array(operator) else operator.macs
     return (*((("mul", n_macs), ("add", n_macs)) if n_macs else ()), *vector_work(operator))
+
+
+class UnitValues(NamedTuple):
+    """What a unit counts of an operator: its kind, one of UNIT_KINDS, and how many values pass."""
+
+    kind: str
+    n: int
+
+
+def unit_values(operator: Operator) -> UnitValues | None:
+    """Multiply-adds of a depthwise convolution, values under the windows of a pool, inputs of a reduction, results of
+    element-wise work; None for any other, which a unit does in several passes or in none.
+    """
+    kind, macs = operator.kind, operator.macs
+    if kind == "conv":
+        return UnitValues("depthwise", macs) if not operator.of_kind.on_array(operator) else None
+    if kind == "pool":
+        n_results = operator.count("batch") * operator.count("channels") * math.prod(operator.sizes("out_size"))
+        return UnitValues(kind, n_results * math.prod(operator.sizes("kernel")))
+    if kind == "reduction":
+        return UnitValues(kind, operator.count("rows") * operator.count("columns"))
+    return UnitValues(kind, operator.count("n_elements")) if kind == "elementwise" else None
 
 
 def is_reducing(operator: Operator) -> bool:

@@ -16,7 +16,7 @@ from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.units import ceil_div
 from tilewright.workloads.products import ConvProduct, accumulator_bits, compute_format, conv_product, value_bits
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.vector_work import is_reducing, on_vector_unit
+from tilewright.workloads.vector_work import is_reducing, on_vector_unit, unit_values
 
 __all__ = ["COMMAND_ASSUMPTIONS", "TILE_ASSUMPTIONS", "GroupCosts"]
 
@@ -235,6 +235,7 @@ class GroupCosts(TileCosts):
         def make() -> Work:
             operators = [self.operators[name] for name in names]
             work: dict[str, int] = {}
+            values = unit_values(operators[0])
             for operator in operators:
                 for kind, times in on_vector_unit(operator):
                     work[kind] = work.get(kind, 0) + int(-(-times * share // 1))
@@ -243,6 +244,7 @@ class GroupCosts(TileCosts):
                 reads_bits=read_bits,
                 writes_bits=write_bits,
                 reduces=any(is_reducing(operator) for operator in operators),
+                values=None if values is None else values._replace(n=int(-(-values.n * share // 1))),
             )
 
         return self._remember(("of", node.index, len(names), share, read_bits, write_bits), make)

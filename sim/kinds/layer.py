@@ -21,7 +21,7 @@ from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.products import LEAST_ACCUMULATOR_BITS, accumulator_bits, compute_format, value_bits
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.vector_work import is_reducing, on_vector_unit, statistics_pass, vector_work
+from tilewright.workloads.vector_work import is_reducing, on_vector_unit, statistics_pass, unit_values, vector_work
 
 __all__ = [
     "LOWERINGS",
@@ -111,6 +111,7 @@ def vector_layer(stream: OperatorStream, chain: Sequence[Operator]) -> VectorLay
         read_bytes += sum(stream.tensor(name).n_bytes for name in others)
     write_bytes = stream.write_bytes(chain[-1])
     rows = _n_rows(_independent_rows(stream, operator), max(read_bytes, write_bytes))
+    values = unit_values(operator)
     layer = VectorLayer(
         name=operator.kind,
         rows=rows,
@@ -118,6 +119,7 @@ def vector_layer(stream: OperatorStream, chain: Sequence[Operator]) -> VectorLay
         write_bytes=ceil_div(write_bytes, rows),
         operations=_each(work.items(), rows),
         reduces=is_reducing(operator),
+        values=None if values is None else values._replace(n=ceil_div(values.n, rows)),
     )
     return replace(layer, cut=_row_cut(stream, operator, layer))
 

@@ -20,6 +20,7 @@ from tilewright.hw_models.vector_unit import vector_cycles
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, level_called
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.homes import DRAM, Place
+from tilewright.workloads.vector_work import UnitValues
 
 __all__ = ["ASSUMPTIONS", "TileCosts", "Work"]
 
@@ -100,21 +101,26 @@ class TileCosts:
         reads_bits: int | Fraction,
         writes_bits: int | Fraction,
         reduces: bool = False,
+        values: UnitValues | None = None,
     ) -> Work:
-        """Element-wise and reduction work: (kind, elements) pairs, with the bits through the buffer."""
+        """Element-wise and reduction work: (kind, elements) pairs, with the bits through the buffer.
+
+        ``values``: what a unit counts of it, where each value passes once.
+        """
+        unit_kind, n_values = values or ("", 0)
 
         def make() -> Work:
             done: dict[str, int] = {}
             for kind, n_elements in operations:
                 done[kind] = done.get(kind, 0) + n_elements
             return self._work(
-                vector_cycles(self.machine.vector, operations, reduces=reduces),
+                vector_cycles(self.machine.vector, operations, reduces=reduces, unit_kind=unit_kind, n_values=n_values),
                 reads=bits_to_bytes(reads_bits),
                 writes=bits_to_bytes(writes_bits),
                 counters=Counters(vector_operations=done),
             )
 
-        return self._remember(("vector", *operations, reads_bits, writes_bits, reduces), make)
+        return self._remember(("vector", *operations, reads_bits, writes_bits, reduces, values), make)
 
     # -- transfers -------------------------------------------------------------------------------------
 

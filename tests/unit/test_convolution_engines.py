@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tilewright.hw_models.block_steps import ConvShape
+from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.matrix_unit import product
-from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec, StripeSpec
+from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec, StripeSpec, VectorUnitSpec
+from tilewright.hw_models.vector_unit import vector_cycles
+from tilewright.search.api import simulate_network
+from tilewright.sim.dataflows.gemm.lower import GEMM
+from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.numbers.gemm import run_product_on_numbers
+from tilewright.workloads.gemm import GemmLayer
 
 
 def engine(rows: int, columns: int, stationarity: str = "output", **block: object) -> MatrixUnitSpec:
@@ -104,6 +112,67 @@ def test_a_block_may_stay_as_any_operand() -> None:
     assert of["weight"] == (3 * a, b, 4 * c, 3 * c)
     assert of["input"] == (a, 3 * b, 4 * c, 3 * c)
     assert sum(of["flexible"]) == min(sum(of[stays]) for stays in ("output", "weight", "input"))
+
+
+def lanes(**changes: object) -> VectorUnitSpec:
+    cycles = {"add": 1, "sub": 1, "mul": 1, "max": 1, "exp": 4, "div": 4}
+    spec = VectorUnitSpec(lanes=8, cycles=cycles, startup_cycles=3, reduction_depth_cycles=0)
+    return replace(spec, **changes)  # type: ignore[arg-type]
+
+
+def test_a_pipeline_is_as_slow_as_its_slowest_stage() -> None:
+    silu = (("add", 100), ("div", 100), ("exp", 100), ("mul", 100))
+    assert vector_cycles(lanes(), silu, reduces=False, n_values=100) == 3 + 13 * (1 + 4 + 4 + 1)
+    pipeline = lanes(arrangement="pipeline")
+    assert vector_cycles(pipeline, silu, reduces=False, n_values=100) == 3 + 13 * 4
+    assert vector_cycles(pipeline, (("max", 200),), reduces=False, n_values=100) == 3 + 13  # a clip: two stages
+    free = replace(pipeline, cycles={**pipeline.cycles, "max": 0})
+    assert vector_cycles(free, (("max", 100),), reduces=False, n_values=100) == 3 + 13  # they pass all the same
+
+
+def test_an_operator_takes_the_faster_way() -> None:
+    unit = lanes(rates={"depthwise": 2.5, "pool": 64})
+    work = (("add", 160), ("mul", 160))
+    assert vector_cycles(unit, work, reduces=False, unit_kind="depthwise", n_values=160) == 3 + 2 * 20
+    assert vector_cycles(unit, work, reduces=False, unit_kind="pool", n_values=160) == 3 + 3
+    assert vector_cycles(unit, work, reduces=False, unit_kind="elementwise", n_values=160) == 3 + 2 * 20
+    faster = lanes(rates={"depthwise": 4.5})
+    assert vector_cycles(faster, work, reduces=False, unit_kind="depthwise", n_values=160) == 3 + 36
+
+
+EDGE = load_machine("edge-16x16").with_(**{"matrix.rows": 4, "matrix.columns": 4, "vector.lanes": 2})
+
+
+def test_rates_are_those_of_the_operators_kinds() -> None:
+    def of(text: str, **rates: float) -> int:
+        machine = EDGE.with_(**{"dram.bandwidth_gb_per_s": 1000, "dram.first_access_latency_ns": 0})
+        machine = replace(machine, vector=replace(machine.vector, rates=rates))
+        return simulate_network(text, machine, keep_mappings=False).cycles
+
+    depthwise = "conv:in=16x8x8,out_channels=16,groups=16,kernel=3,padding=1"
+    pool = "pool:in=16x8x8,kernel=2"
+    slow = of(depthwise)
+    assert of(depthwise, pool=64) == slow
+    assert 16 * 64 * 9 / 64 <= of(depthwise, depthwise=64) < slow / 4
+    assert of(depthwise, depthwise=1) == slow
+    assert of(pool, depthwise=64) == of(pool) > of(pool, pool=64)
+
+
+@pytest.mark.parametrize("columns", [4, 3, 5])
+def test_results_pass_the_vector_unit_in_whole_groups(columns: int) -> None:
+    layer = GemmLayer(
+        name="product", groups=1, m=6, k=4, n=columns, a_bits=8, b_bits=8, out_bits=8, accumulator_bits=32,
+        compute_format="int8",
+    )  # fmt: skip
+    machine = replace(EDGE, vector=replace(EDGE.vector, passes_results=True))
+    tiling = {"m": 6, "n": columns, "k": 4, "order": 0, "depth": 2, "outputs": 2, "prefetched": 0}
+    plain, passing = (evaluate(GEMM, layer, one, tiling) for one in (EDGE, machine))
+    startup = EDGE.vector.startup_cycles
+    assert passing.cycles - plain.cycles == startup + 6 * (4 if columns <= 4 else 8) // 2
+    assert passing.lower_bound.vector_cycles == 6 * columns // 2
+    assert plain.lower_bound.vector_cycles == 0
+    a, b = np.arange(24.0).reshape(1, 6, 4), np.arange(4.0 * columns).reshape(1, 4, columns)
+    assert np.array_equal(run_product_on_numbers(layer, machine, tiling, a, b, []), a @ b)
 
 
 KERNELS = st.integers(1, 5)

@@ -8,12 +8,14 @@ from functools import cached_property
 from tilewright.hw_models.block_steps import ConvShape
 from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.vector_unit import RESULTS
 from tilewright.sim.dataflows.spans import Span
 from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.sim.lowering.mapping import Tiling
-from tilewright.units import bits_to_bytes
+from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.conv_window import ConvWindow, Slab, spanned
 from tilewright.workloads.gemm import Fused, GemmLayer
+from tilewright.workloads.vector_work import UnitValues
 
 __all__ = ["GemmCosts", "conv_shape", "vector_operations"]
 
@@ -35,6 +37,15 @@ def vector_operations(fused: Fused, machine: MachineSpec) -> tuple[tuple[str, in
     return () if rectified else fused.operations
 
 
+def passing_results(machine: MachineSpec, rows: int, columns: int) -> int:
+    """Values that pass the vector unit behind a tile of a product: in whole groups of the matrix unit's columns where
+    all results leave that way.
+    """
+    if not machine.vector.passes_results:
+        return rows * columns
+    return rows * ceil_div(columns, machine.matrix.columns) * machine.matrix.columns
+
+
 class GemmCosts(TileCosts):
     """Costs of the tiles of one product. ``row_tile`` and ``depth_tile`` are the extents of a full tile of A."""
 
@@ -43,6 +54,7 @@ class GemmCosts(TileCosts):
     def __init__(self, layer: GemmLayer, machine: MachineSpec) -> None:
         super().__init__(layer, machine)
         self.operations = vector_operations(layer.fused, machine)
+        self.through_vector_unit = bool(self.operations) or machine.vector.passes_results
         self.conv = None if layer.window is None else conv_shape(layer.window)
         near = machine.working_buffer.name
         homes = layer.homes
@@ -185,13 +197,14 @@ class GemmCosts(TileCosts):
         )
 
     def epilogue(self, rows: int, columns: int) -> Work:
-        """The fused vector work on one output tile."""
+        """The fused vector work on one output tile, or its way through the vector unit."""
         layer, n = self.layer, rows * columns
         return self.vector(
             tuple((kind, times * n) for kind, times in self.operations),
             reads_bits=n * (layer.accumulator_bits + sum(layer.fused.extra_bits)),
             writes_bits=n * layer.out_bits,
             reduces=layer.fused.reduces,
+            values=UnitValues(RESULTS, passing_results(self.machine, rows, columns)),
         )
 
     def store_c(self, rows: int, columns: int) -> Work:

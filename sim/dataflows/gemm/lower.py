@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.vector_unit import RESULTS, least_vector_cycles
 from tilewright.sim.dataflows.gemm.costs import GemmCosts, vector_operations
 from tilewright.sim.dataflows.gemm.floor import work_floor
 from tilewright.sim.dataflows.gemm.space import (
@@ -186,7 +187,7 @@ class _Nest:
             )
         )
         self.c = core.pool("C", slots=outputs, slot_bytes=costs.c_bytes(m, n))
-        self.done = core.semaphore("C finished") if costs.operations else self.c.full
+        self.done = core.semaphore("C finished") if costs.through_vector_unit else self.c.full
         self.extra: Pool | None = None
         if costs.loaded_extras:
             self.extra = core.pool("fused input", slots=outputs, slot_bytes=costs.extra_bytes(m, n))
@@ -313,7 +314,7 @@ class _Nest:
     @property
     def finished(self) -> int:
         """What the last product of an output tile signals: its sums are there, or already where the result stays."""
-        stays = self.near["out"] and not self.core.costs.operations
+        stays = self.near["out"] and not self.core.costs.through_vector_unit
         return self.c.free if stays else self.c.full
 
     def finish(self, step: Step) -> None:
@@ -329,7 +330,7 @@ class _Nest:
                     label="load fused input",
                     run=("load_extra", step, number),
                 )
-        if costs.operations:
+        if costs.through_vector_unit:
             core.vector(
                 costs.epilogue(rows, columns),
                 waits=[c.full, *((extra.full,) if extra is not None else ())],
@@ -372,10 +373,13 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     elements = machine.matrix.n_multipliers * machine.n_cores
     groups, m, n = layer.before_cut
     outputs = groups * m * n
-    per_output = sum(times * machine.vector.cycles[kind] for kind, times in vector_operations(layer.fused, machine))
+    fused = tuple((kind, times * outputs) for kind, times in vector_operations(layer.fused, machine))
+    vector = Fraction(0)
+    if fused or machine.vector.passes_results:
+        vector = least_vector_cycles(machine.vector, fused, unit_kind=RESULTS, n_values=outputs)
     return LowerBound(
         matrix_cycles=_up(Fraction(layer.macs) / (elements * exact(rate))),
-        vector_cycles=_up(Fraction(outputs * per_output, machine.vector.lanes * machine.n_cores)),
+        vector_cycles=_up(vector / machine.n_cores),
         dram_cycles=_up(bits_to_bytes(layer.compulsory_bits) / bytes_per_cycle(machine)),
     )
 

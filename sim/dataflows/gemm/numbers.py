@@ -317,7 +317,7 @@ def _multiply(chip: _ProductChip, run: Execution, step: Step) -> None:
     if not step.k.first:
         value = value + run.read(place, after("sum", step.k.start))
     run.write(place, after("sum", step.k.start + step.k.size), value, opens=step.k.first)
-    if step.k.last and near["out"] and not chip.costs.operations:
+    if step.k.last and near["out"] and not chip.costs.through_vector_unit:
         _leave(chip, run, step, value)
 
 
@@ -337,7 +337,7 @@ def _fused(chip: _ProductChip, run: Execution, step: Step) -> None:
 
 @operation("store_c")
 def _store_c(chip: _ProductChip, run: Execution, step: Step) -> None:
-    state = "C" if chip.costs.operations else after("sum", chip.layer.k)
+    state = "C" if chip.costs.through_vector_unit else after("sum", chip.layer.k)
     value = run.read(chip.place_of_c(step), state)
     work = chip.costs.store_c(*value.shape)
     paid = work.n_bytes if work.channel != DRAM_CHANNEL else work.counters.dram_write_bytes

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.vector_unit import least_vector_cycles
 from tilewright.sim.dataflows.spans import Span, spans
 from tilewright.sim.engine.program import Channel
 from tilewright.sim.lowering.core import Pool, TileCore
@@ -19,6 +19,7 @@ from tilewright.sim.result import LowerBound
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.gemm import RowCut, VectorLayer
 from tilewright.workloads.homes import DRAM, Place
+from tilewright.workloads.vector_work import UnitValues
 
 
 class VectorCosts(TileCosts):
@@ -147,6 +148,7 @@ class _Rows:
                 reads_bits=n * layer.read_bytes * BITS_PER_BYTE,
                 writes_bits=n * layer.write_bytes * BITS_PER_BYTE,
                 reduces=layer.reduces,
+                values=None if layer.values is None else layer.values._replace(n=n * layer.values.n),
             )
             core.vector(
                 work,
@@ -176,6 +178,7 @@ class _Rows:
             reads_bits=reads * BITS_PER_BYTE + (0 if first else kept_bits),
             writes_bits=writes * BITS_PER_BYTE + (kept_bits if cut.sums or not is_last_pass else 0),
             reduces=self.layer.reduces,
+            values=self._values_of(columns.size) if len(self.passes) == 1 else None,
         )
         core.vector(
             work,
@@ -199,6 +202,10 @@ class _Rows:
         shares = ((home, ceil_div(one.read_bytes * n_bytes, of_row)) for home, n_bytes in costs.sources)
         return [(home, self._share(n_bytes, columns)) for home, n_bytes in shares]
 
+    def _values_of(self, columns: int) -> UnitValues | None:
+        values = self.layer.values
+        return None if values is None else values._replace(n=self._share(values.n, columns))
+
     def _of_kept(self, which: Literal["free", "full"], wanted: bool) -> list[int]:
         """That semaphore of what is kept of a row, if anything is and it is wanted here."""
         if self.kept is None or not wanted:
@@ -215,8 +222,10 @@ class _Rows:
 
 def vector_bound(layer: VectorLayer, machine: MachineSpec) -> LowerBound:
     """The operations over all lanes; every value moved once."""
-    per_row = sum(times * machine.vector.cycles[kind] for kind, times in layer.operations)
-    work = Fraction(layer.groups * layer.rows * per_row, machine.vector.lanes * machine.n_cores)
+    n_rows, (unit_kind, n_values) = layer.groups * layer.rows, layer.values or ("", 0)
+    operations = tuple((kind, times * n_rows) for kind, times in layer.operations)
+    work = least_vector_cycles(machine.vector, operations, unit_kind=unit_kind, n_values=n_values * n_rows)
+    work /= machine.n_cores
     dram = layer.compulsory_bytes / bytes_per_cycle(machine)
     return LowerBound(
         matrix_cycles=0,
