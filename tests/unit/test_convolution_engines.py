@@ -16,8 +16,8 @@ from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec, StripeSpec, Vec
 from tilewright.hw_models.vector_unit import vector_cycles
 from tilewright.search.api import simulate_network
 from tilewright.sim.dataflows.gemm.lower import GEMM
+from tilewright.sim.dataflows.gemm.numbers import run_product_on_numbers
 from tilewright.sim.lowering.evaluation import evaluate
-from tilewright.sim.numbers.gemm import run_product_on_numbers
 from tilewright.workloads.gemm import GemmLayer
 
 
