@@ -52,6 +52,10 @@ _NO_FIGURES = (
     ("overheads", "per_inference_us", 0),
     ("overheads", "per_layer_us", 0),
     ("weights", "compression", 1),
+    ("weights", "kept_kib", 0),
+    ("weights", "memory.first_access_latency_ns", 0),
+    ("weights", "memory.burst_bytes", 1),
+    ("weights", "memory.read_pj_per_byte", 0),
     ("fallback", "per_operator_us", 0),
     ("host", "per_transfer_us", 0),
 )

@@ -16,7 +16,7 @@ from tilewright.hw_models.dram_grades import RowTimingSpec
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.units import exact
 
-__all__ = ["TransferCost", "bytes_per_cycle", "first_access_cycles", "port_names", "transfer"]
+__all__ = ["TransferCost", "bytes_per_cycle", "first_access_cycles", "in_cycles", "port_names", "transfer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def bytes_per_cycle(machine: MachineSpec) -> Fraction:
 
 def first_access_cycles(machine: MachineSpec) -> int:
     """Core-clock cycles that cover the first access' latency."""
-    return _in_cycles(machine.dram.first_access_latency_ns, machine.clock_ghz)
+    return in_cycles(machine.dram.first_access_latency_ns, machine.clock_ghz)
 
 
 def port_names(machine: MachineSpec) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def transfer(machine: MachineSpec, *, n_runs: int, run_bytes: int, stride_bytes:
         return TransferCost(latency_cycles=latency, occupancy_bytes=n_bytes, n_bytes=n_bytes, n_activations=n_rows)
     cost = row_buffer.tile(timing, dram.bandwidth_gb_per_s, n_runs, n_bytes // n_runs, stride_bytes)
     return TransferCost(
-        latency_cycles=max(latency, _in_cycles(timing.trcd_ns + timing.tcl_ns, machine.clock_ghz)),
+        latency_cycles=max(latency, in_cycles(timing.trcd_ns + timing.tcl_ns, machine.clock_ghz)),
         occupancy_bytes=max(cost.occupancy_bytes, n_bytes),
         n_bytes=n_bytes,
         n_activations=cost.n_activations,
@@ -90,7 +90,7 @@ def _bytes_per_cycle(bandwidth_gb_per_s: float, sustained_share: float, clock_gh
 
 
 @lru_cache(maxsize=1024)
-def _in_cycles(time_ns: float, clock_ghz: float) -> int:
+def in_cycles(time_ns: float, clock_ghz: float) -> int:
     """Whole cycles that cover ``time_ns``."""
     cycles = exact(time_ns) * exact(clock_ghz)
     return -(-cycles.numerator // cycles.denominator)

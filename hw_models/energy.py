@@ -16,7 +16,7 @@ class Counters:
     """What happened, as whole numbers of actions; two add with ``+``, ``counters * 12`` is twelve times as much.
 
     ``macs`` by number format; ``matrix_elementwise`` and ``vector_operations`` in elements by kind of operation;
-    buffer bytes by buffer name.
+    buffer bytes by buffer name. ``weight_memory_bytes``: read from a memory for weights beside the DRAM.
     """
 
     macs: Mapping[str, int] = field(default_factory=dict)
@@ -27,6 +27,7 @@ class Counters:
     dram_read_bytes: int = 0
     dram_write_bytes: int = 0
     dram_activations: int = 0
+    weight_memory_bytes: int = 0
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(
@@ -38,6 +39,7 @@ class Counters:
             dram_read_bytes=self.dram_read_bytes + other.dram_read_bytes,
             dram_write_bytes=self.dram_write_bytes + other.dram_write_bytes,
             dram_activations=self.dram_activations + other.dram_activations,
+            weight_memory_bytes=self.weight_memory_bytes + other.weight_memory_bytes,
         )
 
     def __mul__(self, times: int) -> Counters:
@@ -50,13 +52,15 @@ class Counters:
             dram_read_bytes=self.dram_read_bytes * times,
             dram_write_bytes=self.dram_write_bytes * times,
             dram_activations=self.dram_activations * times,
+            weight_memory_bytes=self.weight_memory_bytes * times,
         )
 
     __rmul__ = __mul__
 
 
 def energy_by_component(machine: MachineSpec, counters: Counters, cycles: int) -> dict[str, float]:
-    """Picojoules of ``matrix``, ``vector``, each buffer by name, ``dram`` and ``static`` over a run of ``cycles``.
+    """Picojoules of ``matrix``, ``vector``, each buffer by name, ``dram``, a memory for weights by its name where there
+    is one, and ``static`` over a run of ``cycles``.
 
     Every action costs what ``machine.energy`` says; background and static power run for the whole time (1 mW for
     1 ns is 1 pJ). ``counters`` are those of the whole machine, all cores together. Raises KeyError for an action that
@@ -76,6 +80,8 @@ def energy_by_component(machine: MachineSpec, counters: Counters, cycles: int) -
             + counters.buffer_write_bytes.get(buffer.name, 0) * energy.buffer_write_pj_per_byte[buffer.name]
         )
     parts["dram"] = sum(dram_energy_pj(machine, counters, cycles).values())
+    if machine.weights.memory is not None:
+        parts[machine.weights.memory.name] = counters.weight_memory_bytes * machine.weights.memory.read_pj_per_byte
     parts["static"] = energy.static_mw * _nanoseconds(machine, cycles)
     return parts
 

@@ -45,6 +45,7 @@ __all__ = [
     "SourceSpec",
     "StripeSpec",
     "VectorUnitSpec",
+    "WeightMemorySpec",
     "WeightsSpec",
 ]
 
@@ -375,16 +376,50 @@ class OverheadsSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsSpec:
-    """How the weights of products and convolutions are stored.
+class WeightMemorySpec:
+    """A memory beside the DRAM from which weights are read: flash, or a host behind a link.
 
-    ``compression``: bytes of the weights in their number format over those that are stored, moved and kept on chip; the
-    unit that multiplies decodes them.
+    ``name``: what it is called in results. ``bandwidth_gb_per_s``: of what it carries. ``first_access_latency_ns``:
+    from a request to its first byte. ``burst_bytes``: transfers take whole bursts. ``read_pj_per_byte``: energy of a
+    byte.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Text
+    bandwidth_gb_per_s: Annotated[float, Gt(0), Le(1_000_000)]
+    first_access_latency_ns: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
+    burst_bytes: Annotated[int, Ge(1), Le(65_536)] = 1
+    read_pj_per_byte: Picojoules = 0.0
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSpec:
+    """How the weights of networks are stored, and where they come from.
+
+    ``compression``: bytes of the weights of products and convolutions in their number format over those that are
+    stored, moved and kept on chip; the unit that multiplies decodes them. ``memory``: where weights come from (none:
+    the DRAM). ``kept_kib``: room for weights that stay in what the file calls the DRAM from one inference to the next:
+    those of a network's first operators, whole, as long as they fit.
     """
 
     __pydantic_config__ = _STRICT
 
     compression: Annotated[float, Ge(1), Le(1000)] = 1.0
+    memory: WeightMemorySpec | None = None
+    kept_kib: Annotated[float, Ge(0), Le(1_073_741_824)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kept_kib and self.memory is None:
+            raise ValueError("kept_kib: given without a memory; allowed where weights come from one beside the DRAM")
+
+    @property
+    def kept_bytes(self) -> int:
+        """Whole bytes of weights that stay."""
+        return _whole_bytes(self.kept_kib)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -526,6 +561,9 @@ class MachineSpec(Shown):
                 f'buffers: the first one ("{names[0]}") is the working buffer of each core; '
                 "allowed shared_by_cores: false there"
             )
+        memory = self.weights.memory
+        if memory is not None and memory.name in (*names, "dram"):
+            raise ValueError(f'weights.memory.name: "{memory.name}" is a buffer or the DRAM; allowed another name')
         if self.fallback is not None and not self.lacks:
             raise ValueError("fallback: given, but the cores lack nothing; allowed together with lacks")
         self._check_energy(names)

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMITS", "RESOURCES", "NetworkCase", "OperatorGroup", "common_name"]
 
-RESOURCES = {"matrix": "matrix unit", "vector": "vector unit", "dram": "DRAM", "fallback": "fallback processor"}
+RESOURCES = {
+    "matrix": "matrix unit",
+    "vector": "vector unit",
+    "dram": "DRAM",
+    "weights": "weight memory",
+    "fallback": "fallback processor",
+}
 #: What a network's time can go to: resources, and the machine's fixed costs.
 LIMITS = RESOURCES | {"fixed": "fixed costs"}
 _MOST_ALTERNATIVES = 3
@@ -40,6 +46,7 @@ class OperatorGroup:
     formats: str
     masked: bool
     dram_bytes_per_cycle: float
+    weight_bytes_per_cycle: float = 0.0  # of a memory for weights beside the DRAM
 
     @property
     def first(self) -> OperatorResult:
@@ -107,7 +114,11 @@ class OperatorGroup:
         """How busy each resource is while the members run, from 0 to 1."""
         if self.first.lower_bound.fallback_cycles:  # it works alone, whatever bytes it moves
             return {"fallback": 1.0}
-        return {"matrix": self.matrix_utilization, "vector": self.vector_utilization, "dram": self.dram_utilization}
+        busy = {"matrix": self.matrix_utilization, "vector": self.vector_utilization, "dram": self.dram_utilization}
+        if self.weight_bytes_per_cycle:
+            moved = sum(member.weight_memory_bytes for member in self.members)
+            busy["weights"] = moved / (self.weight_bytes_per_cycle * max(1, self.cycles))
+        return busy
 
     @property
     def limited_by(self) -> str:
@@ -135,13 +146,19 @@ class OperatorGroup:
             return f"units wait for each other; busy: {parts}"
         head = f"{RESOURCES[name]} busy {busy[name] * 100:.0f} %"
         needed = sum(
-            {"matrix": b.matrix_cycles, "vector": b.vector_cycles, "dram": b.dram_cycles}[name] for b in bounds
+            {
+                "matrix": b.matrix_cycles,
+                "vector": b.vector_cycles,
+                "dram": b.dram_cycles,
+                "weights": b.weight_memory_cycles,
+            }[name]
+            for b in bounds
         )
         share = needed / max(1.0, busy[name] * self.cycles)
         if name == "matrix":
             causes = "array edges, fill and drain" + (", masked tiles" if self.masked else "")
             return f"{head}, but {min(share, 1) * 100:.0f} % of the multiply-adds possible: {causes}"
-        if name == "dram":
+        if name in ("dram", "weights"):
             return f"{head}, {1 / max(share, 1e-9):.2f}x the bytes that it must move"
         return f"{head}, {min(share, 1) * 100:.0f} % of it compulsory: start-up and lanes left idle"
 
@@ -193,6 +210,12 @@ class NetworkCase:
         return float(bytes_per_cycle(self.machine))
 
     @cached_property
+    def weight_bytes_per_cycle(self) -> float:
+        """What a memory for weights can move in a cycle; 0 where there is none beside the DRAM."""
+        memory = self.machine.weights.memory
+        return 0.0 if memory is None else memory.bandwidth_gb_per_s / self.machine.clock_ghz
+
+    @cached_property
     def groups(self) -> tuple[OperatorGroup, ...]:
         """The operators in groups of identical ones, most cycles first."""
         found: dict[object, list[OperatorResult]] = {}
@@ -207,6 +230,7 @@ class NetworkCase:
                 formats=self.formats(members[0]),
                 masked=self.operator(members[0]).text("mask") not in ("", "none"),
                 dram_bytes_per_cycle=self.dram_bytes_per_cycle,
+                weight_bytes_per_cycle=self.weight_bytes_per_cycle,
             )
             for number, members in enumerate(ordered, start=1)
         )
@@ -249,8 +273,15 @@ class NetworkCase:
         """The resource that is busiest while ``operator`` runs."""
         if operator.lower_bound.fallback_cycles:
             return "fallback"
-        dram = self._dram_utilization(operator)
-        return _busiest({"matrix": operator.matrix_utilization, "vector": operator.vector_utilization, "dram": dram})
+        busy = {
+            "matrix": operator.matrix_utilization,
+            "vector": operator.vector_utilization,
+            "dram": self._dram_utilization(operator),
+        }
+        if self.weight_bytes_per_cycle:
+            moved = operator.weight_memory_bytes
+            busy["weights"] = moved / (self.weight_bytes_per_cycle * max(1, operator.cycles))
+        return _busiest(busy)
 
     def _dram_utilization(self, operator: OperatorResult) -> float:
         return operator.timed_dram_bytes / (self.dram_bytes_per_cycle * max(1, operator.cycles))

@@ -158,6 +158,13 @@ def totals_table(case: NetworkCase) -> Table:
     return figures_table(f"{case.title}, in all", total_rows(case))
 
 
+def _weight_memory(case: NetworkCase) -> list[tuple[str, str]]:
+    memory = case.machine.weights.memory
+    if memory is None:
+        return []
+    return [(f"from {memory.name}", f"{bytes_text(case.result.weight_memory_bytes)} of weights read")]
+
+
 def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
     """Name and value of each total, in words."""
     result = case.result
@@ -172,6 +179,7 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
         ("time limited by", limits),
         ("energy", f"{energy_text(result.energy_pj)}  ({shares})"),
         ("DRAM traffic", f"{bytes_text(result.dram_read_bytes)} read, {bytes_text(result.dram_write_bytes)} written"),
+        *_weight_memory(case),
         ("multiply-adds", f"{count_text(result.macs)}; {percent_text(case.array_use)} of what the array can do"),
         ("number formats", formats_text(case)),
         ("weights", bytes_text(result.weight_bytes)),

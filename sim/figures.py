@@ -13,7 +13,9 @@ __all__ = ["Figures", "Measured", "figures_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Of one run: energy in picojoules by component, bytes over the DRAM's link, busy cycles over all (0 to 1)."""
+    """Of one run: energy in picojoules by component, bytes over the DRAM's link, busy cycles over all (0 to 1), bytes
+    from a memory for weights beside the DRAM.
+    """
 
     cycles: int
     seconds: float
@@ -22,6 +24,7 @@ class Figures:
     dram_write_bytes: int
     matrix_utilization: float
     vector_utilization: float
+    weight_memory_bytes: int = 0
 
 
 def figures_of(
@@ -45,6 +48,7 @@ def figures_of(
         dram_write_bytes=counters.dram_write_bytes,
         matrix_utilization=matrix_cycles / core_cycles,
         vector_utilization=vector_cycles / core_cycles,
+        weight_memory_bytes=counters.weight_memory_bytes,
     )
 
 
@@ -82,6 +86,11 @@ class Measured:
     @property
     def dram_bytes(self) -> int:
         return self.figures.dram_read_bytes + self.figures.dram_write_bytes
+
+    @property
+    def weight_memory_bytes(self) -> int:
+        """Bytes of weights from a memory of their own."""
+        return self.figures.weight_memory_bytes
 
     @property
     def matrix_utilization(self) -> float:

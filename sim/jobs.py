@@ -16,8 +16,8 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.kinds.layer import JobLayer, fallback_layer, layer_of
 from tilewright.sim.lacking import is_lacking
 from tilewright.sim.lowering.family import family_of
-from tilewright.units import exact
-from tilewright.workloads.gemm import GemmLayer
+from tilewright.units import bits_to_bytes, ceil_div, exact
+from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
@@ -84,26 +84,55 @@ def jobs_of(stream: OperatorStream, *, fuse: bool = True, lacks: Sequence[str] =
 def jobs_on(stream: OperatorStream, machine: MachineSpec, *, fuse: bool = True) -> tuple[Job, ...]:
     """The jobs of ``stream`` as ``machine`` runs them: what its cores lack apart, weights as they are stored there."""
     jobs = jobs_of(stream, fuse=fuse, lacks=machine.lacks)
-    return tuple(replace(job, layer=stored_on(job.layer, machine)) for job in jobs)
+    room, found = machine.weights.kept_bytes, []
+    for job in jobs:
+        layer = stored_on(job.layer, machine)
+        n_bytes = _stored_bytes(job, layer)
+        if machine.weights.memory is not None and n_bytes > room:
+            layer = _from_weight_memory(layer, machine.weights.memory.name, job.weight_bytes)
+        room -= min(n_bytes, room)
+        found.append(replace(job, layer=layer))
+    return tuple(found)
 
 
 def stored_on(layer: JobLayer, machine: MachineSpec) -> JobLayer:
-    """``layer`` with its weights as ``machine`` stores them."""
+    """``layer`` with its weights as ``machine`` stores them, wherever they come from."""
     ratio = machine.weights.compression
     if ratio == 1 or not isinstance(layer, GemmLayer) or not layer.b_is_weight:
         return layer
     return replace(layer, b_bits=layer.b_bits / exact(ratio))
 
 
+def _stored_bytes(job: Job, layer: JobLayer) -> int:
+    if isinstance(layer, GemmLayer) and layer.b_is_weight:
+        return bits_to_bytes(layer.groups * layer.k * layer.n * layer.b_bits)
+    return job.weight_bytes
+
+
+def _from_weight_memory(layer: JobLayer, name: str, weight_bytes: int) -> JobLayer:
+    """``layer`` with its weights in the memory ``name``; those of an operator on a fallback stay where that reads."""
+    if isinstance(layer, GemmLayer) and layer.b_is_weight:
+        return replace(layer, homes=layer.homes._replace(b=name))
+    if isinstance(layer, VectorLayer) and weight_bytes:
+        of_row = min(layer.read_bytes, ceil_div(weight_bytes, layer.groups * layer.rows))
+        return replace(layer, homes=layer.homes._replace(reads=((name, of_row),)))
+    return layer
+
+
 def storage_assumptions(machine: MachineSpec) -> tuple[str, ...]:
-    """What results say of compressed weights; nothing where they are not."""
-    ratio = machine.weights.compression
-    if ratio == 1:
-        return ()
-    return (
-        f"weights of products and convolutions are stored, moved and kept compressed by {ratio:g}, as the machine file "
-        "says for all of them; those of work on the vector unit are not",
-    )
+    """What results say of how weights are stored; nothing where they lie in the DRAM as they are."""
+    weights, said = machine.weights, []
+    if weights.compression != 1:
+        said.append(
+            f"weights of products and convolutions are stored, moved and kept compressed by {weights.compression:g}, "
+            "as the machine file says for all of them; those of work on the vector unit are not"
+        )
+    if weights.memory is not None:
+        kept = (
+            f", but for the first {weights.kept_kib:g} KiB, which stay between inferences" if weights.kept_kib else ""
+        )
+        said.append(f"weights come from {weights.memory.name}{kept}; they are read there when their operator begins")
+    return tuple(said)
 
 
 def assumptions_of_kinds(stream: OperatorStream) -> tuple[str, ...]:

@@ -35,26 +35,31 @@ class LowerBound:
     """Cycles below which no schedule of this workload can end on this machine.
 
     ``cycles`` is the largest of them: each resource must do at least this much work, whatever
-    the dataflow and the tiling. ``fallback_cycles``: of an operator that the cores lack.
+    the dataflow and the tiling. ``fallback_cycles``: of an operator that the cores lack. ``weight_memory_cycles``: of
+    weights that come from a memory beside the DRAM.
     """
 
     matrix_cycles: int
     vector_cycles: int
     dram_cycles: int
     fallback_cycles: int = 0
+    weight_memory_cycles: int = 0
 
     @property
     def cycles(self) -> int:
-        return max(self.matrix_cycles, self.vector_cycles, self.dram_cycles, self.fallback_cycles)
+        return max(
+            self.matrix_cycles, self.vector_cycles, self.dram_cycles, self.fallback_cycles, self.weight_memory_cycles
+        )
 
     @property
     def limited_by(self) -> str:
-        """The resource that sets the bound: ``matrix``, ``vector``, ``dram``, or ``fallback``."""
+        """The resource that sets the bound: ``matrix``, ``vector``, ``dram``, ``fallback`` or ``weights``."""
         named = {
             "matrix": self.matrix_cycles,
             "vector": self.vector_cycles,
             "dram": self.dram_cycles,
             "fallback": self.fallback_cycles,
+            "weights": self.weight_memory_cycles,
         }
         return max(named, key=lambda name: named[name])
 

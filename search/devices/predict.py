@@ -28,7 +28,7 @@ from tilewright.workloads.stream.graph import OperatorStream
 __all__ = ["LIMITS", "Prediction", "Subject", "subject_of"]
 
 #: What can limit a row, as in the tables of a network.
-LIMITS = ("matrix", "vector", "dram", "fallback", "fixed")
+LIMITS = ("matrix", "vector", "dram", "weights", "fallback", "fixed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

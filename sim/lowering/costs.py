@@ -15,10 +15,10 @@ from tilewright.hw_models.buffer import access_cycles
 from tilewright.hw_models.dram import bytes_per_cycle, transfer
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.matrix_unit import product
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.spec import MachineSpec, WeightMemorySpec
 from tilewright.hw_models.vector_unit import vector_cycles
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, level_called
-from tilewright.units import bits_to_bytes
+from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.homes import DRAM, Place
 from tilewright.workloads.vector_work import UnitValues
 
@@ -173,6 +173,9 @@ class TileCosts:
 
     def _of_level(self, way: str, level: Level, n_bytes: int) -> Work:
         """Between a level on chip and the working buffer, through the levels between; or within the working buffer."""
+        memory = self.machine.weights.memory
+        if memory is not None and level.name == memory.name:
+            return self._of_weight_memory(memory, level, n_bytes)
         on_the_way = {buffer.name: n_bytes for buffer in self.machine.buffers[1 : level.number]}
         far, near = {level.name: n_bytes}, {self.working.name: n_bytes}
         is_read = way == "load"
@@ -182,6 +185,17 @@ class TileCosts:
         )
         channel = level.read_channel if is_read else level.write_channel
         return Work(level.latency_cycles, n_bytes, 0, self._energy(counters), counters, channel)
+
+    def _of_weight_memory(self, memory: WeightMemorySpec, level: Level, n_bytes: int) -> Work:
+        """Weights from their own memory beside the DRAM, in whole bursts, through all levels on the way."""
+        n_bytes = ceil_div(n_bytes, memory.burst_bytes) * memory.burst_bytes
+        far = {buffer.name: n_bytes for buffer in self.machine.buffers[1:]}
+        counters = Counters(
+            weight_memory_bytes=n_bytes,
+            buffer_read_bytes=far,
+            buffer_write_bytes=far | {self.working.name: n_bytes},
+        )
+        return Work(level.latency_cycles, n_bytes, 0, self._energy(counters), counters, level.read_channel)
 
     # -- shared ----------------------------------------------------------------------------------------
 

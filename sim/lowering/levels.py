@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
+from math import ceil
 from typing import NamedTuple
 
-from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.dram import bytes_per_cycle, in_cycles
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
 from tilewright.sim.engine.program import Channel
-from tilewright.units import exact
+from tilewright.units import bits_to_bytes, exact
 
-__all__ = ["DRAM_CHANNEL", "Level", "channels_of", "level_called", "levels_of"]
+__all__ = ["DRAM_CHANNEL", "Level", "channels_of", "level_called", "levels_of", "weight_memory_cycles"]
 
 DRAM_CHANNEL = 0
 
@@ -60,7 +61,8 @@ def levels_of(machine: MachineSpec) -> tuple[Level, ...]:
 
 
 def level_called(machine: MachineSpec, name: str) -> Level:
-    """The level of that name, or the working buffer as a place from which tiles are copied within it.
+    """The level of that name, the working buffer as a place from which tiles are copied within it, or the memory that
+    weights come from.
 
     Raises KeyError where there is none.
     """
@@ -71,12 +73,30 @@ def level_called(machine: MachineSpec, name: str) -> Level:
     for level in levels_of(machine):
         if level.name == name:
             return level
+    memory = machine.weights.memory
+    if memory is not None and name == memory.name:
+        channel = 2 + 2 * len(levels_of(machine))
+        latency = in_cycles(memory.first_access_latency_ns, machine.clock_ghz)
+        return Level(name, len(machine.buffers), WITHOUT_END, latency, True, channel, channel)
     raise KeyError(name)
+
+
+WITHOUT_END = 2**62
+
+
+def weight_memory_cycles(machine: MachineSpec, home: str, n_bits: int | Fraction) -> int:
+    """Cycles that so many bits take at least from the memory for weights; 0 where ``home`` is another place."""
+    memory = machine.weights.memory
+    if memory is None or home != memory.name:
+        return 0
+    return ceil(bits_to_bytes(n_bits) * exact(machine.clock_ghz) / exact(memory.bandwidth_gb_per_s))
 
 
 @lru_cache(maxsize=256)
 def channels_of(machine: MachineSpec) -> tuple[Channel, ...]:
-    """The DRAM's channel, the read and the write port of each level, and the working buffer's for copies within it."""
+    """The DRAM's channel, the read and the write port of each level, the working buffer's for copies within it, and
+    that of a memory for weights.
+    """
     channels = [Channel("dram", bytes_per_cycle(machine))]
     for level in levels_of(machine):
         buffer = machine.buffers[level.number]
@@ -85,6 +105,9 @@ def channels_of(machine: MachineSpec) -> tuple[Channel, ...]:
     working = machine.working_buffer
     known = [rate for rate in (working.read_bytes_per_cycle, working.write_bytes_per_cycle) if rate is not None]
     channels.append(Channel(f"{working.name} copy", _rate(machine, working, min(known, default=NO_BOTTLENECK))))
+    memory = machine.weights.memory
+    if memory is not None:
+        channels.append(Channel(memory.name, exact(memory.bandwidth_gb_per_s) / exact(machine.clock_ghz)))
     return tuple(channels)
 
 

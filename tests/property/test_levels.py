@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tilewright.errors import MappingError
 from tilewright.hw_models.load import load_machine
-from tilewright.hw_models.spec import BufferSpec, MachineSpec
+from tilewright.hw_models.spec import BufferSpec, MachineSpec, WeightMemorySpec, WeightsSpec
 from tilewright.search.tiling import best_tiling
 from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
 from tilewright.sim.engine.program import ProgramBuilder
@@ -39,7 +39,7 @@ STAGED = get_dataflow("staged", "gemm")
 
 @st.composite
 def machines(draw: st.DrawFn, *, cores: tuple[int, ...] = (1,)) -> MachineSpec:
-    """One to three levels behind the working buffer, private or shared, wide or narrow."""
+    """One to three levels behind the working buffer, private or shared, wide or narrow; and a memory for weights."""
     rates = st.sampled_from([0.5, 1, 3, 16, 64])
     far = [
         BufferSpec(
@@ -52,7 +52,15 @@ def machines(draw: st.DrawFn, *, cores: tuple[int, ...] = (1,)) -> MachineSpec:
         )
         for i in range(draw(st.integers(1, 3)))
     ]
-    machine = replace(EDGE, buffers=(*EDGE.buffers, *far), energy=_energy(far))
+    flash = WeightMemorySpec(
+        name="flash",
+        bandwidth_gb_per_s=draw(rates),
+        first_access_latency_ns=draw(st.integers(0, 50)),
+        burst_bytes=draw(st.sampled_from([1, 32])),
+        read_pj_per_byte=7,
+    )
+    memory = draw(st.sampled_from([None, flash]))
+    machine = replace(EDGE, buffers=(*EDGE.buffers, *far), energy=_energy(far), weights=WeightsSpec(memory=memory))
     bandwidth = draw(st.sampled_from([1, 30, 3000]))
     return machine.with_(**{"n_cores": draw(st.sampled_from(cores)), "dram.bandwidth_gb_per_s": bandwidth})
 
@@ -69,7 +77,9 @@ def kept(draw: st.DrawFn, machine: MachineSpec) -> GemmLayer:
     places = ["", *(buffer.name for buffer in machine.buffers[1:]), *(["l1"] if machine.n_cores == 1 else [])]
     place = st.sampled_from(places)
     extras = tuple(draw(place) for _ in layer.fused.extra_bits)
-    return replace(layer, homes=Homes(draw(place), draw(place), draw(place), extras))
+    memory = machine.weights.memory
+    of_weights = st.sampled_from([*places, *([memory.name] if memory is not None and layer.b_is_weight else [])])
+    return replace(layer, homes=Homes(draw(place), draw(of_weights), draw(place), extras))
 
 
 @thorough

@@ -24,6 +24,7 @@ _SPECS = (
     "DramSpec",
     "OverheadsSpec",
     "WeightsSpec",
+    "WeightMemorySpec",
     "FallbackSpec",
     "HostLinkSpec",
     "EnergySpec",

@@ -1,4 +1,4 @@
-"""Weights as a machine stores them: compressed."""
+"""Weights as a machine stores them: compressed, in a memory of their own, kept between inferences."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import tilewright
 from tilewright.errors import InputError
 from tilewright.hw_models.describe import figures
 from tilewright.hw_models.load import load_machine
+from tilewright.reports.network_case import NetworkCase
+from tilewright.reports.network_table import total_rows
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import simulate_stream
 from tilewright.sim.jobs import jobs_of, jobs_on
@@ -20,6 +22,11 @@ from tilewright.workloads.zoo.layers import Layers
 
 EDGE = load_machine("edge-16x16")
 SMALLER = EDGE.with_(**{"weights.compression": 1.6})
+
+
+FLASH = EDGE.with_(
+    **{"weights.memory": {"name": "flash", "bandwidth_gb_per_s": 0.5, "burst_bytes": 64, "read_pj_per_byte": 100}}
+)
 
 
 def stream() -> OperatorStream:
@@ -64,3 +71,57 @@ def test_none_is_no_figure_and_less_than_none_is_refused() -> None:
     assert replace(SMALLER, weights=EDGE.weights) == replace(EDGE, sources=SMALLER.sources)
     with pytest.raises(InputError, match="compression"):
         EDGE.with_(**{"weights.compression": 0.5})
+
+
+def test_weights_come_from_their_own_memory() -> None:
+    plain, flash = (
+        simulate_stream(stream(), machine, cache=MappingCache(), prefetch=False) for machine in (EDGE, FLASH)
+    )
+    assert flash.weight_memory_bytes == 2 * 512 * 512 and plain.weight_memory_bytes == 0
+    assert flash.dram_read_bytes < plain.dram_read_bytes - 512 * 512
+    least = 512 * 512 / 0.5  # cycles at 1 GHz
+    for op in flash.operators:
+        assert op.lower_bound.weight_memory_cycles == least and op.bound_by == "weights"
+        assert 1 <= op.bound_ratio < 1.02
+    assert flash.energy_by_component["flash"] == 2 * 512 * 512 * 100 and "flash" not in plain.energy_by_component
+    assert any("weights come from flash" in text for text in flash.assumptions)
+    case = NetworkCase(result=flash, stream=stream(), machine=FLASH, objective="latency", command="")
+    assert set(case.cycles_by_limit()) == {"matrix", "vector", "dram", "weights"}
+    assert dict(total_rows(case))["from flash"] == "512 KiB of weights read"
+    assert flash.to_dict()["weight_memory_bytes"] == 524_288 and "weight_memory_bytes" not in plain.to_dict()
+
+
+def test_as_fast_as_the_dram_it_is_no_slower() -> None:
+    """An engine of its own loads weights beside the activations."""
+    fast = FLASH.with_(**{"weights.memory.bandwidth_gb_per_s": EDGE.dram.bandwidth_gb_per_s})
+    plain, other = (
+        simulate_stream(stream(), machine, cache=MappingCache(), prefetch=False) for machine in (EDGE, fast)
+    )
+    assert other.cycles <= plain.cycles
+
+
+def test_first_operators_weights_are_kept_as_long_as_they_fit() -> None:
+    kept = FLASH.with_(**{"weights.kept_kib": 300})
+    up, down = simulate_stream(stream(), kept, cache=MappingCache()).operators
+    assert up.weight_memory_bytes == 0 and up.dram_read_bytes >= 512 * 512
+    assert down.weight_memory_bytes == 512 * 512
+    all_kept = FLASH.with_(**{"weights.kept_kib": 512})
+    assert simulate_stream(stream(), all_kept, cache=MappingCache()).weight_memory_bytes == 0
+
+
+def test_those_of_work_on_the_vector_unit_too() -> None:
+    b = Layers("depthwise", activations="int8", weights="int8")
+    one = b.finish([b.conv(b.input("x", (1, 64, 16, 16)), 64, 3, "depthwise", groups=64, bias=False)])
+    plain, flash = (simulate_stream(one, machine, cache=MappingCache()) for machine in (EDGE, FLASH))
+    assert flash.weight_memory_bytes >= 64 * 9
+    assert flash.dram_read_bytes < plain.dram_read_bytes
+    assert all(op.cycles >= op.lower_bound.cycles for op in flash.operators)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(InputError, match="kept_kib: given without a memory"):
+        EDGE.with_(**{"weights.kept_kib": 8})
+    with pytest.raises(InputError, match=r'weights\.memory\.name: "l1" is a buffer'):
+        FLASH.with_(**{"weights.memory.name": "l1"})
+    with pytest.raises(InputError, match="bandwidth_gb_per_s"):
+        FLASH.with_(**{"weights.memory.bandwidth_gb_per_s": 0})

@@ -36,10 +36,10 @@ from tilewright.sim.dataflows.gemm.space import (
 from tilewright.sim.dataflows.gemm.stages import n_sharing, staged, stages_b
 from tilewright.sim.dataflows.spans import Span, spans
 from tilewright.sim.engine.program import Channel, Engine
-from tilewright.sim.lowering.core import Pool, TileCore
+from tilewright.sim.lowering.core import LOAD, Pool, TileCore
 from tilewright.sim.lowering.costs import Work
 from tilewright.sim.lowering.family import Family, register_family
-from tilewright.sim.lowering.levels import channels_of, levels_of
+from tilewright.sim.lowering.levels import channels_of, levels_of, weight_memory_cycles
 from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling, register
 from tilewright.sim.result import LowerBound
 from tilewright.units import bits_to_bytes, ceil_div, exact
@@ -61,10 +61,25 @@ class GemmCore(TileCore[GemmCosts]):
         """Four, and the fetchers where there is a level; one that serves several cores at once counts once for them."""
         engines = cls.engines(n_cores, suffix)
         if not levels_of(costs.machine):
-            return engines
+            return [*engines, *cls._weight_engines(costs, n_cores, suffix)]
         sharing = {operand: min(n_cores, n_sharing(costs.layer, costs.machine, operand)) for operand in ("a", "b")}
         names = ((f"fetch {operand.upper()}{suffix}", n_cores // sharing[operand]) for operand in ("a", "b"))
-        return [*engines, *(Engine(name, "load", weight) for name, weight in names)]
+        fetchers = (Engine(name, "load", weight) for name, weight in names)
+        return [*engines, *fetchers, *cls._weight_engines(costs, n_cores, suffix)]
+
+    @staticmethod
+    def _weight_engines(costs: GemmCosts, n_cores: int, suffix: str) -> list[Engine]:
+        """A memory for weights beside the DRAM is read by an engine of its own."""
+        return [] if costs.machine.weights.memory is None else [Engine(f"load weights{suffix}", "load", n_cores)]
+
+    def load_weights(self, work: Work, *, waits: list[int], signals: list[int], label: str, run: Any) -> None:
+        """Bring a tile of weights from the memory that they come from."""
+        if self._count is not None or self.layer.homes.b == DRAM or self.costs.machine.weights.memory is None:
+            self.load(work, waits=waits, signals=signals, label=label, run=run)
+            return
+        from_memory = self.layer.homes.b == self.costs.machine.weights.memory.name
+        engine = (FETCH_B + 1 if levels_of(self.costs.machine) else FETCH_A) if from_memory else LOAD
+        self._transfer(engine, work, waits, signals, label, run)
 
     @classmethod
     def channels(cls, costs: GemmCosts, tiling: Tiling) -> tuple[Channel, ...]:
@@ -287,7 +302,7 @@ class _Nest:
             if (part.last or not stage.stays) and step.columns.last and step.k.last and is_last_row:
                 signals.append(stage.free)
         work = costs.load_b(step.k.size, step.columns.size, home=None if stage is None else stage.level)
-        self.core.load(work, waits=waits, signals=signals, label="load B", run=run)
+        self.core.load_weights(work, waits=waits, signals=signals, label="load B", run=run)
 
     def multiply(self, step: Step) -> None:
         """One tile of the product; a kept operand is waited for at its first use and given up at its last."""
@@ -381,6 +396,7 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
         matrix_cycles=_up(Fraction(layer.macs) / (elements * exact(rate))),
         vector_cycles=_up(vector / machine.n_cores),
         dram_cycles=_up(bits_to_bytes(layer.compulsory_bits) / bytes_per_cycle(machine)),
+        weight_memory_cycles=weight_memory_cycles(machine, layer.homes.b, groups * layer.k * n * layer.b_bits),
     )
 
 

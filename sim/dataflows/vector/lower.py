@@ -13,7 +13,7 @@ from tilewright.sim.engine.program import Channel
 from tilewright.sim.lowering.core import Pool, TileCore
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.family import Family, register_family
-from tilewright.sim.lowering.levels import channels_of
+from tilewright.sim.lowering.levels import channels_of, weight_memory_cycles
 from tilewright.sim.lowering.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
 from tilewright.sim.result import LowerBound
 from tilewright.units import BITS_PER_BYTE, ceil_div
@@ -227,10 +227,13 @@ def vector_bound(layer: VectorLayer, machine: MachineSpec) -> LowerBound:
     work = least_vector_cycles(machine.vector, operations, unit_kind=unit_kind, n_values=n_values * n_rows)
     work /= machine.n_cores
     dram = layer.compulsory_bytes / bytes_per_cycle(machine)
+    n_rows = layer.groups * layer.rows * BITS_PER_BYTE
+    elsewhere = [(home, n_bytes * n_rows) for home, n_bytes in layer.homes.reads]
     return LowerBound(
         matrix_cycles=0,
         vector_cycles=-(-work.numerator // work.denominator),
         dram_cycles=-(-dram.numerator // dram.denominator),
+        weight_memory_cycles=max((weight_memory_cycles(machine, *moved) for moved in elsewhere), default=0),
     )
 
 
