@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tilewright.sim.dataflows.attention.family import ATTENTION
 from tilewright.sim.result import ComparisonResult, SimulationResult
 
 __all__ = [
@@ -20,9 +21,9 @@ __all__ = [
     "speedups",
 ]
 
-OUR_DATAFLOW = "mas"
+OUR_DATAFLOW = ATTENTION.usual
 """The dataflow whose speed-ups are quoted where none is named."""
-BASELINE_DATAFLOW = "flat"
+BASELINE_DATAFLOW = ATTENTION.baseline
 """The dataflow that speed-ups are quoted against when it is among the results."""
 
 

@@ -95,15 +95,15 @@ def simulate(
     objective: str = "latency",
     progress: Progress | None = None,
     *,
-    method: str = "exhaustive",
+    method: str | None = None,
     seed: int = 0,
 ) -> SimulationResult:
     """``workload`` on ``machine`` with ``dataflow``; tiles that ``tiling`` does not give are searched.
 
     ``workload``: an attention layer, or a single operator (``gemm:m=512,n=768,k=768``), which on several cores is cut
     in the best of the ways there are. ``dataflow`` None: mas for attention, else the operator's own. ``method`` is one
-    of :func:`search_methods`, ``seed`` its chance. Raises InputError for bad names or tiles, MappingError when no
-    mapping fits on chip.
+    of :func:`search_methods` (None: the usual one), ``seed`` its chance. Raises InputError for bad names or tiles,
+    MappingError when no mapping fits on chip.
     """
     spec = _machine(machine)
     layer, said = layer_on(workload, spec)
@@ -119,7 +119,7 @@ def _simulate(
     tiling: dict[str, int],
     objective: str,
     progress: Progress | None,
-    method: str = "exhaustive",
+    method: str | None = None,
     seed: int = 0,
 ) -> tuple[JobLayer, SimulationResult]:
     """The layer as it was cut for the cores, and its run."""
@@ -167,7 +167,7 @@ def _search_pieces(
     layer: JobLayer,
     spec: MachineSpec,
     flow: Dataflow,
-    method: str,
+    method: str | None,
     objective: str,
     seed: int,
     budget: int | None,
@@ -213,7 +213,7 @@ def compare(
     objective: str = "latency",
     progress: Progress | None = None,
     *,
-    method: str = "exhaustive",
+    method: str | None = None,
     seed: int = 0,
 ) -> ComparisonResult: ...
 
@@ -226,7 +226,7 @@ def compare(
     objective: str = "latency",
     progress: Progress | None = None,
     *,
-    method: str = "exhaustive",
+    method: str | None = None,
     seed: int = 0,
     keep_formats: Sequence[str] = (),
 ) -> MachineComparison: ...
@@ -239,7 +239,7 @@ def compare(
     objective: str = "latency",
     progress: Progress | None = None,
     *,
-    method: str = "exhaustive",
+    method: str | None = None,
     seed: int = 0,
     keep_formats: Sequence[str] = (),
 ) -> ComparisonResult | MachineComparison:
@@ -458,7 +458,7 @@ def search_tiling(
     workload: Workload,
     machine: Machine,
     dataflow: str | None = None,
-    method: str = "exhaustive",
+    method: str | None = None,
     objective: str = "latency",
     *,
     seed: int = 0,
@@ -468,10 +468,10 @@ def search_tiling(
 ) -> SearchOutcome:
     """The best tiling that a search method finds: exact figures, the gap to what is proven, and the curve to it.
 
-    ``method`` is one of :func:`search_methods`. The same ``seed`` gives the same outcome. ``budget`` is the most exact
-    runs (None: all that it takes for ``exhaustive``, 5 % of the tilings that fit on chip for the others, at least eight
-    a phase). ``tiling`` holds some tiles. Raises InputError for bad names, tiles or budgets and for a method whose
-    library is not installed, MappingError when no mapping fits on chip.
+    ``method`` is one of :func:`search_methods` (None: the usual one). The same ``seed`` gives the same outcome.
+    ``budget`` is the most exact runs (None: all that it takes for ``exhaustive``, 5 % of the tilings that fit on chip
+    for the others, at least eight a phase). ``tiling`` holds some tiles. Raises InputError for bad names, tiles or
+    budgets and for a method whose library is not installed, MappingError when no mapping fits on chip.
     """
     spec = _machine(machine)
     layer, _ = layer_on(workload, spec)
@@ -483,7 +483,7 @@ def search_tilings(
     workloads: Workload | Sequence[Workload],
     machine: Machine,
     dataflows: Sequence[str] | None = None,
-    methods: Sequence[str] = ("exhaustive",),
+    methods: Sequence[str] | None = None,
     objective: str = "latency",
     *,
     seeds: Sequence[int] = (0,),
@@ -493,7 +493,7 @@ def search_tilings(
     """Every workload with every dataflow, method and seed, as a frame: one row each, columns as in ``SearchOutcome``.
 
     ``infeasible`` holds the reason where nothing fits on chip (and nothing else is known); it is empty elsewhere.
-    Parameters as in :func:`search_tiling`; all dataflows by default.
+    Parameters as in :func:`search_tiling`; all dataflows and the usual method by default.
     """
     import pandas as pd
 
@@ -502,7 +502,7 @@ def search_tilings(
     layers = [layer_on(workload, spec)[0] for workload in given]
     flows = dataflows_for(layers, list(dataflows or ()), spec)
     pairs = [(layer, flow.name) for layer in layers for flow in flows[layer]]
-    jobs = list(product(pairs, methods, seeds))
+    jobs = list(product(pairs, methods or (get_method(None).name,), seeds))
     rows: list[dict[str, object]] = []
     for at, ((layer, flow), method, seed) in enumerate(jobs):
         try:

@@ -17,7 +17,7 @@ from tilewright.search.fusion.plan import ordered, singles
 from tilewright.search.fusion.problem import FusionProblem, check_fusion_objective
 from tilewright.search.fusion.split import Splitter, random_splitter
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph
-from tilewright.sim.fusion.scheme import USUAL_SCHEME, FusionScheme, get_scheme
+from tilewright.sim.fusion.scheme import FusionScheme, get_scheme
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -37,9 +37,9 @@ def fusion_methods() -> dict[str, str]:
 def search_fusion(
     network: str | Path | OperatorStream,
     machine: str | MachineSpec | None = None,
-    scheme: str = USUAL_SCHEME,
+    scheme: str | None = None,
     objective: str = "dram",
-    method: str = "dp",
+    method: str | None = None,
     *,
     buffer_bytes: int | None = None,
     absorb: bool = True,
@@ -54,7 +54,7 @@ def search_fusion(
     first on-chip buffer of ``machine``. ``objective``: ``dram``; ``feature_maps`` (without weights); or, of exact runs
     on the machine, ``latency`` or ``energy``. ``absorb``: activations are part of the operator that they follow.
     ``budget``: the most plans proposed by methods that prove nothing; the same ``seed`` gives the same outcome.
-    ``explainer``: for ``get-`` methods, one of ``gnn``, ``pg``, ``rg``.
+    ``scheme`` and ``method`` None: the usual ones. ``explainer``: for ``get-`` methods, one of ``gnn``, ``pg``, ``rg``.
 
     Raises InputError for bad names and numbers, and for a method whose library is not installed.
     """
@@ -99,7 +99,7 @@ def search_groups(
     *,
     capacity_bytes: int,
     objective: str = "dram",
-    method: str = "dp",
+    method: str | None = None,
     budget: int = USUAL_BUDGET,
     seed: int = 0,
     explainer: str = "pg",
@@ -126,7 +126,7 @@ def search_groups(
         budget=budget,
         seed=seed,
         runs=runs,
-        progress=named(progress, method),
+        progress=named(progress, way.name),
     )
     split: Splitter = random_splitter
     if way.explained:
@@ -139,7 +139,7 @@ def search_groups(
     return FusionOutcome(
         network=graph.name,
         scheme=scheme,
-        method=method,
+        method=way.name,
         objective=problem.objective,
         seed=seed,
         budget=budget,

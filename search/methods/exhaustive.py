@@ -29,6 +29,8 @@ EXHAUSTIVE = register(
         summary="every tiling that its counted bound does not rule out; the optimum is proven",
         propose=propose,
         share=1.0,
+        by_chance=False,
     ),
     rank=1,
+    usual=True,
 )

@@ -25,20 +25,27 @@ class Propose(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchMethod:
-    """A named way to search. ``share`` is the part of the points that it runs when no budget is given."""
+    """A named way to search. ``share`` is the part of the points that it runs when no budget is given.
+
+    ``by_chance``: whether another seed may give another outcome.
+    """
 
     name: str
     summary: str
     propose: Propose
     share: float = 0.05
+    by_chance: bool = True
 
 
 METHODS: Registry[SearchMethod] = Registry("method", rooms=("tilewright.search.methods",))
 
 
-def register(method: SearchMethod, *, rank: int = LAST) -> SearchMethod:
-    """Make ``method`` known under its name (a second one of the same name is refused); ``rank``: its place in lists."""
-    return METHODS.register(method.name, method, rank=rank)
+def register(method: SearchMethod, *, rank: int = LAST, usual: bool = False) -> SearchMethod:
+    """Make ``method`` known under its name (a second one of the same name is refused).
+
+    ``rank``: its place in lists; ``usual``: it is meant where none is named.
+    """
+    return METHODS.register(method.name, method, rank=rank, usual=usual)
 
 
 def method_names() -> tuple[str, ...]:
@@ -46,6 +53,6 @@ def method_names() -> tuple[str, ...]:
     return METHODS.names()
 
 
-def get_method(name: str) -> SearchMethod:
-    """The search method of that name, or an InputError with the nearest one."""
-    return METHODS.get(name)
+def get_method(name: str | None) -> SearchMethod:
+    """The search method of that name (None: the usual one), or an InputError with the nearest one."""
+    return METHODS.get(METHODS.usual() if name is None else name)

@@ -66,6 +66,12 @@ class NetworkFormats:
                 raise ValueError(f"{field_name}: {error}") from None
 
 
+def _usual_dataflows() -> tuple[str, ...]:
+    from tilewright.sim.lowering.family import FAMILIES
+
+    return (FAMILIES.get("attention").usual,)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SweepFile:
     __pydantic_config__ = STRICT_FIELDS
@@ -76,7 +82,7 @@ class _SweepFile:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     together: tuple[Mapping[str, tuple[Any, ...]], ...] = ()
     conditions: tuple[Text, ...] = ()
-    dataflows: Annotated[tuple[Text, ...], MinLen(1)] = ("mas",)
+    dataflows: Annotated[tuple[Text, ...], MinLen(1)] = field(default_factory=_usual_dataflows)
     objective: Objective = "latency"
     sampling: SamplingSpec = field(default_factory=SamplingSpec)
     limits: tuple[Text, ...] = ()

@@ -74,6 +74,7 @@ register_family(
         costs=FallbackCosts,
         bound=_bound,
         usual="fallback",
+        uses_array=False,
         core=FallbackCore,
     )
 )

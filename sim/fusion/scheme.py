@@ -16,7 +16,6 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = [
     "SCHEMES",
-    "USUAL_SCHEME",
     "FusionScheme",
     "GroupCost",
     "Memoised",
@@ -25,9 +24,6 @@ __all__ = [
     "scheme_names",
     "schemes_with_programs",
 ]
-
-#: The scheme that is meant where none is named.
-USUAL_SCHEME = "lbdf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,12 +158,12 @@ class Memoised:
 SCHEMES: Registry[Callable[[int], FusionScheme]] = Registry("fusion scheme", rooms=("tilewright.sim.fusion.schemes",))
 
 
-def register_scheme(name: str, make: Callable[[int], FusionScheme], *, rank: int = LAST) -> None:
+def register_scheme(name: str, make: Callable[[int], FusionScheme], *, rank: int = LAST, usual: bool = False) -> None:
     """Add a scheme; ``make(capacity_bytes)`` gives it for a working buffer of that size.
 
-    ``rank``: its place in lists.
+    ``rank``: its place in lists; ``usual``: it is meant where none is named.
     """
-    SCHEMES.register(name, make, rank=rank)
+    SCHEMES.register(name, make, rank=rank, usual=usual)
 
 
 def scheme_names() -> tuple[str, ...]:
@@ -180,11 +176,12 @@ def schemes_with_programs() -> tuple[str, ...]:
     return tuple(name for name in SCHEMES.names() if SCHEMES.get(name)(1).has_programs)
 
 
-def get_scheme(name: str, capacity_bytes: int) -> Memoised:
-    """The scheme ``name`` for a working buffer of ``capacity_bytes``, remembering what it has worked out.
+def get_scheme(name: str | None, capacity_bytes: int) -> Memoised:
+    """The scheme ``name`` (None: the usual one) for a working buffer of ``capacity_bytes``, which remembers its costs.
 
     Raises InputError for an unknown name, and for one from outside that lacks a part of :class:`FusionScheme`.
     """
+    name = SCHEMES.usual() if name is None else name
     scheme = SCHEMES.get(name)(capacity_bytes)
     missing = [part for part in dir(FusionScheme) if not part.startswith("_") and not hasattr(scheme, part)]
     if missing:

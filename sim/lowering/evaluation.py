@@ -226,7 +226,7 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
         notes.append(f"DRAM: row-buffer timing of {machine.dram.grade}, tile by tile")
     notes += unmodelled(machine, fills_buffers=dataflow.fills_buffers)
     unit = machine.matrix
-    if unit.block is None and unit.fill_drain != "hidden" and dataflow.operator != "vector":
+    if unit.block is None and unit.fill_drain != "hidden" and dataflow.family.uses_array:
         notes.append(
             "a product may use a part of the array, which alone is then filled and drained"
             if unit.partial_use

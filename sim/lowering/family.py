@@ -42,11 +42,14 @@ class Family:
 
     ``costs(layer, machine)`` gives what tiles cost, ``bound(layer, machine)`` what no schedule can beat; it raises
     InputError for a number format that the machine cannot multiply. ``core`` is the class that lowerings write to.
-    ``usual``: the dataflow where none is named. ``plain(layer)``: the simplest layer with the same result.
+    ``usual``: the dataflow where none is named; ``in_networks``: those of which an operator of a network takes the
+    best where none is named (without any: the usual one); ``baseline``: what speed-ups are told against, where it is
+    among the results. ``plain(layer)``: the simplest layer with the same result.
     ``adapted(layer, machine)``: the layer as the machine does it, where that has ways of its own (formats, engines).
     ``pieces(layer, machine)``: the ways to cut it for the cores. ``assumptions(layer)``: what its costs take for
     granted. ``limit(dataflow, layer, machine, fixed tiles)``: how long the sequence can grow, where it has one.
-    ``remedy``: what else would help, beyond buffers and formats, where no tiling fits.
+    ``remedy``: what else would help, beyond buffers and formats, where no tiling fits. ``uses_array``: whether its
+    layers have products at all.
     """
 
     operator: str
@@ -54,6 +57,8 @@ class Family:
     costs: Callable[[Any, MachineSpec], TileCosts]
     bound: Callable[[Any, MachineSpec], LowerBound]
     usual: str
+    in_networks: tuple[str, ...] = ()
+    baseline: str = ""
     core: type[TileCore[Any]] = TileCore
     plain: Callable[[Any], Any] = _as_it_is
     adapted: Callable[[Any, MachineSpec], Any] = _as_on_any
@@ -61,6 +66,7 @@ class Family:
     assumptions: Callable[[Any], tuple[str, ...]] = _nothing
     limit: Callable[[Any, Any, MachineSpec, Mapping[str, int]], LengthLimit] | None = None
     remedy: str = ""
+    uses_array: bool = True
 
 
 FAMILIES: Registry[Family] = Registry("kind of operator", rooms=("tilewright.sim.dataflows",))

@@ -39,13 +39,15 @@ class Registry(Generic[Item]):
         self._rooms = tuple(rooms)
         self._items: dict[str, Item] = {}
         self._ranks: dict[str, int] = {}
+        self._usual = ""
         self._has_built_in = False
         self._loading = False
 
-    def register(self, name: str, item: Item, *, rank: int = LAST) -> Item:
+    def register(self, name: str, item: Item, *, rank: int = LAST, usual: bool = False) -> Item:
         """Make ``item`` known as ``name``. Raises InputError for a name that is taken.
 
         ``rank``: its place in lists, whatever was imported when; those of one rank stand in the order of their coming.
+        ``usual``: it is meant where none is named.
         """
         if plugins.is_loading():
             self._load_built_in()
@@ -53,12 +55,19 @@ class Registry(Generic[Item]):
             raise InputError(f'{self.what}: registered already; given "{name}"; allowed a name that is not taken')
         self._items[name] = item
         self._ranks[name] = rank
+        if usual:
+            self._usual = name
         return item
 
     def names(self) -> tuple[str, ...]:
         """All names: those with a rank first, by their ranks."""
         self._load()
         return tuple(sorted(self._items, key=self._ranks.__getitem__))
+
+    def usual(self) -> str:
+        """The name of the item that is meant where none is named."""
+        self._load_built_in()
+        return self._usual
 
     def items(self) -> tuple[tuple[str, Item], ...]:
         """Names with their items."""

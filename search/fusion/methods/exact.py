@@ -141,14 +141,18 @@ register(
         name="dp",
         summary="proven optimum by dynamic programming over what is done so far",
         search=lambda problem, split: by_dynamic_programming(problem),
+        by_chance=False,
+        has_budget=False,
     ),
     rank=1,
+    usual=True,
 )
 register(
     FusionMethod(
         name="cp_sat",
         summary="OR-Tools chooses among all groups that fit; proven optimum, or bound and gap",
         search=lambda problem, split: by_constraints(problem),
+        has_budget=False,
     ),
     rank=2,
 )

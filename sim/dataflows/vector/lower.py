@@ -248,6 +248,7 @@ register_family(
         costs=VectorCosts,
         bound=vector_bound,
         usual="vector",
+        uses_array=False,
         core=VectorCore,
         pieces=_pieces,
     )

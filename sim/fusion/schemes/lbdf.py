@@ -127,4 +127,4 @@ def _make(capacity_bytes: int) -> LineBuffers:
     return LineBuffers(capacity_bytes=capacity_bytes)
 
 
-register_scheme(LBDF, _make, rank=3)
+register_scheme(LBDF, _make, rank=3, usual=True)

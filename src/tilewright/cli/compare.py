@@ -26,7 +26,6 @@ from tilewright.cli.options import (
     SetOption,
     UnknownOption,
     WeightsOption,
-    check_seed,
     method_of,
     objective_of,
     unknown_of,
@@ -75,7 +74,7 @@ def compare(
     all_networks: AllOption = False,
     dataflow: DataflowsOption = None,
     objective: FrontObjectiveOption = "latency",
-    method: MethodOption = "exhaustive",
+    method: MethodOption = None,
     seed: SeedOption = 0,
     weights: WeightsOption = None,
     activations: ActivationsOption = None,
@@ -92,10 +91,9 @@ def compare(
     outputs.check(*(workload or []), *machine)
     is_front = objective == PARETO
     if is_front:
-        refuse_options({"--method": method != "exhaustive", "--seed": seed})
+        refuse_options({"--method": method, "--seed": seed})
     goal = "latency" if is_front else objective_of(objective, or_else=[PARETO])
-    way = method_of(method)
-    check_seed(way, given=is_given(context, "seed"))
+    way = method_of(method, seed_is_given=is_given(context, "seed"))
     specs = [machine_of(text, set_) for text in machine]
     texts = [*(workload or []), *(_all_layers() if all_networks else [])]
     if not texts:

@@ -60,9 +60,9 @@ def _objectives() -> Iterable[str]:
 
 
 def _methods() -> Iterable[str]:
-    from tilewright.cli.options import METHODS
+    from tilewright.search.methods.method import method_names
 
-    return METHODS
+    return method_names()
 
 
 machines = _of(_machines)

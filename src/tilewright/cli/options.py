@@ -49,7 +49,6 @@ OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "edp")
 
 METHODS = ("exhaustive", "cp_sat", "mcts", "genetic", "mcts_genetic", "nsga2", "tpe", "random")
 
-_WITHOUT_CHANCE = ("exhaustive", "dp")
 _OUTPUTS = "Output"
 _SEARCH = "Search"
 _NETWORKS = "Whole networks"
@@ -145,11 +144,11 @@ FrontObjectiveOption = Annotated[
     ),
 ]
 MethodOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--method",
         metavar="NAME",
-        help=f"How tiles are searched: {', '.join(METHODS)}. Only exhaustive always proves its result.",
+        help=f"How tiles are searched: {', '.join(METHODS)}. Only exhaustive, the usual one, always proves its result.",
         autocompletion=complete.methods,
         rich_help_panel=_SEARCH,
     ),
@@ -258,18 +257,20 @@ def objective_of(text: str, *, or_else: Sequence[str] = ()) -> Objective:
     return text
 
 
-def method_of(text: str) -> str:
-    """The search method called ``text``, built in or a plug-in's; raises InputError for another word."""
-    if text not in METHODS:  # the built-in ones need no import
-        from tilewright.search.methods.method import get_method
+def method_of(text: str | None, *, seed_is_given: bool) -> str:
+    """The search method called ``text``, built in or a plug-in's, or the usual one; raises InputError for another word,
+    and for a seed with a method that leaves nothing to chance.
+    """
+    from tilewright.search.methods.method import get_method
 
-        get_method(text)
-    return text
+    method = get_method(text)
+    check_seed(method.name, by_chance=method.by_chance, is_given=seed_is_given)
+    return method.name
 
 
-def check_seed(method: str, *, given: bool) -> None:
+def check_seed(method: str, *, by_chance: bool, is_given: bool) -> None:
     """Raise InputError for a seed with a method that leaves nothing to chance."""
-    if given and method in _WITHOUT_CHANCE:
+    if is_given and not by_chance:
         raise InputError(f"--seed: means nothing to --method {method}, which leaves nothing to chance")
 
 

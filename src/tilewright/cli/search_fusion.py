@@ -15,7 +15,6 @@ from tilewright.errors import InputError
 
 __all__ = ["FusionOptions", "bytes_of", "run"]
 
-_WITHOUT_BUDGET = ("dp", "cp_sat")
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "kb": 10**3, "mb": 10**6}
 _MOST_BYTES = 2**40  # of a buffer of a machine, too
 _SIZE = re.compile(r"(\d{1,15})\s*([a-z]*)")
@@ -39,7 +38,7 @@ class FusionOptions(NetworkOptions):
     scheme: str | None = None
     buffer: str | None = None
     objective: str = "dram"
-    method: str = "dp"
+    method: str | None = None
     budget: int | None = None
     seed: int | None = None
     explainer: str | None = None
@@ -59,26 +58,26 @@ def run(call: SearchCall[FusionOptions]) -> None:
 
     from tilewright.search.fusion.methods.method import get_fusion_method
     from tilewright.search.fusion.run import USUAL_BUDGET, search_fusion
-    from tilewright.sim.fusion.scheme import USUAL_SCHEME
 
     stream = network_of(call)
     check_parts([stream], {"weights": options.weights, "activations": options.activations})
     stream = stream.with_formats(weights=options.weights, activations=options.activations)
-    method, objective = options.method, options.objective
-    if options.explainer is not None and not get_fusion_method(method).explained:
-        raise InputError(f"--explainer: means nothing to --method {method}; allowed with methods that begin with get-")
-    check_seed(method, given=options.seed is not None)
-    if options.budget is not None and method in _WITHOUT_BUDGET:
-        raise InputError(f"--budget: means nothing to --method {method}, which searches to the end")
+    method, objective = get_fusion_method(options.method), options.objective
+    if options.explainer is not None and not method.explained:
+        fault = f"means nothing to --method {method.name}; allowed with methods that begin with get-"
+        raise InputError(f"--explainer: {fault}")
+    check_seed(method.name, by_chance=method.by_chance, is_given=options.seed is not None)
+    if options.budget is not None and not method.has_budget:
+        raise InputError(f"--budget: means nothing to --method {method.name}, which searches to the end")
     if objective in ("latency", "energy"):
         announce_compilation()
     with ProgressBar() as bar:
         outcome = search_fusion(
             stream,
             machine,
-            options.scheme or USUAL_SCHEME,
+            options.scheme,
             objective,
-            method,
+            method.name,
             buffer_bytes=capacity,
             absorb=not options.separate,
             budget=options.budget or USUAL_BUDGET,
@@ -96,7 +95,7 @@ def run(call: SearchCall[FusionOptions]) -> None:
         )
     from tilewright.reports.origin import Origin, network_facts
 
-    facts = {"scheme": outcome.scheme.name, "capacity_bytes": outcome.capacity_bytes, "method": method}
+    facts = {"scheme": outcome.scheme.name, "capacity_bytes": outcome.capacity_bytes, "method": method.name}
     origin = Origin(machines=(machine,), workloads=(network_facts(stream),), facts=facts)
     call.outputs.write_json(outcome.to_dict(), origin)
     call.outputs.write_csv(outcome.group_rows(), origin)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilewright.cli.inputs import check_dataflows, machine_of, workloads_of
-from tilewright.cli.options import check_seed, method_of, objective_of
+from tilewright.cli.options import method_of, objective_of
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.cli.search_space import SPACES, SearchCall, SearchOptions, SearchSpace, count
 
@@ -17,7 +17,7 @@ class TilingOptions(SearchOptions):
     """Options of ``--over tiling``; ``budget``: most exact runs."""
 
     objective: str = "latency"
-    method: str = "exhaustive"
+    method: str | None = None
     budget: int | None = None
     seed: int | None = None
     dataflow: str | None = None
@@ -28,8 +28,7 @@ def run(call: SearchCall[TilingOptions]) -> None:
     options = call.options
     machine = machine_of(options.machine, options.set)
     (layer,) = workloads_of([call.target], machine)
-    goal, way = objective_of(options.objective), method_of(options.method)
-    check_seed(way, given=options.seed is not None)
+    goal, way = objective_of(options.objective), method_of(options.method, seed_is_given=options.seed is not None)
     dataflow = options.dataflow
     if dataflow is not None:
         check_dataflows([dataflow], [layer])

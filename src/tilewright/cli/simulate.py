@@ -30,7 +30,6 @@ from tilewright.cli.options import (
     TileOption,
     UnknownOption,
     WeightsOption,
-    check_seed,
     method_of,
     objective_of,
     tiling_of,
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["simulate"]
 
-_USUAL_METHOD = "exhaustive"
 _FORMAT_KEYS = {
     "attention": ("attention layer", "; a layer says qkv_format=, key_format= and value_format= itself"),
     "operator": ("operator", "; an operator says format=, a_format=, b_format= and out_format= itself"),
@@ -62,7 +60,7 @@ def simulate(
     dataflow: SimulatedDataflowOption = None,
     tile: TileOption = None,
     objective: FrontObjectiveOption = "latency",
-    method: MethodOption = _USUAL_METHOD,
+    method: MethodOption = None,
     seed: SeedOption = 0,
     weights: WeightsOption = None,
     activations: ActivationsOption = None,
@@ -86,7 +84,7 @@ def simulate(
     outputs.check(workload, machine)
     choice = unknown_of(unknown, map_)
     if objective == PARETO:
-        meaningless = {"--tile": tile, "--method": method != _USUAL_METHOD, "--seed": seed, "--no-cache": no_cache}
+        meaningless = {"--tile": tile, "--method": method, "--seed": seed, "--no-cache": no_cache}
         refuse_options(meaningless | {"--no-prefetch": no_prefetch, "--all-operators": all_operators})
         formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
         own = {**formats, "unknown": unknown, "map": map_}
@@ -100,7 +98,9 @@ def simulate(
         )  # fmt: skip
         show_fronts(outputs, call)
         return
-    goal, tiling, way = objective_of(objective, or_else=[PARETO]), tiling_of(tile), method_of(method)
+    goal, tiling = objective_of(objective, or_else=[PARETO]), tiling_of(tile)
+    if method is not None:
+        method_of(method, seed_is_given=False)
     only_for_networks = {
         "--weights": weights,
         "--activations": activations,
@@ -119,8 +119,8 @@ def simulate(
             what, keys = _FORMAT_KEYS[named.kind]
             hint = keys if given[0] in ("--weights", "--activations", "--kv-cache") else ""
             raise InputError(f'{given[0]}: is for whole networks; given the {what} "{workload}"{hint}')
-        check_seed(way, given=is_given(context, "seed"))
-        search = {"method": way, "seed": seed}
+        method_of(method, seed_is_given=is_given(context, "seed"))
+        search = {"method": method, "seed": seed}
         _simulate_layer(outputs, named, spec, dataflow, tiling, goal, command_line(context), search)
         return
     if dataflow is not None:
@@ -172,7 +172,7 @@ def _simulate_layer(
         result = api.simulate(layer, machine, dataflow, tiling=tiling, objective=objective, progress=progress, **search)
     if named.note:
         note(named.note)
-    if result.search is None and search["method"] != _USUAL_METHOD:
+    if result.search is None and search["method"] is not None:
         note("--method: every size of the tiling is given, so nothing was searched")
     outputs.show(result_table(result))
     from tilewright.reports.origin import Origin, layer_facts
