@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from math import exp, log
 
 from tilewright.errors import InputError, unknown
-from tilewright.hw_models.spec import MachineSpec
 
-__all__ = ["PartArea", "area_by_component", "part_area"]
+__all__ = ["PartArea", "part_area"]
 
 #: Square micrometres at 45 nm.
 _HOROWITZ_45NM_UM2: Mapping[str, float] = {
@@ -96,17 +95,3 @@ def _multiply_add_mm2(node_nm: int, number_format: str, field: str) -> float:
     logic_um2 = (_HOROWITZ_45NM_UM2[product] + _HOROWITZ_45NM_UM2[total]) * (node_nm / 45) ** 2
     registers_um2 = n_bits * _REGISTER_UM2_PER_BIT_40NM * (node_nm / 40) ** 2
     return (logic_um2 + registers_um2) / _CELL_DENSITY * 1e-6
-
-
-def area_by_component(machine: MachineSpec) -> dict[str, float]:
-    """Square millimetres of ``matrix``, ``vector``, ``buffers`` and ``total``; what is not known is absent.
-
-    ``total`` is the published one where there is one, else the sum when all three parts are known.
-    """
-    area = machine.area
-    if area is None:
-        return {}
-    parts = {"matrix": area.matrix_mm2, "vector": area.vector_mm2, "buffers": area.buffers_mm2}
-    known = {name: value for name, value in parts.items() if value is not None}
-    total = area.total_mm2 if area.total_mm2 is not None else sum(known.values()) if len(known) == len(parts) else None
-    return known if total is None else {**known, "total": total}

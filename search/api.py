@@ -52,10 +52,8 @@ __all__ = [
     "ATTENTION_DATAFLOWS",
     "compare",
     "dataflow_names",
-    "dataflow_parameters",
     "dataflow_summary",
     "load_network",
-    "longest",
     "network_names",
     "pareto",
     "search_methods",
@@ -80,11 +78,6 @@ def dataflow_names() -> tuple[str, ...]:
 def dataflow_summary(name: str) -> str:
     """One line that says what the dataflow does."""
     return mapping.DATAFLOWS.get(name).summary
-
-
-def dataflow_parameters(name: str) -> dict[str, str]:
-    """The parameters of a dataflow's tiling (``--tile NAME=VALUE``) with their meaning."""
-    return {parameter.name: parameter.meaning for parameter in mapping.DATAFLOWS.get(name).parameters}
 
 
 def simulate(
@@ -434,19 +427,6 @@ def _given_mapping(
         raise InputError(f"tiling: a trace needs every tile of {flow.name}; missing: {', '.join(missing)}")
     piece, _ = _run_best_piece(layer, spec, flow, tiling, check_objective(objective))
     return flow, piece, spec, tiling
-
-
-def longest(workload: Workload, machine: Machine, dataflow: str, tiling: Tiling | None = None) -> int:
-    """The longest sequence for which some mapping of ``dataflow`` fits on chip (``tiling`` holds some tiles).
-
-    2**31 - 1 means that the need does not grow with the length.
-    """
-    spec = _machine(machine)
-    layer, _ = layer_on(workload, spec)
-    flow = dataflow_for(layer, dataflow, spec)
-    if flow.family.limit is None:
-        raise InputError(f"{layer.name}: only attention has a sequence; allowed an attention layer")
-    return flow.family.limit(flow, layer, spec, tiling or {}).value
 
 
 def search_methods() -> dict[str, str]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tilewright.reports.figure import figure_text, new_figure, png_bytes
-from tilewright.reports.quantity import percent_text
-from tilewright.reports.table import catalogue_table
 from tilewright.search.bits.explain import Explanation
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    pass
 
-__all__ = ["ASPECT_TITLES", "explanation_png", "explanation_table", "trust_text"]
+__all__ = ["ASPECT_TITLES", "explanation_png", "trust_text"]
 
 ASPECT_TITLES = {
     "kind": "kind of operator",
@@ -22,18 +20,6 @@ ASPECT_TITLES = {
 }
 _COLOUR = "#3b6fd4"
 _MOST_BARS = 14
-
-
-def explanation_table(explanation: Explanation, *, title: str = "loss per bit taken") -> Table:
-    """Groups of layers under each aspect, the dearest bit first, and how far the account can be trusted."""
-    rows = [
-        [ASPECT_TITLES[aspect], group.group, f"{len(group.layers)}", f"{group.per_bit:.4g}", percent_text(group.share)]
-        for aspect in ASPECT_TITLES
-        for group in explanation.of(aspect)
-    ]
-    table = catalogue_table(title, ["by", "group", "layers", "loss per bit", "share of loss"], rows)
-    table.caption = trust_text(explanation)
-    return table
 
 
 def trust_text(explanation: Explanation) -> str:

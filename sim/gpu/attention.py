@@ -28,10 +28,8 @@ __all__ = [
     "AttentionFamily",
     "AttentionForecast",
     "AttentionShapes",
-    "attention_families",
     "attention_family",
     "attention_forecast",
-    "attention_times",
 ]
 
 _SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
@@ -151,11 +149,6 @@ for _family in _BUILT_IN:
     ATTENTION_FAMILIES.register(_family.name, _family)
 
 
-def attention_families() -> tuple[AttentionFamily, ...]:
-    """All families."""
-    return ATTENTION_FAMILIES.values()
-
-
 def attention_family(name: str) -> AttentionFamily:
     """The family called ``name``; raises :class:`InputError` for another word."""
     return ATTENTION_FAMILIES.get(name)
@@ -217,24 +210,6 @@ def attention_forecast(
     row = np.minimum(np.searchsorted(limits, shapes.head_dim), len(limits) - 1)
     sizes = np.array(family.tiles, dtype=np.float64)[row]
     return _forecast(device, family, parameters, shapes, sizes[:, 1], sizes[:, 2])
-
-
-def attention_times(
-    device: GpuDevice,
-    family: AttentionFamily,
-    parameters: AttentionParameters,
-    shapes: AttentionShapes,
-    tiles: list[tuple[int, int]],
-) -> NDArray[np.float64]:
-    """Seconds of each of ``tiles`` (queries, keys) for every shape, as an array shapes x tiles: for ranking tilings."""
-    n = len(shapes.batch)
-    return np.stack(
-        [
-            _forecast(device, family, parameters, shapes, np.full(n, float(q)), np.full(n, float(k))).seconds
-            for q, k in tiles
-        ],
-        axis=1,
-    )
 
 
 def _forecast(

@@ -8,7 +8,7 @@ from functools import cache
 
 from tilewright.registry import Registry
 
-__all__ = ["GemmFamily", "GemmTile", "gemm_families", "gemm_family", "row_spans", "tiles_of"]
+__all__ = ["GemmFamily", "GemmTile", "gemm_family", "row_spans", "tiles_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,11 +204,6 @@ _BUILT_IN = (
 GEMM_FAMILIES: Registry[GemmFamily] = Registry("family of GEMM kernels")
 for _family in _BUILT_IN:
     GEMM_FAMILIES.register(_family.name, _family)
-
-
-def gemm_families() -> tuple[GemmFamily, ...]:
-    """All families."""
-    return GEMM_FAMILIES.values()
 
 
 def gemm_family(name: str) -> GemmFamily:

@@ -23,7 +23,6 @@ __all__ = [
     "RowwiseFamily",
     "RowwiseForecast",
     "RowwiseShapes",
-    "rowwise_families",
     "rowwise_family",
     "rowwise_forecast",
 ]
@@ -76,11 +75,6 @@ class RowwiseForecast:
 
     seconds: NDArray[np.float64] = field(hash=False)
     bound: NDArray[np.int64] = field(hash=False)
-
-
-def rowwise_families() -> tuple[RowwiseFamily, ...]:
-    """All families."""
-    return ROWWISE_FAMILIES.values()
 
 
 def rowwise_family(name: str) -> RowwiseFamily:

@@ -157,7 +157,6 @@ def stand_in_api(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         "trace": trace,
         "activity": lambda *arguments, **options: None,
         "dataflow_names": lambda: tuple(CYCLES),
-        "dataflow_parameters": lambda name: {"query": "rows", "key": "keys"},
         "dataflow_summary": lambda name: f"summary of {name}",
         "calls": calls,
     }

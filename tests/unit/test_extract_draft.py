@@ -10,7 +10,7 @@ import pytest
 from tilewright.errors import InputError
 from tilewright.workloads.extract import emit
 from tilewright.workloads.extract.draft import Draft
-from tilewright.workloads.extract.masks import read_mask
+from tilewright.workloads.extract.masks import _band_of, _visible
 from tilewright.workloads.extract.simplify import simplify
 from tilewright.workloads.extract.unknown import Unknown
 from tilewright.workloads.kinds import KINDS, OperatorKind, register_kind
@@ -201,6 +201,12 @@ def test_a_result_that_is_only_read_after_a_cast_is_written_so() -> None:
 
 
 # --- masks ----------------------------------------------------------------------------------------------------------
+
+
+def read_mask(data: np.ndarray, rows: int, keys: int) -> dict[str, object] | None:
+    """The band that a mask in numbers is, None when it is none."""
+    plane = _visible(data, keys)
+    return None if plane is None else _band_of([plane], rows, keys)
 
 
 def test_masks_are_read_from_their_numbers() -> None:

@@ -17,11 +17,11 @@ from tilewright.hw_models.gpu.calibration import (
 )
 from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.gpu.attention import AttentionShapes, attention_families, attention_family, attention_forecast
+from tilewright.sim.gpu.attention import ATTENTION_FAMILIES, AttentionShapes, attention_family, attention_forecast
 from tilewright.sim.gpu.device import GpuDevice, gpu_device
-from tilewright.sim.gpu.families import GemmTile, gemm_families, gemm_family, row_spans, tiles_of
+from tilewright.sim.gpu.families import GEMM_FAMILIES, GemmTile, gemm_family, row_spans, tiles_of
 from tilewright.sim.gpu.gemm import BOUNDS, GemmShapes, gemm_forecast, gemm_times
-from tilewright.sim.gpu.rowwise import RowwiseShapes, rowwise_families, rowwise_family, rowwise_forecast
+from tilewright.sim.gpu.rowwise import ROWWISE_FAMILIES, RowwiseShapes, rowwise_family, rowwise_forecast
 
 GPUS = ("a100", "h100", "h200", "l40s", "mi210")
 
@@ -128,7 +128,7 @@ def test_more_work_never_takes_less_time(h200: GpuDevice) -> None:
 
 def test_no_product_is_faster_than_its_peak(h200: GpuDevice) -> None:
     many = shapes(*((m, n, k) for m in (1, 100, 3000) for n in (64, 5000, 30000) for k in (64, 4096, 20000)))
-    for family in gemm_families():
+    for family in GEMM_FAMILIES.values():
         if calibration_of(load_machine("h200")).has("gemm", family.name):
             seconds = gemm_forecast(h200, family, gemm_parameters(family=family.name), many).seconds
             peak = h200.n_sms * h200.clock_hz * h200.macs(family.multiply_format)
@@ -223,8 +223,8 @@ def test_long_streams_reach_the_calibrated_bandwidth() -> None:
 
 
 def test_families_are_found_by_name_or_the_nearest_is_named() -> None:
-    assert {f.name for f in gemm_families()} >= {"bf16", "fp8", "int4_wo"}
-    assert attention_families() and rowwise_families()
+    assert {f.name for f in GEMM_FAMILIES.values()} >= {"bf16", "fp8", "int4_wo"}
+    assert ATTENTION_FAMILIES.names() and ROWWISE_FAMILIES.names()
     with pytest.raises(InputError, match=r'given "int4_w"; .*did you mean "int4_wo"'):
         gemm_family("int4_w")
     with pytest.raises(InputError, match='did you mean "fa3_prefill"'):

@@ -11,7 +11,6 @@ import pytest
 
 from tilewright.errors import InputError
 from tilewright.hw_models import components, dram, energy, matrix_unit, row_buffer, vector_unit
-from tilewright.hw_models.area import area_by_component
 from tilewright.hw_models.buffer import access_cycles
 from tilewright.hw_models.describe import describe
 from tilewright.hw_models.dram_grades import RowTimingSpec, grade_names, row_timing
@@ -576,13 +575,6 @@ def test_lpddr4_energy_agrees_with_a_device_simulator() -> None:
     # DRAMsim3, LPDDR4-2400 x16: 7.35 pJ per bit for reads from open rows
     lpddr4 = components.dram_energy(components.LPDDR4_CURRENTS)
     assert lpddr4.read_pj_per_byte / 8 == pytest.approx(7.35, rel=0.2)
-
-
-def test_area_is_given_where_it_is_known() -> None:
-    assert area_by_component(load_machine("edge-16x16")) == {}
-    assert area_by_component(load_machine("tileflow-rtl")) == {"total": 7.84}
-    fusemax = area_by_component(load_machine("fusemax-cloud"))
-    assert fusemax["total"] == pytest.approx(fusemax["matrix"] + fusemax["vector"] + fusemax["buffers"])
 
 
 def test_machine_spec_refuses_what_does_not_fit_together() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-__all__ = ["HIDDEN_BELOW", "read_mask", "split_mask", "turned_mask"]
+__all__ = ["HIDDEN_BELOW", "split_mask", "turned_mask"]
 
 #: A score this low, or lowered by as much, leaves a weight of zero.
 HIDDEN_BELOW = -1e4
@@ -34,16 +34,6 @@ _OR = ("__or__", "bitwise_or", "logical_or", "Or")
 _NOT = ("bitwise_not", "logical_not", "Not")
 _PAIR, _CHOICE = 2, 3
 _ALLOWED = 'allowed causal, windows and full; unknown="memory" counts the mask as a bias and every score as computed'
-
-
-def read_mask(data: Known, rows: int, keys: int) -> dict[str, Any] | None:
-    """The attributes (mask, window_left, window_right) of a mask in numbers, or None when it is no band.
-
-    ``data`` broadcasts to (..., rows, keys); true, or zero, where a key is seen. The same for all heads and batch
-    entries.
-    """
-    plane = _visible(data, keys)
-    return None if plane is None else _band_of([plane], rows, keys)
 
 
 def _visible(data: Known, keys: int) -> Runs | None:
