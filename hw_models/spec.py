@@ -524,7 +524,7 @@ class MachineSpec(Shown):
     ``gpu``: what a GPU has beyond that; its kernels are timed by :mod:`tilewright.sim.gpu`.
     ``weights``: how weights are stored.
     ``lacks``: operators of networks that the cores cannot do, as kinds ("softmax") or kinds of one function
-    ("elementwise:silu", "pool:average", "conv:depthwise", "conv:transposed"); ``fallback`` does them, and where there
+    ("elementwise:silu", "pool:average", "conv:depthwise", "conv:other_kernel"); ``fallback`` does them, and where there
     is none they are refused. ``host``: the link that inputs and results of an inference cross.
     ``assumptions`` are sentences on what the description idealises; results repeat them.
     """

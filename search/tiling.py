@@ -344,7 +344,9 @@ def _part(machine: MachineSpec, parts: int) -> MachineSpec:
         return max(min(extent, LEAST_GRANULE), extent >> parts)
 
     unit = machine.matrix
-    return replace(machine, matrix=replace(unit, rows=halved(unit.rows), columns=halved(unit.columns)))
+    patch = unit.block is not None and bool(unit.block.kernels)  # whose extents are the unit's own
+    rows = unit.rows if patch else halved(unit.rows)
+    return replace(machine, matrix=replace(unit, rows=rows, columns=halved(unit.columns)))
 
 
 def tiling_space(

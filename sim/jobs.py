@@ -60,13 +60,19 @@ class Job:
         return self.operators[0].name
 
 
-def jobs_of(stream: OperatorStream, *, fuse: bool = True, lacks: Sequence[str] = ()) -> tuple[Job, ...]:
+def jobs_of(
+    stream: OperatorStream,
+    *,
+    fuse: bool = True,
+    lacks: Sequence[str] = (),
+    kernels: Sequence[tuple[int, int]] = (),
+) -> tuple[Job, ...]:
     """The jobs of ``stream`` in order. ``fuse=False`` keeps every operator apart.
 
     Operators that ``lacks`` names (:func:`tilewright.sim.lacking.is_lacking`) are jobs of their own, for a fallback.
     """
     readers = _readers(stream)
-    lacking = {op.name for op in stream.operators if is_lacking(op, lacks)} if lacks else set()
+    lacking = {op.name for op in stream.operators if is_lacking(op, lacks, kernels)} if lacks else set()
     done: set[str] = set()
     jobs = []
     for operator in stream.operators:
@@ -83,7 +89,9 @@ def jobs_of(stream: OperatorStream, *, fuse: bool = True, lacks: Sequence[str] =
 
 def jobs_on(stream: OperatorStream, machine: MachineSpec, *, fuse: bool = True) -> tuple[Job, ...]:
     """The jobs of ``stream`` as ``machine`` runs them: what its cores lack apart, weights as they are stored there."""
-    jobs = jobs_of(stream, fuse=fuse, lacks=machine.lacks)
+    block = machine.matrix.block
+    kernels = [(one.height, one.width) for one in block.kernels] if block is not None else []
+    jobs = jobs_of(stream, fuse=fuse, lacks=machine.lacks, kernels=kernels)
     room, found = machine.weights.kept_bytes, []
     for job in jobs:
         layer = stored_on(job.layer, machine)

@@ -14,10 +14,11 @@ from tilewright.workloads.vector_work import ELEMENTWISE
 __all__ = ["fallback_note", "is_lacking", "refuse_without_fallback"]
 
 
-def is_lacking(operator: Operator, lacks: Sequence[str]) -> bool:
+def is_lacking(operator: Operator, lacks: Sequence[str], kernels: Sequence[tuple[int, int]] = ()) -> bool:
     """Whether ``lacks`` names ``operator``: its kind, or its kind and function ("elementwise:silu").
 
-    Convolutions have the functions "depthwise", "transposed" and "dilated". Raises InputError for a kind or a function
+    Convolutions have the functions "depthwise", "transposed", "dilated" and, where theirs is none of the unit's own
+    ``kernels`` (height, width), "other_kernel". Raises InputError for a kind or a function
     that is not known.
     """
     for entry in lacks:
@@ -27,19 +28,19 @@ def is_lacking(operator: Operator, lacks: Sequence[str]) -> bool:
         known = _KNOWN.get(kind)
         if function and known is not None and function not in known:
             raise unknown(f"function of {kind}", function, known, place="lacks")
-        if kind == operator.kind and (not function or function in _functions(operator)):
+        if kind == operator.kind and (not function or function in _functions(operator, kernels)):
             return True
     return False
 
 
 _KNOWN = {
     "elementwise": tuple(ELEMENTWISE),
-    "conv": ("depthwise", "transposed", "dilated"),
+    "conv": ("depthwise", "transposed", "dilated", "other_kernel"),
     "pool": ("max", "average"),
 }
 
 
-def _functions(operator: Operator) -> set[str]:
+def _functions(operator: Operator, kernels: Sequence[tuple[int, int]]) -> set[str]:
     if operator.kind != "conv":
         return {operator.text("function")} if "function" in operator.attributes else set()
     return {
@@ -48,6 +49,7 @@ def _functions(operator: Operator) -> set[str]:
             ("depthwise", is_depthwise(operator)),
             ("transposed", bool(operator.attributes["transposed"])),
             ("dilated", any(step > 1 for step in operator.sizes("dilation"))),
+            ("other_kernel", bool(kernels) and tuple(operator.sizes("kernel")) not in kernels),
         )
         if holds
     }

@@ -20,6 +20,7 @@ from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import simulate_stream
 from tilewright.sim.jobs import jobs_of
 from tilewright.sim.network_result import HOST_KIND
+from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
@@ -58,6 +59,14 @@ def test_the_processor_takes_the_longer_of_work_and_bytes_and_a_hand_over() -> N
     assert silu.matrix_utilization == silu.vector_utilization == 0
     assert result.cycles == sum(op.cycles for op in result.operators)
     assert any("on the fallback cortex: 1 elementwise, 1 pool" in text for text in result.assumptions)
+
+
+def test_kernels_that_the_unit_has_no_way_for() -> None:
+    jobs = jobs_of(stream(), lacks=("conv:other_kernel",), kernels=[(1, 1)])
+    assert [[op.name for op in job.operators] for job in jobs] == [["depthwise"], ["pointwise", "silu"], ["pool"]]
+    tiny = load_network("ds-cnn").with_formats(weights="int8", activations="int8")  # maps of 25 x 5, a kernel of 10 x 4
+    result = simulate_stream(tiny, load_machine("gap9-ne16"), cache=CACHE, prefetch=False)
+    assert [op.name for op in result.operators if op.bound_by == "fallback"] == ["stem.conv"]
 
 
 def test_the_rest_is_as_without_it() -> None:
