@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-
-from tilewright.errors import InputError, MappingError
-from tilewright.hw_models.dram import port_names
-from tilewright.hw_models.load import load_machine
-from tilewright.sim.dataflows.chain.lower import (
+from tileflow_chain import (
     Chain,
     ChainRules,
     ChainStep,
@@ -18,6 +14,10 @@ from tilewright.sim.dataflows.chain.lower import (
     chain_program,
     traffic,
 )
+
+from tilewright.errors import InputError, MappingError
+from tilewright.hw_models.dram import port_names
+from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.reference import run_reference
 from tilewright.sim.engine.run import simulate

@@ -3,7 +3,7 @@
 Measured figures: TileFlow (MICRO 2023), public artifact, as one table ``attention_papers/tileflow_rtl_131.csv``. It is
 looked for in the folder that the environment variable TILEWRIGHT_SHARED names, else in ``shared`` beside the checkout.
 The machine is ``tileflow-rtl``; nothing is fitted. What was inferred from these rows, and so is not tested by them, is
-said in ``sim/dataflows/chain/lower.py`` and printed below.
+said in ``tests/validation/tileflow_chain.py`` and printed below.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tileflow_chain import Chain, ChainRules, ChainTiling, Traffic, chain_program, traffic
 
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.dataflows.chain.lower import Chain, ChainRules, ChainTiling, Traffic, chain_program, traffic
 from tilewright.sim.engine.run import simulate
 
 pytestmark = pytest.mark.validation
@@ -184,7 +184,7 @@ def test_what_is_left_has_one_sign_and_one_cause(rows: tuple[Row, ...], capsys: 
 
 
 def test_what_each_part_of_the_structure_is_worth(rows: tuple[Row, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    """The table in ``sim/dataflows/chain/lower.py`` is what the code gives."""
+    """The table in ``tests/validation/tileflow_chain.py`` is what the code gives."""
     found = {name: errors(rows, partial(predicted, variant=name)) for name in VARIANTS}
     with capsys.disabled():
         print("\n\nTileFlow RTL, structures tried (no constant from the data in any):  mean abs.    worst")

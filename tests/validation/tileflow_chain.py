@@ -1,9 +1,10 @@
 """Two chained products without softmax, O[M, N] = (Q[M, K] K'[K, L]) V[L, N], as TileFlow's RTL runs them.
 
-TileFlow (MICRO 2023) published the cycles that the RTL of its chip takes for 131 mappings of this chain. The outline
-of the schedule is published too: rows are cut into blocks; the scores S of a block gather over slabs K'[k, all L], its
-output over tiles V[l, all N]; S stays on chip. How the core runs the blocks is **in no source. It was inferred from
-these same 131 measurements**, and stands here as :class:`ChainRules`:
+TileFlow (MICRO 2023) published the cycles that the RTL of its chip takes for 131 mappings of this chain. What they test
+are engine and machine: array, buffer and DRAM cost here what they cost every dataflow. The outline of the schedule is
+published too: rows are cut into blocks; the scores S of a block gather over slabs K'[k, all L], its output over tiles
+V[l, all N]; S stays on chip. How the core runs the blocks is **in no source. It was inferred from these same 131
+measurements**, and stands here as :class:`ChainRules`:
 
 * ``contexts`` = 4 row blocks are in flight, each with one tile slot. DRAM and array serve them in strict rotation, so
   that three of them hide the loading of the fourth.
@@ -46,11 +47,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tileflow_chain_costs import ChainCosts
+
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.dram import bytes_per_cycle, port_names
 from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.dataflows.chain.costs import ChainCosts
 from tilewright.sim.engine.program import Channel, Engine, Program, ProgramBuilder
 from tilewright.sim.lowering.costs import Work
 from tilewright.units import BITS_PER_BYTE, ceil_div

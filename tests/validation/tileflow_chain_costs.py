@@ -1,4 +1,4 @@
-"""What the commands of two chained products cost; see :mod:`tilewright.sim.dataflows.chain.lower`."""
+"""What the commands of two chained products cost; see :mod:`tileflow_chain`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,0 @@
-"""Two chained products on one array, as TileFlow's RTL runs them."""
