@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from tilewright.errors import unknown
+from tilewright.errors import InputError, unknown
 from tilewright.formats import FormatName
 from tilewright.hw_models.dram_grades import RowTimingSpec, grade_names, row_timing
 from tilewright.hw_models.gpu.spec import GpuSpec
@@ -202,6 +202,8 @@ class MatrixUnitSpec:
     times) and then fills and drains that part only; else it always fills and drains all of it.
     ``block``: None for a systolic array, else the block that is multiplied at once; what stays is then one operand's
     block, and ``fill_drain`` is about the unit's pipeline.
+    ``engine``: the quantised engine that does products of weights and activations in its pair of formats, by name
+    (:mod:`tilewright.hw_models.quantised`); ``engine_options``: what of it is not as published.
     """
 
     __pydantic_config__ = _STRICT
@@ -215,8 +217,11 @@ class MatrixUnitSpec:
     scratchpads: ScratchpadSpec | None = None
     partial_use: bool = False
     block: BlockSpec | None = None
+    engine: Text | None = None
+    engine_options: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        self._check_engine()
         if self.block is None:
             return
         block = self.block
@@ -229,6 +234,20 @@ class MatrixUnitSpec:
             raise ValueError(f'block.stripe: given with stationarity "{self.stationarity}"; allowed with weight')
         if self.fill_drain == "scale_sim":
             raise ValueError("fill_drain: scale_sim is for systolic arrays; allowed per_pass, per_command, hidden")
+
+    def _check_engine(self) -> None:
+        if self.engine is None:
+            if self.engine_options:
+                raise ValueError("engine_options: given without an engine; allowed none")
+            return
+        if self.scratchpads is not None:
+            raise ValueError(f'engine: given "{self.engine}" beside scratchpads; allowed one of the two')
+        from tilewright.hw_models.quantised.part import check_engine  # which looks at machines
+
+        try:
+            check_engine(self.engine, self.engine_options, self.multiplies_per_pe_per_cycle)
+        except InputError as error:
+            raise ValueError(f"engine: {error}") from None
 
     @property
     def size_text(self) -> str:

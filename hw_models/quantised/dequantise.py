@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tilewright.formats import tensor_format
-from tilewright.hw_models.quantised.demand import ElementWork, ProductWork, Step, check_shape, moved_bytes
+from tilewright.formats import format_bits, tensor_format
+from tilewright.hw_models.quantised.demand import (
+    At,
+    ElementWork,
+    PairedFormats,
+    ProductWork,
+    Step,
+    check_shape,
+    moved_bytes,
+)
 
 __all__ = ["DequantiseFirst", "Plain"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plain:
+class Plain(PairedFormats):
     """Both operands multiplied as they are: the baseline, such as FP16 or W8A8 with one scale a channel.
 
     ``multiply_format`` names the machine's rate. A scale of channels, tokens or the tensor costs one multiplication of
@@ -42,7 +50,7 @@ class Plain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DequantiseFirst:
+class DequantiseFirst(PairedFormats):
     """Every weight is turned into ``multiply_format`` before it is multiplied (W4A16 as it runs on GPUs and NPUs).
 
     Per weight one subtraction, which also makes a float of the code (the exponent trick of Kim et al., "Who says
@@ -66,20 +74,22 @@ class DequantiseFirst:
         "two operations for each element: subtract (conversion and zero point), multiply (scale)",
     )
 
+    @property
+    def prepared_bits(self) -> tuple[int | None, int | None]:
+        bits = format_bits(self.multiply_format)
+        return bits, bits if tensor_format(self.activations).scale is not None else None
+
     def steps(self, m: int, k: int, n: int) -> tuple[Step, ...]:
         check_shape(m, k, n)
         products = [ProductWork(m=m, k=k, n=n, number_format=self.multiply_format)]
-        n_dequantised = k * n * self.weight_passes
-        if tensor_format(self.activations).scale is not None:
-            n_dequantised += m * k
         elements: list[ElementWork] = []
         if self.where == "array":
-            products.append(ProductWork(m=self.weight_passes, k=k, n=n, number_format=self.multiply_format))
+            scales = ProductWork(m=self.weight_passes, k=k, n=n, number_format=self.multiply_format, at="weights")
+            products.append(scales)
         else:
-            elements = [
-                ElementWork(kind="sub", n_elements=n_dequantised, why="conversion and zero point"),
-                ElementWork(kind="mul", n_elements=n_dequantised, why="scale of each element"),
-            ]
+            elements += _dequantised(k * n * self.weight_passes, "weights")
+            if tensor_format(self.activations).scale is not None:
+                elements += _dequantised(m * k, "activations")
         return (
             Step(
                 name="dequantise and multiply",
@@ -89,3 +99,10 @@ class DequantiseFirst:
                 write_bytes=moved_bytes(self.results, m, n),
             ),
         )
+
+
+def _dequantised(n_elements: int, at: At) -> tuple[ElementWork, ElementWork]:
+    return (
+        ElementWork(kind="sub", n_elements=n_elements, why="conversion and zero point", at=at),
+        ElementWork(kind="mul", n_elements=n_elements, why="scale of each element", at=at),
+    )

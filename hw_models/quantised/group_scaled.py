@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, Self
 
 from tilewright.errors import InputError
-from tilewright.formats import tensor_format
-from tilewright.hw_models.quantised.demand import ElementWork, ProductWork, Step, check_shape, moved_bytes, n_groups
+from tilewright.formats import element_format, tensor_format
+from tilewright.hw_models.quantised.demand import (
+    ElementWork,
+    PairedFormats,
+    ProductWork,
+    Step,
+    check_shape,
+    fitting_format,
+    moved_bytes,
+    n_groups,
+)
 
 __all__ = ["MixPE", "OnlineScales"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MixPE:
+class MixPE(PairedFormats):
     """Shift-and-add multipliers for narrow weights; a group's sum is dequantised once, after its product.
 
     ``multiply_format`` names the machine's rate of these PEs, and ``slots`` says how many multiplier slots one
@@ -47,6 +56,7 @@ class MixPE:
                 name="multiply, then scale groups",
                 products=tuple(products),
                 elements=elements,
+                n_sums=groups if elements else 1,
                 read_bytes=moved_bytes(self.weights, k, n, axis=0) + moved_bytes(self.activations, m, k),
                 write_bytes=moved_bytes(self.results, m, n),
             ),
@@ -54,7 +64,7 @@ class MixPE:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnlineScales:
+class OnlineScales(PairedFormats):
     """Narrow floats with activations quantised while the model runs: FP4DiT.
 
     Weights in fp4 with a scale for 128 of them, activations in fp8 (E3M4) or fp6 (E2M3) with a scale a token that is
@@ -75,13 +85,23 @@ class OnlineScales:
         "fp4 by fp8 multiplies at the rate of fp8, as in Blackwell's f8f6f4 instructions",
     )
 
+    @property
+    def pair(self) -> str:
+        return f"{element_format(self.weights)} x {element_format(self.activations if self.fused else self.inputs)}"
+
+    def for_product(self, weights: str, activations: str, m: int, k: int, n: int) -> Self | None:
+        if self.fused:  # what is stored is quantised already
+            return PairedFormats.for_product(self, weights, activations, m, k, n)
+        narrow = fitting_format(self.weights, weights)
+        return replace(self, weights=narrow) if narrow and activations == self.inputs else None
+
     def steps(self, m: int, k: int, n: int) -> tuple[Step, ...]:
         check_shape(m, k, n)
         groups = n_groups(k, _group(self.weights, self.name))
         narrow = moved_bytes(self.activations, m, k)
         online = (
-            ElementWork(kind="max", n_elements=m * k, why="largest of a token"),
-            ElementWork(kind="mul", n_elements=m * k, why="scale and cast of activations"),
+            ElementWork(kind="max", n_elements=m * k, why="largest of a token", at="activations"),
+            ElementWork(kind="mul", n_elements=m * k, why="scale and cast of activations", at="activations"),
         )
         after = (
             *_group_scales(self.weights, m, n, groups),
@@ -93,22 +113,23 @@ class OnlineScales:
             elements=(*online, *after) if self.fused else after,
             read_bytes=moved_bytes(self.weights, k, n, axis=0) + narrow,
             write_bytes=moved_bytes(self.results, m, n),
+            n_sums=groups,
         )
         if self.fused:
             return (multiply,)
         read = moved_bytes(self.inputs, m, k)
-        return Step(name="quantise", elements=online, read_bytes=read, write_bytes=narrow), multiply
+        return Step(name="quantise", elements=online, read_bytes=read, write_bytes=narrow, multiplies=False), multiply
 
 
 def _group_scales(weights: str, m: int, n: int, groups: int) -> tuple[ElementWork, ...]:
     scale = tensor_format(weights).scale
     n_elements = m * n * groups
     works = [
-        ElementWork(kind="mul", n_elements=n_elements, why="scale of a group"),
-        ElementWork(kind="add", n_elements=n_elements, why="sum over groups"),
+        ElementWork(kind="mul", n_elements=n_elements, why="scale of a group", at="sums"),
+        ElementWork(kind="add", n_elements=n_elements, why="sum over groups", at="sums"),
     ]
     if scale is not None and scale.zero_point_bits:
-        works.append(ElementWork(kind="sub", n_elements=n_elements, why="zero point of a group"))
+        works.append(ElementWork(kind="sub", n_elements=n_elements, why="zero point of a group", at="sums"))
     return tuple(works)
 
 

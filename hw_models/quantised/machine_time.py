@@ -38,7 +38,8 @@ def step_cycles(machine: MachineSpec, step: Step) -> StepCycles:
     matrix = 0
     for work in step.products:
         cost = product(machine.matrix, work.m, work.k, work.n, work.number_format)
-        matrix += -(-cost.cycles * work.times.numerator // work.times.denominator)
+        times = work.times * work.part
+        matrix += -(-cost.cycles * times.numerator // times.denominator)
     vector = 0
     if step.elements:
         pairs = [(work.kind, work.n_elements) for work in step.elements]
