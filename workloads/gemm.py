@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.units import ceil_div
@@ -51,7 +51,8 @@ class GemmLayer:
     ``compute_format`` is what the matrix unit multiplies in; storage bits are per element with scales
     included. ``b_is_weight``: B is a parameter, stored in the order in which its tiles are read. A convolution's k
     counts channel by channel, all taps of one before those of the next. ``whole``: the product that this is a cut of
-    (see :meth:`cuts`). ``homes``: where its operands are kept.
+    (see :meth:`cuts`). ``homes``: where its operands are kept. ``a_format``, ``b_format``: the operands'
+    tensor formats, empty where nobody said; ``engine``: the quantised engine that does it, of the machine.
     """
 
     name: str
@@ -69,6 +70,9 @@ class GemmLayer:
     window: ConvWindow | None = None
     whole: Whole | None = None
     homes: Homes = IN_DRAM
+    a_format: str = ""
+    b_format: str = ""
+    engine: Any = None
 
     def __post_init__(self) -> None:
         for field in ("groups", "m", "k", "n"):

@@ -42,7 +42,7 @@ def _part(name: str, options: tuple[tuple[str, OptionValue], ...]) -> Engine:
         if option not in allowed:
             raise unknown("option", option, allowed, place=f"engine {name}")
         values[option] = _value(f"engine {name}: {option}", hints[option], value)
-    changed: Engine = replace(engine, **values)  # type: ignore[type-var]
+    changed: Engine = replace(engine, **values)
     changed.steps(*_TRIED)  # refuses formats that it cannot have
     return changed
 
@@ -73,7 +73,7 @@ def _fraction(place: str, given: OptionValue) -> Fraction:
 
 
 def check_engine(name: str, options: Mapping[str, OptionValue], rates: Mapping[str, float]) -> None:
-    """Raise InputError unless an array with ``rates`` can be such an engine, and is another one with it than without."""
+    """Raise InputError unless an array with ``rates`` can be such an engine, which must change something."""
     engine = engine_part(name, options)
     steps = engine.steps(*_TRIED)
     for product in (product for step in steps for product in step.products):

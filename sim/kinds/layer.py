@@ -94,7 +94,14 @@ def product_layer(
         b_is_weight=window is not None or stream.base(operator.inputs[1]).role == "weight",
         fused=_fused(stream, chain, columns or n),
         window=window,
+        a_format=_multiplied_as(stream, operator),
+        b_format=stream.tensor(operator.inputs[1]).number_format,
     )
+
+
+def _multiplied_as(stream: OperatorStream, operator: Operator) -> str:
+    """The format of the first operand, narrowed where it is as it is loaded."""
+    return operator.text("activations_as") or stream.tensor(operator.inputs[0]).number_format
 
 
 def vector_layer(stream: OperatorStream, chain: Sequence[Operator]) -> VectorLayer:

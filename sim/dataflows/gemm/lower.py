@@ -24,6 +24,8 @@ from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.hw_models.vector_unit import RESULTS, least_vector_cycles
 from tilewright.sim.dataflows.gemm.costs import GemmCosts, vector_operations
+from tilewright.sim.dataflows.gemm.engine_costs import costs_of
+from tilewright.sim.dataflows.gemm.engines import engine_assumptions, engine_bound, on_engine
 from tilewright.sim.dataflows.gemm.floor import work_floor
 from tilewright.sim.dataflows.gemm.space import (
     KEEPS_A,
@@ -105,9 +107,10 @@ FETCH_A, FETCH_B = 4, 5
 def lower(core: GemmCore, tiling: Tiling) -> None:
     """The loop nest: groups, parts of what is staged, kept operand's tiles, streamed operand's tiles, k."""
     layer = core.layer
-    nest = _Nest(core, tiling)
+    nest = _nest_of(core, tiling)
     core.declared()
     for group in core.loop(core.n_groups, name="groups"):
+        nest.begin(group)
         for part in nest.parts():
             extents = {"m": part.rows.size, "n": part.columns.size}
             outer, inner = ("n", "m") if nest.keep_b else ("m", "n")
@@ -118,6 +121,15 @@ def lower(core: GemmCore, tiling: Tiling) -> None:
                         nest.load(step)
                         nest.multiply(step)
                     nest.finish(step)
+        nest.end(group)
+
+
+def _nest_of(core: GemmCore, tiling: Tiling) -> Nest:
+    if core.layer.engine is None:
+        return Nest(core, tiling)
+    from tilewright.sim.dataflows.gemm.engine_nest import EngineNest  # which is a nest of this kind
+
+    return EngineNest(core, tiling)
 
 
 def first_weight_tiles(layer: GemmLayer, tiling: Tiling) -> tuple[tuple[int, int], ...]:
@@ -160,6 +172,16 @@ class Step(NamedTuple):
     part: Part = ONLY_PART
 
     @property
+    def is_first_part(self) -> bool:
+        """Whether it is in the first part of a group."""
+        return self.part.rows.first and self.part.columns.first
+
+    @property
+    def is_last_part(self) -> bool:
+        """Whether it is in the last part of a group."""
+        return self.part.rows.last and self.part.columns.last
+
+    @property
     def all_rows(self) -> Span:
         """The rows in the whole product, of which a part holds some."""
         return _within(self.part.rows, self.rows)
@@ -174,7 +196,7 @@ def _within(part: Span, tile: Span) -> Span:
     return Span(tile.size, part.first and tile.first, part.last and tile.last, part.start + tile.start)
 
 
-class _Nest:
+class Nest:
     """The pools of a tiling and the commands of its steps."""
 
     def __init__(self, core: GemmCore, tiling: Tiling) -> None:
@@ -187,7 +209,7 @@ class _Nest:
         self.near = costs.is_near
         m, n, k = (self.tile[name] for name in ("m", "n", "k"))
         n_rows, n_columns, panel = ceil_div(layer.m, m), ceil_div(layer.n, n), ceil_div(layer.k, k)
-        n_outputs = layer.groups * n_rows * n_columns
+        self.n_outputs = n_outputs = layer.groups * n_rows * n_columns
         # Never more slots than tiles that pass through them.
         streamed, outputs = min(tiling["depth"], n_outputs * panel), min(tiling["outputs"], n_outputs)
         there = len(first_weight_tiles(layer, tiling)) if self.prefetched else 0
@@ -261,12 +283,33 @@ class _Nest:
         is_first = step.part.rows.first and step.part.columns.first and step.outer.first and step.inner.first
         if self.prefetched and is_first and (step.k.first or self.keep_b) and self.core.layer.homes.b == DRAM:
             load_b = self.stage_b is not None
+            if not load_b:
+                self._is_there_b(step)
         if load_b and self.keep_b:
             self._load_b(step)
         if load_a:
             self._load_a(step)
         if load_b and not self.keep_b:
             self._load_b(step)
+
+    def begin(self, group: int) -> None:
+        """What comes before the product of a group: nothing."""
+
+    def end(self, group: int) -> None:
+        """What comes behind it: nothing."""
+
+    def _a_awaits(self, step: Step) -> list[int]:
+        """What a tile of A waits for before it is brought from its memory."""
+        return []
+
+    def _is_there_b(self, step: Step) -> None:
+        """Called in place of a load for a tile of B that was on chip from the start."""
+
+    def _come(self, operand: str) -> int:
+        """What tells that a tile of "a" or "b" can be multiplied."""
+        pool = self.a if operand == "a" else self.b
+        assert pool is not None
+        return pool.full
 
     def _load_a(self, step: Step) -> None:
         assert self.a is not None
@@ -278,11 +321,13 @@ class _Nest:
             if step.part.columns.first and (step.columns.first or self.keep_a):
                 begins = step.rows.first and step.k.first
                 fetch = costs.fetch_a(stage.level, rows, step.k, **tiles)
-                to = [stage.free] if begins else []
+                to = [*([stage.free] if begins else []), *self._a_awaits(step)]
                 self.core.fetch("a", fetch, waits=to, signals=[stage.full], label="fetch A", run=("fetch_a", step))
                 waits.append(stage.full)
             if step.part.columns.last and step.rows.last and step.k.last and at_once[1]:
                 signals.append(stage.free)
+        else:
+            waits += self._a_awaits(step)
         work = costs.load_a(rows, step.k, **tiles, home=None if stage is None else stage.level)
         self.core.load(work, waits=waits, signals=signals, label="load A", run=run)
 
@@ -306,25 +351,37 @@ class _Nest:
 
     def multiply(self, step: Step) -> None:
         """One tile of the product; a kept operand is waited for at its first use and given up at its last."""
-        c, k, inner = self.c, step.k, step.inner
+        k, inner = step.k, step.inner
         # What is kept is loaded before what is streamed past it, so the latter is waited for first.
-        operands = [(self.b, self.keep_b), (self.a, self.keep_a)]
+        operands = [("b", self.b, self.keep_b), ("a", self.a, self.keep_a)]
         if self.keep_b:
             operands.reverse()
-        pools = [(pool, kept) for pool, kept in operands if pool is not None]
+        pools = [(self._come(name), pool.free, kept) for name, pool, kept in operands if pool is not None]
         self.core.matrix(
             self.core.costs.multiply(step.rows.size, k.size, step.columns.size, add_to=not k.first),
             waits=[
-                *(pool.full for pool, kept in pools if inner.first or not kept),
-                *((c.free,) if k.first else ()),
+                *(come for come, _, kept in pools if inner.first or not kept),
+                *self._sums_await(step),
             ],
             signals=[
-                *(pool.free for pool, kept in pools if inner.last or not kept),
-                *((self.finished,) if k.last else ()),
+                *(free for _, free, kept in pools if inner.last or not kept),
+                *self._sums_signal(step),
             ],
             label="A B",
             run=("multiply", step),
         )
+
+    def _sums_await(self, step: Step) -> list[int]:
+        """What a product waits for on the side of its results."""
+        return [self.c.free] if step.k.first else []
+
+    def _sums_signal(self, step: Step) -> list[int]:
+        """What it signals there."""
+        return [self.finished] if step.k.last else []
+
+    def _store_signals(self, step: Step) -> list[int]:
+        """What the store of a tile signals beside its slot."""
+        return []
 
     @property
     def finished(self) -> int:
@@ -360,7 +417,7 @@ class _Nest:
             core.store(
                 costs.store_c(rows, columns),
                 waits=[self.done],
-                signals=[c.free],
+                signals=[c.free, *self._store_signals(step)],
                 label="store C",
                 run=("store_c", step),
             )
@@ -381,7 +438,9 @@ class Stage(NamedTuple):
 
 
 def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
-    """Multiply-adds at full rate, fused work over all lanes, every tensor moved once."""
+    """Multiply-adds at full rate, fused work over all lanes, every tensor moved once; on an engine, its steps."""
+    if layer.engine is not None:
+        return engine_bound(layer, machine)
     rate = machine.matrix.multiplies_per_pe_per_cycle.get(layer.compute_format)
     if rate is None:
         raise no_rate(layer.compute_format, machine.matrix.multiplies_per_pe_per_cycle, place=machine.name)
@@ -410,7 +469,15 @@ def _pieces(layer: GemmLayer, machine: MachineSpec) -> tuple[GemmLayer, ...]:
 
 register_family(
     Family(
-        operator="gemm", layer=GemmLayer, costs=GemmCosts, bound=gemm_bound, usual="gemm", core=GemmCore, pieces=_pieces
+        operator="gemm",
+        layer=GemmLayer,
+        costs=costs_of,
+        bound=gemm_bound,
+        usual="gemm",
+        core=GemmCore,
+        adapted=on_engine,
+        pieces=_pieces,
+        assumptions=engine_assumptions,
     )
 )
 ASSUMPTIONS = (

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
+from tilewright.sim.dataflows.gemm.engine_costs import costs_of
 from tilewright.sim.dataflows.gemm.lower import GEMM, GemmCore, Step, first_weight_tiles
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
 from tilewright.sim.dataflows.gemm.stages import staged
@@ -56,7 +57,7 @@ def run_product_on_numbers(
     check_tiling(dataflow, layer, tiling)
     if layer.whole is not None:
         raise InputError(f"{layer.name}: a piece of a cut product does not run on numbers; run the whole one")
-    costs = GemmCosts(layer, machine)
+    costs = costs_of(layer, machine)
     (phase,) = dataflow.phases
     builder = ProgramBuilder(phase.core.engines_for(costs, 1), phase.core.channels(costs, tiling), unroll=True)
     core = phase.core(costs, n_groups=layer.groups, builder=builder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import lcm
+
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.stages import n_sharing
 from tilewright.sim.lowering.levels import Level, levels_of
@@ -45,6 +47,8 @@ def _depths(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
         granule = layer.window.taps * block.depth
     elif layer.window is not None:
         granule = layer.window.taps * max(1, ceil_div(granule, layer.window.taps))
+    if layer.engine is not None:  # whole groups of scales
+        granule = min(layer.k, lcm(granule, layer.engine.group))
     short = [n * granule for n in SHORT_DEPTHS if n * granule < layer.k]
     return tuple(sorted({*tile_sizes(layer.k, granule, most=MOST_DEPTHS_OF_K), *short}, reverse=True))
 

@@ -1,0 +1,122 @@
+"""Which products a machine's quantised engine does, and what no schedule of one can beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from tilewright.formats import format_bits, tensor_format
+from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.matrix_unit import no_rate
+from tilewright.hw_models.quantised.demand import Engine, Step
+from tilewright.hw_models.quantised.part import engine_part
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.dataflows.gemm.costs import vector_operations
+from tilewright.sim.dataflows.gemm.engine_costs import passes
+from tilewright.sim.result import LowerBound
+from tilewright.units import bits_to_bytes, exact
+from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.homes import DRAM
+
+__all__ = ["engine_assumptions", "engine_bound", "on_engine"]
+
+
+def on_engine(layer: GemmLayer, machine: MachineSpec) -> GemmLayer:
+    """``layer`` as the machine's engine does it, where it is one of weights and activations in the engine's formats.
+
+    An operand without scales is stored with the engine's. An engine with passes over the activations does no
+    convolution of several taps: the passes would be over its unrolled input.
+    """
+    name = machine.matrix.engine
+    is_one = name is not None and layer.engine is None and layer.b_is_weight and layer.whole is None
+    if name is None or not is_one or not layer.a_format or not layer.b_format:
+        return layer
+    part = engine_part(name, machine.matrix.engine_options)
+    engine = part.for_product(layer.b_format, layer.a_format, layer.m, layer.k, layer.n)
+    if engine is None:
+        return layer
+    has_passes = any(passes(engine, layer.m, layer.k, layer.n))
+    if has_passes and layer.window is not None and layer.window.taps > 1:
+        return layer
+    b_bits, a_bits = engine.stored_bits(layer.m, layer.k, layer.n)
+    is_stored_so = has_passes or layer.a_bits == format_bits(tensor_format(layer.a_format).element.name)
+    return replace(
+        layer,
+        engine=engine,
+        b_bits=_each(b_bits, layer.k * layer.n),
+        a_bits=_each(a_bits, layer.m * layer.k) if is_stored_so else layer.a_bits,
+    )
+
+
+def _each(bits: int, n: int) -> int | Fraction:
+    share = Fraction(bits, n)
+    return share.numerator if share.denominator == 1 else share
+
+
+def engine_assumptions(layer: GemmLayer) -> tuple[str, ...]:
+    """What is taken for granted of the engine of ``layer``."""
+    engine: Engine | None = layer.engine
+    if engine is None:
+        return ()
+    return (
+        f"engine {engine.name} ({engine.source}) does products of weights and activations in {engine.pair}; without "
+        "scales of their own these are stored as the engine stores them, at the bytes of that",
+        *(f"engine {engine.name}: {text}" for text in engine.assumptions),
+        f"engine {engine.name}: operands are prepared where they lie each time that a tile has come, sums of two tiles "
+        "are scaled under the product of the next two and added to zeros at first, passes are over whole rows",
+    )
+
+
+def engine_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
+    """All steps' multiply-adds at full rate, their element-wise work over all lanes, every byte once."""
+    engine: Engine = layer.engine
+    groups, m, n = layer.before_cut
+    steps = engine.steps(m, layer.k, n)
+    dram = bits_to_bytes(layer.compulsory_bits) + groups * _pass_bytes(layer, steps)
+    return LowerBound(
+        matrix_cycles=_up(groups * _matrix_work(machine, steps) / machine.n_cores),
+        vector_cycles=_up(groups * _vector_work(layer, machine, steps) / (machine.vector.lanes * machine.n_cores)),
+        dram_cycles=_up(dram / bytes_per_cycle(machine)),
+    )
+
+
+def _matrix_work(machine: MachineSpec, steps: Sequence[Step]) -> Fraction:
+    """Cycles of one core's array for the products of ``steps``."""
+    rates, cycles = machine.matrix.multiplies_per_pe_per_cycle, Fraction(0)
+    for work in (work for step in steps for work in step.products):
+        if work.number_format not in rates:
+            raise no_rate(work.number_format, rates, place=machine.name)
+        cycles += work.macs / (machine.matrix.n_multipliers * exact(rates[work.number_format]))
+    return cycles
+
+
+def _vector_work(layer: GemmLayer, machine: MachineSpec, steps: Sequence[Step]) -> Fraction:
+    """Cycles of one lane for the element-wise work of ``steps`` and what is fused behind the product.
+
+    Of a convolution the pixels that are needed are prepared, not its unrolled input.
+    """
+    _, m, n = layer.before_cut
+    window, cycles_of = layer.window, machine.vector.cycles
+    needed = Fraction(1) if window is None else Fraction(window.needed_pixels, window.taps * m)
+    work = Fraction(m * n * sum(times * cycles_of[kind] for kind, times in vector_operations(layer.fused, machine)))
+    for step in steps:
+        for one in step.elements:
+            share = needed if step.multiplies and one.at == "activations" else Fraction(1)
+            work += one.n_elements * share * cycles_of[one.kind]
+    return work
+
+
+def _pass_bytes(layer: GemmLayer, steps: Sequence[Step]) -> int:
+    """Bytes of the DRAM that come with the engine beside operands and results."""
+    n_bytes, is_before = 0, True
+    for step in steps:
+        if step.multiplies:
+            n_bytes, is_before = n_bytes + step.branch_read_bytes, False
+            continue
+        n_bytes += step.write_bytes + (0 if is_before and layer.homes.a != DRAM else step.read_bytes)
+    return n_bytes
+
+
+def _up(value: Fraction) -> int:
+    return -(-value.numerator // value.denominator)
