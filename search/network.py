@@ -29,6 +29,7 @@ from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
+from tilewright.sim.dataflows.gemm.engines import engine_use
 from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.run import simulate
 from tilewright.sim.figures import figures_of
@@ -164,6 +165,7 @@ def simulate_stream(
         cycles_without_prefetch=fixed + sum(mapped[job.layer].alone.cycles for job in jobs),
         assumptions=(
             *_assumptions(mapped.values(), prefetch=prefetch, widen=widen, of_kinds=assumptions_of_kinds(stream)),
+            *engine_use([mapped[job.layer].layer for job in jobs], machine),
             *overhead_assumptions(machine),
             *storage_assumptions(machine),
             *fallback_note(elsewhere, machine),

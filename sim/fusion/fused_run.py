@@ -66,5 +66,11 @@ def measured(
         buffer_bytes=dict(program.buffer_bytes),
         n_commands=run.n_commands,
         n_jumps=run.n_jumps,
-        assumptions=(*machine.assumptions, *ASSUMPTIONS, *assumptions),
+        assumptions=(*machine.assumptions, *ASSUMPTIONS, *assumptions, *_without_engine(machine)),
     )
+
+
+def _without_engine(machine: MachineSpec) -> tuple[str, ...]:
+    if machine.matrix.engine is None:
+        return ()
+    return (f"fused groups multiply in the operands' formats: engine {machine.matrix.engine} has no part in them",)

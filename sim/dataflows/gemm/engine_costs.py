@@ -26,8 +26,7 @@ from tilewright.workloads.homes import DRAM
 
 __all__ = ["EngineCosts", "PassBytes", "costs_of", "passes"]
 
-_MOST_BLOCK_BYTES = 32 * 1024  # rows of a pass that are in hand together
-_BLOCKS_OF_A_BUFFER = 8  # a block is no larger than this part of the working buffer
+_BLOCK_BYTES = 64 * 1024  # about what a pass has in a slot: long transfers, little room
 
 
 def costs_of(layer: GemmLayer, machine: MachineSpec) -> GemmCosts:
@@ -230,11 +229,10 @@ class EngineCosts(GemmCosts):
         once = max(0, 2 * some.read_bytes - twice.read_bytes)
         return PassBytes(step.read_bytes - once, step.write_bytes, once)
 
-    def pass_rows(self, number: int) -> int:
-        """Rows that a pass takes together."""
+    def pass_rows(self, number: int, row_tile: int) -> int:
+        """Rows that a pass takes together: no more than a tile of the product."""
         reads, writes, _ = self.pass_bytes(number, 8)
-        most = min(_MOST_BLOCK_BYTES, self.working.capacity_bytes // _BLOCKS_OF_A_BUFFER)
-        return max(1, min(self.layer.m, 8 * most // max(1, reads + writes)))
+        return max(1, min(row_tile, 8 * _BLOCK_BYTES // max(1, reads + writes)))
 
     def pass_load(self, number: int, rows: int, *, once: bool = False) -> Work | None:
         """The reads of a pass: of a block, or those for all; None where there are none, or they lie in the buffer."""

@@ -42,8 +42,8 @@ class EngineNest(Nest):
         if costs.has_branch:
             slots = min(2, self.n_outputs)
             self.branch = core.pool("branch", slots=slots, slot_bytes=costs.branch_bytes(m, n))
-        self.before = [_Pass(core, costs, number) for number in costs.before]
-        self.behind = [_Pass(core, costs, number) for number in costs.behind]
+        self.before = [_Pass(core, costs, number, m) for number in costs.before]
+        self.behind = [_Pass(core, costs, number, m) for number in costs.behind]
         self.made = core.semaphore("pass done") if self.before or self.behind else None
 
     @property
@@ -162,9 +162,9 @@ class EngineNest(Nest):
 class _Pass:
     """A step of the engine over the rows of the product, block by block: load, work, store."""
 
-    def __init__(self, core: GemmCore, costs: EngineCosts, number: int) -> None:
+    def __init__(self, core: GemmCore, costs: EngineCosts, number: int, row_tile: int) -> None:
         self.core, self.costs, self.number = core, costs, number
-        self.rows = costs.pass_rows(number)
+        self.rows = costs.pass_rows(number, row_tile)
         name, moved = costs.pass_step(number, 1).name, costs.pass_bytes(number, self.rows)
         n_blocks = core.layer.groups * ceil_div(core.layer.m, self.rows)
         self.pool = core.pool(f"rows to {name}", slots=min(2, n_blocks), slot_bytes=moved.reads + moved.writes)
@@ -217,6 +217,6 @@ class _Pass:
             costs.pass_store(number, rows.size),
             waits=ends or there,
             signals=[pool.free, *signals],
-            label=f"store from {self.name}",
+            label=f"store to {self.name}",
             run=run,
         )

@@ -19,7 +19,7 @@ from tilewright.units import bits_to_bytes, exact
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import DRAM
 
-__all__ = ["engine_assumptions", "engine_bound", "on_engine"]
+__all__ = ["engine_assumptions", "engine_bound", "engine_use", "on_engine"]
 
 
 def on_engine(layer: GemmLayer, machine: MachineSpec) -> GemmLayer:
@@ -66,6 +66,17 @@ def engine_assumptions(layer: GemmLayer) -> tuple[str, ...]:
         f"engine {engine.name}: operands are prepared where they lie each time that a tile has come, sums of two tiles "
         "are scaled under the product of the next two and added to zeros at first, passes are over whole rows",
     )
+
+
+def engine_use(layers: Sequence[object], machine: MachineSpec) -> tuple[str, ...]:
+    """How many of the products with weights among ``layers`` the machine's engine does; nothing without an engine."""
+    name = machine.matrix.engine
+    if name is None:
+        return ()
+    products = [layer for layer in layers if isinstance(layer, GemmLayer) and layer.b_is_weight]
+    done = sum(layer.engine is not None for layer in products)
+    pair = engine_part(name, machine.matrix.engine_options).pair
+    return (f"engine {name} does {done or 'none'} of {len(products)} products with weights: those in {pair}",)
 
 
 def engine_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
-from tilewright.sim.dataflows.gemm.engine_costs import costs_of
+from tilewright.sim.dataflows.gemm.engine_costs import EngineCosts, costs_of
 from tilewright.sim.dataflows.gemm.lower import GEMM, GemmCore, Step, first_weight_tiles
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
 from tilewright.sim.dataflows.gemm.stages import staged
@@ -67,6 +67,8 @@ def run_product_on_numbers(
     if np.isnan(chip.c).any():
         group, row, column = np.argwhere(np.isnan(chip.c))[0]
         raise HazardError(f"C of row {row} and column {column} of group {group} was never stored to DRAM")
+    if isinstance(costs, EngineCosts) and costs.behind and not (chip.finished == costs.behind[-1]).all():
+        raise HazardError("passes behind the product have left out some of its rows")
     return chip.c
 
 
@@ -137,6 +139,8 @@ class _ProductChip:
         self.levels = {name.upper(): Store(f"staged {name}", n) for name, n in slots.items()}
         self.is_staged = {"A": what.a, "B": what.b}
         self.stays = what.columns >= n
+        # What passes of an engine have made of the rows of A, and which rows of C they have finished.
+        self.made, self.finished = (np.full((groups, m), np.nan) for _ in range(2))
         if tiling["prefetched"] and layer.groups == 1:
             self._hold_first_weights(tiling)
 
@@ -150,9 +154,18 @@ class _ProductChip:
 
     def _bits_of(self, state: str) -> int | Fraction:
         layer = self.layer
-        return {"A": layer.a_bits, "B": layer.b_bits, "C": layer.out_bits, **self._extra_bits()}.get(
-            state, layer.accumulator_bits
-        )
+        known = {"A": layer.a_bits, "B": layer.b_bits, "C": layer.out_bits, **self._extra_bits()}
+        if isinstance(self.costs, EngineCosts):
+            known |= {_prepared("A"): self.costs.a_on_chip, _prepared("B"): self.costs.b_on_chip}
+        return known.get(state, layer.accumulator_bits)
+
+    def state_of(self, operand: str) -> str:
+        """In which state "A" or "B" is multiplied."""
+        costs = self.costs
+        if not isinstance(costs, EngineCosts):
+            return operand
+        is_prepared = costs.prepares_a if operand == "A" else costs.prepares_b or costs.prepares_b_on_array
+        return _prepared(operand) if is_prepared else operand
 
     def _extra_bits(self) -> dict[str, int | Fraction]:
         return {_extra_state(number): bits for number, bits in enumerate(self.layer.fused.extra_bits)}
@@ -178,11 +191,19 @@ class _ProductChip:
         tag = f"B of columns from {step.part.columns.start}, group {step.group}, for rows from {rows}"
         return Place(self.levels["B"], tag, step.columns.start * self.layer.k + step.k.start)
 
+    def place_of_sums(self, step: Step) -> Place:
+        """Sums of two tiles that an engine scales before they are added up."""
+        return Place(self.stores["sums to scale"], f"sums of {_output(step)}, k {step.k.start}")
+
     def place_of_c(self, step: Step) -> Place:
         return Place(self.stores["C"], _output(step))
 
     def place_of_extra(self, step: Step, number: int) -> Place:
         return Place(self.stores["fused input"], _output(step), number)
+
+
+def _prepared(operand: str) -> str:
+    return f"{operand} prepared"
 
 
 def _passing(tag: str, step: Step) -> str:
@@ -236,6 +257,7 @@ def _b_of(chip: _ProductChip, step: Step) -> FloatArray:
 def _load_a(chip: _ProductChip, run: Execution, step: Step) -> None:
     work = chip.costs.load_a(step.all_rows, step.k, row_tile=chip.row_tile, depth_tile=chip.depth_tile)
     value = run.read(chip.staged_a(step), "A") if chip.is_staged["A"] else _a_of(chip, step)
+    _check_passed(chip, run, step)
     _load(run, chip.place_of_a(step), "A", value, work)
 
 
@@ -244,6 +266,7 @@ def _fetch_a(chip: _ProductChip, run: Execution, step: Step) -> None:
     value = _a_of(chip, step)
     work = chip.costs.load_a(step.all_rows, step.k, row_tile=chip.row_tile, depth_tile=chip.depth_tile)
     _check_paid(run, value, chip.layer.a_bits, work)
+    _check_passed(chip, run, step)
     run.write(chip.staged_a(step), "A", value, opens=step.rows.first and step.k.first)
 
 
@@ -310,16 +333,78 @@ _FAR = 2**62
 @operation("multiply")
 def _multiply(chip: _ProductChip, run: Execution, step: Step) -> None:
     near = chip.costs.is_near
-    a = _a_of(chip, step) if near["a"] else run.read(chip.place_of_a(step), "A")
-    b = _b_of(chip, step) if near["b"] else run.read(chip.place_of_b(step), "B")
+    states = chip.state_of("A"), chip.state_of("B")
+    a = _a_of(chip, step) if near["a"] and states[0] == "A" else run.read(chip.place_of_a(step), states[0])
+    b = _b_of(chip, step) if near["b"] and states[1] == "B" else run.read(chip.place_of_b(step), states[1])
     if chip.layer.window is not None:
         a = _Slab(chip.layer.window, step).unrolled(a)
-    value, place = a @ b, chip.place_of_c(step)
-    if not step.k.first:
+    if isinstance(chip.costs, EngineCosts) and chip.costs.scales_sums:
+        run.write(chip.place_of_sums(step), "sums to scale", a @ b, opens=True)
+    else:
+        _add_up(chip, run, step, a @ b)
+
+
+def _add_up(chip: _ProductChip, run: Execution, step: Step, value: FloatArray) -> None:
+    """Add the product of two tiles to the accumulators of its output tile."""
+    place, begins = chip.place_of_c(step), step.k.start == 0
+    has_branch = isinstance(chip.costs, EngineCosts) and chip.costs.has_branch
+    if not begins or has_branch:
         value = value + run.read(place, after("sum", step.k.start))
-    run.write(place, after("sum", step.k.start + step.k.size), value, opens=step.k.first)
-    if step.k.last and near["out"] and not chip.costs.through_vector_unit:
+    end = step.k.start + step.k.size
+    run.write(place, after("sum", end), value, opens=begins and not has_branch)
+    if end == chip.layer.k and chip.costs.is_near["out"] and not chip.costs.through_vector_unit:
         _leave(chip, run, step, value)
+
+
+# -- what a quantised engine does besides ---------------------------------------------------------------------
+
+
+@operation("prepare_a")
+def _prepare_a(chip: _ProductChip, run: Execution, step: Step) -> None:
+    place = chip.place_of_a(step)
+    value = _a_of(chip, step) if chip.costs.is_near["a"] else run.read(place, "A")
+    run.write(place, _prepared("A"), value, opens=chip.costs.is_near["a"])
+
+
+@operation("prepare_b")
+def _prepare_b(chip: _ProductChip, run: Execution, step: Step) -> None:
+    place = chip.place_of_b(step)
+    value = _b_of(chip, step) if chip.costs.is_near["b"] else run.read(place, "B")
+    run.write(place, _prepared("B"), value, opens=chip.costs.is_near["b"])
+
+
+@operation("scale_sums")
+def _scale_sums(chip: _ProductChip, run: Execution, step: Step, is_last: bool) -> None:
+    """Of the last tile of k, or of the one before that of ``step``."""
+    depth = chip.depth_tile
+    of = step if is_last else step._replace(k=Span(depth, False, False, step.k.start - depth))
+    _add_up(chip, run, of, run.read(chip.place_of_sums(of), "sums to scale"))
+
+
+@operation("branch")
+def _branch(chip: _ProductChip, run: Execution, step: Step) -> None:
+    """What the branch adds is part of the weights here: nothing."""
+    shape = step.rows.size, step.columns.size
+    run.write(chip.place_of_c(step), after("sum", 0), np.zeros(shape), opens=True)
+
+
+@operation("pass")
+def _pass(chip: _ProductChip, run: Execution, group: int, number: int, rows: Span) -> None:
+    at = (group, _range(rows))
+    assert isinstance(chip.costs, EngineCosts)
+    if number in chip.costs.before:
+        run.store(chip.made, at, np.array(number))
+        return
+    if np.isnan(chip.c[at]).any():
+        raise run.error(f"goes over rows from {rows.start} of group {group}, which are not all stored")
+    run.store(chip.finished, at, np.array(number))
+
+
+def _check_passed(chip: _ProductChip, run: Execution, step: Step) -> None:
+    """What passes leave for the product is there for all rows."""
+    before = chip.costs.before if isinstance(chip.costs, EngineCosts) else ()
+    if before and not (chip.made[step.group] == before[-1]).all():
+        raise run.error(f"loads rows of group {step.group}, over which the passes are not done")
 
 
 @operation("fused")
