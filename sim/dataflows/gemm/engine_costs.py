@@ -66,6 +66,7 @@ class EngineCosts(GemmCosts):
         self.has_branch = bool(_products(step, "results"))
         self.operations = _joined(self.operations, ((kind, ceil(Fraction(n_elements, m * n)))
                                                     for kind, n_elements in _works(step, "results")))  # fmt: skip
+        self.through_vector_unit |= bool(self.operations)
         b_bits, a_bits = self.engine.prepared_bits
         self.b_on_chip: int | Fraction = max(layer.b_bits, b_bits or 0)
         self.a_on_chip: int | Fraction = max(layer.a_bits, a_bits or 0)

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from tilewright.formats import format_bits, tensor_format
+from tilewright.formats import tensor_format
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.quantised.demand import Engine, Step
 from tilewright.hw_models.quantised.part import engine_part
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.vector_unit import RESULTS, least_vector_cycles
 from tilewright.sim.dataflows.gemm.costs import vector_operations
 from tilewright.sim.dataflows.gemm.engine_costs import passes
+from tilewright.sim.lowering.levels import weight_memory_cycles
 from tilewright.sim.result import LowerBound
 from tilewright.units import bits_to_bytes, exact
 from tilewright.workloads.gemm import GemmLayer
@@ -40,18 +42,26 @@ def on_engine(layer: GemmLayer, machine: MachineSpec) -> GemmLayer:
     if has_passes and layer.window is not None and layer.window.taps > 1:
         return layer
     b_bits, a_bits = engine.stored_bits(layer.m, layer.k, layer.n)
-    is_stored_so = has_passes or layer.a_bits == format_bits(tensor_format(layer.a_format).element.name)
+    narrow_a = has_passes or layer.a_bits == tensor_format(layer.a_format).element.bits
     return replace(
         layer,
         engine=engine,
-        b_bits=_each(b_bits, layer.k * layer.n),
-        a_bits=_each(a_bits, layer.m * layer.k) if is_stored_so else layer.a_bits,
+        b_bits=_with_scales(layer.b_format, layer.b_bits, Fraction(b_bits, layer.k * layer.n)),
+        a_bits=_whole(Fraction(a_bits, layer.m * layer.k)) if narrow_a else layer.a_bits,
     )
 
 
-def _each(bits: int, n: int) -> int | Fraction:
-    share = Fraction(bits, n)
-    return share.numerator if share.denominator == 1 else share
+def _with_scales(given: str, moved_bits: int | Fraction, stored_bits: Fraction) -> int | Fraction:
+    """Bits moved for a weight of the ``given`` format, with the engine's scales where it has none of its own.
+
+    Weights that are stored compressed stay so, to the same share.
+    """
+    own = tensor_format(given)
+    return moved_bits if own.scale is not None else _whole(stored_bits * moved_bits / own.element.bits)
+
+
+def _whole(bits: Fraction) -> int | Fraction:
+    return bits.numerator if bits.denominator == 1 else bits
 
 
 def engine_assumptions(layer: GemmLayer) -> tuple[str, ...]:
@@ -87,8 +97,9 @@ def engine_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     dram = bits_to_bytes(layer.compulsory_bits) + groups * _pass_bytes(layer, steps)
     return LowerBound(
         matrix_cycles=_up(groups * _matrix_work(machine, steps) / machine.n_cores),
-        vector_cycles=_up(groups * _vector_work(layer, machine, steps) / (machine.vector.lanes * machine.n_cores)),
+        vector_cycles=_up(groups * _vector_work(layer, machine, steps) / machine.n_cores),
         dram_cycles=_up(dram / bytes_per_cycle(machine)),
+        weight_memory_cycles=weight_memory_cycles(machine, layer.homes.b, groups * layer.k * n * layer.b_bits),
     )
 
 
@@ -103,19 +114,25 @@ def _matrix_work(machine: MachineSpec, steps: Sequence[Step]) -> Fraction:
 
 
 def _vector_work(layer: GemmLayer, machine: MachineSpec, steps: Sequence[Step]) -> Fraction:
-    """Cycles of one lane for the element-wise work of ``steps`` and what is fused behind the product.
+    """Cycles of one core's vector unit for the element-wise work of ``steps`` and what is fused behind the product.
 
     Of a convolution the pixels that are needed are prepared, not its unrolled input.
     """
     _, m, n = layer.before_cut
-    window, cycles_of = layer.window, machine.vector.cycles
+    window, unit = layer.window, machine.vector
     needed = Fraction(1) if window is None else Fraction(window.needed_pixels, window.taps * m)
-    work = Fraction(m * n * sum(times * cycles_of[kind] for kind, times in vector_operations(layer.fused, machine)))
+    finishing = [(kind, times * m * n) for kind, times in vector_operations(layer.fused, machine)]
+    cycles = Fraction(0)
     for step in steps:
-        for one in step.elements:
-            share = needed if step.multiplies and one.at == "activations" else Fraction(1)
-            work += one.n_elements * share * cycles_of[one.kind]
-    return work
+        for work in step.elements:
+            if step.multiplies and work.at == "results":
+                finishing.append((work.kind, work.n_elements))
+                continue
+            share = needed if step.multiplies and work.at == "activations" else Fraction(1)
+            cycles += work.n_elements * share * unit.cycles[work.kind] / unit.lanes
+    if finishing or unit.passes_results:
+        cycles += least_vector_cycles(unit, finishing, unit_kind=RESULTS, n_values=m * n)
+    return cycles
 
 
 def _pass_bytes(layer: GemmLayer, steps: Sequence[Step]) -> int:
