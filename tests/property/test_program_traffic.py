@@ -1,0 +1,157 @@
+"""What the programs of products and convolutions move over each channel is the traffic of their loop nests.
+
+Conventions of the programs, said here as nests: partial sums never leave the chip (the place of C in the working buffer
+is outside the loop over k); a part of B that is the only one along n stays through all parts of the rows; all kernel
+taps are done in the working buffer; within a row all columns between the first and the last needed one are loaded;
+halos are fetched again with each tile, also into a level, which gets what is staged tile by tile; a level's write port
+is not charged for that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tilewright.errors import MappingError
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import BufferSpec, MachineSpec
+from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
+from tilewright.sim.dataflows.gemm.stages import staged
+from tilewright.sim.engine.run import run_program
+from tilewright.sim.hierarchy.nest import LoopNest
+from tilewright.sim.hierarchy.traffic import Keep, Loop, traffic
+from tilewright.sim.lowering.evaluation import build_phase
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, level_called
+from tilewright.sim.lowering.mapping import Dataflow, Tiling, get_dataflow
+from tilewright.testing.products import tilings
+from tilewright.workloads.conv_window import ConvWindow
+from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.homes import DRAM, Homes
+
+N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "60"))  # `make fuzz N=10000` sets this
+EDGE = load_machine("edge-16x16")
+FAR = tuple(
+    BufferSpec(name=name, capacity_kib=kib, read_bytes_per_cycle=32, write_bytes_per_cycle=16)
+    for name, kib in (("l2", 64), ("l3", 4096))
+)
+PJ = {"l1": 1.0, "l2": 2.0, "l3": 3.0}
+MACHINE = replace(
+    EDGE,
+    buffers=(*EDGE.buffers, *FAR),
+    energy=replace(EDGE.energy, buffer_read_pj_per_byte=PJ, buffer_write_pj_per_byte=PJ),
+).with_(**{"matrix.rows": 4, "matrix.columns": 4, "dram.burst_bytes": 1})
+FLOWS = [get_dataflow(name, "gemm") for name in ("gemm", "staged")]
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[GemmLayer, LoopNest]:
+    """A product, or a convolution without padding whose kernel leaves no rows out; operands in any memory."""
+    home = st.sampled_from([DRAM, DRAM, DRAM, "l2", "l3"])
+    sizes = st.integers(1, 9)
+    groups, k, n = draw(st.integers(1, 2)), draw(sizes), draw(sizes)
+    if draw(st.booleans()):
+        m, window = draw(st.integers(1, 12)), None
+        nest = LoopNest(k=n, c=k, ox=m, oy=1, g=groups, map_width=m, map_height=1)
+    else:
+        fy, fx = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+        sy, sx = draw(st.integers(1, fy)), draw(st.integers(1, 3))
+        oy, ox, c = draw(sizes), draw(sizes), draw(st.integers(1, 3))
+        height, width = (oy - 1) * sy + fy, (ox - 1) * sx + fx
+        window = ConvWindow(height, width, oy, ox, fy, fx, sy, sx)
+        m, k = oy * ox, c * fy * fx
+        nest = LoopNest(
+            k=n, c=c, ox=ox, oy=oy, fx=fx, fy=fy, g=groups, stride=(sx, sy), map_width=width, map_height=height
+        )
+    bits = st.sampled_from([8, 16])
+    layer = GemmLayer(
+        name="product", groups=groups, m=m, k=k, n=n, a_bits=draw(bits), b_bits=draw(bits), out_bits=draw(bits),
+        accumulator_bits=32, compute_format="int8", b_is_weight=draw(st.booleans()), window=window,
+        homes=Homes(draw(home), draw(home), draw(home)),
+    )  # fmt: skip
+    return layer, nest
+
+
+def nest_nodes(layer: GemmLayer, machine: MachineSpec, tiling: Tiling) -> list[Loop | Keep]:
+    """The program of a tiling as a mapping."""
+    what, near = staged(layer, machine, tiling), machine.working_buffer.name
+    m, n, k = (min(tiling[name], getattr(layer, name)) for name in "mnk")
+    taps = layer.window.taps if layer.window is not None else 1
+    homes = ((layer.homes.a, "input"), (layer.homes.b, "weight"), (layer.homes.out, "output"))
+    nodes: list[Loop | Keep] = [Keep(home or "dram", operand) for home, operand in homes]  # type: ignore[arg-type]
+    far = what.level.name if what.level is not None else ""
+    b_stays = what.columns >= layer.n
+    nodes.append(Loop("G", 1))
+    nodes += [Keep(far, "weight")] if what.b and b_stays else []
+    nodes += rows_of(layer, what.rows)
+    nodes += [Keep(far, "input")] if what.a else []
+    nodes.append(Loop("K", what.columns))
+    nodes += [Keep(far, "weight")] if what.b and not b_stays else []
+    a, b = Keep(near, "input"), Keep(near, "weight")
+    rows, columns = rows_of(layer, m), [Loop("K", n)]
+    depth = [Keep(near, "output"), Loop("C", max(1, k // taps))]
+    if tiling["order"] == KEEPS_B:
+        return [*nodes, *columns, b, *rows, *depth, a]
+    if tiling["order"] == KEEPS_A:
+        return [*nodes, *rows, a, *columns, *depth, b]
+    return [*nodes, *rows, *columns, *depth, a, b]
+
+
+def fetch_nodes(layer: GemmLayer, machine: MachineSpec, tiling: Tiling) -> list[Loop | Keep]:
+    """The fetches of A into a level: once, in the tiles of the working buffer with their halos."""
+    what = staged(layer, machine, tiling)
+    assert what.level is not None
+    rows = [*rows_of(layer, what.rows), *rows_of(layer, min(tiling["m"], layer.m))]
+    others = [Keep("dram", "weight"), Keep("dram", "output")]
+    return [Keep("dram", "input"), *others, Loop("G", 1), *rows, Keep(what.level.name, "input")]
+
+
+def rows_of(layer: GemmLayer, rows: int) -> list[Loop | Keep]:
+    """Loops over tiles of ``rows`` rows of A: whole output rows of a convolution, or parts of one."""
+    if layer.window is None:
+        return [Loop("OX", rows)]
+    width = layer.window.out_width
+    return [Loop("OY", max(1, rows // width)), *([Loop("OX", rows)] if rows < width else [])]
+
+
+def is_nest(layer: GemmLayer, machine: MachineSpec, tiling: Tiling) -> bool:
+    """Whether tiles are rectangles of the map and whole channels; others the programs charge a little more for."""
+    if layer.window is None:
+        return True
+    width, taps = layer.window.out_width, layer.window.taps
+    m, k = min(tiling["m"], layer.m), min(tiling["k"], layer.k)
+    rows = (m, staged(layer, machine, tiling).rows)
+    return k % taps == 0 and all(n % width == 0 or (n < width and width % n == 0) for n in rows)
+
+
+@settings(max_examples=N_EXAMPLES)
+@given(layers(), st.sampled_from(FLOWS), st.data())
+def test_bytes_of_every_channel(case: tuple[GemmLayer, LoopNest], flow: Dataflow, data: st.DataObject) -> None:
+    layer, nest = case
+    tiling = data.draw(tilings(flow, layer, MACHINE)) | {"prefetched": 0}
+    if tiling.get("far"):  # what fits whole is seldom held in parts
+        tiling |= {name: data.draw(st.integers(1, 3)) for name in ("far_m", "far_n")}
+    assume(is_nest(layer, MACHINE, tiling))
+    (phase,) = flow.phases
+    try:
+        run = run_program(build_phase(phase, flow.costs(layer, MACHINE), tiling))
+    except MappingError:
+        return
+    wanted: Counter[int] = Counter()
+    bits = {"input": layer.a_bits, "weight": layer.b_bits, "output": layer.out_bits}
+    counted = traffic(nest, nest_nodes(layer, MACHINE, tiling), whole_runs=True)
+    if staged(layer, MACHINE, tiling).a:
+        counted["dram", "input"] = traffic(nest, fetch_nodes(layer, MACHINE, tiling), whole_runs=True)["dram", "input"]
+    for (memory, operand), moved in counted.items():
+        read_bytes, write_bytes = (int(values * bits[operand] / 8) for values in moved)
+        if memory == "dram":
+            wanted[DRAM_CHANNEL] += read_bytes + write_bytes
+        elif memory != "l1":
+            level = level_called(MACHINE, memory)
+            wanted[level.read_channel] += read_bytes
+            wanted[level.write_channel] += write_bytes if operand == "output" else 0
+    found = {channel: n_bytes for channel, n_bytes in enumerate(run.channel_bytes) if n_bytes}
+    assert found == +wanted
