@@ -57,7 +57,7 @@ OperationKind: TypeAlias = Literal["add", "sub", "mul", "max", "exp", "div"]
 OPERATION_KINDS: tuple[OperationKind, ...] = ("add", "sub", "mul", "max", "exp", "div")
 
 #: Kinds of operators that may have a unit of their own beside the lanes.
-UnitKind: TypeAlias = Literal["depthwise", "pool", "reduction", "elementwise"]
+UnitKind: TypeAlias = Literal["depthwise", "pool", "pool_inputs", "reduction", "elementwise"]
 
 # Keys are text for a type checker, and one of the listed names for a file.
 if TYPE_CHECKING:
@@ -283,8 +283,8 @@ class VectorUnitSpec:
     passes in one go ("pipeline"), of which the slowest counts, and never less than a cycle a group.
     ``passes_results``: whether all results of a product leave through this unit, also those behind which nothing is
     fused, in whole groups of the matrix unit's columns. ``rates``: values in a cycle for the kinds of operators that
-    have a unit of their own (multiply-adds of depthwise convolutions, values under the windows of pools, inputs of
-    reductions, results of element-wise work); each takes the faster way.
+    have a unit of their own (multiply-adds of depthwise convolutions, values under the windows of pools or the inputs
+    of pools, inputs of reductions, results of element-wise work); each takes the fastest way.
     """
 
     __pydantic_config__ = _STRICT

@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from tilewright.hw_models.spec import VectorUnitSpec
 from tilewright.units import exact
 
-__all__ = ["RESULTS", "least_vector_cycles", "vector_cycles"]
+__all__ = ["RESULTS", "Passing", "least_vector_cycles", "vector_cycles"]
 
 RESULTS = "results"  # of a product, on their way out: a kind of work without a rate
 
 
+class UnitValues(Protocol):
+    """What a unit counts of some work whose values pass once: of which kind, how many; the inputs of a pool."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def n_inputs(self) -> int: ...
+
+
+class Passing(NamedTuple):
+    """Values that pass the unit."""
+
+    kind: str
+    n: int
+    n_inputs: int = 0
+
+
 def vector_cycles(
-    unit: VectorUnitSpec, work: Sequence[tuple[str, int]], *, reduces: bool, unit_kind: str = "", n_values: int = 0
+    unit: VectorUnitSpec, work: Sequence[tuple[str, int]], *, reduces: bool, values: UnitValues | None = None
 ) -> int:
     """Cycles of one vector command that does ``work``, pairs of (kind of operation, number of elements).
 
     start-up + sum of ceil(elements / lanes) x cycles of the kind, + the depth of the reduction tree when the command
-    ``reduces``; at least 1. ``n_values``: how many values pass, where each passes once; a pipeline then takes
-    ceil(values / lanes) times its slowest stage. They are work of a ``unit_kind`` that the unit may have a rate for
-    (the faster way counts), or RESULTS, which may have to pass whatever is done on them. Raises KeyError for a kind
-    that is none of ``OPERATION_KINDS``.
+    ``reduces``; at least 1. ``values``: what passes, where each value passes once. A pipeline then takes
+    ceil(values / lanes) times its slowest stage; where the unit has a rate for their kind the faster way counts;
+    RESULTS may have to pass whatever is done on them. Raises KeyError for a kind that is none of ``OPERATION_KINDS``.
     """
     lanes = unit.lanes
     cycles_of = unit.cycles
     cycles = 0
-    if n_values and unit.arrangement == "pipeline":
-        cycles = -(-n_values // lanes) * max([1, *(cycles_of[kind] for kind, _ in work)])
+    if values is not None and unit.arrangement == "pipeline":
+        cycles = -(-values.n // lanes) * _slowest(unit, work)
     else:
         for kind, n_elements in work:
             cycles += -(-n_elements // lanes) * cycles_of[kind]
-    if unit_kind in unit.rates:
-        up, down = _ratio(unit.rates[unit_kind])
-        cycles = min(cycles, -(-n_values * down // up))
-    if unit.passes_results and unit_kind == RESULTS:
-        cycles = max(cycles, -(-n_values // lanes))
+    if values is not None and unit.rates:
+        cycles = min([cycles, *(-(-way.numerator // way.denominator) for way in _ways(unit, values))])
+    if unit.passes_results and values is not None and values.kind == RESULTS:
+        cycles = max(cycles, -(-values.n // lanes))
     cycles += unit.startup_cycles
     if reduces:
         cycles += unit.reduction_depth_cycles
@@ -45,21 +62,26 @@ def vector_cycles(
 
 
 def least_vector_cycles(
-    unit: VectorUnitSpec, work: Sequence[tuple[str, int]], *, unit_kind: str = "", n_values: int = 0
+    unit: VectorUnitSpec, work: Sequence[tuple[str, int]], values: UnitValues | None = None
 ) -> Fraction:
     """What :func:`vector_cycles` of any commands that do this work together do not undercut."""
-    if n_values and unit.arrangement == "pipeline":
-        least = Fraction(n_values * max([1, *(unit.cycles[kind] for kind, _ in work)]), unit.lanes)
+    if values is not None and unit.arrangement == "pipeline":
+        least = Fraction(values.n * _slowest(unit, work), unit.lanes)
     else:
         least = Fraction(sum(n * unit.cycles[kind] for kind, n in work), unit.lanes)
-    if unit_kind in unit.rates:
-        least = min(least, n_values / exact(unit.rates[unit_kind]))
-    if unit.passes_results and unit_kind == RESULTS:
-        least = max(least, Fraction(n_values, unit.lanes))
+    if values is not None:
+        least = min([least, *_ways(unit, values)])
+        if unit.passes_results and values.kind == RESULTS:
+            least = max(least, Fraction(values.n, unit.lanes))
     return least
 
 
-@lru_cache(maxsize=256)
-def _ratio(rate: float) -> tuple[int, int]:
-    fraction = exact(rate)
-    return fraction.numerator, fraction.denominator
+def _slowest(unit: VectorUnitSpec, work: Sequence[tuple[str, int]]) -> int:
+    return max([1, *(unit.cycles[kind] for kind, _ in work)])
+
+
+def _ways(unit: VectorUnitSpec, values: UnitValues) -> Iterator[Fraction]:
+    """Cycles that the units of their own take for ``values``."""
+    for kind, n in ((values.kind, values.n), (f"{values.kind}_inputs", values.n_inputs)):
+        if kind in unit.rates:
+            yield n / exact(unit.rates[kind])

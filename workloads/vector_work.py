@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import NamedTuple
 
 from tilewright.errors import unknown
@@ -129,10 +130,17 @@ def on_vector_unit(operator: Operator) -> tuple[tuple[str, int], ...]:
 
 
 class UnitValues(NamedTuple):
-    """What a unit counts of an operator: its kind, one of UNIT_KINDS, and how many values pass."""
+    """What a unit counts of an operator: its kind, one of UNIT_KINDS, and how many values pass; of a pool also the
+    values of its map, which a unit that keeps lines looks at once each.
+    """
 
     kind: str
     n: int
+    n_inputs: int = 0
+
+    def share(self, part: Fraction) -> UnitValues:
+        """The values of a part of the work, rounded up."""
+        return self._replace(n=int(-(-self.n * part // 1)), n_inputs=int(-(-self.n_inputs * part // 1)))
 
 
 def unit_values(operator: Operator) -> UnitValues | None:
@@ -143,8 +151,9 @@ def unit_values(operator: Operator) -> UnitValues | None:
     if kind == "conv":
         return UnitValues("depthwise", macs) if not operator.of_kind.on_array(operator) else None
     if kind == "pool":
-        n_results = operator.count("batch") * operator.count("channels") * math.prod(operator.sizes("out_size"))
-        return UnitValues(kind, n_results * math.prod(operator.sizes("kernel")))
+        maps = operator.count("batch") * operator.count("channels")
+        inputs, results = (maps * math.prod(operator.sizes(key)) for key in ("in_size", "out_size"))
+        return UnitValues(kind, results * math.prod(operator.sizes("kernel")), inputs)
     if kind == "reduction":
         return UnitValues(kind, operator.count("rows") * operator.count("columns"))
     return UnitValues(kind, operator.count("n_elements")) if kind == "elementwise" else None

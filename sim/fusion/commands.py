@@ -244,7 +244,7 @@ class GroupCosts(TileCosts):
                 reads_bits=read_bits,
                 writes_bits=write_bits,
                 reduces=any(is_reducing(operator) for operator in operators),
-                values=None if values is None else values._replace(n=int(-(-values.n * share // 1))),
+                values=None if values is None else values.share(Fraction(share)),
             )
 
         return self._remember(("of", node.index, len(names), share, read_bits, write_bits), make)

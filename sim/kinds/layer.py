@@ -126,7 +126,7 @@ def vector_layer(stream: OperatorStream, chain: Sequence[Operator]) -> VectorLay
         write_bytes=ceil_div(write_bytes, rows),
         operations=_each(work.items(), rows),
         reduces=is_reducing(operator),
-        values=None if values is None else values._replace(n=ceil_div(values.n, rows)),
+        values=None if values is None else values.share(Fraction(1, rows)),
     )
     return replace(layer, cut=_row_cut(stream, operator, layer))
 

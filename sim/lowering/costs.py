@@ -107,14 +107,13 @@ class TileCosts:
 
         ``values``: what a unit counts of it, where each value passes once.
         """
-        unit_kind, n_values = values or ("", 0)
 
         def make() -> Work:
             done: dict[str, int] = {}
             for kind, n_elements in operations:
                 done[kind] = done.get(kind, 0) + n_elements
             return self._work(
-                vector_cycles(self.machine.vector, operations, reduces=reduces, unit_kind=unit_kind, n_values=n_values),
+                vector_cycles(self.machine.vector, operations, reduces=reduces, values=values),
                 reads=bits_to_bytes(reads_bits),
                 writes=bits_to_bytes(writes_bits),
                 counters=Counters(vector_operations=done),

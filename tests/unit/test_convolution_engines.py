@@ -13,7 +13,7 @@ from tilewright.hw_models.block_steps import ConvShape
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.matrix_unit import product
 from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec, StripeSpec, VectorUnitSpec
-from tilewright.hw_models.vector_unit import vector_cycles
+from tilewright.hw_models.vector_unit import Passing, vector_cycles
 from tilewright.search.api import simulate_network
 from tilewright.sim.dataflows.gemm.lower import GEMM
 from tilewright.sim.dataflows.gemm.numbers import run_product_on_numbers
@@ -122,22 +122,24 @@ def lanes(**changes: object) -> VectorUnitSpec:
 
 def test_a_pipeline_is_as_slow_as_its_slowest_stage() -> None:
     silu = (("add", 100), ("div", 100), ("exp", 100), ("mul", 100))
-    assert vector_cycles(lanes(), silu, reduces=False, n_values=100) == 3 + 13 * (1 + 4 + 4 + 1)
-    pipeline = lanes(arrangement="pipeline")
-    assert vector_cycles(pipeline, silu, reduces=False, n_values=100) == 3 + 13 * 4
-    assert vector_cycles(pipeline, (("max", 200),), reduces=False, n_values=100) == 3 + 13  # a clip: two stages
+    assert vector_cycles(lanes(), silu, reduces=False, values=Passing("elementwise", 100)) == 3 + 13 * (1 + 4 + 4 + 1)
+    pipeline, passing = lanes(arrangement="pipeline"), Passing("elementwise", 100)
+    assert vector_cycles(pipeline, silu, reduces=False, values=Passing("elementwise", 100)) == 3 + 13 * 4
+    assert vector_cycles(pipeline, (("max", 200),), reduces=False, values=passing) == 3 + 13  # a clip: two stages
     free = replace(pipeline, cycles={**pipeline.cycles, "max": 0})
-    assert vector_cycles(free, (("max", 100),), reduces=False, n_values=100) == 3 + 13  # they pass all the same
+    assert vector_cycles(free, (("max", 100),), reduces=False, values=passing) == 3 + 13  # they pass all the same
 
 
 def test_an_operator_takes_the_faster_way() -> None:
     unit = lanes(rates={"depthwise": 2.5, "pool": 64})
     work = (("add", 160), ("mul", 160))
-    assert vector_cycles(unit, work, reduces=False, unit_kind="depthwise", n_values=160) == 3 + 2 * 20
-    assert vector_cycles(unit, work, reduces=False, unit_kind="pool", n_values=160) == 3 + 3
-    assert vector_cycles(unit, work, reduces=False, unit_kind="elementwise", n_values=160) == 3 + 2 * 20
+    assert vector_cycles(unit, work, reduces=False, values=Passing("depthwise", 160)) == 3 + 2 * 20
+    assert vector_cycles(unit, work, reduces=False, values=Passing("pool", 160)) == 3 + 3
+    assert vector_cycles(unit, work, reduces=False, values=Passing("elementwise", 160)) == 3 + 2 * 20
+    lines = lanes(rates={"pool_inputs": 8})  # every input once, however many windows have it
+    assert vector_cycles(lines, work, reduces=False, values=Passing("pool", 160, 72)) == 3 + 9
     faster = lanes(rates={"depthwise": 4.5})
-    assert vector_cycles(faster, work, reduces=False, unit_kind="depthwise", n_values=160) == 3 + 36
+    assert vector_cycles(faster, work, reduces=False, values=Passing("depthwise", 160)) == 3 + 36
 
 
 EDGE = load_machine("edge-16x16").with_(**{"matrix.rows": 4, "matrix.columns": 4, "vector.lanes": 2})
@@ -156,6 +158,7 @@ def test_rates_are_those_of_the_operators_kinds() -> None:
     assert 16 * 64 * 9 / 64 <= of(depthwise, depthwise=64) < slow / 4
     assert of(depthwise, depthwise=1) == slow
     assert of(pool, depthwise=64) == of(pool) > of(pool, pool=64)
+    assert of(pool, pool=64) == of(pool, pool_inputs=64)  # windows that do not overlap
 
 
 @pytest.mark.parametrize("columns", [4, 3, 5])

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.hw_models.vector_unit import RESULTS, least_vector_cycles
+from tilewright.hw_models.vector_unit import RESULTS, Passing, least_vector_cycles
 from tilewright.sim.dataflows.gemm.costs import GemmCosts, vector_operations
 from tilewright.sim.dataflows.gemm.engine_costs import costs_of
 from tilewright.sim.dataflows.gemm.engines import engine_assumptions, engine_bound, on_engine
@@ -450,7 +450,7 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     fused = tuple((kind, times * outputs) for kind, times in vector_operations(layer.fused, machine))
     vector = Fraction(0)
     if fused or machine.vector.passes_results:
-        vector = least_vector_cycles(machine.vector, fused, unit_kind=RESULTS, n_values=outputs)
+        vector = least_vector_cycles(machine.vector, fused, Passing(RESULTS, outputs))
     return LowerBound(
         matrix_cycles=_up(Fraction(layer.macs) / (elements * exact(rate))),
         vector_cycles=_up(vector / machine.n_cores),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 from tilewright.hw_models.dram import bytes_per_cycle
@@ -148,7 +149,7 @@ class _Rows:
                 reads_bits=n * layer.read_bytes * BITS_PER_BYTE,
                 writes_bits=n * layer.write_bytes * BITS_PER_BYTE,
                 reduces=layer.reduces,
-                values=None if layer.values is None else layer.values._replace(n=n * layer.values.n),
+                values=None if layer.values is None else layer.values.share(Fraction(n)),
             )
             core.vector(
                 work,
@@ -204,7 +205,7 @@ class _Rows:
 
     def _values_of(self, columns: int) -> UnitValues | None:
         values = self.layer.values
-        return None if values is None else values._replace(n=self._share(values.n, columns))
+        return None if values is None else values.share(Fraction(columns, self.layer.columns))
 
     def _of_kept(self, which: Literal["free", "full"], wanted: bool) -> list[int]:
         """That semaphore of what is kept of a row, if anything is and it is wanted here."""
@@ -222,9 +223,10 @@ class _Rows:
 
 def vector_bound(layer: VectorLayer, machine: MachineSpec) -> LowerBound:
     """The operations over all lanes; every value moved once."""
-    n_rows, (unit_kind, n_values) = layer.groups * layer.rows, layer.values or ("", 0)
+    n_rows = layer.groups * layer.rows
+    values = None if layer.values is None else layer.values.share(Fraction(n_rows))
     operations = tuple((kind, times * n_rows) for kind, times in layer.operations)
-    work = least_vector_cycles(machine.vector, operations, unit_kind=unit_kind, n_values=n_values * n_rows)
+    work = least_vector_cycles(machine.vector, operations, values)
     work /= machine.n_cores
     dram = layer.compulsory_bytes / bytes_per_cycle(machine)
     n_rows = layer.groups * layer.rows * BITS_PER_BYTE
