@@ -107,7 +107,7 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
                 yield section, name, value
     for buffer in machine.buffers:
         for name, value in _leaves(buffer, ""):
-            if name != "name":
+            if name != "name" and (name, value) != ("latency_cycles", 0):
                 yield f"buffers.{buffer.name}", name, value
     if machine.lacks:
         yield "machine", "lacks", ", ".join(machine.lacks)

@@ -30,11 +30,16 @@ NAMES = (
     "flat-edge",
     "fusemax-cloud",
     "gap9-ne16",
+    "gap9-ne16-240mhz",
     "h100",
     "h200",
     "l40s",
     "mi210",
     "nvdla-2048",
+    "nvdla-512",
+    "nvdla-small",
+    "rk3566-npu",
+    "rk3576-npu-core",
     "rk3588-npu-core",
     "tileflow-cloud",
     "tileflow-edge",
@@ -61,8 +66,8 @@ def test_every_shipped_figure_has_a_source(name: str) -> None:
         pattern
         for entry in machine.sources
         for pattern in entry.fields
-        if not any(fnmatchcase(path, pattern) for path in paths)
-    ]
+        if not any(fnmatchcase(path, pattern) for path in paths) and pattern.removesuffix(".*") not in paths
+    ]  # a file with a base says of a figure that differs that what is below it differs too
     assert unused == []
 
 
@@ -144,7 +149,7 @@ def test_the_description_has_units_and_the_grades_timing() -> None:
             "capacity_kib: 5120",
             "capacity_kb: 5",
             "19:5: buffers.0.capacity_kb: unknown field; given 5; allowed name, capacity_kib, read_bytes_per_cycle, "
-            'write_bytes_per_cycle, shared_by_cores (did you mean "capacity_kib"?)',
+            'write_bytes_per_cycle, shared_by_cores, latency_cycles (did you mean "capacity_kib"?)',
         ),
         (
             "bandwidth_gb_per_s: 30",

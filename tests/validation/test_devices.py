@@ -87,6 +87,14 @@ def compared(machine: MachineSpec, runs: list[MeasuredRun]) -> DeviceValidation:
     return found
 
 
+def holds_the_aims(found: DeviceValidation) -> None:
+    """Nothing fitted: mean error at most 25 %, bias within 15 %, rank at least 0.95; 15 % after one factor."""
+    assert found.overall.mape <= 0.25
+    assert abs(1 / found.factor - 1) <= 0.15
+    assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.95
+    assert found.mape_after_factor is not None and found.mape_after_factor <= 0.15
+
+
 def dpu_runs(board: str) -> list[MeasuredRun]:
     return [
         measured(DPU[row["model"]], 1 / float(row["fps_single_thread"]), board)
@@ -99,14 +107,16 @@ def dpu_runs(board: str) -> list[MeasuredRun]:
 def test_dpu_b4096(board: str, listed: str) -> None:
     found = compared(load_machine(f"dpu-b4096-{board}"), dpu_runs(listed))
     assert found.overall.n == len(DPU)
-    assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.9
+    holds_the_aims(found)
 
 
-def test_three_figures_fitted_to_some_networks_hold_for_the_others() -> None:
+def test_what_a_fit_finds_is_what_the_guide_says() -> None:
+    """Fitted to some networks, the share of the guide's bandwidth is near all of it, and the others gain little."""
     found = calibrate_device(load_machine("dpu-b4096-zcu104"), dpu_runs("ZCU104"), table="vitis_ai 2.5, ZCU104")
     before, after = found.held_out_before.overall, found.held_out_after.overall
     print(f"\ndpu-b4096-zcu104 {dict(found.figures)}: held out {before.mape:.1%} before, {after.mape:.1%} after")
-    assert after.n >= 3 and after.mape < 0.5 * before.mape and after.mape < 0.15
+    assert after.n >= 3 and after.mape < before.mape < 0.15
+    assert found.figures["sustained_share"][1] > 0.9
 
 
 def test_rk3588() -> None:
@@ -118,7 +128,7 @@ def test_rk3588() -> None:
     ]
     found = compared(load_machine("rk3588-npu-core"), runs)
     assert found.overall.n == len(ROCKCHIP)
-    assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.9
+    holds_the_aims(found)
 
 
 def test_gap9() -> None:
@@ -143,7 +153,9 @@ def test_ethos_u65() -> None:
     assert compared(load_machine("ethos-u65-imx93"), runs).overall.n == len(NXP)
 
 
-def test_nvdla() -> None:
+@pytest.mark.parametrize("macs", ["2048", "512"])
+def test_nvdla(macs: str) -> None:
     table = rows("measured_edge/nvdla_resnet50.csv")
-    [fps] = [float(row["resnet50_int8_fps_at_1ghz"]) for row in table if row["int8_macs"] == "2048"]
-    assert compared(load_machine("nvdla-2048"), [measured("resnet-50", 1 / fps, "estimator")]).overall.n == 1
+    [fps] = [float(row["resnet50_int8_fps_at_1ghz"]) for row in table if row["int8_macs"] == macs]
+    found = compared(load_machine(f"nvdla-{macs}"), [measured("resnet-50", 1 / fps, "estimator")])
+    assert found.overall.mape <= 0.15

@@ -12,7 +12,7 @@ from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.quantised.demand import Engine, Step
 from tilewright.hw_models.quantised.part import engine_part
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.hw_models.vector_unit import RESULTS, least_vector_cycles
+from tilewright.hw_models.vector_unit import RESULTS, Passing, least_vector_cycles
 from tilewright.sim.dataflows.gemm.costs import vector_operations
 from tilewright.sim.dataflows.gemm.engine_costs import passes
 from tilewright.sim.lowering.levels import weight_memory_cycles
@@ -131,7 +131,7 @@ def _vector_work(layer: GemmLayer, machine: MachineSpec, steps: Sequence[Step]) 
             share = needed if step.multiplies and work.at == "activations" else Fraction(1)
             cycles += work.n_elements * share * unit.cycles[work.kind] / unit.lanes
     if finishing or unit.passes_results:
-        cycles += least_vector_cycles(unit, finishing, unit_kind=RESULTS, n_values=m * n)
+        cycles += least_vector_cycles(unit, finishing, Passing(RESULTS, m * n))
     return cycles
 
 
