@@ -204,6 +204,7 @@ class MatrixUnitSpec:
     block, and ``fill_drain`` is about the unit's pipeline.
     ``engine``: the quantised engine that does products of weights and activations in its pair of formats, by name
     (:mod:`tilewright.hw_models.quantised`); ``engine_options``: what of it is not as published.
+    ``attention_engine``: the quantised engine that does attentions whose Q, K and V are stored in its wide format.
     """
 
     __pydantic_config__ = _STRICT
@@ -219,9 +220,11 @@ class MatrixUnitSpec:
     block: BlockSpec | None = None
     engine: Text | None = None
     engine_options: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
+    attention_engine: Text | None = None
 
     def __post_init__(self) -> None:
         self._check_engine()
+        self._check_attention_engine()
         if self.block is None:
             return
         block = self.block
@@ -248,6 +251,16 @@ class MatrixUnitSpec:
             check_engine(self.engine, self.engine_options, self.multiplies_per_pe_per_cycle)
         except InputError as error:
             raise ValueError(f"engine: {error}") from None
+
+    def _check_attention_engine(self) -> None:
+        if self.attention_engine is None:
+            return
+        from tilewright.hw_models.quantised.part import check_attention_engine
+
+        try:
+            check_attention_engine(self.attention_engine, self.multiplies_per_pe_per_cycle)
+        except InputError as error:
+            raise ValueError(f"attention_engine: {error}") from None
 
     @property
     def size_text(self) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, format_bits, tensor_bits, tensor_format
@@ -56,6 +56,9 @@ class AttentionLayer:
     scales (``int8-g32``), which lie along the last dimension. Products multiply in the wider of their operands'
     formats.
 
+    ``engine``: the machine's quantised engine that does it; the formats of Q, K and V are then those that its pass over
+    them leaves.
+
     Raises InputError that names the field, what was given and what is allowed.
     """
 
@@ -84,6 +87,7 @@ class AttentionLayer:
     sink_format: str = ""
     soft_cap: bool = False
     probability_format: str = ""
+    engine: Any = None
     homes: AttentionHomes = ALL_IN_DRAM
 
     def __post_init__(self) -> None:

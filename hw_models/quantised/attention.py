@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tilewright.errors import InputError
 from tilewright.formats import tensor_format
 from tilewright.hw_models.quantised.demand import ElementWork, ProductWork, Step, moved_bytes
+from tilewright.hw_models.spec import OperationKind
 
 __all__ = ["SAGE_ATTENTION", "SAGE_ATTENTION_2", "SAGE_ATTENTION_2_INT4", "SAGE_ATTENTION_3", "QuantisedAttention"]
 
@@ -30,6 +31,25 @@ class QuantisedAttention:
     source: str = "Zhang et al., SageAttention, arXiv 2410.02367, 2411.10958 and 2505.11594"
     assumptions: tuple[str, ...] = ("scores of a masked part are computed whole", "one kernel, K and V read once")
 
+    @property
+    def prepared(self) -> tuple[tuple[str, tuple[tuple[OperationKind, str], ...]], ...]:
+        """What is done with each value of Q, K and V before the attention: (format that it leaves, operations and why);
+        no operations where it stays as it is.
+        """
+        cast: tuple[tuple[OperationKind, str], ...] = (("max", "largest of a block"), ("mul", "scale and cast"))
+        smooth: tuple[tuple[OperationKind, str], ...] = (("add", "mean of the keys"), ("sub", "smoothed keys"))
+        return (
+            (self.scores, cast),
+            (self.scores, (*cast, *(smooth if self.smooth_keys else ()))),
+            (self.values, cast if self.values != self.wide else ()),
+        )
+
+    @property
+    def of_scores(self) -> tuple[tuple[OperationKind, str], ...]:
+        """What is done with each score besides softmax."""
+        scale: tuple[OperationKind, str] = ("mul", "scale of scores")
+        return (scale, ("mul", "scale and cast of probabilities")) if self.values != self.wide else (scale,)
+
     def steps(
         self, *, heads: int, query_len: int, key_len: int, head_dim: int, value_dim: int | None = None
     ) -> tuple[Step, ...]:
@@ -37,22 +57,15 @@ class QuantisedAttention:
         value_dim = head_dim if value_dim is None else value_dim
         if min(heads, query_len, key_len, head_dim, value_dim) < 1:
             raise InputError(f"{self.name}: extents must be positive; allowed at least 1 each")
-        queries, keys, values = heads * query_len * head_dim, heads * key_len * head_dim, heads * key_len * value_dim
+        sizes = heads * query_len * head_dim, heads * key_len * head_dim, heads * key_len * value_dim
         n_scores = heads * query_len * key_len
         narrow_values = self.values != self.wide
-        once = queries + keys + (values if narrow_values else 0)
-        prepare = [
-            ElementWork(kind="max", n_elements=once, why="largest of a block"),
-            ElementWork(kind="mul", n_elements=once, why="scale and cast"),
-        ]
-        if self.smooth_keys:
-            prepare += [
-                ElementWork(kind="add", n_elements=keys, why="mean of the keys"),
-                ElementWork(kind="sub", n_elements=keys, why="smoothed keys"),
-            ]
-        attend = [ElementWork(kind="mul", n_elements=n_scores, why="scale of scores")]
-        if narrow_values:
-            attend.append(ElementWork(kind="mul", n_elements=n_scores, why="scale and cast of probabilities"))
+        prepare: dict[str, ElementWork] = {}
+        for (_, kinds), n_elements in zip(self.prepared, sizes, strict=True):
+            for kind, why in kinds:
+                known = prepare[why].n_elements if why in prepare else 0
+                prepare[why] = ElementWork(kind=kind, n_elements=known + n_elements, why=why)
+        attend = [ElementWork(kind=kind, n_elements=n_scores, why=why) for kind, why in self.of_scores]
         rows, columns = heads * query_len, heads * key_len
         narrow = moved_bytes(self.scores, rows, head_dim) + moved_bytes(self.scores, columns, head_dim)
         wide_values = moved_bytes(self.wide, columns, value_dim)
@@ -65,7 +78,7 @@ class QuantisedAttention:
         return (
             Step(
                 name="quantise",
-                elements=tuple(prepare),
+                elements=tuple(prepare.values()),
                 read_bytes=wide + (wide_values if narrow_values else 0),
                 write_bytes=narrow + (stored_values if narrow_values else 0),
             ),

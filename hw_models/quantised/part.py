@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from tilewright.errors import InputError, unknown
-from tilewright.hw_models.quantised.catalogue import engine_named
+from tilewright.hw_models.quantised.catalogue import ATTENTION_ENGINES, engine_named
 from tilewright.hw_models.quantised.demand import Engine
 
-__all__ = ["OptionValue", "check_engine", "engine_part"]
+__all__ = ["OptionValue", "check_attention_engine", "check_engine", "engine_part"]
 
 OptionValue: TypeAlias = str | int | float | bool
 
@@ -45,6 +45,15 @@ def _part(name: str, options: tuple[tuple[str, OptionValue], ...]) -> Engine:
     changed: Engine = replace(engine, **values)
     changed.steps(*_TRIED)  # refuses formats that it cannot have
     return changed
+
+
+def check_attention_engine(name: str, rates: Mapping[str, float]) -> None:
+    """Raise InputError unless an array with ``rates`` can multiply the products of that engine."""
+    engine = ATTENTION_ENGINES.get(name)
+    for number_format in (engine.score_multiply, engine.value_multiply):
+        if number_format not in rates:
+            fault = f"engine {name} multiplies in a format that has no rate"
+            raise unknown("number format", number_format, rates, fault=fault)
 
 
 def _value(place: str, hint: Any, given: OptionValue) -> Any:

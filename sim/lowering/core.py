@@ -172,6 +172,7 @@ class TileCore(Generic[C]):
         self.used_bytes = 0
         self.staged_bytes: dict[str, int] = {}
         self.only_declare = False
+        self.begins = False  # whether this is the first phase of a dataflow
         self.pools: dict[str, Pool] = {}
         self._first_engine = first_engine
         self._name = name

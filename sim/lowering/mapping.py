@@ -113,6 +113,17 @@ class Phase:
         yield from extend({}, self.parameters)
 
 
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """The lowering of a first phase, which its core knows that it is."""
+
+    lower: Callable[[Any, Tiling], None]
+
+    def __call__(self, core: Any, tiling: Tiling) -> None:
+        core.begins = True
+        self.lower(core, tiling)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataflow:
     """A named way to compute a layer of one kind (``operator``: the name of a family, as attention or gemm).
@@ -136,7 +147,9 @@ class Dataflow:
 
     def __post_init__(self) -> None:
         core = self.family.core
-        phases = (replace(phase, core=core) if phase.core is TileCore else phase for phase in self.phases)
+        phases = [replace(phase, core=core) if phase.core is TileCore else phase for phase in self.phases]
+        if phases and not isinstance(phases[0].lower, _Beginning):
+            phases[0] = replace(phases[0], lower=_Beginning(phases[0].lower))
         object.__setattr__(self, "phases", tuple(phases))
 
     @property

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import strategies as st
 
 from tilewright.errors import InputError
-from tilewright.formats import bits_per_element
+from tilewright.formats import bits_per_element, element_format
 from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.quantised.attention import SAGE_ATTENTION, QuantisedAttention
 from tilewright.hw_models.quantised.bit_level import BitFusion
-from tilewright.hw_models.quantised.catalogue import ENGINES
+from tilewright.hw_models.quantised.catalogue import ATTENTION_ENGINES, ENGINES
 from tilewright.hw_models.quantised.demand import Engine
 from tilewright.hw_models.quantised.dequantise import DequantiseFirst
 from tilewright.hw_models.quantised.group_scaled import MixPE, OnlineScales
@@ -27,13 +28,17 @@ from tilewright.hw_models.quantised.roofline import peaks_of, steps_seconds
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.api import compare, simulate, simulate_network
 from tilewright.search.workload import layer_of
+from tilewright.sim.dataflows.attention.engine import stored_narrow
 from tilewright.sim.dataflows.gemm.engines import on_engine
 from tilewright.sim.dataflows.gemm.numbers import run_product_on_numbers
 from tilewright.sim.lowering.evaluation import evaluate
-from tilewright.sim.lowering.mapping import get_dataflow
+from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
 from tilewright.testing import check_bound, check_capacity, check_forms, check_numbers
+from tilewright.testing.attention import layers as attention_layers
 from tilewright.testing.products import layers
+from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.homes import ALL_IN_DRAM
 
 RATES = {"fp16": 1, "bf16": 1, "int8": 1, "int4": 4, "int1": 64, "fp8_e4m3": 2}
 NAMES = tuple(name for name in ENGINES.names() if name != "plain")
@@ -218,6 +223,70 @@ def test_networks_and_comparisons_use_it() -> None:
     assert cycles[machine.name] < cycles["plain"]
 
 
+# --- attention -------------------------------------------------------------------------------------------------------
+
+INT8_ALONE = QuantisedAttention(
+    name="int8", scores="int8-token", values="int8-channel", score_multiply="int8", value_multiply="int8"
+)
+FLOWS = dataflow_names("attention")
+
+
+def attentions(engine: QuantisedAttention) -> st.SearchStrategy[AttentionLayer]:
+    wide = {"qkv_format": "fp16", "key_format": "fp16", "value_format": "fp16", "homes": ALL_IN_DRAM}
+    return attention_layers().map(lambda layer: stored_narrow(replace(layer, **wide), engine))
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("check", [check_numbers, check_bound])
+def test_attention_on_an_engine(flow: str, check: Any) -> None:
+    check(get_dataflow(flow), n_examples=max(4, N_EXAMPLES // 5), layers=attentions(INT8_ALONE))
+
+
+@pytest.mark.parametrize("check", [check_forms, check_capacity])
+def test_counts_and_room_of_attention_on_an_engine(check: Any) -> None:
+    for flow in ("layerwise", "mas"):
+        check(get_dataflow(flow), n_examples=N_EXAMPLES // 2, layers=attentions(SAGE_ATTENTION))
+
+
+@pytest.mark.parametrize("name", ATTENTION_ENGINES.names())
+def test_an_attention_takes_its_steps_besides_softmax(name: str) -> None:
+    """Beside the same attention with narrow operands: the pass, its bytes, and the scales of scores."""
+    rates = {**RATES, "fp4_e2m1": 4}
+    machine = load_machine("edge-16x16").with_(
+        **{
+            "matrix.multiplies_per_pe_per_cycle": rates,
+            "energy.multiply_accumulate_pj": dict.fromkeys(rates, 1.0),
+            "matrix.attention_engine": name,
+            "dram.burst_bytes": 1,
+            "vector.startup_cycles": 0,
+            "vector.reduction_depth_cycles": 0,
+        }
+    )
+    engine, tiling = ATTENTION_ENGINES.get(name), {"query": 64, "key": 64}
+    mine = simulate("attention:heads=2,seq=256,head_dim=64", machine, "flash2", tiling)
+    formats = {"qkv": engine.scores, "key": engine.scores, "value": engine.values, "output": "fp16"}
+    text = ",".join(f"{tensor}_format={one}" for tensor, one in formats.items())
+    narrow = f"attention:heads=2,seq=256,head_dim=64,{text},probability_format={element_format(engine.values)}"
+    without = simulate(narrow, machine, "flash2", tiling)
+    quantise, attend = engine.steps(heads=2, query_len=256, key_len=256, head_dim=64)
+    assert mine.layer is not None and mine.layer.engine == engine
+    assert without.layer is not None and without.layer.engine is None
+    passed = quantise.read_bytes + quantise.write_bytes + 1  # and the read behind it; scales of tensors by head
+    assert abs(mine.dram_bytes - without.dram_bytes - passed) <= 16
+    more = sum(work.n_elements for work in (*quantise.elements, *attend.elements)) // machine.vector.lanes
+    busy = [round(one.vector_utilization * one.cycles) for one in (mine, without)]
+    assert busy[0] - busy[1] == more
+    assert mine.energy_by_component["matrix"] == without.energy_by_component["matrix"]
+    assert any(engine.source in note for note in mine.assumptions)
+
+
+def test_networks_use_both_engines() -> None:
+    rates = {"matrix.attention_engine": "sageattention", "matrix.engine": "w4a16"}
+    result = simulate_network("bert-base:seq=64", machine_with("w4a16", **rates), weights="int4", activations="fp16")
+    assert any("engine w4a16 does 7" in note for note in result.assumptions)
+    assert any("engine sageattention does 12 of 12 attentions" in note for note in result.assumptions)
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +302,8 @@ def test_networks_and_comparisons_use_it() -> None:
         ({"matrix.engine": "mixpe", "matrix.engine_options": {"where": "here"}}, 'unknown value; given "here"'),
         ({"matrix.engine": "mixpe", "matrix.engine_options": {"weights": "int4"}}, "weights need groups"),
         ({"matrix.engine_options": {"slots": 1}}, "given without an engine"),
+        ({"matrix.attention_engine": "sage"}, 'unknown quantised engine of attention; given "sage"'),
+        ({"matrix.attention_engine": "sageattention2-4b"}, 'a format that has no rate; given "int4"'),
     ],
 )
 def test_what_an_engine_cannot_be_is_one_sentence(changes: dict[str, Any], told: str) -> None:

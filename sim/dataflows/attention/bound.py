@@ -20,6 +20,7 @@ from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.costs import ARRAY_SOFTMAX, join_operations
+from tilewright.sim.dataflows.attention.engine import engine_passes
 from tilewright.sim.result import LowerBound
 from tilewright.units import exact
 from tilewright.workloads.attention import AttentionLayer
@@ -65,8 +66,10 @@ def _vector_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     rows = layer.batch * layer.query_heads * layer.query_len
     divisions = min(layer.n_scores, rows * layer.value_dim)
     work = layer.n_scores * per_score + rows * layer.sinks * per_row + divisions * unit.cycles["div"]
+    work += sum(one.n_elements * unit.cycles[kind] for one in engine_passes(layer) for kind in one.kinds)
     return _up(Fraction(work, unit.lanes * machine.n_cores))
 
 
 def _dram_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
-    return _up(layer.compulsory_bytes / bytes_per_cycle(machine))
+    passed = sum(one.least_bytes for one in engine_passes(layer))
+    return _up((layer.compulsory_bytes + passed) / bytes_per_cycle(machine))

@@ -7,6 +7,7 @@ from typing import Any
 
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile, key_tiles, pipeline, row_blocks
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
+from tilewright.sim.dataflows.attention.engine import EnginePasses
 from tilewright.sim.engine.program import Channel
 from tilewright.sim.lowering.core import TileCore
 from tilewright.sim.lowering.levels import channels_of
@@ -24,6 +25,14 @@ class AttentionCore(TileCore[AttentionCosts]):
     @classmethod
     def channels(cls, costs: AttentionCosts, tiling: Mapping[str, int]) -> tuple[Channel, ...]:
         return channels_of(costs.machine) if any(costs.layer.homes[:4]) else (cls.channel(costs),)
+
+    def declared(self) -> None:
+        """As of any core; then come the passes of a quantised engine, before the first phase."""
+        first = self.begins and self.layer.engine is not None
+        passes = EnginePasses(self) if first else None
+        super().declared()
+        if passes is not None:
+            passes.run()
 
     def row_blocks(self, query: int, key: int, *, resident: bool = False) -> tuple[Any, ...]:
         """The tree of row blocks; every pool must have been declared before."""

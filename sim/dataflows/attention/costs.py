@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.matrix_unit import elementwise
+from tilewright.hw_models.quantised.attention import QuantisedAttention
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.units import bits_to_bytes, ceil_div
@@ -57,8 +58,22 @@ def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
         *_ATTENTION_ASSUMPTIONS,
         *((_BIAS_ASSUMPTION,) if layer.has_bias else ()),
         *((_NARROW_P_ASSUMPTION.format(layer.probability_format),) if _has_narrow_p(layer) else ()),
+        *engine_assumptions(layer),
         *((_SINK_ASSUMPTION,) if layer.sinks else ()),
         *((_SOFT_CAP_ASSUMPTION,) if layer.soft_cap else ()),
+    )
+
+
+def engine_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
+    """What is taken for granted of the quantised engine of ``layer``."""
+    engine: QuantisedAttention | None = layer.engine
+    if engine is None:
+        return ()
+    return (
+        f"engine {engine.name} ({engine.source}) does attentions with Q, K and V in {engine.wide}: a pass of its own "
+        f"stores Q and K in {engine.scores}, V in {engine.values}, and a burst is read when it is done",
+        *(f"engine {engine.name}: {text}" for text in engine.assumptions),
+        f"engine {engine.name}: scales of scores and of probabilities are multiplied with what joins the scores",
     )
 
 
@@ -78,8 +93,13 @@ ARRAY_SOFTMAX = ("max", "sub", "exp", "add")
 
 
 def join_operations(layer: AttentionLayer) -> tuple[tuple[str, int], ...]:
-    """(kind, how many) of the element-wise operations on each score before softmax: soft cap, then bias."""
+    """(kind, how many) of the element-wise operations on each score before softmax: soft cap, then bias; before them
+    scales, where a quantised engine does it.
+    """
+    engine: QuantisedAttention | None = layer.engine
     cap = tuple(SOFT_CAP.items()) if layer.soft_cap else ()
+    if engine is not None:
+        cap = (*((kind, 1) for kind, _ in engine.of_scores), *cap)
     return (*cap, ("add", 1)) if layer.has_bias else cap
 
 

@@ -11,6 +11,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.bound import lower_bound
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.costs import AttentionCosts, attention_assumptions
+from tilewright.sim.dataflows.attention.engine import on_engine
 from tilewright.sim.lowering.family import Family, register_family
 from tilewright.sim.result import LengthLimit
 from tilewright.workloads.attention import AttentionLayer
@@ -24,7 +25,10 @@ def _plain(layer: AttentionLayer) -> AttentionLayer:
 
 
 def _adapted(layer: AttentionLayer, machine: MachineSpec) -> AttentionLayer:
-    """With P in the format of V, where the array multiplies that and not the format in which softmax leaves P."""
+    """As the machine's quantised engine does it, if that does; else with P in the format of V, where the array
+    multiplies that and not the format in which softmax leaves P.
+    """
+    layer = on_engine(layer, machine)
     rates, narrow = machine.matrix.multiplies_per_pe_per_cycle, element_format(layer.value_format)
     if layer.value_product_format in rates or narrow not in rates:
         return layer

@@ -9,6 +9,7 @@ from fractions import Fraction
 from tilewright.formats import tensor_format
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.matrix_unit import no_rate
+from tilewright.hw_models.quantised.catalogue import ATTENTION_ENGINES
 from tilewright.hw_models.quantised.demand import Engine, Step
 from tilewright.hw_models.quantised.part import engine_part
 from tilewright.hw_models.spec import MachineSpec
@@ -18,6 +19,7 @@ from tilewright.sim.dataflows.gemm.engine_costs import passes
 from tilewright.sim.lowering.levels import weight_memory_cycles
 from tilewright.sim.result import LowerBound
 from tilewright.units import bits_to_bytes, exact
+from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import DRAM
 
@@ -79,14 +81,23 @@ def engine_assumptions(layer: GemmLayer) -> tuple[str, ...]:
 
 
 def engine_use(layers: Sequence[object], machine: MachineSpec) -> tuple[str, ...]:
-    """How many of the products with weights among ``layers`` the machine's engine does; nothing without an engine."""
-    name = machine.matrix.engine
-    if name is None:
-        return ()
-    products = [layer for layer in layers if isinstance(layer, GemmLayer) and layer.b_is_weight]
-    done = sum(layer.engine is not None for layer in products)
-    pair = engine_part(name, machine.matrix.engine_options).pair
-    return (f"engine {name} does {done or 'none'} of {len(products)} products with weights: those in {pair}",)
+    """How many of the products with weights and of the attentions among ``layers`` the machine's engines do."""
+    notes = []
+    unit = machine.matrix
+    if unit.engine is not None:
+        products = [layer for layer in layers if isinstance(layer, GemmLayer) and layer.b_is_weight]
+        pair = engine_part(unit.engine, unit.engine_options).pair
+        notes.append(f"{_share(unit.engine, products)} products with weights: those in {pair}")
+    if unit.attention_engine is not None:
+        attentions = [layer for layer in layers if isinstance(layer, AttentionLayer)]
+        wide = ATTENTION_ENGINES.get(unit.attention_engine).wide
+        notes.append(f"{_share(unit.attention_engine, attentions)} attentions: those of {wide}")
+    return tuple(notes)
+
+
+def _share(name: str, layers: Sequence[GemmLayer | AttentionLayer]) -> str:
+    done = sum(layer.engine is not None for layer in layers)
+    return f"engine {name} does {done or 'none'} of {len(layers)}"
 
 
 def engine_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
