@@ -133,7 +133,11 @@ class KernelSpec:
     height: Count
     width: Count
     load_cycles: Cycles
-    column_cycles: Annotated[int, Ge(1), Le(1_000_000)]
+    column_cycles: Cycles
+
+    def __post_init__(self) -> None:
+        if not self.load_cycles + self.column_cycles:
+            raise ValueError("column_cycles: 0 as load_cycles is; allowed 0 for one of them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +284,8 @@ class MatrixUnitSpec:
         if block is None:
             return Fraction(self.rows * self.columns)
         if block.kernels:  # at most: output channels without end
-            return max(Fraction(self.rows * block.depth * k.height * k.width, k.column_cycles) for k in block.kernels)
+            work, n = self.rows * block.depth * self.columns, self.columns
+            return max(Fraction(work * k.height * k.width, k.load_cycles + n * k.column_cycles) for k in block.kernels)
         return Fraction(self.rows * self.columns * block.depth, block.step_cycles)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_a_part_of_a_row_is_patches_of_its_own() -> None:
 
 
 def test_nothing_is_faster_than_the_bound_takes_it_to_be() -> None:
-    assert NE16.n_multipliers == 162  # 3 x 3 of 144 multipliers' 16 channels and 9 pixels in 8 cycles
+    assert NE16.n_multipliers == Fraction(9 * 9 * 16 * 32, 45 + 8 * 32)  # a whole patch of 3 x 3 kernels
     macs = 9 * 9 * 16 * 32
     assert cycles(3, 3, 3, 32, 16) * NE16.n_multipliers >= macs
     assert cycles(1, 300, 300, 32, 16) * NE16.n_multipliers >= 90_000 * 16 * 32
@@ -95,6 +96,16 @@ def test_nothing_is_faster_than_the_bound_takes_it_to_be() -> None:
 def test_inputs_of_a_patch_are_read_with_their_halo() -> None:
     cost = product(NE16, 9, 9 * 16, 32, "int8", ConvShape(3, 3, 3))
     assert (cost.read_elements_a, cost.read_elements_b, cost.write_elements) == (25 * 16, 9 * 16 * 32, 9 * 32)
+
+
+def test_output_channels_may_come_all_at_once() -> None:
+    tap = KernelSpec(height=1, width=1, load_cycles=1, column_cycles=0)
+    unit = replace(NE16, rows=1, block=replace(BLOCK, depth=3, patch_columns=1, kernels=(tap,), finish_cycles=0))
+    unit = replace(unit, block=replace(unit.block, finish_column_cycles=0))
+    assert unit.n_multipliers == 3 * 32
+    assert product(unit, 7, 12, 33, "int8").cycles == 7 * 4 * 2
+    with pytest.raises(ValueError, match="column_cycles: 0 as load_cycles is"):
+        replace(tap, load_cycles=0)
 
 
 def test_what_does_not_go_together_is_refused() -> None:

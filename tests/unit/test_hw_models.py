@@ -20,6 +20,8 @@ from tilewright.hw_models.spec import BufferSpec, MachineSpec, MatrixUnitSpec, V
 
 NAMES = (
     "a100",
+    "coral-edgetpu-devboard",
+    "coral-edgetpu-usb",
     "dpu-b4096-zcu102",
     "dpu-b4096-zcu104",
     "edge-16x16",
@@ -41,6 +43,7 @@ NAMES = (
     "rk3566-npu",
     "rk3576-npu-core",
     "rk3588-npu-core",
+    "stm32n6570-dk",
     "tileflow-cloud",
     "tileflow-edge",
     "tileflow-rtl",
