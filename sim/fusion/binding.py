@@ -19,15 +19,21 @@ __all__ = ["Task", "write_tasks"]
 
 
 class Task(NamedTuple):
-    """One command. ``section``: tasks of neighbouring equal sections become a loop; ``run``: for a run on numbers."""
+    """One command. ``run``: for a run on numbers.
+
+    ``section``: the parts of the order in which it stands, the widest first; neighbours that are the same become a
+    loop, and their own parts loops in it. ``times``: how many such parts in a row each stands for (once where it says
+    nothing); those that are left out must be bound as this one is, and leave the cells as they would be with them.
+    """
 
     engine: int
     work: Work
     reads: tuple[Hashable, ...]
     writes: tuple[Hashable, ...]
     label: str
-    section: Hashable = None
+    section: tuple[Hashable, ...] = ()
     run: Any = None
+    times: tuple[int, ...] = ()
 
 
 class _Text(NamedTuple):
@@ -45,21 +51,27 @@ _Link = tuple[int, int, bool]
 
 def write_tasks(core: TileCore[Any], tasks: Sequence[Task]) -> None:
     """Write all tasks as commands of ``core``, with loops where sections repeat (none when it is unrolled)."""
-    texts = _texts(core, tasks)
-    sections = [list(part) for _, part in groupby(range(len(tasks)), key=lambda at: tasks[at].section)]
+    _write_part(core, tasks, _texts(core, tasks), range(len(tasks)), 0)
+
+
+def _write_part(
+    core: TileCore[Any], tasks: Sequence[Task], texts: Sequence[_Text], part: Sequence[int], depth: int
+) -> None:
+    """The tasks at the places ``part``, which share the sections above ``depth``."""
+    sections = [list(some) for _, some in groupby(part, key=lambda i: tasks[i].section[: depth + 1])]
+    keys = [[(texts[i], tasks[i].times[depth + 1 :]) for i in section] for section in sections]
     at = 0
     while at < len(sections):
-        text = [texts[i] for i in sections[at]]
-        same = 1
-        while not core.unroll and at + same < len(sections) and [texts[i] for i in sections[at + same]] == text:
+        section, same = sections[at], 1
+        while not core.unroll and at + same < len(sections) and keys[at + same] == keys[at]:
             same += 1
-        if same == 1:
-            for i in sections[at]:
-                _write(core, texts[i], tasks[i].run if core.unroll else None)
-        else:
-            for _ in core.loop(same, name="steps"):
-                for one in text:
-                    _write(core, one, None)
+        n_trips = sum((*tasks[one[0]].times, *(1,) * (depth + 1))[depth] for one in sections[at : at + same])
+        for _ in core.loop(n_trips, name="steps") if n_trips > 1 else (0,):
+            if len(tasks[section[0]].section) > depth + 1:
+                _write_part(core, tasks, texts, section, depth + 1)
+            else:
+                for i in section:
+                    _write(core, texts[i], tasks[i].run if core.unroll else None)
         at += same
 
 
@@ -84,6 +96,8 @@ def _texts(core: TileCore[Any], tasks: Sequence[Task]) -> list[_Text]:
     known: dict[_Link, int] = {}
 
     def semaphores(links: list[_Link]) -> tuple[int, ...]:
+        if not links:
+            return ()
         for link in links:
             if link not in known:
                 source, target, data = link

@@ -139,7 +139,7 @@ class LineBufferProgram:
         begins, ends = self._turns() if self.images > 1 else ({}, {})
         for image in range(self.images):
             for command in commands:
-                task, stream, section = self._task(command), command.stream, (image, command.step)
+                task, stream, section = self._task(command), command.stream, ((image, command.step),)
                 if not image and not command.number and stream.action == "make":
                     yield from (one._replace(section=section) for one in self._weights(stream.on))
                 reads = (*task.reads, *ends.get(stream, ())) if command.number == last[stream] else task.reads
@@ -172,7 +172,7 @@ class LineBufferProgram:
         node = self.graph.nodes[i]
         if node.weight_bytes:
             label = f"load weights of {node.name}"
-            yield Task(LOAD, self.costs.load_weights(node), (), (("weights", i),), label, None, ("fused weights", i))
+            yield Task(LOAD, self.costs.load_weights(node), (), (("weights", i),), label, (), ("fused weights", i))
 
     def _task(self, command: RowCommand) -> Task:
         """What a command costs and which cells it uses; the same for every image."""

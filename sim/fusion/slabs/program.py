@@ -145,7 +145,7 @@ class SlabProgram:
                 spans = [self._span(i) for i in self.plan.readers if self.plan.phases[i] == phase]
                 for step in range(min(s[0] for s in spans), max(s[1] for s in spans) + 1):
                     for task in self._step(phase, step, image):
-                        yield task._replace(section=(image, phase, step))
+                        yield task._replace(section=((image, phase, step),))
 
     def _step(self, phase: int, step: int, image: int) -> Iterator[Task]:
         partial = self.choice.slabs.partial
@@ -190,7 +190,7 @@ class SlabProgram:
     ) -> Task:
         run = ("slab", what, weights, *arguments)
         reads = [*reads, weights[0]] if weights is not None and what != "weights" else reads
-        return Task(engine, work, tuple(reads), tuple(writes), label, None, run)
+        return Task(engine, work, tuple(reads), tuple(writes), label, (), run)
 
     def _store(self, i: int, rows: range, first: int, last: int, step: int, image: int) -> Iterator[Task]:
         if i in self.stored and rows:

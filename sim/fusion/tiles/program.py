@@ -1,18 +1,20 @@
 """A group executed depth first as a program of one core, and its exact run.
 
 Weights come first. Then, tile by tile: the fresh parts of the maps from outside are loaded into one of two slots, the
-nodes run one behind the other, and each result is stored from one of two slots. Rows and columns of tiles that are
-alike become loops, which the engine then skips through.
+nodes run one behind the other, and each result is stored from one of two slots. Neighbouring tiles that are alike
+become loops, which the engine then skips through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import groupby, product
+from typing import NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import Program, ProgramBuilder
+from tilewright.sim.fusion.binding import Task, write_tasks
 from tilewright.sim.fusion.commands import GroupCosts
 from tilewright.sim.fusion.graph.fusion_graph import members
 from tilewright.sim.fusion.rows import NOT_BY_ROWS
@@ -20,7 +22,8 @@ from tilewright.sim.fusion.tiles.axis import AxisStep
 from tilewright.sim.fusion.tiles.geometry import DepthFirstGeometry
 from tilewright.sim.fusion.tiles.homes import TileShape
 from tilewright.sim.fusion.tiles.room import group_cost
-from tilewright.sim.lowering.core import TileCore
+from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR, TileCore
+from tilewright.sim.lowering.costs import Work
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -49,6 +52,7 @@ class TiledProgram:
         self.plan = plan
         self.costs = GroupCosts(stream, plan.graph, machine)
         self.results = [plan.result[node] for node in plan.graph.needed_outside(plan.group)]
+        self._known: dict[tuple[int, int], list[_Step]] = {}
 
     def program(self, *, unroll: bool = False) -> Program:
         """The program; ``unroll``: without loops, each command with what it does to numbers."""
@@ -56,7 +60,7 @@ class TiledProgram:
         core = TileCore(self.costs, n_groups=1, builder=builder)
         self._reserve(core)
         core.declared()
-        _Writer(self, core).write()
+        write_tasks(core, list(self._tasks(unroll=unroll)))
         return builder.build()
 
     def _reserve(self, core: TileCore[GroupCosts]) -> None:
@@ -69,136 +73,89 @@ class TiledProgram:
             rows = max(step[name].fresh for step in self.plan.rows.steps)
             core.reserve(f"next {name}", bits_to_bytes(columns * rows * self.plan.maps[name].pixel_bits))
 
+    def _tasks(self, *, unroll: bool) -> Iterator[Task]:
+        """Weights, then image by image and row by row the tiles; what is loaded or stored takes its slots in turn."""
+        for node in (self.plan.graph.nodes[i] for i in members(self.plan.group)):
+            if node.weight_bytes:
+                cell, label = ("weights", node.index), f"load weights of {node.name}"
+                yield Task(LOAD, self.costs.load_weights(node), (), (cell,), label, (), ("tile weights", node.index))
+        count = dict.fromkeys((*self.plan.outside, *self.results), 0)
+        across, down = (_parts(axis.kinds, whole=unroll) for axis in (self.plan.columns, self.plan.rows))
+        for image, (j, n_rows), (i, n_columns) in product(range(self.images), down, across):
+            section, times = (image, j, i), (1, n_rows, n_columns)
+            slots = {}
+            for step in self._steps(i, j):
+                if step.fills:
+                    slots[step.fills] = ("slot", step.fills, count[step.fills] % SLOTS)
+                    count[step.fills] += 1
+                reads = (*(slots[name] for name in step.reads), *step.weights)
+                writes = (*((slots[step.fills],) if step.fills else ()), *step.tile)
+                run = (*step.run, image, i, j)
+                yield Task(step.engine, step.work, reads, writes, step.label, section, run, times)
 
-class _Writer:
-    """Writes the commands of all tiles."""
+    def _steps(self, i: int, j: int) -> list[_Step]:
+        """What a tile of the kinds of (i, j) does: loads, then node by node the work and the store of a result."""
+        key = self.plan.columns.kinds[i], self.plan.rows.kinds[j]
+        if key not in self._known:
+            self._known[key] = list(self._of_kind(self.plan.columns.step(i), self.plan.rows.step(j)))
+        return self._known[key]
 
-    def __init__(self, made: TiledProgram, core: TileCore[GroupCosts]) -> None:
-        self.made, self.core, self.plan, self.costs = made, core, made.plan, made.costs
-        self.free = {
-            name: core.semaphore(f"{name} slot free", SLOTS, is_slot=True)
-            for name in (*self.plan.outside, *made.results)
-        }
-        self.ready = {name: core.semaphore(f"{name} ready") for name in (*self.plan.outside, *made.results)}
-        self.passed = {engine: core.semaphore(f"to the {engine} unit") for engine in ("matrix", "vector")}
-        self.weights: dict[int, int] = {}
-
-    def write(self) -> None:
-        """Weights, then image by image rows of tiles; neighbours of one kind are one loop."""
-        for node in members(self.plan.group):
-            one = self.plan.graph.nodes[node]
-            if one.weight_bytes:
-                self.weights[node] = self.core.semaphore(f"weights of {one.name} ready")
-                self.core.load(
-                    self.costs.load_weights(one),
-                    signals=[self.weights[node]],
-                    label=f"load weights of {one.name}",
-                    run=("tile weights", node),
-                )
-        for image in range(self.made.images):
-            self._image(image)
-
-    def _image(self, image: int) -> None:
-        for first_row, n_rows in _runs(self.plan.rows.kinds):
-            for down in self.core.loop(n_rows, name="rows of tiles"):
-                row = first_row + down if self.core.unroll else first_row
-                for first_column, n_columns in _runs(self.plan.columns.kinds):
-                    for across in self.core.loop(n_columns, name="tiles"):
-                        self._tile(first_column + across if self.core.unroll else first_column, row, image)
-
-    def _engines(self, i: int, j: int) -> list[tuple[int, str]]:
-        """The nodes that compute something in tile (i, j), in order, each with its unit; never none."""
-        columns, rows = self.plan.columns.step(i), self.plan.rows.step(j)
-        found = []
-        for node in members(self.plan.group):
-            name = self.plan.result[node]
-            if columns[name].fresh and rows[name].fresh:
-                found.append((node, "matrix" if self.plan.graph.nodes[node].on_matrix else "vector"))
-        return found
-
-    def _around(self, i: int, j: int, image: int) -> tuple[str, str]:
-        """The unit on which the tile before ends, and that on which the tile behind begins; empty where is none."""
-        n_columns, n_tiles = self.plan.columns.n_steps, self.plan.n_tiles
-        place = j * n_columns + i
-
-        def engines(other: int) -> list[tuple[int, str]]:  # counted through all images
-            return self._engines(other % n_tiles % n_columns, other % n_tiles // n_columns)
-
-        is_first, is_last = not place and not image, place + 1 == n_tiles and image + 1 == self.made.images
-        before = "" if is_first else engines(place - 1)[-1][1]
-        return before, "" if is_last else engines(place + 1)[0][1]
-
-    def _tile(self, i: int, j: int, image: int) -> None:
-        plan, columns, rows = self.plan, self.plan.columns.step(i), self.plan.rows.step(j)
-        shape = TileShape(plan, columns, rows, None)
-        working = self._engines(i, j)
-        readers = {name: [node for node, _ in working if _reads(plan, node, name)] for name in plan.outside}
+    def _of_kind(self, columns: AxisStep, rows: AxisStep) -> Iterator[_Step]:
+        plan, shape = self.plan, TileShape(self.plan, columns, rows, None)
+        fresh = {name: (columns[name].fresh, rows[name].fresh) for name in plan.maps}
+        here = {name for name, size in fresh.items() if min(size)}
         for name in plan.outside:
-            self._load(name, columns, rows, (image, i, j), read=bool(readers[name]))
-        loaded = [one for one in plan.outside if readers[one] and shape.fresh_bits(one)]
-        before, behind = self._around(i, j, image)
-        chain = [before, *(engine for _, engine in working), behind]
-        for place, (node, engine) in enumerate(working, start=1):
-            name = plan.result[node]
-            waits, signals = list[int](), list[int]()
-            if (image, i, j) == (0, 0, 0):
-                waits += self._weights_for(node, [] if place > 1 else [one for one, _ in working])
-            if chain[place - 1] not in ("", engine):
-                waits.append(self.passed[engine])
-            if chain[place + 1] not in ("", engine):
-                signals.append(self.passed[chain[place + 1]])
-            waits += [self.ready[one] for one in loaded if readers[one][0] == node]
-            signals += [self.free[one] for one in loaded if readers[one][-1] == node]
-            if name in self.made.results:
-                waits.append(self.free[name])
-                signals.append(self.ready[name])
-            reading = sum(shape.read_bits(edge) for edge in shape.edges_into(node))
-            work = self.costs.make_part(plan.graph.nodes[node], columns[name].fresh, rows[name].fresh, reading)
-            issue = self.core.matrix if engine == "matrix" else self.core.vector
-            label, run = plan.graph.nodes[node].name, ("tile make", node, image, i, j)
-            issue(work, waits=waits, signals=signals, label=label, run=run)
-            if name in self.made.results:
-                self._store(name, columns, rows, (image, i, j))
-
-    def _weights_for(self, node: int, working: list[int]) -> list[int]:
-        """Semaphores of the node's weights; the first node of the first tile waits for those of idle nodes too."""
-        idle = [one for one in self.weights if one not in working] if working else []
-        return [self.weights[one] for one in (node, *idle) if one in self.weights]
-
-    def _store(self, name: str, columns: AxisStep, rows: AxisStep, at: tuple[int, int, int]) -> None:
-        self.core.store(
-            self.costs.store_part(self.plan.maps[name], columns[name].fresh, rows[name].fresh),
-            waits=[self.ready[name]],
-            signals=[self.free[name]],
-            label=f"store {name}",
-            run=("tile store", name, *at),
-        )
-
-    def _load(self, name: str, columns: AxisStep, rows: AxisStep, at: tuple[int, int, int], *, read: bool) -> None:
-        """Bring what is fresh; where no node of this tile reads it, it only goes into the caches."""
-        if columns[name].fresh and rows[name].fresh:
-            self.core.load(
-                self.costs.load_part(self.plan.maps[name], columns[name].fresh, rows[name].fresh),
-                waits=[self.free[name]],
-                signals=[self.ready[name] if read else self.free[name]],
-                label=f"load {name}",
-                run=("tile load", name, *at),
+            if name in here:
+                work = self.costs.load_part(plan.maps[name], *fresh[name])
+                yield _Step(LOAD, work, f"load {name}", ("tile load", name), fills=name)
+        for node in (plan.graph.nodes[i] for i in members(plan.group)):
+            name = plan.result[node.index]
+            if name not in here:
+                continue
+            sources = dict.fromkeys(source for edge, source in plan.edges if edge.consumer == node.index)
+            reading = sum(shape.read_bits(edge) for edge in shape.edges_into(node.index))
+            is_stored = name in self.results
+            yield _Step(
+                MATRIX if node.on_matrix else VECTOR,
+                self.costs.make_part(node, *fresh[name], reading),
+                node.name,
+                ("tile make", node.index),
+                fills=name if is_stored else "",
+                reads=tuple(source for source in sources if source in here and source in plan.outside),
+                weights=(("weights", node.index),) if node.weight_bytes else (),
+                tile=("tile",),
             )
+            if is_stored:
+                work = self.costs.store_part(plan.maps[name], *fresh[name])
+                yield _Step(STORE, work, f"store {name}", ("tile store", name), reads=(name,))
 
 
-def _reads(plan: DepthFirstGeometry, node: int, name: str) -> bool:
-    return any(edge.consumer == node and source == name for edge, source in plan.edges)
-
-
-def _runs(kinds: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """(first step, steps) of neighbours of one kind; the first and the last of them stand alone.
-
-    So what is said once for all steps between is true of each, also of what comes before and behind it.
+class _Step(NamedTuple):
+    """A command of every tile of one kind. ``fills``, ``reads``: maps whose slots it uses; ``tile``: the cell of what
+    the tile is made in, where one node works behind the other.
     """
-    first = 0
-    for _, run in groupby(kinds):
-        n = len(list(run))
-        for begin, end in ((0, 1), (1, n - 1), (max(1, n - 1), n)):
-            if end > begin:
-                yield first + begin, end - begin
-        first += n
+
+    engine: int
+    work: Work
+    label: str
+    run: tuple[Hashable, ...]
+    fills: str = ""
+    reads: tuple[str, ...] = ()
+    weights: tuple[Hashable, ...] = ()
+    tile: tuple[Hashable, ...] = ()
+
+
+def _parts(kinds: Sequence[int], *, whole: bool) -> list[tuple[int, int]]:
+    """(step, how many it stands for) along an axis.
+
+    A step is bound to no other than the two before and the two behind it (each takes the next of two slots), so all of
+    a long run of one kind are the same but for the first two and the last two. A multiple of the slots is left out, so
+    that those behind find the slots as they would.
+    """
+    found = []
+    for _, run in groupby(range(len(kinds)), key=kinds.__getitem__):
+        steps = list(run)
+        n_left_out = 0 if whole else max(0, (len(steps) - 2 * SLOTS - 1) // SLOTS * SLOTS)
+        found += [(step, 1) for step in steps[:SLOTS]]
+        found += [(step, 1 + n_left_out if at == 0 else 1) for at, step in enumerate(steps[SLOTS + n_left_out :])]
+    return found
