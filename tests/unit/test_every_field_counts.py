@@ -1,0 +1,303 @@
+"""Does every figure of a machine move some result? One that is read by nothing would be believed and mean nothing.
+
+Each figure of a few machines, which between them have every field that there is, is changed by half (a choice to
+another one), and results on small workloads are looked at until one differs. A field that describes and moves nothing
+stands in ``DESCRIPTIVE`` with the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from tilewright.errors import InputError, TilewrightError
+from tilewright.hw_models.area import area_by_component
+from tilewright.hw_models.dram_grades import grade_names
+from tilewright.hw_models.field_notes import described_classes
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search import api
+from tilewright.search.gpu.predict import kernel_seconds
+from tilewright.search.sweep.design_figures import AreaRule, area_mm2, base_values, peak_tops
+from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.zoo.layers import Layers
+
+#: Fields that say something to people and move no result, each with the reason.
+DESCRIPTIVE = {
+    "MachineSpec.name": "a name",
+    "MachineSpec.description": "words for lists",
+    "MachineSpec.assumptions": "sentences that results repeat",
+    "MachineSpec.sources": "where figures come from",
+    "BufferSpec.name": "a name",
+    "RowTimingSpec.grade": "a name",
+    "BlockSpec.style": "a word for how the block is built; the three styles differ in the other figures",
+    "GpuSpec.launch_us": "the device's shortest kernel; each family of kernels has its own, from its calibration",
+    "GpuSpec.power_limit_w": "board power of the data sheet; kernels are timed, their energy is not predicted",
+}
+
+Outcome = Any
+Probe = Callable[[MachineSpec], Outcome]
+
+
+# --- machines that have every field --------------------------------------------------------------------------------
+
+
+def _systolic() -> MachineSpec:
+    return load_machine("edge-16x16").with_(
+        **{
+            "n_cores": 2,
+            "clock_ghz": 0.8,
+            "matrix.rows": 8,
+            "matrix.columns": 8,
+            "matrix.partial_use": True,
+            "matrix.elementwise_cycles": {"add": 2, "sub": 3, "mul": 2, "max": 3, "exp": 7, "div": 5},
+            "energy.matrix_elementwise_pj": {"add": 1, "sub": 1, "mul": 1, "max": 1, "exp": 1, "div": 1},
+            "vector.lanes": 8,
+            "buffers.l1.capacity_kib": 8,
+            "buffers.l1.read_bytes_per_cycle": 16,
+            "buffers.l1.write_bytes_per_cycle": 16,
+            "dram.detail": "row_buffer",
+            "dram.bandwidth_gb_per_s": 8,
+            "dram.sustained_share": 0.8,
+            "energy.static_mw": 50,
+            "overheads": {"per_inference_us": 10, "per_layer_us": 3},
+            "area": {"matrix_mm2": 1, "vector_mm2": 1, "buffers_mm2": 1, "total_mm2": 4},
+        }
+    )
+
+
+def _own_timing() -> MachineSpec:
+    """As :func:`_systolic`, with row timing of its own: few banks and short rows, so that rows are what takes time."""
+    rows = {"n_banks": 4, "row_bytes": 256, "rows_ahead": 2, "interleave_bytes": 64, "burst_length": 8}
+    times = {"trcd_ns": 40.3, "trp_ns": 45.1, "tras_ns": 90.7, "trtp_ns": 50.2, "trrd_ns": 30.9, "tfaw_ns": 130.7}
+    changes = {f"dram.timing.{name}": value for name, value in (rows | times).items()}
+    return _systolic().with_(**changes)
+
+
+def _two_channels() -> MachineSpec:
+    return _own_timing().with_(**{"dram.bandwidth_gb_per_s": 16})
+
+
+def _two_levels() -> MachineSpec:
+    machine = load_machine("tileflow-cloud")
+    return machine.with_(**{"n_cores": 2, "matrix.rows": 8, "matrix.columns": 8, "buffers.0.capacity_kib": 8})
+
+
+def _rows() -> MachineSpec:
+    """With little room in its elements, so that room is what sizes a set of rows."""
+    pads = {"filter_words": 24, "psum_words": 8}
+    return load_machine("eyeriss").with_(**{f"matrix.scratchpads.{name}": value for name, value in pads.items()})
+
+
+def _blocks() -> MachineSpec:
+    return load_machine("nvdla-2048").with_(
+        **{
+            "matrix.stationarity": "weight",
+            "matrix.rows": 4,
+            "matrix.columns": 4,
+            "matrix.block.depth": 32,
+            "matrix.block.step_cycles": 2,
+            "matrix.block.sums": "by_tap",
+            "matrix.block.joined_values": 12,
+            "matrix.block.joined_rows": 2,
+            "matrix.block.pixels": "of_a_row",
+            "matrix.block.stripe": {"least_steps": 8, "most_steps": 32},
+        }
+    )
+
+
+def _gpu() -> MachineSpec:
+    """With two measurements of the L2, both near the working set that it is judged by."""
+    points = [{"working_set_mb": 10, "read_tb_per_s": 10}, {"working_set_mb": 16, "read_tb_per_s": 8}]
+    return load_machine("h200").with_(**{"gpu.l2_read": points})
+
+
+def _gpu_without_measurement() -> MachineSpec:
+    return load_machine("l40s")
+
+
+MACHINES = (_systolic, _own_timing, _two_channels, _two_levels, _rows, _blocks, _gpu, _gpu_without_measurement)
+
+
+# --- results -----------------------------------------------------------------------------------------------------
+
+
+@cache
+def _network() -> OperatorStream:
+    b = Layers("small", activations="int8", weights="int8")
+    x = b.conv(b.input("image", (1, 3, 9, 9)), 8, 3, "first", padding=1)
+    x = b.elementwise("relu", x, name="relu")
+    x = b.conv(x, 8, 3, "depthwise", padding=1, groups=8)
+    x = b.elementwise("gelu", x, name="gelu")
+    x = b.conv(x, 20, 3, "second", padding=1)
+    return b.finish([b.max_pool(x, 2, "pool", stride=2, padding=0)])
+
+
+def _numbers(value: Any) -> Any:
+    """The figures in what a result says, without words."""
+    if isinstance(value, Mapping):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers(item) for item in value]
+    return value if isinstance(value, int | float) else None
+
+
+def _layer(text: str, own: MachineSpec, dataflow: str | None = None) -> Probe:
+    """A layer with the tiling that is best on ``own``: a change must be seen in its run, not only in another choice."""
+
+    def figures(machine: MachineSpec) -> Outcome:
+        tiling = _best_tiling(text, own, dataflow)
+        return _numbers(api.simulate(text, machine, dataflow, tiling).to_dict())
+
+    return figures
+
+
+@cache
+def _best_tiling(text: str, machine: MachineSpec, dataflow: str | None) -> Mapping[str, int]:
+    return dict(api.simulate(text, machine, dataflow).tiling)
+
+
+def _network_figures(machine: MachineSpec) -> Outcome:
+    number_format = next(iter(machine.matrix.multiplies_per_pe_per_cycle))
+    found = api.simulate_network(
+        _network(), machine, weights=number_format, activations=number_format, keep_mappings=False
+    )
+    return _numbers(found.to_dict())
+
+
+def _area_of_a_design(machine: MachineSpec) -> Outcome:
+    """The area that a sweep gives the machine by a rule of its own, and its peak rate."""
+    values = base_values(machine)
+    return area_mm2(AreaRule(mm2_per_pe=1, mm2_per_lane=2, mm2_per_kib=3), values), peak_tops(values)
+
+
+def _kernel(operator: Any, family: str, **shape: int) -> Probe:
+    return lambda machine: kernel_seconds(machine, operator, family, **shape)
+
+
+def _probes(machine: MachineSpec) -> Iterator[Probe]:
+    yield area_by_component
+    yield _area_of_a_design
+    if machine.gpu is not None:
+        yield _kernel("gemm", "bf16", m=4096, n=4096, k=512)
+        yield _kernel("gemm", "bf16", m=64, n=256, k=512)
+        yield _kernel("gemm", "int8_wo", m=2048, n=2048, k=512)
+        yield _kernel("gemm", "bf16", m=512, n=512, k=131072)
+        for family in ("fa3_prefill", "fa2_prefill", "fa3_decode"):
+            yield _kernel("attention", family, batch=4, queries=512, keys=512, heads=16, kv_heads=4, head_dim=128)
+    for number_format in machine.matrix.multiplies_per_pe_per_cycle:
+        yield _layer(f"gemm:m=40,n=24,k=32,format={number_format}", machine)
+    first = next(iter(machine.matrix.multiplies_per_pe_per_cycle))
+    yield _layer(f"attention:heads=2,seq=24,head_dim=16,qkv_format={first}", machine)
+    yield _layer(f"conv:in=3x16x16,out_channels=8,kernel=3,format={first}", machine)
+    yield _layer(f"attention:heads=2,seq=24,head_dim=16,qkv_format={first}", machine, "fusemax")
+    yield _layer(f"attention:heads=2,seq=24,head_dim=16,qkv_format={first},soft_cap=true", machine, "fusemax")
+    if machine.matrix.scratchpads is not None:
+        for layer in ("in=8x20x20,out_channels=16,kernel=3", "in=64x24x24,out_channels=64,kernel=3"):
+            yield _layer(f"conv:{layer},format={first}", machine, "row_stationary")
+    if machine.gpu is None and machine.dram.timing is None:
+        yield _network_figures
+
+
+def _outcome(probe: Probe, machine: MachineSpec) -> Outcome:
+    try:
+        return probe(machine)
+    except TilewrightError as refusal:
+        return f"refused: {type(refusal).__name__}"
+
+
+# --- figures -----------------------------------------------------------------------------------------------------
+
+
+def _figures(value: Any, path: str = "") -> Iterator[tuple[str, str, Any, Any]]:
+    """(path, class and field, type, value) of everything that is set."""
+    hints = get_type_hints(type(value))
+    for entry in dataclasses.fields(value):
+        below = f"{path}.{entry.name}".lstrip(".")
+        yield from _of(getattr(value, entry.name), below, f"{type(value).__name__}.{entry.name}", hints[entry.name])
+
+
+def _of(item: Any, path: str, name: str, hint: Any) -> Iterator[tuple[str, str, Any, Any]]:
+    if dataclasses.is_dataclass(item):
+        yield path, name, hint, None  # a part is there
+        yield from _figures(item, path)
+    elif isinstance(item, Mapping):
+        for key, below in item.items():
+            yield from _of(below, f"{path}.{key}", name, hint)
+    elif isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]):
+        for at, below in enumerate(item):
+            yield from _of(below, f"{path}.{getattr(below, 'name', at)}", name, hint)
+    elif item is not None and item != ():
+        yield path, name, hint, item
+
+
+def _others(value: Any, name: str, hint: Any) -> Iterator[Any]:
+    """Other values that the field may have: half of it first; where something else is the limit, less or more."""
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int):
+        yield from dict.fromkeys([value // 2, value * 2, value + 1, value // 8, value * 8])
+    elif isinstance(value, float):
+        yield from (value / 2, value * 2, value * 1.4, value / 8, value * 8)
+    elif name == "DramSpec.grade":
+        yield from (grade for grade in grade_names() if grade != value)
+    elif name == "GpuSpec.calibrated_as":
+        yield "h200"
+    else:
+        yield from (other for other in get_args(hint) if isinstance(other, str) and other != value)
+
+
+def _moved(make: Callable[[], MachineSpec], path: str, name: str, hint: Any, value: Any) -> bool:
+    machine, probes = make(), _probes_of(make)
+    for other in _others(value, name, hint):
+        try:
+            changed = machine.with_(**{path: other})
+        except InputError:
+            continue
+        if any(_outcome(probe, changed) != _before(make, at) for at, probe in enumerate(probes)):
+            return True
+    return False
+
+
+@cache
+def _probes_of(make: Callable[[], MachineSpec]) -> tuple[Probe, ...]:
+    return tuple(_probes(make()))
+
+
+@cache
+def _before(make: Callable[[], MachineSpec], at: int) -> Outcome:
+    return _outcome(_probes_of(make)[at], make())
+
+
+def _places() -> dict[str, list[tuple[Callable[[], MachineSpec], str, str, Any, Any]]]:
+    """Where each field (and each key of a table) is set: on which machine, at which path."""
+    found: dict[str, list[tuple[Callable[[], MachineSpec], str, str, Any, Any]]] = {}
+    for make in MACHINES:
+        for path, name, hint, value in _figures(make()):
+            if name not in DESCRIPTIVE and value is not None and not path.startswith("sources"):
+                last = path.rpartition(".")[2]
+                key = name if name.endswith(f".{last}") else f"{name}.{last}"
+                found.setdefault(key, []).append((make, path, name, hint, value))
+    return found
+
+
+def test_every_figure_moves_a_result() -> None:
+    unread = [name for name, places in _places().items() if not any(_moved(*place) for place in places)]
+    assert not unread, (
+        f"read by nothing: {', '.join(unread)}; let a result depend on it, refuse it where it means nothing, or say in "
+        "DESCRIPTIVE (and in the field's docstring) why it only describes"
+    )
+
+
+def test_the_machines_of_this_test_have_every_field() -> None:
+    seen = {name for make in MACHINES for _, name, _, _ in _figures(make())}
+    known = [
+        f"{one.__name__}.{entry.name}" for one in described_classes(MachineSpec) for entry in dataclasses.fields(one)
+    ]
+    lacking = [name for name in known if name not in seen and name not in DESCRIPTIVE]
+    unknown = sorted(set(DESCRIPTIVE) - set(known))
+    lacking = [name for name in lacking if not name.startswith("SourceSpec.")]
+    assert not lacking, f"give {', '.join(lacking)} to one of the machines of this test, so that it is tried"
+    assert not unknown, f"no such field: {', '.join(unknown)}"
