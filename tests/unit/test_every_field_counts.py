@@ -17,7 +17,7 @@ from tilewright.hw_models.area import area_by_component
 from tilewright.hw_models.dram_grades import grade_names
 from tilewright.hw_models.field_notes import described_classes
 from tilewright.hw_models.load import load_machine
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.spec import OPERATION_KINDS, MachineSpec
 from tilewright.search import api
 from tilewright.search.gpu.predict import kernel_seconds
 from tilewright.search.sweep.design_figures import AreaRule, area_mm2, base_values, peak_tops
@@ -31,11 +31,22 @@ DESCRIPTIVE = {
     "MachineSpec.assumptions": "sentences that results repeat",
     "MachineSpec.sources": "where figures come from",
     "BufferSpec.name": "a name",
+    "FallbackSpec.name": "a name",
+    "HostLinkSpec.name": "a name",
+    "WeightMemorySpec.name": "a name",
     "RowTimingSpec.grade": "a name",
     "BlockSpec.style": "a word for how the block is built; the three styles differ in the other figures",
     "GpuSpec.launch_us": "the device's shortest kernel; each family of kernels has its own, from its calibration",
     "GpuSpec.power_limit_w": "board power of the data sheet; kernels are timed, their energy is not predicted",
 }
+
+#: Tilings of products and of attention, tried in this order.
+TILINGS: tuple[Mapping[str, int], ...] = (
+    {"m": 64, "n": 32, "k": 64, "order": 0, "depth": 2, "outputs": 2, "prefetched": 0},
+    {"m": 12, "n": 10, "k": 16, "order": 0, "depth": 2, "outputs": 2, "prefetched": 0},
+    {"query": 8, "key": 8, "depth": 2, "resident": 0, "overwrite": 0},
+    {"query": 8, "key": 8, "depth": 2, "resident": 0, "rows": 8, "interleave": 1},
+)
 
 Outcome = Any
 Probe = Callable[[MachineSpec], Outcome]
@@ -62,8 +73,34 @@ def _systolic() -> MachineSpec:
             "dram.bandwidth_gb_per_s": 8,
             "dram.sustained_share": 0.8,
             "energy.static_mw": 50,
-            "overheads": {"per_inference_us": 10, "per_layer_us": 3},
             "area": {"matrix_mm2": 1, "vector_mm2": 1, "buffers_mm2": 1, "total_mm2": 4},
+        }
+    )
+
+
+def _appliance() -> MachineSpec:
+    """What only whole networks meet: weights in a memory of their own, operators elsewhere, a host, fixed costs."""
+    return load_machine("edge-16x16").with_(
+        **{
+            "matrix.rows": 4,
+            "matrix.columns": 4,
+            "vector.lanes": 2,
+            "vector.passes_results": True,
+            "vector.arrangement": "pipeline",
+            "vector.rates": {"depthwise": 5.0, "pool": 8.0, "reduction": 9.0, "elementwise": 8.0},
+            "weights.compression": 1.5,
+            "weights.kept_kib": 0.1,
+            "weights.memory": {
+                "name": "flash",
+                "bandwidth_gb_per_s": 0.2,
+                "first_access_latency_ns": 200,
+                "burst_bytes": 48,
+                "read_pj_per_byte": 3,
+            },
+            "lacks": ["elementwise:gelu", "softmax"],
+            "fallback": {"name": "cpu", "giga_operations_per_s": 2, "bandwidth_gb_per_s": 1, "per_operator_us": 4},
+            "host": {"name": "usb", "bandwidth_gb_per_s": 0.3, "per_transfer_us": 5},
+            "overheads": {"per_inference_us": 10, "per_layer_us": 3},
         }
     )
 
@@ -73,7 +110,8 @@ def _own_timing() -> MachineSpec:
     rows = {"n_banks": 4, "row_bytes": 256, "rows_ahead": 2, "interleave_bytes": 64, "burst_length": 8}
     times = {"trcd_ns": 40.3, "trp_ns": 45.1, "tras_ns": 90.7, "trtp_ns": 50.2, "trrd_ns": 30.9, "tfaw_ns": 130.7}
     changes = {f"dram.timing.{name}": value for name, value in (rows | times).items()}
-    return _systolic().with_(**changes)
+    wide = {"n_cores": 1, "matrix.rows": 32, "matrix.columns": 32, "buffers.l1.capacity_kib": 64}
+    return _systolic().with_(**changes, **wide)
 
 
 def _two_channels() -> MachineSpec:
@@ -108,6 +146,31 @@ def _blocks() -> MachineSpec:
     )
 
 
+def _taps() -> MachineSpec:
+    """As :func:`_blocks`, tap by tap and without a way of its own for first layers."""
+    return load_machine("nvdla-2048").with_(**{"matrix.block.sums": "by_tap", "matrix.block.depth": 32})
+
+
+def _patches() -> MachineSpec:
+    """An engine that does all taps of a kernel at once, on patches of the map."""
+    block = {
+        "style": "dot_product_tree",
+        "depth": 16,
+        "step_cycles": 1,
+        "pipeline_cycles": 8,
+        "patch_columns": 3,
+        "strided_rows": 2,
+        "finish_cycles": 9,
+        "finish_column_cycles": 4.0,
+        "kernels": [
+            {"height": 3, "width": 3, "load_cycles": 14, "column_cycles": 8},
+            {"height": 1, "width": 1, "load_cycles": 9, "column_cycles": 8},
+        ],
+    }
+    changes = {"matrix.rows": 9, "matrix.columns": 16, "matrix.stationarity": "output", "matrix.block": block}
+    return load_machine("gap9-ne16").with_(**changes)
+
+
 def _gpu() -> MachineSpec:
     """With two measurements of the L2, both near the working set that it is judged by."""
     points = [{"working_set_mb": 10, "read_tb_per_s": 10}, {"working_set_mb": 16, "read_tb_per_s": 8}]
@@ -118,7 +181,19 @@ def _gpu_without_measurement() -> MachineSpec:
     return load_machine("l40s")
 
 
-MACHINES = (_systolic, _own_timing, _two_channels, _two_levels, _rows, _blocks, _gpu, _gpu_without_measurement)
+MACHINES = (
+    _systolic,
+    _appliance,
+    _own_timing,
+    _two_channels,
+    _two_levels,
+    _rows,
+    _blocks,
+    _taps,
+    _patches,
+    _gpu,
+    _gpu_without_measurement,
+)
 
 
 # --- results -----------------------------------------------------------------------------------------------------
@@ -127,12 +202,11 @@ MACHINES = (_systolic, _own_timing, _two_channels, _two_levels, _rows, _blocks, 
 @cache
 def _network() -> OperatorStream:
     b = Layers("small", activations="int8", weights="int8")
-    x = b.conv(b.input("image", (1, 3, 9, 9)), 8, 3, "first", padding=1)
-    x = b.elementwise("relu", x, name="relu")
-    x = b.conv(x, 8, 3, "depthwise", padding=1, groups=8)
-    x = b.elementwise("gelu", x, name="gelu")
-    x = b.conv(x, 20, 3, "second", padding=1)
-    return b.finish([b.max_pool(x, 2, "pool", stride=2, padding=0)])
+    x = b.elementwise("abs", b.input("image", (1, 3, 6, 6)), name="alone")
+    x = b.elementwise("relu", b.conv(x, 4, 3, "first", padding=1), name="relu")
+    x = b.elementwise("gelu", b.conv(x, 4, 3, "depthwise", padding=1, groups=4), name="gelu")
+    x = b.max_pool(b.conv(x, 4, 3, "second"), 2, "pool", stride=2, padding=0)
+    return b.finish([b.global_mean(x, "mean")])
 
 
 def _numbers(value: Any) -> Any:
@@ -145,17 +219,24 @@ def _numbers(value: Any) -> Any:
 
 
 def _layer(text: str, own: MachineSpec, dataflow: str | None = None) -> Probe:
-    """A layer with the tiling that is best on ``own``: a change must be seen in its run, not only in another choice."""
+    """A layer with a tiling that fits ``own``: a change must be seen in its run, not only in another choice."""
 
     def figures(machine: MachineSpec) -> Outcome:
-        tiling = _best_tiling(text, own, dataflow)
+        tiling = _tiling(text, own, dataflow)
         return _numbers(api.simulate(text, machine, dataflow, tiling).to_dict())
 
     return figures
 
 
 @cache
-def _best_tiling(text: str, machine: MachineSpec, dataflow: str | None) -> Mapping[str, int]:
+def _tiling(text: str, machine: MachineSpec, dataflow: str | None) -> Mapping[str, int]:
+    """A tiling of middle size where it fits, else the best."""
+    for tiling in TILINGS:
+        try:
+            api.simulate(text, machine, dataflow, tiling)
+        except InputError:
+            continue
+        return tiling
     return dict(api.simulate(text, machine, dataflow).tiling)
 
 
@@ -180,6 +261,8 @@ def _kernel(operator: Any, family: str, **shape: int) -> Probe:
 def _probes(machine: MachineSpec) -> Iterator[Probe]:
     yield area_by_component
     yield _area_of_a_design
+    if machine.lacks:
+        yield _network_figures
     if machine.gpu is not None:
         yield _kernel("gemm", "bf16", m=4096, n=4096, k=512)
         yield _kernel("gemm", "bf16", m=64, n=256, k=512)
@@ -187,17 +270,20 @@ def _probes(machine: MachineSpec) -> Iterator[Probe]:
         yield _kernel("gemm", "bf16", m=512, n=512, k=131072)
         for family in ("fa3_prefill", "fa2_prefill", "fa3_decode"):
             yield _kernel("attention", family, batch=4, queries=512, keys=512, heads=16, kv_heads=4, head_dim=128)
-    for number_format in machine.matrix.multiplies_per_pe_per_cycle:
-        yield _layer(f"gemm:m=40,n=24,k=32,format={number_format}", machine)
     first = next(iter(machine.matrix.multiplies_per_pe_per_cycle))
+    if machine.dram.timing is not None:
+        yield _layer("gemm:m=64,n=64,k=256", machine)  # a row of DRAM for each row of a tile
+    yield _layer(f"gemm:m=42,n=20,k=33,format={first}", machine)
     yield _layer(f"attention:heads=2,seq=24,head_dim=16,qkv_format={first}", machine)
     yield _layer(f"conv:in=3x16x16,out_channels=8,kernel=3,format={first}", machine)
+    if machine.matrix.block is not None:
+        yield _layer(f"conv:in=40x9x9,out_channels=8,kernel=3,stride=2,format={first}", machine)
     yield _layer(f"attention:heads=2,seq=24,head_dim=16,qkv_format={first}", machine, "fusemax")
     yield _layer(f"attention:heads=2,seq=24,head_dim=16,qkv_format={first},soft_cap=true", machine, "fusemax")
     if machine.matrix.scratchpads is not None:
         for layer in ("in=8x20x20,out_channels=16,kernel=3", "in=64x24x24,out_channels=64,kernel=3"):
             yield _layer(f"conv:{layer},format={first}", machine, "row_stationary")
-    if machine.gpu is None and machine.dram.timing is None:
+    if machine.matrix.scratchpads is not None:
         yield _network_figures
 
 
@@ -245,6 +331,8 @@ def _others(value: Any, name: str, hint: Any) -> Iterator[Any]:
         yield from (grade for grade in grade_names() if grade != value)
     elif name == "GpuSpec.calibrated_as":
         yield "h200"
+    elif isinstance(value, tuple):
+        yield from (value[1:], value[:1])
     else:
         yield from (other for other in get_args(hint) if isinstance(other, str) and other != value)
 
@@ -272,14 +360,18 @@ def _before(make: Callable[[], MachineSpec], at: int) -> Outcome:
 
 
 def _places() -> dict[str, list[tuple[Callable[[], MachineSpec], str, str, Any, Any]]]:
-    """Where each field (and each key of a table) is set: on which machine, at which path."""
+    """Where each field (of tables by operation, each key) is set: on which machine, at which path."""
     found: dict[str, list[tuple[Callable[[], MachineSpec], str, str, Any, Any]]] = {}
+    fields = [(one.__name__, entry) for one in described_classes(MachineSpec) for entry in dataclasses.fields(one)]
+    defaults = {f"{name}.{entry.name}": entry.default for name, entry in fields}
     for make in MACHINES:
         for path, name, hint, value in _figures(make()):
-            if name not in DESCRIPTIVE and value is not None and not path.startswith("sources"):
+            if name not in DESCRIPTIVE and value not in (None, 0, False) and not name.startswith("SourceSpec."):
                 last = path.rpartition(".")[2]
-                key = name if name.endswith(f".{last}") else f"{name}.{last}"
+                key = f"{name}.{last}" if last in OPERATION_KINDS else name
                 found.setdefault(key, []).append((make, path, name, hint, value))
+    for key, places in found.items():  # where it says more than what is as if left out, first
+        found[key] = sorted(places, key=lambda place: place[4] == defaults.get(place[2]))
     return found
 
 
