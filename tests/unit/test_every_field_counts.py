@@ -13,14 +13,13 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from tilewright.errors import InputError, TilewrightError
-from tilewright.hw_models.area import area_by_component
 from tilewright.hw_models.dram_grades import grade_names
 from tilewright.hw_models.field_notes import described_classes
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import OPERATION_KINDS, MachineSpec
 from tilewright.search import api
 from tilewright.search.gpu.predict import kernel_seconds
-from tilewright.search.sweep.design_figures import AreaRule, area_mm2, base_values, peak_tops
+from tilewright.search.sweep.design_figures import AreaRule, area_mm2, area_rule_of, base_values, peak_tops
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
@@ -47,6 +46,14 @@ TILINGS: tuple[Mapping[str, int], ...] = (
     {"query": 8, "key": 8, "depth": 2, "resident": 0, "overwrite": 0},
     {"query": 8, "key": 8, "depth": 2, "resident": 0, "rows": 8, "interleave": 1},
 )
+
+#: Other values of fields that hold a name.
+OTHERS = {
+    "GpuSpec.calibrated_as": "h200",
+    "MatrixUnitSpec.attention_engine": None,
+    "MatrixUnitSpec.engine": None,
+    "MatrixUnitSpec.engine_options": "1/2",
+}
 
 Outcome = Any
 Probe = Callable[[MachineSpec], Outcome]
@@ -151,6 +158,14 @@ def _taps() -> MachineSpec:
     return load_machine("nvdla-2048").with_(**{"matrix.block.sums": "by_tap", "matrix.block.depth": 32})
 
 
+def _engine() -> MachineSpec:
+    return load_machine("h200").with_(**{"matrix.engine": "mixpe", "matrix.attention_engine": "sageattention2-8b"})
+
+
+def _engine_with_options() -> MachineSpec:
+    return _engine().with_(**{"matrix.engine_options": {"slots": "1/4", "weights": "int4-g64"}})
+
+
 def _patches() -> MachineSpec:
     """An engine that does all taps of a kernel at once, on patches of the map."""
     block = {
@@ -190,6 +205,8 @@ MACHINES = (
     _rows,
     _blocks,
     _taps,
+    _engine,
+    _engine_with_options,
     _patches,
     _gpu,
     _gpu_without_measurement,
@@ -259,7 +276,7 @@ def _kernel(operator: Any, family: str, **shape: int) -> Probe:
 
 
 def _probes(machine: MachineSpec) -> Iterator[Probe]:
-    yield area_by_component
+    yield area_rule_of
     yield _area_of_a_design
     if machine.lacks:
         yield _network_figures
@@ -276,6 +293,8 @@ def _probes(machine: MachineSpec) -> Iterator[Probe]:
     yield _layer(f"gemm:m=42,n=20,k=33,format={first}", machine)
     yield _layer(f"attention:heads=2,seq=24,head_dim=16,qkv_format={first}", machine)
     yield _layer(f"conv:in=3x16x16,out_channels=8,kernel=3,format={first}", machine)
+    if machine.matrix.engine is not None:
+        yield _layer("gemm:m=42,n=20,k=128,a_format=int8,b_format=int4", machine)
     if machine.matrix.block is not None:
         yield _layer(f"conv:in=40x9x9,out_channels=8,kernel=3,stride=2,format={first}", machine)
     yield _layer(f"attention:heads=2,seq=24,head_dim=16,qkv_format={first}", machine, "fusemax")
@@ -329,8 +348,8 @@ def _others(value: Any, name: str, hint: Any) -> Iterator[Any]:
         yield from (value / 2, value * 2, value * 1.4, value / 8, value * 8)
     elif name == "DramSpec.grade":
         yield from (grade for grade in grade_names() if grade != value)
-    elif name == "GpuSpec.calibrated_as":
-        yield "h200"
+    elif name in OTHERS:
+        yield OTHERS[name]
     elif isinstance(value, tuple):
         yield from (value[1:], value[:1])
     else:
