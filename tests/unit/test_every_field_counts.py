@@ -159,7 +159,7 @@ def _taps() -> MachineSpec:
 
 
 def _engine() -> MachineSpec:
-    return load_machine("h200").with_(**{"matrix.engine": "mixpe", "matrix.attention_engine": "sageattention2-8b"})
+    return load_machine("edge-16x16").with_(**{"matrix.engine": "mixpe", "matrix.attention_engine": "sageattention"})
 
 
 def _engine_with_options() -> MachineSpec:
@@ -295,6 +295,7 @@ def _probes(machine: MachineSpec) -> Iterator[Probe]:
     yield _layer(f"conv:in=3x16x16,out_channels=8,kernel=3,format={first}", machine)
     if machine.matrix.engine is not None:
         yield _layer("gemm:m=42,n=20,k=128,a_format=int8,b_format=int4", machine)
+        yield _layer("attention:heads=2,seq=24,head_dim=16,qkv_format=fp16", machine)
     if machine.matrix.block is not None:
         yield _layer(f"conv:in=40x9x9,out_channels=8,kernel=3,stride=2,format={first}", machine)
     yield _layer(f"attention:heads=2,seq=24,head_dim=16,qkv_format={first}", machine, "fusemax")
