@@ -170,7 +170,8 @@ class VectorLayer:
     ``write_bytes``; either may be 0. ``groups`` equal pieces of ``rows`` rows each. ``cut``: how a row is done in
     pieces; None for a row too short for that. ``homes``: what of it does not come from or go to the DRAM.
     ``values``: what a unit counts of one row, where it does one kind of work
-    (:func:`tilewright.workloads.vector_work.unit_values`).
+    (:func:`tilewright.workloads.vector_work.unit_values`). ``results``: into how many parts a row can be dealt out to
+    cores, because so many of its results do not need each other (channels of a global pooling).
     """
 
     name: str
@@ -183,6 +184,7 @@ class VectorLayer:
     cut: RowCut | None = None
     homes: VectorHomes = ROWS_IN_DRAM
     values: UnitValues | None = None
+    results: int = 1
 
     @property
     def columns(self) -> int:
@@ -200,6 +202,33 @@ class VectorLayer:
         return self.groups * self.rows * (read_bytes + (self.write_bytes if self.homes.out == DRAM else 0))
 
     def for_cores(self, n_cores: int) -> VectorLayer:
-        """The same work in at most ``n_cores`` equal pieces (rows rounded up)."""
-        rows = ceil_div(self.groups * self.rows, n_cores)
-        return replace(self, rows=rows, groups=ceil_div(self.groups * self.rows, rows))
+        """The same work in at most ``n_cores`` equal pieces (rows rounded up); parts of rows where those are fewer."""
+        n_rows = self.groups * self.rows
+        if n_rows < n_cores and self.results > 1:
+            return self._in_parts(min(self.results, ceil_div(n_cores, n_rows))).for_cores(n_cores)
+        rows = ceil_div(n_rows, n_cores)
+        return replace(self, rows=rows, groups=ceil_div(n_rows, rows))
+
+    def _in_parts(self, parts: int) -> VectorLayer:
+        """Each row as ``parts`` rows of some of its results."""
+        each, homes, cut = ceil_div(self.results, parts), self.homes, self.cut
+        parts = ceil_div(self.results, each)
+
+        def share(n: int) -> int:
+            return ceil_div(n * each, self.results)
+
+        operations = tuple((kind, share(times)) for kind, times in self.operations)
+        columns = 1 if cut is None else min(cut.columns, share(cut.columns))
+        return replace(
+            self,
+            rows=self.rows * parts,
+            results=1,
+            read_bytes=share(self.read_bytes),
+            write_bytes=share(self.write_bytes),
+            operations=operations,
+            homes=homes._replace(reads=tuple((home, share(n)) for home, n in homes.reads)),
+            values=None if self.values is None else self.values.share(Fraction(each, self.results)),
+            cut=None
+            if cut is None or columns < 2
+            else cut._replace(columns=columns, last=operations, kept_bytes=share(cut.kept_bytes)),
+        )

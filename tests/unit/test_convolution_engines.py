@@ -17,8 +17,11 @@ from tilewright.hw_models.vector_unit import Passing, vector_cycles
 from tilewright.search.api import simulate_network
 from tilewright.sim.dataflows.gemm.lower import GEMM
 from tilewright.sim.dataflows.gemm.numbers import run_product_on_numbers
+from tilewright.sim.jobs import jobs_of
 from tilewright.sim.lowering.evaluation import evaluate
-from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.gemm import GemmLayer, VectorLayer
+from tilewright.workloads.stream.builder import StreamBuilder
+from tilewright.workloads.vector_work import UnitValues
 
 
 def engine(rows: int, columns: int, stationarity: str = "output", **block: object) -> MatrixUnitSpec:
@@ -176,6 +179,25 @@ def test_results_pass_the_vector_unit_in_whole_groups(columns: int) -> None:
     assert plain.lower_bound.vector_cycles == 0
     a, b = np.arange(24.0).reshape(1, 6, 4), np.arange(4.0 * columns).reshape(1, 4, columns)
     assert np.array_equal(run_product_on_numbers(layer, machine, tiling, a, b, []), a @ b)
+
+
+def test_a_global_pooling_is_dealt_out_by_channel() -> None:
+    built = StreamBuilder("pool", activations="int8")
+    x = built.input("x", (1, 2048, 7, 7), number_format="int8")
+    attributes = {"function": "mean", "rows": 2048, "columns": 49}
+    stream = built.finish([built.add("reduction", "mean", [x], (1, 2048), attributes)])
+    layer = jobs_of(stream)[0].layer
+    assert isinstance(layer, VectorLayer) and (layer.rows, layer.results) == (1, 2048)
+    parts = layer.for_cores(16)
+    assert (parts.rows, parts.groups, parts.results) == (1, 16, 1)
+    assert (parts.read_bytes, parts.write_bytes) == (layer.read_bytes // 16, layer.write_bytes // 16)
+    assert parts.cut is not None and parts.cut.kept_bytes == 4 * 2048 // 16
+    assert parts.values == UnitValues("reduction", 2048 * 49 // 16)
+    assert layer.for_cores(1) == layer
+    assert layer.for_cores(4096).groups == 2048
+    fast = load_machine("edge-16x16").with_(**{"dram.bandwidth_gb_per_s": 3000, "vector.lanes": 1})
+    cycles = [simulate_network(stream, fast.with_(n_cores=n), keep_mappings=False).cycles for n in (1, 16)]
+    assert cycles[1] < cycles[0] / 12
 
 
 KERNELS = st.integers(1, 5)
