@@ -26,6 +26,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
+from tilewright.search.residency.plan import plan_residency
 from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
@@ -36,10 +37,18 @@ from tilewright.sim.figures import figures_of
 from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, JobLayer, assumptions_of_kinds, jobs_on, storage_assumptions
 from tilewright.sim.lacking import fallback_note, refuse_without_fallback
 from tilewright.sim.lowering.costs import TileCosts
-from tilewright.sim.lowering.evaluation import AHEAD_LABEL, Ahead, build_phase, evaluate, phase_tiling
+from tilewright.sim.lowering.evaluation import (
+    AHEAD_LABEL,
+    Ahead,
+    build_phase,
+    evaluate,
+    needed_rooms,
+    phase_tiling,
+)
 from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.mapping import DATAFLOWS, Dataflow, Tiling, check_tiling, usual_dataflows
 from tilewright.sim.network_result import NetworkResult, OperatorResult, OperatorRun
+from tilewright.sim.residency_plan import ResidencyPlan
 from tilewright.sim.result import SimulationResult
 from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.gemm import GemmLayer
@@ -102,6 +111,7 @@ def simulate_stream(
     also: Mappings | None = None,
     only: Mappings | None = None,
     chosen: dict[JobLayer, Mapped] | None = None,
+    residency: bool = False,
 ) -> NetworkResult:
     """Run ``stream`` on ``machine``; exact cycles, energy and traffic by operator and in all.
 
@@ -109,6 +119,8 @@ def simulate_stream(
     traffic stay as they are. ``also``: mappings of the same operators, found on another machine, that are tried beside
     those of the search (where there is more of a resource, nothing then gets worse for want of a candidate).
     ``only``: the mappings to run, without any search. ``chosen``: is filled with the mapping of each distinct operator.
+    ``residency``: a plan says which tensors live on chip between operators, and which weights between inferences; the
+    figures are then those of an inference behind the first.
 
     Raises InputError, with the operator's place in the model, for a number format that the machine cannot multiply and
     for an operator that fits in no mapping.
@@ -120,6 +132,14 @@ def simulate_stream(
     if widen:
         jobs = tuple(_widened(job, machine) for job in jobs)
     mapped: dict[JobLayer, Mapped] = {}
+    plan = None
+    if residency and only is None:
+        planning = _Planning(jobs, machine, objective, attention_dataflows, kept)
+        planned = plan_residency(stream, jobs, machine, planning.search, objective=objective, progress=progress)
+        if planned is not None:
+            plan = planned.plan
+            jobs = tuple(replace(job, layer=layer) for job, layer in zip(jobs, planned.layers, strict=True))
+        mapped = {job.layer: planning.mapped[job.layer] for job in jobs if job.layer in planning.mapped}
     distinct = list(dict.fromkeys(job.layer for job in jobs))
     for at, layer in enumerate(distinct):
         job = next(job for job in jobs if job.layer == layer)
@@ -129,7 +149,8 @@ def simulate_stream(
             given = only[layer]
             mapped[layer] = replace(given, alone=evaluate(given.dataflow, given.layer, machine, given.tiling))
             continue
-        mapped[layer] = _best_mapping(job, machine, objective, attention_dataflows, kept)
+        if layer not in mapped:
+            mapped[layer] = _best_mapping(job, machine, objective, attention_dataflows, kept)
         if also is not None and layer in also:
             mapped[layer] = _better(mapped[layer], also[layer], machine, objective)
     if progress is not None:
@@ -164,7 +185,9 @@ def simulate_stream(
         prefetch=prefetch,
         cycles_without_prefetch=fixed + sum(mapped[job.layer].alone.cycles for job in jobs),
         assumptions=(
-            *_assumptions(mapped.values(), prefetch=prefetch, widen=widen, of_kinds=assumptions_of_kinds(stream)),
+            *_assumptions(
+                mapped.values(), prefetch=prefetch, widen=widen, of_kinds=assumptions_of_kinds(stream), plan=plan
+            ),
             *engine_use([mapped[job.layer].layer for job in jobs], machine),
             *overhead_assumptions(machine),
             *storage_assumptions(machine),
@@ -179,7 +202,35 @@ def simulate_stream(
         stream=stream,
         machine_spec=machine,
         runs=tuple(way.run.told for way in runs),
+        residency=plan,
     )
+
+
+class _Planning:
+    """Best mappings for a residency plan, each distinct layer searched once."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        machine: MachineSpec,
+        objective: Objective,
+        attention_dataflows: Sequence[str],
+        cache: MappingCache,
+    ) -> None:
+        self.mapped: dict[JobLayer, Mapped] = {}
+        self._jobs, self._machine, self._objective = jobs, machine, objective
+        self._attention_dataflows, self._cache = attention_dataflows, cache
+
+    def search(self, at: int, layer: JobLayer) -> tuple[int, dict[str, int]]:
+        """The cost of the best mapping of a layer of job ``at`` (cycles, or pJ), and the rooms of its tiles."""
+        if layer not in self.mapped:
+            job = replace(self._jobs[at], layer=layer)
+            self.mapped[layer] = _best_mapping(
+                job, self._machine, self._objective, self._attention_dataflows, self._cache
+            )
+        own = self.mapped[layer]
+        rooms = needed_rooms(own.dataflow, own.layer, self._machine, own.tiling)
+        return round(own.alone.energy_pj) if self._objective == "energy" else own.alone.cycles, rooms
 
 
 def _best_mapping(
@@ -209,7 +260,9 @@ def flows_of(layer: JobLayer, machine: MachineSpec, names: Sequence[str]) -> tup
     """The dataflows of an operator of a network: those of ``names`` that run it on ``machine``, else the usual ones."""
     kind = family_of(layer).operator
     named = [DATAFLOWS.get(name) for name in names]
-    own = tuple(flow for flow in named if flow.operator == kind and not flow.refusal(layer, machine))
+    own = tuple(
+        flow for flow in named if flow.operator == kind and flow.can_take(layer) and not flow.refusal(layer, machine)
+    )
     if own:
         return own
     if kind == "attention":
@@ -418,12 +471,21 @@ def _operator_result(job: Job, mapped: Mapped, booked: _Booked, machine: Machine
     )
 
 
-def _assumptions(mapped: Any, *, prefetch: bool, widen: bool, of_kinds: Sequence[str]) -> tuple[str, ...]:
+def _assumptions(
+    mapped: Any, *, prefetch: bool, widen: bool, of_kinds: Sequence[str], plan: ResidencyPlan | None
+) -> tuple[str, ...]:
     notes: dict[str, None] = {}
     for entry in mapped:
         notes.update(dict.fromkeys(entry.alone.assumptions))
+    through = "activations go through DRAM between operators that are not fused"
+    if plan is not None:
+        through = (
+            f"tensors that the plan keeps live in {plan.memory}, weights among them from one inference to the next "
+            "(figures are those of an inference behind the first); other activations go through DRAM between operators "
+            "that are not fused"
+        )
     own = [
-        "operators run one after the other; activations go through DRAM between operators that are not fused",
+        f"operators run one after the other; {through}",
         *JOB_ASSUMPTIONS,
         *of_kinds,
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilewright.presented import Pictured, Shown
 from tilewright.sim.figures import Figures, Measured
+from tilewright.sim.residency_plan import ResidencyPlan
 from tilewright.sim.result import LowerBound
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class NetworkResult(Measured, Pictured):
     ran (see :mod:`tilewright.search.activity`).
     ``inference_overhead_cycles`` (once) and ``layer_overhead_cycles`` (before each operator) are the machine's fixed
     costs, ``host_cycles`` the time of inputs and results on the link to a host; ``cycles`` has them, the operators have
-    not. ``overhead_energy_pj``: constant power then.
+    not. ``overhead_energy_pj``: constant power then. ``residency``: which tensors stay on chip (None: no plan).
     """
 
     network: str
@@ -137,6 +138,7 @@ class NetworkResult(Measured, Pictured):
     layer_overhead_cycles: int = 0
     host_cycles: int = 0
     overhead_energy_pj: float = 0.0
+    residency: ResidencyPlan | None = None
     stream: OperatorStream | None = field(default=None, compare=False)
     machine_spec: MachineSpec | None = field(default=None, compare=False)
     runs: tuple[OperatorRun, ...] = field(default=(), compare=False)

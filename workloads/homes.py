@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["ALL_IN_DRAM", "DRAM", "IN_DRAM", "ROWS_IN_DRAM", "AttentionHomes", "Homes", "Place", "VectorHomes"]
+__all__ = [
+    "ALL_IN_DRAM",
+    "DRAM",
+    "IN_DRAM",
+    "ROWS_IN_DRAM",
+    "AnyHomes",
+    "AttentionHomes",
+    "Homes",
+    "Place",
+    "VectorHomes",
+    "held_in",
+]
 
 #: The name of a memory of the machine; empty for the DRAM.
 Place: TypeAlias = str
@@ -16,7 +27,7 @@ class Homes(NamedTuple):
 
     ``a``, ``b``, ``out``; ``extras``: of each fused input, as many as there are (empty: all in the DRAM). An operand
     whose home is the working buffer of the only core is there, whole, when the job begins, and is not moved; a result
-    stays there. ``held_bytes``: what the working buffer holds besides the tiles of this job, its operands that live
+    stays there. ``held``: (memory, bytes) that a memory holds besides the tiles of this job, its operands that live
     there included.
     """
 
@@ -24,7 +35,7 @@ class Homes(NamedTuple):
     b: Place = DRAM
     out: Place = DRAM
     extras: tuple[Place, ...] = ()
-    held_bytes: int = 0
+    held: tuple[tuple[Place, int], ...] = ()
 
     def extra(self, number: int) -> Place:
         """The home of a fused input."""
@@ -41,7 +52,7 @@ class AttentionHomes(NamedTuple):
     k: Place = DRAM
     v: Place = DRAM
     out: Place = DRAM
-    held_bytes: int = 0
+    held: tuple[tuple[Place, int], ...] = ()
 
 
 ALL_IN_DRAM = AttentionHomes()
@@ -54,7 +65,14 @@ class VectorHomes(NamedTuple):
 
     reads: tuple[tuple[Place, int], ...] = ()
     out: Place = DRAM
-    held_bytes: int = 0
+    held: tuple[tuple[Place, int], ...] = ()
 
 
 ROWS_IN_DRAM = VectorHomes()
+
+AnyHomes: TypeAlias = Homes | AttentionHomes | VectorHomes
+
+
+def held_in(homes: AnyHomes, memory: Place) -> int:
+    """Bytes that ``memory`` holds besides the tiles of the job."""
+    return dict(homes.held).get(memory, 0)

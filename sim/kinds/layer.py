@@ -28,6 +28,7 @@ __all__ = [
     "JobLayer",
     "Lowering",
     "fallback_layer",
+    "fused_inputs",
     "layer_of",
     "product_layer",
     "register_lowering",
@@ -191,17 +192,9 @@ def _fused(stream: OperatorStream, chain: Sequence[Operator], columns: int) -> F
     n_outputs = stream.tensor(chain[0].outputs[0]).n_elements
     counts: dict[str, int] = {}
     extra_bits: list[int | Fraction] = []
-    made = {stream.base(name).name for member in chain for name in member.outputs}
-    for member in chain:
-        first = member is chain[0]
-        loaded = []
-        for name in dict.fromkeys(member.inputs[2:] if first else member.inputs):
-            n_elements, base = stream.tensor(name).n_elements, stream.base(name)
-            rides = n_elements * SMALL_SHARE < n_outputs or (base.role == "weight" and n_elements <= columns)
-            if base.name not in made and not rides:
-                loaded.append(value_bits(stream, name))
-        extra_bits += loaded
-        added = (("add", n_outputs * len(loaded)),) if first and loaded else ()
+    for member, loaded in zip(chain, _loaded(stream, chain, columns), strict=True):
+        extra_bits += [value_bits(stream, name) for name in loaded]
+        added = (("add", n_outputs * len(loaded)),) if member is chain[0] and loaded else ()
         for kind, times in (*added, *vector_work(member)):
             counts[kind] = counts.get(kind, 0) + times
     if extra_bits and not counts:
@@ -210,3 +203,25 @@ def _fused(stream: OperatorStream, chain: Sequence[Operator], columns: int) -> F
         operations=tuple((kind, ceil_div(times, n_outputs)) for kind, times in sorted(counts.items())),
         extra_bits=tuple(extra_bits),
     )
+
+
+def fused_inputs(stream: OperatorStream, chain: Sequence[Operator], layer: GemmLayer) -> tuple[str, ...]:
+    """The tensors that are loaded for every output of a product, in the order of ``layer.fused.extra_bits``."""
+    columns = chain[0].count("out_channels") if chain[0].kind == "conv" else layer.n
+    return tuple(name for loaded in _loaded(stream, chain, columns) for name in loaded)
+
+
+def _loaded(stream: OperatorStream, chain: Sequence[Operator], columns: int) -> list[list[str]]:
+    """What each operator of ``chain`` loads beside the operands of the first and what is made on the way."""
+    n_outputs = stream.tensor(chain[0].outputs[0]).n_elements
+    made = {stream.base(name).name for member in chain for name in member.outputs}
+    found = []
+    for member in chain:
+        loaded = []
+        for name in dict.fromkeys(member.inputs[2:] if member is chain[0] else member.inputs):
+            n_elements, base = stream.tensor(name).n_elements, stream.base(name)
+            rides = n_elements * SMALL_SHARE < n_outputs or (base.role == "weight" and n_elements <= columns)
+            if base.name not in made and not rides:
+                loaded.append(name)
+        found.append(loaded)
+    return found

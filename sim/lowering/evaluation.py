@@ -32,6 +32,7 @@ __all__ = [
     "evaluate",
     "fits",
     "needed_bytes",
+    "needed_rooms",
     "phase_tiling",
     "timed_result",
     "trace_mapping",
@@ -144,6 +145,21 @@ def fits(phase: Phase, costs: TileCosts, tiling: Tiling) -> bool:
 def needed_bytes(phase: Phase, costs: TileCosts, tiling: Tiling) -> int:
     """Bytes of the working buffer that the phase takes; raises MappingError when it does not fit."""
     return _declare(phase, costs, tiling).used_bytes
+
+
+def needed_rooms(dataflow: Dataflow, layer: Layer, machine: MachineSpec, tiling: Tiling) -> dict[str, int]:
+    """Bytes that the tiles of a mapping take in each memory on chip, besides what a plan holds there.
+
+    Raises MappingError when they do not fit.
+    """
+    costs = dataflow.costs(layer, machine)
+    rooms: dict[str, int] = {}
+    for phase in dataflow.phases:
+        core = _declare(phase, costs, phase_tiling(phase, tiling))
+        near = core.used_bytes - costs.held_bytes(costs.working.name)
+        for name, n_bytes in ((costs.working.name, near), *core.staged_bytes.items()):
+            rooms[name] = max(rooms.get(name, 0), n_bytes)
+    return rooms
 
 
 def _declare(phase: Phase, costs: TileCosts, tiling: Tiling) -> TileCore[Any]:

@@ -132,6 +132,8 @@ class Dataflow:
     run, behind its name; empty where it can. ``is_native``: machines that have what it needs are made for it, so it is
     the usual one there. ``ahead(layer, tiling)``: the tiles (depth, columns) of the weights with which a run may begin
     on chip (its parameter ``prefetched``). ``fills_buffers``: it keeps data in the buffers behind the working one.
+    ``heeds_homes``: its programs take operands from where they live and leave results there (the ``homes`` of a layer);
+    any other runs layers whose operands are all in the DRAM.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Dataflow:
     is_native: bool = False
     ahead: Callable[[Any, Tiling], tuple[tuple[int, int], ...]] | None = None
     fills_buffers: bool = False
+    heeds_homes: bool = False
 
     def __post_init__(self) -> None:
         core = self.family.core
@@ -151,6 +154,11 @@ class Dataflow:
         if phases and not isinstance(phases[0].lower, _Beginning):
             phases[0] = replace(phases[0], lower=_Beginning(phases[0].lower))
         object.__setattr__(self, "phases", tuple(phases))
+
+    def can_take(self, layer: Any) -> bool:
+        """Whether its programs find the operands of ``layer`` where they live."""
+        homes = getattr(layer, "homes", None)
+        return self.heeds_homes or homes is None or homes == type(homes)()
 
     @property
     def family(self) -> Family:
@@ -197,7 +205,7 @@ def get_dataflow(name: str, operator: str = "attention") -> Dataflow:
 def usual_dataflows(layer: Layer, machine: MachineSpec) -> tuple[Dataflow, ...]:
     """What runs ``layer`` on ``machine`` where nothing else is said: the native dataflows, else the family's usual."""
     family = family_of(layer)
-    known = [dataflow for dataflow in DATAFLOWS.values() if dataflow.operator == family.operator]
+    known = [flow for flow in DATAFLOWS.values() if flow.operator == family.operator and flow.can_take(layer)]
     native = tuple(flow for flow in known if flow.is_native and not flow.refusal(layer, machine))
     return native or (DATAFLOWS.get(family.usual),)
 

@@ -211,7 +211,7 @@ def test_attention_on_chip(name: str, home: str) -> None:
     layer = AttentionLayer(
         name="a", batch=1, query_heads=4, kv_heads=2, query_len=13, key_len=17, head_dim=8, value_dim=8, mask="causal"
     )
-    there = replace(layer, homes=AttentionHomes(home, home, home, home, held_bytes=1000))
+    there = replace(layer, homes=AttentionHomes(home, home, home, home, held=(("l1", 1000),)))
     tiling = best_tiling(flow, there, machine).tiling
     random = np.random.default_rng(0)
     q, k, v = (random.normal(size=(1, heads, n, 8)) for heads, n in ((4, 13), (2, 17), (2, 17)))

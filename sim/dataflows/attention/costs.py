@@ -17,6 +17,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.homes import held_in
 from tilewright.workloads.vector_work import SOFT_CAP
 
 __all__ = ["ARRAY_SOFTMAX", "AttentionCosts", "Joining", "attention_assumptions", "join_operations"]
@@ -156,7 +157,7 @@ class AttentionCosts(TileCosts):
         return ceil_div(rows, layer.query_len) if by_head else 1
 
     def held_bytes(self, buffer: str) -> int:
-        return self.layer.homes.held_bytes if buffer == self.working.name else 0
+        return held_in(self.layer.homes, buffer)
 
     # -- transfers of what joins the scores -------------------------------------------------------------
 

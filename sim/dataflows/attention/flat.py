@@ -140,6 +140,7 @@ OVERLAP = Parameter(
 FLAT = register(
     Dataflow(
         name="flat",
+        heeds_homes=True,
         summary="one row block at a time: Q K^T, softmax, P V one after the other, loads ahead",
         source="FLAT, arXiv 2107.06419 (ASPLOS 2023)",
         phases=(Phase(name="attention", parameters=(*parts.STANDARD, HEADS, OVERLAP), lower=lower, legal=_legal),),

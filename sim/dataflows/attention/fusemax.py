@@ -202,6 +202,7 @@ ROWS = Parameter(
 FUSEMAX = register(
     Dataflow(
         name="fusemax",
+        heeds_homes=True,
         summary="one-pass softmax as a cascade over both units; buffer need independent of the length",
         source="FuseMax, arXiv 2406.10491 (MICRO 2024)",
         phases=(Phase(name="attention", parameters=(*parts.STANDARD, ROWS, INTERLEAVE), lower=lower, legal=_legal),),

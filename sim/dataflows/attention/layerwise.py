@@ -67,6 +67,7 @@ SOFTMAX_KEY = replace(parts.key_parameter("sm_key"), candidates=_softmax_widths,
 LAYERWISE = register(
     Dataflow(
         name="layerwise",
+        heeds_homes=True,
         summary="one operator at a time; S and P are written to DRAM and read back",
         source="no fusion; the baseline of TileFlow and MAS-Attention",
         phases=(

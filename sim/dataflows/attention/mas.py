@@ -242,6 +242,7 @@ OVERWRITE = Parameter(
 MAS = register(
     Dataflow(
         name="mas",
+        heeds_homes=True,
         summary="matrix and vector streams bound only by data; optional proactive overwrite",
         source="MAS-Attention, arXiv 2411.17720",
         phases=(Phase(name="attention", parameters=(*parts.STANDARD, OVERWRITE), lower=lower, legal=_legal),),

@@ -38,6 +38,7 @@ def lower_values(core: AttentionCore, tiling: Tiling) -> None:
 SOFT_PIPE = register(
     Dataflow(
         name="soft_pipe",
+        heeds_homes=True,
         summary="Q K^T and softmax pipelined over row blocks, P through DRAM, then P V",
         source="baseline of MAS-Attention, arXiv 2411.17720 (TileFlow: Uni-pipe)",
         phases=(

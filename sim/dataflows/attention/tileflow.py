@@ -55,6 +55,7 @@ def lower(core: AttentionCore, tiling: Tiling) -> None:
 TILEFLOW = register(
     Dataflow(
         name="tileflow",
+        heeds_homes=True,
         summary="three-stage pipeline (Q K^T, softmax, P V) over blocks with a barrier between steps",
         source="TileFlow, MICRO 2023",
         phases=(Phase(name="attention", parameters=parts.STANDARD, lower=lower, legal=parts.legal),),

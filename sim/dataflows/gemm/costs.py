@@ -15,6 +15,7 @@ from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.conv_window import ConvWindow, Slab, spanned
 from tilewright.workloads.gemm import Fused, GemmLayer
+from tilewright.workloads.homes import held_in
 from tilewright.workloads.vector_work import UnitValues
 
 __all__ = ["GemmCosts", "conv_shape", "vector_operations"]
@@ -78,8 +79,7 @@ class GemmCosts(TileCosts):
     # -- A -------------------------------------------------------------------------------------------------
 
     def held_bytes(self, buffer: str) -> int:
-        """See :class:`tilewright.workloads.homes.Homes`."""
-        return self.layer.homes.held_bytes if buffer == self.working.name else 0
+        return held_in(self.layer.homes, buffer)
 
     def load_a(self, rows: Span, depth: Span, *, row_tile: int, depth_tile: int, home: str | None = None) -> Work:
         """A tile (rows, depth): rows of a row-major matrix, or the input slab of a convolution (NHWC).

@@ -490,6 +490,7 @@ ASSUMPTIONS = (
 GEMM = register(
     Dataflow(
         name="gemm",
+        heeds_homes=True,
         summary="matrix product or convolution: a panel of one operand or the sums kept, the rest streamed",
         source="the usual panel-stationary and output-stationary loop nests of systolic machines",
         phases=(Phase(name="product", parameters=PARAMETERS, lower=lower, distinct=is_distinct, floor=work_floor),),
@@ -511,6 +512,7 @@ def no_level(layer: GemmLayer, machine: MachineSpec) -> str:
 STAGED = register(
     Dataflow(
         name="staged",
+        heeds_homes=True,
         summary="as gemm, with operands staged in a level on chip behind the working buffer and read from there again",
         source="the same loop nests at two levels of memory",
         phases=(

@@ -33,10 +33,12 @@ class Staged(NamedTuple):
 def staged(layer: GemmLayer, machine: MachineSpec, tiling: Mapping[str, int]) -> Staged:
     """What ``tiling`` stages; an operand that lives on chip already is not staged."""
     far = tiling.get("far", 0)
+    if not far:  # asked very often: nothing is looked up
+        return Staged(None, False, False, layer.m, layer.n)
     rows = _part(layer.m, tiling["m"], tiling.get("far_m", 1))
     columns = _part(layer.n, tiling["n"], tiling.get("far_n", 1))
     levels = levels_of(machine)
-    if not far or (far - 1) // 3 >= len(levels):
+    if (far - 1) // 3 >= len(levels):
         return Staged(None, False, False, layer.m, layer.n)
     level, held = levels[(far - 1) // 3], (far - 1) % 3 + 1
     a, b = held & 1 and layer.homes.a == DRAM, held & 2 and layer.homes.b == DRAM

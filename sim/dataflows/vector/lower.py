@@ -19,8 +19,12 @@ from tilewright.sim.lowering.mapping import Dataflow, Parameter, Phase, Tiling, 
 from tilewright.sim.result import LowerBound
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.gemm import RowCut, VectorLayer
+<<<<<<< HEAD:sim/dataflows/vector/lower.py
 from tilewright.workloads.homes import DRAM, Place
 from tilewright.workloads.vector_work import UnitValues
+=======
+from tilewright.workloads.homes import DRAM, Place, held_in
+>>>>>>> fdaee64 (wip):sim/dataflows/vector.py
 
 
 class VectorCosts(TileCosts):
@@ -41,7 +45,7 @@ class VectorCosts(TileCosts):
         self.moved_write_bytes = 0 if layer.homes.out == near else layer.write_bytes
 
     def held_bytes(self, buffer: str) -> int:
-        return self.layer.homes.held_bytes if buffer == self.working.name else 0
+        return held_in(self.layer.homes, buffer)
 
 
 class VectorCore(TileCore[VectorCosts]):
@@ -266,6 +270,7 @@ def _piece_sizes(columns: int) -> tuple[int, ...]:
 VECTOR = register(
     Dataflow(
         name="vector",
+        heeds_homes=True,
         summary="rows streamed through the vector unit",
         source="double-buffered streaming",
         phases=(

@@ -1,0 +1,82 @@
+"""Addresses in the memory of a plan: no two tensors that live at the same time overlap, nor does a job's tile room.
+
+First fit from the largest down settles most plans; where it needs more than there is, CP-SAT packs the rectangles of
+time and addresses, or shows that they cannot be packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["Block", "packed"]
+
+
+class Block(NamedTuple):
+    """``n_bytes`` that are taken from job ``first`` to job ``last``."""
+
+    first: int
+    last: int
+    n_bytes: int
+
+    def meets(self, other: Block) -> bool:
+        """Whether both are taken at some time."""
+        return self.first <= other.last and other.first <= self.last
+
+
+def packed(blocks: Sequence[Block], capacity: int, *, seconds: float = 5.0) -> list[int] | None:
+    """An address of each block within ``capacity``; None where none was found (or there is none)."""
+    for key in (_longest, _largest, _earliest):
+        found = _first_fit(blocks, sorted(range(len(blocks)), key=[key(block) for block in blocks].__getitem__))
+        if all(address + block.n_bytes <= capacity for address, block in zip(found, blocks, strict=True)):
+            return found
+    return _by_constraints(blocks, capacity, seconds)
+
+
+def _longest(block: Block) -> tuple[int, ...]:
+    return (block.first - block.last, -block.n_bytes, block.first)
+
+
+def _largest(block: Block) -> tuple[int, ...]:
+    return (-block.n_bytes, block.first)
+
+
+def _earliest(block: Block) -> tuple[int, ...]:
+    return (block.first, -block.n_bytes)
+
+
+def _first_fit(blocks: Sequence[Block], order: Sequence[int]) -> list[int]:
+    """Each block at the lowest address where nothing of what stands already meets it."""
+    found = [0] * len(blocks)
+    placed: list[int] = []
+    for number in order:
+        block = blocks[number]
+        taken = sorted((found[i], found[i] + blocks[i].n_bytes) for i in placed if blocks[i].meets(block))
+        address = 0
+        for begin, end in taken:
+            if address + block.n_bytes <= begin:
+                break
+            address = max(address, end)
+        found[number] = address
+        placed.append(number)
+    return found
+
+
+def _by_constraints(blocks: Sequence[Block], capacity: int, seconds: float) -> list[int] | None:
+    from ortools.sat.python import cp_model
+
+    if any(block.n_bytes > capacity for block in blocks):
+        return None
+    model = cp_model.CpModel()
+    starts = [model.new_int_var(0, capacity - block.n_bytes, "") for block in blocks]
+    times = [model.new_fixed_size_interval_var(block.first, block.last - block.first + 1, "") for block in blocks]
+    rooms = [
+        model.new_fixed_size_interval_var(start, block.n_bytes, "") for start, block in zip(starts, blocks, strict=True)
+    ]
+    model.add_no_overlap_2d(times, rooms)
+    solver = cp_model.CpSolver()
+    solver.parameters.max_time_in_seconds = seconds
+    solver.parameters.num_workers = 1
+    if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return None
+    return [solver.value(start) for start in starts]

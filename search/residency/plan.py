@@ -1,0 +1,224 @@
+"""The plan of a network on a machine: one memory on chip, its tensors with their addresses, and the layers by it.
+
+Every memory that may hold tensors is tried by itself: the shared levels behind the working buffers, and the working
+buffer of a machine with one core. Tensors of one plan live in one memory; the best of the plans is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tilewright.hw_models.energy import energy_by_component
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress
+from tilewright.search.residency.addresses import Block, packed
+from tilewright.search.residency.costs import JobCosts, Searched, canonical
+from tilewright.search.residency.solve import PlannedJob, Solved, solve
+from tilewright.search.residency.tensors import JobOperands, Resident, residents_of
+from tilewright.sim.engine.program import Engine, ProgramBuilder
+from tilewright.sim.engine.run import simulate
+from tilewright.sim.jobs import Job, JobLayer
+from tilewright.sim.lowering.costs import TileCosts
+from tilewright.sim.lowering.levels import channels_of, level_called, levels_of
+from tilewright.sim.residency_plan import PlacedTensor, ResidencyPlan
+from tilewright.units import BITS_PER_BYTE
+from tilewright.workloads.homes import Place
+from tilewright.workloads.stream.graph import OperatorStream
+
+__all__ = ["Planned", "memories_of", "plan_residency"]
+
+TIGHTER = 0.97  # share of the memory that the next plan may use where the addresses of one could not be found
+MOST_TRIES = 8
+
+#: The best mapping of a layer of job number n: its cost and the room of its tiles in each memory.
+LayerSearch = Callable[[int, JobLayer], tuple[int, dict[Place, int]]]
+
+
+class Planned(NamedTuple):
+    """The plan, and the layers of the jobs by it."""
+
+    plan: ResidencyPlan
+    layers: tuple[JobLayer, ...]
+
+
+def memories_of(machine: MachineSpec) -> tuple[Place, ...]:
+    """The memories on chip that may hold tensors between operators."""
+    shared = tuple(level.name for level in levels_of(machine) if level.is_shared or machine.n_cores == 1)
+    return (*((machine.working_buffer.name,) if machine.n_cores == 1 else ()), *shared)
+
+
+def plan_residency(
+    stream: OperatorStream,
+    jobs: Sequence[Job],
+    machine: MachineSpec,
+    search: LayerSearch,
+    *,
+    objective: str = "latency",
+    keep_weights: bool = True,
+    seconds: float = 20.0,
+    progress: Progress | None = None,
+) -> Planned | None:
+    """The best plan over the memories of ``machine``; None where none is better than everything in the DRAM.
+
+    ``search``: the best mapping of a layer (InputError where none fits). ``keep_weights``: whether weights may stay
+    from one inference to the next. ``seconds``: for the proof, a memory.
+    """
+    operands, residents = residents_of(stream, jobs)
+    if not keep_weights:
+        residents = tuple(resident for resident in residents if not resident.is_weight)
+    best: Planned | None = None
+    for memory in memories_of(machine):
+        found = _plan_of(memory, jobs, operands, residents, machine, search, objective, seconds, progress)
+        if found is not None and (best is None or found.plan.cost < best.plan.cost):
+            best = found
+    return best
+
+
+def _plan_of(
+    memory: Place,
+    jobs: Sequence[Job],
+    operands: Sequence[JobOperands],
+    residents: Sequence[Resident],
+    machine: MachineSpec,
+    search: LayerSearch,
+    objective: str,
+    seconds: float,
+    progress: Progress | None,
+) -> Planned | None:
+    capacity = level_called(machine, memory).capacity_bytes
+    residents = [resident for resident in residents if resident.n_bytes <= capacity]
+    if not residents:
+        return None
+    planned = _jobs(memory, capacity, jobs, operands, residents, machine, search, is_cycles=objective != "energy")
+    room = capacity
+    for _ in range(MOST_TRIES):
+        solved = solve(planned, residents, room, seconds=seconds, progress=progress)
+        if not any(solved.kept):
+            return None
+        tiles = [
+            _tile_room(job, pattern, r) for job, pattern, r in zip(planned, solved.patterns, solved.rooms, strict=True)
+        ]
+        kept = [resident for resident, is_kept in zip(residents, solved.kept, strict=True) if is_kept]
+        blocks = [Block(resident.first, resident.last, resident.n_bytes) for resident in kept]
+        blocks += [Block(at, at, n_bytes) for at, n_bytes in enumerate(tiles) if n_bytes]
+        addresses = packed(blocks, capacity)
+        if addresses is not None:
+            return _told(memory, capacity, machine, objective, planned, solved, kept, tiles, blocks, addresses)
+        room = int(room * TIGHTER)
+    return None
+
+
+def _jobs(
+    memory: Place,
+    capacity: int,
+    jobs: Sequence[Job],
+    operands: Sequence[JobOperands],
+    residents: Sequence[Resident],
+    machine: MachineSpec,
+    search: LayerSearch,
+    *,
+    is_cycles: bool,
+) -> list[PlannedJob]:
+    """The jobs with their costs, equal jobs with the same."""
+    number = {resident.name: i for i, resident in enumerate(residents)}
+    known: dict[tuple[JobLayer, JobOperands, tuple[int, ...]], JobCosts] = {}
+    found = []
+    for at, (job, own) in enumerate(zip(jobs, operands, strict=True)):
+        reads = tuple(name if name in number else "" for name in own.reads)
+        own = own._replace(reads=reads, out=own.out if own.out in number else "")
+        plain, names = canonical(own)
+        sizes = tuple(residents[number[name]].n_bytes for name in names)
+        key = (job.layer, plain, sizes)
+        if key not in known:
+            known[key] = JobCosts(
+                layer=job.layer,
+                own=plain,
+                sizes=sizes,
+                machine=machine,
+                place=memory,
+                capacity=capacity,
+                search=_searching(search, at, memory),
+                floors_by_bound=is_cycles,
+            )
+        found.append(PlannedJob(costs=known[key], tensors=tuple(number[name] for name in names)))
+    return found
+
+
+def _searching(search: LayerSearch, at: int, memory: Place) -> Callable[[JobLayer], Searched]:
+    def searched(layer: JobLayer) -> Searched:
+        cost, rooms = search(at, layer)
+        return Searched(cost, rooms.get(memory, 0))
+
+    return searched
+
+
+def _tile_room(job: PlannedJob, pattern: tuple[bool, ...], room: int) -> int:
+    found = job.costs.exact(pattern, room)
+    assert found is not None
+    return found.need
+
+
+def _told(
+    memory: Place,
+    capacity: int,
+    machine: MachineSpec,
+    objective: str,
+    planned: Sequence[PlannedJob],
+    solved: Solved,
+    kept: Sequence[Resident],
+    tiles: Sequence[int],
+    blocks: Sequence[Block],
+    addresses: Sequence[int],
+) -> Planned:
+    """The plan in the words of results, and the layers that follow it."""
+    live = [sum(block.n_bytes for block in blocks if block.first <= at <= block.last) for at in range(len(planned))]
+    layers = tuple(
+        job.costs.planned(pattern, room)
+        for job, pattern, room in zip(planned, solved.patterns, solved.rooms, strict=True)
+    )
+    cycles, energy_pj = _first_load(machine, memory, sum(r.n_bytes for r in kept if r.is_weight))
+    plan = ResidencyPlan(
+        memory=memory,
+        capacity_bytes=capacity,
+        tensors=tuple(
+            PlacedTensor(
+                name=resident.name,
+                n_bytes=resident.n_bytes,
+                address=address,
+                first=resident.first,
+                last=resident.last,
+                is_weight=resident.is_weight,
+            )
+            for resident, address in zip(kept, addresses, strict=False)
+        ),
+        tile_bytes=tuple(tiles),
+        objective=objective,
+        cost=solved.cost,
+        bound=solved.bound,
+        without=solved.without,
+        heuristic=solved.heuristic,
+        peak_bytes=max(live),
+        top_address=max(address + block.n_bytes for address, block in zip(addresses, blocks, strict=True)),
+        first_cycles=cycles,
+        first_energy_pj=energy_pj,
+        n_searches=sum(costs.n_searches for costs in {id(job.costs): job.costs for job in planned}.values()),
+        n_rounds=solved.n_rounds,
+    )
+    return Planned(plan, layers)
+
+
+def _first_load(machine: MachineSpec, memory: Place, n_bytes: int) -> tuple[int, float]:
+    """(cycles, pJ) of bringing the weights that stay from the DRAM, before the first inference, by one mover."""
+    if not n_bytes:
+        return 0, 0.0
+    costs = TileCosts(None, machine)
+    near = memory == machine.working_buffer.name
+    if machine.weights is not None and machine.weights.memory is not None:
+        work = costs.load(1, n_bytes, BITS_PER_BYTE, home=machine.weights.memory.name)
+    else:
+        work = costs.load(1, n_bytes, BITS_PER_BYTE) if near else costs.fetch(memory, 1, n_bytes, BITS_PER_BYTE)
+    builder = ProgramBuilder([Engine("load", "load")], channels_of(machine))
+    builder.transfer(0, n_bytes=work.n_bytes, latency_cycles=work.cycles, channel=work.channel, cost=work)
+    cycles = simulate(builder.build()).cycles
+    return cycles, sum(energy_by_component(machine, work.counters, cycles).values())

@@ -1,0 +1,198 @@
+"""The plan of one memory: which tensors live there, and what each job then costs; proven by CP-SAT.
+
+Costs that are not known are floors. The best plan by floors is found, the costs that it relies on are searched, and so
+on until none of them is a floor: then no plan is better. The best plan by exact costs so far is kept all the while, and
+what is left when the time is up is the gap.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tilewright.progress import Progress
+from tilewright.search.residency.costs import Choice, JobCosts, Pattern
+from tilewright.search.residency.tensors import Resident
+
+if TYPE_CHECKING:
+    from ortools.sat.python.cp_model import CpModel, IntVar
+
+__all__ = ["PlannedJob", "Solved", "solve"]
+
+MOST_ROUNDS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedJob:
+    """A job of the network in the plan's terms; ``tensors``: the numbers of its tensors among the residents."""
+
+    costs: JobCosts
+    tensors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """``kept``: whether each resident lives on chip; ``patterns``, ``rooms``: of each job; ``bound``: no plan is below.
+
+    ``cost``: what the plan costs exactly; ``without``: with everything in the DRAM; ``heuristic``: of the greedy plan,
+    None where that has no room for some job's tiles.
+    """
+
+    kept: tuple[bool, ...]
+    patterns: tuple[Pattern, ...]
+    rooms: tuple[int, ...]
+    cost: int
+    bound: int
+    without: int
+    heuristic: int | None
+    n_rounds: int
+
+
+def solve(
+    jobs: Sequence[PlannedJob],
+    residents: Sequence[Resident],
+    capacity: int,
+    *,
+    seconds: float,
+    progress: Progress | None = None,
+) -> Solved:
+    """The best plan, or the best found in ``seconds`` with its gap."""
+    best = _evaluated(jobs, residents, capacity, [False] * len(residents))
+    assert best is not None
+    greedy = _evaluated(jobs, residents, capacity, _greedy(jobs, residents, capacity))
+    without, best = best.cost, _better(best, greedy)
+    bound, n_rounds = 0, 0
+    until = time.monotonic() + seconds
+    while n_rounds < MOST_ROUNDS:
+        n_rounds += 1
+        if progress is not None:
+            progress(n_rounds, MOST_ROUNDS, "which tensors stay on chip")
+        model = _Model(jobs, residents, capacity)
+        found = model.solved(best.kept, max(0.5, until - time.monotonic()))
+        if found is None:
+            break
+        kept, bound_now = found
+        bound = max(bound, bound_now)
+        if bound >= best.cost:
+            break
+        plan = _evaluated(jobs, residents, capacity, kept)
+        best = _better(best, plan)
+        if bound >= best.cost or time.monotonic() > until:
+            break
+    return Solved(
+        kept=best.kept,
+        patterns=best.patterns,
+        rooms=best.rooms,
+        cost=best.cost,
+        bound=min(bound, best.cost),
+        without=without,
+        heuristic=None if greedy is None else greedy.cost,
+        n_rounds=n_rounds,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    kept: tuple[bool, ...]
+    patterns: tuple[Pattern, ...]
+    rooms: tuple[int, ...]
+    cost: int
+
+
+def _better(best: _Plan, other: _Plan | None) -> _Plan:
+    return other if other is not None and other.cost < best.cost else best
+
+
+def _rooms(jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int, kept: Sequence[bool]) -> list[int]:
+    """What is left of the memory for the tiles of each job."""
+    rooms = [capacity] * len(jobs)
+    for resident, is_kept in zip(residents, kept, strict=True):
+        if is_kept:
+            for at in range(resident.first, resident.last + 1):
+                rooms[at] -= resident.n_bytes
+    return rooms
+
+
+def _evaluated(
+    jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int, kept: Sequence[bool]
+) -> _Plan | None:
+    """A plan at its exact costs; None where some job has no room for its tiles. All are searched all the same."""
+    rooms = _rooms(jobs, residents, capacity, kept)
+    if min(rooms) < 0:
+        return None
+    patterns = [tuple(kept[number] for number in job.tensors) for job in jobs]
+    found = [job.costs.exact(pattern, room) for job, pattern, room in zip(jobs, patterns, rooms, strict=True)]
+    costs = [one.cost for one in found if one is not None]
+    if len(costs) < len(jobs):
+        return None
+    return _Plan(kept=tuple(kept), patterns=tuple(patterns), rooms=tuple(rooms), cost=sum(costs))
+
+
+def _greedy(jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int) -> list[bool]:
+    """Tensors by bytes that they save for each byte and job that they live, while half of the memory stays free."""
+    kept = [False] * len(residents)
+
+    def worth(number: int) -> float:
+        resident = residents[number]
+        uses = sum(number in job.tensors for job in jobs)
+        return uses / (resident.last - resident.first + 1)
+
+    for number in sorted(range(len(residents)), key=lambda n: (-worth(n), residents[n].n_bytes, n)):
+        kept[number] = True
+        if min(_rooms(jobs, residents, capacity, kept)) < capacity // 2:
+            kept[number] = False
+    return kept
+
+
+class _Model:
+    """Choices of all jobs, one each; tensors that live on chip where the choices say so; the room of every job."""
+
+    def __init__(self, jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int) -> None:
+        from ortools.sat.python import cp_model
+
+        self._cp = cp_model
+        self.model: CpModel = cp_model.CpModel()
+        self.kept: list[IntVar] = [self.model.new_bool_var(resident.name) for resident in residents]
+        costs: list[Any] = []
+        choices_of: dict[int, list[Choice]] = {}
+        for at, job in enumerate(jobs):
+            key = id(job.costs)
+            if key not in choices_of:
+                choices_of[key] = [choice for pattern in job.costs.patterns() for choice in job.costs.choices(pattern)]
+            alive = [n for n, resident in enumerate(residents) if resident.first <= at <= resident.last]
+            held = sum(residents[n].n_bytes * self.kept[n] for n in alive)
+            costs.append(self._job(job, choices_of[key], held, capacity))
+        # Among plans of one cost the one that keeps most, for it is the likeliest to be what its floors say.
+        self.scale = len(residents) + 1
+        self.model.minimize(self.scale * sum(costs) - sum(self.kept))
+
+    def _job(self, job: PlannedJob, choices: list[Choice], held: Any, capacity: int) -> Any:
+        """The cost of one job; a job that costs the same in every way only needs its room."""
+        least = min(choice.cost for choice in choices)
+        picked = [self.model.new_bool_var("") for _ in choices]
+        self.model.add_exactly_one(picked)
+        for i, number in enumerate(job.tensors):
+            self.model.add(
+                sum(one for one, choice in zip(picked, choices, strict=True) if choice.pattern[i]) == self.kept[number]
+            )
+        needs = sum(choice.need * one for one, choice in zip(picked, choices, strict=True))
+        self.model.add(held + needs <= capacity)
+        more = sum((choice.cost - least) * one for one, choice in zip(picked, choices, strict=True))
+        return least + more
+
+    def solved(self, hint: Sequence[bool], seconds: float) -> tuple[list[bool], int] | None:
+        """What lives on chip in the best plan, and what no plan is below."""
+        for variable, value in zip(self.kept, hint, strict=True):
+            self.model.add_hint(variable, value)
+        solver = self._cp.CpSolver()
+        solver.parameters.max_time_in_seconds = seconds
+        solver.parameters.num_workers = 1
+        solver.parameters.linearization_level = 2  # the choices of all jobs are a nearly integral linear program
+        solver.parameters.random_seed = 1
+        status = solver.solve(self.model)
+        if status not in (self._cp.OPTIMAL, self._cp.FEASIBLE):
+            return None
+        bound = int(-(-solver.best_objective_bound // self.scale))
+        return [bool(solver.value(variable)) for variable in self.kept], bound
