@@ -330,6 +330,7 @@ class BufferSpec:
     ``shared_by_cores``: one buffer for all cores, else each core has its own of this size and bandwidth.
     ``latency_cycles``: of a buffer behind the working one, from the request to the first byte. Programs keep and stage
     data in such a buffer where both its bandwidths are given (:mod:`tilewright.sim.lowering.levels`).
+    ``holds``: what a plan may keep in it, activations between operators and weights between inferences.
     """
 
     __pydantic_config__ = _STRICT
@@ -340,6 +341,7 @@ class BufferSpec:
     write_bytes_per_cycle: Positive | None = None
     shared_by_cores: bool = False
     latency_cycles: Cycles = 0
+    holds: tuple[Literal["activations", "weights"], ...] = ("activations", "weights")
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -563,6 +565,8 @@ class MachineSpec(Shown):
     ``lacks``: operators of networks that the cores cannot do, as kinds ("softmax") or kinds of one function
     ("elementwise:silu", "pool:average", "conv:depthwise", "conv:other_kernel"); ``fallback`` does them, and where there
     is none they are refused. ``host``: the link that inputs and results of an inference cross.
+    ``residency``: whether networks run by a plan of what stays on chip ("plan"), or with every tensor in the DRAM
+    between operators ("none").
     ``assumptions`` are sentences on what the description idealises; results repeat them.
     """
 
@@ -580,6 +584,7 @@ class MachineSpec(Shown):
     area: AreaSpec | None = None
     gpu: GpuSpec | None = None
     overheads: OverheadsSpec = OverheadsSpec()
+    residency: Literal["plan", "none"] = "none"
     weights: WeightsSpec = WeightsSpec()
     lacks: tuple[Text, ...] = ()
     fallback: FallbackSpec | None = None

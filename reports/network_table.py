@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tilewright.sim.network_result import OperatorResult
+    from tilewright.sim.residency_plan import ResidencyPlan
 
 __all__ = [
     "formats_text",
@@ -193,6 +194,8 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
         parts += f", {cycles_text(result.host_cycles)} on the link to the host" if result.host_cycles else ""
         spent = energy_text(result.overhead_energy_pj)
         rows.insert(2, ("fixed costs", f"{cycles_text(result.overhead_cycles)} cycles ({parts}), {spent}"))
+    if result.residency is not None:
+        rows += residency_rows(result.residency)
     if result.prefetch:
         saved = change_text(result.cycles / max(1, result.cycles_without_prefetch))
         rows.append(("weights ahead", f"{saved} against {cycles_text(result.cycles_without_prefetch)} cycles without"))
@@ -200,6 +203,23 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
         time, spent = seconds_text(result.seconds * result.n_steps), energy_text(result.energy_pj * result.n_steps)
         all_cycles = cycles_text(result.cycles * result.n_steps)
         rows.append((f"all {result.n_steps} steps", f"{all_cycles} cycles, {time}, {spent}"))
+    return rows
+
+
+def residency_rows(plan: ResidencyPlan) -> list[tuple[str, str]]:
+    """What a plan keeps on chip, what that saves, and what the first inference takes besides."""
+    unit = energy_text if plan.objective == "energy" else lambda cost: f"{cycles_text(cost)} cycles"
+    n_weights = sum(tensor.is_weight for tensor in plan.tensors)
+    proof = "proven best" if plan.proven else f"at most {percent_text(plan.gap)} from the best"
+    kept = f"{len(plan.tensors) - n_weights:,} activations, {n_weights:,} weights ({bytes_text(plan.weight_bytes)})"
+    room = f"most in use {bytes_text(plan.peak_bytes)} of {bytes_text(plan.capacity_bytes)}"
+    rows = [
+        (f"kept in {plan.memory}", f"{kept}; {room}"),
+        ("plan", f"{change_text(plan.cost / max(1, plan.without))} against {unit(plan.without)} with none; {proof}"),
+    ]
+    if plan.first_cycles:
+        brought = f"{cycles_text(plan.first_cycles)} cycles, {energy_text(plan.first_energy_pj)}"
+        rows.append(("first inference", f"besides, to bring the weights that stay: {brought}"))
     return rows
 
 

@@ -25,6 +25,7 @@ from tilewright.reports.quantity import (
 )
 from tilewright.reports.ranking import baseline_of
 from tilewright.reports.window import READABLE_COMMANDS, closeup, recorded_span
+from tilewright.sim.lowering.levels import levels_of
 from tilewright.sim.result import SimulationResult
 
 if TYPE_CHECKING:
@@ -286,10 +287,15 @@ def machine_rows(m: MachineSpec | None, assumptions: Sequence[str]) -> list[dict
         ("matrix unit", f"{m.matrix.size_text}, {_STATIONARITY[m.matrix.stationarity]}"),
         ("vector unit", f"{m.vector.lanes} lanes"),
         *((f"buffer {b.name}", bytes_text(b.capacity_bytes)) for b in m.buffers[:1]),
-        *((f"buffer {b.name}", f"{bytes_text(b.capacity_bytes)}, only passed through") for b in m.buffers[1:]),
+        *((f"buffer {b.name}", f"{bytes_text(b.capacity_bytes)}{_use_of(m, b.name)}") for b in m.buffers[1:]),
         ("DRAM", _dram_text(m)),
         *((f"fixed cost, {name.removesuffix('_us').replace('_', ' ')}", f"{cost:g} us") for name, cost in _fixed(m)),
         ("hash", f"{figures_hash(m)}, of all its figures"),
         *(("assumed", text) for text in m.assumptions if text not in assumptions),
     ]
     return [{"name": name, "value": value} for name, value in rows]
+
+
+def _use_of(machine: MachineSpec, buffer: str) -> str:
+    """What programs do with a buffer behind the working one."""
+    return "" if any(level.name == buffer for level in levels_of(machine)) else ", only passed through"

@@ -506,6 +506,7 @@ def simulate_network(
     kv_cache: str | None = None,
     prefetch: bool = True,
     fuse: bool = True,
+    residency: bool | None = None,
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     keep_mappings: bool = True,
     inputs: Any = None,
@@ -517,8 +518,10 @@ def simulate_network(
     with (a tensor, a list, or a mapping by name). ``weights``, ``activations`` and ``kv_cache`` are number formats
     (None: as the network has them, or the machine's own where it has no rate for that, which the assumptions say).
     ``prefetch``: the next operator's first weights are loaded under the current one. ``fuse``: element-wise operators
-    are done behind the product that they follow. Of ``attention_dataflows`` each attention takes its best; dataflows of
-    other operators that are among them are taken by these, which otherwise have the machine's usual ones.
+    are done behind the product that they follow. ``residency``: whether a plan keeps tensors on chip between operators
+    and weights between inferences (None: as the machine says; ``result.residency`` is the plan). Of
+    ``attention_dataflows`` each attention takes its best; dataflows of other operators that are among them are taken by
+    these, which otherwise have the machine's usual ones.
     ``keep_mappings``: best mappings are read from and kept in the cache folder (``TILEWRIGHT_CACHE``).
 
     Raises InputError for bad names and formats, and for an operator that no mapping fits, with its place.
@@ -532,6 +535,7 @@ def simulate_network(
         objective=goal,
         prefetch=prefetch,
         fuse=fuse,
+        residency=residency,
         attention_dataflows=_network_flows(attention_dataflows),
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,

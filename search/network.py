@@ -26,7 +26,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
-from tilewright.search.residency.plan import plan_residency
+from tilewright.search.residency.plan import Planned, plan_residency
 from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
@@ -54,7 +54,7 @@ from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["ATTENTION_DATAFLOWS", "Mapped", "Mappings", "flows_of", "simulate_stream"]
+__all__ = ["ATTENTION_DATAFLOWS", "Chosen", "Mapped", "Mappings", "flows_of", "simulate_stream"]
 
 
 NOTHING = Counters()
@@ -74,6 +74,12 @@ class Mapped:
 
 
 Mappings = Mapping[JobLayer, Mapped]
+
+
+class Chosen(dict[JobLayer, Mapped]):
+    """The mappings of a run, and the plan of what stayed on chip (None: everything was in the DRAM)."""
+
+    planned: Planned | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +116,8 @@ def simulate_stream(
     progress: Progress | None = None,
     also: Mappings | None = None,
     only: Mappings | None = None,
-    chosen: dict[JobLayer, Mapped] | None = None,
-    residency: bool = False,
+    chosen: Chosen | None = None,
+    residency: bool | None = None,
 ) -> NetworkResult:
     """Run ``stream`` on ``machine``; exact cycles, energy and traffic by operator and in all.
 
@@ -119,8 +125,8 @@ def simulate_stream(
     traffic stay as they are. ``also``: mappings of the same operators, found on another machine, that are tried beside
     those of the search (where there is more of a resource, nothing then gets worse for want of a candidate).
     ``only``: the mappings to run, without any search. ``chosen``: is filled with the mapping of each distinct operator.
-    ``residency``: a plan says which tensors live on chip between operators, and which weights between inferences; the
-    figures are then those of an inference behind the first.
+    ``residency``: whether a plan says which tensors live on chip between operators, and which weights between
+    inferences (None: as the machine says); the figures are then those of an inference behind the first.
 
     Raises InputError, with the operator's place in the model, for a number format that the machine cannot multiply and
     for an operator that fits in no mapping.
@@ -132,14 +138,14 @@ def simulate_stream(
     if widen:
         jobs = tuple(_widened(job, machine) for job in jobs)
     mapped: dict[JobLayer, Mapped] = {}
-    plan = None
-    if residency and only is None:
+    planned = only.planned if isinstance(only, Chosen) else None
+    if only is None and (machine.residency == "plan" if residency is None else residency):
         planning = _Planning(jobs, machine, objective, attention_dataflows, kept)
         planned = plan_residency(stream, jobs, machine, planning.search, objective=objective, progress=progress)
-        if planned is not None:
-            plan = planned.plan
-            jobs = tuple(replace(job, layer=layer) for job, layer in zip(jobs, planned.layers, strict=True))
-        mapped = {job.layer: planning.mapped[job.layer] for job in jobs if job.layer in planning.mapped}
+        mapped = planning.mapped
+    if planned is not None:
+        jobs = tuple(replace(job, layer=layer) for job, layer in zip(jobs, planned.layers, strict=True))
+    mapped = {job.layer: mapped[job.layer] for job in jobs if job.layer in mapped}
     distinct = list(dict.fromkeys(job.layer for job in jobs))
     for at, layer in enumerate(distinct):
         job = next(job for job in jobs if job.layer == layer)
@@ -157,6 +163,8 @@ def simulate_stream(
         progress(len(distinct), len(distinct), stream.name)
     if chosen is not None:
         chosen.update(mapped)
+        chosen.planned = planned
+    plan = None if planned is None else planned.plan
     runs = _chain(jobs, mapped, machine, prefetch=prefetch)
     operators = tuple(
         _operator_result(job, mapped[job.layer], booked, machine)

@@ -8,10 +8,9 @@ from typing import Any
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress, part
 from tilewright.search.mapping_cache import MappingCache
-from tilewright.search.network import ATTENTION_DATAFLOWS, Mapped, simulate_stream
+from tilewright.search.network import ATTENTION_DATAFLOWS, Chosen, simulate_stream
 from tilewright.search.objective import Objective
 from tilewright.search.what_if import doubled_resources
-from tilewright.sim.jobs import JobLayer
 from tilewright.sim.network_why import NetworkWhatIf, NetworkWhyResult
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -38,7 +37,7 @@ def why_stream(
     options: dict[str, Any] = {"objective": objective, "prefetch": prefetch, "fuse": fuse, "cache": cache}
     options["attention_dataflows"] = attention_dataflows
     n_runs = 1 + len(changes)
-    chosen: dict[JobLayer, Mapped] = {}
+    chosen = Chosen()
     base = simulate_stream(stream, machine, **options, chosen=chosen, progress=part(progress, 0, n_runs))
     found = []
     for at, (label, change) in enumerate(changes.items(), start=1):

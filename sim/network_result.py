@@ -210,6 +210,7 @@ class NetworkResult(Measured, Pictured):
             **({"host_cycles": self.host_cycles} if self.host_cycles else {}),
             "overhead_energy_pj": self.overhead_energy_pj,
             "lower_bound_cycles": self.lower_bound_cycles,
+            **({"residency": self.residency.to_dict()} if self.residency is not None else {}),
             "assumptions": list(self.assumptions),
             "operators": [operator.to_dict() for operator in self.operators],
         }

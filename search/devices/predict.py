@@ -11,10 +11,9 @@ from tilewright.hw_models.overheads import host_cycles, overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.reading.runs import MeasuredRun
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
-from tilewright.search.network import ATTENTION_DATAFLOWS, Mapped, simulate_stream
+from tilewright.search.network import ATTENTION_DATAFLOWS, Chosen, simulate_stream
 from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import layer_of, layer_on
-from tilewright.sim.jobs import JobLayer
 from tilewright.sim.lowering.evaluation import evaluate
 from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.mapping import get_dataflow
@@ -55,7 +54,7 @@ class Subject:
         self.n_commands = 1
         self._work = work
         self._transfers = () if isinstance(work, AttentionLayer) else work.inputs_and_outputs_bytes()
-        self._chosen: dict[JobLayer, Mapped] = {}
+        self._chosen = Chosen()
 
     def predict(self, machine: MachineSpec, *, same_mappings: bool = False, keep_mappings: bool = True) -> Prediction:
         """Every operator at its best mapping on ``machine``, or, with ``same_mappings``, at those of the first run."""

@@ -7,7 +7,7 @@ best mapping with everything on chip and all the room is above it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import NamedTuple
@@ -113,6 +113,9 @@ class JobCosts:
         for point in points:
             if point.room == room or (point.found and point.found.need <= room <= point.room):
                 return point.found
+        known = self._between(points, room, self.floor(pattern))
+        if known is not None:
+            return known
         self.n_searches += 1
         try:
             found = self.search(self.planned(pattern, room))
@@ -121,6 +124,16 @@ class JobCosts:
         points.append(_Point(room, found))
         points.sort(key=lambda point: point.room)
         return found
+
+    @staticmethod
+    def _between(points: Sequence[_Point], room: int, floor: int) -> Searched | None:
+        """A known mapping that fits in ``room`` and costs no more than any can there, by more room or the floor."""
+        fitting = [point.found for point in points if point.found is not None and point.found.need <= room]
+        if not fitting:
+            return None
+        best = min(fitting, key=lambda found: found.cost)
+        more = [point.found.cost for point in points if point.found is not None and point.room >= room]
+        return best if best.cost <= max([floor, *more]) else None
 
     def floor(self, pattern: Pattern) -> int:
         """What no mapping can beat with these homes, whatever the room."""

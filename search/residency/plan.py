@@ -7,6 +7,8 @@ buffer of a machine with one core. Tensors of one plan live in one memory; the b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import ceil
 from typing import NamedTuple
 
 from tilewright.hw_models.energy import energy_by_component
@@ -22,7 +24,7 @@ from tilewright.sim.jobs import Job, JobLayer
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.levels import channels_of, level_called, levels_of
 from tilewright.sim.residency_plan import PlacedTensor, ResidencyPlan
-from tilewright.units import BITS_PER_BYTE
+from tilewright.units import BITS_PER_BYTE, exact
 from tilewright.workloads.homes import Place
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -55,24 +57,30 @@ def plan_residency(
     search: LayerSearch,
     *,
     objective: str = "latency",
-    keep_weights: bool = True,
     seconds: float = 20.0,
     progress: Progress | None = None,
 ) -> Planned | None:
     """The best plan over the memories of ``machine``; None where none is better than everything in the DRAM.
 
-    ``search``: the best mapping of a layer (InputError where none fits). ``keep_weights``: whether weights may stay
-    from one inference to the next. ``seconds``: for the proof, a memory.
+    ``search``: the best mapping of a layer (InputError where none fits). ``seconds``: for the proof, a memory.
     """
     operands, residents = residents_of(stream, jobs)
-    if not keep_weights:
-        residents = tuple(resident for resident in residents if not resident.is_weight)
+    residents = tuple(_stored(resident, machine) for resident in residents)
     best: Planned | None = None
     for memory in memories_of(machine):
-        found = _plan_of(memory, jobs, operands, residents, machine, search, objective, seconds, progress)
+        holds = machine.buffer(memory).holds
+        own = [one for one in residents if ("weights" if one.is_weight else "activations") in holds]
+        found = _plan_of(memory, jobs, operands, own, machine, search, objective, seconds, progress)
         if found is not None and (best is None or found.plan.cost < best.plan.cost):
             best = found
     return best
+
+
+def _stored(resident: Resident, machine: MachineSpec) -> Resident:
+    """Weights are as large as they are stored."""
+    if not resident.is_weight or machine.weights.compression == 1:
+        return resident
+    return replace(resident, n_bytes=ceil(resident.n_bytes / exact(machine.weights.compression)))
 
 
 def _plan_of(
@@ -214,7 +222,7 @@ def _first_load(machine: MachineSpec, memory: Place, n_bytes: int) -> tuple[int,
         return 0, 0.0
     costs = TileCosts(None, machine)
     near = memory == machine.working_buffer.name
-    if machine.weights is not None and machine.weights.memory is not None:
+    if machine.weights.memory is not None:
         work = costs.load(1, n_bytes, BITS_PER_BYTE, home=machine.weights.memory.name)
     else:
         work = costs.load(1, n_bytes, BITS_PER_BYTE) if near else costs.fetch(memory, 1, n_bytes, BITS_PER_BYTE)

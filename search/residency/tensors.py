@@ -139,7 +139,8 @@ def with_homes(
         out = places.get(own.out, "") or old.out
         return replace(layer, homes=Homes(now[0], now[1], out, extras if any(extras) else (), held))
     if isinstance(layer, AttentionLayer):
-        q, k, v = (places.get(name, "") or home for name, home in zip(own.reads, layer.homes, strict=False))
+        stay = (layer.homes.q, layer.homes.k, layer.homes.v)
+        q, k, v = (places.get(name, "") or home for name, home in zip(own.reads, stay, strict=True))
         return replace(layer, homes=AttentionHomes(q, k, v, places.get(own.out, "") or layer.homes.out, held))
     if isinstance(layer, VectorLayer):
         out = places.get(own.out, "") or layer.homes.out

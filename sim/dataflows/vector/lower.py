@@ -19,12 +19,8 @@ from tilewright.sim.lowering.mapping import Dataflow, Parameter, Phase, Tiling, 
 from tilewright.sim.result import LowerBound
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.gemm import RowCut, VectorLayer
-<<<<<<< HEAD:sim/dataflows/vector/lower.py
-from tilewright.workloads.homes import DRAM, Place
-from tilewright.workloads.vector_work import UnitValues
-=======
 from tilewright.workloads.homes import DRAM, Place, held_in
->>>>>>> fdaee64 (wip):sim/dataflows/vector.py
+from tilewright.workloads.vector_work import UnitValues
 
 
 class VectorCosts(TileCosts):

@@ -38,6 +38,7 @@ class NetworkRun:
     kv_cache: str | None
     prefetch: bool
     fuse: bool
+    residency: bool | None
     keep_mappings: bool
     dataflow: str | None
     all_operators: bool
@@ -143,6 +144,7 @@ def _result(run: NetworkRun, stream: OperatorStream) -> NetworkResult:
             kv_cache=run.kv_cache,
             prefetch=run.prefetch,
             fuse=run.fuse,
+            residency=run.residency,
             keep_mappings=run.keep_mappings,
             attention_dataflows=api.ATTENTION_DATAFLOWS if run.dataflow is None else (run.dataflow,),
             progress=progress,

@@ -221,6 +221,17 @@ NoPrefetchOption = Annotated[
         rich_help_panel=_NETWORKS,
     ),
 ]
+ResidencyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--residency",
+        metavar="plan|none",
+        help="Whether a plan says which tensors stay on chip between operators, and weights between inferences (as the "
+        "machine file says).",
+        show_default=False,
+        rich_help_panel=_NETWORKS,
+    ),
+]
 NoFuseOption = Annotated[
     bool,
     typer.Option(

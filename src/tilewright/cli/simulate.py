@@ -23,6 +23,7 @@ from tilewright.cli.options import (
     NoPrefetchOption,
     Objective,
     ReportOption,
+    ResidencyOption,
     SeedOption,
     SetOption,
     SimulatedArgument,
@@ -38,7 +39,7 @@ from tilewright.cli.options import (
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.pareto import PARETO, ParetoCall, refuse_options, show_fronts
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
-from tilewright.errors import InputError
+from tilewright.errors import InputError, unknown
 from tilewright.workloads.naming import Named, what_is_named
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def simulate(
     activations: ActivationsOption = None,
     kv_cache: KvCacheOption = None,
     no_prefetch: NoPrefetchOption = False,
+    residency: ResidencyOption = None,
     no_fuse: NoFuseOption = False,
     no_cache: NoCacheOption = False,
     all_operators: AllOperatorsOption = False,
@@ -85,7 +87,8 @@ def simulate(
     choice = unknown_of(unknown, map_)
     if objective == PARETO:
         meaningless = {"--tile": tile, "--method": method, "--seed": seed, "--no-cache": no_cache}
-        refuse_options(meaningless | {"--no-prefetch": no_prefetch, "--all-operators": all_operators})
+        networks = {"--no-prefetch": no_prefetch, "--residency": residency, "--all-operators": all_operators}
+        refuse_options(meaningless | networks)
         formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
         own = {**formats, "unknown": unknown, "map": map_}
         given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value]
@@ -106,6 +109,7 @@ def simulate(
         "--activations": activations,
         "--kv-cache": kv_cache,
         "--no-prefetch": no_prefetch,
+        "--residency": residency,
         "--no-fuse": no_fuse,
         "--no-cache": no_cache,
         "--all-operators": all_operators,
@@ -140,6 +144,7 @@ def simulate(
         activations=activations,
         kv_cache=kv_cache,
         prefetch=not no_prefetch,
+        residency=_residency(residency),
         fuse=not no_fuse,
         keep_mappings=not no_cache,
         dataflow=dataflow,
@@ -148,6 +153,12 @@ def simulate(
         unknown=choice,
     )
     simulate_network(outputs, run)
+
+
+def _residency(given: str | None) -> bool | None:
+    if given not in (None, "plan", "none"):
+        raise unknown("residency", given, ("plan", "none"), place="--residency")
+    return None if given is None else given == "plan"
 
 
 def _simulate_layer(
