@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tilewright.hw_models.dram_grades import GRADE_SOURCES
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.spec import BufferSpec, MachineSpec
 
 __all__ = ["FieldRow", "describe", "figures", "figures_hash"]
 
@@ -106,15 +106,23 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
             if (section, name, value) not in _NO_FIGURES:
                 yield section, name, value
     for buffer in machine.buffers:
-        for name, value in _leaves(buffer, ""):
-            if name != "name" and (name, value) != ("latency_cycles", 0):
-                yield f"buffers.{buffer.name}", name, value
+        yield from _of_buffer(buffer)
+    if machine.residency != "none":
+        yield "machine", "residency", machine.residency
     if machine.lacks:
         yield "machine", "lacks", ", ".join(machine.lacks)
     for section in ("dram", "energy", "area", "gpu", "overheads", "weights", "fallback", "host"):
         for name, value in _leaves(getattr(machine, section), ""):
             if (section, name, value) not in _NO_FIGURES:
                 yield section, name, value
+
+
+def _of_buffer(buffer: BufferSpec) -> Iterator[tuple[str, str, Any]]:
+    for name, value in _leaves(buffer, ""):
+        if name != "name" and not name.startswith("holds.") and (name, value) != ("latency_cycles", 0):
+            yield f"buffers.{buffer.name}", name, value
+    if buffer.holds != BufferSpec.__dataclass_fields__["holds"].default:
+        yield f"buffers.{buffer.name}", "holds", ", ".join(buffer.holds)
 
 
 def figures_hash(machine: MachineSpec) -> str:
