@@ -21,7 +21,8 @@ from tilewright.search.bits.joint_model import JointModel
 from tilewright.search.bits.joint_tables import JointTables
 from tilewright.search.bits.problem import Assignment
 from tilewright.search.fusion.plan import Plan, ordered
-from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph
+from tilewright.sim.fusion.graph.build import fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
 from tilewright.sim.fusion.scheme import GroupCost
 from tilewright.workloads.stream.formats import FORMAT_ASSUMPTIONS
 

@@ -28,7 +28,8 @@ from tilewright.search.bits.sensitivity import Sensitivity
 from tilewright.search.fusion.groups import fitting_groups
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.sim.fusion.fused import FusedProgram
-from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph, members
+from tilewright.sim.fusion.graph.build import fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.graph.geometry import FeatureMap
 from tilewright.sim.fusion.rows import maps_of, plan_rows
 from tilewright.sim.fusion.scheme import GroupCost

@@ -16,7 +16,8 @@ from tilewright.search.fusion.outcome import FusionOutcome
 from tilewright.search.fusion.plan import ordered, singles
 from tilewright.search.fusion.problem import FusionProblem, check_fusion_objective
 from tilewright.search.fusion.split import Splitter, random_splitter
-from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph
+from tilewright.sim.fusion.graph.build import fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
 from tilewright.sim.fusion.scheme import FusionScheme, get_scheme
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.graph import OperatorStream

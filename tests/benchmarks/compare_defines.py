@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tilewright.hw_models.hierarchy import load_hierarchy
-from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+from tilewright.sim.fusion.graph.build import fusion_graph
 from tilewright.sim.fusion.tiles.cost import depth_first_cost
 from tilewright.sim.fusion.tiles.geometry import MODES, Mode
 from tilewright.workloads.network import load_network

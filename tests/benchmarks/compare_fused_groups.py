@@ -13,7 +13,8 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.fusion.group_runs import part_of
 from tilewright.search.network import simulate_stream
 from tilewright.sim.fusion.fused_run import simulate_scheme
-from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph, members
+from tilewright.sim.fusion.graph.build import fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.graph.transformer import transformer_blocks
 from tilewright.sim.fusion.scheme import get_scheme
 from tilewright.units import KIB

@@ -18,7 +18,7 @@ from tilewright.kernels.reading import read_tables
 from tilewright.search.bits.sensitivity import load_sensitivity
 from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.network import simulate_stream
-from tilewright.sim.fusion.graph.build import build_graph
+from tilewright.sim.fusion.graph.build import fusion_graph
 from tilewright.sim.jobs import jobs_of
 from tilewright.workloads.operators import Operator, TensorSpec
 from tilewright.workloads.stream.file import load_stream, stream_to_json
@@ -84,7 +84,7 @@ def _stream(path: Path) -> None:
         lambda: stream.with_formats(weights="int8", activations="int8"),
         stream.with_split_attention,
         lambda: jobs_of(stream),
-        lambda: build_graph(stream),
+        lambda: fusion_graph(stream),
         lambda: simulate_stream(
             stream, load_machine("edge-16x16"), cache=ForgetfulCache(), attention_dataflows=("flash2",)
         ),

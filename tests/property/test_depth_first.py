@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.run import simulate
-from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph, members
+from tilewright.sim.fusion.graph.build import fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.sim.fusion.row_values import to_maps
 from tilewright.sim.fusion.tiles.geometry import MODES, DepthFirstGeometry, Mode, geometry

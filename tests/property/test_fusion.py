@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tilewright.errors import MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.run import run_program
-from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+from tilewright.sim.fusion.graph.build import fusion_graph
 from tilewright.sim.fusion.line_buffers.numbers import run_partition_on_numbers
 from tilewright.sim.fusion.line_buffers.program import FusedTiling, fused_program
 from tilewright.sim.fusion.reference import network_on_numbers, random_values

@@ -12,10 +12,10 @@ import pytest
 
 import tilewright
 from tilewright.hw_models.load import load_machine
-from tilewright.search.api import longest
 from tilewright.search.shared.shared_search import SearchMemory
 from tilewright.search.tiling import best_tiling
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
+from tilewright.sim.dataflows.attention.limit import longest_sequence
 from tilewright.sim.dataflows.attention.parts import row_width
 from tilewright.sim.jobs import jobs_of
 from tilewright.sim.lowering.asked_costs import AskedCosts
@@ -46,6 +46,10 @@ TILES = {
 def tiling_of(name: str, layer: AttentionLayer) -> dict[str, int]:
     parameters = get_dataflow(name).parameters
     return {p.name: min(TILES[p.name.split("_")[-1]], p.largest(layer)) for p in parameters}
+
+
+def longest(text: str, name: str) -> int:
+    return longest_sequence(get_dataflow(name), load_workload(text), EDGE)
 
 
 def run(name: str, text: str, machine: Any = EDGE) -> Any:
@@ -188,7 +192,7 @@ def test_a_band_that_hides_nothing_costs_what_no_mask_costs(name: str) -> None:
         assert {(r.cycles, r.energy_pj, r.dram_read_bytes, tuple(r.tiling.items())) for r in found[1:]} == {
             (found[0].cycles, found[0].energy_pj, found[0].dram_read_bytes, tuple(found[0].tiling.items()))
         }
-        assert len({longest(f"{small}{text}", EDGE, name) for text in texts[:1]}) == 1
+        assert len({longest(f"{small}{text}", name) for text in texts[:1]}) == 1
     resident = {**tiling_of(name, load_workload(small)), **({"resident": 1} if name in ("mas", "flash2") else {})}
     assert tilewright.simulate(f"{small},mask=banded,window_left=69", EDGE, name, resident).cycles > 0
 
@@ -230,4 +234,4 @@ def test_the_longest_sequence_is_worked_out_when_asked_for_and_soon() -> None:
     result = tilewright.simulate(text, EDGE, "mas", tiling)
     assert "value" not in vars(type(result)) and result.longest_sequence == 2**31 - 1
     assert time.process_time() - begun < 20  # it was hours
-    assert longest("attention:heads=2,query_len=64,key_len=128,head_dim=8,mask=banded,window_right=3", EDGE, "mas") > 64
+    assert longest("attention:heads=2,query_len=64,key_len=128,head_dim=8,mask=banded,window_right=3", "mas") > 64

@@ -17,7 +17,7 @@ from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivi
 from tilewright.search.fusion.methods.exact import by_dynamic_programming
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.search.mapping_cache import ForgetfulCache
-from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+from tilewright.sim.fusion.graph.build import fusion_graph
 from tilewright.sim.fusion.line_buffers.program import simulate_group
 from tilewright.sim.fusion.schemes.lbdf import LineBuffers
 from tilewright.workloads.network import load_network

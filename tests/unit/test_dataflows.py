@@ -7,12 +7,18 @@ import pytest
 import tilewright
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
-from tilewright.search.api import compare, longest, simulate
+from tilewright.search.api import compare, simulate
+from tilewright.sim.dataflows.attention.limit import longest_sequence
 from tilewright.sim.lowering.evaluation import evaluate
 from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.workloads.load import load_workload
 
+EDGE = load_machine("edge-16x16")
 NEVER_FASTER_THAN_MAS = ("layerwise", "soft_pipe", "flat", "tileflow")
+
+
+def longest(dataflow: str, **tiling: int) -> int:
+    return longest_sequence(get_dataflow(dataflow), load_workload("bert-base"), EDGE, fixed=tiling)
 
 
 @pytest.mark.parametrize("workload", ["bert-base", "vit-b-16", "llama-3-8b-decode"])
@@ -40,8 +46,8 @@ def test_order_on_all_networks() -> None:
 
 def test_proactive_overwrite_reaches_longer_sequences() -> None:
     """With K and V resident: P over K lets a longer row fit than two row blocks of S/P do."""
-    without = longest("bert-base", "edge-16x16", "mas", {"resident": 1, "overwrite": 0})
-    with_it = longest("bert-base", "edge-16x16", "mas", {"resident": 1, "overwrite": 1})
+    without = longest("mas", resident=1, overwrite=0)
+    with_it = longest("mas", resident=1, overwrite=1)
     assert without < with_it
 
 
@@ -60,7 +66,7 @@ def test_proactive_overwrite_is_paid_for() -> None:
 
 def test_online_softmax_needs_no_more_room_for_longer_rows() -> None:
     for dataflow in ("fusemax", "flash2"):
-        assert longest("bert-base", "edge-16x16", dataflow) == 2**31 - 1
+        assert longest(dataflow) == 2**31 - 1
         assert simulate("bert-base", "edge-16x16", dataflow).longest_sequence == 2**31 - 1
 
 

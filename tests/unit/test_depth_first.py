@@ -14,7 +14,8 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.fusion.fused import FusedResult
 from tilewright.sim.fusion.fused_run import measured, simulate_scheme
-from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph
+from tilewright.sim.fusion.graph.build import fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
 from tilewright.sim.fusion.reference import random_values
 from tilewright.sim.fusion.scheme import get_scheme
 from tilewright.sim.fusion.schemes.depth_first import DepthFirst

@@ -17,7 +17,8 @@ from tilewright.search.fusion.explain.splitter import explained_splitter  # noqa
 from tilewright.search.fusion.plan import ordered, random_plan  # noqa: E402
 from tilewright.search.fusion.problem import FusionProblem  # noqa: E402
 from tilewright.search.fusion.run import search_fusion  # noqa: E402
-from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph  # noqa: E402
+from tilewright.sim.fusion.graph.build import fusion_graph  # noqa: E402
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph  # noqa: E402
 from tilewright.sim.fusion.scheme import get_scheme  # noqa: E402
 from tilewright.workloads.network import load_network  # noqa: E402
 

@@ -8,7 +8,8 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.engine.run import run_program
 from tilewright.sim.fusion.fused_run import simulate_scheme
-from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph, members
+from tilewright.sim.fusion.graph.build import fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.graph.geometry import AxisWindow
 from tilewright.sim.fusion.layer_alone import alone
 from tilewright.sim.fusion.line_buffers.program import FusedTiling, fused_program, simulate_group

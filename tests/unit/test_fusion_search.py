@@ -17,7 +17,7 @@ from tilewright.reports.fusion_drawing import draw_fusion
 from tilewright.reports.fusion_page import fusion_page
 from tilewright.search.fusion.run import search_fusion
 from tilewright.sim.fusion.fused_run import simulate_scheme
-from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+from tilewright.sim.fusion.graph.build import fusion_graph
 from tilewright.sim.fusion.line_buffers.program import simulate_group
 from tilewright.sim.fusion.scheme import get_scheme, schemes_with_programs
 from tilewright.workloads.network import load_network

@@ -8,7 +8,8 @@ import pytest
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.fusion.fused_run import simulate_scheme
-from tilewright.sim.fusion.graph.fusion_graph import fusion_graph, members
+from tilewright.sim.fusion.graph.build import fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import members
 from tilewright.sim.fusion.graph.transformer import transformer_blocks
 from tilewright.sim.fusion.line_buffers.program import fused_program
 from tilewright.sim.fusion.reference import network_on_numbers, random_values

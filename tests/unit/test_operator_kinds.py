@@ -17,7 +17,7 @@ import pytest
 import tilewright
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
-from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+from tilewright.sim.fusion.graph.build import fusion_graph
 from tilewright.sim.fusion.line_buffers.numbers import run_partition_on_numbers
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.sim.fusion.schemes.brr import BufferReduction

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, fusion_graph
+from tilewright.sim.fusion.graph.build import fusion_graph
+from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
 from tilewright.sim.fusion.scheme import FusionScheme, get_scheme
 from tilewright.sim.fusion.schemes.optimus_rules import OptimusRules
 from tilewright.units import KIB, MIB

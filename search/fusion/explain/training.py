@@ -17,7 +17,7 @@ from tilewright.progress import Progress
 from tilewright.search.fusion.explain.model import Batch, need_torch, new_model
 from tilewright.search.fusion.explain.samples import BUFFER_SIZES, Sample, sample_groups
 from tilewright.search.mapping_cache import cache_folder
-from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+from tilewright.sim.fusion.graph.build import fusion_graph
 from tilewright.sim.fusion.scheme import get_scheme
 from tilewright.workloads.network import load_network
 

@@ -29,7 +29,7 @@ from tilewright.workloads.operators import Operator, TensorSpec, stored_bytes
 from tilewright.workloads.products import ConvAxis, conv_axes, is_depthwise
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["build_graph"]
+__all__ = ["fusion_graph"]
 
 _SPATIAL_KINDS = ("conv", "pool")
 _KEEPS_LAYOUT = ("elementwise", "norm", "reshape", "quantize", "dequantize")
@@ -41,8 +41,12 @@ class _Axes(NamedTuple):
     columns: AxisWindow
 
 
-def build_graph(stream: OperatorStream, *, absorb: bool = False) -> FusionGraph:
-    """See :func:`tilewright.sim.fusion.graph.fusion_graph`."""
+def fusion_graph(stream: OperatorStream, *, absorb: bool = False) -> FusionGraph:
+    """The fusion graph of a network; the module's text says what is assumed.
+
+    ``absorb``: element-wise operators and batch norms that need nothing but one result that nobody else reads, and
+    weights, become part of the node that makes it (activations, norms), unless it only moves data.
+    """
     return _Builder(stream, absorb=absorb).graph()
 
 

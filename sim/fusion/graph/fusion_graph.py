@@ -12,9 +12,8 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from tilewright.errors import InputError, unknown
 from tilewright.sim.fusion.graph.geometry import AxisWindow, FeatureMap
-from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["NODE_KINDS", "FusionEdge", "FusionGraph", "FusionNode", "NodeKind", "fusion_graph", "members"]
+__all__ = ["NODE_KINDS", "FusionEdge", "FusionGraph", "FusionNode", "NodeKind", "members"]
 
 NodeKind: TypeAlias = Literal[
     "conv",
@@ -279,14 +278,3 @@ class FusionGraph:
     def names(self, mask: int) -> Iterator[str]:
         """The names of the nodes of a group."""
         return (self.nodes[i].name for i in members(mask))
-
-
-def fusion_graph(stream: OperatorStream, *, absorb: bool = False) -> FusionGraph:
-    """The fusion graph of a network; see :mod:`tilewright.sim.fusion.graph.build`.
-
-    ``absorb``: element-wise operators and batch norms that need nothing but one result that nobody else reads, and
-    weights, become part of the node that makes it (activations, norms), unless it only moves data.
-    """
-    from tilewright.sim.fusion.graph.build import build_graph
-
-    return build_graph(stream, absorb=absorb)

@@ -54,7 +54,7 @@ def _dataflows() -> Iterable[str]:
 
 
 def _objectives() -> Iterable[str]:
-    from tilewright.cli.options import OBJECTIVES
+    from tilewright.search.objective import OBJECTIVES
 
     return OBJECTIVES
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, cast, get_args
 
 import typer
 
 from tilewright.cli import complete
 from tilewright.errors import InputError, unknown
+from tilewright.search.objective import OBJECTIVES, Objective
 
 __all__ = [
     "METHODS",
@@ -44,8 +45,6 @@ __all__ = [
     "unknown_of",
 ]
 
-Objective = Literal["latency", "energy", "edp"]
-OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "edp")
 
 METHODS = ("exhaustive", "cp_sat", "mcts", "genetic", "mcts_genetic", "nsga2", "tpe", "random")
 
@@ -263,9 +262,10 @@ AllOperatorsOption = Annotated[
 
 def objective_of(text: str, *, or_else: Sequence[str] = ()) -> Objective:
     """The objective called ``text``; raises InputError for another word. ``or_else``: words that are allowed, too."""
-    if text not in OBJECTIVES:
-        raise unknown("objective", text, (*OBJECTIVES, *or_else), place="--objective")
-    return text
+    for objective in get_args(Objective):
+        if text == objective:
+            return cast(Objective, objective)
+    raise unknown("objective", text, (*OBJECTIVES, *or_else), place="--objective")
 
 
 def method_of(text: str | None, *, seed_is_given: bool) -> str:

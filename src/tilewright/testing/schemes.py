@@ -27,7 +27,7 @@ def check_fusion_scheme(make: Callable[[int], FusionScheme], *, n_examples: int 
     from hypothesis import strategies as st
 
     from tilewright.search.fusion.run import search_groups
-    from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+    from tilewright.sim.fusion.graph.build import fusion_graph
     from tilewright.testing.networks import networks
 
     @settings(max_examples=n_examples, deadline=None, suppress_health_check=list(HealthCheck))
@@ -57,7 +57,7 @@ def check_fusion_programs(make: Callable[[int], FusionScheme], *, n_examples: in
     from hypothesis import strategies as st
 
     from tilewright.hw_models.load import load_machine
-    from tilewright.sim.fusion.graph.fusion_graph import fusion_graph
+    from tilewright.sim.fusion.graph.build import fusion_graph
     from tilewright.sim.fusion.reference import random_values
     from tilewright.testing.networks import networks, partitions
 

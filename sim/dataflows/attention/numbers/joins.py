@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from tilewright.errors import ProgramError
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.numbers.chip import JOINED, Chip
 from tilewright.sim.dataflows.attention.numbers.parts import Part, Rows, part_of_block, step_part, tile_keys
-from tilewright.sim.dataflows.attention.numbers.run import JOINED, Chip
 from tilewright.sim.dataflows.attention.online import Step
 from tilewright.sim.numbers.hazards import Execution, FloatArray, Place
 from tilewright.sim.numbers.interpreter import operation

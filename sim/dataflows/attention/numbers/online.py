@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tilewright.sim.dataflows.attention.numbers.chip import Chip
 from tilewright.sim.dataflows.attention.numbers.joins import joined_scores, scores_state, sink_logits
 from tilewright.sim.dataflows.attention.numbers.parts import Part, step_part
-from tilewright.sim.dataflows.attention.numbers.run import Chip
 from tilewright.sim.dataflows.attention.numbers.stages import (
     MAXIMUM,
     SUM,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tilewright.errors import ProgramError
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
-from tilewright.sim.dataflows.attention.numbers.run import Chip
+from tilewright.sim.dataflows.attention.numbers.chip import Chip
 from tilewright.sim.dataflows.attention.online import Step
 
 __all__ = ["Part", "Rows", "part_of_block", "rows_of_block", "step_part", "tile_keys"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.numbers.chip import Chip
 from tilewright.sim.dataflows.attention.numbers.joins import joined_scores, scores_state, sink_logits
 from tilewright.sim.dataflows.attention.numbers.parts import Part, Rows, part_of_block, rows_of_block, tile_keys
-from tilewright.sim.dataflows.attention.numbers.run import Chip
 from tilewright.sim.numbers.hazards import Execution, FloatArray, Place
 from tilewright.sim.numbers.interpreter import after, operation
 

@@ -1,0 +1,107 @@
+"""What an attention's commands compute on: the arrays in DRAM, and on-chip slots that refuse misuse."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright.errors import InputError
+from tilewright.sim.dataflows.attention.core import AttentionCore
+from tilewright.sim.numbers.hazards import FloatArray, HazardError, Store
+from tilewright.sim.numbers.interpreter import given
+from tilewright.units import BITS_PER_BYTE
+from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.attention_reference import bias_shape
+
+__all__ = ["JOINED", "Chip", "Dram"]
+
+JOINED = "S, capped and biased"  # the state of scores that all has joined
+
+
+class Dram:
+    """The arrays in DRAM, one entry per kv head of each batch entry; its query heads are stacked as rows.
+
+    q (groups, rows, E), scaled by 1/sqrt(E); k (groups, N, E); v (groups, N, F); s, p (groups, rows, N) and o
+    (groups, rows, F) hold NaN until stored. Scores that the mask hides are no data: S starts there as minus
+    infinity and P as 0, since a tile of a later pass may cover some that no tile of an earlier pass has touched.
+    ``visible`` (rows, N) is the mask. ``bias`` has the layer's extents, ``sinks`` a logit per query head.
+    """
+
+    def __init__(
+        self,
+        layer: AttentionLayer,
+        q: npt.ArrayLike,
+        k: npt.ArrayLike,
+        v: npt.ArrayLike,
+        *,
+        bias: npt.ArrayLike | None = None,
+        sinks: npt.ArrayLike | None = None,
+        soft_cap: float | None = None,
+    ) -> None:
+        heads, kv_heads = layer.query_heads, layer.kv_heads
+        groups, rows = layer.batch * kv_heads, layer.queries_per_kv_head * layer.query_len
+        q = given("q", q, (layer.batch, heads, layer.query_len, layer.head_dim))
+        k = given("k", k, (layer.batch, kv_heads, layer.key_len, layer.head_dim))
+        v = given("v", v, (layer.batch, kv_heads, layer.key_len, layer.value_dim))
+        self.layer = layer
+        self.bias = given("bias", [] if bias is None else bias, bias_shape(layer) if layer.has_bias else (0,))
+        self.sinks = given("sinks", [] if sinks is None else sinks, (heads,) if layer.sinks else (0,))
+        self.soft_cap = soft_cap
+        if layer.soft_cap != (soft_cap is not None and soft_cap > 0):
+            raise InputError(f"soft_cap: given {soft_cap}; allowed {'a number above 0' if layer.soft_cap else 'none'}")
+        self.q = q.reshape(groups, rows, layer.head_dim) / math.sqrt(layer.head_dim)
+        self.k = k.reshape(groups, layer.key_len, layer.head_dim)
+        self.v = v.reshape(groups, layer.key_len, layer.value_dim)
+        one_head = np.zeros((layer.query_len, layer.key_len), dtype=bool)
+        for row in range(layer.query_len):
+            one_head[row, slice(*layer.visible_keys(row))] = True
+        self.visible = np.tile(one_head, (layer.queries_per_kv_head, 1))
+        self.s = np.tile(np.where(self.visible, np.nan, -np.inf), (groups, 1, 1))
+        self.p = np.tile(np.where(self.visible, np.nan, 0.0), (groups, 1, 1))
+        self.o = np.full((groups, rows, layer.value_dim), np.nan)
+
+    def output(self) -> FloatArray:
+        """O by batch entries and query heads; raises HazardError for rows that nobody stored."""
+        lost = np.argwhere(np.isnan(self.o).any(axis=-1))
+        if len(lost):
+            group, row = lost[0]
+            raise HazardError(f"O of row {row} of kv head {group} was never stored to DRAM")
+        layer = self.layer
+        return self.o.reshape(layer.batch, layer.query_heads, layer.query_len, layer.value_dim)
+
+
+class Chip:
+    """What a command computes on: DRAM, the pools of the phase by name, and the width of a key tile."""
+
+    def __init__(self, dram: Dram, core: AttentionCore, key: int) -> None:
+        self.dram = dram
+        self.key = key
+        self._core = core
+        self._bytes = core.builder.buffer_bytes
+        self.stores = {pool.name: self._store(pool.name, pool.slots) for pool in core.pools.values()}
+        for name in self._bytes.keys() - self.stores.keys():  # reserved, but no pool: one slot
+            self.registers(name, 1)
+
+    def registers(self, name: str, n_slots: int) -> Store:
+        """A store that is no pool of the lowering (row maxima, say); made at its first use."""
+        if name not in self.stores:
+            self.stores[name] = self._store(name, n_slots)
+        return self.stores[name]
+
+    def _store(self, name: str, n_slots: int) -> Store:
+        """Slots as large as the lowering reserved under ``name``; without a limit where it reserved nothing."""
+        reserved = self._bytes.get(name, 0)
+        slot_bits = reserved * BITS_PER_BYTE // n_slots if reserved else None
+        return Store(name, n_slots, slot_bits=slot_bits, bits_of=self._bits_of)
+
+    def _bits_of(self, state: str) -> int | Fraction:
+        costs = self._core.costs
+        layer = costs.layer
+        of_operand = {"Q": costs.query_bits, "K": costs.key_bits, "V": costs.value_bits}
+        of_operand |= {"bias": layer.bias_bits, "sinks": layer.sink_bits}
+        if state in of_operand:
+            return of_operand[state]
+        return costs.score_bits if state in ("S", JOINED, "exp(S)", "P") else costs.accumulator_bits
