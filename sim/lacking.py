@@ -8,8 +8,6 @@ from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.products import is_depthwise
-from tilewright.workloads.vector_work import ELEMENTWISE
 
 __all__ = ["fallback_note", "is_lacking", "refuse_without_fallback"]
 
@@ -23,36 +21,12 @@ def is_lacking(operator: Operator, lacks: Sequence[str], kernels: Sequence[tuple
     """
     for entry in lacks:
         kind, _, function = entry.partition(":")
-        if KINDS.find(kind) is None:
-            KINDS.get(kind, place="lacks")
-        known = _KNOWN.get(kind)
-        if function and known is not None and function not in known:
+        known = KINDS.get(kind, place="lacks").functions
+        if function and known and function not in known:
             raise unknown(f"function of {kind}", function, known, place="lacks")
-        if kind == operator.kind and (not function or function in _functions(operator, kernels)):
+        if kind == operator.kind and (not function or function in operator.of_kind.functions_of(operator, kernels)):
             return True
     return False
-
-
-_KNOWN = {
-    "elementwise": tuple(ELEMENTWISE),
-    "conv": ("depthwise", "transposed", "dilated", "other_kernel"),
-    "pool": ("max", "average"),
-}
-
-
-def _functions(operator: Operator, kernels: Sequence[tuple[int, int]]) -> set[str]:
-    if operator.kind != "conv":
-        return {operator.text("function")} if "function" in operator.attributes else set()
-    return {
-        name
-        for name, holds in (
-            ("depthwise", is_depthwise(operator)),
-            ("transposed", bool(operator.attributes["transposed"])),
-            ("dilated", any(step > 1 for step in operator.sizes("dilation"))),
-            ("other_kernel", bool(kernels) and tuple(operator.sizes("kernel")) not in kernels),
-        )
-        if holds
-    }
 
 
 def refuse_without_fallback(operators: Sequence[Operator], machine: MachineSpec) -> None:

@@ -9,7 +9,6 @@ of ours, not figures of a machine.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
@@ -23,7 +22,6 @@ __all__ = [
     "SINK",
     "SOFTMAX",
     "SOFT_CAP",
-    "UNIT_KINDS",
     "VECTOR_KINDS",
     "UnitValues",
     "is_reducing",
@@ -35,9 +33,6 @@ __all__ = [
 ]
 
 VECTOR_KINDS: tuple[str, ...] = ("add", "sub", "mul", "max", "exp", "div")
-
-#: Operators whose values pass a unit one by one, and may have a unit of their own.
-UNIT_KINDS: tuple[str, ...] = ("depthwise", "pool", "reduction", "elementwise")
 
 _SIGMOID = {"exp": 1, "add": 1, "div": 1}
 _TANH = {"mul": 1, "exp": 1, "add": 1, "div": 1, "sub": 1}
@@ -130,8 +125,8 @@ def on_vector_unit(operator: Operator) -> tuple[tuple[str, int], ...]:
 
 
 class UnitValues(NamedTuple):
-    """What a unit counts of an operator: its kind, one of UNIT_KINDS, and how many values pass; of a pool also the
-    values of its map, which a unit that keeps lines looks at once each.
+    """What a unit counts of an operator: its kind (as machine files name units), and how many values pass; of a pool
+    also the values of its map, which a unit that keeps lines looks at once each.
     """
 
     kind: str
@@ -147,16 +142,7 @@ def unit_values(operator: Operator) -> UnitValues | None:
     """Multiply-adds of a depthwise convolution, values under the windows of a pool, inputs of a reduction, results of
     element-wise work; None for any other, which a unit does in several passes or in none.
     """
-    kind, macs = operator.kind, operator.macs
-    if kind == "conv":
-        return UnitValues("depthwise", macs) if not operator.of_kind.on_array(operator) else None
-    if kind == "pool":
-        maps = operator.count("batch") * operator.count("channels")
-        inputs, results = (maps * math.prod(operator.sizes(key)) for key in ("in_size", "out_size"))
-        return UnitValues(kind, results * math.prod(operator.sizes("kernel")), inputs)
-    if kind == "reduction":
-        return UnitValues(kind, operator.count("rows") * operator.count("columns"))
-    return UnitValues(kind, operator.count("n_elements")) if kind == "elementwise" else None
+    return operator.of_kind.unit(operator)
 
 
 def is_reducing(operator: Operator) -> bool:

@@ -128,7 +128,7 @@ def vector_layer(stream: OperatorStream, chain: Sequence[Operator]) -> VectorLay
         operations=_each(work.items(), rows),
         reduces=is_reducing(operator),
         values=None if values is None else values.share(Fraction(1, rows)),
-        results=operator.count("rows") // rows if operator.kind == "reduction" else 1,
+        results=operator.count("rows") // rows if operator.of_kind.sums and "rows" in operator.attributes else 1,
     )
     return replace(layer, cut=_row_cut(stream, operator, layer))
 

@@ -7,6 +7,7 @@ per spatial dimension, ``padding`` two: those before, then those after; ``transp
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from tilewright.errors import InputError
 from tilewright.workloads.kinds.kind import OperatorKind, need_elements, register_kind
@@ -24,8 +25,10 @@ from tilewright.workloads.operators import Operator
 from tilewright.workloads.products import is_depthwise
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.vector_work import UnitValues
 
 _YES_OR_NO = ("no", "yes")
+_FUNCTIONS = ("depthwise", "transposed", "dilated", "other_kernel")
 
 
 def _check(operator: Operator) -> None:
@@ -59,6 +62,20 @@ def _macs(operator: Operator) -> int:
 
 def _on_array(operator: Operator) -> bool:
     return not is_depthwise(operator)
+
+
+def _unit(operator: Operator) -> UnitValues | None:
+    return UnitValues("depthwise", operator.macs) if is_depthwise(operator) else None
+
+
+def _functions(operator: Operator, kernels: Sequence[tuple[int, int]]) -> list[str]:
+    holds = (
+        is_depthwise(operator),
+        bool(operator.attributes["transposed"]),
+        any(step > 1 for step in operator.sizes("dilation")),
+        bool(kernels) and tuple(operator.sizes("kernel")) not in kernels,
+    )
+    return [name for name, yes in zip(_FUNCTIONS, holds, strict=True) if yes]
 
 
 def _size(operator: Operator) -> str:
@@ -111,6 +128,9 @@ register_kind(
         sizes=_sizes,
         macs=_macs,
         on_array=_on_array,
+        unit=_unit,
+        functions=_FUNCTIONS,
+        functions_of=_functions,
         n_operands=2,
         is_product=True,
         size=_size,

@@ -10,7 +10,7 @@ from tilewright.workloads.kinds.text import FORMATS, OperatorText, TextKeys, add
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.vector_work import ELEMENTWISE, times
+from tilewright.workloads.vector_work import ELEMENTWISE, UnitValues, times
 
 _TWO_INPUTS = ("add", "sub", "mul", "div", "max", "min", "where", "compare")
 _MOST_INPUTS = 3
@@ -24,6 +24,10 @@ def _work(operator: Operator) -> Counter[str]:
     n_elements = operator.count("n_elements")
     counts = times(ELEMENTWISE.get(operator.text("function"), {"mul": 1}), n_elements)
     return counts + Counter(add=n_elements * int(operator.attributes.get("window", 0)))
+
+
+def _unit(operator: Operator) -> UnitValues:
+    return UnitValues("elementwise", operator.count("n_elements"))
 
 
 def _build(built: StreamBuilder, given: TextKeys) -> str:
@@ -44,6 +48,8 @@ register_kind(
         optional={"window": "whole"},
         sizes=_sizes,
         work=_work,
+        unit=_unit,
+        functions=tuple(ELEMENTWISE),
         follows="products",
         colour="#b89b12",
         text=OperatorText(

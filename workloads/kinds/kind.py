@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tilewright.workloads.kinds.text import OperatorText
     from tilewright.workloads.operators import Operator, TensorSpec
     from tilewright.workloads.stream.graph import OperatorStream
+    from tilewright.workloads.vector_work import UnitValues
 
 __all__ = ["KINDS", "AttributeType", "OfShapes", "OperatorKind", "Work", "always", "need_elements", "register_kind"]
 
@@ -43,6 +44,14 @@ def _no_work(operator: Operator) -> Work:
 
 def _one_pass(operator: Operator) -> None:
     return None
+
+
+def _no_unit(operator: Operator) -> UnitValues | None:
+    return None
+
+
+def _function(operator: Operator, kernels: Sequence[tuple[int, int]]) -> Collection[str]:
+    return [operator.text("function")] if "function" in operator.attributes else ()
 
 
 def _never(operator: Operator) -> bool:
@@ -85,6 +94,8 @@ class OperatorKind:
     chip, for what must see all of a row before the row's first result; ``rows`` is then among its attributes.
     ``reduces``: whether lanes must be combined; ``sums``: whether its results are sums over pieces of what it reads.
     ``read_bytes(operator, stream)`` and ``write_bytes``: where they are not its inputs and results, each once.
+    ``unit(operator)``: what a unit of a machine for such operators alone counts of one; None where it does it in
+    several passes, or not at all.
 
     **How it goes with others.** ``n_operands``: how many of its inputs, from the first on, are multiplied with each
     other (their formats can be chosen); ``is_product``: whether it is the product of the first two, the second often a
@@ -99,7 +110,9 @@ class OperatorKind:
     layer of it is called; ``colour`` in drawings; ``text``: how one is written on the command line; ``of_shapes``: its
     attributes, where they follow from the shapes of inputs and result (operators of a file can then be mapped to it by
     name, ``--map NAME=kind:KIND``); ``assumptions`` that a result lists when a network has one; ``is_understood``:
-    whether more than its traffic is known.
+    whether more than its traffic is known. ``functions``: what a machine file may name behind the kind
+    ("elementwise:silu"), anything where it is empty, and ``functions_of(operator, kernels)`` which of them the operator
+    has, on an array that does ``kernels`` (height, width) alone, or any kernel where there are none.
     """
 
     name: str
@@ -116,6 +129,7 @@ class OperatorKind:
     passes: Callable[[Operator], tuple[Work, Work] | None] = _one_pass
     reduces: Callable[[Operator], bool] = _never
     sums: bool = False
+    unit: Callable[[Operator], UnitValues | None] = _no_unit
     read_bytes: Callable[[Operator, OperatorStream], int] | None = None
     write_bytes: Callable[[Operator, OperatorStream], int] | None = None
     n_operands: int = 0
@@ -131,6 +145,8 @@ class OperatorKind:
     of_shapes: OfShapes | None = None
     assumptions: tuple[str, ...] = ()
     is_understood: bool = True
+    functions: Sequence[str] = ()
+    functions_of: Callable[[Operator, Sequence[tuple[int, int]]], Collection[str]] = _function
 
 
 KINDS: Registry[OperatorKind] = Registry("operator kind", rooms=("tilewright.workloads.kinds",))

@@ -18,12 +18,21 @@ from tilewright.workloads.kinds.windows import (
 )
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.builder import StreamBuilder
+from tilewright.workloads.vector_work import UnitValues
+
+_FUNCTIONS = ("max", "average")
 
 
 def _work(operator: Operator) -> Mapping[str, int]:
     n_results = operator.count("batch") * operator.count("channels") * math.prod(operator.sizes("out_size"))
     n_values = n_results * math.prod(operator.sizes("kernel"))
     return {"add": n_values, "mul": n_results} if operator.text("function") == "average" else {"max": n_values}
+
+
+def _unit(operator: Operator) -> UnitValues:
+    maps = operator.count("batch") * operator.count("channels")
+    inputs, results = (maps * math.prod(operator.sizes(key)) for key in ("in_size", "out_size"))
+    return UnitValues("pool", results * math.prod(operator.sizes("kernel")), inputs)
 
 
 def _size(operator: Operator) -> str:
@@ -35,7 +44,7 @@ def _build(built: StreamBuilder, given: TextKeys) -> str:
     channels, sizes = given_sizes(given, stride=None)
     after = out_size(given, sizes, (1,) * len(sizes["in_size"]), transposed=False)
     x = built.input("x", (batch, channels, *sizes["in_size"]), number_format=given.format("a_format"))
-    function = given.word("function", ("max", "average"))
+    function = given.word("function", _FUNCTIONS)
     attributes = {"function": function, "batch": batch, "channels": channels, "out_size": after, **sizes}
     return add_result(built, given, "pool", [x], (batch, channels, *after), attributes)
 
@@ -50,6 +59,8 @@ register_kind(
         sizes=check_windows,
         work=_work,
         sums=True,
+        unit=_unit,
+        functions=_FUNCTIONS,
         size=_size,
         colour="#4aa3c7",
         text=OperatorText(

@@ -10,7 +10,7 @@ from tilewright.workloads.kinds.text import FORMATS, OperatorText, TextKeys, add
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.vector_work import times
+from tilewright.workloads.vector_work import UnitValues, times
 
 _PER_VALUE: Mapping[str, str] = {
     "sum": "add",
@@ -32,6 +32,10 @@ def _work(operator: Operator) -> Counter[str]:
     return counts + Counter(mul=rows * (function == "mean"))
 
 
+def _unit(operator: Operator) -> UnitValues:
+    return UnitValues("reduction", operator.count("rows") * operator.count("columns"))
+
+
 def _build(built: StreamBuilder, given: TextKeys) -> str:
     x, sizes = table(built, given)
     function = given.word("function", ("sum", "mean", "max", "min", "prod"))
@@ -47,6 +51,7 @@ register_kind(
         work=_work,
         reduces=always,
         sums=True,
+        unit=_unit,
         colour="#9a6a35",
         text=OperatorText(
             example="reduction:rows=512,columns=768",
