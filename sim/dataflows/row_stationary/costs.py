@@ -21,7 +21,7 @@ from tilewright.sim.lowering.costs import Work
 from tilewright.units import bits_to_bytes, ceil_div, exact
 from tilewright.workloads.gemm import NOTHING_FUSED, Fused
 
-__all__ = ["Convolution", "RowCosts", "RowMapping", "RowRules", "Tile", "coded_bytes", "outputs_of"]
+__all__ = ["Convolution", "RowCosts", "RowFigures", "RowMapping", "RowRules", "Tile", "coded_bytes", "outputs_of"]
 
 # Eyeriss' run-length code (JSSC 2017): a 64-bit word holds three non-zero values, each with the zeros before it.
 CODE_WORD_BYTES = 8
@@ -152,17 +152,17 @@ def coded_bytes(n_words: int, zeros: float) -> int:
     return max(1, ceil_div(n_values, CODE_WORD_VALUES)) * CODE_WORD_BYTES
 
 
-class RowCosts:
-    """Cycles, bytes, energy and counters of the commands, each remembered by shape."""
+class RowFigures:
+    """What the costs of all mappings of a convolution on a machine share: figures, and each command's work by shape."""
 
-    def __init__(self, conv: Convolution, mapping: RowMapping, machine: MachineSpec, rules: RowRules) -> None:
+    def __init__(self, conv: Convolution, machine: MachineSpec) -> None:
         if machine.matrix.scratchpads is None:
             raise InputError(
                 f"{machine.name}: row-stationary convolutions need matrix.scratchpads, which it does not have"
             )
         if conv.number_format not in machine.matrix.multiplies_per_pe_per_cycle:
             raise no_rate(conv.number_format, machine.matrix.multiplies_per_pe_per_cycle, place=machine.name)
-        self.conv, self.mapping, self.machine, self.rules = conv, mapping, machine, rules
+        self.conv, self.machine = conv, machine
         self.pads: ScratchpadSpec = machine.matrix.scratchpads
         self.rate = exact(machine.matrix.multiplies_per_pe_per_cycle[conv.number_format])
         self.link_rate = bytes_per_cycle(machine)
@@ -170,7 +170,29 @@ class RowCosts:
         self.ahead = machine.buffers[-1].name
         self.sum_bits = format_bits(conv.number_format)
         self.operations = vector_operations(conv.fused, machine)
-        self._known: dict[tuple[str, Tile, int], Work] = {}
+        self.known: dict[tuple[object, ...], Work] = {}
+
+
+class RowCosts:
+    """Cycles, bytes, energy and counters of the commands, each remembered by shape.
+
+    ``figures``: of the same convolution and machine, where other mappings have been costed by the same ``rules``.
+    """
+
+    def __init__(
+        self,
+        conv: Convolution,
+        mapping: RowMapping,
+        machine: MachineSpec,
+        rules: RowRules,
+        figures: RowFigures | None = None,
+    ) -> None:
+        shared = RowFigures(conv, machine) if figures is None else figures
+        self.conv, self.mapping, self.machine, self.rules = conv, mapping, machine, rules
+        self.pads, self.rate, self.link_rate = shared.pads, shared.rate, shared.link_rate
+        self.maps, self.ahead, self.sum_bits = shared.maps, shared.ahead, shared.sum_bits
+        self.operations = shared.operations
+        self._known = shared.known
 
     def n_bytes(self, n_words: int, bits: int | Fraction | None = None) -> int:
         """Bytes of ``n_words`` values of ``bits`` (None: those of the number format)."""
@@ -273,7 +295,7 @@ class RowCosts:
             )
             return Work(cycles, 0, 0, self._energy(counters), counters)
 
-        return self._remember("pass", tile, make)
+        return self._remember("pass", tile, make, (self.mapping.filter_sets, self.mapping.channel_sets))
 
     def pe_cycles(self, tile: Tile) -> int:
         """Cycles of the busiest PE: for each output column and filter its products, and the partial sum from below."""
@@ -304,8 +326,9 @@ class RowCosts:
     def _energy(self, counters: Counters) -> float:
         return sum(energy_by_component(self.machine, counters, 0).values())
 
-    def _remember(self, what: str, tile: Tile, make: Callable[[], Work], number: int = 0) -> Work:
-        work = self._known.get((what, tile, number))
+    def _remember(self, what: str, tile: Tile, make: Callable[[], Work], more: object = 0) -> Work:
+        key = (what, tile, more)
+        work = self._known.get(key)
         if work is None:
-            work = self._known[what, tile, number] = make()
+            work = self._known[key] = make()
         return work

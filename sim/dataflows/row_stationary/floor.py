@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tilewright.hw_models.energy import Counters
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.row_stationary.costs import Convolution, RowCosts, RowRules, Tile, outputs_of
-from tilewright.sim.dataflows.row_stationary.space import convolution_of, mapping_of
+from tilewright.sim.dataflows.row_stationary.space import figures_of, mapping_of
 from tilewright.sim.lowering.core import WorkTotals
 from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import ceil_div
@@ -32,8 +32,9 @@ class _Sums(NamedTuple):
 def work_floor(costs: GemmCosts, tiling: Tiling) -> WorkTotals:
     """Work that counting ``tiling`` does not undercut; left out are the rounding of transfers and vector work."""
     layer, n_cores = costs.layer, costs.machine.n_cores
-    conv = convolution_of(layer, layer.groups)
-    row = RowCosts(conv, mapping_of(layer, tiling), costs.machine, RowRules())
+    figures = figures_of(costs, layer.groups)
+    conv = figures.conv
+    row = RowCosts(conv, mapping_of(layer, tiling), costs.machine, RowRules(), figures)
     sums = _sums(conv, row)
     outputs = conv.batch * conv.filters * conv.rows * conv.columns
     extra = sum(conv.fused.extra_bits)

@@ -7,7 +7,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.row_stationary.costs import RowCosts, RowRules
 from tilewright.sim.dataflows.row_stationary.floor import work_floor
 from tilewright.sim.dataflows.row_stationary.lower import RowCore, lower_convolution
-from tilewright.sim.dataflows.row_stationary.space import PARAMETERS, convolution_of, is_legal, mapping_of
+from tilewright.sim.dataflows.row_stationary.space import PARAMETERS, figures_of, is_legal, mapping_of
 from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling, register
 from tilewright.workloads.gemm import GemmLayer
 
@@ -38,8 +38,8 @@ def lower(core: RowCore, tiling: Tiling) -> None:
     reason = refusal(layer, machine)
     if reason:
         raise InputError(f"{layer.name}: row_stationary {reason}")
-    conv = convolution_of(layer, core.n_groups)
-    lower_convolution(core, RowCosts(conv, mapping_of(layer, tiling), machine, RowRules()))
+    figures = figures_of(core.costs, core.n_groups)
+    lower_convolution(core, RowCosts(figures.conv, mapping_of(layer, tiling), machine, RowRules(), figures))
 
 
 ROW_STATIONARY = register(

@@ -165,7 +165,7 @@ def row_stationary_program(
 def lower_convolution(core: RowCore, costs: RowCosts) -> None:
     """Write the commands of the convolution and mapping of ``costs`` to ``core``; errors as of the program."""
     near, ahead = costs.machine.buffers[0], costs.machine.buffers[-1]
-    for name, n_bytes in check_mapping(costs.conv, costs.mapping, costs.machine).items():
+    for name, n_bytes in _checked(costs).items():
         if name != "filters" or near is ahead:
             core.reserve(name, n_bytes)
     core.declared()
@@ -177,7 +177,11 @@ def check_mapping(conv: Convolution, mapping: RowMapping, machine: MachineSpec) 
 
     Raises InputError for sizes out of range, MappingError for what does not fit in array, scratchpads or buffers.
     """
-    costs = RowCosts(conv, mapping, machine, RowRules())
+    return _checked(RowCosts(conv, mapping, machine, RowRules()))
+
+
+def _checked(costs: RowCosts) -> dict[str, int]:
+    conv, mapping, machine = costs.conv, costs.mapping, costs.machine
     columns = mapping.columns or conv.columns
     for name, given, most in (
         ("images", mapping.images, conv.batch),

@@ -6,14 +6,17 @@ layer's extents, are tried; what does not fit is left out by the search.
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 from tilewright.hw_models.spec import MachineSpec, ScratchpadSpec
-from tilewright.sim.dataflows.row_stationary.costs import Convolution, RowMapping
+from tilewright.sim.dataflows.gemm.costs import GemmCosts
+from tilewright.sim.dataflows.row_stationary.costs import Convolution, RowFigures, RowMapping
 from tilewright.sim.lowering.mapping import Parameter, Tiling, tile_sizes
 from tilewright.units import ceil_div
 from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import GemmLayer
 
-__all__ = ["PARAMETERS", "convolution_of", "is_legal", "mapping_of", "window_of"]
+__all__ = ["PARAMETERS", "convolution_of", "figures_of", "is_legal", "mapping_of", "window_of"]
 
 MOST_BLOCKS = 6  # candidates for the filters of a block
 BLOCK_GRANULE = 8
@@ -52,6 +55,17 @@ def convolution_of(layer: GemmLayer, n_groups: int) -> Convolution:
         output_bits=layer.out_bits,
         fused=layer.fused,
     )
+
+
+def figures_of(costs: GemmCosts, n_groups: int) -> RowFigures:
+    """What all mappings of ``n_groups`` groups of the layer of ``costs`` share, made once for these costs."""
+    of_groups = _FIGURES.setdefault(costs, {})
+    if n_groups not in of_groups:
+        of_groups[n_groups] = RowFigures(convolution_of(costs.layer, n_groups), costs.machine)
+    return of_groups[n_groups]
+
+
+_FIGURES: WeakKeyDictionary[GemmCosts, dict[int, RowFigures]] = WeakKeyDictionary()
 
 
 def mapping_of(layer: GemmLayer, tiling: Tiling) -> RowMapping:
