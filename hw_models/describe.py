@@ -58,6 +58,7 @@ _NO_FIGURES = (
     ("weights", "memory.read_pj_per_byte", 0),
     ("fallback", "per_operator_us", 0),
     ("host", "per_transfer_us", 0),
+    ("links", "hop_cycles", 0),
 )
 _NO_SOURCE = ("", "no source given")
 
@@ -111,7 +112,7 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
         yield "machine", "residency", machine.residency
     if machine.lacks:
         yield "machine", "lacks", ", ".join(machine.lacks)
-    for section in ("dram", "energy", "area", "gpu", "overheads", "weights", "fallback", "host"):
+    for section in ("dram", "energy", "area", "gpu", "overheads", "weights", "fallback", "host", "links"):
         for name, value in _leaves(getattr(machine, section), ""):
             if (section, name, value) not in _NO_FIGURES:
                 yield section, name, value

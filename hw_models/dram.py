@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from tilewright.hw_models import row_buffer
 from tilewright.hw_models.dram_grades import RowTimingSpec
+from tilewright.hw_models.links import hop_cycles, rate_from_memory
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.units import exact
 
@@ -35,14 +36,19 @@ class TransferCost:
 
 
 def bytes_per_cycle(machine: MachineSpec) -> Fraction:
-    """DRAM bytes in one core-clock cycle, exactly as the decimals of the file say (sustained GB/s over GHz)."""
+    """DRAM bytes in one core-clock cycle, exactly as the decimals of the file say (sustained GB/s over GHz).
+
+    No more than a link between the cores and the memory passes.
+    """
     dram = machine.dram
-    return _bytes_per_cycle(dram.bandwidth_gb_per_s, dram.sustained_share, machine.clock_ghz)
+    rate = _bytes_per_cycle(dram.bandwidth_gb_per_s, dram.sustained_share, machine.clock_ghz)
+    most = rate_from_memory(machine)
+    return rate if most is None else min(rate, most)
 
 
 def first_access_cycles(machine: MachineSpec) -> int:
-    """Core-clock cycles that cover the first access' latency."""
-    return in_cycles(machine.dram.first_access_latency_ns, machine.clock_ghz)
+    """Core-clock cycles that cover the first access' latency, and the way over a link."""
+    return in_cycles(machine.dram.first_access_latency_ns, machine.clock_ghz) + hop_cycles(machine)
 
 
 def port_names(machine: MachineSpec) -> tuple[str, ...]:
@@ -77,7 +83,7 @@ def transfer(machine: MachineSpec, *, n_runs: int, run_bytes: int, stride_bytes:
         return TransferCost(latency_cycles=latency, occupancy_bytes=n_bytes, n_bytes=n_bytes, n_activations=n_rows)
     cost = row_buffer.tile(timing, dram.bandwidth_gb_per_s, n_runs, n_bytes // n_runs, stride_bytes)
     return TransferCost(
-        latency_cycles=max(latency, in_cycles(timing.trcd_ns + timing.tcl_ns, machine.clock_ghz)),
+        latency_cycles=max(latency, in_cycles(timing.trcd_ns + timing.tcl_ns, machine.clock_ghz) + hop_cycles(machine)),
         occupancy_bytes=max(cost.occupancy_bytes, n_bytes),
         n_bytes=n_bytes,
         n_activations=cost.n_activations,

@@ -37,6 +37,7 @@ __all__ = [
     "FallbackSpec",
     "HostLinkSpec",
     "KernelSpec",
+    "LinkSpec",
     "MachineSpec",
     "MatrixUnitSpec",
     "OperationKind",
@@ -494,6 +495,23 @@ class HostLinkSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSpec:
+    """What joins the cores to each other, to the DRAM and to the buffers that they share (:mod:`.links`).
+
+    ``kind``: the paths that there are: one bus, a crossbar, a ring, or a mesh. ``bytes_per_cycle``: of one link: the
+    bus, a core's port of the crossbar, a segment of ring or mesh. ``hop_cycles``: latency of a link.
+    ``multicast``: whether one transfer can bring the same bytes to several cores.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["bus", "crossbar", "ring", "mesh"]
+    bytes_per_cycle: Positive
+    hop_cycles: Cycles = 0
+    multicast: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnergySpec:
     """Energy of one action, in picojoules; constant power in milliwatts.
 
@@ -561,7 +579,7 @@ class MachineSpec(Shown):
     beside the work. ``sources``: where figures come from.
     ``buffers`` stand nearest to the units first; ``buffers[0]`` is the working buffer of each core.
     ``gpu``: what a GPU has beyond that; its kernels are timed by :mod:`tilewright.sim.gpu`.
-    ``weights``: how weights are stored.
+    ``weights``: how weights are stored. ``links``: what joins cores and memory; none: never the bottleneck.
     ``lacks``: operators of networks that the cores cannot do, as kinds ("softmax") or kinds of one function
     ("elementwise:silu", "pool:average", "conv:depthwise", "conv:other_kernel"); ``fallback`` does them, and where there
     is none they are refused. ``host``: the link that inputs and results of an inference cross.
@@ -581,6 +599,7 @@ class MachineSpec(Shown):
     buffers: Annotated[tuple[BufferSpec, ...], MinLen(1)]
     dram: DramSpec
     energy: EnergySpec
+    links: LinkSpec | None = None
     area: AreaSpec | None = None
     gpu: GpuSpec | None = None
     overheads: OverheadsSpec = OverheadsSpec()

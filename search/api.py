@@ -26,6 +26,7 @@ from tilewright.search.methods.run import run_method
 from tilewright.search.network import ATTENTION_DATAFLOWS, flows_of, simulate_stream
 from tilewright.search.network_why import why_stream
 from tilewright.search.objective import Objective, check_objective, score
+from tilewright.search.tiling import can_beat
 from tilewright.search.what_if import what_ifs
 from tilewright.search.workload import Workload, dataflow_for, dataflows_for, layer_of, layer_on, pieces
 from tilewright.sim.engine.critical_path import attribute
@@ -175,6 +176,8 @@ def _search_pieces(
     fault: MappingError | None = None
     for at, piece in enumerate(cuts):
         told = part(progress, at, len(cuts)) if len(cuts) > 1 else progress
+        if best is not None and not can_beat((best[1].value, 0.0), flow, piece, spec, goal):
+            continue
         try:
             found = run_method(
                 get_method(method),

@@ -27,7 +27,7 @@ from tilewright.progress import Progress
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
 from tilewright.search.residency.plan import Planned, plan_residency
-from tilewright.search.tiling import best_tiling
+from tilewright.search.tiling import better_tiling, can_beat
 from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.gemm.engines import engine_use
@@ -249,14 +249,15 @@ def _best_mapping(
     flows = flows_of(job.layer, machine, attention_dataflows)
     for dataflow, layer in ((flow, cut) for flow in flows for cut in pieces(job.layer, machine, flow)):
         try:
-            found = _mapping(layer, dataflow, machine, objective, cache)
+            to_beat = None if best is None else _score(best, objective)
+            found = _mapping(layer, dataflow, machine, objective, cache, to_beat)
         except MappingError as error:
             fault = error
             continue
         except InputError as error:
             place = job.operators[0].path or job.name
             raise InputError(f"{place}: {error}; other formats are given with --weights and --activations") from None
-        if best is None or _score(found, objective) < _score(best, objective):
+        if found is not None and (best is None or _score(found, objective) < _score(best, objective)):
             best = found
     if best is None:
         assert fault is not None
@@ -300,18 +301,31 @@ def _widened(job: Job, machine: MachineSpec) -> Job:
 
 
 def _mapping(
-    layer: JobLayer, dataflow: Dataflow, machine: MachineSpec, objective: Objective, cache: MappingCache
-) -> Mapped:
-    """The best tiling from the cache or by search; the run itself is always made."""
+    layer: JobLayer,
+    dataflow: Dataflow,
+    machine: MachineSpec,
+    objective: Objective,
+    cache: MappingCache,
+    to_beat: tuple[float, float] | None,
+) -> Mapped | None:
+    """The best tiling from the cache or by search; the run itself is always made. None: it cannot beat a score."""
     dataflow.bound(layer, machine)  # refuses a number format that the machine cannot multiply
+    if to_beat is not None and not can_beat(to_beat, dataflow, layer, machine, objective):
+        return None
     key = cache.key("tiling", dataflow.name, objective, layer, machine)
-    tiling = _known_tiling(cache.get(key), dataflow, layer)
+    kept = cache.get(key)
+    tiling = _known_tiling(kept, dataflow, layer)
     if tiling is not None:
         with suppress(MappingError):  # nothing that this house has kept; searched again
             return Mapped(layer, dataflow, tiling, evaluate(dataflow, layer, machine, tiling))
-    tiling = best_tiling(dataflow, layer, machine, objective=objective).tiling
-    cache.put(key, {"tiling": tiling})
-    return Mapped(layer, dataflow, tiling, evaluate(dataflow, layer, machine, tiling))
+    if to_beat is not None and kept is not None and kept.get("none_beats") == list(to_beat):
+        return None
+    search = better_tiling(dataflow, layer, machine, objective=objective, to_beat=to_beat)
+    if search is None:
+        cache.put(key, {"none_beats": to_beat})
+        return None
+    cache.put(key, {"tiling": search.tiling})
+    return Mapped(layer, dataflow, search.tiling, evaluate(dataflow, layer, machine, search.tiling))
 
 
 def _known_tiling(kept: dict[str, Any] | None, dataflow: Dataflow, layer: JobLayer) -> dict[str, int] | None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
-from itertools import product
+from itertools import islice, product
 from typing import NamedTuple
 
 from tilewright.errors import InputError, MappingError
@@ -46,6 +46,8 @@ __all__ = [
     "PhaseSearch",
     "TilingSearch",
     "best_tiling",
+    "better_tiling",
+    "can_beat",
     "least_parts",
     "none_of_the_smallest_fits",
     "nothing_fits",
@@ -104,7 +106,26 @@ def best_tiling(
     prune: bool = True,
     progress: Progress | None = None,
 ) -> TilingSearch:
+    """The tiling of ``dataflow`` that minimises ``objective`` over its tiling space (:func:`better_tiling`)."""
+    found = better_tiling(dataflow, layer, machine, objective=objective, fixed=fixed, prune=prune, progress=progress)
+    assert found is not None
+    return found
+
+
+def better_tiling(
+    dataflow: Dataflow,
+    layer: Layer,
+    machine: MachineSpec,
+    *,
+    to_beat: tuple[float, float] | None = None,
+    objective: Objective = "latency",
+    fixed: Tiling | None = None,
+    prune: bool = True,
+    progress: Progress | None = None,
+) -> TilingSearch | None:
     """The tiling of ``dataflow`` that minimises ``objective`` over its tiling space.
+
+    None where none is better than ``to_beat``, a score (:func:`tilewright.search.objective.score`): known much sooner.
 
     ``fixed`` holds some parameters at given values. ``prune=False`` runs every candidate that fits (the test
     of the pruning). ``progress`` is called now and then. Raises MappingError when no
@@ -113,8 +134,11 @@ def best_tiling(
     """
     begun = time.perf_counter()
     layer, fixed = plain_mapping(dataflow, layer, fixed or {})
+    if to_beat is not None and not can_beat(to_beat, dataflow, layer, machine, objective):
+        return None
     costs = dataflow.costs(layer, machine)
-    searches = [PhaseSearch(phase, costs, objective, fixed) for phase in dataflow.phases]
+    limit = to_beat if len(dataflow.phases) == 1 else None
+    searches = [PhaseSearch(phase, costs, objective, fixed, limit) for phase in dataflow.phases]
     total = sum(search.n_fitting for search in searches)
     done = 0
     fronts: list[list[Evaluated]] = []
@@ -123,7 +147,10 @@ def best_tiling(
             keep_front=objective == "edp" and len(searches) > 1,
             prune=prune,
             progress=_shifted(progress, done, total, dataflow.name),
+            to_beat=limit,
         )
+        if not front:
+            return None
         done += search.n_fitting
         fronts.append(front)
     chosen = min(
@@ -145,6 +172,13 @@ def best_tiling(
     )
 
 
+def can_beat(
+    to_beat: tuple[float, float], dataflow: Dataflow, piece: Layer, machine: MachineSpec, objective: Objective
+) -> bool:
+    """Whether a run of ``piece`` may be better than a score: told from its products alone."""
+    return score(objective, dataflow.family.least(piece, machine), 0.0) < to_beat
+
+
 def _shifted(progress: Progress | None, done: int, total: int, what: str) -> Callable[[int], None] | None:
     """Report progress of one phase as progress of the whole."""
     if progress is None:
@@ -162,6 +196,7 @@ class PhaseSearch:
         costs: TileCosts,
         objective: Objective,
         fixed: Tiling,
+        to_beat: tuple[float, float] | None = None,
     ) -> None:
         self.phase = phase
         self.costs = costs
@@ -171,6 +206,12 @@ class PhaseSearch:
         self.static_pj = static_pj_per_cycle(machine)
         space = tiling_space(phase, layer, machine, fixed, parts=least_parts(machine))
         self.n_candidates = len(space)
+        self._known: dict[tuple[int, ...], WorkTotals] = {}
+        self._names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
+        fitting = self._fitting_to_beat(space, to_beat)
+        if fitting is not None:
+            self._fitting = fitting
+            return
         fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
         if len(fitting) < FEW_FITTING:
             n_before = len(space)
@@ -179,8 +220,18 @@ class PhaseSearch:
         if not fitting:
             raise nothing_fits(phase, costs, space, fixed)
         self._fitting = fitting
-        self._known: dict[tuple[int, ...], WorkTotals] = {}
-        self._names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
+
+    def _fitting_to_beat(
+        self, space: Sequence[dict[str, int]], to_beat: tuple[float, float] | None
+    ) -> list[dict[str, int]] | None:
+        """What fits and may be better than a score; None where that is not known before all are tried."""
+        floor, phase, costs = self.phase.floor, self.phase, self.costs
+        if floor is None or to_beat is None:
+            return None
+        if next(islice((True for tiling in space if fits(phase, costs, tiling)), FEW_FITTING - 1, None), None) is None:
+            return None
+        able = [t for t in space if self.bound(self._bounded(t, floor(costs, t))) < to_beat]
+        return [tiling for tiling in able if fits(phase, costs, tiling)]
 
     @property
     def n_fitting(self) -> int:
@@ -220,30 +271,48 @@ class PhaseSearch:
         """The energy (pJ) below which no run of ``candidate`` can end."""
         return candidate.dynamic_pj + self.static_pj * candidate.bound_cycles
 
-    def run(self, *, keep_front: bool, prune: bool, progress: Callable[[int], None] | None) -> list[Evaluated]:
-        """The best mapping, or (``keep_front``) all that no other beats in both cycles and energy."""
+    def run(
+        self,
+        *,
+        keep_front: bool,
+        prune: bool,
+        progress: Callable[[int], None] | None,
+        to_beat: tuple[float, float] | None = None,
+    ) -> list[Evaluated]:
+        """The best mapping, or (``keep_front``) all that no other beats in both cycles and energy; none where none is
+        better than ``to_beat``.
+        """
         found: list[Evaluated] = []
 
         def best() -> Evaluated | None:
             return min(found, key=self.score) if found and prune and not keep_front else None
 
         done = 0
-        for batch in self.batches(best):
+        for batch in self.batches(best, to_beat):
             found += self.evaluate(batch)
             done += len(batch)
             if progress is not None:
                 progress(done)
         if progress is not None:
             progress(self.n_fitting)
+        if to_beat is not None:
+            found = [result for result in found if self.score(result) < to_beat]
+        if not found:
+            return []
         return pareto(found) if keep_front else [min(found, key=self.score)]
 
-    def batches(self, best: Callable[[], Evaluated | None]) -> Iterator[list[Candidate]]:
-        """Candidates in the order of their bounds, until none left can beat ``best()`` (asked before each batch)."""
+    def batches(
+        self, best: Callable[[], Evaluated | None], to_beat: tuple[float, float] | None = None
+    ) -> Iterator[list[Candidate]]:
+        """Candidates in the order of their bounds, until none left can beat ``best()`` (asked before each batch), nor
+        ``to_beat``.
+        """
         queue = self._queue()
         size = FIRST_BATCH
         while True:
-            limit = best()
-            batch = self._next(queue, size, None if limit is None else self.score(limit))
+            known = best()
+            limits = [limit for limit in (to_beat, None if known is None else self.score(known)) if limit is not None]
+            batch = self._next(queue, size, min(limits, default=None))
             if not batch:
                 return
             yield batch

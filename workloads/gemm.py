@@ -51,7 +51,8 @@ class GemmLayer:
     ``compute_format`` is what the matrix unit multiplies in; storage bits are per element with scales
     included. ``b_is_weight``: B is a parameter, stored in the order in which its tiles are read. A convolution's k
     counts channel by channel, all taps of one before those of the next. ``whole``: the product that this is a cut of
-    (see :meth:`cuts`). ``homes``: where its operands are kept. ``a_format``, ``b_format``: the operands'
+    (see :meth:`cuts`); its groups are then the pieces, those of one group of the whole side by side, n fastest.
+    ``homes``: where its operands are kept. ``a_format``, ``b_format``: the operands'
     tensor formats, empty where nobody said; ``engine``: the quantised engine that does it, of the machine.
     """
 
@@ -117,32 +118,50 @@ class GemmLayer:
         whole = self.before_cut
         return ceil_div(whole.n, self.n) if operand == "a" else ceil_div(whole.m, self.m)
 
-    def cuts(self, n_cores: int) -> tuple[GemmLayer, ...]:
+    def cuts(self, n_cores: int, *, shares: bool = False) -> tuple[GemmLayer, ...]:
         """The ways to give ``n_cores`` cores equal pieces of this product: cut along n, or along m (with as few pieces
-        as occupy every core, or so many that every core has equally many). Every piece loads its own operands;
-        rounding up the extent of a piece is paid for. The layer itself when its groups suffice.
+        as occupy every core, or so many that every core has equally many). Rounding up the extent of a piece is paid
+        for. The layer itself when its groups suffice.
+
+        ``shares``: whether what several pieces need can be brought once for all of them; then cuts along m and n at
+        once are worth a try (the squarest come first), and so are all those for half the cores, a quarter, and so on,
+        the others idle.
         """
         if self.groups >= n_cores:
             return (self,)
         found: dict[GemmLayer, None] = {}
         for parts in (ceil_div(n_cores, self.groups), n_cores // gcd(n_cores, self.groups)):
-            for cut in (self._cut(parts, n=True), self._cut(parts, n=False)):
+            for cut in (self._cut(1, parts), self._cut(parts, 1)):
                 if cut is not None:
                     found[cut] = None
+        if shares:
+            for n_parts_m, n_parts_n in _pairs(ceil_div(n_cores, self.groups)):
+                cut = self._cut(n_parts_m, n_parts_n)
+                if cut is not None:
+                    found[cut] = None
+            found = dict.fromkeys(sorted(found, key=lambda cut: cut.m + cut.n))
+            found |= dict.fromkeys(self.cuts(n_cores // 2, shares=True))
         return tuple(found) or (self,)
 
-    def _cut(self, parts: int, *, n: bool) -> GemmLayer | None:
-        """Cut along n or m into at most ``parts`` pieces; a convolution along m between output rows."""
-        granule = 1 if n or self.window is None else self.window.out_width
-        extent = self.n if n else self.m
-        piece = ceil_div(ceil_div(extent, granule), parts) * granule
-        n_pieces = ceil_div(extent, piece)
+    def _cut(self, n_parts_m: int, n_parts_n: int) -> GemmLayer | None:
+        """Cut into at most so many pieces along m and n; a convolution along m between output rows."""
+        granule = 1 if self.window is None or n_parts_m == 1 else self.window.out_width
+        m = ceil_div(ceil_div(self.m, granule), n_parts_m) * granule
+        n = ceil_div(self.n, n_parts_n)
+        n_pieces = ceil_div(self.m, m) * ceil_div(self.n, n)
         if n_pieces == 1:
             return None
-        groups, whole = self.groups * n_pieces, Whole(self.groups, self.m, self.n)
-        if n:
-            return replace(self, groups=groups, n=piece, whole=whole)
-        return replace(self, groups=groups, m=piece, whole=whole)
+        return replace(self, groups=self.groups * n_pieces, m=m, n=n, whole=Whole(self.groups, self.m, self.n))
+
+
+def _pairs(parts: int) -> tuple[tuple[int, int], ...]:
+    """Pairs of numbers above 1 whose product is ``parts`` or a little less: powers of two, and what is left beside."""
+    found: dict[tuple[int, int], None] = {}
+    few = 2
+    while 2 * few <= parts:
+        found |= {(few, parts // few): None, (parts // few, few): None}
+        few *= 2
+    return tuple(found)
 
 
 class RowCut(NamedTuple):

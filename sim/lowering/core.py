@@ -55,11 +55,16 @@ class WorkTotals(NamedTuple):
 
 
 class Sharing(NamedTuple):
-    """Work of an engine that serves ``n_cores`` at once: bytes of the DRAM and energy, for all of them."""
+    """Work of an engine that serves ``n_cores`` at once: bytes by channel, and energy, for all of them."""
 
     n_cores: int
-    channel_bytes: int
+    n_bytes: dict[int, int]
     energy_pj: float
+
+    @property
+    def channel_bytes(self) -> int:
+        """Bytes of the DRAM."""
+        return self.n_bytes.get(DRAM_CHANNEL, 0)
 
 
 class WorkCounter:
@@ -110,10 +115,10 @@ class WorkCounter:
         self.energy_pj += self._times * work.energy_pj
 
     def add_shared(self, work: Work, n_cores: int) -> None:
-        """Add a transfer from the DRAM that is made once for ``n_cores``."""
-        _, n_bytes, energy_pj = self.shared.get(n_cores, (0, 0, 0.0))
-        n_bytes, energy_pj = n_bytes + self._times * work.n_bytes, energy_pj + self._times * work.energy_pj
-        self.shared[n_cores] = Sharing(n_cores, n_bytes, energy_pj)
+        """Add a transfer that is made once for ``n_cores``."""
+        _, n_bytes, energy_pj = self.shared.get(n_cores, (0, {}, 0.0))
+        n_bytes[work.channel] = n_bytes.get(work.channel, 0) + self._times * work.n_bytes
+        self.shared[n_cores] = Sharing(n_cores, n_bytes, energy_pj + self._times * work.energy_pj)
 
     @property
     def times(self) -> int:
@@ -150,7 +155,8 @@ class BuffersDeclared(Exception):  # noqa: N818  (no error: it ends a lowering t
 class TileCore(Generic[C]):
     """What a lowering writes to: queues, pools of the working buffer, loops.
 
-    ``n_groups``: how many of the layer's independent pieces (heads, batch entries) this core does.
+    ``n_groups``: how many of the layer's independent pieces (heads, batch entries) this core does. ``channels``: the
+    numbers of the machine's channels in the program, where they are others.
     """
 
     levers = "use smaller tiles, or fewer slots"
@@ -163,6 +169,7 @@ class TileCore(Generic[C]):
         builder: ProgramBuilder | WorkCounter,
         first_engine: int = 0,
         name: str = "",
+        channels: Sequence[int] = (),
     ) -> None:
         self.costs = costs
         self.layer = costs.layer
@@ -176,6 +183,7 @@ class TileCore(Generic[C]):
         self.pools: dict[str, Pool] = {}
         self._first_engine = first_engine
         self._name = name
+        self._channels = channels
         self._count = builder if isinstance(builder, WorkCounter) else None
         self._program = builder if isinstance(builder, ProgramBuilder) else None
 
@@ -184,7 +192,7 @@ class TileCore(Generic[C]):
         return [Engine(kind + suffix, kind, weight) for kind in ENGINE_KINDS]
 
     @classmethod
-    def engines_for(cls, costs: C, n_cores: int, suffix: str = "") -> list[Engine]:
+    def engines_for(cls, costs: C, tiling: Mapping[str, int], n_cores: int, suffix: str = "") -> list[Engine]:
         """The engines of ``n_cores`` cores in lock step; those that a core shares with others count less."""
         return cls.engines(n_cores, suffix)
 
@@ -247,7 +255,8 @@ class TileCore(Generic[C]):
             raise BuffersDeclared
 
     def stage(self, level: str, n_bytes: int) -> None:
-        """Take ``n_bytes`` of a level behind the working buffer, for all cores together."""
+        """Take ``n_bytes`` of a level behind the working buffer, for all cores together (each its own of a private
+        one)."""
         self.staged_bytes[level] = self.staged_bytes.get(level, 0) + n_bytes
 
     def _check_levels(self) -> None:
@@ -306,7 +315,7 @@ class TileCore(Generic[C]):
                 self._first_engine + engine,
                 n_bytes=work.n_bytes,
                 latency_cycles=work.cycles,
-                channel=work.channel,
+                channel=self._channels[work.channel] if self._channels else work.channel,
                 waits=waits,
                 signals=signals,
                 label=label,

@@ -7,6 +7,7 @@ stands with its own costs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -14,10 +15,11 @@ from tilewright.hw_models.block_steps import ConvShape
 from tilewright.hw_models.buffer import access_cycles
 from tilewright.hw_models.dram import bytes_per_cycle, transfer
 from tilewright.hw_models.energy import Counters, energy_by_component
+from tilewright.hw_models.links import hop_cycles, of_each_core
 from tilewright.hw_models.matrix_unit import product
 from tilewright.hw_models.spec import MachineSpec, WeightMemorySpec
 from tilewright.hw_models.vector_unit import vector_cycles
-from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, level_called
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, level_called, link_channel
 from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.homes import DRAM, Place
 from tilewright.workloads.vector_work import UnitValues
@@ -140,6 +142,33 @@ class TileCosts:
     ) -> Work:
         """Bring ``n_runs`` contiguous runs of elements from the DRAM into the level ``to``."""
         return self._transfer("fetch", n_runs, run_elements, bits, stride_elements, to)
+
+    def bring(
+        self, n_runs: int, run_elements: int, bits: int | Fraction, *, stride_elements: int = 0, home: Place = DRAM
+    ) -> Work:
+        """As :meth:`load`, for several cores: to one of them, from which :meth:`send` goes to all."""
+        work = self.load(n_runs, run_elements, bits, stride_elements=stride_elements, home=home)
+        return self._remember(
+            ("bring", n_runs, run_elements, bits, stride_elements, home), lambda: self._unwritten(work)
+        )
+
+    def _unwritten(self, work: Work) -> Work:
+        """``work`` without what is written to the working buffer."""
+        written = {name: n for name, n in work.counters.buffer_write_bytes.items() if name != self.working.name}
+        counters = replace(work.counters, buffer_write_bytes=written)
+        return work._replace(energy_pj=self._energy(counters), counters=counters)
+
+    def send(self, n_elements: int, bits: int | Fraction, n_cores: int) -> Work:
+        """A multicast over the link into the working buffers of ``n_cores``: counted once, or for each of them."""
+
+        def make() -> Work:
+            machine, n_bytes = self.machine, bits_to_bytes(n_elements * bits)
+            assert machine.links is not None
+            n_written = n_bytes * (1 if of_each_core(machine.links) else n_cores)
+            counters = Counters(buffer_write_bytes={self.working.name: n_written})
+            return Work(hop_cycles(machine), n_bytes, 0, self._energy(counters), counters, link_channel(machine))
+
+        return self._remember(("send", n_elements, bits, n_cores), make)
 
     def _transfer(
         self, way: str, n_runs: int, run_elements: int, bits: int | Fraction, stride_elements: int, home: Place

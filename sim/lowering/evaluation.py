@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tilewright.errors import MappingError
 from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.links import link_assumptions
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import MAX_WORK_UNITS, Program, ProgramBuilder, exact_shares
 from tilewright.sim.engine.run import simulate
@@ -18,6 +19,7 @@ from tilewright.sim.engine.trace import TraceCommand, TraceWindow, trace_program
 from tilewright.sim.figures import figures_of
 from tilewright.sim.lowering.core import BuffersDeclared, TileCore, WorkCounter, WorkTotals
 from tilewright.sim.lowering.costs import ASSUMPTIONS, TileCosts, Work
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, channels_by_share
 from tilewright.sim.lowering.mapped_work import MappedWork, mapped_work
 from tilewright.sim.lowering.mapping import Dataflow, Layer, Phase, Tiling, plain_mapping
 from tilewright.sim.result import LengthLimit, SearchSummary, SimulationResult
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 AHEAD_LABEL = "load next weights"
+SHARED_NOTE = " (or what the dataflow brings once for several of them)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +90,12 @@ def build_phase(
     engines = [
         engine
         for i, share in enumerate(shares)
-        for engine in phase.core.engines_for(costs, share.n_cores, f" {i + 1}" if len(shares) > 1 else "")
+        for engine in phase.core.engines_for(costs, tiling, share.n_cores, f" {i + 1}" if len(shares) > 1 else "")
     ]
-    builder = ProgramBuilder(engines, phase.core.channels(costs, tiling), unroll=unroll)
+    channels, numbers = channels_by_share(
+        costs.machine, phase.core.channels(costs, tiling), [share.n_cores for share in shares]
+    )
+    builder = ProgramBuilder(engines, channels, unroll=unroll)
     for i, share in enumerate(shares):
         builder.buffer_bytes = {}  # what one core holds; the shares differ only in how many heads they do
         suffix = f" {i + 1}" if len(shares) > 1 else ""
@@ -97,8 +103,9 @@ def build_phase(
             costs,
             n_groups=share.n_groups,
             builder=builder,
-            first_engine=len(phase.core.engines_for(costs, 1)) * i,
+            first_engine=len(engines) // len(shares) * i,
             name=suffix,
+            channels=numbers[i] if len(channels) > 1 else (),
         )
         if ahead is not None:
             core.reserve("next weights", ahead.n_bytes)
@@ -126,6 +133,10 @@ def count_phase(phase: Phase, costs: TileCosts, tiling: Tiling) -> WorkTotals:
         for shared in counter.shared.values():
             n_bytes += shared.channel_bytes * share.n_cores // shared.n_cores
             energy_pj += shared.energy_pj * share.n_cores / shared.n_cores
+            for channel, moved in shared.n_bytes.items():
+                if channel != DRAM_CHANNEL:
+                    known = level_bytes.get(channel, 0)
+                    level_bytes[channel] = known + moved * share.n_cores // shared.n_cores
         for channel, moved in work.level_bytes:
             level_bytes[channel] = level_bytes.get(channel, 0) + moved * share.n_cores
     assert most is not None
@@ -240,6 +251,7 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
         notes.append("DRAM: first-access latency, then full bandwidth, shared fairly by load and store")
     else:
         notes.append(f"DRAM: row-buffer timing of {machine.dram.grade}, tile by tile")
+    notes += link_assumptions(machine)
     notes += unmodelled(machine, fills_buffers=dataflow.fills_buffers)
     unit = machine.matrix
     if unit.block is None and unit.fill_drain != "hidden" and dataflow.family.uses_array:
@@ -253,8 +265,8 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
     if machine.n_cores > 1:
         dealt = ", ".join(f"{share.n_cores} cores x {share.n_groups}" for share in shares)
         notes.append(
-            f"independent pieces (heads, groups, cuts) are dealt out to the cores whole: {dealt}; "
-            "each loads its own operands, and they share the DRAM channel fairly"
+            f"independent pieces (heads, groups, cuts) are dealt out to the cores whole: {dealt}; each loads its own "
+            f"operands{SHARED_NOTE if dataflow.fills_buffers else ''}, and they share the DRAM channel fairly"
         )
     return tuple(notes)
 

@@ -32,6 +32,10 @@ def _nothing(layer: Any) -> tuple[str, ...]:
     return ()
 
 
+def _no_cycles(layer: Any, machine: MachineSpec) -> int:
+    return 0
+
+
 def _whole(layer: Any, machine: MachineSpec) -> tuple[Any, ...]:
     return (layer,)
 
@@ -46,8 +50,9 @@ class Family:
     best where none is named (without any: the usual one); ``baseline``: what speed-ups are told against, where it is
     among the results. ``plain(layer)``: the simplest layer with the same result.
     ``adapted(layer, machine)``: the layer as the machine does it, where that has ways of its own (formats, engines).
-    ``pieces(layer, machine)``: the ways to cut it for the cores. ``assumptions(layer)``: what its costs take for
-    granted. ``limit(dataflow, layer, machine, fixed tiles)``: how long the sequence can grow, where it has one.
+    ``pieces(layer, machine)``: the ways to cut it for the cores, the most promising first; ``least(piece, machine)``:
+    cycles that no run of a piece undercuts (``bound`` is about the whole). ``assumptions(layer)``: what its costs take
+    for granted. ``limit(dataflow, layer, machine, fixed tiles)``: how long the sequence can grow, where it has one.
     ``remedy``: what else would help, beyond buffers and formats, where no tiling fits. ``uses_array``: whether its
     layers have products at all.
     """
@@ -63,6 +68,7 @@ class Family:
     plain: Callable[[Any], Any] = _as_it_is
     adapted: Callable[[Any, MachineSpec], Any] = _as_on_any
     pieces: Callable[[Any, MachineSpec], tuple[Any, ...]] = _whole
+    least: Callable[[Any, MachineSpec], int] = _no_cycles
     assumptions: Callable[[Any], tuple[str, ...]] = _nothing
     limit: Callable[[Any, Any, MachineSpec, Mapping[str, int]], LengthLimit] | None = None
     remedy: str = ""

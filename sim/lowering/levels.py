@@ -2,24 +2,35 @@
 
 A machine's ``buffers`` stand nearest to the units first. A buffer behind the working one whose bandwidths are given is
 a *level* that programs can use: operands are kept or staged there, and read from there again without the DRAM. Each of
-its ports is a channel of its own that all cores share (a private one counts as all cores' together: the cores are in
-lock step, so that each sees its own). What is brought there from the DRAM (*fetched*) is moved by an engine of its own
-and takes the DRAM's channel.
+its ports is a channel of its own that all cores share. A private one counts as that of all the cores that are in lock
+step: each sees its own (:func:`channels_by_share`). What is brought there from the DRAM (*fetched*) is moved by an
+engine of its own and takes the DRAM's channel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
 from tilewright.hw_models.dram import bytes_per_cycle, in_cycles
+from tilewright.hw_models.links import hop_cycles, link_rate, multicasts, of_each_core, rate_from_memory
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
 from tilewright.sim.engine.program import Channel
 from tilewright.units import bits_to_bytes, exact
 
-__all__ = ["DRAM_CHANNEL", "Level", "channels_of", "level_called", "levels_of", "weight_memory_cycles"]
+__all__ = [
+    "DRAM_CHANNEL",
+    "Level",
+    "channels_by_share",
+    "channels_of",
+    "level_called",
+    "levels_of",
+    "link_channel",
+    "weight_memory_cycles",
+]
 
 DRAM_CHANNEL = 0
 
@@ -51,7 +62,7 @@ def levels_of(machine: MachineSpec) -> tuple[Level, ...]:
                     buffer.name,
                     number,
                     buffer.capacity_bytes * (1 if buffer.shared_by_cores else machine.n_cores),
-                    buffer.latency_cycles,
+                    buffer.latency_cycles + (hop_cycles(machine) if buffer.shared_by_cores else 0),
                     buffer.shared_by_cores,
                     channel,
                     channel + 1,
@@ -95,7 +106,7 @@ def weight_memory_cycles(machine: MachineSpec, home: str, n_bits: int | Fraction
 @lru_cache(maxsize=256)
 def channels_of(machine: MachineSpec) -> tuple[Channel, ...]:
     """The DRAM's channel, the read and the write port of each level, the working buffer's for copies within it, and
-    that of a memory for weights.
+    that of a memory for weights and of a link's multicasts.
     """
     channels = [Channel("dram", bytes_per_cycle(machine))]
     for level in levels_of(machine):
@@ -108,7 +119,43 @@ def channels_of(machine: MachineSpec) -> tuple[Channel, ...]:
     memory = machine.weights.memory
     if memory is not None:
         channels.append(Channel(memory.name, exact(memory.bandwidth_gb_per_s) / exact(machine.clock_ghz)))
+    if multicasts(machine):
+        channels.append(Channel("link", link_rate(machine)))
     return tuple(channels)
+
+
+def link_channel(machine: MachineSpec) -> int:
+    """The number of the channel of a link's multicasts."""
+    return 2 + 2 * len(levels_of(machine)) + (machine.weights.memory is not None)
+
+
+def channels_by_share(
+    machine: MachineSpec, channels: tuple[Channel, ...], n_cores: Sequence[int]
+) -> tuple[tuple[Channel, ...], tuple[tuple[int, ...], ...]]:
+    """``channels`` (the first of :func:`channels_of`) for shares of so many cores, and for each share their numbers.
+
+    Ports of private memories, and ways of a link to each core, are as wide as all those of the share, and each share
+    has its own.
+    """
+    private = [
+        at for level in levels_of(machine) if not level.is_shared for at in (level.read_channel, level.write_channel)
+    ]
+    private.append(1 + 2 * len(levels_of(machine)))
+    if machine.links is not None and of_each_core(machine.links):
+        private.append(link_channel(machine))
+    private = [at for at in private if at < len(channels)]
+    if not private or n_cores == [machine.n_cores]:
+        return channels, tuple(tuple(range(len(channels))) for _ in n_cores)
+    found, numbers = list(channels), []
+    for share, n in enumerate(n_cores):
+        own = list(range(len(channels)))
+        for at in private:
+            name, rate = channels[at]
+            port = Channel(name if share == 0 else f"{name} {share + 1}", rate * n / machine.n_cores)
+            own[at] = at if share == 0 else len(found)
+            found[own[at] : own[at] + 1] = [port]
+        numbers.append(tuple(own))
+    return tuple(found), tuple(numbers)
 
 
 NO_BOTTLENECK = 2.0**20  # bytes a cycle of a port that is never the bottleneck
@@ -116,4 +163,7 @@ NO_BOTTLENECK = 2.0**20  # bytes a cycle of a port that is never the bottleneck
 
 def _rate(machine: MachineSpec, buffer: BufferSpec, rate: float | None) -> Fraction:
     assert rate is not None
-    return exact(rate) * (1 if buffer.shared_by_cores else machine.n_cores)
+    if not buffer.shared_by_cores:
+        return exact(rate) * machine.n_cores
+    most = rate_from_memory(machine)
+    return exact(rate) if most is None else min(exact(rate), most)

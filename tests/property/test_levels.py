@@ -97,7 +97,9 @@ def test_numbers_and_counts(data: st.DataObject, seed: int) -> None:
     costs = STAGED.costs(layer, machine)
     programs = []
     for unroll in (False, True):
-        builder = ProgramBuilder(PHASE.core.engines_for(costs, 1), PHASE.core.channels(costs, tiling), unroll=unroll)
+        builder = ProgramBuilder(
+            PHASE.core.engines_for(costs, tiling, 1), PHASE.core.channels(costs, tiling), unroll=unroll
+        )
         PHASE.lower(PHASE.core(costs, n_groups=layer.n_groups, builder=builder), tiling)
         programs.append(builder.build())
     reference = run_reference(programs[0])

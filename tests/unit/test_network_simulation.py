@@ -156,7 +156,7 @@ def test_a_hit_gives_the_same_result(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_written_anew(tmp_path: Path) -> None:
     want = run(small(), EDGE, MappingCache(tmp_path))
-    files = sorted(tmp_path.rglob("*.json"))
+    files = sorted(path for path in tmp_path.rglob("*.json") if "none_beats" not in path.read_text())
     whole = [path.read_text() for path in files]
     names = json.loads(whole[0])["value"]["tiling"]
     wrong: list[dict[str, object]] = [

@@ -285,8 +285,8 @@ def test_wrong_operands_are_refused() -> None:
         run_product_on_numbers(layer, EDGE, tiling, a, b.transpose(0, 2, 1))
     with pytest.raises(InputError, match="given 1 fused inputs, allowed 0"):
         run_product_on_numbers(layer, EDGE, tiling, a, b, [a])
-    with pytest.raises(InputError, match="a piece of a cut product"):
-        run_product_on_numbers(replace(layer, whole=Whole(1, 14, 9)), EDGE, tiling, a, b)
+    with pytest.raises(InputError, match=r"^a: wrong shape; given \(1, 7, 11\); allowed \(1, 14, 11\)$"):
+        run_product_on_numbers(replace(layer, groups=2, whole=Whole(1, 14, 9)), EDGE, tiling, a, b)
     with pytest.raises(MappingError, match="needs"):
         run_product_on_numbers(layer, EDGE.with_(**{"buffers.l1.capacity_kib": 1 / 16}), tiling, a, b)
     with pytest.raises(InputError, match="fused: an input that is loaded needs an operation"):

@@ -7,10 +7,13 @@ from functools import cached_property
 
 from tilewright.hw_models.block_steps import ConvShape
 from tilewright.hw_models.energy import Counters
+from tilewright.hw_models.links import multicasts
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.hw_models.vector_unit import RESULTS
+from tilewright.sim.dataflows.gemm.stages import n_sharing
 from tilewright.sim.dataflows.spans import Span
 from tilewright.sim.lowering.costs import TileCosts, Work
+from tilewright.sim.lowering.levels import levels_of
 from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.conv_window import ConvWindow, Slab, spanned
@@ -61,6 +64,9 @@ class GemmCosts(TileCosts):
         homes = layer.homes
         self.is_near = {"a": homes.a == near, "b": homes.b == near, "out": homes.out == near}
         self.loaded_extras = tuple(i for i in range(len(layer.fused.extra_bits)) if homes.extra(i) != near)
+        self.levels = levels_of(machine)
+        self.n_sharing = {operand: n_sharing(layer, machine, operand) for operand in ("a", "b")}
+        self.multicasts = multicasts(machine)
         self._of_tiles: dict[tuple[int, int, int], tuple[int, float]] = {}
 
     # -- all tiles -----------------------------------------------------------------------------------------
@@ -94,6 +100,17 @@ class GemmCosts(TileCosts):
         """Such a tile from the DRAM into the level ``to``."""
         runs, run, stride = self._a_runs(rows, depth, row_tile, depth_tile)
         return self.fetch(to, runs, run, self.layer.a_bits, stride_elements=stride)
+
+    def bring_a(self, rows: Span, depth: Span, *, row_tile: int, depth_tile: int, home: str | None = None) -> Work:
+        """Such a tile for several cores, to one of them (:meth:`send_a`)."""
+        runs, run, stride = self._a_runs(rows, depth, row_tile, depth_tile)
+        home = self.layer.homes.a if home is None else home
+        return self.bring(runs, run, self.layer.a_bits, stride_elements=stride, home=home)
+
+    def send_a(self, rows: Span, depth: Span, n_cores: int, *, row_tile: int, depth_tile: int) -> Work:
+        """Such a tile from one core to ``n_cores``."""
+        runs, run, _ = self._a_runs(rows, depth, row_tile, depth_tile)
+        return self.send(runs * run, self.layer.a_bits, n_cores)
 
     def _a_runs(self, rows: Span, depth: Span, row_tile: int, depth_tile: int) -> tuple[int, int, int]:
         """(runs, elements of a run, their distance) of a tile of A in its memory."""
@@ -164,6 +181,16 @@ class GemmCosts(TileCosts):
         """Such a tile from the DRAM into the level ``to``."""
         runs, run, stride = self._b_runs(depth, columns)
         return self.fetch(to, runs, run, self.layer.b_bits, stride_elements=stride)
+
+    def bring_b(self, depth: int, columns: int, *, home: str | None = None) -> Work:
+        """Such a tile for several cores, to one of them (:meth:`send_b`)."""
+        runs, run, stride = self._b_runs(depth, columns)
+        home = self.layer.homes.b if home is None else home
+        return self.bring(runs, run, self.layer.b_bits, stride_elements=stride, home=home)
+
+    def send_b(self, depth: int, columns: int, n_cores: int) -> Work:
+        """Such a tile from one core to ``n_cores``."""
+        return self.send(depth * columns, self.layer.b_bits, n_cores)
 
     def _b_runs(self, depth: int, columns: int) -> tuple[int, int, int]:
         """(runs, elements of a run, their distance) of a tile of B in its memory."""

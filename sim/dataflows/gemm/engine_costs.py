@@ -92,6 +92,11 @@ class EngineCosts(GemmCosts):
         home = DRAM if home is None and self.before else home
         return super().load_a(rows, depth, row_tile=row_tile, depth_tile=depth_tile, home=home)
 
+    def bring_a(self, rows: Span, depth: Span, *, row_tile: int, depth_tile: int, home: str | None = None) -> Work:
+        """As :meth:`load_a`, for several cores."""
+        home = DRAM if home is None and self.before else home
+        return super().bring_a(rows, depth, row_tile=row_tile, depth_tile=depth_tile, home=home)
+
     def a_bytes(self, row_tile: int, depth_tile: int) -> int:
         """Room that an A tile takes, prepared."""
         return ceil(super().a_bytes(row_tile, depth_tile) * Fraction(self.a_on_chip) / Fraction(self.layer.a_bits))

@@ -8,7 +8,7 @@ from itertools import product
 from tilewright.hw_models.energy import Counters
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
-from tilewright.sim.dataflows.gemm.stages import n_sharing, staged
+from tilewright.sim.dataflows.gemm.stages import n_staging, sends, staged
 from tilewright.sim.lowering.core import WorkTotals
 from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import BITS_PER_BYTE, ceil_div
@@ -56,16 +56,20 @@ def _sizes(extent: int, tile: int) -> tuple[tuple[int, int], ...]:
 
 def _moved_bits(costs: GemmCosts, tiling: Tiling) -> tuple[int | Fraction, int | Fraction]:
     """(read, written) by all groups together from and to the DRAM, without what rounding and halos add."""
-    layer, machine, homes = costs.layer, costs.machine, costs.layer.homes
+    layer, homes = costs.layer, costs.layer.homes
     rows, columns = (ceil_div(getattr(layer, name), min(tiling[name], getattr(layer, name))) for name in "mn")
     a = costs.least_a_elements * layer.a_bits * (1 if tiling["order"] == KEEPS_A else columns)
     b = layer.k * layer.n * layer.b_bits * (1 if tiling["order"] == KEEPS_B else rows)
-    what = staged(layer, machine, tiling)
+    what = staged(layer, costs.levels, tiling)
     if what.a:
-        a = Fraction(costs.least_a_elements * layer.a_bits, n_sharing(layer, machine, "a"))
+        a = Fraction(costs.least_a_elements * layer.a_bits, n_staging(costs.n_sharing["a"], what.level))
     if what.b:
         times = 1 if what.columns >= layer.n else ceil_div(layer.m, what.rows)
-        b = Fraction(layer.k * layer.n * layer.b_bits * times, n_sharing(layer, machine, "b"))
+        b = Fraction(layer.k * layer.n * layer.b_bits * times, n_staging(costs.n_sharing["b"], what.level))
+    if not what.a and sends(tiling, costs.n_sharing["a"]):
+        a = Fraction(a, costs.n_sharing["a"])
+    if not what.b and sends(tiling, costs.n_sharing["b"]):
+        b = Fraction(b, costs.n_sharing["b"])
     outputs = layer.m * layer.n
     read = (a if homes.a == DRAM else 0) + (0 if tiling["prefetched"] or homes.b != DRAM else b)
     read += outputs * sum(bits for i, bits in enumerate(layer.fused.extra_bits) if homes.extra(i) == DRAM)

@@ -20,6 +20,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.links import multicasts, of_each_core
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.hw_models.vector_unit import RESULTS, Passing, least_vector_cycles
@@ -35,10 +36,10 @@ from tilewright.sim.dataflows.gemm.space import (
     is_distinct,
     is_distinct_staging,
 )
-from tilewright.sim.dataflows.gemm.stages import n_sharing, staged, stages_b
+from tilewright.sim.dataflows.gemm.stages import n_copies, n_staging, sends, staged, stages_b
 from tilewright.sim.dataflows.spans import Span, spans
 from tilewright.sim.engine.program import Channel, Engine
-from tilewright.sim.lowering.core import LOAD, Pool, TileCore
+from tilewright.sim.lowering.core import ENGINE_KINDS, LOAD, Pool, TileCore
 from tilewright.sim.lowering.costs import Work
 from tilewright.sim.lowering.family import Family, register_family
 from tilewright.sim.lowering.levels import channels_of, levels_of, weight_memory_cycles
@@ -57,22 +58,37 @@ class GemmCore(TileCore[GemmCosts]):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.stage_slots: dict[str, int] = {}  # of each staged operand
+        self.n_staging: dict[str, int] = {}  # cores that one fetch of it serves
+        self.arrived: dict[str, int] = {}  # semaphores of tiles that are with one of the cores that share them
 
     @classmethod
-    def engines_for(cls, costs: GemmCosts, n_cores: int, suffix: str = "") -> list[Engine]:
+    def engines_for(cls, costs: GemmCosts, tiling: Tiling, n_cores: int, suffix: str = "") -> list[Engine]:
         """Four, and the fetchers where there is a level; one that serves several cores at once counts once for them."""
         engines = cls.engines(n_cores, suffix)
-        if not levels_of(costs.machine):
-            return [*engines, *cls._weight_engines(costs, n_cores, suffix)]
-        sharing = {operand: min(n_cores, n_sharing(costs.layer, costs.machine, operand)) for operand in ("a", "b")}
-        names = ((f"fetch {operand.upper()}{suffix}", n_cores // sharing[operand]) for operand in ("a", "b"))
-        fetchers = (Engine(name, "load", weight) for name, weight in names)
-        return [*engines, *fetchers, *cls._weight_engines(costs, n_cores, suffix)]
+        engines += cls._weight_engines(costs, n_cores, suffix)
+        if not costs.levels and not costs.multicasts:
+            return engines
+        level = staged(costs.layer, costs.levels, tiling).level
+        served = {operand.upper(): n_staging(costs.n_sharing[operand], level) for operand in ("a", "b")}
+        engines += [Engine(f"fetch {name}{suffix}", "load", n_cores // n) for name, n in served.items()]
+        if not costs.multicasts or not tiling.get("shared", 0):
+            return engines
+        link = costs.machine.links
+        assert link is not None
+        sharing = {operand.upper(): min(n_cores, costs.n_sharing[operand]) for operand in ("a", "b")}
+        engines += [Engine(f"load {name} shared{suffix}", "load", n_cores // n) for name, n in sharing.items()]
+        receiving = {name: n_cores if of_each_core(link) else n_cores // n for name, n in sharing.items()}
+        return [*engines, *(Engine(f"send {name}{suffix}", "load", n) for name, n in receiving.items())]
 
     @staticmethod
     def _weight_engines(costs: GemmCosts, n_cores: int, suffix: str) -> list[Engine]:
         """A memory for weights beside the DRAM is read by an engine of its own."""
         return [] if costs.machine.weights.memory is None else [Engine(f"load weights{suffix}", "load", n_cores)]
+
+    @property
+    def _first_mover(self) -> int:
+        """The number of the first engine behind those of a core and its memory for weights."""
+        return len(ENGINE_KINDS) + (self.costs.machine.weights.memory is not None)
 
     def load_weights(self, work: Work, *, waits: list[int], signals: list[int], label: str, run: Any) -> None:
         """Bring a tile of weights from the memory that they come from."""
@@ -80,28 +96,44 @@ class GemmCore(TileCore[GemmCosts]):
             self.load(work, waits=waits, signals=signals, label=label, run=run)
             return
         from_memory = self.layer.homes.b == self.costs.machine.weights.memory.name
-        engine = (FETCH_B + 1 if levels_of(self.costs.machine) else FETCH_A) if from_memory else LOAD
-        self._transfer(engine, work, waits, signals, label, run)
+        self._transfer(len(ENGINE_KINDS) if from_memory else LOAD, work, waits, signals, label, run)
 
     @classmethod
     def channels(cls, costs: GemmCosts, tiling: Tiling) -> tuple[Channel, ...]:
         homes = costs.layer.homes
         on_chip = any(home not in (DRAM, costs.working.name) for home in (homes.a, homes.b, homes.out, *homes.extras))
-        return channels_of(costs.machine) if on_chip or tiling.get("far", 0) else (cls.channel(costs),)
+        uses_more = on_chip or tiling.get("far", 0) or (costs.multicasts and tiling.get("shared", 0))
+        return channels_of(costs.machine) if uses_more else (cls.channel(costs),)
 
     def fetch(self, operand: str, work: Work, *, waits: list[int], signals: list[int], label: str, run: Any) -> None:
         """Bring a tile of "a" or "b" from the DRAM into a level on chip, once for the cores that share it."""
         if self._count is not None:
-            self._count.add_shared(work, self._n_sharing(operand))
+            self._count.add_shared(work, self.n_staging[operand])
         else:
-            engine = FETCH_A if operand == "a" else FETCH_B
+            engine = self._first_mover + (FETCH_A if operand == "a" else FETCH_B)
             self._transfer(engine, work, waits, signals, label, run)
 
-    def _n_sharing(self, operand: str) -> int:
-        return n_sharing(self.costs.layer, self.costs.machine, operand)
+    def load_shared(
+        self, operand: str, works: tuple[Work, Work], *, waits: list[int], signals: list[int], run: Any
+    ) -> None:
+        """Bring a tile to one of the cores that share it (the first work), and send it to all of them (the second)."""
+        n_cores = self.costs.n_sharing[operand]
+        bring, send = works
+        if self._count is not None:
+            self._count.add_shared(bring, n_cores)
+            link = self.costs.machine.links
+            assert link is not None
+            self._count.add_shared(send, 1 if of_each_core(link) else n_cores)
+            return
+        at, name = self._first_mover + ("a", "b").index(operand), operand.upper()
+        brought = self.arrived[operand]
+        self._transfer(
+            SHARED_A + at, bring, waits, [brought], f"load {name} for {n_cores} cores", (f"bring_{operand}", run)
+        )
+        self._transfer(SEND_A + at, send, [brought], signals, f"send {name}", (f"load_{operand}", run))
 
 
-FETCH_A, FETCH_B = 4, 5
+FETCH_A, FETCH_B, SHARED_A, SHARED_B, SEND_A, SEND_B = range(6)  # behind a core's own engines
 
 
 def lower(core: GemmCore, tiling: Tiling) -> None:
@@ -204,7 +236,7 @@ class Nest:
         self.core = core
         self.keep_a, self.keep_b = (tiling["order"] == kept for kept in (KEEPS_A, KEEPS_B))
         self.tile = {name: min(tiling[name], getattr(layer, name)) for name in ("m", "n", "k")}
-        self.staged = staged(layer, costs.machine, tiling)
+        self.staged = staged(layer, costs.levels, tiling)
         self.prefetched = bool(tiling["prefetched"]) and core.n_groups == 1
         self.near = costs.is_near
         m, n, k = (self.tile[name] for name in ("m", "n", "k"))
@@ -229,6 +261,13 @@ class Nest:
         if costs.loaded_extras:
             self.extra = core.pool("fused input", slots=outputs, slot_bytes=costs.extra_bytes(m, n))
         self.stage_a, self.stage_b = (self._stage(operand) for operand in ("a", "b"))
+        self.sends = {
+            operand: pool is not None and costs.multicasts and sends(tiling, costs.n_sharing[operand])
+            for operand, pool in (("a", self.a), ("b", self.b))
+        }
+        core.arrived = {
+            operand: core.semaphore(f"{operand.upper()} with one core") for operand, sent in self.sends.items() if sent
+        }
 
     def _kept_slots(self, tiling: Tiling, n_panels: int, n_inner: int, panel: int) -> int:
         """Slots of the kept operand. Loads come in order, so the streamed operand's slots limit how far they run
@@ -256,8 +295,9 @@ class Nest:
         n_parts = n_groups * (1 if stays else n_row_parts * (n_column_parts if operand == "b" else 1))
         slots = min(2, n_parts)
         n_bytes = core.costs.staged_a_bytes(what.rows) if operand == "a" else core.costs.b_bytes(layer.k, what.columns)
-        n_copies = core.n_at_once // n_sharing(layer, core.costs.machine, operand)
-        core.stage(what.level.name, slots * n_bytes * n_copies)
+        n_sharing = core.costs.n_sharing[operand]
+        core.n_staging[operand] = n_staging(n_sharing, what.level)
+        core.stage(what.level.name, slots * n_bytes * n_copies(layer, core.costs.machine, n_sharing, what.level))
         core.stage_slots[operand] = slots
         name = operand.upper()
         return Stage(
@@ -328,7 +368,13 @@ class Nest:
                 signals.append(stage.free)
         else:
             waits += self._a_awaits(step)
-        work = costs.load_a(rows, step.k, **tiles, home=None if stage is None else stage.level)
+        home = None if stage is None else stage.level
+        if self.sends["a"]:
+            send = costs.send_a(rows, step.k, costs.n_sharing["a"], **tiles)
+            works = costs.bring_a(rows, step.k, **tiles, home=home), send
+            self.core.load_shared("a", works, waits=waits, signals=signals, run=step)
+            return
+        work = costs.load_a(rows, step.k, **tiles, home=home)
         self.core.load(work, waits=waits, signals=signals, label="load A", run=run)
 
     def _load_b(self, step: Step) -> None:
@@ -346,7 +392,13 @@ class Nest:
             is_last_row = step.rows.last or self.keep_b
             if (part.last or not stage.stays) and step.columns.last and step.k.last and is_last_row:
                 signals.append(stage.free)
-        work = costs.load_b(step.k.size, step.columns.size, home=None if stage is None else stage.level)
+        home = None if stage is None else stage.level
+        if self.sends["b"]:
+            send = costs.send_b(step.k.size, step.columns.size, costs.n_sharing["b"])
+            works = costs.bring_b(step.k.size, step.columns.size, home=home), send
+            self.core.load_shared("b", works, waits=waits, signals=signals, run=step)
+            return
+        work = costs.load_b(step.k.size, step.columns.size, home=home)
         self.core.load_weights(work, waits=waits, signals=signals, label="load B", run=run)
 
     def multiply(self, step: Step) -> None:
@@ -464,7 +516,19 @@ def _up(value: Fraction) -> int:
 
 
 def _pieces(layer: GemmLayer, machine: MachineSpec) -> tuple[GemmLayer, ...]:
-    return layer.cuts(machine.n_cores)
+    shares = multicasts(machine) or any(level.is_shared for level in levels_of(machine))
+    return layer.cuts(machine.n_cores, shares=shares)
+
+
+def _least(piece: GemmLayer, machine: MachineSpec) -> int:
+    """The products of the core that has most pieces, at full rate; not told for engines with ways of their own."""
+    if piece.engine is not None:
+        return 0
+    rate = machine.matrix.multiplies_per_pe_per_cycle.get(piece.compute_format)
+    if rate is None:
+        return 0
+    macs = ceil_div(piece.groups, machine.n_cores) * piece.m * piece.k * piece.n
+    return _up(Fraction(macs) / (machine.matrix.n_multipliers * exact(rate)))
 
 
 register_family(
@@ -477,6 +541,7 @@ register_family(
         core=GemmCore,
         adapted=on_engine,
         pieces=_pieces,
+        least=_least,
         assumptions=engine_assumptions,
     )
 )
@@ -504,16 +569,19 @@ GEMM = register(
 
 def no_level(layer: GemmLayer, machine: MachineSpec) -> str:
     """Why nothing can be staged on ``machine``; empty where it can."""
-    if levels_of(machine):
+    if levels_of(machine) or multicasts(machine):
         return ""
-    return f"needs a buffer behind the working one with both bandwidths given, which {machine.name} does not have"
+    return (
+        "needs a buffer behind the working one with both bandwidths given, or a link with multicast, neither of which "
+        f"{machine.name} has"
+    )
 
 
 STAGED = register(
     Dataflow(
         name="staged",
         heeds_homes=True,
-        summary="as gemm, with operands staged in a level on chip behind the working buffer and read from there again",
+        summary="as gemm, with operands staged in a level on chip and read from there again, or sent to several cores",
         source="the same loop nests at two levels of memory",
         phases=(
             Phase(
@@ -529,6 +597,7 @@ STAGED = register(
             "what is staged is fetched tile by tile at its first use, by a mover of its own for each operand, once for "
             "the cores that need the same tiles at the same time; a convolution's halos are fetched again with each "
             "tile; the DRAM's channel is what a fetch takes (the level's write port is not the bottleneck)",
+            "what a link sends to several cores is with one of them before; the others keep a slot free for it",
         ),
         operator="gemm",
         refusal=no_level,

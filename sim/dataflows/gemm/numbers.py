@@ -25,11 +25,12 @@ from tilewright.sim.dataflows.spans import Span
 from tilewright.sim.engine.program import ProgramBuilder
 from tilewright.sim.lowering.core import TileCore
 from tilewright.sim.lowering.costs import Work
+from tilewright.sim.lowering.evaluation import core_shares
 from tilewright.sim.lowering.levels import DRAM_CHANNEL
 from tilewright.sim.lowering.mapping import Dataflow, Tiling, check_tiling
 from tilewright.sim.numbers.hazards import Execution, FloatArray, HazardError, Place, Store
 from tilewright.sim.numbers.interpreter import after, given, interpret, operation
-from tilewright.units import BITS_PER_BYTE
+from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import GemmLayer
 
@@ -46,30 +47,55 @@ def run_product_on_numbers(
     *,
     dataflow: Dataflow = GEMM,
 ) -> FloatArray:
-    """C + the fused inputs, (groups, m, n), as the commands of ``tiling`` compute it on one core of ``machine``.
+    """C + the fused inputs, (groups, m, n), as the commands of ``tiling`` compute it on the cores of ``machine``.
 
     Shapes: ``a`` (groups, m, k), or (groups, images, in_height, in_width, channels) for a convolution; ``b`` (groups,
-    k, n); each of ``extras`` (groups, m, n). The fused work, whatever it costs, adds the fused inputs.
+    k, n); each of ``extras`` (groups, m, n); of a cut product, those of the whole. The fused work, whatever it costs,
+    adds the fused inputs. Every core's program is run, one core after the other.
 
     Raises InputError for a wrong shape or tiling, MappingError when the tiles do not fit the working buffer,
-    DeadlockError when the program gets stuck and HazardError when a command uses data that is not there.
+    DeadlockError when the program gets stuck and HazardError when a command uses data that is not there, or one that
+    serves several cores brings what not all of them need.
     """
     check_tiling(dataflow, layer, tiling)
-    if layer.whole is not None:
-        raise InputError(f"{layer.name}: a piece of a cut product does not run on numbers; run the whole one")
     costs = costs_of(layer, machine)
     (phase,) = dataflow.phases
-    builder = ProgramBuilder(phase.core.engines_for(costs, 1), phase.core.channels(costs, tiling), unroll=True)
-    core = phase.core(costs, n_groups=layer.groups, builder=builder)
-    phase.lower(core, tiling)
-    chip = _ProductChip(core, tiling, a, b, extras)
-    interpret(builder.build(), chip)
-    if np.isnan(chip.c).any():
-        group, row, column = np.argwhere(np.isnan(chip.c))[0]
+    arrays = _Arrays(layer, a, b, extras)
+    first = 0
+    for share in core_shares(layer, machine):
+        engines = phase.core.engines_for(costs, tiling, share.n_cores)
+        builder = ProgramBuilder(engines, phase.core.channels(costs, tiling), unroll=True)
+        core = phase.core(costs, n_groups=share.n_groups, builder=builder)
+        phase.lower(core, tiling)
+        program = builder.build()
+        brought: list[tuple[tuple[str, int, int, int], ...]] = []
+        for number in range(share.n_cores):
+            pieces = [first + trip * share.n_cores + number for trip in range(share.n_groups)]
+            chip = _ProductChip(core, tiling, arrays, pieces)
+            interpret(program, chip)
+            if isinstance(costs, EngineCosts) and costs.behind and not (chip.finished == costs.behind[-1]).all():
+                raise HazardError("passes behind the product have left out some of its rows")
+            brought.append(tuple(chip.brought))
+        _check_sharing(core, brought)
+        first += share.n_cores * share.n_groups
+    c = arrays.result
+    if np.isnan(c).any():
+        group, row, column = np.argwhere(np.isnan(c))[0]
         raise HazardError(f"C of row {row} and column {column} of group {group} was never stored to DRAM")
-    if isinstance(costs, EngineCosts) and costs.behind and not (chip.finished == costs.behind[-1]).all():
-        raise HazardError("passes behind the product have left out some of its rows")
-    return chip.c
+    return c
+
+
+def _check_sharing(core: TileCore[GemmCosts], brought: Sequence[tuple[tuple[str, int, int, int], ...]]) -> None:
+    """What is brought once for so many cores must be what each of them needs, in the same order."""
+    assert isinstance(core, GemmCore) or not any(brought)
+    sharing = {o: core.costs.n_sharing[o] for o in core.arrived} | core.n_staging if isinstance(core, GemmCore) else {}
+    for operand, n_cores in sharing.items():
+        alike: dict[tuple[tuple[str, int, int, int], ...], int] = {}
+        for of_core in brought:
+            own = tuple(tile for tile in of_core if tile[0] == operand)
+            alike[own] = alike.get(own, 0) + 1
+        if any(n % n_cores for n in alike.values()):
+            raise HazardError(f"{operand.upper()} is brought once for {n_cores} cores that need different tiles")
 
 
 def convolution(window: ConvWindow, x: FloatArray, weights: FloatArray) -> FloatArray:
@@ -102,27 +128,48 @@ def _patch(window: ConvWindow, pixel: int, x: FloatArray) -> FloatArray:
 # -- what there is to compute on ---------------------------------------------------------------------------
 
 
-class _ProductChip:
-    """DRAM arrays and the pools of one product."""
+class _Arrays:
+    """The operands and the result of the whole product in DRAM, with room for what rounding up its pieces adds."""
 
-    def __init__(
-        self,
-        core: TileCore[GemmCosts],
-        tiling: Tiling,
-        a: npt.ArrayLike,
-        b: npt.ArrayLike,
-        extras: Sequence[npt.ArrayLike],
-    ) -> None:
-        layer = core.costs.layer
-        groups, m, k, n, window = layer.groups, layer.m, layer.k, layer.n, layer.window
+    def __init__(self, layer: GemmLayer, a: npt.ArrayLike, b: npt.ArrayLike, extras: Sequence[npt.ArrayLike]) -> None:
+        whole, k, window = layer.before_cut, layer.k, layer.window
+        groups, m, n = whole.groups, whole.m, whole.n
         a_shape: tuple[int, ...] = (groups, m, k)
         if window is not None:
             a_shape = (groups, window.images, window.in_height, window.in_width, k // window.taps)
         if len(extras) != len(layer.fused.extra_bits):
             raise InputError(f"extras: given {len(extras)} fused inputs, allowed {len(layer.fused.extra_bits)}")
-        self.a, self.b = given("a", a, a_shape), given("b", b, (groups, k, n))
-        self.extras = [given("fused input", extra, (groups, m, n)) for extra in extras]
-        self.c = np.full((groups, m, n), np.nan)
+        self.parts = (ceil_div(m, layer.m), ceil_div(n, layer.n))
+        self.whole, self.piece = whole, (layer.m, layer.n)
+        more_rows, more_columns = self.parts[0] * layer.m - m, self.parts[1] * layer.n - n
+        rows, columns = (0, more_rows), (0, more_columns)
+        self.a = given("a", a, a_shape)
+        if window is None:
+            self.a = np.pad(self.a, ((0, 0), rows, (0, 0)))
+        self.b = np.pad(given("b", b, (groups, k, n)), ((0, 0), (0, 0), columns))
+        self.extras = [np.pad(given("fused input", x, (groups, m, n)), ((0, 0), rows, columns)) for x in extras]
+        self.c = np.full((groups, m + more_rows, n + more_columns), np.nan)
+
+    @property
+    def result(self) -> FloatArray:
+        """C without the room of rounding."""
+        return self.c[:, : self.whole.m, : self.whole.n]
+
+    def origin(self, piece: int) -> tuple[int, int, int]:
+        """(group, first row, first column) of a piece."""
+        group, rest = divmod(piece, self.parts[0] * self.parts[1])
+        row, column = divmod(rest, self.parts[1])
+        return group, row * self.piece[0], column * self.piece[1]
+
+
+class _ProductChip:
+    """DRAM arrays and the pools of one core; ``pieces``: what of the product it does."""
+
+    def __init__(self, core: TileCore[GemmCosts], tiling: Tiling, arrays: _Arrays, pieces: Sequence[int]) -> None:
+        layer = core.costs.layer
+        m, k, n = layer.m, layer.k, layer.n
+        self.arrays, self.origins = arrays, [arrays.origin(piece) for piece in pieces]
+        self.brought: list[tuple[str, int, int, int]] = []
         self.costs, self.layer, self.keep_a = core.costs, layer, tiling["order"] == KEEPS_A
         self.keep_b = tiling["order"] == KEEPS_B
         self.row_tile, self.depth_tile = min(tiling["m"], m), min(tiling["k"], k)
@@ -133,15 +180,15 @@ class _ProductChip:
             )
             for name, pool in core.pools.items()
         }
-        what = staged(layer, core.costs.machine, tiling)
+        what = staged(layer, core.costs.levels, tiling)
         assert isinstance(core, GemmCore) or not what.level
         slots = core.stage_slots if isinstance(core, GemmCore) else {}
         self.levels = {name.upper(): Store(f"staged {name}", n) for name, n in slots.items()}
         self.is_staged = {"A": what.a, "B": what.b}
         self.stays = what.columns >= n
-        # What passes of an engine have made of the rows of A, and which rows of C they have finished.
-        self.made, self.finished = (np.full((groups, m), np.nan) for _ in range(2))
-        if tiling["prefetched"] and layer.groups == 1:
+        # What passes of an engine have made of the rows of A, and which rows of C they have finished, by piece.
+        self.made, self.finished = (np.full((len(pieces), m), np.nan) for _ in range(2))
+        if tiling["prefetched"] and core.n_groups == 1:
             self._hold_first_weights(tiling)
 
     def _hold_first_weights(self, tiling: Tiling) -> None:
@@ -149,7 +196,7 @@ class _ProductChip:
         for depth, columns in first_weight_tiles(self.layer, tiling):
             step = Step(0, only, only, only, Span(columns, True, False), Span(depth, False, False, begin))
             place = self.place_of_b(step)
-            place.store.hold(place.tag, "B", self.b[0, begin : begin + depth, :columns])
+            place.store.hold(place.tag, "B", _b_of(self, step))
             begin += depth
 
     def _bits_of(self, state: str) -> int | Fraction:
@@ -169,6 +216,16 @@ class _ProductChip:
 
     def _extra_bits(self) -> dict[str, int | Fraction]:
         return {_extra_state(number): bits for number, bits in enumerate(self.layer.fused.extra_bits)}
+
+    def at(self, step: Step) -> tuple[int, slice, slice]:
+        """(group, rows, columns) of an output tile in the whole product."""
+        group, row, column = self.origins[step.group]
+        return group, _range(step.all_rows, row), _range(step.all_columns, column)
+
+    def bring(self, operand: str, step: Step) -> None:
+        """Note a tile that may serve other cores, too."""
+        group, rows, columns = self.at(step)
+        self.brought.append((operand, group, (rows if operand == "a" else columns).start, step.k.start))
 
     # A tile that is streamed belongs to the kept panel, or the sums, that it is streamed past.
 
@@ -223,8 +280,8 @@ def _extra_state(number: int) -> str:
     return f"fused input {number}"
 
 
-def _range(span: Span) -> slice:
-    return slice(span.start, span.start + span.size)
+def _range(span: Span, origin: int = 0) -> slice:
+    return slice(origin + span.start, origin + span.start + span.size)
 
 
 # -- loads -------------------------------------------------------------------------------------------------
@@ -244,13 +301,15 @@ def _load(run: Execution, place: Place, state: str, value: FloatArray, work: Wor
 
 def _a_of(chip: _ProductChip, step: Step) -> FloatArray:
     """A tile of A as it lies in its memory."""
+    group, rows, _ = chip.at(step)
     if chip.layer.window is None:
-        return chip.a[step.group, _range(step.all_rows), _range(step.k)]
-    return _Slab(chip.layer.window, step).of(chip.a[step.group])
+        return chip.arrays.a[group, rows, _range(step.k)]
+    return _slab(chip, step).of(chip.arrays.a[group])
 
 
 def _b_of(chip: _ProductChip, step: Step) -> FloatArray:
-    return chip.b[step.group, _range(step.k), _range(step.all_columns)]
+    group, _, columns = chip.at(step)
+    return chip.arrays.b[group, _range(step.k), columns]
 
 
 @operation("load_a")
@@ -264,10 +323,21 @@ def _load_a(chip: _ProductChip, run: Execution, step: Step) -> None:
 @operation("fetch_a")
 def _fetch_a(chip: _ProductChip, run: Execution, step: Step) -> None:
     value = _a_of(chip, step)
+    chip.bring("a", step)
     work = chip.costs.load_a(step.all_rows, step.k, row_tile=chip.row_tile, depth_tile=chip.depth_tile)
     _check_paid(run, value, chip.layer.a_bits, work)
     _check_passed(chip, run, step)
     run.write(chip.staged_a(step), "A", value, opens=step.rows.first and step.k.first)
+
+
+@operation("bring_a")
+def _bring_a(chip: _ProductChip, run: Execution, step: Step) -> None:
+    chip.bring("a", step)
+
+
+@operation("bring_b")
+def _bring_b(chip: _ProductChip, run: Execution, step: Step) -> None:
+    chip.bring("b", step)
 
 
 @operation("load_b")
@@ -279,13 +349,14 @@ def _load_b(chip: _ProductChip, run: Execution, step: Step) -> None:
 @operation("fetch_b")
 def _fetch_b(chip: _ProductChip, run: Execution, step: Step) -> None:
     value = _b_of(chip, step)
+    chip.bring("b", step)
     _check_paid(run, value, chip.layer.b_bits, chip.costs.load_b(step.k.size, step.columns.size))
     run.write(chip.staged_b(step), "B", value, opens=step.columns.first and step.k.first)
 
 
 @operation("load_extra")
 def _load_extra(chip: _ProductChip, run: Execution, step: Step, number: int) -> None:
-    value = chip.extras[number][step.group, _range(step.all_rows), _range(step.all_columns)]
+    value = chip.arrays.extras[number][chip.at(step)]
     work = chip.costs.load_extra(number, step.rows.size, step.columns.size)
     opens = number == chip.costs.loaded_extras[0]
     _load(run, chip.place_of_extra(step, number), _extra_state(number), value, work, opens=opens)
@@ -294,13 +365,15 @@ def _load_extra(chip: _ProductChip, run: Execution, step: Step, number: int) -> 
 class _Slab:
     """The input rows, columns and channels that a tile of a convolution needs."""
 
-    def __init__(self, window: ConvWindow, step: Step) -> None:
-        self.taps = [_inputs_of(window, pixel) for pixel in range(*_range(step.all_rows).indices(_FAR))]
+    def __init__(self, window: ConvWindow, rows: slice, k: slice, n_pixels: int) -> None:
+        nothing: list[tuple[int, int, int] | None] = [None] * window.taps  # behind the last pixel
+        pixels = range(*rows.indices(_FAR))
+        self.taps = [_inputs_of(window, pixel) if pixel < n_pixels else nothing for pixel in pixels]
         needed = [at for taps in self.taps for at in taps if at is not None]
         self.rows = sorted({(image, y) for image, y, _ in needed})
         columns = [x for *_, x in needed]
         self.columns = slice(min(columns, default=0), max(columns, default=-1) + 1)
-        self.k = range(*_range(step.k).indices(_FAR))
+        self.k = range(*k.indices(_FAR))
         self.n_taps = window.taps
         self.channels = slice(self.k[0] // self.n_taps, self.k[-1] // self.n_taps + 1)
 
@@ -327,6 +400,11 @@ class _Slab:
 _FAR = 2**62
 
 
+def _slab(chip: _ProductChip, step: Step) -> _Slab:
+    assert chip.layer.window is not None
+    return _Slab(chip.layer.window, chip.at(step)[1], _range(step.k), chip.arrays.whole.m)
+
+
 # -- products, fused work, stores --------------------------------------------------------------------------
 
 
@@ -337,7 +415,7 @@ def _multiply(chip: _ProductChip, run: Execution, step: Step) -> None:
     a = _a_of(chip, step) if near["a"] and states[0] == "A" else run.read(chip.place_of_a(step), states[0])
     b = _b_of(chip, step) if near["b"] and states[1] == "B" else run.read(chip.place_of_b(step), states[1])
     if chip.layer.window is not None:
-        a = _Slab(chip.layer.window, step).unrolled(a)
+        a = _slab(chip, step).unrolled(a)
     if isinstance(chip.costs, EngineCosts) and chip.costs.scales_sums:
         run.write(chip.place_of_sums(step), "sums to scale", a @ b, opens=True)
     else:
@@ -395,7 +473,9 @@ def _pass(chip: _ProductChip, run: Execution, group: int, number: int, rows: Spa
     if number in chip.costs.before:
         run.store(chip.made, at, np.array(number))
         return
-    if np.isnan(chip.c[at]).any():
+    origin, row, column = chip.origins[group]
+    columns = slice(column, column + chip.layer.n)
+    if np.isnan(chip.arrays.c[origin, _range(rows, row), columns]).any():
         raise run.error(f"goes over rows from {rows.start} of group {group}, which are not all stored")
     run.store(chip.finished, at, np.array(number))
 
@@ -411,11 +491,11 @@ def _check_passed(chip: _ProductChip, run: Execution, step: Step) -> None:
 def _fused(chip: _ProductChip, run: Execution, step: Step) -> None:
     place = chip.place_of_c(step)
     value = run.read(place, after("sum", chip.layer.k))
-    at = (step.group, _range(step.all_rows), _range(step.all_columns))
-    for number in range(len(chip.extras)):
+    at = chip.at(step)
+    for number in range(len(chip.arrays.extras)):
         is_loaded = number in chip.costs.loaded_extras
         more = run.read(chip.place_of_extra(step, number), _extra_state(number)) if is_loaded else None
-        value = value + (chip.extras[number][at] if more is None else more)
+        value = value + (chip.arrays.extras[number][at] if more is None else more)
     run.write(place, "C", value)
     if chip.costs.is_near["out"]:
         _leave(chip, run, step, value)
@@ -434,7 +514,7 @@ def _store_c(chip: _ProductChip, run: Execution, step: Step) -> None:
 
 def _leave(chip: _ProductChip, run: Execution, step: Step, value: FloatArray) -> None:
     """Put a finished tile where the result stays."""
-    at = (step.group, _range(step.all_rows), _range(step.all_columns))
-    if not np.isnan(chip.c[at]).all():
+    at = chip.at(step)
+    if not np.isnan(chip.arrays.c[at]).all():
         raise run.error(f"stores C of {_output(step)}, which was stored before")
-    run.store(chip.c, at, value)
+    run.store(chip.arrays.c, at, value)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from math import lcm
 
+from tilewright.hw_models.links import multicasts
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.dataflows.gemm.stages import n_sharing
+from tilewright.sim.dataflows.gemm.stages import n_copies, n_sharing
 from tilewright.sim.lowering.levels import Level, levels_of
 from tilewright.sim.lowering.mapping import Parameter, Tiling, tile_sizes
 from tilewright.units import bits_to_bytes, ceil_div
@@ -53,6 +54,11 @@ def _depths(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
     return tuple(sorted({*tile_sizes(layer.k, granule, most=MOST_DEPTHS_OF_K), *short}, reverse=True))
 
 
+def _sends(layer: GemmLayer, machine: MachineSpec) -> bool:
+    """Whether a link can send the same to several cores, and these need it."""
+    return multicasts(machine) and any(n_sharing(layer, machine, operand) > 1 for operand in ("a", "b"))
+
+
 def _below(sizes: tuple[int, ...]) -> tuple[int, ...]:
     """The smallest of ``sizes``, a quarter of it, and so on down to 1."""
     found = [min(sizes)]
@@ -92,7 +98,7 @@ ORDER = Parameter(
 DEPTH = Parameter(
     name="depth",
     meaning="slots of a streamed operand (2 is a double buffer)",
-    candidates=lambda layer, machine: (2,),
+    candidates=lambda layer, machine: (2, 3) if _sends(layer, machine) else (2,),
     largest=lambda layer: 64,
     changes_work=False,
     finer=lambda layer, machine: (2, 1),
@@ -143,13 +149,13 @@ def _far(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
     return (0, *(3 * place + what for place in range(len(levels_of(machine))) for what in held))
 
 
-def _bytes_of(layer: GemmLayer, machine: MachineSpec, operand: str) -> int:
-    """What all the pieces that are done at once stage of an operand; a convolution's input as its pixels."""
+def _bytes_of(layer: GemmLayer, machine: MachineSpec, operand: str, level: Level) -> int:
+    """What all pieces done at once stage of an operand in ``level``; a convolution's input as its pixels."""
     elements = layer.m * layer.k if operand == "a" else layer.k * layer.n
     if operand == "a" and layer.window is not None:
         elements = min(elements, layer.window.needed_pixels * (layer.k // layer.window.taps))
-    n_copies = min(machine.n_cores, layer.groups) // n_sharing(layer, machine, operand)
-    return bits_to_bytes(elements * (layer.a_bits if operand == "a" else layer.b_bits)) * n_copies
+    n_bytes = bits_to_bytes(elements * (layer.a_bits if operand == "a" else layer.b_bits))
+    return n_bytes * n_copies(layer, machine, n_sharing(layer, machine, operand), level)
 
 
 def _few_parts(level: Level, n_bytes: int, beside: int) -> tuple[int, ...]:
@@ -166,8 +172,13 @@ def _few_parts(level: Level, n_bytes: int, beside: int) -> tuple[int, ...]:
 
 def _parts_of(layer: GemmLayer, machine: MachineSpec, operand: str) -> tuple[int, ...]:
     other = "b" if operand == "a" else "a"
-    n_bytes, beside = _bytes_of(layer, machine, operand), _bytes_of(layer, machine, other)
-    found = {parts for level in levels_of(machine) for parts in _few_parts(level, n_bytes, beside)}
+    found = {
+        parts
+        for level in levels_of(machine)
+        for parts in _few_parts(
+            level, _bytes_of(layer, machine, operand, level), _bytes_of(layer, machine, other, level)
+        )
+    }
     extent = layer.m if operand == "a" else layer.n
     return tuple(sorted(parts for parts in found if parts <= extent)) or (1,)
 
@@ -195,7 +206,15 @@ FAR_N = Parameter(
     finer=lambda layer, machine: (1,),
 )
 
-STAGED_PARAMETERS = (*PARAMETERS, FAR, FAR_M, FAR_N)
+SHARED = Parameter(
+    name="shared",
+    meaning="1 brings what several cores need once, to one of them, from which it is sent to all",
+    candidates=lambda layer, machine: (1, 0) if _sends(layer, machine) else (0,),
+    smallest=0,
+    largest=lambda layer: 1,
+)
+
+STAGED_PARAMETERS = (*PARAMETERS, FAR, FAR_M, FAR_N, SHARED)
 
 
 def is_distinct_staging(layer: GemmLayer, tiling: Tiling) -> bool:

@@ -7,17 +7,17 @@ are held: a part is a number of whole tiles and all of k.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.lowering.evaluation import core_shares
-from tilewright.sim.lowering.levels import Level, levels_of
+from tilewright.sim.lowering.levels import Level
 from tilewright.units import ceil_div
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import DRAM
 
-__all__ = ["Staged", "n_sharing", "staged", "stages_b"]
+__all__ = ["Staged", "n_copies", "n_sharing", "n_staging", "sends", "staged", "stages_b"]
 
 
 class Staged(NamedTuple):
@@ -30,16 +30,13 @@ class Staged(NamedTuple):
     columns: int
 
 
-def staged(layer: GemmLayer, machine: MachineSpec, tiling: Mapping[str, int]) -> Staged:
-    """What ``tiling`` stages; an operand that lives on chip already is not staged."""
+def staged(layer: GemmLayer, levels: Sequence[Level], tiling: Mapping[str, int]) -> Staged:
+    """What ``tiling`` stages in one of ``levels``; an operand that lives on chip already is not staged."""
     far = tiling.get("far", 0)
-    if not far:  # asked very often: nothing is looked up
+    if not far or (far - 1) // 3 >= len(levels):
         return Staged(None, False, False, layer.m, layer.n)
     rows = _part(layer.m, tiling["m"], tiling.get("far_m", 1))
     columns = _part(layer.n, tiling["n"], tiling.get("far_n", 1))
-    levels = levels_of(machine)
-    if (far - 1) // 3 >= len(levels):
-        return Staged(None, False, False, layer.m, layer.n)
     level, held = levels[(far - 1) // 3], (far - 1) % 3 + 1
     a, b = held & 1 and layer.homes.a == DRAM, held & 2 and layer.homes.b == DRAM
     return Staged(level, bool(a), bool(b), rows, columns)
@@ -72,3 +69,20 @@ def n_sharing(layer: GemmLayer, machine: MachineSpec, operand: str) -> int:
         return pieces
     only_cut = layer.before_cut.groups == 1 and layer.groups == pieces
     return share.n_cores if only_cut else 1
+
+
+def n_staging(n_sharing: int, level: Level | None) -> int:
+    """How many of the cores that share an operand one fetch into ``level`` serves: one where each has its own."""
+    return n_sharing if level is not None and level.is_shared else 1
+
+
+def sends(tiling: Mapping[str, int], n_sharing: int) -> bool:
+    """Whether ``tiling`` brings an operand, which ``n_sharing`` cores share, once and sends it to all of them."""
+    return n_sharing > 1 and bool(tiling.get("shared", 0))
+
+
+def n_copies(layer: GemmLayer, machine: MachineSpec, n_sharing: int, level: Level) -> int:
+    """How many cores' tiles of an operand ``level`` holds at the same time; a private one counts as all cores'."""
+    if not level.is_shared:
+        return machine.n_cores
+    return min(machine.n_cores, layer.groups) // n_sharing

@@ -1,0 +1,204 @@
+"""Products cut for many cores: right numbers of all pieces, one amount of work, and every core written out."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from tilewright.errors import MappingError
+from tilewright.hw_models.spec import LinkSpec, MachineSpec
+from tilewright.search.tiling import best_tiling, better_tiling
+from tilewright.search.workload import pieces
+from tilewright.sim.dataflows.gemm.lower import SEND_A, SEND_B, GemmCore
+from tilewright.sim.engine.program import Engine, ProgramBuilder
+from tilewright.sim.engine.reference import run_reference
+from tilewright.sim.engine.run import run_program
+from tilewright.sim.lowering.core import ENGINE_KINDS
+from tilewright.sim.lowering.costs import Work
+from tilewright.sim.lowering.evaluation import build_phase, core_shares, count_phase, evaluate
+from tilewright.sim.lowering.levels import channels_by_share
+from tilewright.sim.lowering.mapping import Tiling
+from tilewright.testing.products import layers, numbers, tilings
+from tilewright.workloads.gemm import GemmLayer
+
+_spec = importlib.util.spec_from_file_location("test_levels", Path(__file__).with_name("test_levels.py"))
+assert _spec is not None and _spec.loader is not None
+_levels = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_levels)
+STAGED, PHASE, machines = _levels.STAGED, _levels.PHASE, _levels.machines
+
+# `make fuzz N=10000` sets this; the quick suite runs some.
+N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "30"))
+thorough = settings(
+    max_examples=N_EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+CORES = (2, 3, 4, 6, 8, 16, 64)
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, cores: tuple[int, ...] = CORES) -> tuple[GemmLayer, MachineSpec, dict[str, int]]:
+    """A piece of a product or convolution, a machine of several cores and levels, and a tiling."""
+    machine = linked(draw, draw(machines(cores=cores)))
+    piece = draw(st.sampled_from(pieces(draw(layers()), machine, STAGED)))
+    return piece, machine, draw(tilings(STAGED, piece, machine)) | {"prefetched": 0}
+
+
+def linked(draw: st.DrawFn, machine: MachineSpec) -> MachineSpec:
+    """With a link of some kind, most often one that sends to several cores at once."""
+    if draw(st.integers(0, 3)) == 0:
+        return machine
+    link = LinkSpec(
+        kind=draw(st.sampled_from(["bus", "crossbar", "ring", "mesh"])),
+        bytes_per_cycle=draw(st.sampled_from([0.5, 2, 7, 32])),
+        hop_cycles=draw(st.integers(0, 5)),
+        multicast=draw(st.sampled_from([True, True, True, False])),
+    )
+    return replace(machine, links=link)
+
+
+@thorough
+@given(case=cases(), seed=st.integers(0, 2**32))
+def test_all_pieces_compute_the_product(case: tuple[GemmLayer, MachineSpec, dict[str, int]], seed: int) -> None:
+    piece, machine, tiling = case
+    try:
+        found, wanted = numbers(STAGED, piece, machine, tiling, np.random.default_rng(seed))
+    except MappingError:
+        return
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+class WrittenOut(GemmCore):
+    """One core of many: what serves several is written once, by the first of them, and signals all."""
+
+    served: Sequence[int] = ()  # the cores of each shared engine's class, this one first; none if another writes it
+    shared_engines: dict[int, tuple[int, Sequence[int]]]
+    own_semaphores = 0
+
+    def _transfer(
+        self, engine: int, work: Work, waits: Sequence[int], signals: Sequence[int], label: str, run: Any
+    ) -> None:
+        if engine not in self.shared_engines:
+            super()._transfer(engine, work, waits, signals, label, run)
+            return
+        place, others = self.shared_engines[engine]
+        if not others:
+            return
+        assert self._program is not None
+        self._program.transfer(
+            place,
+            n_bytes=work.n_bytes,
+            latency_cycles=work.cycles,
+            channel=self._channels[work.channel] if self._channels else work.channel,
+            waits=[wait + self.own_semaphores * other for wait in waits for other in others],
+            signals=[signal + self.own_semaphores * other for signal in signals for other in others],
+            label=label,
+        )
+
+
+def every_core(piece: GemmLayer, machine: MachineSpec, tiling: Tiling) -> Any:
+    """The program with each core's engines of its own, and one engine for each shared transfer at a time."""
+    costs = STAGED.costs(piece, machine)
+    (share,) = core_shares(piece, machine)
+    n = share.n_cores
+    kinds = GemmCore.engines_for(costs, tiling, n)
+    own = len(ENGINE_KINDS) + (machine.weights.memory is not None)
+    engines = [Engine(f"{name} {i}", kind) for i in range(n) for name, kind, _ in kinds[:own]]
+    channels, (private,) = channels_by_share(machine, GemmCore.channels(costs, tiling), [n])
+    places: list[dict[int, tuple[int, Sequence[int]]]] = [{} for _ in range(n)]
+    for at in range(own, len(kinds)):
+        sharing = costs.n_sharing["ab"[(at - own) % 2]] if at - own in (SEND_A, SEND_B) else n // kinds[at].weight
+        stride = costs.n_sharing["a"] if (at - own) % 2 and sharing < n else 1  # the pieces lie with n fastest
+        for first in (core for core in range(n) if core % (stride * sharing) < stride):
+            served = range(0, stride * sharing, stride)
+            for other in served:
+                places[first + other][at] = (len(engines), served if other == 0 else [])
+            engines.append(Engine(f"{kinds[at].name} {first}", "load", kinds[at].weight * sharing // n))
+    probe = ProgramBuilder(kinds, channels)
+    PHASE.lower(GemmCore(costs, n_groups=share.n_groups, builder=probe), tiling)
+    builder = ProgramBuilder(engines, channels)
+    for i in range(share.n_cores):
+        core = WrittenOut(costs, n_groups=share.n_groups, builder=builder, first_engine=own * i, channels=private)
+        core.shared_engines = dict(places[i])
+        core.own_semaphores = len(probe.build().semaphores)
+        PHASE.lower(core, tiling)
+    return builder.build()
+
+
+@settings(thorough, max_examples=max(10, N_EXAMPLES // 2))
+@given(case=cases(cores=(2, 3, 4, 6)))
+def test_one_core_in_lock_step_is_all_of_them(case: tuple[GemmLayer, MachineSpec, dict[str, int]]) -> None:
+    """Shared transfers included: the engine's run of one core for all equals SimPy's of every core written out."""
+    piece, machine, tiling = case
+    assume(len(core_shares(piece, machine)) == 1)
+    try:
+        program = build_phase(PHASE, STAGED.costs(piece, machine), tiling)
+    except MappingError:
+        return
+    run, reference = run_program(program), run_reference(every_core(piece, machine, tiling))
+    assert not run.stuck
+    assert run.cycles == reference.cycles
+    assert run.channel_bytes == reference.channel_bytes
+    costs = STAGED.costs(piece, machine)
+    counted, floor = count_phase(PHASE, costs, tiling), PHASE.floor(costs, tiling)
+    assert counted.channel_bytes == run.channel_bytes[0]
+    assert all(run.channel_bytes[channel] == n_bytes for channel, n_bytes in counted.level_bytes)
+    assert all(least <= found for least, found in zip(floor[:4], counted[:4], strict=True))
+    result = evaluate(STAGED, piece, machine, tiling)
+    assert result.cycles >= result.lower_bound.cycles
+    assert STAGED.family.least(piece, machine) <= result.cycles
+    assert result.energy_pj >= counted.energy_pj * (1 - 1e-9)
+
+
+def best_cycles(layer: GemmLayer, machine: MachineSpec) -> int:
+    """Of the best tiling of the best way to cut ``layer``."""
+    best: tuple[float, float] | None = None
+    for piece in pieces(layer, machine, STAGED):
+        found = better_tiling(STAGED, piece, machine, to_beat=best, fixed=HELD)
+        if found is not None:
+            best = (found.cycles, found.energy_pj)
+    assert best is not None
+    return int(best[0])
+
+
+HELD = {"prefetched": 0, "outputs": 2, "depth": 2}
+PRODUCT = GemmLayer(
+    name="product", groups=1, m=24, k=24, n=28, a_bits=8, b_bits=8, out_bits=8, accumulator_bits=32,
+    compute_format="int8",
+)  # fmt: skip
+
+
+def with_level(n_cores: int, bandwidth: float) -> MachineSpec:
+    far = _levels.BufferSpec(
+        name="l2", capacity_kib=16, read_bytes_per_cycle=8, write_bytes_per_cycle=8, shared_by_cores=True
+    )
+    machine = replace(_levels.EDGE, buffers=(*_levels.EDGE.buffers, far), energy=_levels._energy([far]))
+    return machine.with_(**{"n_cores": n_cores, "dram.bandwidth_gb_per_s": bandwidth, "buffers.l1.capacity_kib": 2})
+
+
+def test_more_cores_are_never_slower() -> None:
+    """Each number of cores may leave some idle, so that twice as many are as good at least."""
+    found = [best_cycles(PRODUCT, with_level(n_cores, 30.0)) for n_cores in (1, 2, 4)]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < found[0]
+
+
+def test_cuts_along_both_extents_share_what_is_brought() -> None:
+    cuts = PRODUCT.cuts(16, shares=True)
+    assert set(PRODUCT.cuts(16)) <= set(cuts)
+    square = next(cut for cut in cuts if (cut.m, cut.n) == (6, 7))
+    assert (square.groups, square.shared_by("a"), square.shared_by("b")) == (16, 4, 4)
+    assert set(PRODUCT.cuts(8, shares=True)) <= set(cuts)
+    assert PRODUCT in cuts
+    machine = with_level(16, 1.0)
+    along_one = min(best_tiling(STAGED, cut, machine, fixed=HELD).cycles for cut in PRODUCT.cuts(16))
+    assert best_cycles(PRODUCT, machine) < along_one
