@@ -201,6 +201,9 @@ def test_a_slab_that_is_too_small_is_caught(monkeypatch: pytest.MonkeyPatch) -> 
 # -- is forgotten synchronisation caught? ------------------------------------------------------------------
 
 
+ISSUING = ("load", "load_weights", "store", "matrix", "vector")
+
+
 class ForgetfulCore:
     """A core whose commands do not wait for the semaphore ``forgotten``, or with ``fewer`` slots in a pool."""
 
@@ -210,7 +213,7 @@ class ForgetfulCore:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._core, name)
-        return self._command(attribute) if name in ("load", "store", "matrix", "vector") else attribute
+        return self._command(attribute) if name in ISSUING else attribute
 
     def _command(self, issue: Callable[..., None]) -> Callable[..., None]:
         def forgetful(work: Any, *, waits: Sequence[int] = (), **rest: Any) -> None:
