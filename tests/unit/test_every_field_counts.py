@@ -130,6 +130,13 @@ def _two_levels() -> MachineSpec:
     return machine.with_(**{"n_cores": 2, "matrix.rows": 8, "matrix.columns": 8, "buffers.0.capacity_kib": 8})
 
 
+def _linked() -> MachineSpec:
+    """Cores on a narrow bus that brings the same bytes to all of them."""
+    links = {"kind": "bus", "bytes_per_cycle": 4, "hop_cycles": 5, "multicast": True}
+    small = {"matrix.rows": 4, "matrix.columns": 4, "dram.bandwidth_gb_per_s": 2}
+    return load_machine("edge-16x16").with_(**{"n_cores": 4, "links": links, **small})
+
+
 def _rows() -> MachineSpec:
     """With little room in its elements, so that room is what sizes a set of rows."""
     pads = {"filter_words": 24, "psum_words": 8}
@@ -202,6 +209,7 @@ MACHINES = (
     _own_timing,
     _two_channels,
     _two_levels,
+    _linked,
     _rows,
     _blocks,
     _taps,
