@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tilewright.errors import MappingError
 from tilewright.hw_models.load import load_machine, machine_names
-from tilewright.hw_models.spec import BlockSpec, MachineSpec
+from tilewright.hw_models.spec import BlockSpec, BufferSpec, MachineSpec
 from tilewright.search.network import simulate_stream
 from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import pieces
@@ -38,7 +38,9 @@ def one_of(*values: Any) -> st.SearchStrategy[Any]:
 
 @st.composite
 def machines(draw: st.DrawFn) -> MachineSpec:
-    """Arrays and units that multiply blocks, of any size, rate and number of cores, on fast and slow memory."""
+    """Arrays and units that multiply blocks, of any size and rate, cores, fast and slow memories, of which up to
+    two are levels behind the working buffer.
+    """
     block = None
     if draw(st.booleans()):
         style = draw(one_of("cube", "tensor_core", "dot_product_tree"))
@@ -55,7 +57,24 @@ def machines(draw: st.DrawFn) -> MachineSpec:
         multiplies_per_pe_per_cycle=rates,
         block=block,
     )
-    energy = replace(EDGE.energy, multiply_accumulate_pj=dict.fromkeys(rates, 1.0))
+    far = tuple(
+        BufferSpec(
+            name=f"l{level}",
+            capacity_kib=draw(one_of(1, 32)) * 4**level,
+            read_bytes_per_cycle=draw(one_of(0.5, 7, 300)),
+            write_bytes_per_cycle=draw(one_of(0.5, 7, 300)),
+            shared_by_cores=draw(st.booleans()),
+            latency_cycles=draw(one_of(0, 9)),
+        )
+        for level in range(2, 2 + draw(one_of(0, 0, 1, 2)))
+    )
+    pj = dict.fromkeys(("l1", *(buffer.name for buffer in far)), 1.0)
+    energy = replace(
+        EDGE.energy,
+        multiply_accumulate_pj=dict.fromkeys(rates, 1.0),
+        buffer_read_pj_per_byte=pj,
+        buffer_write_pj_per_byte=pj,
+    )
     vector = replace(
         EDGE.vector,
         lanes=draw(one_of(1, 5, 64)),
@@ -63,7 +82,8 @@ def machines(draw: st.DrawFn) -> MachineSpec:
         startup_cycles=draw(one_of(0, 5)),
         reduction_depth_cycles=draw(one_of(0, 3)),
     )
-    machine = replace(EDGE, matrix=matrix, energy=energy, vector=vector, n_cores=draw(one_of(1, 1, 2, 5)))
+    buffers, n_cores = (*EDGE.buffers, *far), draw(one_of(1, 1, 2, 5))
+    machine = replace(EDGE, matrix=matrix, energy=energy, vector=vector, buffers=buffers, n_cores=n_cores)
     return machine.with_(
         **{
             "dram.bandwidth_gb_per_s": draw(one_of(0.7, 12.3456789, 3000)),

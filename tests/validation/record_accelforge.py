@@ -2,7 +2,7 @@
 
     python tests/validation/record_accelforge.py     # tests/validation/accelforge_traffic.csv, about a minute
 
-AccelForge (``accelforge`` 1.0.467, MIT licence; Andrulis, Gilbert, Sze, Emer) needs Python 3.12 or newer, named with
+AccelForge (``accelforge`` 1.0.467, MIT licence, T. Andrulis and M. Gilbert) needs Python 3.12 or newer, named with
 ``--python``, and Graphviz's ``dot`` on the path (``apt-get install graphviz``). It is installed into a virtual
 environment of its own; ``--environment`` names one to keep. Products and convolutions, memories that pass operands by,
 loop orders and tiles are drawn at random, with a fixed seed. Columns:
