@@ -7,10 +7,12 @@ from typing import NamedTuple, TypeAlias
 __all__ = [
     "ALL_IN_DRAM",
     "DRAM",
+    "GROUP_IN_DRAM",
     "IN_DRAM",
     "ROWS_IN_DRAM",
     "AnyHomes",
     "AttentionHomes",
+    "GroupHomes",
     "Homes",
     "Place",
     "VectorHomes",
@@ -69,6 +71,24 @@ class VectorHomes(NamedTuple):
 
 
 ROWS_IN_DRAM = VectorHomes()
+
+
+class GroupHomes(NamedTuple):
+    """As :class:`Homes`, of a group of operators that run together: by the names of its stored tensors.
+
+    ``places``: the memory of what the group reads, leaves behind or multiplies by, where that is not the DRAM; what
+    passes between its operators alone has no home. ``held``: (memory, bytes) besides what the group itself takes.
+    """
+
+    places: tuple[tuple[str, Place], ...] = ()
+    held: tuple[tuple[Place, int], ...] = ()
+
+    def of(self, name: str) -> Place:
+        """The home of a tensor."""
+        return dict(self.places).get(name, DRAM)
+
+
+GROUP_IN_DRAM = GroupHomes()
 
 AnyHomes: TypeAlias = Homes | AttentionHomes | VectorHomes
 

@@ -8,17 +8,22 @@ from fractions import Fraction
 from tilewright.formats import element_format
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.costs import conv_shape
+from tilewright.sim.engine.program import Channel
+from tilewright.sim.fusion.graph.build import weights_of
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, FusionNode
 from tilewright.sim.fusion.graph.geometry import FeatureMap
 from tilewright.sim.fusion.layer_alone import SUM_BITS
 from tilewright.sim.fusion.schedule import needed_rows
+from tilewright.sim.lowering.core import TileCore
 from tilewright.sim.lowering.costs import TileCosts, Work
+from tilewright.sim.lowering.levels import channels_of
 from tilewright.units import ceil_div
+from tilewright.workloads.homes import DRAM, GROUP_IN_DRAM, GroupHomes, Place
 from tilewright.workloads.products import ConvProduct, accumulator_bits, compute_format, conv_product, value_bits
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, on_vector_unit, unit_values
 
-__all__ = ["COMMAND_ASSUMPTIONS", "TILE_ASSUMPTIONS", "GroupCosts"]
+__all__ = ["COMMAND_ASSUMPTIONS", "HOME_ASSUMPTIONS", "TILE_ASSUMPTIONS", "GroupCosts"]
 
 COMMAND_ASSUMPTIONS = (
     "maps lie in DRAM row by row, all channels of a pixel together",
@@ -29,6 +34,11 @@ COMMAND_ASSUMPTIONS = (
     "time of its bytes through the buffer",
     "a masked attention in a group is computed whole; its scores are 32 bits wide, those of one head on chip",
     "a fused group runs on one core",
+)
+HOME_ASSUMPTIONS = (
+    *COMMAND_ASSUMPTIONS,
+    "maps and weights that are kept in the working buffer are read and written where they are",
+    "maps that are kept in another memory lie there as they would in DRAM, as the group's weights do",
 )
 TILE_ASSUMPTIONS = (
     "maps lie in DRAM row by row, all channels of a pixel together; a part of a map is one run of each of its rows",
@@ -50,11 +60,43 @@ class GroupCosts(TileCosts):
     their share of the work, one that has the whole map all of it.
     """
 
-    def __init__(self, stream: OperatorStream, graph: FusionGraph, machine: MachineSpec) -> None:
+    def __init__(
+        self, stream: OperatorStream, graph: FusionGraph, machine: MachineSpec, homes: GroupHomes = GROUP_IN_DRAM
+    ) -> None:
         super().__init__(graph, machine)
-        self.stream, self.graph = stream, graph
+        self.stream, self.graph, self.homes = stream, graph, homes
+        self._places = dict(homes.places)
         self.operators = {operator.name: operator for operator in stream.operators}
         self._products: dict[int, ConvProduct] = {}
+
+    # -- where operands are ----------------------------------------------------------------------------------------
+
+    def held_bytes(self, buffer: Place) -> int:
+        """What a buffer holds besides what the group takes."""
+        return dict(self.homes.held).get(buffer, 0)
+
+    def home(self, name: str) -> Place:
+        """The memory of a stored tensor that the group reads or leaves behind."""
+        return self._places.get(name, DRAM)
+
+    def is_here(self, name: str) -> bool:
+        """Whether a stored tensor is in the working buffer, where commands read and write it in its place."""
+        return self.home(name) == self.working.name
+
+    def weight_homes(self, node: FusionNode) -> dict[Place, int]:
+        """Bytes of the weights of a node by their memory."""
+        found: dict[Place, int] = {}
+        operators = [self.operators[name] for name in node.operators]
+        for name, n_bytes in weights_of(self.stream, operators).items():
+            home = self.home(name)
+            found[home] = found.get(home, 0) + n_bytes
+        return found
+
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels of a program: the DRAM's, and those of memories on chip where some operand is in one."""
+        if any(home for _, home in self.homes.places):
+            return channels_of(self.machine)
+        return (TileCore.channel(self),)
 
     # -- transfers -------------------------------------------------------------------------------------------------
 
@@ -62,9 +104,9 @@ class GroupCosts(TileCosts):
         """All weights of a node, in one piece."""
         return self.load_piece(node.weight_bytes)
 
-    def load_piece(self, n_bytes: int) -> Work:
-        """A piece of weights, which lie in DRAM in the order in which they are read."""
-        return self.load(1, n_bytes, 8)
+    def load_piece(self, n_bytes: int, home: Place = DRAM) -> Work:
+        """A piece of weights, which lie in their memory in the order in which they are read."""
+        return self.load(1, n_bytes, 8, home=home)
 
     def load_rows(self, tensor: FeatureMap, rows: int) -> Work:
         """``rows`` neighbouring rows of a map."""
@@ -75,26 +117,28 @@ class GroupCosts(TileCosts):
         return self.store_part(tensor, tensor.width, rows)
 
     def load_part(self, tensor: FeatureMap, columns: int, rows: int) -> Work:
-        """A rectangle of a map out of DRAM."""
+        """A rectangle of a map out of its memory."""
         n_runs, run, stride = _runs(tensor, columns, rows)
-        return self.load(n_runs, run, tensor.bits, stride_elements=stride)
+        return self.load(n_runs, run, tensor.bits, stride_elements=stride, home=self.home(tensor.name))
 
     def store_part(self, tensor: FeatureMap, columns: int, rows: int) -> Work:
-        """A rectangle of a map into DRAM."""
+        """A rectangle of a map into its memory."""
         n_runs, run, stride = _runs(tensor, columns, rows)
-        return self.store(n_runs, run, tensor.bits, stride_elements=stride)
+        return self.store(n_runs, run, tensor.bits, stride_elements=stride, home=self.home(tensor.name))
 
     def load_channels(self, tensor: FeatureMap, rows: int, channels: int) -> Work:
         """``channels`` of every pixel of some rows."""
         if channels == tensor.channels:
             return self.load_rows(tensor, rows)
-        return self.load(rows * tensor.width, channels, tensor.bits, stride_elements=tensor.channels)
+        home, stride = self.home(tensor.name), tensor.channels
+        return self.load(rows * tensor.width, channels, tensor.bits, stride_elements=stride, home=home)
 
     def store_channels(self, tensor: FeatureMap, rows: int, channels: int) -> Work:
         """``channels`` of every pixel of some rows."""
         if channels == tensor.channels:
             return self.store_rows(tensor, rows)
-        return self.store(rows * tensor.width, channels, tensor.bits, stride_elements=tensor.channels)
+        home, stride = self.home(tensor.name), tensor.channels
+        return self.store(rows * tensor.width, channels, tensor.bits, stride_elements=stride, home=home)
 
     # -- what a command makes --------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ What depends on the graph alone (rates, the numbers in the edges) is worked out 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from math import gcd, lcm
 from typing import NamedTuple, TypeAlias
@@ -115,7 +115,7 @@ class RowPlan(NamedTuple):
     ``phases``, ``offsets`` and ``rides_on`` are by node: the phase in which its rows are made, how many rows it is
     ahead (o_i), and the map whose place on chip it shares. ``rings`` gives, for every map that has a place of its own,
     the rows kept. ``steps``: rows of each map on one step, empty when rows are made one by one. ``reason``: why the
-    group cannot run row by row.
+    group cannot run row by row. ``kept``: maps that lie in the working buffer in a place that is not the group's.
     """
 
     maps: Maps
@@ -126,11 +126,12 @@ class RowPlan(NamedTuple):
     readers: Mapping[int, tuple[Reader, ...]]
     steps: Mapping[int, int]
     reason: str | None = None
+    kept: frozenset[int] = frozenset()
 
     def row_bytes(self) -> int:
         """Room of all maps, whole rows."""
         row_bytes = self.maps.row_bytes
-        return sum([rows * row_bytes[i] for i, rows in self.rings.items()])
+        return sum([rows * row_bytes[i] for i, rows in self.rings.items() if i not in self.kept])
 
     def element_bytes(self) -> int:
         """Room of all maps when they are filled pixel by pixel, from left to right in each row."""
@@ -147,12 +148,20 @@ class RowPlan(NamedTuple):
         return total
 
 
-def plan_rows(graph: FusionGraph, mask: int, *, spare_rows: int = 0, rows_per_step: int = 0) -> RowPlan:
+def plan_rows(
+    graph: FusionGraph,
+    mask: int,
+    *,
+    spare_rows: int = 0,
+    rows_per_step: int = 0,
+    here: Callable[[str], bool] = lambda name: False,
+) -> RowPlan:
     """The rows that the group ``mask`` keeps of each of its maps.
 
     ``spare_rows`` more are kept of maps that are loaded or stored, so that transfers can run ahead or behind.
     ``rows_per_step``: 0 makes rows one by one; else the map that advances slowest makes so many at a time, the others
-    what belongs to them.
+    what belongs to them. ``here``: whether a stored tensor lies in the working buffer whole, in a place of its own: a
+    map that the group reads or leaves behind there is neither loaded nor stored.
     """
     maps = maps_of(graph)
     inside = members(mask)
@@ -173,17 +182,22 @@ def plan_rows(graph: FusionGraph, mask: int, *, spare_rows: int = 0, rows_per_st
         offsets = _offsets(maps, phases, readers, along_rows=True, least=0 if steps else 1, ends=early)
     rides_on = riders(graph, maps, mask, readers, phases)
     rings: dict[int, int] = {}
+    kept: set[int] = set()
     for i, reading in readers.items():
         if i not in rides_on:
             height = maps.tensors[i].height
             rows = _kept(i, phases, reading, offsets, height, steps, along_rows=True)
             crosses = i >= maps.n_nodes or not mask >> i & 1 or graph.nodes[i].is_output
-            if spare_rows and (crosses or graph.successor_masks[i] & ~mask):
+            crosses = crosses or bool(graph.successor_masks[i] & ~mask)
+            if crosses and here(maps.tensors[i].name):
+                kept.add(i)
+                rows = height
+            elif spare_rows and crosses:
                 rows = min(height, rows + spare_rows * steps.get(i, 1))
             rings[i] = rows
     batches = {maps.tensors[i].batch for i in readers}
     reason = None if len(batches) == 1 else "its feature maps differ in the number of images"
-    return RowPlan(maps, phases, offsets, rides_on, rings, readers, steps, reason)
+    return RowPlan(maps, phases, offsets, rides_on, rings, readers, steps, reason, frozenset(kept))
 
 
 def _phases(maps: Maps, mask: int, inside: tuple[int, ...]) -> dict[int, int]:

@@ -54,12 +54,15 @@ def needed_rows(window: AxisWindow, first: int, rows: int) -> range:
 
 
 def row_commands(graph: FusionGraph, mask: int, plan: RowPlan, places: Places) -> tuple[RowCommand, ...]:
-    """The commands of one image of a group whose maps keep the rows of ``plan``, in order."""
+    """The commands of one image of a group whose maps keep the rows of ``plan``, in order.
+
+    What ``plan`` keeps in a place of its own is neither loaded nor stored.
+    """
     maps, clock = plan.maps, _Clock(plan)
     swept = {r.consumer: source for source, reading in plan.readers.items() for r in reading if r.sweeps}
-    streams = [Stream("load", i) for i in plan.readers if not places.is_inside(i)]
+    streams = [Stream("load", i) for i in plan.readers if not places.is_inside(i) and i not in plan.kept]
     streams += [Stream("make", i) for i in members(mask) if not places.is_silent(i)]
-    streams += [Stream("store", i) for i in graph.needed_outside(mask)]
+    streams += [Stream("store", i) for i in graph.needed_outside(mask) if i not in plan.kept]
     found: list[tuple[tuple[int, ...], RowCommand]] = []
     for stream in streams:
         i = stream.on

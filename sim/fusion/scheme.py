@@ -12,16 +12,19 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.registry import LAST, Registry
 from tilewright.sim.fusion.fused import FusedProgram
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph
+from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = [
     "SCHEMES",
     "FusionScheme",
     "GroupCost",
+    "HomedScheme",
     "Memoised",
     "get_scheme",
     "register_scheme",
     "scheme_names",
+    "schemes_with_homes",
     "schemes_with_programs",
 ]
 
@@ -107,6 +110,25 @@ class FusionScheme(Protocol):
         ...
 
 
+@runtime_checkable
+class HomedScheme(FusionScheme, Protocol):
+    """A scheme whose programs heed where operands are kept, and have the room that is left: ``heeds_homes`` is true."""
+
+    @property
+    def heeds_homes(self) -> bool: ...
+
+    def programs(
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        group_mask: int,
+        machine: MachineSpec,
+        homes: GroupHomes = GROUP_IN_DRAM,
+    ) -> Iterator[FusedProgram]:
+        """As :meth:`FusionScheme.programs`, with operands where ``homes`` says."""
+        ...
+
+
 @dataclass(slots=True)
 class Memoised:
     """A scheme that remembers the costs that it has worked out, for each graph."""
@@ -149,10 +171,27 @@ class Memoised:
     def least_bytes(self, graph: FusionGraph, group_mask: int) -> int:
         return self.scheme.least_bytes(graph, group_mask)
 
+    @property
+    def heeds_homes(self) -> bool:
+        """Whether programs of the scheme find and leave operands in memories on chip."""
+        return bool(getattr(self.scheme, "heeds_homes", False))
+
     def programs(
-        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        group_mask: int,
+        machine: MachineSpec,
+        homes: GroupHomes = GROUP_IN_DRAM,
     ) -> Iterator[FusedProgram]:
-        return self.scheme.programs(stream, graph, group_mask, machine)
+        if homes == GROUP_IN_DRAM:
+            return self.scheme.programs(stream, graph, group_mask, machine)
+        if not self.heeds_homes or not isinstance(self.scheme, HomedScheme):
+            allowed = ", ".join(schemes_with_homes())
+            raise InputError(
+                f'fusion scheme: keeps nothing on chip between groups; given "{self.name}"; allowed {allowed}'
+            )
+        return self.scheme.programs(stream, graph, group_mask, machine, homes)
 
 
 SCHEMES: Registry[Callable[[int], FusionScheme]] = Registry("fusion scheme", rooms=("tilewright.sim.fusion.schemes",))
@@ -174,6 +213,11 @@ def scheme_names() -> tuple[str, ...]:
 def schemes_with_programs() -> tuple[str, ...]:
     """Names of the fusion schemes whose groups become programs."""
     return tuple(name for name in SCHEMES.names() if SCHEMES.get(name)(1).has_programs)
+
+
+def schemes_with_homes() -> tuple[str, ...]:
+    """Names of the fusion schemes whose groups find and leave operands in memories on chip."""
+    return tuple(name for name in schemes_with_programs() if getattr(SCHEMES.get(name)(1), "heeds_homes", False))
 
 
 def get_scheme(name: str | None, capacity_bytes: int) -> Memoised:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from tilewright.errors import MappingError
 from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import BufferSpec
 from tilewright.sim.engine.run import run_program
-from tilewright.sim.fusion.graph.build import fusion_graph
+from tilewright.sim.fusion.graph.build import fusion_graph, weights_of
+from tilewright.sim.fusion.graph.fusion_graph import members
 from tilewright.sim.fusion.line_buffers.numbers import run_partition_on_numbers
 from tilewright.sim.fusion.line_buffers.program import FusedTiling, fused_program
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
@@ -23,6 +26,7 @@ from tilewright.sim.fusion.slabs.numbers import run_slabs_on_numbers
 from tilewright.sim.fusion.slabs.program import slab_program
 from tilewright.testing import check_fusion_programs, check_fusion_scheme
 from tilewright.testing.networks import KINDS, networks, partitions
+from tilewright.workloads.homes import GroupHomes
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.transformers import EncoderConfig, add_post_norm_layer, add_pre_norm_layer
 
@@ -53,6 +57,61 @@ def test_line_buffers_compute_the_network(data):
     wanted = network_on_numbers(stream, values)
     for name in stream.outputs:
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-9, atol=1e-9)
+
+
+LEVEL = BufferSpec(name="l2", capacity_kib=4096, read_bytes_per_cycle=8, write_bytes_per_cycle=4, latency_cycles=3)
+WITH_LEVEL = replace(
+    EDGE,
+    buffers=(*EDGE.buffers, LEVEL),
+    energy=replace(
+        EDGE.energy,
+        buffer_read_pj_per_byte=dict(EDGE.energy.buffer_read_pj_per_byte) | {"l2": 3.0},
+        buffer_write_pj_per_byte=dict(EDGE.energy.buffer_write_pj_per_byte) | {"l2": 3.0},
+    ),
+)
+
+
+@thorough
+@given(data=st.data())
+def test_line_buffers_find_and_leave_maps_on_chip(data):
+    """Whatever is kept where, groups compute the network; what is kept takes no room and crosses no other port."""
+    stream = data.draw(networks())
+    graph = fusion_graph(stream, absorb=data.draw(st.booleans()))
+    groups = data.draw(partitions(graph))
+    values = random_values(stream, seed=data.draw(st.integers(0, 9)))
+    homes = GroupHomes(tuple((spec.name, data.draw(st.sampled_from(["", "l1", "l2"]))) for spec in stream.tensors))
+    tiling = data.draw(TILINGS)
+    found = run_partition_on_numbers(stream, graph, groups, WITH_LEVEL, values, tiling=tiling, homes=homes)
+    wanted = network_on_numbers(stream, values)
+    for name in stream.outputs:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-9, atol=1e-9)
+    for mask in groups:
+        plain = fused_program(stream, graph, mask, WITH_LEVEL, tiling=tiling)
+        program = fused_program(stream, graph, mask, WITH_LEVEL, tiling=tiling, homes=homes)
+        assert run_program(program).cycles == run_program(program, skip=False).cycles
+        assert sum(program.buffer_bytes.values()) <= sum(plain.buffer_bytes.values())
+        moved = {name: {"": 0, "l2": 0} for name in ("read", "write")}
+        for _, command, times in program.commands():
+            if command.label.startswith("load") or command.label.startswith("store"):
+                counters = command.cost.counters
+                moved["read"][""] += times * counters.dram_read_bytes
+                moved["write"][""] += times * counters.dram_write_bytes
+                if not counters.dram_read_bytes + counters.dram_write_bytes:
+                    moved["read"]["l2"] += times * counters.buffer_read_bytes.get("l2", 0)
+                    moved["write"]["l2"] += times * counters.buffer_write_bytes.get("l2", 0)
+        reads = {tensor.name: tensor.n_bytes for tensor in graph.read_from_outside(mask)}
+        for i in members(mask):
+            operators = [op for op in stream.operators if op.name in graph.nodes[i].operators]
+            for name, n_bytes in weights_of(stream, operators).items():
+                reads[f"{name} of {i}"] = n_bytes
+        for home in ("", "l2"):
+            here = sum(n for name, n in reads.items() if homes.of(name.split(" of ")[0]) == home)
+            assert (moved["read"][home] > 0) == (here > 0)
+            assert moved["read"][home] >= here
+            left = [graph.nodes[i].output for i in graph.needed_outside(mask)]
+            here = sum(tensor.n_bytes for tensor in left if homes.of(tensor.name) == home)
+            assert moved["write"][home] >= here
+            assert (moved["write"][home] > 0) == (here > 0)
 
 
 @thorough

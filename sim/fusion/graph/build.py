@@ -29,7 +29,7 @@ from tilewright.workloads.operators import Operator, TensorSpec, stored_bytes
 from tilewright.workloads.products import ConvAxis, conv_axes, is_depthwise
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["fusion_graph"]
+__all__ = ["fusion_graph", "weights_of"]
 
 _SPATIAL_KINDS = ("conv", "pool")
 _KEEPS_LAYOUT = ("elementwise", "norm", "reshape", "quantize", "dequantize")
@@ -150,23 +150,10 @@ class _Builder:
             padding=(rows.padding, columns.padding),
             dilation=(rows.dilation, columns.dilation),
             groups=operator.count("groups") if is_conv else 1,
-            weight_bytes=self._weight_bytes(chain),
+            weight_bytes=sum(weights_of(self.stream, chain).values()),
             macs=sum(member.macs for member in chain),
             is_output=any(name in self.wanted for member in chain for name in member.outputs),
         )
-
-    def _weight_bytes(self, chain: Iterable[Operator]) -> int:
-        found: dict[str, int] = {}
-        for operator in chain:
-            for name in operator.inputs:
-                base = self.stream.base(name)
-                if base.role not in ("weight", "constant"):
-                    continue
-                n_bytes = base.n_bytes
-                if operator.kind == "gather" and name == operator.inputs[0]:
-                    n_bytes = stored_bytes((operator.count("rows"), operator.count("columns")), base.number_format)
-                found[base.name] = max(n_bytes, found.get(base.name, 0))
-        return sum(found.values())
 
     # -- edges -------------------------------------------------------------------------------------------------
 
@@ -220,6 +207,21 @@ class _Builder:
             sum(one.height for one in before) if along_rows else 0,
             sum(one.width for one in before) if along_columns else 0,
         )
+
+
+def weights_of(stream: OperatorStream, chain: Iterable[Operator]) -> dict[str, int]:
+    """The weights, biases and constants that operators read, with their bytes; of a table those of the rows read."""
+    found: dict[str, int] = {}
+    for operator in chain:
+        for name in operator.inputs:
+            base = stream.base(name)
+            if base.role not in ("weight", "constant"):
+                continue
+            n_bytes = base.n_bytes
+            if operator.kind == "gather" and name == operator.inputs[0]:
+                n_bytes = stored_bytes((operator.count("rows"), operator.count("columns")), base.number_format)
+            found[base.name] = max(n_bytes, found.get(base.name, 0))
+    return found
 
 
 def _spatial_tensors(stream: OperatorStream) -> set[str]:

@@ -24,6 +24,7 @@ from tilewright.sim.fusion.schedule import RowCommand, needed_rows
 from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
 from tilewright.sim.numbers.interpreter import interpret, operation
 from tilewright.units import BITS_PER_BYTE
+from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["run_group_on_numbers", "run_partition_on_numbers"]
@@ -39,8 +40,9 @@ def run_partition_on_numbers(
     values: Mapping[str, FloatArray],
     *,
     tiling: FusedTiling | None = None,
+    homes: GroupHomes = GROUP_IN_DRAM,
 ) -> dict[str, FloatArray]:
-    """Group after group; ``values`` as in :func:`run_group_on_numbers`. Returns all that DRAM then holds.
+    """Group after group; ``values`` and ``homes`` as in :func:`run_group_on_numbers`. Returns all that DRAM then holds.
 
     Raises InputError when the groups do not cover the network or cannot run one after the other.
     """
@@ -49,7 +51,7 @@ def run_partition_on_numbers(
         raise InputError(f"{graph.name}: the groups do not cover the network, or wait for each other in a circle")
     known = dict(values)
     for mask in order:
-        known |= run_group_on_numbers(stream, graph, mask, machine, known, tiling=tiling)
+        known |= run_group_on_numbers(stream, graph, mask, machine, known, tiling=tiling, homes=homes)
     return known
 
 
@@ -61,15 +63,17 @@ def run_group_on_numbers(
     values: Mapping[str, FloatArray],
     *,
     tiling: FusedTiling | None = None,
+    homes: GroupHomes = GROUP_IN_DRAM,
 ) -> dict[str, FloatArray]:
-    """The tensors that a group stores, as its commands compute them on one core of ``machine``.
+    """The tensors that a group leaves behind, as its commands compute them on one core of ``machine``.
 
-    ``values``: the stored tensors that it reads and its weights, in the shapes of the stream. Errors as in
+    ``values``: the stored tensors that it reads and its weights, in the shapes of the stream. ``homes``: where those
+    are kept, and what it leaves behind. Errors as in
     :func:`tilewright.sim.fusion.line_buffers.program.fused_program`; DeadlockError when the program gets stuck and
     HazardError when
     a command uses data that is not there.
     """
-    made = LineBufferProgram(stream, graph, mask, machine, tiling or FusedTiling())
+    made = LineBufferProgram(stream, graph, mask, machine, tiling or FusedTiling(), homes)
     program = made.program(unroll=True)
     chip = _Chip(made, values, program.buffer_bytes)
     interpret(program, chip)
@@ -94,12 +98,12 @@ class _Chip:
             tensor = self.tensors[i]
             self.dram[i] = np.full((tensor.batch, tensor.channels, tensor.height, tensor.width), np.nan)
         self.places = made.places
-        self.stores: dict[tuple[int, int, tuple[int, int]], Store] = {}
+        self.stores: dict[tuple[int, int, int, tuple[int, int]], Store] = {}
         self._check_room(reserved)
         self.weights: dict[int, Store] = {}
         for i in members(made.mask):
             node = made.graph.nodes[i]
-            if node.weight_bytes:
+            if made.weight_loads[i]:
                 room = reserved[f"weights of {node.name}"] * BITS_PER_BYTE
                 self.weights[i] = Store(f"weights of {node.name}", 1, slot_bits=room, bits_of=lambda _: BITS_PER_BYTE)
 
@@ -117,6 +121,8 @@ class _Chip:
                 bits = piece.channels * self.tensors[i].width * self.tensors[piece.state].bits
                 parts[piece.part] = max(bits, parts.get(piece.part, 0))
         for place, rows in self.plan.rings.items():
+            if place in self.plan.kept:
+                continue
             name = f"rows of {self.tensors[place].name}"
             if sum(needs[place].values()) * rows > reserved[name] * BITS_PER_BYTE:
                 raise HazardError(f"{name} need more than the {reserved[name]} bytes that were reserved")
@@ -135,13 +141,15 @@ class _Chip:
         """Where a piece of row ``row`` of map i lies."""
         place = self.place(i)
         slot = row % self.plan.rings[place]
-        key = (place, slot, piece.part)
+        key = (place, slot, image if place in self.plan.kept else 0, piece.part)
         if key not in self.stores:
             self.stores[key] = Store(f"row {slot} of {self.tensors[place].name}, part {piece.part}", 1)
         return Place(self.stores[key], f"row {row} of {self.tensors[place].name}, image {image}")
 
     def read(self, run: Execution, i: int, image: int, row: int) -> FloatArray:
         """Row ``row`` of map i, finished."""
+        if i in self.plan.kept and not self.made.is_inside(i):
+            return self.dram[i][image, :, row]
         return np.concatenate(
             [run.read(self.at(i, piece, image, row), f"map {piece.state}") for piece in self.pieces(i)]
         )
@@ -160,17 +168,31 @@ class _Chip:
         found = {}
         for i in self.stored:
             tensor = self.tensors[i]
+            if i in self.plan.kept:
+                self._take(i)
             if np.isnan(self.dram[i]).any():
                 raise HazardError(f"some row of {tensor.name} was never stored to DRAM")
             shape = self.made.stream.tensor(tensor.name).shape
             found[tensor.name] = from_maps(tensor, self.dram[i], shape)
         return found
 
+    def _take(self, i: int) -> None:
+        """What was left in the working buffer of a map, in its place there."""
+        for image, row in np.ndindex(self.tensors[i].batch, self.tensors[i].height):
+            first = 0
+            for piece in self.pieces(i):
+                place = self.at(i, piece, image, row)
+                slot = place.store.find(place.tag)
+                cell = slot.cells.get(place.part) if slot is not None else None
+                if cell is not None and cell.value is not None and cell.state == f"map {piece.state}":
+                    self.dram[i][image, first : first + piece.channels, row] = cell.value
+                first += piece.channels
+
 
 @operation("fused weights")
-def _load_weights(chip: _Chip, run: Execution, i: int) -> None:
-    place = Place(chip.weights[i], "weights")
-    run.write(place, "weights", np.zeros(chip.graph.nodes[i].weight_bytes), opens=True)
+def _load_weights(chip: _Chip, run: Execution, i: int, number: int) -> None:
+    _, n_bytes = chip.made.weight_loads[i][number]
+    run.write(Place(chip.weights[i], "weights", number), "weights", np.zeros(n_bytes), opens=not number)
 
 
 @operation("fused rows")
@@ -183,7 +205,8 @@ def _command(chip: _Chip, run: Execution, command: RowCommand, image: int) -> No
         return
     moved = chip.made.costs.load_rows(tensor, len(rows)) if action == "load" else None
     moved = moved or chip.made.costs.store_rows(tensor, len(rows))
-    paid = moved.counters.dram_read_bytes + moved.counters.dram_write_bytes
+    counted = moved.counters.buffer_write_bytes if action == "load" else moved.counters.buffer_read_bytes
+    paid = counted[chip.made.costs.working.name]
     if paid * BITS_PER_BYTE < len(rows) * chip.bits(i):
         raise run.error(f"moves {len(rows) * chip.bits(i)} bits, but pays for {paid} bytes")
     for row in rows:
@@ -199,8 +222,8 @@ def _make(chip: _Chip, run: Execution, command: RowCommand, image: int) -> None:
     """Rows of a node's result, or rows of its input that a global pooling adds up."""
     i = command.stream.on
     node = chip.graph.nodes[i]
-    if i in chip.weights:
-        run.read(Place(chip.weights[i], "weights"), "weights")
+    for number in range(len(chip.made.weight_loads[i])):
+        run.read(Place(chip.weights[i], "weights", number), "weights")
     if node.kind == "reduction" and node.output.height == 1:
         _sweep(chip, run, command, image)
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.spec import MachineSpec
@@ -23,6 +24,7 @@ from tilewright.sim.fusion.places import Places
 from tilewright.sim.fusion.rows import NOT_BY_ROWS, RowPlan, plan_rows
 from tilewright.sim.fusion.schedule import RowCommand, Stream, needed_rows, row_commands
 from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR, TileCore
+from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes, Place
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["FusedTiling", "LineBufferProgram", "fused_program", "simulate_group", "tilings_that_fit"]
@@ -50,12 +52,13 @@ def fused_program(
     machine: MachineSpec,
     *,
     tiling: FusedTiling | None = None,
+    homes: GroupHomes = GROUP_IN_DRAM,
 ) -> Program:
     """The program of a group run with line buffers. ``graph`` is that of ``stream``.
 
     Raises InputError for a group that cannot be run row by row and MappingError when it does not fit on chip.
     """
-    return LineBufferProgram(stream, graph, mask, machine, tiling or FusedTiling()).program()
+    return LineBufferProgram(stream, graph, mask, machine, tiling or FusedTiling(), homes).program()
 
 
 def simulate_group(
@@ -73,7 +76,11 @@ def simulate_group(
 
 
 def tilings_that_fit(
-    stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec
+    stream: OperatorStream,
+    graph: FusionGraph,
+    mask: int,
+    machine: MachineSpec,
+    homes: GroupHomes = GROUP_IN_DRAM,
 ) -> Iterator[tuple[FusedTiling, Program]]:
     """The tiling of the least room, then others that fit: 0 or 1 spare rows; rows one by one, or 1, 2, 4 ... 32 a step.
 
@@ -81,35 +88,51 @@ def tilings_that_fit(
     :func:`fused_program`.
     """
     least = FusedTiling()
-    yield least, fused_program(stream, graph, mask, machine, tiling=least)
+    yield least, fused_program(stream, graph, mask, machine, tiling=least, homes=homes)
     for rows_per_step in (0, *STEPS):
         for spare_rows in (0, 1):
             tiling = FusedTiling(spare_rows=spare_rows, rows_per_step=rows_per_step)
             if tiling == least:
                 continue
             try:
-                program = fused_program(stream, graph, mask, machine, tiling=tiling)
+                program = fused_program(stream, graph, mask, machine, tiling=tiling, homes=homes)
             except MappingError:
                 break
             yield tiling, program
 
 
 class LineBufferProgram:
-    """A group with all that its program is made of; ``unroll`` gives the program that is run on numbers."""
+    """A group with all that its program is made of; ``unroll`` gives the program that is run on numbers.
+
+    Maps and weights that are in the working buffer (by ``homes``) are read and written where they are.
+    """
 
     def __init__(
-        self, stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec, tiling: FusedTiling
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        mask: int,
+        machine: MachineSpec,
+        tiling: FusedTiling,
+        homes: GroupHomes = GROUP_IN_DRAM,
     ) -> None:
         if not graph.is_group(mask):
             raise InputError(f"{graph.name}: a fusion group must hang together and no path may leave it and come back")
         self.stream, self.graph, self.mask = stream, graph, mask
-        self.plan: RowPlan = plan_rows(graph, mask, spare_rows=tiling.spare_rows, rows_per_step=tiling.rows_per_step)
+        self.costs = GroupCosts(stream, graph, machine, homes)
+        self.plan: RowPlan = plan_rows(
+            graph,
+            mask,
+            spare_rows=tiling.spare_rows,
+            rows_per_step=tiling.rows_per_step,
+            here=self.costs.is_here,
+        )
         if any(graph.nodes[i].kind in NOT_BY_ROWS for i in members(mask)):
             raise InputError(f"{graph.name}: attention, products of activations and look-ups do not run row by row")
         if self.plan.reason is not None:
             raise InputError(f"{graph.name}: the group cannot run row by row: {self.plan.reason}")
         self.places = Places(graph, self.plan.maps, self.plan.rides_on, self.is_inside)
-        self.costs = GroupCosts(stream, graph, machine)
+        self.weight_loads = {i: self._weight_loads(i) for i in members(mask)}
         self.images = graph.nodes[members(mask)[0]].output.batch
 
     def is_inside(self, i: int) -> bool:
@@ -118,7 +141,7 @@ class LineBufferProgram:
 
     def program(self, *, unroll: bool = False) -> Program:
         """The program; see :func:`fused_program`."""
-        builder = ProgramBuilder(TileCore.engines(1), [TileCore.channel(self.costs)], unroll=unroll)
+        builder = ProgramBuilder(TileCore.engines(1), self.costs.channels(), unroll=unroll)
         core = TileCore(self.costs, n_groups=1, builder=builder)
         self._reserve(core)
         core.declared()
@@ -127,10 +150,19 @@ class LineBufferProgram:
 
     def _reserve(self, core: TileCore[GroupCosts]) -> None:
         for i in members(self.mask):
-            if self.graph.nodes[i].weight_bytes:
-                core.reserve(f"weights of {self.graph.nodes[i].name}", self.graph.nodes[i].weight_bytes)
+            if self.weight_loads[i]:
+                core.reserve(f"weights of {self.graph.nodes[i].name}", sum(map(itemgetter(1), self.weight_loads[i])))
         for place, rows in self.plan.rings.items():
-            core.reserve(f"rows of {self.plan.maps.tensors[place].name}", rows * self.plan.maps.row_bytes[place])
+            if place not in self.plan.kept:
+                core.reserve(f"rows of {self.plan.maps.tensors[place].name}", rows * self.plan.maps.row_bytes[place])
+
+    def _weight_loads(self, i: int) -> list[tuple[Place, int]]:
+        """(memory, bytes) of a node's weights that are brought into the working buffer."""
+        return [
+            (home, n_bytes)
+            for home, n_bytes in self.costs.weight_homes(self.graph.nodes[i]).items()
+            if n_bytes and home != self.costs.working.name
+        ]
 
     def _tasks(self) -> Iterator[Task]:
         """Image by image; the first one finds the weights on their way."""
@@ -139,7 +171,7 @@ class LineBufferProgram:
         begins, ends = self._turns() if self.images > 1 else ({}, {})
         for image in range(self.images):
             for command in commands:
-                task, stream, section = self._task(command), command.stream, ((image, command.step),)
+                task, stream, section = self._task(command, image), command.stream, ((image, command.step),)
                 if not image and not command.number and stream.action == "make":
                     yield from (one._replace(section=section) for one in self._weights(stream.on))
                 reads = (*task.reads, *ends.get(stream, ())) if command.number == last[stream] else task.reads
@@ -155,6 +187,8 @@ class LineBufferProgram:
         begins: dict[Stream, list[Hashable]] = {}
         ends: dict[Stream, list[Hashable]] = {}
         for place in self.plan.rings:
+            if place in self.plan.kept:  # has room for all images
+                continue
             pieces = self.places.pieces(place)
             users = [Stream("make", r.consumer) for r in self.plan.readers[place]]
             users += [Stream("store", place), *(self._maker(piece.state) for piece in pieces)]
@@ -168,33 +202,35 @@ class LineBufferProgram:
         return Stream("make" if self.is_inside(i) else "load", i)
 
     def _weights(self, i: int) -> Iterator[Task]:
-        """The load of the node's weights, where it has some."""
-        node = self.graph.nodes[i]
-        if node.weight_bytes:
-            label = f"load weights of {node.name}"
-            yield Task(LOAD, self.costs.load_weights(node), (), (("weights", i),), label, (), ("fused weights", i))
+        """The loads of the node's weights, where it has some that are not here; one for each memory."""
+        for number, (home, n_bytes) in enumerate(self.weight_loads[i]):
+            work, label = self.costs.load_piece(n_bytes, home), f"load weights of {self.graph.nodes[i].name}"
+            yield Task(LOAD, work, (), (("weights", i, number),), label, (), ("fused weights", i, number))
 
-    def _task(self, command: RowCommand) -> Task:
-        """What a command costs and which cells it uses; the same for every image."""
+    def _task(self, command: RowCommand, image: int) -> Task:
+        """What a command costs and which cells it uses."""
         (action, i), rows = command.stream, range(command.first, command.first + command.rows)
         tensor = self.plan.maps.tensors[i]
         if action == "load":
-            return Task(LOAD, self.costs.load_rows(tensor, len(rows)), (), self._cells(i, rows), f"load {tensor.name}")
+            work = self.costs.load_rows(tensor, len(rows))
+            return Task(LOAD, work, (), self._cells(i, rows, image), f"load {tensor.name}")
         if action == "store":
-            return Task(
-                STORE, self.costs.store_rows(tensor, len(rows)), self._cells(i, rows), (), f"store {tensor.name}"
-            )
+            work = self.costs.store_rows(tensor, len(rows))
+            return Task(STORE, work, self._cells(i, rows, image), (), f"store {tensor.name}")
         node = self.graph.nodes[i]
-        reads: list[Hashable] = [("weights", i)] if node.weight_bytes else []
-        writes = self._cells(i, rows, own=True)
+        reads: list[Hashable] = [("weights", i, number) for number in range(len(self.weight_loads[i]))]
+        writes = self._cells(i, rows, image, own=True)
         for p, reader in self.plan.maps.sources[i]:
             if reader.sweeps:  # rows are those of the input
-                writes = self._cells(i, range(1))
-                reads += [*self._cells(p, rows), *writes]
+                writes = self._cells(i, range(1), image)
+                reads += [*self._cells(p, rows, image), *writes]
             elif node.kind != "concat" or not self.places.is_in_place(i, p):
-                reads += self._cells(p, needed_rows(reader.rows, rows.start, len(rows)))
+                reads += self._cells(p, needed_rows(reader.rows, rows.start, len(rows)), image)
         work = self.costs.make_rows(node, rows.start, len(rows))
         return Task(MATRIX if node.on_matrix else VECTOR, work, tuple(reads), writes, node.name)
 
-    def _cells(self, i: int, rows: range, *, own: bool = False) -> tuple[Hashable, ...]:
-        return tuple(self.places.cells(i, rows, self.plan.rings[self.places.place(i)], own=own))
+    def _cells(self, i: int, rows: range, image: int, *, own: bool = False) -> tuple[Hashable, ...]:
+        """What rows of a map lie in; a place that is not the group's has room for all images."""
+        place = self.places.place(i)
+        cells = self.places.cells(i, rows, self.plan.rings[place], own=own)
+        return tuple((cell, image) for cell in cells) if place in self.plan.kept else tuple(cells)

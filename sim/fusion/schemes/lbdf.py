@@ -32,6 +32,7 @@ from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
 from tilewright.sim.fusion.rows import NOT_BY_ROWS, plan_rows
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
+from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["LBDF", "LineBuffers"]
@@ -53,6 +54,7 @@ class LineBuffers:
 
     name = LBDF
     has_programs = True
+    heeds_homes = True
     source = "Goetschalckx and Verhelst, JETCAS 9(2) 2019; Shi et al., JETCAS 11(4) 2021; formulas derived here"
     assumptions = (
         "all weights of a group stay on chip, loaded once",
@@ -106,20 +108,27 @@ class LineBuffers:
         return sum(nodes[i].weight_bytes for i in members(group_mask))
 
     def programs(
-        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        group_mask: int,
+        machine: MachineSpec,
+        homes: GroupHomes = GROUP_IN_DRAM,
     ) -> Iterator[FusedProgram]:
         """Row by row with the least room, then with a spare row, and with 1, 2, 4 ... 32 rows a step, as they fit."""
-        from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS
+        from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS, HOME_ASSUMPTIONS
         from tilewright.sim.fusion.line_buffers.numbers import run_group_on_numbers
         from tilewright.sim.fusion.line_buffers.program import tilings_that_fit
 
-        for tiling, program in tilings_that_fit(stream, graph, group_mask, machine):
+        for tiling, program in tilings_that_fit(stream, graph, group_mask, machine, homes):
             yield FusedProgram(
                 group=tuple(graph.names(group_mask)),
                 program=program,
                 tiling=asdict(tiling),
-                assumptions=COMMAND_ASSUMPTIONS,
-                on_numbers=partial(run_group_on_numbers, stream, graph, group_mask, machine, tiling=tiling),
+                assumptions=COMMAND_ASSUMPTIONS if homes == GROUP_IN_DRAM else HOME_ASSUMPTIONS,
+                on_numbers=partial(
+                    run_group_on_numbers, stream, graph, group_mask, machine, tiling=tiling, homes=homes
+                ),
             )
 
 
