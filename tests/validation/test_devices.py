@@ -41,12 +41,33 @@ ROCKCHIP = {
 TINY = {
     "anomaly_detection": "autoencoder",
     "image_classification": "resnet-8",
+    "keyword_spotting": "ds-cnn",
     "visual_wake_words": "mobilenet-v1:width=25,image=96,classes=2",
 }
 NXP = {
     "ad deep autoencoder": "autoencoder",
     "MobileNet v1 0.25": "mobilenet-v1:width=25,image=128",
     "tiny ResNet": "resnet-8",
+    "facenet512": "facenet",
+    "ultraface slim": "ultraface-slim",
+    "yolov4-tiny": "yolov4-tiny",
+}
+CORAL = {
+    "DenseNet": "densenet-121",
+    "Inception v1": "inception-v1",
+    "Inception v4": "inception-v4",
+    "MobileNet v1": "mobilenet-v1",
+    "MobileNet v1 SSD": "ssd-mobilenet-v1:image=224",
+    "ResNet-50 V1": "resnet-50:image=299",
+    "VGG16": "vgg-16",
+    "EfficientNet-EdgeTpu-S": "efficientnet-edgetpu-s",
+}
+QUTIBENCH = {"GoogLeNetv1": "inception-v1", "MobileNetv1": "mobilenet-v1", "ResNet-50v15": "resnet-50"}
+N6 = {
+    "MobileNet v1 0.25": "mobilenet-v1:width=25",
+    "MobileNet v1 0.5": "mobilenet-v1:width=50",
+    "MobileNet v1 1.0": "mobilenet-v1:width=100",
+    "SqueezeNet 1.1": "squeezenet-1.1:",
 }
 
 
@@ -82,7 +103,8 @@ def compared(machine: MachineSpec, runs: list[MeasuredRun]) -> DeviceValidation:
     )
     for row in found.rows:
         time = f"{row.run.seconds * 1e3:9.3f} {row.prediction.seconds * 1e3:9.3f} ms {row.error:+8.1%}"
-        print(f"  {row.run.name:42} {time}  {row.prediction.limited_by}")
+        ratio = "" if row.energy_ratio is None else f"  energy x {row.energy_ratio:.2f}"
+        print(f"  {row.run.name:42} {time}  {row.prediction.limited_by}{ratio}")
     assert not found.left_out
     return found
 
@@ -131,26 +153,77 @@ def test_rk3588() -> None:
     holds_the_aims(found)
 
 
-def test_gap9() -> None:
-    table = rows("measured/mlperf_tiny/mlperf_tiny_results.csv")
+@pytest.mark.parametrize(("name", "system"), [("gap9-ne16", "gap9_800_370"), ("gap9-ne16-240mhz", "gap9_650_240")])
+def test_gap9(name: str, system: str) -> None:
+    """At both clocks, time and energy."""
+    table = [row for row in rows("measured/mlperf_tiny/mlperf_tiny_results.csv") if row["system"] == system]
+    energy = {row["task"]: float(row["value"]) * 1e-6 for row in table if row["metric"] == "uJ_per_inf"}
     runs = [
-        measured(TINY[row["task"]], float(row["latency_ms"]) / 1e3, row["system"])
+        measured(TINY[row["task"]], float(row["latency_ms"]) / 1e3, system, energy[row["task"]])
         for row in table
-        if row["system"] == "gap9_800_370" and row["metric"] == "inf_per_s" and row["task"] in TINY
+        if row["metric"] == "inf_per_s"
     ]
-    found = compared(load_machine("gap9-ne16"), runs)
+    found = compared(load_machine(name), runs)
     assert found.overall.n == len(TINY)
-    assert found.overall.rank_correlation == pytest.approx(1)
+    holds_the_aims(found)
+    assert all(row.energy_ratio is not None and 0.5 < row.energy_ratio < 2 for row in found.rows)
 
 
 def test_ethos_u65() -> None:
+    """The driver's part is not known, which is most of the rows below a millisecond."""
     table = rows("measured_edge/nxp_eiq.csv")
     runs = [
         measured(NXP[row["network"]], float(row["imx93_ethos_u65_ms"]) / 1e3, "i.MX 93")
         for row in table
         if row["network"] in NXP
     ]
-    assert compared(load_machine("ethos-u65-imx93"), runs).overall.n == len(NXP)
+    found = compared(load_machine("ethos-u65-imx93"), runs)
+    assert found.overall.n == len(NXP)
+    long = {row.run.name: abs(row.error) for row in found.rows if row.run.seconds > 1e-3}
+    assert len(long) == 3
+    assert sorted(long.values())[1] <= 0.15  # ultraface-slim: 6.7 ms, of which 2 are explained
+
+
+@pytest.mark.parametrize(("board", "column"), [("usb", "usb_accelerator_ms"), ("devboard", "dev_board_ms")])
+def test_edge_tpu(board: str, column: str) -> None:
+    table = rows("measured_edge/coral_edgetpu.csv")
+    runs = [
+        measured(CORAL[row["network"]], float(row[column]) / 1e3, board) for row in table if row["network"] in CORAL
+    ]
+    found = compared(load_machine(f"coral-edgetpu-{board}"), runs)
+    assert found.overall.n == len(CORAL)
+    assert found.overall.mape <= {"usb": 0.25, "devboard": 0.38}[board]  # the board's CPU chooses SSD's boxes
+    assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.9
+
+
+def test_energy_of_the_edge_tpu() -> None:
+    """Another laboratory's board power while it runs, times its time of one inference."""
+    table = rows("measured/qutibench/qutibench_experimental.csv")
+    runs = [
+        measured(QUTIBENCH[row["network"]], ms / 1e3, "EdgeTPU-fast", ms / 1e3 * float(row["full_power_w"]))
+        for row in table
+        if row["hardware"] == "EdgeTPU-fast" and row["network"] in QUTIBENCH
+        for ms in [float(row["lat_compute_ms"])]
+    ]
+    found = compared(load_machine("coral-edgetpu-usb"), runs)
+    assert found.overall.n == 4
+    assert found.overall.mape <= 0.35
+    assert all(row.energy_ratio is not None and 0.5 < row.energy_ratio < 2 for row in found.rows)
+
+
+def test_stm32n6() -> None:
+    """What its convolution accelerators do with kernels of 1 x 1 is not published: too fast, and in the wrong order."""
+    runs = []
+    for row in rows("measured_edge/stm32n6.csv"):
+        image = row["input"].split("x")[0]
+        options = f"image={image},classes={row['classes']}"
+        base = N6[row["network"]]
+        name = f"{base}{'' if base.endswith(':') else ','}{options}"
+        runs.append(measured(name, float(row["inference_ms"]) / 1e3, "STM32N6570-DK"))
+    found = compared(load_machine("stm32n6570-dk"), runs)
+    assert found.overall.n == 8
+    assert found.overall.mape <= 0.5
+    assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.9
 
 
 @pytest.mark.parametrize("macs", ["2048", "512"])
