@@ -38,6 +38,9 @@ _UNITS = (
 # What stands for "there is none": all of the bandwidth, no fixed cost.
 _NO_FIGURES = (
     ("matrix", "partial_use", False),
+    ("matrix", "sparsity.kept", 1),
+    ("matrix", "sparsity.of", 1),
+    ("matrix", "sparsity.most_speedup", 1),
     ("matrix", "block.sums", "joined"),
     ("matrix", "block.joined_values", 0),
     ("matrix", "block.joined_rows", 1),

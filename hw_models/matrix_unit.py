@@ -40,6 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -51,6 +52,8 @@ from tilewright.hw_models.block_steps import ConvShape, depth_steps, row_steps
 from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec
 from tilewright.units import exact
 
+WHOLE = Fraction(1)  # no multiply-add is left out
+
 __all__ = ["MatrixCost", "elementwise", "fill_drain_once", "holding_format", "no_rate", "product"]
 
 
@@ -58,9 +61,9 @@ __all__ = ["MatrixCost", "elementwise", "fill_drain_once", "holding_format", "no
 class MatrixCost:
     """One product as one command.
 
-    ``cycles`` in all, of which ``fill_drain_cycles`` stream nothing; ``macs`` = m k n. Elements that cross between the
-    working buffer and the array: A and B read, results written (partial sums as often as they leave the array), and
-    partial sums read back.
+    ``cycles`` in all, of which ``fill_drain_cycles`` stream nothing; ``macs`` = m k n, without those that are left out.
+    Elements that cross between the working buffer and the array: A and B read, results written (partial sums as often
+    as they leave the array), and partial sums read back.
     """
 
     cycles: int
@@ -73,18 +76,26 @@ class MatrixCost:
 
 
 def product(
-    unit: MatrixUnitSpec, m: int, k: int, n: int, number_format: str, conv: ConvShape | None = None
+    unit: MatrixUnitSpec,
+    m: int,
+    k: int,
+    n: int,
+    number_format: str,
+    conv: ConvShape | None = None,
+    speed: Fraction = WHOLE,
 ) -> MatrixCost:
     """Cost of C[m, n] = A[m, k] B[k, n] (each at least 1) with operands in ``number_format``.
 
-    ``conv``: of which convolution it is a tile, for units whose blocks follow taps or rows of a map. With stationarity
-    "flexible" the fastest of the three; among equals the one that moves the fewest elements, then output, weight, input
-    in this order. Raises :class:`InputError` for a format without a multiply rate.
+    ``conv``: of which convolution it is a tile, for units whose blocks follow taps or rows of a map. ``speed``: how
+    many times as fast it goes because multiply-adds with zeros are left out. With stationarity "flexible" the fastest
+    of the three; among equals the one that moves the fewest elements, then output, weight, input in this order. Raises
+    :class:`InputError` for a format without a multiply rate.
     """
     rate = unit.multiplies_per_pe_per_cycle.get(number_format)
     if rate is None:
         raise no_rate(number_format, unit.multiplies_per_pe_per_cycle)
     up, down = (1, 1) if rate == 1.0 else _ratio(rate)
+    up, down = up * speed.numerator, down * speed.denominator
     if unit.block is not None:
         cost = _blocks(unit, unit.block, m, k, n, up, down, conv)
     elif unit.partial_use:
@@ -96,7 +107,7 @@ def product(
     return MatrixCost(
         cycles=cycles,
         fill_drain_cycles=idle,
-        macs=m * k * n,
+        macs=-(-m * k * n * speed.denominator // speed.numerator),
         read_elements_a=read_a,
         read_elements_b=read_b,
         write_elements=write,

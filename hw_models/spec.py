@@ -44,6 +44,7 @@ __all__ = [
     "OverheadsSpec",
     "ScratchpadSpec",
     "SourceSpec",
+    "SparsitySpec",
     "StripeSpec",
     "VectorUnitSpec",
     "WeightMemorySpec",
@@ -191,6 +192,32 @@ class BlockSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SparsitySpec:
+    """Which multiply-adds with a weight of 0 a matrix unit leaves out (:mod:`tilewright.hw_models.sparsity`).
+
+    ``index_bits``: bits stored beside each weight that is kept, to say where it belongs. ``of``: for a structure,
+    neighbours along a sum in a group (4 of 2:4); 1 where any zero may be left out. ``kept``: weights of such a group
+    that may differ from 0 (2 of 2:4). ``most_speedup``: without a structure, how many times as fast the unit goes at
+    most.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    index_bits: Annotated[float, Ge(0), Le(64)]
+    of: Annotated[int, Ge(1), Le(1024)] = 1
+    kept: Annotated[int, Ge(1), Le(1024)] = 1
+    most_speedup: Annotated[float, Ge(1), Le(1024)] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kept >= self.of and (self.kept, self.of) != (1, 1):
+            raise ValueError(f"kept: given {self.kept} of {self.of}; allowed less than of")
+        if self.of > 1 and self.most_speedup != 1:
+            raise ValueError(
+                f"most_speedup: given {self.most_speedup:g} beside {self.kept} of {self.of}; allowed without"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixUnitSpec:
     """The matrix unit of one core: ``rows`` x ``columns`` processing elements (PEs) around multiply-adders.
 
@@ -210,6 +237,7 @@ class MatrixUnitSpec:
     ``engine``: the quantised engine that does products of weights and activations in its pair of formats, by name
     (:mod:`tilewright.hw_models.quantised`); ``engine_options``: what of it is not as published.
     ``attention_engine``: the quantised engine that does attentions whose Q, K and V are stored in its wide format.
+    ``sparsity``: which multiply-adds with a weight of 0 are left out; None for none.
     """
 
     __pydantic_config__ = _STRICT
@@ -226,8 +254,10 @@ class MatrixUnitSpec:
     engine: Text | None = None
     engine_options: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
     attention_engine: Text | None = None
+    sparsity: SparsitySpec | None = None
 
     def __post_init__(self) -> None:
+        self._check_sparsity()
         self._check_engine()
         self._check_attention_engine()
         if self.block is None:
@@ -242,6 +272,15 @@ class MatrixUnitSpec:
             raise ValueError(f'block.stripe: given with stationarity "{self.stationarity}"; allowed with weight')
         if self.fill_drain == "scale_sim":
             raise ValueError("fill_drain: scale_sim is for systolic arrays; allowed per_pass, per_command, hidden")
+
+    def _check_sparsity(self) -> None:
+        if self.sparsity is None:
+            return
+        kernels = self.block.kernels if self.block is not None else ()
+        beside = {"scratchpads": self.scratchpads, "engine": self.engine, "block.kernels": kernels or None}
+        for name, given in beside.items():
+            if given is not None:
+                raise ValueError(f"sparsity: given beside {name}; allowed without")
 
     def _check_engine(self) -> None:
         if self.engine is None:

@@ -507,6 +507,7 @@ def simulate_network(
     weights: str | None = None,
     activations: str | None = None,
     kv_cache: str | None = None,
+    weight_density: float | None = None,
     prefetch: bool = True,
     fuse: bool = True,
     residency: bool | None = None,
@@ -520,6 +521,8 @@ def simulate_network(
     ``network``: what :func:`load_network` takes, a stream, or a PyTorch module with the ``inputs`` that it is called
     with (a tensor, a list, or a mapping by name). ``weights``, ``activations`` and ``kv_cache`` are number formats
     (None: as the network has them, or the machine's own where it has no rate for that, which the assumptions say).
+    ``weight_density``: the share of non-zero values in the weights that multiply (None: as the network has them), for
+    machines with ``matrix.sparsity``.
     ``prefetch``: the next operator's first weights are loaded under the current one. ``fuse``: element-wise operators
     are done behind the product that they follow. ``residency``: whether a plan keeps tensors on chip between operators
     and weights between inferences (None: as the machine says; ``result.residency`` is the plan). Of
@@ -531,6 +534,13 @@ def simulate_network(
     """
     spec, goal = _machine(machine), check_objective(objective)
     stream = network_stream(network, inputs).with_formats(weights=weights, activations=activations, cache=kv_cache)
+    if weight_density is not None:
+        if spec.matrix.sparsity is None:
+            raise InputError(
+                f"weight_density: given {weight_density:g}; {spec.name} leaves no zeros out (no matrix.sparsity); "
+                "allowed none"
+            )
+        stream = stream.with_weight_density(weight_density)
     stream, note = _in_own_format(stream, spec, [weights, activations, kv_cache])
     result = simulate_stream(
         stream,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tilewright.hw_models.sparsity import skipping
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.kinds.layer import JobLayer, fallback_layer, layer_of
 from tilewright.sim.lacking import is_lacking
@@ -105,10 +106,13 @@ def jobs_on(stream: OperatorStream, machine: MachineSpec, *, fuse: bool = True) 
 
 def stored_on(layer: JobLayer, machine: MachineSpec) -> JobLayer:
     """``layer`` with its weights as ``machine`` stores them, wherever they come from."""
-    ratio = machine.weights.compression
-    if ratio == 1 or not isinstance(layer, GemmLayer) or not layer.b_is_weight:
+    ratio, sparsity = machine.weights.compression, machine.matrix.sparsity
+    if not isinstance(layer, GemmLayer) or not layer.b_is_weight:
         return layer
-    return replace(layer, b_bits=layer.b_bits / exact(ratio))
+    if sparsity is not None and layer.b_density != 1:
+        speed, bits = skipping(sparsity, layer.b_density, layer.b_bits)
+        layer = replace(layer, b_bits=bits, speed=speed)
+    return layer if ratio == 1 else replace(layer, b_bits=layer.b_bits / exact(ratio))
 
 
 def _stored_bytes(job: Job, layer: JobLayer) -> int:
@@ -134,6 +138,10 @@ def storage_assumptions(machine: MachineSpec) -> tuple[str, ...]:
         said.append(
             f"weights of products and convolutions are stored, moved and kept compressed by {weights.compression:g}, "
             "as the machine file says for all of them; those of work on the vector unit are not"
+        )
+    if machine.matrix.sparsity is not None:
+        said.append(
+            "weights of 0 lie where the matrix unit can leave them out, evenly over its rows, columns and cores"
         )
     if weights.memory is not None:
         kept = (

@@ -54,6 +54,8 @@ class GemmLayer:
     (see :meth:`cuts`); its groups are then the pieces, those of one group of the whole side by side, n fastest.
     ``homes``: where its operands are kept. ``a_format``, ``b_format``: the operands'
     tensor formats, empty where nobody said; ``engine``: the quantised engine that does it, of the machine.
+    ``b_density``: the share of B's values that are not 0; ``speed``: how many times as fast the machine is for
+    leaving zeros out.
     """
 
     name: str
@@ -70,6 +72,8 @@ class GemmLayer:
     fused: Fused = NOTHING_FUSED
     window: ConvWindow | None = None
     whole: Whole | None = None
+    b_density: float = 1.0
+    speed: Fraction = Fraction(1)
     homes: Homes = IN_DRAM
     a_format: str = ""
     b_format: str = ""

@@ -90,7 +90,8 @@ class TensorSpec:
     """A tensor: its shape (elements, outermost first; empty for one number), number format and role.
 
     ``view_of`` names the tensor whose memory this one reads in another shape or order, or in part: it has no producer
-    of its own and takes no memory. Raises InputError for a shape, role or format that is none.
+    of its own and takes no memory. ``density``: of a weight, the share of its values that are not 0. Raises InputError
+    for a shape, role, format or density that is none.
     """
 
     name: str
@@ -98,8 +99,11 @@ class TensorSpec:
     number_format: str
     role: Role = "activation"
     view_of: str | None = None
+    density: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise InputError(f"{self.name}: density: given {self.density:g}; allowed above 0, and at most 1")
         if any(type(extent) is not int or extent < 1 for extent in self.shape):
             raise InputError(
                 f"{self.name}: shape: every extent must be a whole number; given {self.shape}; allowed 1 or more"

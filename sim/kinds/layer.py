@@ -97,6 +97,7 @@ def product_layer(
         window=window,
         a_format=_multiplied_as(stream, operator),
         b_format=stream.tensor(operator.inputs[1]).number_format,
+        b_density=stream.base(operator.inputs[1]).density,
     )
 
 

@@ -16,7 +16,7 @@ from tilewright.hw_models.buffer import access_cycles
 from tilewright.hw_models.dram import bytes_per_cycle, transfer
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.links import hop_cycles, of_each_core
-from tilewright.hw_models.matrix_unit import product
+from tilewright.hw_models.matrix_unit import WHOLE, product
 from tilewright.hw_models.spec import MachineSpec, WeightMemorySpec
 from tilewright.hw_models.vector_unit import vector_cycles
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, level_called, link_channel
@@ -75,13 +75,14 @@ class TileCosts:
         partial_bits: int,
         add_to: bool,
         conv: ConvShape | None = None,
+        speed: Fraction = WHOLE,
     ) -> Work:
         """C (m, n) = or += A (m, k) B (k, n), operands read from and results written to the working buffer.
 
-        ``conv``: the convolution that it is a tile of.
+        ``conv``: the convolution that it is a tile of. ``speed``: how many times as fast it goes for zeros in B.
         """
         unit = self.machine.matrix
-        cost = product(unit, m, k, n, number_format, conv)
+        cost = product(unit, m, k, n, number_format, conv, speed)
         partial = partial_bits
         reads = cost.read_elements_a * a_bits + cost.read_elements_b * b_bits
         reads += cost.read_partial_elements * partial + (m * n * out_bits if add_to else 0)

@@ -173,6 +173,15 @@ def _engine_with_options() -> MachineSpec:
     return _engine().with_(**{"matrix.engine_options": {"slots": "1/4", "weights": "int4-g64"}})
 
 
+def _sparse() -> MachineSpec:
+    sparsity = {"kept": 2, "of": 3, "index_bits": 2}
+    return load_machine("edge-16x16").with_(**{"matrix.sparsity": sparsity, "matrix.rows": 4, "matrix.columns": 4})
+
+
+def _sparse_anyhow() -> MachineSpec:
+    return _sparse().with_(**{"matrix.sparsity": {"most_speedup": 1.5, "index_bits": 2}})
+
+
 def _patches() -> MachineSpec:
     """An engine that does all taps of a kernel at once, on patches of the map."""
     block = {
@@ -216,6 +225,8 @@ MACHINES = (
     _engine,
     _engine_with_options,
     _patches,
+    _sparse,
+    _sparse_anyhow,
     _gpu,
     _gpu_without_measurement,
 )
@@ -231,7 +242,7 @@ def _network() -> OperatorStream:
     x = b.elementwise("relu", b.conv(x, 4, 3, "first", padding=1), name="relu")
     x = b.elementwise("gelu", b.conv(x, 4, 3, "depthwise", padding=1, groups=4), name="gelu")
     x = b.max_pool(b.conv(x, 4, 3, "second"), 2, "pool", stride=2, padding=0)
-    return b.finish([b.global_mean(x, "mean")])
+    return b.finish([b.global_mean(x, "mean")]).with_weight_density(0.5)
 
 
 def _numbers(value: Any) -> Any:
@@ -286,7 +297,7 @@ def _kernel(operator: Any, family: str, **shape: int) -> Probe:
 def _probes(machine: MachineSpec) -> Iterator[Probe]:
     yield area_rule_of
     yield _area_of_a_design
-    if machine.lacks:
+    if machine.lacks or machine.matrix.sparsity is not None:
         yield _network_figures
     if machine.gpu is not None:
         yield _kernel("gemm", "bf16", m=4096, n=4096, k=512)

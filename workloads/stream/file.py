@@ -42,6 +42,7 @@ class _TensorEntry(_Entry):
     number_format: _Name
     role: Role = "activation"
     view_of: str | None = None
+    density: float = 1.0
 
 
 class _OperatorEntry(_Entry):
@@ -91,6 +92,8 @@ def _tensor_entry(tensor: TensorSpec) -> dict[str, Any]:
         entry["role"] = tensor.role
     if tensor.view_of is not None:
         entry["view_of"] = tensor.view_of
+    if tensor.density != 1:
+        entry["density"] = tensor.density
     return entry
 
 
@@ -135,6 +138,7 @@ def _stream(entry: _StreamFile) -> OperatorStream:
                 number_format=one.number_format,
                 role=one.role,
                 view_of=one.view_of,
+                density=one.density,
             )
             for one in entry.tensors
         ),

@@ -208,6 +208,16 @@ class OperatorStream(Shown):
         tensors = tuple(replace(spec, number_format=wanted(spec) or spec.number_format) for spec in self.tensors)
         return replace(self, tensors=tensors)
 
+    def with_weight_density(self, density: float) -> OperatorStream:
+        """The same stream with that share of non-zero values in the weights that multiply (products, convolutions)."""
+        multiplying = {self.base(op.inputs[1]).name for op in self.operators if op.of_kind.is_product}
+
+        def with_zeros(spec: TensorSpec) -> TensorSpec:
+            is_meant = spec.role == "weight" and spec.name in multiplying
+            return replace(spec, density=density) if is_meant else spec
+
+        return replace(self, tensors=tuple(map(with_zeros, self.tensors)))
+
     def with_split_attention(self) -> OperatorStream:
         """The same stream with every attention as two matrix products and a softmax (computed in full, mask or not)."""
         operators: list[Operator] = []

@@ -220,6 +220,7 @@ class GemmCosts(TileCosts):
                 partial_bits=layer.accumulator_bits,
                 add_to=add_to,
                 conv=self.conv,
+                speed=layer.speed,
             ),
         )
 

@@ -504,7 +504,7 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     if fused or machine.vector.passes_results:
         vector = least_vector_cycles(machine.vector, fused, Passing(RESULTS, outputs))
     return LowerBound(
-        matrix_cycles=_up(Fraction(layer.macs) / (elements * exact(rate))),
+        matrix_cycles=_up(Fraction(layer.macs) / (elements * exact(rate) * layer.speed)),
         vector_cycles=_up(vector / machine.n_cores),
         dram_cycles=_up(bits_to_bytes(layer.compulsory_bits) / bytes_per_cycle(machine)),
         weight_memory_cycles=weight_memory_cycles(machine, layer.homes.b, groups * layer.k * n * layer.b_bits),

@@ -44,6 +44,7 @@ class NetworkRun:
     all_operators: bool
     command: str
     unknown: str | Mapping[str, str] = "error"
+    weight_density: float | None = None
 
 
 def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
@@ -142,6 +143,7 @@ def _result(run: NetworkRun, stream: OperatorStream) -> NetworkResult:
             weights=run.weights,
             activations=run.activations,
             kv_cache=run.kv_cache,
+            weight_density=run.weight_density,
             prefetch=run.prefetch,
             fuse=run.fuse,
             residency=run.residency,

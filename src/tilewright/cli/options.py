@@ -191,6 +191,15 @@ KvCacheOption = Annotated[
     str | None,
     typer.Option("--kv-cache", metavar="FORMAT", help="Number format of key/value caches.", rich_help_panel=_NETWORKS),
 ]
+WeightDensityOption = Annotated[
+    float | None,
+    typer.Option(
+        "--weight-density",
+        metavar="SHARE",
+        help="Share of the multiplying weights that are not 0, for machines that leave zeros out.",
+        rich_help_panel=_NETWORKS,
+    ),
+]
 UnknownOption = Annotated[
     str | None,
     typer.Option(

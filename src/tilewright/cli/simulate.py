@@ -30,6 +30,7 @@ from tilewright.cli.options import (
     SimulatedDataflowOption,
     TileOption,
     UnknownOption,
+    WeightDensityOption,
     WeightsOption,
     method_of,
     objective_of,
@@ -66,6 +67,7 @@ def simulate(
     weights: WeightsOption = None,
     activations: ActivationsOption = None,
     kv_cache: KvCacheOption = None,
+    weight_density: WeightDensityOption = None,
     no_prefetch: NoPrefetchOption = False,
     residency: ResidencyOption = None,
     no_fuse: NoFuseOption = False,
@@ -88,7 +90,7 @@ def simulate(
     if objective == PARETO:
         meaningless = {"--tile": tile, "--method": method, "--seed": seed, "--no-cache": no_cache}
         networks = {"--no-prefetch": no_prefetch, "--residency": residency, "--all-operators": all_operators}
-        refuse_options(meaningless | networks)
+        refuse_options({**meaningless, **networks, "--weight-density": weight_density})
         formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
         own = {**formats, "unknown": unknown, "map": map_}
         given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value]
@@ -108,6 +110,7 @@ def simulate(
         "--weights": weights,
         "--activations": activations,
         "--kv-cache": kv_cache,
+        "--weight-density": weight_density,
         "--no-prefetch": no_prefetch,
         "--residency": residency,
         "--no-fuse": no_fuse,
@@ -143,6 +146,7 @@ def simulate(
         weights=weights,
         activations=activations,
         kv_cache=kv_cache,
+        weight_density=weight_density,
         prefetch=not no_prefetch,
         residency=_residency(residency),
         fuse=not no_fuse,
