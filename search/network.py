@@ -29,6 +29,7 @@ from tilewright.search.objective import Objective, score
 from tilewright.search.residency.plan import Planned, plan_residency
 from tilewright.search.tiling import better_tiling, can_beat
 from tilewright.search.workload import pieces
+from tilewright.sim.dataflows.attention.family import ATTENTION
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.gemm.engines import engine_use
 from tilewright.sim.engine.program import Program
@@ -60,7 +61,7 @@ __all__ = ["ATTENTION_DATAFLOWS", "Chosen", "Mapped", "Mappings", "flows_of", "s
 NOTHING = Counters()
 
 # Tried for each attention operator; the best wins.
-ATTENTION_DATAFLOWS = ("mas", "flash2")
+ATTENTION_DATAFLOWS = ATTENTION.in_networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,15 +268,17 @@ def _best_mapping(
 
 def flows_of(layer: JobLayer, machine: MachineSpec, names: Sequence[str]) -> tuple[Dataflow, ...]:
     """The dataflows of an operator of a network: those of ``names`` that run it on ``machine``, else the usual ones."""
-    kind = family_of(layer).operator
+    family = family_of(layer)
     named = [DATAFLOWS.get(name) for name in names]
     own = tuple(
-        flow for flow in named if flow.operator == kind and flow.can_take(layer) and not flow.refusal(layer, machine)
+        flow
+        for flow in named
+        if flow.operator == family.operator and flow.can_take(layer) and not flow.refusal(layer, machine)
     )
     if own:
         return own
-    if kind == "attention":
-        return tuple(DATAFLOWS.get(name) for name in ATTENTION_DATAFLOWS)
+    if family.in_networks:
+        return tuple(DATAFLOWS.get(name) for name in family.in_networks)
     return usual_dataflows(layer, machine)
 
 

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from tilewright.document_text import check_regular
-from tilewright.errors import InputError, did_you_mean
+from tilewright.errors import InputError, did_you_mean, unknown
 
 __all__ = ["COLUMNS", "MeasuredRun", "RunTable", "is_run_table", "read_runs"]
 
@@ -133,10 +133,8 @@ def _columns(place: Path, header: Sequence[str]) -> tuple[dict[str, int], tuple[
                 f"allowed {' or '.join(kinds)}{hint}"
             )
     for name in others:
-        near = get_close_matches(name.lower(), missing, n=1, cutoff=_NEAR)
-        if near:
-            hint = f' (did you mean "{near[0]}"?)'
-            raise InputError(f'{place}:1: unknown column; given "{name}"; allowed {", ".join(COLUMNS)}{hint}')
+        if get_close_matches(name.lower(), missing, n=1, cutoff=_NEAR):
+            raise unknown("column", name, COLUMNS, place=f"{place}:1")
     return found, tuple(others)
 
 
