@@ -45,6 +45,7 @@ NAMES = (
     "rk3576-npu-core",
     "rk3588-npu-core",
     "stm32n6570-dk",
+    "tenstorrent-n150",
     "tileflow-cloud",
     "tileflow-edge",
     "tileflow-rtl",
