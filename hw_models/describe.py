@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tilewright.hw_models.dram_grades import GRADE_SOURCES
+from tilewright.hw_models.energy_table import TableFigure, table_source
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
 
 __all__ = ["FieldRow", "describe", "figures", "figures_hash"]
@@ -141,6 +142,9 @@ def figures_hash(machine: MachineSpec) -> str:
 
 def _row(machine: MachineSpec, section: str, name: str, value: Any) -> FieldRow:
     path = name if section == "machine" else f"{section}.{name}"
+    if isinstance(value, TableFigure) and machine.energy.node_nm is not None:
+        said = f"{table_source(name)}, at {machine.energy.node_nm:g} nm"
+        return FieldRow(section=section, field=name, value=float(value), unit=_unit(path), kind="derived", source=said)
     kind, source = next(
         (
             (entry.kind, entry.source)

@@ -7,12 +7,13 @@ differs has the source that the file gives for it, or says what it was changed f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tilewright.document_yaml import Document, FieldPath, Place, dotted
 from tilewright.errors import InputError, nearest, unknown
+from tilewright.hw_models.energy_table import left_to_tables
 
 __all__ = ["BASE", "Described", "NoBaseError", "inherited", "refuse_misspelt_base"]
 
@@ -215,6 +216,7 @@ def _merged(new: Described, old: Described) -> Document:
     theirs, own = old.document.data, new.document.data
     if not isinstance(theirs, Mapping):
         return old.document
+    theirs = _without_old_node(theirs, own)
     merger = _Merger(old=old, new=new)
     apart = (*_OWN, _ASSUMPTIONS, _SOURCES, BASE)
     merger.data = merger.merge(_without(theirs, apart), _without(own, apart), _At())
@@ -259,7 +261,15 @@ def _fault(described: Described, message: str) -> InputError:
     return InputError(f"{where}: {BASE}: {message}")
 
 
-def _without(data: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+def _without_old_node(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The base's data; where the file names a technology or a kind of DRAM, without what those of the base cost."""
+    energies, given = theirs.get("energy"), own.get("energy")
+    if not isinstance(energies, Mapping) or not isinstance(given, Mapping):
+        return theirs
+    return {**theirs, "energy": _without(energies, left_to_tables(given))}
+
+
+def _without(data: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key not in keys}
 
 

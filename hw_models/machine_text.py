@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tilewright.document_yaml import scalar_rules
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.energy_table import TableFigure
+from tilewright.hw_models.spec import EnergySpec, MachineSpec
 
 if TYPE_CHECKING:
     import yaml
@@ -43,6 +44,10 @@ def _dumper() -> type[yaml.SafeDumper]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, EnergySpec) and value.node_nm is not None:  # what tables give is left to them; a 0 counts
+        own = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+        given = {name: _own_figures(item) for name, item in own.items()}
+        return {name: _plain(item) for name, item in given.items() if item is not None and item != {}}
     if is_dataclass(value):
         kept = ((entry, getattr(value, entry.name)) for entry in fields(value))
         return {entry.name: _plain(item) for entry, item in kept if item is not None and item != _default(entry)}
@@ -51,6 +56,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
+
+
+def _own_figures(value: Any) -> Any:
+    """``value`` without figures of tables."""
+    if isinstance(value, Mapping):
+        return {key: item for key, item in value.items() if not isinstance(item, TableFigure)}
+    return None if isinstance(value, TableFigure) else value
 
 
 def _default(entry: Any) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 
 from tilewright.document import validate_data
 from tilewright.errors import InputError, unknown
+from tilewright.hw_models.energy_table import TableFigure, left_to_tables
 from tilewright.hw_models.spec import MachineSpec
 
-__all__ = ["changed"]
+__all__ = ["changed", "given_data"]
 
 _NOT_FIGURES = ("name", "description", "assumptions", "sources")
 
@@ -20,10 +21,17 @@ def changed(machine: MachineSpec, changes: Mapping[str, Any]) -> MachineSpec:
 
     Buffers are reached by name or by position; tables such as ``energy.vector_pj`` may gain keys. Changing
     ``dram.timing.…`` of a machine with a named grade makes the grade's timing the machine's own. Fields that do not
-    exist are refused with the nearest name, values out of range as in a file. None removes a key of a
-    table, and a buffer.
+    exist are refused with the nearest name, values out of range as in a file. None leaves a field
+    out, and removes a key of a table or a buffer.
     """
-    data = asdict(machine)
+    data = given_data(machine)
+    prefix = "energy."
+    wanted = {path.removeprefix(prefix): value for path, value in changes.items() if path.startswith(prefix)}
+    left = left_to_tables(wanted)
+    kept = {name: value for name, value in data["energy"].items() if name not in left}
+    data["energy"] = kept | {
+        name: {} for name in left & data["energy"].keys() if isinstance(data["energy"][name], dict)
+    }
     data["buffers"] = list(data["buffers"])
     if machine.dram.grade is not None and any(path.startswith("dram.timing.") for path in changes):
         timing = machine.dram.row_timing
@@ -41,6 +49,19 @@ def changed(machine: MachineSpec, changes: Mapping[str, Any]) -> MachineSpec:
     return validate_data(data, MachineSpec, what="machine", name=machine.name)
 
 
+def given_data(machine: MachineSpec) -> dict[str, Any]:
+    """``machine`` as plain data, without figures of tables, which are found again."""
+    data = asdict(machine)
+    energy = {
+        name: {key: one for key, one in value.items() if not isinstance(one, TableFigure)}
+        if isinstance(value, dict)
+        else value
+        for name, value in data["energy"].items()
+        if not isinstance(value, TableFigure)
+    }
+    return data | {"energy": energy}
+
+
 def _put(machine: MachineSpec, data: dict[str, Any], path: str, value: Any) -> Any:
     """Set ``path`` in ``data``; return what stood there."""
     *parents, last = path.split(".")
@@ -56,7 +77,7 @@ def _put(machine: MachineSpec, data: dict[str, Any], path: str, value: Any) -> A
         raise _unknown(machine, path, last, _names(spec))
     if not isinstance(here, dict):
         raise _unknown(machine, path, last, [])
-    if value is None and not is_dataclass(spec):
+    if value is None:
         return here.pop(last, None)
     old = here.get(last)
     here[last] = value

@@ -95,6 +95,8 @@ class Redesigner:
                 names = [entry.name for entry in self.machine.buffers]
                 if buffer in names and name != "name":
                     return names.index(buffer), name if _is_plain(self.machine.buffers[0], name) else ""
+            case ["energy", _] if self.machine.energy.node_nm is not None or path == "energy.node_nm":
+                return None, ""  # tables give what the file does not
             case ["matrix" | "vector" | "dram" | "energy" | "overheads" as part, name] if _is_plain(
                 getattr(self.machine, part), name
             ):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -19,6 +19,19 @@ from annotated_types import Ge, Gt, Le, MinLen
 from tilewright.errors import InputError, unknown
 from tilewright.formats import FormatName
 from tilewright.hw_models.dram_grades import RowTimingSpec, grade_names, row_timing
+from tilewright.hw_models.energy_table import (
+    DRAM_KINDS,
+    OF_DRAM,
+    DramKind,
+    TableFigure,
+    dram_figures,
+    elementwise_pj,
+    multiply_accumulate_pj,
+    register_pj,
+    sram_pj,
+    table_assumption,
+    with_table,
+)
 from tilewright.hw_models.gpu.spec import GpuSpec
 from tilewright.presented import Shown
 from tilewright.units import KIB, exact
@@ -79,6 +92,8 @@ NotNegative: TypeAlias = Annotated[float, Ge(0), Le(1e15)]
 Picojoules: TypeAlias = Annotated[float, Ge(0), Le(1e15)]
 Text: TypeAlias = Annotated[str, MinLen(1)]
 
+_REGISTERS = "register_pj_per_multiply_accumulate"
+_BY_NODE = "or energy.node_nm, with which tables give it"
 _STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 
@@ -533,6 +548,11 @@ class HostLinkSpec:
     per_transfer_us: Annotated[float, Ge(0), Le(1e9)] = 0.0
 
 
+def _left_out() -> TableFigure:
+    """A figure that a file does not give; with a node, tables put theirs in its place."""
+    return TableFigure(0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSpec:
     """What joins the cores to each other, to the DRAM and to the buffers that they share (:mod:`.links`).
@@ -560,21 +580,30 @@ class EnergySpec:
     ``dram_write_pj_per_byte``: one byte of DRAM. ``dram_activate_pj``: a row activation, counted where the DRAM's grade
     is known, else it is part of the energy per byte. ``dram_background_mw``, ``static_mw``: power that flows all the
     time, of the DRAM and of the chip.
+    ``node_nm``: the technology; figures that are left out are then those of published tables at that node
+    (:mod:`tilewright.hw_models.energy_table`), which follow sizes and formats. ``dram_kind``: whose energies the table
+    gives for DRAM; left out, that of the DRAM's grade.
     """
 
     __pydantic_config__ = _STRICT
 
-    multiply_accumulate_pj: Annotated[Mapping[FormatKey, Picojoules], MinLen(1)] = field(hash=False)
-    register_pj_per_multiply_accumulate: Picojoules = 0.0
+    multiply_accumulate_pj: Mapping[FormatKey, Picojoules] = field(default_factory=dict, hash=False)
+    register_pj_per_multiply_accumulate: Picojoules = field(default_factory=_left_out)
     matrix_elementwise_pj: Mapping[OperationKey, Picojoules] = field(default_factory=dict, hash=False)
-    vector_pj: Mapping[OperationKey, Picojoules] = field(hash=False)
-    buffer_read_pj_per_byte: Mapping[str, Picojoules] = field(hash=False)
-    buffer_write_pj_per_byte: Mapping[str, Picojoules] = field(hash=False)
-    dram_read_pj_per_byte: Picojoules
-    dram_write_pj_per_byte: Picojoules
-    dram_activate_pj: Picojoules = 0.0
+    vector_pj: Mapping[OperationKey, Picojoules] = field(default_factory=dict, hash=False)
+    buffer_read_pj_per_byte: Mapping[str, Picojoules] = field(default_factory=dict, hash=False)
+    buffer_write_pj_per_byte: Mapping[str, Picojoules] = field(default_factory=dict, hash=False)
+    dram_read_pj_per_byte: Picojoules = field(default_factory=_left_out)
+    dram_write_pj_per_byte: Picojoules = field(default_factory=_left_out)
+    dram_activate_pj: Picojoules = field(default_factory=_left_out)
     dram_background_mw: NotNegative = 0.0
     static_mw: NotNegative = 0.0
+    node_nm: Annotated[float, Ge(3), Le(65)] | None = None
+    dram_kind: DramKind | None = None
+
+    def __post_init__(self) -> None:
+        if self.dram_kind is not None and self.node_nm is None:
+            raise ValueError("dram_kind: given without node_nm; allowed together, for figures that are left out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -666,7 +695,35 @@ class MachineSpec(Shown):
             raise ValueError(f'weights.memory.name: "{memory.name}" is a buffer or the DRAM; allowed another name')
         if self.fallback is not None and not self.lacks:
             raise ValueError("fallback: given, but the cores lack nothing; allowed together with lacks")
+        if self.energy.node_nm is not None:
+            object.__setattr__(self, "energy", self._energy_of_the_node())
         self._check_energy(names)
+
+    def _energy_of_the_node(self) -> EnergySpec:
+        """The energies with those of the tables where the file gives none; made anew when sizes or formats change."""
+        energy, node_nm = self.energy, self.energy.node_nm
+        assert node_nm is not None
+        sram = {buffer.name: sram_pj(buffer.capacity_kib, node_nm) for buffer in self.buffers}
+        rates, operations = self.matrix.multiplies_per_pe_per_cycle, self.vector.cycles
+        macs: dict[str, Any] = {one: multiply_accumulate_pj(one, node_nm) for one in rates}
+        tables: dict[str, Any] = {
+            "multiply_accumulate_pj": {one: value for one, value in macs.items() if value is not None},
+            "matrix_elementwise_pj": {one: elementwise_pj(one, node_nm) for one in self.matrix.elementwise_cycles},
+            "vector_pj": {one: elementwise_pj(one, node_nm) for one in operations},
+            "buffer_read_pj_per_byte": {name: read for name, (read, _) in sram.items()},
+            "buffer_write_pj_per_byte": {name: write for name, (_, write) in sram.items()},
+        }
+        changes: dict[str, Any] = {name: with_table(getattr(energy, name), table) for name, table in tables.items()}
+        dram = dram_figures(energy.dram_kind, self.dram.grade)
+        single: dict[str, Any] = dict(zip(OF_DRAM, dram, strict=True)) | {_REGISTERS: register_pj(node_nm)}
+        changes |= {name: value for name, value in single.items() if isinstance(getattr(energy, name), TableFigure)}
+        if energy.dram_kind is not None and not any(isinstance(changes.get(name), TableFigure) for name in OF_DRAM[:2]):
+            raise ValueError(
+                "energy.dram_kind: gives nothing, for DRAM's figures are given; allowed with them left out"
+            )
+        if not any(one and isinstance(one, TableFigure) for value in changes.values() for one in _figures_in(value)):
+            raise ValueError("energy.node_nm: gives nothing, for every figure is given; allowed with some left out")
+        return replace(energy, **changes)
 
     def _check_energy(self, buffer_names: list[str]) -> None:
         """Every action that the machine can do has an energy, and nothing else has one."""
@@ -678,12 +735,24 @@ class MachineSpec(Shown):
             ("buffer_read_pj_per_byte", energy.buffer_read_pj_per_byte, buffer_names),
             ("buffer_write_pj_per_byte", energy.buffer_write_pj_per_byte, buffer_names),
         ):
+            if wanted and not given and label != "matrix_elementwise_pj":
+                raise ValueError(f"energy.{label}: this field is missing; allowed with {', '.join(wanted)}; {_BY_NODE}")
             _check_keys(f"energy.{label}", given, wanted)
+        for label in OF_DRAM[:2]:
+            if getattr(energy, label) == 0 and isinstance(getattr(energy, label), TableFigure):
+                kinds = f", or dram_kind ({', '.join(DRAM_KINDS)})" if energy.node_nm else f"; {_BY_NODE}"
+                raise ValueError(f"energy.{label}: this field is missing; allowed a number of at least 0{kinds}")
 
     @property
     def base_name(self) -> str:
         """The name without what was changed: ``edge-16x16`` of ``edge-16x16 with matrix.rows=32``."""
         return self.name.partition(WITH)[0]
+
+    @property
+    def stated(self) -> tuple[str, ...]:
+        """The assumptions of the file, and what tables gave instead of it; results repeat them."""
+        node_nm = self.energy.node_nm
+        return self.assumptions if node_nm is None else (*self.assumptions, table_assumption(node_nm))
 
     @property
     def clock_hz(self) -> Fraction:
@@ -721,6 +790,10 @@ class MachineSpec(Shown):
         from tilewright.hw_models.override import changed
 
         return changed(self, changes)
+
+
+def _figures_in(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, Mapping) else (value,)
 
 
 def _check_name(name: str) -> None:

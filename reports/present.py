@@ -481,7 +481,7 @@ def _stream_lines(stream: Any) -> list[str]:
 def _machine_lines(machine: Any) -> list[str]:
     from tilewright.reports.page import machine_rows
 
-    rows = machine_rows(machine, machine.assumptions)
+    rows = machine_rows(machine, machine.stated)
     return [machine.name, *(f"{row['name']}: {row['value']}" for row in rows if row["value"])]
 
 

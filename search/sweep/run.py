@@ -13,11 +13,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
+from tilewright.hw_models.override import given_data
 from tilewright.search.executors.cluster import ClusterExecutor, check_scheduler
 from tilewright.search.executors.dispatch import Dispatcher
 from tilewright.search.executors.executor import Executor, WorkerError
@@ -107,7 +108,7 @@ def run_sweep(
         check_scheduler(scheduler)
     with ResultsStore(store) as opened:
         opened.check()
-        machine = asdict(sweep.machine)
+        machine = given_data(sweep.machine)
         opened.note_sweep(sweep.text, sweep.name, machine)
         if retry_failed:
             keys = (point.key for point in planned_points(sweep, opened))

@@ -85,7 +85,7 @@ def measured(
         buffer_bytes=dict(program.buffer_bytes),
         n_commands=run.n_commands,
         n_jumps=run.n_jumps,
-        assumptions=(*machine.assumptions, *ASSUMPTIONS, *assumptions, *_without_engine(machine)),
+        assumptions=(*machine.stated, *ASSUMPTIONS, *assumptions, *_without_engine(machine)),
     )
 
 

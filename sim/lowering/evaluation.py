@@ -246,7 +246,7 @@ def timed_result(
 
 def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tuple[str, ...]:
     """Everything taken for granted in this result, in sentences."""
-    notes = [*machine.assumptions, *ASSUMPTIONS, *dataflow.family.assumptions(layer), *dataflow.assumptions]
+    notes = [*machine.stated, *ASSUMPTIONS, *dataflow.family.assumptions(layer), *dataflow.assumptions]
     if machine.dram.detail == "bandwidth":
         notes.append("DRAM: first-access latency, then full bandwidth, shared fairly by load and store")
     else:

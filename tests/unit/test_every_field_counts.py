@@ -166,7 +166,11 @@ def _taps() -> MachineSpec:
 
 
 def _engine() -> MachineSpec:
-    return load_machine("edge-16x16").with_(**{"matrix.engine": "mixpe", "matrix.attention_engine": "sageattention"})
+    """With energies by node, and two quantised engines."""
+    node = {"energy.node_nm": 22, "energy.dram_kind": "ddr4"}
+    return load_machine("edge-16x16").with_(
+        **node, **{"matrix.engine": "mixpe", "matrix.attention_engine": "sageattention"}
+    )
 
 
 def _engine_with_options() -> MachineSpec:
@@ -373,7 +377,8 @@ def _others(value: Any, name: str, hint: Any) -> Iterator[Any]:
     elif isinstance(value, tuple):
         yield from (value[1:], value[:1])
     else:
-        yield from (other for other in get_args(hint) if isinstance(other, str) and other != value)
+        choices = [one for part in get_args(hint) for one in (get_args(part) or (part,))]
+        yield from (other for other in choices if isinstance(other, str) and other != value)
 
 
 def _moved(make: Callable[[], MachineSpec], path: str, name: str, hint: Any, value: Any) -> bool:

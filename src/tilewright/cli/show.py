@@ -151,7 +151,7 @@ def _show_machine(outputs: Outputs, text: str, settings: list[str] | None) -> No
         Text(f"{spec.name}: {spec.description}" if spec.description else spec.name, style="bold"),
         fitted_table(outputs.console(), "figures", columns),
         listed_text("sources", [f"[{number}] {source}" for source, number in numbers.items()], sign=""),
-        listed_text("assumptions", spec.assumptions),
+        listed_text("assumptions", spec.stated),
     )
     figures = [
         {"figure": row.path, "value": row.value, "unit": row.unit, "kind": row.kind, "source": row.source}
@@ -159,7 +159,7 @@ def _show_machine(outputs: Outputs, text: str, settings: list[str] | None) -> No
     ]
     data = {"name": spec.name, "description": spec.description, "figures": figures}
     origin = Origin(machines=(spec,))
-    outputs.write_json({**data, "assumptions": list(spec.assumptions)}, origin)
+    outputs.write_json({**data, "assumptions": list(spec.stated)}, origin)
     outputs.write_csv(figures, origin)
 
 
