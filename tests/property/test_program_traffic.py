@@ -25,7 +25,7 @@ from tilewright.sim.engine.run import run_program
 from tilewright.sim.hierarchy.nest import LoopNest
 from tilewright.sim.hierarchy.traffic import Keep, Loop, traffic
 from tilewright.sim.lowering.evaluation import build_phase
-from tilewright.sim.lowering.levels import DRAM_CHANNEL, level_called
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, level_called, levels_of
 from tilewright.sim.lowering.mapping import Dataflow, Tiling, get_dataflow
 from tilewright.testing.products import tilings
 from tilewright.workloads.conv_window import ConvWindow
@@ -77,7 +77,7 @@ def layers(draw: st.DrawFn) -> tuple[GemmLayer, LoopNest]:
 
 def nest_nodes(layer: GemmLayer, machine: MachineSpec, tiling: Tiling) -> list[Loop | Keep]:
     """The program of a tiling as a mapping."""
-    what, near = staged(layer, machine, tiling), machine.working_buffer.name
+    what, near = staged(layer, levels_of(machine), tiling), machine.working_buffer.name
     m, n, k = (min(tiling[name], getattr(layer, name)) for name in "mnk")
     taps = layer.window.taps if layer.window is not None else 1
     homes = ((layer.homes.a, "input"), (layer.homes.b, "weight"), (layer.homes.out, "output"))
@@ -102,7 +102,7 @@ def nest_nodes(layer: GemmLayer, machine: MachineSpec, tiling: Tiling) -> list[L
 
 def fetch_nodes(layer: GemmLayer, machine: MachineSpec, tiling: Tiling) -> list[Loop | Keep]:
     """The fetches of A into a level: once, in the tiles of the working buffer with their halos."""
-    what = staged(layer, machine, tiling)
+    what = staged(layer, levels_of(machine), tiling)
     assert what.level is not None
     rows = [*rows_of(layer, what.rows), *rows_of(layer, min(tiling["m"], layer.m))]
     others = [Keep("dram", "weight"), Keep("dram", "output")]
@@ -123,7 +123,7 @@ def is_nest(layer: GemmLayer, machine: MachineSpec, tiling: Tiling) -> bool:
         return True
     width, taps = layer.window.out_width, layer.window.taps
     m, k = min(tiling["m"], layer.m), min(tiling["k"], layer.k)
-    rows = (m, staged(layer, machine, tiling).rows)
+    rows = (m, staged(layer, levels_of(machine), tiling).rows)
     return k % taps == 0 and all(n % width == 0 or (n < width and width % n == 0) for n in rows)
 
 
@@ -143,7 +143,7 @@ def test_bytes_of_every_channel(case: tuple[GemmLayer, LoopNest], flow: Dataflow
     wanted: Counter[int] = Counter()
     bits = {"input": layer.a_bits, "weight": layer.b_bits, "output": layer.out_bits}
     counted = traffic(nest, nest_nodes(layer, MACHINE, tiling), whole_runs=True)
-    if staged(layer, MACHINE, tiling).a:
+    if staged(layer, levels_of(MACHINE), tiling).a:
         counted["dram", "input"] = traffic(nest, fetch_nodes(layer, MACHINE, tiling), whole_runs=True)["dram", "input"]
     for (memory, operand), moved in counted.items():
         read_bytes, write_bytes = (int(values * bits[operand] / 8) for values in moved)
