@@ -18,8 +18,11 @@ def layer_words(layer: Any) -> str:
     if isinstance(layer, GemmLayer):
         whole = layer.before_cut
         kind = "convolution as a product" if layer.window is not None else "matrix product"
-        times = f"{whole.groups:,} times " if whole.groups > 1 else ""
-        sizes = f"{whole.m:,} x {layer.k:,} by {layer.k:,} x {whole.n:,}"
+        groups, k = whole.groups, layer.k
+        if layer.split is not None:
+            groups, k = groups // layer.split.n_parts, layer.split.k
+        times = f"{groups:,} times " if groups > 1 else ""
+        sizes = f"{whole.m:,} x {k:,} by {k:,} x {whole.n:,}"
         return f"{kind}: {times}{sizes}, {count_text(layer.macs)} multiply-adds"
     if isinstance(layer, VectorLayer):
         rows = layer.groups * layer.rows

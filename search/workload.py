@@ -134,7 +134,8 @@ def pieces(layer: JobLayer, machine: MachineSpec, flow: Dataflow | None = None) 
     """
     family = family_of(layer)
     layer = family.adapted(layer, machine)
-    cuts: tuple[JobLayer, ...] = family.pieces(layer, machine)
+    own = family.pieces if flow is None or flow.pieces is None else flow.pieces
+    cuts: tuple[JobLayer, ...] = own(layer, machine)
     if flow is None:
         return cuts
     return tuple(cut for cut in cuts if not flow.refusal(cut, machine)) or (layer,)

@@ -18,7 +18,7 @@ from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.homes import DRAM, IN_DRAM, ROWS_IN_DRAM, Homes, VectorHomes
 from tilewright.workloads.vector_work import UnitValues
 
-__all__ = ["NOTHING_FUSED", "ConvWindow", "Fused", "GemmLayer", "RowCut", "VectorLayer", "Whole"]
+__all__ = ["NOTHING_FUSED", "ConvWindow", "Fused", "GemmLayer", "RowCut", "Split", "VectorLayer", "Whole"]
 
 
 class Fused(NamedTuple):
@@ -44,6 +44,13 @@ class Whole(NamedTuple):
     n: int
 
 
+class Split(NamedTuple):
+    """How the sum of a product is split: into ``n_parts`` parts of the ``k`` that it has in all."""
+
+    n_parts: int
+    k: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GemmLayer:
     """A product to be mapped; extents of one group.
@@ -54,6 +61,7 @@ class GemmLayer:
     (see :meth:`cuts`); its groups are then the pieces, those of one group of the whole side by side, n fastest.
     ``homes``: where its operands are kept. ``a_format``, ``b_format``: the operands'
     tensor formats, empty where nobody said; ``engine``: the quantised engine that does it, of the machine.
+    ``split``: of a piece whose k is a part of the whole's: the parts of a group are then groups of ``whole``.
     ``b_density``: the share of B's values that are not 0; ``speed``: how many times as fast the machine is for
     leaving zeros out.
     """
@@ -78,6 +86,7 @@ class GemmLayer:
     a_format: str = ""
     b_format: str = ""
     engine: Any = None
+    split: Split | None = None
 
     def __post_init__(self) -> None:
         for field in ("groups", "m", "k", "n"):
@@ -99,6 +108,8 @@ class GemmLayer:
     def macs(self) -> int:
         """Multiply-adds of the whole product, without what rounding up the pieces of the cores adds."""
         groups, m, n = self.before_cut
+        if self.split is not None:
+            return groups // self.split.n_parts * m * self.split.k * n
         return groups * m * self.k * n
 
     @property
@@ -107,6 +118,9 @@ class GemmLayer:
         or to the DRAM, as far as they live there.
         """
         groups, m, n = self.before_cut
+        if self.split is not None:
+            whole = Whole(groups // self.split.n_parts, m, n)
+            return replace(self, k=self.split.k, whole=whole, split=None).compulsory_bits
         homes = self.homes
         a_elements = m * self.k
         if self.window is not None:
@@ -146,6 +160,24 @@ class GemmLayer:
             found = dict.fromkeys(sorted(found, key=lambda cut: cut.m + cut.n))
             found |= dict.fromkeys(self.cuts(n_cores // 2, shares=True))
         return tuple(found) or (self,)
+
+    def splits(self, n_cores: int, rows: int, columns: int) -> tuple[GemmLayer, ...]:
+        """The ways to give more cores something to do by splitting k, where there are fewer blocks of ``rows`` x
+        ``columns`` results than cores: into 2, 4, 8 ... parts, each cut along n and m as far as there are cores.
+        """
+        found: dict[GemmLayer, None] = {}
+        blocks_m, blocks_n = ceil_div(self.m, rows), ceil_div(self.n, columns)
+        n_parts = 2
+        while self.groups * blocks_m * blocks_n < n_cores and n_parts <= min(n_cores // self.groups, self.k):
+            k = ceil_div(self.k, n_parts)
+            split = Split(ceil_div(self.k, k), self.k)
+            part = replace(self, groups=self.groups * split.n_parts, k=k)
+            n_parts_n = min(blocks_n, max(1, n_cores // part.groups))
+            n_parts_m = min(blocks_m, max(1, n_cores // (part.groups * n_parts_n)))
+            whole = Whole(part.groups, self.m, self.n)
+            found[replace(part._cut(n_parts_m, n_parts_n) or part, whole=whole, split=split)] = None
+            n_parts *= 2
+        return tuple(found)
 
     def _cut(self, n_parts_m: int, n_parts_n: int) -> GemmLayer | None:
         """Cut into at most so many pieces along m and n; a convolution along m between output rows."""

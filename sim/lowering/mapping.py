@@ -132,6 +132,7 @@ class Dataflow:
     run, behind its name; empty where it can. ``is_native``: machines that have what it needs are made for it, so it is
     the usual one there. ``ahead(layer, tiling)``: the tiles (depth, columns) of the weights with which a run may begin
     on chip (its parameter ``prefetched``). ``fills_buffers``: it keeps data in the buffers behind the working one.
+    ``pieces(layer, machine)``: its own ways to cut a layer for the cores; None for its family's.
     ``heeds_homes``: its programs take operands from where they live and leave results there (the ``homes`` of a layer);
     any other runs layers whose operands are all in the DRAM.
     """
@@ -147,6 +148,7 @@ class Dataflow:
     ahead: Callable[[Any, Tiling], tuple[tuple[int, int], ...]] | None = None
     fills_buffers: bool = False
     heeds_homes: bool = False
+    pieces: Callable[[Any, MachineSpec], tuple[Any, ...]] | None = None
 
     def __post_init__(self) -> None:
         core = self.family.core

@@ -23,9 +23,9 @@ from tilewright.sim.engine.reference import run_reference
 from tilewright.sim.engine.run import run_program
 from tilewright.sim.lowering.core import ENGINE_KINDS
 from tilewright.sim.lowering.costs import Work
-from tilewright.sim.lowering.evaluation import build_phase, core_shares, count_phase, evaluate
+from tilewright.sim.lowering.evaluation import build_phase, core_shares, count_phase, evaluate, phase_tiling
 from tilewright.sim.lowering.levels import channels_by_share
-from tilewright.sim.lowering.mapping import Tiling
+from tilewright.sim.lowering.mapping import Tiling, get_dataflow
 from tilewright.testing.products import layers, numbers, tilings
 from tilewright.workloads.gemm import GemmLayer
 
@@ -34,6 +34,8 @@ assert _spec is not None and _spec.loader is not None
 _levels = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_levels)
 STAGED, PHASE, machines = _levels.STAGED, _levels.PHASE, _levels.machines
+
+SPLIT = get_dataflow("split_k", "gemm")
 
 # `make fuzz N=10000` sets this; the quick suite runs some.
 N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "30"))
@@ -75,6 +77,58 @@ def test_all_pieces_compute_the_product(case: tuple[GemmLayer, MachineSpec, dict
     except MappingError:
         return
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+@st.composite
+def split_cases(draw: st.DrawFn) -> tuple[GemmLayer, MachineSpec, dict[str, int]]:
+    """A product of few rows and columns whose sum is split, a machine of several cores and levels, and a tiling."""
+    machine = linked(draw, draw(machines(cores=CORES)))
+    layer = replace(draw(layers()), window=None)
+    found = () if SPLIT.refusal(layer, machine) else pieces(layer, machine, SPLIT)
+    assume(found)
+    piece = draw(st.sampled_from(found))
+    return piece, machine, draw(tilings(SPLIT, piece, machine)) | {"prefetched": 0}
+
+
+@thorough
+@given(case=split_cases(), seed=st.integers(0, 2**32))
+def test_a_split_sum_is_the_sum(case: tuple[GemmLayer, MachineSpec, dict[str, int]], seed: int) -> None:
+    """On numbers; the reference agrees; no run beats the bound, no count is below the floor."""
+    piece, machine, tiling = case
+    try:
+        found, wanted = numbers(SPLIT, piece, machine, tiling, np.random.default_rng(seed))
+        result = evaluate(SPLIT, piece, machine, tiling)
+    except MappingError:
+        return
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+    assert result.cycles >= result.lower_bound.cycles
+    assert result.lower_bound == SPLIT.bound(piece, machine)
+    costs, total = SPLIT.costs(piece, machine), 0
+    for phase in SPLIT.phases:
+        program = build_phase(phase, costs, phase_tiling(phase, tiling))
+        run, reference, counted = run_program(program), run_reference(program), count_phase(phase, costs, tiling)
+        assert not run.stuck
+        assert (run.cycles, run.busy_cycles, run.channel_bytes) == (
+            reference.cycles,
+            reference.busy_cycles,
+            reference.channel_bytes,
+        )
+        assert counted.channel_bytes == run.channel_bytes[0]
+        total += run.cycles
+        if phase.floor is not None:
+            assert all(least <= n for least, n in zip(phase.floor(costs, tiling)[:4], counted[:4], strict=True))
+    assert total == result.cycles
+
+
+def test_a_split_sum_occupies_more_cores() -> None:
+    """One row and as many columns as one array: along m and n there is nothing to cut."""
+    layer = replace(PRODUCT, m=1, k=512, n=4)
+    machine = with_level(8, 60.0)
+    whole = min(best_tiling(STAGED, piece, machine, fixed=HELD).cycles for piece in pieces(layer, machine, STAGED))
+    split = min(best_tiling(SPLIT, piece, machine, fixed=HELD).cycles for piece in pieces(layer, machine, SPLIT))
+    assert split < whole
+    assert not SPLIT.refusal(layer, machine)
+    assert "too few rows and columns" in SPLIT.refusal(replace(layer, m=512, n=512), machine)
 
 
 class WrittenOut(GemmCore):

@@ -31,6 +31,10 @@ _BLOCK_BYTES = 64 * 1024  # about what a pass has in a slot: long transfers, lit
 
 def costs_of(layer: GemmLayer, machine: MachineSpec) -> GemmCosts:
     """Costs of the tiles of ``layer``, by the machine's quantised engine where that does it."""
+    if layer.split is not None:
+        from tilewright.sim.dataflows.gemm.split import SplitCosts  # which are costs of this kind
+
+        return SplitCosts(layer, machine)
     return GemmCosts(layer, machine) if layer.engine is None else EngineCosts(layer, machine)
 
 

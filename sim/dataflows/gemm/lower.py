@@ -498,6 +498,8 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
         raise no_rate(layer.compute_format, machine.matrix.multiplies_per_pe_per_cycle, place=machine.name)
     elements = machine.matrix.n_multipliers * machine.n_cores
     groups, m, n = layer.before_cut
+    if layer.split is not None:
+        groups //= layer.split.n_parts
     outputs = groups * m * n
     fused = tuple((kind, times * outputs) for kind, times in vector_operations(layer.fused, machine))
     vector = Fraction(0)

@@ -58,6 +58,10 @@ def run_product_on_numbers(
     serves several cores brings what not all of them need.
     """
     check_tiling(dataflow, layer, tiling)
+    if layer.split is not None:
+        from tilewright.sim.dataflows.gemm.split_numbers import run_split_on_numbers  # which runs products with this
+
+        return run_split_on_numbers(layer, machine, tiling, a, b, extras, dataflow)
     costs = costs_of(layer, machine)
     (phase,) = dataflow.phases
     arrays = _Arrays(layer, a, b, extras)

@@ -91,13 +91,15 @@ def numbers(
     dataflow: Dataflow, layer: GemmLayer, machine: MachineSpec, tiling: Tiling, random: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """What the dataflow computes of random operands, and what the product is."""
-    window, (groups, m, n) = layer.window, layer.before_cut
-    shape = (groups, m, layer.k)
+    window, (groups, m, n), k = layer.window, layer.before_cut, layer.k
+    if layer.split is not None:
+        groups, k = groups // layer.split.n_parts, layer.split.k
+    shape = (groups, m, k)
     a = random.normal(size=shape)
     if window is not None:
         channels = layer.k // window.taps
         a = random.normal(size=(groups, window.images, window.in_height, window.in_width, channels))
-    b = random.normal(size=(groups, layer.k, n))
+    b = random.normal(size=(groups, k, n))
     extras = [random.normal(size=(groups, m, n)) for _ in layer.fused.extra_bits]
     want = a @ b if window is None else np.stack([convolution(window, x, w) for x, w in zip(a, b, strict=True)])
     found = run_product_on_numbers(layer, machine, tiling, a, b, extras, dataflow=dataflow)
