@@ -9,11 +9,12 @@ from dataclasses import dataclass, fields, is_dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tilewright.errors import did_you_mean
 from tilewright.hw_models.dram_grades import GRADE_SOURCES
 from tilewright.hw_models.energy_table import TableFigure, table_source
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
 
-__all__ = ["FieldRow", "describe", "figures", "figures_hash"]
+__all__ = ["FieldRow", "describe", "figures", "figures_hash", "unused_sources"]
 
 _UNITS = (
     ("_gb_per_s", "GB/s"),
@@ -100,6 +101,17 @@ def describe(machine: MachineSpec) -> list[FieldRow]:
                 FieldRow(section="dram.timing", field=name, value=value, unit=_unit(name), kind=kind, source=source)
             )
     return rows
+
+
+def unused_sources(machine: MachineSpec) -> list[str]:
+    """Sentences on paths in ``sources`` that are those of no figure."""
+    paths = [row.path for row in describe(machine)]
+    return [
+        f'a source names "{pattern}", and no figure is called so{did_you_mean(pattern, paths)}'
+        for entry in machine.sources
+        for pattern in entry.fields
+        if "changed from" not in entry.source and not any(fnmatchcase(path, pattern) for path in paths)
+    ]
 
 
 def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:

@@ -285,6 +285,8 @@ class MatrixUnitSpec:
             )
         if self.block.stripe is not None and self.stationarity != "weight":
             raise ValueError(f'block.stripe: given with stationarity "{self.stationarity}"; allowed with weight')
+        if self.partial_use:
+            raise ValueError("partial_use: is for systolic arrays; allowed false with a block")
         if self.fill_drain == "scale_sim":
             raise ValueError("fill_drain: scale_sim is for systolic arrays; allowed per_pass, per_command, hidden")
 
@@ -690,6 +692,7 @@ class MachineSpec(Shown):
                 f'buffers: the first one ("{names[0]}") is the working buffer of each core; '
                 "allowed shared_by_cores: false there"
             )
+        self._check_reach()
         memory = self.weights.memory
         if memory is not None and memory.name in (*names, "dram"):
             raise ValueError(f'weights.memory.name: "{memory.name}" is a buffer or the DRAM; allowed another name')
@@ -698,6 +701,27 @@ class MachineSpec(Shown):
         if self.energy.node_nm is not None:
             object.__setattr__(self, "energy", self._energy_of_the_node())
         self._check_energy(names)
+
+    def _check_reach(self) -> None:
+        """What nothing could read: buffers that programs cannot use, though the file gives figures of such use."""
+        for number, buffer in enumerate(self.buffers):
+            here = f"buffers.{number}"
+            rates = {"read": buffer.read_bytes_per_cycle, "write": buffer.write_bytes_per_cycle}
+            lacking = [way for way, rate in rates.items() if rate is None]
+            if number and len(lacking) == 1:
+                (given,) = rates.keys() - set(lacking)
+                raise ValueError(
+                    f"{here}.{given}_bytes_per_cycle: without {lacking[0]}_bytes_per_cycle nothing can be kept in "
+                    f'"{buffer.name}"; allowed both, or neither (bytes then pass through it at a cost in energy only)'
+                )
+            if buffer.latency_cycles and (not number or lacking):
+                why = "the working buffer is not waited for" if not number else "it is used with both bandwidths only"
+                raise ValueError(
+                    f'{here}.latency_cycles: nothing waits for "{buffer.name}", for {why}; allowed in buffers behind '
+                    "the first one with read_bytes_per_cycle and write_bytes_per_cycle"
+                )
+        if self.gpu is not None and "l2" not in {buffer.name for buffer in self.buffers}:
+            raise ValueError('gpu: needs a buffer called "l2", which its kernels read through; allowed with one')
 
     def _energy_of_the_node(self) -> EnergySpec:
         """The energies with those of the tables where the file gives none; made anew when sizes or formats change."""
@@ -809,4 +833,4 @@ def _check_keys(path: str, given: Iterable[str], wanted: Iterable[str]) -> None:
     extra = [key for key in given if key not in set(wanted)]
     if extra:
         fault = "has what the machine has not"
-        raise ValueError(str(unknown("name", extra[0], wanted, place=path, fault=fault)))
+        raise ValueError(str(unknown("name", extra[0], wanted, place=f"{path}.{extra[0]}", fault=fault)))

@@ -182,7 +182,7 @@ def _fault_line(
 def _pointed(path: FieldPath, message: str, schema: Mapping[str, Any]) -> tuple[FieldPath, str]:
     """Path and rest of a message that a class's own check begins with the field it is about: ``"dram.grade: …"``."""
     below, separator, rest = message.partition(": ")
-    steps = tuple(below.split("."))
+    steps = tuple(int(step) if step.isdecimal() else step for step in below.split("."))
     return ((*path, *steps), rest) if separator and steps[0] in field_names(schema) else (path, message)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tilewright.cli.run import run
 from tilewright.errors import InputError
 from tilewright.hw_models.describe import describe, figures
 from tilewright.hw_models.load import load_machine, machine_names, machine_text
@@ -115,6 +116,33 @@ def test_an_inherited_machine_is_the_one_written_out(tmp_path: Path) -> None:
         ("base: edge-16x16\nmatrix: {rows: 0}", ":3:16: matrix.rows: out of range; given 0; allowed a whole number"),
         ("base: edge-16x16\nmatrix: {row: 8}", ":3:10: matrix.row: unknown field; given 8; allowed rows,"),
         ("base: edge-16x16\nmatrix: {blok: null}", ":3:10: matrix.blok: unknown field; given nothing"),
+        (
+            "base: tileflow-cloud\nbuffers: {l2: {write_bytes_per_cycle: null}}",
+            "tileflow-cloud.yaml:24:27: buffers.1.read_bytes_per_cycle: without write_bytes_per_cycle nothing can",
+        ),
+        (
+            "base: edge-16x16\nbuffers: {l1: {latency_cycles: 5}}",
+            ':3:32: buffers.0.latency_cycles: nothing waits for "l1", for the working buffer is not',
+        ),
+        (
+            "base: tileflow-cloud\nbuffers: {l2: {latency_cycles: 5, read_bytes_per_cycle: null, "
+            "write_bytes_per_cycle: null}}",
+            ':3:32: buffers.1.latency_cycles: nothing waits for "l2", for it is used with both',
+        ),
+        (
+            "base: tileflow-cloud\nbuffers: {l2: {read_bytes_per_cycle: 0}}",
+            ":3:38: buffers.1.read_bytes_per_cycle: out of",
+        ),
+        ("base: nvdla-2048\nmatrix: {partial_use: true}", ":3:23: matrix.partial_use: is for systolic arrays; allowed"),
+        (
+            "base: h200\nbuffers: {l2: null}\n"
+            "energy: {buffer_read_pj_per_byte: {l2: null}, buffer_write_pj_per_byte: {l2: null}}",
+            'gpu: needs a buffer called "l2", which its kernels read through',
+        ),
+        (
+            "base: edge-16x16\nenergy: {buffer_read_pj_per_byte: {L1: 3}}",
+            ':3:40: energy.buffer_read_pj_per_byte.L1: has what the machine has not; given "L1"; allowed l1 (',
+        ),
         ("base: edge-16x16\nassumptions: 5", ":3:14: assumptions: not a list; given 5"),
         (
             "base: edge-16x16\nbuffers: {l2: {capacity_kib: 5}}",
@@ -125,7 +153,7 @@ def test_an_inherited_machine_is_the_one_written_out(tmp_path: Path) -> None:
 def test_a_fault_is_one_line_with_its_place(tmp_path: Path, text: str, expected: str) -> None:
     path = _file(tmp_path, f"name: mine\n{text}\n")
     said = _said(path)
-    assert said.startswith((f"{path}:", "edge-16x16.yaml:30"))
+    assert said.startswith((f"{path}:", "edge-16x16.yaml:30", "tileflow-cloud.yaml:24", "h200.yaml:"))
     assert expected in said
     assert "\n" not in said
 
@@ -148,3 +176,10 @@ def test_a_longer_circle_is_shown(tmp_path: Path) -> None:
 def test_a_machine_needs_a_name_of_its_own(tmp_path: Path) -> None:
     path = _file(tmp_path, "base: edge-16x16\n")
     assert _said(path) == f"{path}:1:1: name: this field is missing; allowed non-empty text"
+
+
+def test_a_source_that_names_no_figure_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "name: m\nbase: edge-16x16\nsources: [{fields: [matrix.row], kind: paper, source: p}]\n"
+    assert run(["show", str(_file(tmp_path, text))]) == 0
+    said = 'm: a source names "matrix.row", and no figure is called so (did you mean "matrix.rows"?)'
+    assert said in capsys.readouterr().err

@@ -130,11 +130,13 @@ def _show_machine(outputs: Outputs, text: str, settings: list[str] | None) -> No
 
     from rich.text import Text
 
-    from tilewright.hw_models.describe import describe
+    from tilewright.hw_models.describe import describe, unused_sources
     from tilewright.reports.origin import Origin
     from tilewright.reports.table import Column, fitted_table, listed_text
 
     rows = describe(spec)
+    for text in unused_sources(spec):
+        note(f"{spec.name}: {text}")
     numbers = {source: number for number, source in enumerate(dict.fromkeys(row.source for row in rows), start=1)}
     columns = [
         Column(header="figure", cells=[row.path for row in rows], right=False),
