@@ -7,7 +7,8 @@ the patch has gathered is scaled and written when its sums are complete (``finis
 ``finish_column_cycles`` a channel).
 
 A kernel that is not listed is done as often with the largest listed one as that fits into it, and the taps that are
-left with the smallest one. With a stride of 2 a patch has fewer results (``strided_rows``).
+left with the smallest one. With a stride of 2 a patch has fewer results (``strided_rows``). Several engines in a chain
+may share the input channels of a kernel (``engines``, ``channels_each``: the 1 x 1 mode of ST's accelerators).
 
 Source: Ne16PerfModel of the network compilers for GAP9 (eml-eda/match, eml-eda/plinio), for the engine of
 pulp-platform/ne16; kernels that are not its own, and strides: the same models, and ne16_nnx_dispatch_stride2x2 of
@@ -45,9 +46,11 @@ def kernel_cost(unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n: int, 
     taps = shape.kernel_height * shape.kernel_width
     channels = ceil_div(k, taps)
     patches, side = _patches(unit, block, m, shape)
-    depths, groups = ceil_div(channels, block.depth), ceil_div(n, unit.columns)
+    groups = ceil_div(n, unit.columns)
     cycles = read_a = 0
     for kernel, times in _in_kernels(block, shape):
+        chain = min(kernel.engines, ceil_div(channels, kernel.channels_each))
+        depths = ceil_div(ceil_div(channels, chain), block.depth)
         cycles += times * patches * depths * (groups * kernel.load_cycles + n * kernel.column_cycles)
         inputs = ((side[0] - 1) * shape.stride + kernel.height) * ((side[1] - 1) * shape.stride + kernel.width)
         read_a += times * patches * inputs * channels * groups

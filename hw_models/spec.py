@@ -142,7 +142,8 @@ class KernelSpec:
 
     See :mod:`tilewright.hw_models.block_kernels`. ``height``, ``width``: of the kernel. ``load_cycles``: bringing the
     inputs of a patch of pixels, for every ``depth`` channels and every ``columns`` output channels; ``column_cycles``:
-    each output channel.
+    each output channel. ``engines``: up to how many engines in a chain share the input channels, each at this speed.
+    ``channels_each``: input channels for which one of them is used.
     """
 
     __pydantic_config__ = _STRICT
@@ -151,10 +152,14 @@ class KernelSpec:
     width: Count
     load_cycles: Cycles
     column_cycles: Cycles
+    engines: Count = 1
+    channels_each: Count = 1
 
     def __post_init__(self) -> None:
         if not self.load_cycles + self.column_cycles:
             raise ValueError("column_cycles: 0 as load_cycles is; allowed 0 for one of them")
+        if self.engines == 1 and self.channels_each != 1:
+            raise ValueError("channels_each: given, but engines is 1; allowed with a chain of engines")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,7 +347,10 @@ class MatrixUnitSpec:
             return Fraction(self.rows * self.columns)
         if block.kernels:  # at most: output channels without end
             work, n = self.rows * block.depth * self.columns, self.columns
-            return max(Fraction(work * k.height * k.width, k.load_cycles + n * k.column_cycles) for k in block.kernels)
+            return max(
+                Fraction(work * k.height * k.width * k.engines, k.load_cycles + n * k.column_cycles)
+                for k in block.kernels
+            )
         return Fraction(self.rows * self.columns * block.depth, block.step_cycles)
 
 

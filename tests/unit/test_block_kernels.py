@@ -108,6 +108,17 @@ def test_output_channels_may_come_all_at_once() -> None:
         replace(tap, load_cycles=0)
 
 
+def test_engines_in_a_chain_share_input_channels() -> None:
+    tap = KernelSpec(height=1, width=1, load_cycles=2, column_cycles=0, engines=4, channels_each=128)
+    unit = replace(NE16, rows=1, block=replace(BLOCK, depth=3, patch_columns=1, kernels=(tap,), finish_cycles=0))
+    unit = replace(unit, block=replace(unit.block, finish_column_cycles=0))
+    assert unit.n_multipliers == 4 * 3 * 32 / 2
+    found = {k: product(unit, 1, k, 32, "int8").cycles for k in (30, 128, 256, 512, 1024)}
+    assert found == {30: 2 * 10, 128: 2 * 43, 256: 2 * 43, 512: 2 * 43, 1024: 2 * 86}
+    with pytest.raises(ValueError, match="channels_each: given, but engines is 1"):
+        replace(tap, engines=1)
+
+
 def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(ValueError, match=r"block\.kernels: given with stationarity weight"):
         replace(NE16, stationarity="weight")

@@ -190,7 +190,7 @@ def _patches() -> MachineSpec:
     """An engine that does all taps of a kernel at once, on patches of the map."""
     block = {
         "style": "dot_product_tree",
-        "depth": 16,
+        "depth": 4,
         "step_cycles": 1,
         "pipeline_cycles": 8,
         "patch_columns": 3,
@@ -199,7 +199,7 @@ def _patches() -> MachineSpec:
         "finish_column_cycles": 4.0,
         "kernels": [
             {"height": 3, "width": 3, "load_cycles": 14, "column_cycles": 8},
-            {"height": 1, "width": 1, "load_cycles": 9, "column_cycles": 8},
+            {"height": 1, "width": 1, "load_cycles": 9, "column_cycles": 8, "engines": 2, "channels_each": 4},
         ],
     }
     changes = {"matrix.rows": 9, "matrix.columns": 16, "matrix.stationarity": "output", "matrix.block": block}

@@ -212,7 +212,7 @@ def test_energy_of_the_edge_tpu() -> None:
 
 
 def test_stm32n6() -> None:
-    """What its convolution accelerators do with kernels of 1 x 1 is not published: too fast, and in the wrong order."""
+    """Weights over flash, and the streams that ST's generated code sets up; what an epoch costs is not known."""
     runs = []
     for row in rows("measured_edge/stm32n6.csv"):
         image = row["input"].split("x")[0]
@@ -222,8 +222,9 @@ def test_stm32n6() -> None:
         runs.append(measured(name, float(row["inference_ms"]) / 1e3, "STM32N6570-DK"))
     found = compared(load_machine("stm32n6570-dk"), runs)
     assert found.overall.n == 8
-    assert found.overall.mape <= 0.5
-    assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.9
+    assert found.overall.mape <= 0.25
+    assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.95
+    assert found.mape_after_factor is not None and found.mape_after_factor <= 0.1
 
 
 @pytest.mark.parametrize("macs", ["2048", "512"])
