@@ -146,7 +146,7 @@ class _Merger:
             self.data[key] = self._copied(of, of.document.data[key], (key,), (key,))
             return
         own = [(self.new, step, entry) for step, entry in enumerate(new or []) if entry is not None or step]
-        base = [(self.old, step, entry) for step, entry in enumerate(old or [])]
+        base = [(self.old, step, left) for step, entry in enumerate(old or []) if (left := self._still_there(entry))]
         if new and new[0] is None:
             base = []
         first, last = (own, base) if own_first else (base, own)
@@ -156,6 +156,17 @@ class _Merger:
             entry if of is None else self._copied(of, entry, (key, step), (key, to))
             for to, (of, step, entry) in enumerate(parts)
         ]
+
+    def _still_there(self, entry: Any) -> Any:
+        """An entry of the base without paths of what the file removes; None where nothing is left of it."""
+        paths = entry.get("fields") if isinstance(entry, Mapping) else None
+        if not isinstance(paths, list):
+            return entry
+        energies = self.new.document.data.get("energy")
+        gone = [one.path for one in self.differences if one.new is None]
+        gone += [f"energy.{name}" for name in (left_to_tables(energies) if isinstance(energies, Mapping) else ())]
+        left = [path for path in paths if not any(path == one or f"{path}".startswith(f"{one}.") for one in gone)]
+        return {**entry, "fields": left} if left or not paths else None
 
     def _copied(self, of: Described, value: Any, at: FieldPath, to: FieldPath) -> Any:
         self._place(of, at, to)
@@ -252,7 +263,8 @@ def _note(base: str, difference: _Difference) -> dict[str, Any]:
     said = (
         f"changed from {_text(old)}, which {base} has" if _is_plain(old) else f"beside what {base} has; no source given"
     )
-    return {"fields": [difference.path, f"{difference.path}.*"], "kind": "assumed", "source": said}
+    path = difference.path if _is_plain(difference.new) else f"{difference.path}.*"
+    return {"fields": [path], "kind": "assumed", "source": said}
 
 
 def _fault(described: Described, message: str) -> InputError:
