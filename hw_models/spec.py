@@ -531,7 +531,8 @@ class FallbackSpec:
     """The processor that does the operators of a network that the cores lack (``MachineSpec.lacks``).
 
     ``name``: what it is called in results. ``giga_operations_per_s``: basic operations that it sustains, a multiply-add
-    as two. ``bandwidth_gb_per_s``: at which it reads and writes tensors. ``per_operator_us``: handing an operator over
+    as two. ``giga_operations_by_kind``: for kinds of operators that it does at a rate of their own.
+    ``bandwidth_gb_per_s``: at which it reads and writes tensors. ``per_operator_us``: handing an operator over
     and back. The cores wait meanwhile.
     """
 
@@ -541,6 +542,11 @@ class FallbackSpec:
     giga_operations_per_s: Positive
     bandwidth_gb_per_s: Positive
     per_operator_us: Annotated[float, Ge(0), Le(1e9)] = 0.0
+    giga_operations_by_kind: Mapping[Text, Positive] = field(default_factory=dict, hash=False)
+
+    def rate(self, kind: str) -> float:
+        """10^9 operations a second in an operator of ``kind``."""
+        return self.giga_operations_by_kind.get(kind, self.giga_operations_per_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -706,6 +712,11 @@ class MachineSpec(Shown):
             raise ValueError(f'weights.memory.name: "{memory.name}" is a buffer or the DRAM; allowed another name')
         if self.fallback is not None and not self.lacks:
             raise ValueError("fallback: given, but the cores lack nothing; allowed together with lacks")
+        if self.fallback is not None:
+            kinds = {entry.partition(":")[0] for entry in self.lacks}
+            for kind in sorted(set(self.fallback.giga_operations_by_kind) - kinds):
+                place = "fallback.giga_operations_by_kind"
+                raise ValueError(str(unknown("kind of operator", kind, sorted(kinds), place=place)))
         if self.energy.node_nm is not None:
             object.__setattr__(self, "energy", self._energy_of_the_node())
         self._check_energy(names)

@@ -49,8 +49,10 @@ def fallback_note(operators: Sequence[Operator], machine: MachineSpec) -> tuple[
     for operator in operators:
         kinds[operator.kind] = kinds.get(operator.kind, 0) + 1
     what = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+    own = [f" ({kind}: {cpu.rate(kind):g})" for kind in kinds if kind in cpu.giga_operations_by_kind]
     return (
         f"on the fallback {cpu.name}: {what} (the cores lack {', '.join(machine.lacks)}), at "
-        f"{cpu.giga_operations_per_s:g} x 10^9 operations a second or {cpu.bandwidth_gb_per_s:g} GB/s, whichever is "
-        f"slower, and {cpu.per_operator_us:g} us for each; the cores wait, and its own energy is not counted",
+        f"{cpu.giga_operations_per_s:g}{''.join(own)} x 10^9 operations a second or {cpu.bandwidth_gb_per_s:g} GB/s, "
+        f"whichever is slower, and {cpu.per_operator_us:g} us for each; the cores wait, "
+        "and its own energy is not counted",
     )

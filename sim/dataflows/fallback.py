@@ -23,7 +23,7 @@ __all__ = ["FALLBACK"]
 def fallback_cycles(layer: FallbackLayer, machine: MachineSpec) -> int:
     """Cycles of the cores' clock that cover the hand-over and the longer of work and bytes."""
     cpu = _processor(machine)
-    work_ns = layer.operations / exact(cpu.giga_operations_per_s)
+    work_ns = layer.operations / exact(cpu.rate(layer.name))
     move_ns = (layer.read_bytes + layer.write_bytes) / exact(cpu.bandwidth_gb_per_s)
     return max(1, ceil((exact(cpu.per_operator_us) * 1000 + max(work_ns, move_ns)) * exact(machine.clock_ghz)))
 

@@ -160,6 +160,10 @@ def _blocks() -> MachineSpec:
     )
 
 
+def _helped() -> MachineSpec:
+    return _appliance().with_(**{"fallback.giga_operations_by_kind": {"elementwise": 0.5}})
+
+
 def _taps() -> MachineSpec:
     """As :func:`_blocks`, tap by tap and without a way of its own for first layers."""
     return load_machine("nvdla-2048").with_(**{"matrix.block.sums": "by_tap", "matrix.block.depth": 32})
@@ -226,6 +230,7 @@ MACHINES = (
     _rows,
     _blocks,
     _taps,
+    _helped,
     _engine,
     _engine_with_options,
     _patches,

@@ -86,6 +86,17 @@ def test_it_is_shown() -> None:
     json.dumps(case.to_dict())
 
 
+def test_kinds_may_have_rates_of_their_own() -> None:
+    slow = dataclasses.replace(CPU, giga_operations_by_kind={"pool": 0.001})
+    plain, slowed = (simulate_stream(stream(), machine("pool", cpu=cpu), cache=CACHE) for cpu in (CPU, slow))
+    work = 4 * 4 * 16 * 4  # comparisons, each an operation
+    assert slowed.operators[-1].cycles > plain.operators[-1].cycles
+    assert slowed.operators[-1].cycles == ceil((20_000 + work / 0.001) * EDGE.clock_ghz)
+    assert any("at 0.5 (pool: 0.001) x 10^9" in text for text in slowed.assumptions)
+    with pytest.raises(ValueError, match=r'fallback\.giga_operations_by_kind: .*given "softmax"; allowed pool'):
+        machine("pool", cpu=dataclasses.replace(CPU, giga_operations_by_kind={"softmax": 1}))
+
+
 def test_without_one_the_network_is_refused() -> None:
     with pytest.raises(
         InputError, match=r'^pool: the cores of edge-16x16 lack .* given "pool"; allowed with a fallback'
