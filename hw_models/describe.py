@@ -10,11 +10,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tilewright.errors import did_you_mean
+from tilewright.formats import format_bits
 from tilewright.hw_models.dram_grades import GRADE_SOURCES
 from tilewright.hw_models.energy_table import TableFigure, table_source
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
+from tilewright.units import KIB, bits_to_bytes
 
-__all__ = ["FieldRow", "describe", "figures", "figures_hash", "unused_sources"]
+__all__ = ["FieldRow", "describe", "figures", "figures_hash", "too_small", "unused_sources"]
 
 _UNITS = (
     ("_gb_per_s", "GB/s"),
@@ -111,6 +113,22 @@ def unused_sources(machine: MachineSpec) -> list[str]:
         for entry in machine.sources
         for pattern in entry.fields
         if "changed from" not in entry.source and not any(fnmatchcase(path, pattern) for path in paths)
+    ]
+
+
+def too_small(machine: MachineSpec) -> list[str]:
+    """A sentence on a working buffer without room for one tile of the whole array: then no command ever fills it."""
+    unit, buffer = machine.matrix, machine.working_buffer
+    depth = 1 if unit.block is None else unit.block.depth
+    bits = min(format_bits(name) for name in unit.multiplies_per_pe_per_cycle)
+    n_elements = depth * (unit.rows + unit.columns) + unit.rows * unit.columns
+    need = bits_to_bytes(n_elements * bits)
+    if buffer.capacity_bytes >= need:
+        return []
+    return [
+        f"buffers.{buffer.name}.capacity_kib: {buffer.capacity_bytes:,} bytes hold no tile of the whole array "
+        f"({unit.size_text}, with operands and results {need:,} bytes), so that it is never filled; "
+        f"with {need / KIB:g} KiB it can be"
     ]
 
 

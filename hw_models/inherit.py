@@ -111,12 +111,12 @@ class _Merger:
         return found
 
     def _list(self, old: Any, names: Mapping[str, str | int], new: Any, at: _At) -> list[Any]:
-        """Things by name: in the order of ``new`` where it names all that stay, else those of the base first."""
+        """Things by name: in the order of ``new`` where it is a list of all that stay, else those of the base first."""
         given = _steps_by_name(new)
         removed = {name for name, step in given.items() if new[step] is None}
         kept = [name for name in names if name not in removed]
         own = [name for name in given if name not in removed]
-        order = own if set(kept) <= set(own) else list(dict.fromkeys([*kept, *own]))
+        order = own if isinstance(new, list) and set(kept) <= set(own) else list(dict.fromkeys([*kept, *own]))
         found: list[Any] = []
         for name in order:
             here = at.entry(name, len(found), names.get(name), given.get(name))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+import yaml
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tilewright.document import parse_document
@@ -67,6 +69,42 @@ def machines(draw: st.DrawFn) -> MachineSpec:
     except InputError:
         assume(False)
         raise
+
+
+@st.composite
+def changes_of(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+    name = draw(st.sampled_from(machine_names()))
+    own = {
+        f"{section}.{field}".removeprefix("machine."): value for section, field, value in figures(load_machine(name))
+    }
+    lists = ("gpu.l2_read", "matrix.block.kernels", "sources", "lacks")
+    numbers = [path for path, value in own.items() if type(value) in (int, float) and not path.startswith(lists)]
+    paths = draw(st.lists(st.sampled_from(numbers), min_size=1, max_size=4, unique=True))
+    return name, {path: draw(st.sampled_from([own[path], own[path] * 2, own[path] + 1])) for path in paths}
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(given=changes_of())
+def test_a_file_with_a_base_a_setting_and_a_change_are_one(given: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
+    name, changes = given
+    data: dict[str, Any] = {"name": "m", "base": name}
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        here = data
+        for step in parents:
+            here = here.setdefault(step, {})
+        here[last] = value
+    file = tmp_path / "m.yaml"
+    file.write_text(yaml.safe_dump(data))
+    try:
+        wanted = load_machine(name).with_(**changes)
+    except InputError:
+        with pytest.raises(InputError):
+            load_machine(file)
+        return
+    settings_of_text = [f"{path}={value!r}" for path, value in changes.items()]
+    assert list(figures(load_machine(file))) == list(figures(wanted))
+    assert list(figures(load_machine(name, settings_of_text))) == list(figures(wanted))
 
 
 @settings(max_examples=25)

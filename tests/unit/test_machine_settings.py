@@ -9,9 +9,9 @@ import pytest
 
 from tilewright.cli.run import run
 from tilewright.errors import InputError
-from tilewright.hw_models.describe import describe, figures_hash
+from tilewright.hw_models.describe import describe, figures_hash, too_small
 from tilewright.hw_models.gpu.calibration import calibration_of
-from tilewright.hw_models.load import load_machine, machine_text
+from tilewright.hw_models.load import load_machine, machine_names, machine_text
 from tilewright.search.sweep.spec import load_sweep
 
 GEMM = "gemm:m=32,n=48,k=16,format=int8"
@@ -120,6 +120,15 @@ def test_a_sweep_starts_from_the_changed_machine(tmp_path: Path) -> None:
         load_sweep(path, settings=["vector.lanes=8"])
     path.write_text("machine: edge-16x16 with matrix.rows=8\nworkloads: [bert-base]\n")
     assert load_sweep(path).machine == sweep.machine
+
+
+def test_a_buffer_below_a_tile_of_the_array_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", GEMM, "-a", "edge-16x16", "--set", "buffers.l1.capacity_kib=0.25"]) == 0
+    said = capsys.readouterr().err
+    assert "buffers.l1.capacity_kib: 256 bytes hold no tile of the whole array (16 x 16, with operands and" in said
+    assert "results 288 bytes), so that it is never filled; with 0.28125 KiB it can be" in said
+    for name in machine_names():
+        assert too_small(load_machine(name)) == []
 
 
 def test_a_changed_gpu_keeps_its_calibration() -> None:

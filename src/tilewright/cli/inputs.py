@@ -34,10 +34,11 @@ def machine_of(text: str, settings: Sequence[str] | None = None, *, for_engine: 
     if for_engine and machine.gpu is not None:
         note(f"{machine.name} is a GPU; here it runs the engine's schedules (a library's kernels: tilewright validate)")
     if for_engine:
+        from tilewright.hw_models.describe import too_small
         from tilewright.sim.lowering.evaluation import unmodelled
 
         made_for_rows = machine.matrix.scratchpads is not None  # results say what theirs does not use
-        for text in unmodelled(machine, fills_buffers=made_for_rows):
+        for text in (*too_small(machine), *unmodelled(machine, fills_buffers=made_for_rows)):
             note(f"{machine.name}: {text}")
     return machine
 
