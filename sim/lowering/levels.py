@@ -9,11 +9,11 @@ engine of its own and takes the DRAM's channel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import wraps
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tilewright.hw_models.dram import bytes_per_cycle, in_cycles
 from tilewright.hw_models.links import hop_cycles, link_rate, multicasts, of_each_core, rate_from_memory
@@ -34,6 +34,8 @@ __all__ = [
 
 DRAM_CHANNEL = 0
 
+T = TypeVar("T")
+
 
 class Level(NamedTuple):
     """A memory on chip that programs use; ``number``: its place among the machine's buffers.
@@ -50,7 +52,26 @@ class Level(NamedTuple):
     write_channel: int
 
 
-@lru_cache(maxsize=256)
+def _for_each_machine(make: Callable[[MachineSpec], T]) -> Callable[[MachineSpec], T]:
+    """``make``, asked once for each machine as an object: lowerings ask so often that hashing one would be felt."""
+    known: dict[int, tuple[MachineSpec, T]] = {}
+
+    @wraps(make)
+    def ask(machine: MachineSpec) -> T:
+        found = known.get(id(machine))
+        if found is None or found[0] is not machine:
+            if len(known) >= _MOST_MACHINES:
+                known.clear()
+            found = known[id(machine)] = machine, make(machine)
+        return found[1]
+
+    return ask
+
+
+_MOST_MACHINES = 256
+
+
+@_for_each_machine
 def levels_of(machine: MachineSpec) -> tuple[Level, ...]:
     """The levels behind the working buffer, nearest first."""
     found: list[Level] = []
@@ -103,7 +124,7 @@ def weight_memory_cycles(machine: MachineSpec, home: str, n_bits: int | Fraction
     return ceil(bits_to_bytes(n_bits) * exact(machine.clock_ghz) / exact(memory.bandwidth_gb_per_s))
 
 
-@lru_cache(maxsize=256)
+@_for_each_machine
 def channels_of(machine: MachineSpec) -> tuple[Channel, ...]:
     """The DRAM's channel, the read and the write port of each level, the working buffer's for copies within it, and
     that of a memory for weights and of a link's multicasts.
