@@ -17,17 +17,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tilewright.errors import MappingError
+from tilewright.hw_models.links import multicasts
 from tilewright.hw_models.load import load_machine
-from tilewright.hw_models.spec import BufferSpec, MachineSpec
+from tilewright.hw_models.spec import BufferSpec, LinkSpec, MachineSpec
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
-from tilewright.sim.dataflows.gemm.stages import staged
+from tilewright.sim.dataflows.gemm.stages import n_sharing, staged
 from tilewright.sim.engine.run import run_program
 from tilewright.sim.hierarchy.nest import LoopNest
 from tilewright.sim.hierarchy.traffic import Keep, Loop, traffic
 from tilewright.sim.lowering.evaluation import build_phase
-from tilewright.sim.lowering.levels import DRAM_CHANNEL, level_called, levels_of
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, level_called, levels_of, link_channel
 from tilewright.sim.lowering.mapping import Dataflow, Tiling, get_dataflow
 from tilewright.testing.products import tilings
+from tilewright.units import ceil_div
 from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import DRAM, Homes
@@ -45,6 +47,7 @@ MACHINE = replace(
     energy=replace(EDGE.energy, buffer_read_pj_per_byte=PJ, buffer_write_pj_per_byte=PJ),
 ).with_(**{"matrix.rows": 4, "matrix.columns": 4, "dram.burst_bytes": 1})
 FLOWS = [get_dataflow(name, "gemm") for name in ("gemm", "staged")]
+STAGED = FLOWS[1]
 
 
 @st.composite
@@ -127,6 +130,57 @@ def is_nest(layer: GemmLayer, machine: MachineSpec, tiling: Tiling) -> bool:
     return k % taps == 0 and all(n % width == 0 or (n < width and width % n == 0) for n in rows)
 
 
+def wanted_bytes(layer: GemmLayer, nest: LoopNest, machine: MachineSpec, tiling: Tiling) -> Counter[int]:
+    """Bytes of each channel, by the traffic of the nest; of a piece of a cut product those of all the cores."""
+    what, sharing = staged(layer, levels_of(machine), tiling), {"input": "a", "weight": "b"}
+    sends = multicasts(machine) and bool(tiling.get("shared", 0))
+    found: Counter[int] = Counter()
+    bits = {"input": layer.a_bits, "weight": layer.b_bits, "output": layer.out_bits}
+    for operand, of_value in bits.items():
+        is_staged = getattr(what, sharing.get(operand, ""), False)
+        at_once = (what.level is not None and what.level.is_shared) if is_staged else sends
+        nodes = on_cores(layer, nest_nodes(layer, machine, tiling), at_once=at_once)
+        counted = traffic(nest, nodes, whole_runs=True)
+        if is_staged and operand == "input":
+            fetches = on_cores(layer, fetch_nodes(layer, machine, tiling), at_once=at_once)
+            counted["dram", "input"] = traffic(nest, fetches, whole_runs=True)["dram", "input"]
+        for (memory, of), (reads, writes) in counted.items():
+            if of != operand or memory == machine.working_buffer.name:
+                continue
+            if sends and is_staged and memory != "dram":  # the copies in space stand above the level
+                reads //= n_sharing(layer, machine, sharing[operand])
+            read_bytes, write_bytes = (int(values * of_value / 8) for values in (reads, writes))
+            if memory == "dram":
+                found[DRAM_CHANNEL] += read_bytes + write_bytes
+            else:
+                level = level_called(machine, memory)
+                found[level.read_channel] += read_bytes
+                found[level.write_channel] += write_bytes if operand == "output" else 0
+    return +found
+
+
+def on_cores(layer: GemmLayer, nodes: list[Loop | Keep], *, at_once: bool) -> list[Loop | Keep]:
+    """Pieces as copies in space below the homes, which serve those that need the same once, or one after the other."""
+    if layer.whole is None:
+        return nodes
+    place = next(place for place, node in enumerate(nodes) if isinstance(node, Loop))
+    pieces = [Loop("OX", layer.m, at_once)] if layer.window is None else []
+    return [*nodes[:place], *pieces, Loop("K", layer.n, at_once), *nodes[place:]]
+
+
+def bytes_of_program(layer: GemmLayer, flow: Dataflow, machine: MachineSpec, tiling: Tiling) -> Counter[int] | None:
+    """Bytes of each channel in a run, but for those of a link; None where the tiling does not fit."""
+    (phase,) = flow.phases
+    try:
+        run = run_program(build_phase(phase, flow.costs(layer, machine), tiling))
+    except MappingError:
+        return None
+    found = Counter(dict(enumerate(run.channel_bytes)))
+    if multicasts(machine):
+        found.pop(link_channel(machine), None)
+    return +found
+
+
 @settings(max_examples=N_EXAMPLES)
 @given(layers(), st.sampled_from(FLOWS), st.data())
 def test_bytes_of_every_channel(case: tuple[GemmLayer, LoopNest], flow: Dataflow, data: st.DataObject) -> None:
@@ -135,23 +189,30 @@ def test_bytes_of_every_channel(case: tuple[GemmLayer, LoopNest], flow: Dataflow
     if tiling.get("far"):  # what fits whole is seldom held in parts
         tiling |= {name: data.draw(st.integers(1, 3)) for name in ("far_m", "far_n")}
     assume(is_nest(layer, MACHINE, tiling))
-    (phase,) = flow.phases
-    try:
-        run = run_program(build_phase(phase, flow.costs(layer, MACHINE), tiling))
-    except MappingError:
-        return
-    wanted: Counter[int] = Counter()
-    bits = {"input": layer.a_bits, "weight": layer.b_bits, "output": layer.out_bits}
-    counted = traffic(nest, nest_nodes(layer, MACHINE, tiling), whole_runs=True)
-    if staged(layer, levels_of(MACHINE), tiling).a:
-        counted["dram", "input"] = traffic(nest, fetch_nodes(layer, MACHINE, tiling), whole_runs=True)["dram", "input"]
-    for (memory, operand), moved in counted.items():
-        read_bytes, write_bytes = (int(values * bits[operand] / 8) for values in moved)
-        if memory == "dram":
-            wanted[DRAM_CHANNEL] += read_bytes + write_bytes
-        elif memory != "l1":
-            level = level_called(MACHINE, memory)
-            wanted[level.read_channel] += read_bytes
-            wanted[level.write_channel] += write_bytes if operand == "output" else 0
-    found = {channel: n_bytes for channel, n_bytes in enumerate(run.channel_bytes) if n_bytes}
-    assert found == +wanted
+    found = bytes_of_program(layer, flow, MACHINE, tiling)
+    assert found is None or found == wanted_bytes(layer, nest, MACHINE, tiling)
+
+
+@settings(max_examples=N_EXAMPLES)
+@given(layers(), st.integers(2, 6), st.booleans(), st.booleans(), st.data())
+def test_bytes_of_every_channel_on_cores(
+    case: tuple[GemmLayer, LoopNest], n_cores: int, is_shared: bool, multicast: bool, data: st.DataObject
+) -> None:
+    """A product cut along m and n, a convolution along n: what cores share is one transfer where a link or a shared
+    level makes it one.
+    """
+    layer, nest = replace(case[0], groups=1), replace(case[1], g=1)
+    link = LinkSpec(kind="crossbar", bytes_per_cycle=8, multicast=True) if multicast else None
+    buffers = (*EDGE.buffers, *(replace(buffer, shared_by_cores=is_shared) for buffer in FAR))
+    machine = replace(MACHINE, n_cores=n_cores, links=link, buffers=buffers)
+    cuts = [cut for cut in layer.cuts(n_cores, shares=True) if layer.window is None or cut.m == layer.m]
+    assume(cuts)
+    piece = data.draw(st.sampled_from(cuts))
+    tiling = data.draw(tilings(STAGED, piece, machine)) | {"prefetched": 0}
+    assume(is_nest(piece, machine, tiling))
+    nest = replace(nest, k=ceil_div(nest.k, piece.n) * piece.n)  # a piece that is cut short is done whole
+    if piece.window is None:
+        rows = ceil_div(nest.ox, piece.m) * piece.m
+        nest = replace(nest, ox=rows, map_width=rows)
+    found = bytes_of_program(piece, STAGED, machine, tiling)
+    assert found is None or found == wanted_bytes(piece, nest, machine, tiling)
