@@ -14,6 +14,7 @@ import pytest
 import tilewright
 from tilewright.hw_models.load import load_machine
 from tilewright.search.tiling import best_tiling
+from tilewright.search.workload import layer_of, pieces
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.engine import kernel
 from tilewright.sim.engine.image import pack
@@ -50,6 +51,19 @@ def _measure(benchmark: pytest.FixtureRequest, name: str, call: Callable[[], obj
     call()
     benchmark(call)  # type: ignore[operator]
     MEDIANS[name] = benchmark.stats.stats.median  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("n_cores", "shared"), [(1, 0), (64, 0), (64, 1)])
+def test_equal_cores(benchmark: pytest.FixtureRequest, n_cores: int, shared: int) -> None:
+    """One exact run of a product on 1 and on 64 equal cores (8 x 8 pieces), each loading alone or with multicast."""
+    links = {"kind": "mesh", "bytes_per_cycle": 32, "hop_cycles": 9, "multicast": True}
+    machine = load_machine(MACHINE).with_(n_cores=n_cores, links=links)
+    flow, layer = get_dataflow("staged", "gemm"), layer_of("gemm:m=1024,n=1024,k=1024")
+    piece = next(cut for cut in pieces(layer, machine, flow) if cut.n_groups == n_cores)
+    tiling = {"m": 64, "n": 64, "k": 128, "order": 1, "depth": 2, "outputs": 2, "prefetched": 0}
+    tiling |= {"far": 0, "far_m": 1, "far_n": 1, "shared": shared}
+    program = build_phase(flow.phases[0], flow.costs(piece, machine), tiling)
+    _measure(benchmark, f"{n_cores} cores, shared={shared}", _one_run(program))
 
 
 @pytest.mark.parametrize("sequence", [512, 4096, 65536, 1048576])
