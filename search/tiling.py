@@ -26,7 +26,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
 from tilewright.search.objective import Objective, score
 from tilewright.sim.engine.image import pack
-from tilewright.sim.engine.program import MAX_CYCLES
+from tilewright.sim.engine.program import MAX_CYCLES, Channel
 from tilewright.sim.engine.run import run_images
 from tilewright.sim.lowering.core import WorkTotals
 from tilewright.sim.lowering.costs import TileCosts
@@ -207,6 +207,8 @@ class PhaseSearch:
         space = tiling_space(phase, layer, machine, fixed, parts=least_parts(machine))
         self.n_candidates = len(space)
         self._known: dict[tuple[int, ...], WorkTotals] = {}
+        self._floors: dict[tuple[int, ...], WorkTotals] = {}
+        self._channels: tuple[Channel, ...] = ()
         self._names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
         fitting = self._fitting_to_beat(space, to_beat)
         if fitting is not None:
@@ -230,7 +232,7 @@ class PhaseSearch:
             return None
         if next(islice((True for tiling in space if fits(phase, costs, tiling)), FEW_FITTING - 1, None), None) is None:
             return None
-        able = [t for t in space if self.bound(self._bounded(t, floor(costs, t))) < to_beat]
+        able = [tiling for tiling in space if self.bound(self._floored(tiling)) < to_beat]
         return [tiling for tiling in able if fits(phase, costs, tiling)]
 
     @property
@@ -251,6 +253,15 @@ class PhaseSearch:
             work = self._known[kind] = count_phase(self.phase, self.costs, tiling)
         return self._bounded(tiling, work)
 
+    def _floored(self, tiling: dict[str, int]) -> Candidate:
+        """``tiling`` with bounds that are told without counting."""
+        assert self.phase.floor is not None
+        kind = tuple(tiling[name] for name in self._names)
+        work = self._floors.get(kind)
+        if work is None:
+            work = self._floors[kind] = self.phase.floor(self.costs, tiling)
+        return self._bounded(tiling, work)
+
     def _bounded(self, tiling: dict[str, int], work: WorkTotals) -> Candidate:
         rate = self.costs.rate
         needed = -(-work.channel_bytes * rate.denominator // rate.numerator)
@@ -260,7 +271,9 @@ class PhaseSearch:
         return Candidate(max(work.matrix_cycles, work.vector_cycles, moving_cycles), work.energy_pj, tiling)
 
     def _port_cycles(self, channel: int, n_bytes: int) -> int:
-        rate = channels_of(self.costs.machine)[channel].bytes_per_cycle
+        if not self._channels:
+            self._channels = channels_of(self.costs.machine)
+        rate = self._channels[channel].bytes_per_cycle
         return -(-n_bytes * rate.denominator // rate.numerator)
 
     def bound(self, candidate: Candidate) -> tuple[float, float]:
@@ -320,11 +333,10 @@ class PhaseSearch:
 
     def _queue(self) -> list[_Queued]:
         """A heap of all that fit, by their bounds, or by what counting them cannot undercut."""
-        floor = self.phase.floor
-        if floor is None:
+        if self.phase.floor is None:
             queue = [_Queued(self.bound(candidate), at, candidate) for at, candidate in enumerate(self.candidates)]
         else:
-            least = (self._bounded(tiling, floor(self.costs, tiling)) for tiling in self._fitting)
+            least = (self._floored(tiling) for tiling in self._fitting)
             queue = [_Queued(self.bound(candidate), at, None) for at, candidate in enumerate(least)]
         heapify(queue)
         return queue

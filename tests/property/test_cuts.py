@@ -207,6 +207,7 @@ def test_one_core_in_lock_step_is_all_of_them(case: tuple[GemmLayer, MachineSpec
     assert counted.channel_bytes == run.channel_bytes[0]
     assert all(run.channel_bytes[channel] == n_bytes for channel, n_bytes in counted.level_bytes)
     assert all(least <= found for least, found in zip(floor[:4], counted[:4], strict=True))
+    assert all(least <= dict(counted.level_bytes).get(channel, 0) for channel, least in floor.level_bytes)
     result = evaluate(STAGED, piece, machine, tiling)
     assert result.cycles >= result.lower_bound.cycles
     assert STAGED.family.least(piece, machine) <= result.cycles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import cached_property
 
 from tilewright.hw_models.block_steps import ConvShape
@@ -18,7 +19,7 @@ from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.conv_window import ConvWindow, Slab, spanned
 from tilewright.workloads.gemm import Fused, GemmLayer
-from tilewright.workloads.homes import held_in
+from tilewright.workloads.homes import DRAM, held_in
 from tilewright.workloads.vector_work import UnitValues
 
 __all__ = ["GemmCosts", "conv_shape", "vector_operations"]
@@ -81,6 +82,27 @@ class GemmCosts(TileCosts):
     def energy_of(self, counters: Counters) -> float:
         """pJ of what ``counters`` say, idle power left out."""
         return self._energy(counters)
+
+    @cached_property
+    def dram_pj_per_byte(self) -> tuple[float, float]:
+        """pJ of a byte read from the DRAM and of one written to it, buffers on its way left out."""
+        many = 1_000_000
+        return (
+            self.energy_of(Counters(dram_read_bytes=many)) / many,
+            self.energy_of(Counters(dram_write_bytes=many)) / many,
+        )
+
+    @cached_property
+    def least_bits(self) -> tuple[int | Fraction, int | Fraction, int | Fraction, int | Fraction]:
+        """Of a group: one pass over A, one over B, fused inputs from the DRAM, and results that are stored there."""
+        layer, homes, outputs = self.layer, self.layer.homes, self.layer.m * self.layer.n
+        extras = sum(bits for i, bits in enumerate(layer.fused.extra_bits) if homes.extra(i) == DRAM)
+        return (
+            self.least_a_elements * layer.a_bits,
+            layer.k * layer.n * layer.b_bits,
+            outputs * extras,
+            outputs * (layer.out_bits if homes.out == DRAM else 0),
+        )
 
     # -- A -------------------------------------------------------------------------------------------------
 

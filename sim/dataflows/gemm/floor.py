@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import product
 
-from tilewright.hw_models.energy import Counters
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
 from tilewright.sim.dataflows.gemm.stages import n_staging, sends, staged
@@ -26,13 +25,16 @@ def work_floor(costs: GemmCosts, tiling: Tiling) -> WorkTotals:
     """
     layer, n_cores = costs.layer, costs.machine.n_cores
     cycles, energy_pj = costs.of_tiles(tiling, lambda: _products(costs, tiling))
-    read_bytes, write_bytes = (int(bits / BITS_PER_BYTE) for bits in _moved_bits(costs, tiling))
-    moved = costs.energy_of(Counters(dram_read_bytes=read_bytes, dram_write_bytes=write_bytes))
+    read_bits, write_bits, of_level = _moved_bits(costs, tiling)
+    read_bytes, write_bytes = int(read_bits // BITS_PER_BYTE), int(write_bits // BITS_PER_BYTE)
+    per_byte = costs.dram_pj_per_byte
+    moved = read_bytes * per_byte[0] + write_bytes * per_byte[1]
     return WorkTotals(
         matrix_cycles=ceil_div(layer.groups, n_cores) * cycles,
         vector_cycles=0,
         channel_bytes=read_bytes + write_bytes,
         energy_pj=(layer.groups * energy_pj + moved) * _ROUNDING,
+        level_bytes=tuple((channel, int(bits // BITS_PER_BYTE)) for channel, bits in of_level),
     )
 
 
@@ -54,23 +56,29 @@ def _sizes(extent: int, tile: int) -> tuple[tuple[int, int], ...]:
     return ((tile, n), (rest, 1)) if rest else ((tile, n),)
 
 
-def _moved_bits(costs: GemmCosts, tiling: Tiling) -> tuple[int | Fraction, int | Fraction]:
-    """(read, written) by all groups together from and to the DRAM, without what rounding and halos add."""
-    layer, homes = costs.layer, costs.layer.homes
-    rows, columns = (ceil_div(getattr(layer, name), min(tiling[name], getattr(layer, name))) for name in "mn")
-    a = costs.least_a_elements * layer.a_bits * (1 if tiling["order"] == KEEPS_A else columns)
-    b = layer.k * layer.n * layer.b_bits * (1 if tiling["order"] == KEEPS_B else rows)
+def _moved_bits(
+    costs: GemmCosts, tiling: Tiling
+) -> tuple[int | Fraction, int | Fraction, tuple[tuple[int, int | Fraction], ...]]:
+    """(read, written) by all groups together from and to the DRAM, and what is read from the level that operands are
+    staged in, by its channel; without what rounding and halos add.
+    """
+    layer, homes, sharing = costs.layer, costs.layer.homes, costs.n_sharing
+    once_a, once_b, of_outputs, stored = costs.least_bits
+    order = tiling["order"]
+    a = once_a if order == KEEPS_A else once_a * ceil_div(layer.n, min(tiling["n"], layer.n))
+    b = once_b if order == KEEPS_B else once_b * ceil_div(layer.m, min(tiling["m"], layer.m))
+    a //= sharing["a"] if sends(tiling, sharing["a"]) else 1
+    b //= sharing["b"] if sends(tiling, sharing["b"]) else 1
+    from_level: int | Fraction = 0
     what = staged(layer, costs.levels, tiling)
     if what.a:
-        a = Fraction(costs.least_a_elements * layer.a_bits, n_staging(costs.n_sharing["a"], what.level))
+        from_level += a
+        a = once_a // n_staging(sharing["a"], what.level)
     if what.b:
+        from_level += b
         times = 1 if what.columns >= layer.n else ceil_div(layer.m, what.rows)
-        b = Fraction(layer.k * layer.n * layer.b_bits * times, n_staging(costs.n_sharing["b"], what.level))
-    if not what.a and sends(tiling, costs.n_sharing["a"]):
-        a = Fraction(a, costs.n_sharing["a"])
-    if not what.b and sends(tiling, costs.n_sharing["b"]):
-        b = Fraction(b, costs.n_sharing["b"])
-    outputs = layer.m * layer.n
+        b = once_b * times // n_staging(sharing["b"], what.level)
+    groups = layer.groups
     read = (a if homes.a == DRAM else 0) + (0 if tiling["prefetched"] or homes.b != DRAM else b)
-    read += outputs * sum(bits for i, bits in enumerate(layer.fused.extra_bits) if homes.extra(i) == DRAM)
-    return layer.groups * read, layer.groups * outputs * (layer.out_bits if homes.out == DRAM else 0)
+    of_level = () if what.level is None else ((what.level.read_channel, groups * from_level),)
+    return groups * (read + of_outputs), groups * stored, of_level
