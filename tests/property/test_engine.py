@@ -18,7 +18,7 @@ _spec = importlib.util.spec_from_file_location("programs", Path(__file__).with_n
 assert _spec is not None and _spec.loader is not None
 _programs = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_programs)
-programs = _programs.programs
+programs, tree_programs = _programs.programs, _programs.tree_programs
 
 # `make fuzz N=10000` sets this; the quick suite runs a few hundred.
 N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "300"))
@@ -54,6 +54,23 @@ def test_engine_equals_reference(program: Program) -> None:
 @thorough
 @given(programs(max_trips=60))
 def test_skipping_changes_nothing(program: Program) -> None:
+    plain, skipping = run_program(program, skip=False), run_program(program, skip=True)
+    assert _outcome(skipping) == _outcome(plain)
+    assert skipping.n_commands == plain.n_commands
+
+
+@thorough
+@given(tree_programs(max_trips=5))
+def test_engine_equals_reference_on_memory_trees(program: Program) -> None:
+    """Levels, movers of their own, private and shared ports, multicast over a link: the same, skipping or not."""
+    reference = run_reference(program)
+    for skip in (False, True):
+        assert _outcome(run_program(program, skip=skip)) == _expected(reference)
+
+
+@settings(thorough, max_examples=max(50, N_EXAMPLES // 4))
+@given(tree_programs(max_trips=200))
+def test_skipping_changes_nothing_on_memory_trees(program: Program) -> None:
     plain, skipping = run_program(program, skip=False), run_program(program, skip=True)
     assert _outcome(skipping) == _outcome(plain)
     assert skipping.n_commands == plain.n_commands
