@@ -12,7 +12,7 @@ from tilewright.errors import InputError, unknown
 from tilewright.hw_models.quantised.catalogue import ATTENTION_ENGINES, engine_named
 from tilewright.hw_models.quantised.demand import Engine
 
-__all__ = ["OptionValue", "check_attention_engine", "check_engine", "engine_part"]
+__all__ = ["OptionValue", "check_attention_engine", "check_engine", "engine_part", "has_effect", "option_names"]
 
 OptionValue: TypeAlias = str | int | float | bool
 
@@ -36,7 +36,7 @@ def _part(name: str, options: tuple[tuple[str, OptionValue], ...]) -> Engine:
         return engine
     assert is_dataclass(engine), name
     hints = get_type_hints(type(engine))
-    allowed = [entry.name for entry in fields(engine) if entry.name not in _NO_OPTIONS]
+    allowed = option_names(engine)
     values: dict[str, Any] = {}
     for option, value in options:
         if option not in allowed:
@@ -47,13 +47,10 @@ def _part(name: str, options: tuple[tuple[str, OptionValue], ...]) -> Engine:
     return changed
 
 
-def check_attention_engine(name: str, rates: Mapping[str, float]) -> None:
-    """Raise InputError unless an array with ``rates`` can multiply the products of that engine."""
-    engine = ATTENTION_ENGINES.get(name)
-    for number_format in (engine.score_multiply, engine.value_multiply):
-        if number_format not in rates:
-            fault = f"engine {name} multiplies in a format that has no rate"
-            raise unknown("number format", number_format, rates, fault=fault)
+def option_names(engine: Engine) -> tuple[str, ...]:
+    """What of ``engine`` can be given otherwise than it is published."""
+    assert is_dataclass(engine), engine.name
+    return tuple(entry.name for entry in fields(engine) if entry.name not in _NO_OPTIONS)
 
 
 def _value(place: str, hint: Any, given: OptionValue) -> Any:
@@ -89,7 +86,23 @@ def check_engine(name: str, options: Mapping[str, OptionValue], rates: Mapping[s
         if product.number_format not in rates:
             fault = f"engine {name} multiplies in a format that has no rate"
             raise unknown("number format", product.number_format, rates, fault=fault)
-    if len(steps) == 1 and not steps[0].elements and len(steps[0].products) == 1:
-        (product,) = steps[0].products
-        if product.times * product.part == 1 and product.number_format in engine.pair.split(" x "):
-            raise InputError(f'engine: changes nothing; given "{name}"; allowed one with steps of its own, or none')
+    if not has_effect(engine):
+        raise InputError(f'engine: changes nothing; given "{name}"; allowed one with steps of its own, or none')
+
+
+def has_effect(engine: Engine) -> bool:
+    """Whether an array does products otherwise with ``engine`` than without: not the plain product in its formats."""
+    steps = engine.steps(*_TRIED)
+    if len(steps) > 1 or steps[0].elements or len(steps[0].products) > 1:
+        return True
+    (product,) = steps[0].products
+    return product.times * product.part != 1 or product.number_format not in engine.pair.split(" x ")
+
+
+def check_attention_engine(name: str, rates: Mapping[str, float]) -> None:
+    """Raise InputError unless an array with ``rates`` can multiply the products of that engine."""
+    engine = ATTENTION_ENGINES.get(name)
+    for number_format in (engine.score_multiply, engine.value_multiply):
+        if number_format not in rates:
+            fault = f"engine {name} multiplies in a format that has no rate"
+            raise unknown("number format", number_format, rates, fault=fault)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from fractions import Fraction
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from tilewright.cli import main
 from tilewright.errors import InputError
 from tilewright.formats import bits_per_element, element_format
 from tilewright.hw_models.load import load_machine
@@ -310,6 +312,14 @@ def test_what_an_engine_cannot_be_is_one_sentence(changes: dict[str, Any], told:
     with pytest.raises(InputError) as fault:
         load_machine("edge-16x16").with_(**changes)
     assert told in str(fault.value) and "\n" not in str(fault.value)
+
+
+def test_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["list", "engines", "--json", "-"])
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["engines"]}
+    assert set(rows) == {*NAMES, *ATTENTION_ENGINES.names()}
+    assert rows["mixpe"]["formats"] == "int4 x int8" and "slots" in rows["mixpe"]["options"]
 
 
 def test_a_row_stationary_array_has_none() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_names"]
 
-_KINDS = ("machines", "workloads", "operators", "networks", "dataflows")
+_KINDS = ("machines", "workloads", "operators", "networks", "dataflows", "engines")
 
 KindArgument = Annotated[
     str,
@@ -32,7 +32,9 @@ KindArgument = Annotated[
 
 
 def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = None) -> None:
-    """List the built-in machines, workloads (attention layers), operators, whole networks, or dataflows."""
+    """List the built-in machines, workloads (attention layers), operators, whole networks, dataflows, or quantised
+    engines.
+    """
     outputs = Outputs(json=json, csv=csv)
     outputs.check()
     if kind not in _KINDS:
@@ -43,6 +45,7 @@ def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = Non
         "operators": _operators,
         "networks": _networks,
         "dataflows": _dataflows,
+        "engines": _engines,
     }
     rows = makers[kind]()
     outputs.show(_list_table(outputs, kind, rows))
@@ -60,6 +63,9 @@ def _list_table(outputs: Outputs, kind: str, rows: list[dict[str, Any]]) -> Tabl
     if kind == "dataflows":
         cells = [[row["name"], row["runs"], f"{row['summary']} (tiles: {row['tiles']})"] for row in rows]
         return catalogue_table(kind, ["name", "runs", "what it does"], cells)
+    if kind == "engines":
+        cells = [[row["name"], row["field"], row["formats"], row["options"]] for row in rows]
+        return catalogue_table(kind, ["name", "field", "weights x activations", "options"], cells)
     if kind == "operators":
         columns = [
             Column(header="example", cells=[row["example"] for row in rows], right=False),
@@ -124,6 +130,34 @@ def _operators() -> list[dict[str, Any]]:
         }
         for name, (kind, entry) in operator_texts().items()
     ]
+
+
+def _engines() -> list[dict[str, Any]]:
+    from tilewright.hw_models.quantised.catalogue import ATTENTION_ENGINES, ENGINES
+    from tilewright.hw_models.quantised.part import has_effect, option_names
+
+    products = [
+        {
+            "name": name,
+            "field": "matrix.engine",
+            "formats": engine.pair,
+            "options": " ".join(option_names(engine)),
+            "source": engine.source,
+        }
+        for name, engine in ENGINES.items()
+        if has_effect(engine)
+    ]
+    attentions = [
+        {
+            "name": name,
+            "field": "matrix.attention_engine",
+            "formats": f"Q, K, V in {engine.wide}; multiplied in {engine.score_multiply}, {engine.value_multiply}",
+            "options": "",
+            "source": engine.source,
+        }
+        for name, engine in ATTENTION_ENGINES.items()
+    ]
+    return [*products, *attentions]
 
 
 def _workload_row(layer: AttentionLayer, source: str) -> dict[str, Any]:
