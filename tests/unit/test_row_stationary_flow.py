@@ -123,7 +123,8 @@ def test_what_cannot_run_is_refused_with_the_reason(text: str, capsys: pytest.Ca
     assert run_command(["simulate", text, "-a", machine, "--dataflow", "row_stationary"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert tilewright.simulate(text, machine).dataflow == "gemm"
-    assert [run.dataflow for run in tilewright.compare(text, machine).results] == ["gemm"]
+    compared = [run.dataflow for run in tilewright.compare(text, machine).results]
+    assert "gemm" in compared and "row_stationary" not in compared
 
 
 def test_it_is_the_usual_one_where_the_machine_is_made_for_it() -> None:

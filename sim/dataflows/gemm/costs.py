@@ -147,6 +147,33 @@ class GemmCosts(TileCosts):
         stride = 0 if touching else slab.row_step * window.in_width * channels
         return slab.rows, slab.columns * channels, stride
 
+    def load_new_a(self, rows: Span) -> Work:
+        """The input rows of a tile of whole output rows that the tile before it did not need."""
+        layer, window = self.layer, self.layer.window
+        assert window is not None
+        n_rows = rows.size // window.out_width * window.stride_height
+        if rows.last:
+            before, end = (self._needed_end(pixel) for pixel in (rows.start, layer.m))
+            n_rows = max(1, end - before)
+        channels = layer.k // window.taps
+        columns = window.slab_at(0, window.out_width).columns
+        stride = 0 if columns == window.in_width else window.in_width * channels
+        return self.load(n_rows, columns * channels, layer.a_bits, stride_elements=stride)
+
+    def _needed_end(self, pixel: int) -> int:
+        """The row behind the last that the output pixels before ``pixel`` need."""
+        window = self.layer.window
+        assert window is not None
+        last = pixel // window.out_width - 1
+        return max(0, min(window.in_height, last * window.stride_height - window.pad_top + window.reach_height))
+
+    def halo_bytes(self) -> int:
+        """Room for the rows that a tile leaves for the next one."""
+        layer, window = self.layer, self.layer.window
+        assert window is not None
+        pixels = (window.reach_height - window.stride_height) * window.slab_at(0, window.out_width).columns
+        return bits_to_bytes(pixels * (layer.k // window.taps) * layer.a_bits)
+
     @cached_property
     def least_a_elements(self) -> int:
         """Elements of A that one pass over all the rows of a group loads at least."""

@@ -54,6 +54,7 @@ class GemmCore(TileCore[GemmCosts]):
     """A core as a product's lowering sees it: beside the four engines two that fetch operands into a level on chip."""
 
     layer: GemmLayer
+    keeps_halo = False  # rows of a convolution's tile stay for the next one
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -138,8 +139,12 @@ FETCH_A, FETCH_B, SHARED_A, SHARED_B, SEND_A, SEND_B = range(6)  # behind a core
 
 def lower(core: GemmCore, tiling: Tiling) -> None:
     """The loop nest: groups, parts of what is staged, kept operand's tiles, streamed operand's tiles, k."""
+    lower_nest(core, _nest_of(core, tiling))
+
+
+def lower_nest(core: GemmCore, nest: Nest) -> None:
+    """The loops around the commands of ``nest``."""
     layer = core.layer
-    nest = _nest_of(core, tiling)
     core.declared()
     for group in core.loop(core.n_groups, name="groups"):
         nest.begin(group)

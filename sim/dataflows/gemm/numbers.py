@@ -174,8 +174,15 @@ class _ProductChip:
         m, k, n = layer.m, layer.k, layer.n
         self.arrays, self.origins = arrays, [arrays.origin(piece) for piece in pieces]
         self.brought: list[tuple[str, int, int, int]] = []
-        self.costs, self.layer, self.keep_a = core.costs, layer, tiling["order"] == KEEPS_A
-        self.keep_b = tiling["order"] == KEEPS_B
+        self.costs, self.layer = core.costs, layer
+        if isinstance(core, GemmCore) and core.keeps_halo:
+            tiling = {**tiling, "k": k, "order": KEEPS_B}
+        self.keep_a, self.keep_b = (tiling["order"] == kept for kept in (KEEPS_A, KEEPS_B))
+        self.kept_rows: dict[tuple[int, int], FloatArray] | None = (
+            None  # input rows that a tile leaves for the next one
+        )
+        if isinstance(core, GemmCore) and core.keeps_halo:
+            self.kept_rows = {}
         self.row_tile, self.depth_tile = min(tiling["m"], m), min(tiling["k"], k)
         reserved = core.builder.buffer_bytes
         self.stores = {
@@ -324,6 +331,38 @@ def _load_a(chip: _ProductChip, run: Execution, step: Step) -> None:
     _load(run, chip.place_of_a(step), "A", value, work)
 
 
+@operation("load_new_a")
+def _load_new_a(chip: _ProductChip, run: Execution, step: Step) -> None:
+    """The rows of a tile that the one before it did not need."""
+    slab, before = _slab(chip, step), _slab_before(chip, step)
+    new = [i for i, row in enumerate(slab.rows) if row not in before.rows]
+    value = slab.of(chip.arrays.a[chip.at(step)[0]])[new]
+    _load(run, chip.place_of_a(step), "A", value, chip.costs.load_new_a(step.rows))
+
+
+def _slab_before(chip: _ProductChip, step: Step) -> _Slab:
+    """The slab of the tile of rows before that of ``step``."""
+    rows = Span(chip.row_tile, step.rows.start == chip.row_tile, False, step.rows.start - chip.row_tile)
+    return _slab(chip, step._replace(rows=rows))
+
+
+def _with_kept_rows(chip: _ProductChip, run: Execution, step: Step, loaded: FloatArray) -> FloatArray:
+    """The whole slab of a tile, with the rows that the one before it left; and what it leaves for the next."""
+    assert chip.kept_rows is not None and chip.layer.window is not None
+    rows, window = _slab(chip, step).rows, chip.layer.window
+    value = loaded
+    if not step.rows.first:
+        kept = [chip.kept_rows[row] for row in rows if row in chip.kept_rows]
+        if len(kept) + len(loaded) != len(rows):
+            raise run.error(
+                f"finds {len(kept)} kept rows for a tile of {len(rows)}, of which {len(loaded)} were loaded"
+            )
+        value = np.concatenate([np.array(kept).reshape(len(kept), *loaded.shape[1:]), loaded])
+    most = window.reach_height - window.stride_height
+    chip.kept_rows = dict(zip(rows[-most:], value[-most:], strict=True))
+    return value
+
+
 @operation("fetch_a")
 def _fetch_a(chip: _ProductChip, run: Execution, step: Step) -> None:
     value = _a_of(chip, step)
@@ -418,6 +457,8 @@ def _multiply(chip: _ProductChip, run: Execution, step: Step) -> None:
     states = chip.state_of("A"), chip.state_of("B")
     a = _a_of(chip, step) if near["a"] and states[0] == "A" else run.read(chip.place_of_a(step), states[0])
     b = _b_of(chip, step) if near["b"] and states[1] == "B" else run.read(chip.place_of_b(step), states[1])
+    if chip.kept_rows is not None:
+        a = _with_kept_rows(chip, run, step, a)
     if chip.layer.window is not None:
         a = _slab(chip, step).unrolled(a)
     if isinstance(chip.costs, EngineCosts) and chip.costs.scales_sums:
