@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from annotated_types import Ge, Gt, Le, MinLen
 
 from tilewright.errors import InputError, unknown
-from tilewright.formats import FormatName
+from tilewright.formats import FormatName, format_bits
 from tilewright.hw_models.dram_grades import RowTimingSpec, grade_names, row_timing
 from tilewright.hw_models.energy_table import (
     DRAM_KINDS,
@@ -256,6 +256,8 @@ class MatrixUnitSpec:
     block, and ``fill_drain`` is about the unit's pipeline.
     ``engine``: the quantised engine that does products of weights and activations in its pair of formats, by name
     (:mod:`tilewright.hw_models.quantised`); ``engine_options``: what of it is not as published.
+    ``accumulators``: the formats in which sums of products are kept on chip, by the format that is multiplied; where
+    left out int32 behind whole numbers, fp32 behind floating point, or as wide as the products' own format.
     ``attention_engine``: the quantised engine that does attentions whose Q, K and V are stored in its wide format.
     ``sparsity``: which multiply-adds with a weight of 0 are left out; None for none.
     """
@@ -274,12 +276,14 @@ class MatrixUnitSpec:
     engine: Text | None = None
     engine_options: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
     attention_engine: Text | None = None
+    accumulators: Mapping[FormatKey, FormatKey] = field(default_factory=dict, hash=False)
     sparsity: SparsitySpec | None = None
 
     def __post_init__(self) -> None:
         self._check_sparsity()
         self._check_engine()
         self._check_attention_engine()
+        self._check_accumulators()
         if self.block is None:
             return
         block = self.block
@@ -303,6 +307,17 @@ class MatrixUnitSpec:
         for name, given in beside.items():
             if given is not None:
                 raise ValueError(f"sparsity: given beside {name}; allowed without")
+
+    def _check_accumulators(self) -> None:
+        for number_format, kept in self.accumulators.items():
+            if number_format not in self.multiplies_per_pe_per_cycle:
+                rates = self.multiplies_per_pe_per_cycle
+                raise ValueError(str(unknown("number format", number_format, rates, place="accumulators")))
+            narrow, wide = format_bits(number_format), format_bits(kept)
+            if wide < narrow:
+                raise ValueError(
+                    f"accumulators: {number_format}: given {kept}, of {wide} bits; allowed {narrow} bits or more"
+                )
 
     def _check_engine(self) -> None:
         if self.engine is None:

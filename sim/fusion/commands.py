@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from tilewright.formats import element_format
+from tilewright.formats import element_format, format_bits
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.costs import conv_shape
 from tilewright.sim.engine.program import Channel
@@ -208,7 +208,7 @@ class GroupCosts(TileCosts):
                 a_bits=self.graph.edges_in[node.index][0].tensor.bits,
                 b_bits=value_bits(self.stream, operator.inputs[1]),
                 out_bits=sum_bits or node.output.bits,
-                partial_bits=accumulator_bits(number_format),
+                partial_bits=self._sum_bits(number_format),
                 add_to=add_to,
                 conv=conv_shape(self._conv(node).window) if node.kind == "conv" else None,
             )
@@ -216,6 +216,10 @@ class GroupCosts(TileCosts):
             return Work(cycles, 0, idle, work.energy_pj * times, work.counters * times)
 
         return self._remember(("matrix", node.index, m, k, n, times, sum_bits, add_to), make)
+
+    def _sum_bits(self, number_format: str) -> int:
+        kept = self.machine.matrix.accumulators.get(number_format)
+        return accumulator_bits(number_format) if kept is None else format_bits(kept)
 
     def attention_work(self, node: FusionNode, rows: int, n_keys: int) -> tuple[Work, Work, Work]:
         """Q K^T, softmax and P V of one head for ``rows`` queries; scores are ``SUM_BITS`` wide."""

@@ -60,6 +60,7 @@ def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
         *((_BIAS_ASSUMPTION,) if layer.has_bias else ()),
         *((_NARROW_P_ASSUMPTION.format(layer.probability_format),) if _has_narrow_p(layer) else ()),
         *engine_assumptions(layer),
+        *((f"running sums are kept in {layer.accumulator_format}",) if layer.accumulator_format != "fp32" else ()),
         *((_SINK_ASSUMPTION,) if layer.sinks else ()),
         *((_SOFT_CAP_ASSUMPTION,) if layer.soft_cap else ()),
     )

@@ -26,13 +26,14 @@ def _plain(layer: AttentionLayer) -> AttentionLayer:
 
 def _adapted(layer: AttentionLayer, machine: MachineSpec) -> AttentionLayer:
     """As the machine's quantised engine does it, if that does; else with P in the format of V, where the array
-    multiplies that and not the format in which softmax leaves P.
+    multiplies that and not the format in which softmax leaves P. Sums are kept as its accumulators keep those of P V.
     """
     layer = on_engine(layer, machine)
     rates, narrow = machine.matrix.multiplies_per_pe_per_cycle, element_format(layer.value_format)
-    if layer.value_product_format in rates or narrow not in rates:
-        return layer
-    return replace(layer, probability_format=narrow)
+    if layer.value_product_format not in rates and narrow in rates:
+        layer = replace(layer, probability_format=narrow)
+    kept = machine.matrix.accumulators.get(layer.value_product_format)
+    return layer if kept is None else replace(layer, accumulator_format=kept)
 
 
 def _limit(dataflow: Any, layer: AttentionLayer, machine: MachineSpec, fixed: Mapping[str, int]) -> LengthLimit:

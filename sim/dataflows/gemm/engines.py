@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from tilewright.formats import tensor_format
+from tilewright.formats import format_bits, tensor_format
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.quantised.catalogue import ATTENTION_ENGINES
@@ -22,8 +22,33 @@ from tilewright.units import bits_to_bytes, exact
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import DRAM
+from tilewright.workloads.products import accumulator_bits
 
-__all__ = ["engine_assumptions", "engine_bound", "engine_use", "on_engine"]
+__all__ = ["engine_bound", "engine_use", "gemm_assumptions", "on_engine", "on_machine"]
+
+
+def on_machine(layer: GemmLayer, machine: MachineSpec) -> GemmLayer:
+    """``layer`` as the machine does it: on its engine, where that does it, with sums as its accumulators keep them."""
+    layer = on_engine(layer, machine)
+    kept = machine.matrix.accumulators.get(_multiplied(layer))
+    return layer if kept is None else replace(layer, accumulator_bits=format_bits(kept))
+
+
+def _multiplied(layer: GemmLayer) -> str:
+    """The format in which most of the products are multiplied."""
+    if layer.engine is None:
+        return layer.compute_format
+    engine: Engine = layer.engine
+    step = next(step for step in engine.steps(layer.m, layer.k, layer.n) if step.multiplies)
+    return max(step.products, key=lambda work: work.part).number_format
+
+
+def gemm_assumptions(layer: GemmLayer) -> tuple[str, ...]:
+    """What is taken for granted of the machine's ways with ``layer``."""
+    number_format = _multiplied(layer)
+    usual = accumulator_bits(number_format)
+    own = f"sums of {number_format} are kept in {layer.accumulator_bits} bits, as the machine's accumulators keep them"
+    return (*engine_assumptions(layer), *((own,) if layer.accumulator_bits != usual else ()))
 
 
 def on_engine(layer: GemmLayer, machine: MachineSpec) -> GemmLayer:

@@ -26,7 +26,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.hw_models.vector_unit import RESULTS, Passing, least_vector_cycles
 from tilewright.sim.dataflows.gemm.costs import GemmCosts, vector_operations
 from tilewright.sim.dataflows.gemm.engine_costs import costs_of
-from tilewright.sim.dataflows.gemm.engines import engine_assumptions, engine_bound, on_engine
+from tilewright.sim.dataflows.gemm.engines import engine_bound, gemm_assumptions, on_machine
 from tilewright.sim.dataflows.gemm.floor import work_floor
 from tilewright.sim.dataflows.gemm.space import (
     KEEPS_A,
@@ -546,10 +546,10 @@ register_family(
         bound=gemm_bound,
         usual="gemm",
         core=GemmCore,
-        adapted=on_engine,
+        adapted=on_machine,
         pieces=_pieces,
         least=_least,
-        assumptions=engine_assumptions,
+        assumptions=gemm_assumptions,
     )
 )
 ASSUMPTIONS = (
