@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilewright.hw_models.block_steps import ConvShape
@@ -217,3 +217,25 @@ def test_no_way_to_cut_a_convolution_is_faster_than_its_multipliers(
     if split < ins:  # channels in two parts
         parts = [product(unit, side * side, taps * n, outs, "int8", conv).cycles for n in (split, ins - split)]
         assert sum(parts) * unit.n_multipliers >= whole.macs
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    name=st.sampled_from(["dpu-b4096-zcu104", "rk3588-npu-core", "nvdla-small"]),
+    ins=st.integers(1, 40), outs=st.integers(1, 40), side=st.integers(3, 20), kernel=st.integers(1, 3),
+    stride=st.integers(1, 2), what=st.sampled_from(["plain", "grouped", "depthwise", "pool"]),
+)  # fmt: skip
+def test_no_result_is_below_its_bound_and_twice_the_bandwidth_never_slower(
+    name: str, ins: int, outs: int, side: int, kernel: int, stride: int, what: str
+) -> None:
+    groups = {"grouped": 2, "depthwise": ins}.get(what, 1)
+    if what == "grouped":
+        ins, outs = 2 * ins, 2 * outs
+    size = f"in={ins}x{side}x{side},kernel={kernel},stride={stride}"
+    text = f"conv:{size},out_channels={ins if what == 'depthwise' else outs},groups={groups},padding={kernel // 2}"
+    text = f"pool:{size},format=int8" if what == "pool" else f"{text},a_format=int8,b_format=int8"
+    machine = load_machine(name)
+    found = simulate_network(text, machine, keep_mappings=False)
+    assert found.cycles >= found.lower_bound_cycles
+    twice = machine.with_(**{"dram.bandwidth_gb_per_s": 2 * machine.dram.bandwidth_gb_per_s})
+    assert simulate_network(text, twice, keep_mappings=False).cycles <= found.cycles
