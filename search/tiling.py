@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
-from itertools import islice, product
+from itertools import product
 from typing import NamedTuple
+
+import numpy as np
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
@@ -187,6 +189,13 @@ def _shifted(progress: Progress | None, done: int, total: int, what: str) -> Cal
     return lambda n: report(done + n, total, what)
 
 
+class _Fitting(NamedTuple):
+    """A tiling that fits, and what counting it cannot undercut (None: not known)."""
+
+    tiling: dict[str, int]
+    least: Candidate | None
+
+
 class PhaseSearch:
     """The tilings of one phase that fit on chip, with their bounds, and their exact runs."""
 
@@ -210,30 +219,31 @@ class PhaseSearch:
         self._floors: dict[tuple[int, ...], WorkTotals] = {}
         self._channels: tuple[Channel, ...] = ()
         self._names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
-        fitting = self._fitting_to_beat(space, to_beat)
-        if fitting is not None:
-            self._fitting = fitting
-            return
-        fitting = [tiling for tiling in space if fits(phase, costs, tiling)]
+        fitting = self._screened(space)
         if len(fitting) < FEW_FITTING:
             n_before = len(space)
-            space, fitting = _with_smaller_tiles(phase, costs, fixed, space, fitting)
+            space, fitting = _with_smaller_tiles(phase, costs, fixed, space, fitting, self._screened)
             self.n_candidates += len(space) - n_before
         if not fitting:
             raise nothing_fits(phase, costs, space, fixed)
+        if to_beat is not None:
+            fitting = [one for one in fitting if one.least is None or self.bound(one.least) < to_beat]
         self._fitting = fitting
 
-    def _fitting_to_beat(
-        self, space: Sequence[dict[str, int]], to_beat: tuple[float, float] | None
-    ) -> list[dict[str, int]] | None:
-        """What fits and may be better than a score; None where that is not known before all are tried."""
-        floor, phase, costs = self.phase.floor, self.phase, self.costs
-        if floor is None or to_beat is None:
-            return None
-        if next(islice((True for tiling in space if fits(phase, costs, tiling)), FEW_FITTING - 1, None), None) is None:
-            return None
-        able = [tiling for tiling in space if self.bound(self._floored(tiling)) < to_beat]
-        return [tiling for tiling in able if fits(phase, costs, tiling)]
+    def _screened(self, space: Sequence[dict[str, int]]) -> list[_Fitting]:
+        """What fits of ``space``, with what counting it cannot undercut where that is told faster."""
+        phase, costs = self.phase, self.costs
+        told = phase.screen(costs, space) if phase.screen is not None and space else None
+        if told is not None:
+            cycles, energy = np.minimum(told.bound_cycles, MAX_CYCLES).tolist(), told.energy_pj.tolist()
+            return [
+                _Fitting(space[at], Candidate(cycles[at], energy[at], space[at]))
+                for at in np.flatnonzero(told.fits).tolist()
+            ]
+        fitting = (tiling for tiling in space if fits(phase, costs, tiling))
+        if phase.floor is None:
+            return [_Fitting(tiling, None) for tiling in fitting]
+        return [_Fitting(tiling, self._floored(tiling)) for tiling in fitting]
 
     @property
     def n_fitting(self) -> int:
@@ -243,7 +253,7 @@ class PhaseSearch:
     @cached_property
     def candidates(self) -> list[Candidate]:
         """Every tiling that fits, counted."""
-        return [self._counted(tiling) for tiling in self._fitting]
+        return [self._counted(fitting.tiling) for fitting in self._fitting]
 
     def _counted(self, tiling: dict[str, int]) -> Candidate:
         """``tiling`` with its bounds; tilings that differ only in what does not change the work are counted once."""
@@ -333,11 +343,10 @@ class PhaseSearch:
 
     def _queue(self) -> list[_Queued]:
         """A heap of all that fit, by their bounds, or by what counting them cannot undercut."""
-        if self.phase.floor is None:
-            queue = [_Queued(self.bound(candidate), at, candidate) for at, candidate in enumerate(self.candidates)]
-        else:
-            least = (self._floored(tiling) for tiling in self._fitting)
-            queue = [_Queued(self.bound(candidate), at, None) for at, candidate in enumerate(least)]
+        queue = []
+        for at, fitting in enumerate(self._fitting):
+            counted = self._counted(fitting.tiling) if fitting.least is None else None
+            queue.append(_Queued(self.bound(counted or fitting.least), at, counted))  # type: ignore[arg-type]
         heapify(queue)
         return queue
 
@@ -347,8 +356,9 @@ class PhaseSearch:
         while queue and len(batch) < size and (to_beat is None or queue[0].bound < to_beat):
             first = heappop(queue)
             if first.candidate is None:
-                candidate = self._counted(self._fitting[first.at])
-                heappush(queue, _Queued(self.bound(candidate), first.at, candidate))
+                candidate = self._counted(self._fitting[first.at].tiling)
+                bound = max(first.bound, self.bound(candidate))
+                heappush(queue, _Queued(bound, first.at, candidate))
             else:
                 batch.append(first.candidate)
         return batch
@@ -382,8 +392,13 @@ def _most_parts(machine: MachineSpec) -> int:
 
 
 def _with_smaller_tiles(
-    phase: Phase, costs: TileCosts, fixed: Tiling, space: list[dict[str, int]], fitting: list[dict[str, int]]
-) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+    phase: Phase,
+    costs: TileCosts,
+    fixed: Tiling,
+    space: list[dict[str, int]],
+    fitting: list[_Fitting],
+    screened: Callable[[Sequence[dict[str, int]]], list[_Fitting]],
+) -> tuple[list[dict[str, int]], list[_Fitting]]:
     """``space`` and those that fit, with tiles for half the array, a quarter, … until enough fit or none is smaller.
 
     A larger array must not leave less to choose from: its tiles may be too large for the buffer, those of a smaller
@@ -398,7 +413,7 @@ def _with_smaller_tiles(
         new = [tiling for tiling in some if tuple(tiling.values()) not in known]
         known |= {tuple(tiling.values()) for tiling in new}
         space = [*space, *new]
-        fitting = [*fitting, *(tiling for tiling in new if fits(phase, costs, tiling))]
+        fitting = [*fitting, *screened(new)]
         if len(fitting) >= FEW_FITTING:
             break
     return space, fitting

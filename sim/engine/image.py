@@ -38,7 +38,7 @@ class _Packer:
         self.lists: list[int] = []
         self.text: list[Command] = []
         self.depended: set[int] = set()
-        shares = [program.channel_share(c) for c in range(len(program.channels))]
+        shares = program.channel_shares()
         self.units_per_byte = [share[0] for share in shares]
         self.units_per_cycle = [share[1] for share in shares]
         self.list_at: dict[tuple[int, ...], int] = {}

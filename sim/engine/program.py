@@ -145,12 +145,24 @@ class Program:
 
         With total active weight k a transfer advances ``cycle // k`` units a cycle.
         """
-        most_bytes = max(
-            (c.n_bytes for queue in self.queues for c in _commands(queue) if c.channel == channel), default=1
-        )
-        weights = self.channel_weights(channel)
-        rate = self.channels[channel].bytes_per_cycle
-        return channel_units(rate, exact_shares(weights), sum(weights), most_bytes)
+        return self.channel_shares()[channel]
+
+    def channel_shares(self) -> list[tuple[int, int]]:
+        """:meth:`channel_share` of every channel."""
+        most_bytes = [1] * len(self.channels)
+        weights: list[list[int]] = [[] for _ in self.channels]
+        for engine, queue in zip(self.engines, self.queues, strict=True):
+            used = set()
+            for command in _commands(queue):
+                if command.channel >= 0:
+                    used.add(command.channel)
+                    most_bytes[command.channel] = max(most_bytes[command.channel], command.n_bytes)
+            for channel in used:
+                weights[channel].append(engine.weight)
+        return [
+            channel_units(channel.bytes_per_cycle, exact_shares(tuple(own)), sum(own), most)
+            for channel, own, most in zip(self.channels, weights, most_bytes, strict=True)
+        ]
 
     def channel_weights(self, channel: int) -> tuple[int, ...]:
         """Weights of the engines that ever use a channel."""

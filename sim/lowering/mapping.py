@@ -7,7 +7,7 @@ built-in ones use too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Integral
@@ -19,6 +19,7 @@ from tilewright.registry import LAST, Registry
 from tilewright.sim.lowering.core import TileCore, WorkTotals
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.family import FAMILIES, Family, family_of
+from tilewright.sim.lowering.screen import Screened
 from tilewright.sim.result import LowerBound
 from tilewright.units import ceil_div
 
@@ -87,7 +88,8 @@ class Phase:
     ``distinct``: false for a tiling that does the same as another one, so that only a user who gives it gets it.
     ``core``: the class of that core; in a dataflow, its family's where none is given.
     ``floor(costs, tiling)``: work that counting the lowering never undercuts, where that is told much faster; a search
-    then counts only tilings that could be the best.
+    then counts only tilings that could be the best. ``screen(costs, tilings)``: which fit, and their floors, for all at
+    once; None for layers for which it cannot tell.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Phase:
     distinct: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
     core: type[TileCore[Any]] = TileCore
     floor: Callable[[Any, Tiling], WorkTotals] | None = None
+    screen: Callable[[Any, Sequence[Tiling]], Screened | None] | None = None
 
     def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:
         """Every candidate tiling of this phase (capacity not yet checked)."""

@@ -20,7 +20,7 @@ from tilewright.sim.engine.program import ProgramBuilder
 from tilewright.sim.engine.reference import run_reference
 from tilewright.sim.engine.run import run_program
 from tilewright.sim.lowering.core import WorkCounter
-from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate
+from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate, fits
 from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
 from tilewright.testing.products import layers, numbers, rows, tilings
 from tilewright.workloads.attention import AttentionLayer
@@ -225,3 +225,21 @@ def test_attention_on_chip(name: str, home: str) -> None:
     assert kept.lower_bound.dram_cycles == 0
     assert kept.lower_bound.cycles <= kept.cycles <= plain.cycles
     assert kept.peak_buffer_bytes["l1"] == plain.peak_buffer_bytes["l1"] + 1000
+
+
+@settings(thorough, max_examples=max(1, N_EXAMPLES // 2))
+@given(data=st.data())
+def test_all_tilings_at_once(data: st.DataObject) -> None:
+    """The same tilings fit as one by one, and the floor of each is not above its run."""
+    machine = data.draw(machines(cores=(1, 2, 4)))
+    machine = machine.with_(**{"buffers.l1.capacity_kib": data.draw(st.sampled_from([0.1, 0.3, 1, 5120]))})
+    piece = data.draw(st.sampled_from(STAGED.family.pieces(data.draw(kept(machine)), machine)))
+    costs = STAGED.costs(piece, machine)
+    some = [data.draw(tilings(STAGED, piece, machine)) | {"prefetched": 0} for _ in range(8)]
+    assert PHASE.screen is not None
+    told = PHASE.screen(costs, some)
+    assert told is not None
+    assert told.fits.tolist() == [fits(PHASE, costs, tiling) for tiling in some]
+    for at in np.flatnonzero(told.fits).tolist():
+        assert told.bound_cycles[at] <= evaluate(STAGED, piece, machine, some[at]).cycles
+        assert told.energy_pj[at] <= count_phase(PHASE, costs, some[at]).energy_pj

@@ -13,9 +13,9 @@ from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.homes import DRAM
 
-__all__ = ["work_floor"]
+__all__ = ["LOSS", "products_of", "work_floor"]
 
-_ROUNDING = 1 - 1e-9  # sums of energies are not made in the order of the count
+LOSS = 1 - 1e-9  # sums of energies are not made in the order of the count
 
 
 def work_floor(costs: GemmCosts, tiling: Tiling) -> WorkTotals:
@@ -24,7 +24,7 @@ def work_floor(costs: GemmCosts, tiling: Tiling) -> WorkTotals:
     Left out are the rounding of transfers, halos, partial sums read again, and the vector unit's work.
     """
     layer, n_cores = costs.layer, costs.machine.n_cores
-    cycles, energy_pj = costs.of_tiles(tiling, lambda: _products(costs, tiling))
+    cycles, energy_pj = costs.of_tiles(tiling, lambda: products_of(costs, tiling))
     read_bits, write_bits, of_level = _moved_bits(costs, tiling)
     read_bytes, write_bytes = int(read_bits // BITS_PER_BYTE), int(write_bits // BITS_PER_BYTE)
     per_byte = costs.dram_pj_per_byte
@@ -33,12 +33,12 @@ def work_floor(costs: GemmCosts, tiling: Tiling) -> WorkTotals:
         matrix_cycles=ceil_div(layer.groups, n_cores) * cycles,
         vector_cycles=0,
         channel_bytes=read_bytes + write_bytes,
-        energy_pj=(layer.groups * energy_pj + moved) * _ROUNDING,
+        energy_pj=(layer.groups * energy_pj + moved) * LOSS,
         level_bytes=tuple((channel, int(bits // BITS_PER_BYTE)) for channel, bits in of_level),
     )
 
 
-def _products(costs: GemmCosts, tiling: Tiling) -> tuple[int, float]:
+def products_of(costs: GemmCosts, tiling: Tiling) -> tuple[int, float]:
     """(cycles, pJ) of all the tiles' products of one group: whole tiles, and the last ones along each extent."""
     cycles, energy_pj = 0, 0.0
     layer = costs.layer

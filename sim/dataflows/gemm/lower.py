@@ -28,6 +28,7 @@ from tilewright.sim.dataflows.gemm.costs import GemmCosts, vector_operations
 from tilewright.sim.dataflows.gemm.engine_costs import costs_of
 from tilewright.sim.dataflows.gemm.engines import engine_bound, gemm_assumptions, on_machine
 from tilewright.sim.dataflows.gemm.floor import work_floor
+from tilewright.sim.dataflows.gemm.screen import screen
 from tilewright.sim.dataflows.gemm.space import (
     KEEPS_A,
     KEEPS_B,
@@ -565,7 +566,16 @@ GEMM = register(
         heeds_homes=True,
         summary="matrix product or convolution: a panel of one operand or the sums kept, the rest streamed",
         source="the usual panel-stationary and output-stationary loop nests of systolic machines",
-        phases=(Phase(name="product", parameters=PARAMETERS, lower=lower, distinct=is_distinct, floor=work_floor),),
+        phases=(
+            Phase(
+                name="product",
+                parameters=PARAMETERS,
+                lower=lower,
+                distinct=is_distinct,
+                floor=work_floor,
+                screen=screen,
+            ),
+        ),
         assumptions=ASSUMPTIONS,
         operator="gemm",
         ahead=first_weight_tiles,
@@ -597,6 +607,7 @@ STAGED = register(
                 lower=lower,
                 distinct=is_distinct_staging,
                 floor=work_floor,
+                screen=screen,
             ),
         ),
         assumptions=(

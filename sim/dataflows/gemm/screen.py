@@ -1,0 +1,381 @@
+"""All tilings of a product at once: which fit, and work that none of them undercuts.
+
+The same rules as :class:`tilewright.sim.dataflows.gemm.lower.Nest` declares its pools by and as
+:mod:`tilewright.sim.dataflows.gemm.floor` counts by, over columns of tilings instead of one tiling at a time; tests
+hold them to these. What a tile costs is asked of the costs once for each different tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright.sim.dataflows.gemm.costs import GemmCosts
+from tilewright.sim.dataflows.gemm.floor import LOSS, products_of
+from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
+from tilewright.sim.dataflows.gemm.stages import n_copies, n_staging
+from tilewright.sim.dataflows.spans import Span
+from tilewright.sim.lowering.costs import Work
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, channels_of
+from tilewright.sim.lowering.mapping import Tiling
+from tilewright.sim.lowering.screen import Screened
+from tilewright.units import ceil_div
+from tilewright.workloads.homes import DRAM
+
+__all__ = ["screen"]
+
+Int64Array = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+def screen(costs: GemmCosts, tilings: Sequence[Tiling]) -> Screened | None:
+    """What fits of ``tilings`` and the floor of each; None for layers whose pools only their nest knows."""
+    if costs.layer.engine is not None or not tilings:
+        return None
+    columns = _Columns(costs, tilings)
+    fits = columns.near_bytes() <= costs.working.capacity_bytes - costs.held_bytes(costs.working.name)
+    for number, level in enumerate(costs.levels):
+        room = level.capacity_bytes - costs.held_bytes(level.name)
+        fits &= columns.staged_bytes(number) <= room
+    return Screened(
+        fits=fits,
+        bound_cycles=columns.bound_cycles(),
+        energy_pj=columns.energy_pj(),
+    )
+
+
+class _Columns:
+    """The parameters of many tilings, and what follows from them."""
+
+    def __init__(self, costs: GemmCosts, tilings: Sequence[Tiling]) -> None:
+        layer = costs.layer
+        self.costs, self.layer = costs, layer
+
+        def column(name: str, usual: int = 0) -> Int64Array:
+            return np.array([tiling.get(name, usual) for tiling in tilings], dtype=np.int64)
+
+        self.m, self.n, self.k = (np.minimum(column(name), getattr(layer, name)) for name in ("m", "n", "k"))
+        self.rows, self.columns, self.panel = (
+            -(-extent // tile) for extent, tile in ((layer.m, self.m), (layer.n, self.n), (layer.k, self.k))
+        )
+        order = column("order")
+        self.keep_a, self.keep_b = order == KEEPS_A, order == KEEPS_B
+        self.depth, self.outputs, self.prefetched = column("depth"), column("outputs"), column("prefetched") > 0
+        self.shared = column("shared") > 0
+        far = column("far")
+        self.level = np.where((far > 0) & ((far - 1) // 3 < len(costs.levels)), (far - 1) // 3, -1)
+        held = np.where(self.level >= 0, (far - 1) % 3 + 1, 0)
+        self.stage_a = (held & 1 > 0) & (layer.homes.a == DRAM)
+        self.stage_b = (held & 2 > 0) & (layer.homes.b == DRAM)
+        self.part_rows = self._part(layer.m, self.m, self.rows, column("far_m", 1))
+        self.part_columns = self._part(layer.n, self.n, self.columns, column("far_n", 1))
+        self.row_parts = -(-layer.m // self.part_rows)
+        self.column_parts = -(-layer.n // self.part_columns)
+
+    def _part(self, extent: int, tile: Int64Array, n_tiles: Int64Array, parts: Int64Array) -> Int64Array:
+        in_parts = np.minimum(extent, -(-n_tiles // np.maximum(1, parts)) * tile)
+        return np.where(self.level >= 0, in_parts, extent)
+
+    # -- room ----------------------------------------------------------------------------------------------
+
+    def near_bytes(self) -> Int64Array:
+        """Bytes of the working buffer that the pools take."""
+        costs, layer = self.costs, self.layer
+        n_outputs = layer.groups * self.rows * self.columns
+        streamed = np.minimum(self.depth, n_outputs * self.panel)
+        outputs = np.minimum(self.outputs, n_outputs)
+        total: Int64Array = outputs * self._of((self.m, self.n), costs.c_bytes)
+        if costs.loaded_extras:
+            total += outputs * self._of((self.m, self.n), costs.extra_bytes)
+        if not costs.is_near["a"]:
+            slots = np.where(self.keep_a, self._kept_slots(self.rows, self.columns), streamed)
+            total += slots * self._of((self.m, self.k), costs.a_bytes)
+        if not costs.is_near["b"]:
+            slots = np.where(self.keep_b, self._kept_slots(self.columns, self.rows), streamed)
+            total += slots * self._of((self.k, self.n), costs.b_bytes)
+        return total
+
+    def _kept_slots(self, n_panels: Int64Array, n_inner: Int64Array) -> Int64Array:
+        in_parts = (self.level >= 0) & ((self.row_parts > 1) | (self.column_parts > 1))
+        groups = np.where(in_parts, 2, self.layer.groups)
+        inner = np.where(in_parts, 2, n_inner)
+        beyond = np.where(groups * n_panels > 1, np.maximum(0, self.depth - self.panel), 0)
+        more = np.where(inner == 1, beyond, np.minimum(beyond, self.panel))
+        found: Int64Array = np.minimum(self.panel + more, groups * n_panels * self.panel)
+        return found
+
+    def staged_bytes(self, number: int) -> Int64Array:
+        """Bytes of a level that all the cores' parts take."""
+        costs, layer = self.costs, self.layer
+        level, groups = costs.levels[number], ceil_div(layer.groups, costs.machine.n_cores)
+        total = np.zeros(len(self.m), dtype=np.int64)
+        here = self.level == number
+        if not here.any():
+            return total
+        stays = self.column_parts == 1
+        b_parts = np.where(stays, 1, self.row_parts * self.column_parts)
+        for operand, staged, parts, extent, size in (
+            ("a", self.stage_a, self.row_parts, self.part_rows, costs.staged_a_bytes),
+            ("b", self.stage_b, b_parts, self.part_columns, lambda columns: costs.b_bytes(layer.k, columns)),
+        ):
+            slots = np.minimum(2, groups * parts)
+            copies = n_copies(layer, costs.machine, costs.n_sharing[operand], level)
+            total += np.where(here & staged, slots * copies * self._of((extent,), size), 0)
+        return total
+
+    def _of(self, tiles: tuple[Int64Array, ...], size: Callable[..., int]) -> Int64Array:
+        """A figure of tiles, asked once for each different one."""
+        distinct, at = _distinct(tiles)
+        sizes: Int64Array = np.array([size(*tile) for tile in distinct], dtype=np.int64)
+        found: Int64Array = sizes[at]
+        return found
+
+    # -- work ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def products(self) -> _Sum:
+        """Of the array, in one group."""
+        costs = self.costs
+
+        def make(m: int, n: int, k: int) -> _Total:
+            tiling = {"m": m, "n": n, "k": k}
+            cycles, energy_pj = costs.of_tiles(tiling, lambda: products_of(costs, tiling))
+            return _Total(cycles=cycles, energy_pj=energy_pj)
+
+        return self._each((self.m, self.n, self.k), make)
+
+    @cached_property
+    def results(self) -> _Sum:
+        """Of the stores and loads beside the products, and of the vector unit, in one group."""
+        costs, layer = self.costs, self.layer
+
+        def make(m: int, n: int) -> _Total:
+            total = _Total()
+            for rows, n_rows in _sizes(layer.m, m):
+                for columns, n_columns in _sizes(layer.n, n):
+                    times = n_rows * n_columns
+                    for number in costs.loaded_extras:
+                        total = total.plus(costs.load_extra(number, rows, columns), times)
+                    if costs.through_vector_unit:
+                        total = total.plus(costs.epilogue(rows, columns), times)
+                    if not costs.is_near["out"]:
+                        total = total.plus(costs.store_c(rows, columns), times)
+            return total
+
+        return self._each((self.m, self.n), make)
+
+    def _a(self, load: Callable[[Span, Span, int, int], Work]) -> _Sum:
+        """One pass over the tiles of A."""
+        layer = self.layer
+
+        def make(m: int, k: int) -> _Total:
+            total = _Total()
+            for rows, n_rows in _spans(layer.m, m):
+                for depth, n_depths in _spans(layer.k, k):
+                    total = total.plus(load(rows, depth, m, k), n_rows * n_depths)
+            return total
+
+        return self._each((self.m, self.k), make)
+
+    def _b(self, load: Callable[[int, int], Work]) -> _Sum:
+        """One pass over the tiles of B."""
+        layer = self.layer
+
+        def make(k: int, n: int) -> _Total:
+            total = _Total()
+            for depth, n_depths in _sizes(layer.k, k):
+                for columns, n_columns in _sizes(layer.n, n):
+                    total = total.plus(load(depth, columns), n_depths * n_columns)
+            return total
+
+        return self._each((self.k, self.n), make)
+
+    def _each(self, tiles: tuple[Int64Array, ...], make: Callable[..., _Total]) -> _Sum:
+        """Totals by tile, made once for each different one."""
+        distinct, at = _distinct(tiles)
+        totals = [make(*tile) for tile in distinct]
+
+        def column(name: str) -> FloatArray:
+            return np.array([getattr(total, name) for total in totals], dtype=np.float64)[at]
+
+        return _Sum(column("cycles"), column("dram_bytes"), column("port_bytes"), column("energy_pj"))
+
+    @cached_property
+    def moved(self) -> _Moved:
+        """Bytes of the DRAM, of the busiest port of a level, and the energy, of all groups together."""
+        costs, layer = self.costs, self.layer
+        homes, n = costs.layer.homes, len(self.m)
+        dram, ports, energy = np.zeros(n), np.zeros((len(costs.levels), n)), np.zeros(n)
+
+        def add(total: _Sum, times: Any, n_sharing: Any, where: Any, level: int | None) -> None:
+            share = np.where(where, times, 0) / n_sharing
+            dram[:] += total.dram_bytes * share
+            energy[:] += total.energy_pj * share
+            if level is not None:
+                ports[level] += total.port_bytes * share
+
+        numbers = {level.name: number for number, level in enumerate(costs.levels)}
+        b_stays = self.part_columns >= layer.n
+        for operand, near, staged, again, once in (
+            ("a", costs.is_near["a"], self.stage_a, np.where(self.keep_a, self.column_parts, self.columns), 1),
+            ("b", costs.is_near["b"], self.stage_b, np.where(self.keep_b, self.row_parts, self.rows),
+             np.where(b_stays, 1, self.row_parts)),
+        ):  # fmt: skip
+            if near:
+                continue
+            n_sharing = costs.n_sharing[operand]
+            sent = np.where(self.shared & (n_sharing > 1), n_sharing, 1)
+            own = np.where(self.prefetched, 0, 1) if operand == "b" else 1
+            home = homes.a if operand == "a" else homes.b
+            add(self._own(operand, None), again * own, sent, ~staged, numbers.get(home))
+            for number, level in enumerate(costs.levels):
+                here = staged & (self.level == number)
+                if here.any():
+                    add(self._fetched(operand, level.name), once, n_staging(n_sharing, level), here, None)
+                    add(self._own(operand, level.name), again, sent, here, number)
+        add(self.results, 1, 1, True, None)
+        busiest = np.zeros(n)
+        channels = channels_of(costs.machine)
+        for number, level in enumerate(costs.levels):
+            rate = float(channels[level.read_channel].bytes_per_cycle)
+            busiest = np.maximum(busiest, ports[number] / rate)
+        return _Moved(layer.groups * dram, layer.groups * busiest, layer.groups * energy)
+
+    def _own(self, operand: str, home: str | None) -> _Sum:
+        costs = self.costs
+        if operand == "a":
+            return self._a(lambda rows, k, m, d: costs.load_a(rows, k, row_tile=m, depth_tile=d, home=home))
+        return self._b(lambda depth, columns: costs.load_b(depth, columns, home=home))
+
+    def _fetched(self, operand: str, to: str) -> _Sum:
+        costs = self.costs
+        if operand == "a":
+            return self._a(lambda rows, k, m, d: costs.fetch_a(to, rows, k, row_tile=m, depth_tile=d))
+        return self._b(lambda depth, columns: costs.fetch_b(to, depth, columns))
+
+    def bound_cycles(self) -> Int64Array:
+        """Cycles of the busiest core's units, of the DRAM's channel, and of the read ports of levels."""
+        groups = ceil_div(self.layer.groups, self.costs.machine.n_cores)
+        products = self.products.cycles * groups + self._before() + self._behind()
+        units = np.maximum(products, self.results.cycles * groups)
+        moving = np.maximum(self.moved.dram_bytes / float(self.costs.rate), self.moved.port_cycles)
+        found: Int64Array = np.minimum(np.floor(np.maximum(units, moving) * LOSS), float(_MOST)).astype(np.int64)
+        return found
+
+    def _before(self) -> FloatArray:
+        """Cycles before the first product can begin: its tiles come over the DRAM's channel, for all cores at work."""
+        costs, layer = self.costs, self.layer
+        at_work = min(costs.machine.n_cores, layer.groups)
+        latency, n_bytes = np.zeros(len(self.m)), np.zeros(len(self.m))
+        for operand, staged in (("a", self.stage_a), ("b", self.stage_b)):
+            if costs.is_near[operand]:
+                continue
+            first = self._first(operand)
+            n_sharing = costs.n_sharing[operand]
+            shares = np.where(staged | self.shared, n_sharing, 1)
+            comes = ~self.prefetched if operand == "b" else np.full(len(self.m), True)
+            latency = np.maximum(latency, np.where(comes & (first.dram_bytes > 0), first.cycles, 0))
+            n_bytes = n_bytes + np.where(comes, first.dram_bytes * np.ceil(at_work / shares), 0)
+        return latency + n_bytes / float(costs.rate)
+
+    def _first(self, operand: str) -> _Sum:
+        """The first tile of an operand from where it lives; ``cycles`` is the latency."""
+        costs, layer = self.costs, self.layer
+
+        def of_a(m: int, k: int) -> _Total:
+            rows = Span(m, True, m >= layer.m)
+            work = costs.load_a(rows, Span(k, True, k >= layer.k), row_tile=m, depth_tile=k)
+            return _Total(work.cycles, work.n_bytes if work.channel == DRAM_CHANNEL else 0)
+
+        def of_b(k: int, n: int) -> _Total:
+            work = costs.load_b(k, n)
+            return _Total(work.cycles, work.n_bytes if work.channel == DRAM_CHANNEL else 0)
+
+        return self._each((self.m, self.k), of_a) if operand == "a" else self._each((self.k, self.n), of_b)
+
+    def _behind(self) -> FloatArray:
+        """Cycles behind the last product: the vector unit's work on its tile, and the store of that."""
+        costs, layer = self.costs, self.layer
+        at_work = min(costs.machine.n_cores, layer.groups)
+
+        def of_last(m: int, n: int) -> _Total:
+            rows, columns = _spans(layer.m, m)[-1][0].size, _spans(layer.n, n)[-1][0].size
+            cycles = costs.epilogue(rows, columns).cycles if costs.through_vector_unit else 0
+            if costs.is_near["out"]:
+                return _Total(cycles)
+            work = costs.store_c(rows, columns)
+            is_dram = work.channel == DRAM_CHANNEL
+            return _Total(cycles + work.cycles, work.n_bytes * at_work if is_dram else 0)
+
+        last = self._each((self.m, self.n), of_last)
+        return last.cycles + last.dram_bytes / float(costs.rate)
+
+    def energy_pj(self) -> FloatArray:
+        """Of the products and of what is moved, partial sums that are read again left out."""
+        return (self.layer.groups * self.products.energy_pj + self.moved.energy_pj) * LOSS
+
+
+def _distinct(tiles: tuple[Int64Array, ...]) -> tuple[list[tuple[int, ...]], Int64Array]:
+    """The different tiles, and which of them each tiling has."""
+    code = np.zeros(len(tiles[0]), dtype=np.int64)
+    for extents in tiles:  # few different extents each: their products number the tiles
+        values, number = np.unique(extents, return_inverse=True)
+        code = code * len(values) + number
+    _, first, at = np.unique(code, return_index=True, return_inverse=True)
+    return list(zip(*(extents[first].tolist() for extents in tiles), strict=True)), at
+
+
+class _Sum(NamedTuple):
+    """Columns of :class:`_Total`, one a tiling."""
+
+    cycles: FloatArray
+    dram_bytes: FloatArray
+    port_bytes: FloatArray
+    energy_pj: FloatArray
+
+
+class _Moved(NamedTuple):
+    dram_bytes: FloatArray
+    port_cycles: FloatArray
+    energy_pj: FloatArray
+
+
+class _Total(NamedTuple):
+    """Work added up: cycles of a unit, bytes of the DRAM's channel and of others, energy."""
+
+    cycles: int = 0
+    dram_bytes: int = 0
+    port_bytes: int = 0
+    energy_pj: float = 0.0
+
+    def plus(self, work: Work, times: int) -> _Total:
+        """With ``work`` done so many times; the cycles of a transfer are its latency, and do not count."""
+        is_dram = work.channel == DRAM_CHANNEL
+        return _Total(
+            self.cycles + (0 if work.n_bytes else work.cycles * times),
+            self.dram_bytes + (work.n_bytes * times if is_dram else 0),
+            self.port_bytes + (0 if is_dram else work.n_bytes * times),
+            self.energy_pj + work.energy_pj * times,
+        )
+
+
+def _spans(extent: int, tile: int) -> list[tuple[Span, int]]:
+    """The tiles along an extent as :func:`tilewright.sim.dataflows.spans.spans` gives them, and how often."""
+    n = ceil_div(extent, tile)
+    if n == 1:
+        return [(Span(extent, True, True), 1)]
+    middle = [(Span(tile, False, False), n - 2)] if n > 2 else []
+    return [(Span(tile, True, False), 1), *middle, (Span(extent - (n - 1) * tile, False, True, (n - 1) * tile), 1)]
+
+
+def _sizes(extent: int, tile: int) -> list[tuple[int, int]]:
+    """(size, how many) of the tiles along an extent."""
+    n, rest = divmod(extent, tile)
+    return [(tile, n), (rest, 1)] if rest else [(tile, n)]
+
+
+_MOST = 2**62

@@ -1,0 +1,20 @@
+"""What is told of all the tilings of a phase at once, before any of them is looked at alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Screened"]
+
+
+class Screened(NamedTuple):
+    """By tiling: whether it fits on chip, and cycles and energy (pJ, idle power left out) that counting and running it
+    never undercut.
+    """
+
+    fits: npt.NDArray[np.bool_]
+    bound_cycles: npt.NDArray[np.int64]
+    energy_pj: npt.NDArray[np.float64]
