@@ -461,8 +461,15 @@ def tiling_space(
         candidates = parameter.finer if finer and parameter.finer else parameter.candidates
         return tuple(dict.fromkeys(value for size in sizes for value in candidates(layer, size)))
 
-    legal = _legal(phase, layer, [values(parameter, finer=False) for parameter in phase.parameters])
-    if any(parameter.finer for parameter in phase.parameters if parameter.name not in fixed):
+    usual = [values(parameter, finer=False) for parameter in phase.parameters]
+    has_finer = any(parameter.finer for parameter in phase.parameters if parameter.name not in fixed)
+    if phase.distinct_of_all is not None:
+        few = [values(parameter, finer=True) for parameter in phase.parameters] if has_finer else None
+        found = _distinct_of_all(phase, layer, usual, few)
+        if found:
+            return found
+    legal = _legal(phase, layer, usual)
+    if has_finer:
         known = {tuple(tiling.values()) for tiling in legal}
         finer = _legal(phase, layer, [values(parameter, finer=True) for parameter in phase.parameters])
         legal += [tiling for tiling in finer if tuple(tiling.values()) not in known]
@@ -470,6 +477,25 @@ def tiling_space(
         held = ", ".join(f"{p.name}={fixed[p.name]}" for p in phase.parameters if p.name in fixed)
         raise InputError(f"tiling: {held} allows no mapping of the {phase.name} phase of {layer.name}")
     return [tiling for tiling in legal if phase.distinct(layer, tiling)] or legal
+
+
+def _distinct_of_all(
+    phase: Phase, layer: Layer, usual: Sequence[Sequence[int]], finer: Sequence[Sequence[int]] | None
+) -> list[dict[str, int]]:
+    """The distinct tilings of all combinations of ``usual`` values, then those of ``finer`` that are not among them."""
+    assert phase.distinct_of_all is not None
+    names = [parameter.name for parameter in phase.parameters]
+    found: list[dict[str, int]] = []
+    for values in (usual, finer) if finer is not None else (usual,):
+        grid = np.meshgrid(*(np.array(some, dtype=np.int64) for some in values), indexing="ij")
+        columns = {name: column.ravel() for name, column in zip(names, grid, strict=True)}
+        wanted = phase.distinct_of_all(layer, columns)
+        if values is finer:
+            known = [np.isin(columns[name], some) for name, some in zip(names, usual, strict=True)]
+            wanted &= ~np.logical_and.reduce(known)
+        rows = zip(*(columns[name][wanted].tolist() for name in names), strict=True)
+        found += [dict(zip(names, row, strict=True)) for row in rows]
+    return found
 
 
 def _legal(phase: Phase, layer: Layer, values: Sequence[Sequence[int]]) -> list[dict[str, int]]:

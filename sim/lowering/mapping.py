@@ -19,7 +19,7 @@ from tilewright.registry import LAST, Registry
 from tilewright.sim.lowering.core import TileCore, WorkTotals
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.family import FAMILIES, Family, family_of
-from tilewright.sim.lowering.screen import Screened
+from tilewright.sim.lowering.screen import Column, Flags, Screened
 from tilewright.sim.result import LowerBound
 from tilewright.units import ceil_div
 
@@ -89,7 +89,8 @@ class Phase:
     ``core``: the class of that core; in a dataflow, its family's where none is given.
     ``floor(costs, tiling)``: work that counting the lowering never undercuts, where that is told much faster; a search
     then counts only tilings that could be the best. ``screen(costs, tilings)``: which fit, and their floors, for all at
-    once; None for layers for which it cannot tell.
+    once; None for layers for which it cannot tell. ``distinct_of_all``: ``distinct`` over columns of tilings, for a
+    phase in which all are legal.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Phase:
     core: type[TileCore[Any]] = TileCore
     floor: Callable[[Any, Tiling], WorkTotals] | None = None
     screen: Callable[[Any, Sequence[Tiling]], Screened | None] | None = None
+    distinct_of_all: Callable[[Any, Mapping[str, Column]], Flags] | None = None
 
     def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:
         """Every candidate tiling of this phase (capacity not yet checked)."""

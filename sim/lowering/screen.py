@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Screened"]
+__all__ = ["Column", "Flags", "Screened"]
+
+Column: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Screened(NamedTuple):
@@ -15,6 +18,6 @@ class Screened(NamedTuple):
     never undercut.
     """
 
-    fits: npt.NDArray[np.bool_]
-    bound_cycles: npt.NDArray[np.int64]
+    fits: Flags
+    bound_cycles: Column
     energy_pj: npt.NDArray[np.float64]

@@ -34,6 +34,8 @@ from tilewright.sim.dataflows.gemm.space import (
     KEEPS_B,
     PARAMETERS,
     STAGED_PARAMETERS,
+    distinct_of_all,
+    distinct_stagings,
     is_distinct,
     is_distinct_staging,
 )
@@ -574,6 +576,7 @@ GEMM = register(
                 distinct=is_distinct,
                 floor=work_floor,
                 screen=screen,
+                distinct_of_all=distinct_of_all,
             ),
         ),
         assumptions=ASSUMPTIONS,
@@ -608,6 +611,7 @@ STAGED = register(
                 distinct=is_distinct_staging,
                 floor=work_floor,
                 screen=screen,
+                distinct_of_all=distinct_stagings,
             ),
         ),
         assumptions=(

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import lcm
+from typing import Any
+
+import numpy as np
 
 from tilewright.hw_models.links import multicasts
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.stages import n_copies, n_sharing
 from tilewright.sim.lowering.levels import Level, levels_of
 from tilewright.sim.lowering.mapping import Parameter, Tiling, tile_sizes
+from tilewright.sim.lowering.screen import Flags
 from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import DRAM
 
-__all__ = ["KEEPS_A", "KEEPS_B", "KEEPS_SUMS", "PARAMETERS", "STAGED_PARAMETERS", "is_distinct", "is_distinct_staging"]
+__all__ = [
+    "KEEPS_A",
+    "KEEPS_B",
+    "KEEPS_SUMS",
+    "PARAMETERS",
+    "STAGED_PARAMETERS",
+    "distinct_of_all",
+    "distinct_stagings",
+    "is_distinct",
+    "is_distinct_staging",
+]
 
 KEEPS_A, KEEPS_B, KEEPS_SUMS = 0, 1, 2  # values of ``order``
 MOST_SIZES = 12  # candidates per extent
@@ -126,13 +141,16 @@ def is_distinct(layer: GemmLayer, tiling: Tiling) -> bool:
     as a streamed tile; one slot of C where no other tile takes the second, or beside a panel of several tiles, which
     ``order=2`` replaces where room is short.
     """
-    all_of_k = tiling["k"] >= layer.k
-    if tiling["order"] == KEEPS_SUMS and all_of_k:
-        return False
-    if tiling["outputs"] == 2:
-        return True
-    is_only_tile = layer.groups == 1 and tiling["m"] >= layer.m and tiling["n"] >= layer.n
-    return not is_only_tile and (all_of_k or tiling["order"] == KEEPS_SUMS)
+    return bool(distinct_of_all(layer, tiling))
+
+
+def distinct_of_all(layer: GemmLayer, tilings: Mapping[str, Any]) -> Flags:
+    """:func:`is_distinct` over columns of tilings."""
+    all_of_k, keeps_sums = tilings["k"] >= layer.k, tilings["order"] == KEEPS_SUMS
+    is_only_tile = (layer.groups == 1) & (tilings["m"] >= layer.m) & (tilings["n"] >= layer.n)
+    one_slot_pays = np.logical_not(is_only_tile) & (all_of_k | keeps_sums)
+    found: Flags = np.logical_not(keeps_sums & all_of_k) & ((tilings["outputs"] == 2) | one_slot_pays)
+    return found
 
 
 # -- what is staged in a level behind the working buffer -------------------------------------------------------
@@ -219,13 +237,16 @@ STAGED_PARAMETERS = (*PARAMETERS, FAR, FAR_M, FAR_N, SHARED)
 
 def is_distinct_staging(layer: GemmLayer, tiling: Tiling) -> bool:
     """As :func:`is_distinct`; only what a level holds is cut into parts, both operands alike or one of them."""
-    if not is_distinct(layer, tiling):
-        return False
-    far, n_row_parts, n_column_parts = tiling["far"], tiling["far_m"], tiling["far_n"]
-    held = (far - 1) % 3 + 1 if far else 0
-    if (n_row_parts > 1 and not held & FAR_A) or (n_column_parts > 1 and not held & FAR_B):
-        return False
-    n_rows, n_columns = ceil_div(layer.m, tiling["m"]), ceil_div(layer.n, tiling["n"])
-    if n_row_parts > n_rows or n_column_parts > n_columns:
-        return False
-    return 1 in (n_row_parts, n_column_parts) or n_row_parts == n_column_parts
+    return bool(distinct_stagings(layer, tiling))
+
+
+def distinct_stagings(layer: GemmLayer, tilings: Mapping[str, Any]) -> Flags:
+    """:func:`is_distinct_staging` over columns of tilings."""
+    far, n_row_parts, n_column_parts = tilings["far"], tilings["far_m"], tilings["far_n"]
+    held = np.where(far > 0, (far - 1) % 3 + 1, 0)
+    holds_rows = (n_row_parts == 1) | (held & FAR_A > 0)
+    holds_columns = (n_column_parts == 1) | (held & FAR_B > 0)
+    whole_tiles = (n_row_parts <= -(-layer.m // tilings["m"])) & (n_column_parts <= -(-layer.n // tilings["n"]))
+    alike = (n_row_parts == 1) | (n_column_parts == 1) | (n_row_parts == n_column_parts)
+    found: Flags = distinct_of_all(layer, tilings) & holds_rows & holds_columns & whole_tiles & alike
+    return found

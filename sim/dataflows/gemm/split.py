@@ -15,7 +15,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.gemm.floor import work_floor
 from tilewright.sim.dataflows.gemm.lower import ASSUMPTIONS, GemmCore, lower
-from tilewright.sim.dataflows.gemm.space import STAGED_PARAMETERS, is_distinct_staging
+from tilewright.sim.dataflows.gemm.space import STAGED_PARAMETERS, distinct_stagings, is_distinct_staging
 from tilewright.sim.dataflows.spans import Span, spans
 from tilewright.sim.engine.program import Channel
 from tilewright.sim.lowering.core import Pool
@@ -211,6 +211,7 @@ SPLIT = register(
                 parameters=STAGED_PARAMETERS,
                 lower=lower_parts,
                 distinct=is_distinct_staging,
+                distinct_of_all=distinct_stagings,
                 core=SplitCore,
                 floor=work_floor,
             ),
