@@ -7,12 +7,14 @@ stands in ``DESCRIPTIVE`` with the reason.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from tilewright.errors import InputError, TilewrightError
+from tilewright.hw_models.describe import figures_hash
 from tilewright.hw_models.dram_grades import grade_names
 from tilewright.hw_models.field_notes import described_classes
 from tilewright.hw_models.load import load_machine
@@ -166,7 +168,8 @@ def _helped() -> MachineSpec:
 
 def _taps() -> MachineSpec:
     """As :func:`_blocks`, tap by tap and without a way of its own for first layers."""
-    return load_machine("nvdla-2048").with_(**{"matrix.block.sums": "by_tap", "matrix.block.depth": 32})
+    block = {"sums": "by_tap", "depth": 32, "joined_values": 0, "joined_rows": 1}
+    return load_machine("nvdla-2048").with_(**{f"matrix.block.{name}": value for name, value in block.items()})
 
 
 def _engine() -> MachineSpec:
@@ -212,7 +215,7 @@ def _patches() -> MachineSpec:
 
 def _gpu() -> MachineSpec:
     """With two measurements of the L2, both near the working set that it is judged by."""
-    points = [{"working_set_mb": 10, "read_tb_per_s": 10}, {"working_set_mb": 16, "read_tb_per_s": 8}]
+    points = [{"working_set_mb": 14, "read_tb_per_s": 10}, {"working_set_mb": 18, "read_tb_per_s": 8}]
     return load_machine("h200").with_(**{"gpu.l2_read": points})
 
 
@@ -315,6 +318,7 @@ def _probes(machine: MachineSpec) -> Iterator[Probe]:
         yield _kernel("gemm", "bf16", m=512, n=512, k=131072)
         for family in ("fa3_prefill", "fa2_prefill", "fa3_decode"):
             yield _kernel("attention", family, batch=4, queries=512, keys=512, heads=16, kv_heads=4, head_dim=128)
+        return
     first = next(iter(machine.matrix.multiplies_per_pe_per_cycle))
     if machine.dram.timing is not None:
         yield _layer("gemm:m=64,n=64,k=256", machine)  # a row of DRAM for each row of a tile
@@ -442,3 +446,17 @@ def test_the_machines_of_this_test_have_every_field() -> None:
     lacking = [name for name in lacking if not name.startswith("SourceSpec.")]
     assert not lacking, f"give {', '.join(lacking)} to one of the machines of this test, so that it is tried"
     assert not unknown, f"no such field: {', '.join(unknown)}"
+
+
+def test_every_figure_is_part_of_the_hash_that_results_carry() -> None:
+    """Two machines that differ share no hash, and so every figure has its row with a source in ``tilewright show``."""
+    unseen = []
+    for name, places in _places().items():
+        make, path, field, hint, value = places[0]
+        machine = make()
+        for other in _others(value, field, hint):
+            with contextlib.suppress(InputError):
+                if figures_hash(machine.with_(**{path: other})) == figures_hash(machine):
+                    unseen.append(name)
+                break
+    assert not unseen, f"not in describe.figures: {', '.join(unseen)}"
