@@ -158,7 +158,7 @@ class GemmCosts(TileCosts):
         channels = layer.k // window.taps
         columns = window.slab_at(0, window.out_width).columns
         stride = 0 if columns == window.in_width else window.in_width * channels
-        return self.load(n_rows, columns * channels, layer.a_bits, stride_elements=stride)
+        return self.load(n_rows, columns * channels, layer.a_bits, stride_elements=stride, home=layer.homes.a)
 
     def _needed_end(self, pixel: int) -> int:
         """The row behind the last that the output pixels before ``pixel`` need."""
