@@ -14,7 +14,7 @@ __all__ = ["layer_words", "network_words", "plural"]
 def layer_words(layer: Any) -> str:
     """``attention layer: 12 heads, 512 queries and keys, width 64``; empty for what is no layer known here."""
     if isinstance(layer, AttentionLayer):
-        return f"attention layer: {', '.join(_attention_parts(layer))}"
+        return f"attention layer: {', '.join(_attention_parts(layer.whole or layer))}"
     if isinstance(layer, GemmLayer):
         whole = layer.before_cut
         kind = "convolution as a product" if layer.window is not None else "matrix product"

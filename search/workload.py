@@ -129,8 +129,8 @@ def able(flows: Sequence[Dataflow], layer: JobLayer, machine: MachineSpec) -> tu
 
 
 def pieces(layer: JobLayer, machine: MachineSpec, flow: Dataflow | None = None) -> tuple[JobLayer, ...]:
-    """The ways to cut ``layer`` for the machine's cores, those that ``flow`` can run; attention is dealt out by heads
-    and stays whole. Each is as the machine does it (its own formats and engines).
+    """The ways to cut ``layer`` for the machine's cores, those that ``flow`` can run. Each is as the machine does it
+    (its own formats and engines).
     """
     family = family_of(layer)
     layer = family.adapted(layer, machine)

@@ -56,6 +56,9 @@ class AttentionLayer:
     scales (``int8-g32``), which lie along the last dimension. Products multiply in the wider of their operands'
     formats.
 
+    ``whole``: the layer that this is a cut of (:meth:`cuts`); blocks of its query rows are then batch entries, and
+    parts of the query heads of a key/value head have a head of their own, so that K and V are read for each.
+
     ``engine``: the machine's quantised engine that does it; the formats of Q, K and V are then those that its pass over
     them leaves.
 
@@ -89,6 +92,7 @@ class AttentionLayer:
     probability_format: str = ""
     engine: Any = None
     homes: AttentionHomes = ALL_IN_DRAM
+    whole: AttentionLayer | None = None
 
     def __post_init__(self) -> None:
         if not self.probability_format:
@@ -243,6 +247,8 @@ class AttentionLayer:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of Q K^T and P V that the mask leaves: head_dim + value_dim for each entry of S."""
+        if self.whole is not None:
+            return self.whole.macs
         return self.n_scores * (self.head_dim + self.value_dim)
 
     @property
@@ -254,6 +260,31 @@ class AttentionLayer:
     def queries_per_kv_head(self) -> int:
         """Query heads that share one key/value head."""
         return self.query_heads // self.kv_heads
+
+    def cuts(self, n_cores: int) -> tuple[AttentionLayer, ...]:
+        """The ways to give ``n_cores`` cores something to do where there are fewer key/value heads: query heads that
+        share one apart, and blocks of query rows apart where all rows see the same keys (2, 4, 8 ... of them). Most
+        pieces come first, the layer as it is last.
+        """
+        if self.n_groups >= n_cores:
+            return (self,)
+        of_head = self.queries_per_kv_head
+        n_parts = [n for n in range(1, of_head + 1) if of_head % n == 0 and n * self.n_groups <= n_cores]
+        found: dict[AttentionLayer, None] = {}
+        for heads in n_parts:
+            blocks = 1
+            while blocks * heads * self.n_groups <= n_cores and blocks <= self.query_len:
+                if blocks * heads > 1:
+                    found[self._cut(heads, blocks)] = None
+                if self.mask != "none" or self.has_bias:
+                    break
+                blocks *= 2
+        return (*sorted(found, key=lambda cut: -cut.n_groups), self)
+
+    def _cut(self, heads: int, blocks: int) -> AttentionLayer:
+        rows = -(-self.query_len // blocks)
+        batch = self.batch * -(-self.query_len // rows)
+        return replace(self, kv_heads=self.kv_heads * heads, batch=batch, query_len=rows, whole=self)
 
     # --- number formats -----------------------------------------------------------------------------------------------
 
@@ -360,6 +391,8 @@ class AttentionLayer:
     @property
     def compulsory_bytes(self) -> int:
         """Bytes of all that it must move from and to the DRAM, each once: what does not live on chip."""
+        if self.whole is not None:
+            return self.whole.compulsory_bytes
         homes = self.homes
         own = zip(homes, (self.query_bytes, self.key_bytes, self.value_bytes, self.output_bytes), strict=False)
         return sum(n_bytes for home, n_bytes in own if home == DRAM) + self.bias_bytes + self.sink_bytes

@@ -31,6 +31,7 @@ __all__ = ["lower_bound"]
 @lru_cache(maxsize=256)
 def lower_bound(layer: AttentionLayer, machine: MachineSpec) -> LowerBound:
     """Cycles that ``layer`` needs at least on ``machine`` (all cores)."""
+    layer = layer.whole or layer
     return LowerBound(
         matrix_cycles=_matrix_cycles(layer, machine),
         vector_cycles=_vector_cycles(layer, machine),
