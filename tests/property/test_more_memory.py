@@ -1,0 +1,115 @@
+"""Is twice a bandwidth or a capacity ever slower, on machines with levels and links? Only by anomalies of schedules.
+
+Every product stands at its best tiling over all cuts. A transfer that ends earlier may hold another one up, with the
+same tiling too; no choice of tilings helps against that. The bounds below say how rare and how small it is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tilewright.errors import MappingError
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import BufferSpec, LinkSpec, MachineSpec
+from tilewright.search.tiling import better_tiling
+from tilewright.search.workload import pieces
+from tilewright.sim.lowering.mapping import get_dataflow
+from tilewright.workloads.gemm import GemmLayer
+
+EDGE = load_machine("edge-16x16").with_(**{"matrix.rows": 4, "matrix.columns": 4})
+STAGED = get_dataflow("staged", "gemm")
+HELD = {"prefetched": 0, "depth": 2, "outputs": 2}
+
+
+def machine_of(chance: random.Random) -> MachineSpec:
+    """One or two levels, private or shared, up to four cores, often a link."""
+    levels = [
+        BufferSpec(
+            name=f"l{2 + i}",
+            capacity_kib=chance.choice([0.5, 1, 2, 4]) * 4**i,
+            read_bytes_per_cycle=chance.choice([1, 4, 16]),
+            write_bytes_per_cycle=chance.choice([4, 16]),
+            shared_by_cores=chance.random() < 0.7,
+            latency_cycles=chance.choice([0, 5]),
+        )
+        for i in range(chance.choice([1, 1, 2]))
+    ]
+    pj = {"l1": 1.0, **{level.name: 2.0 for level in levels}}
+    energy = replace(EDGE.energy, buffer_read_pj_per_byte=pj, buffer_write_pj_per_byte=pj)
+    machine = replace(EDGE, buffers=(*EDGE.buffers, *levels), energy=energy, n_cores=chance.choice([1, 2, 4]))
+    machine = machine.with_(
+        **{
+            "dram.bandwidth_gb_per_s": chance.choice([0.5, 1, 4, 16]),
+            "buffers.l1.capacity_kib": chance.choice([0.5, 1, 2]),
+        }
+    )
+    if chance.random() < 0.5:
+        return machine
+    kind = chance.choice(["bus", "crossbar", "ring", "mesh"])
+    link = LinkSpec(kind=kind, bytes_per_cycle=chance.choice([1, 4, 16]), hop_cycles=3, multicast=True)
+    return replace(machine, links=link)
+
+
+def doubled(machine: MachineSpec) -> Iterator[MachineSpec]:
+    """The machine with one bandwidth or capacity doubled, each in turn."""
+    paths = {"dram.bandwidth_gb_per_s": machine.dram.bandwidth_gb_per_s}
+    for i, buffer in enumerate(machine.buffers):
+        paths[f"buffers.{buffer.name}.capacity_kib"] = buffer.capacity_kib
+        if i:
+            paths[f"buffers.{buffer.name}.read_bytes_per_cycle"] = buffer.read_bytes_per_cycle or 0
+            paths[f"buffers.{buffer.name}.write_bytes_per_cycle"] = buffer.write_bytes_per_cycle or 0
+    if machine.links is not None:
+        paths["links.bytes_per_cycle"] = machine.links.bytes_per_cycle
+    return (machine.with_(**{path: 2 * value}) for path, value in paths.items())
+
+
+def best_cycles(layer: GemmLayer, machine: MachineSpec) -> float | None:
+    best: tuple[float, float] | None = None
+    for piece in pieces(layer, machine, STAGED):
+        try:
+            found = better_tiling(STAGED, piece, machine, to_beat=best, fixed=HELD)
+        except MappingError:
+            continue
+        if found is not None:
+            best = (found.cycles, found.energy_pj)
+    return None if best is None else best[0]
+
+
+def ratios(n: int) -> list[float]:
+    """Cycles with more over cycles, of ``n`` random products on random machines."""
+    chance, found = random.Random(5), []
+    for _ in range(n):
+        machine = machine_of(chance)
+        layer = GemmLayer(
+            name="product", groups=1, m=chance.choice([4, 9, 16]), k=chance.choice([8, 12]),
+            n=chance.choice([5, 8, 16]), a_bits=8, b_bits=8, out_bits=8, accumulator_bits=32, compute_format="int8",
+        )  # fmt: skip
+        once = best_cycles(layer, machine)
+        if once is None:
+            continue
+        for larger in doubled(machine):
+            twice = best_cycles(layer, larger)
+            assert twice is not None
+            found.append(twice / once)
+    return found
+
+
+def check(found: list[float]) -> None:
+    assert max(found) <= 1.01
+    assert sum(ratio > 1 for ratio in found) <= 0.05 * len(found)
+    assert min(found) < 1
+
+
+def test_more_is_hardly_ever_worse() -> None:
+    check(ratios(3))
+
+
+@pytest.mark.slow
+def test_more_is_hardly_ever_worse_on_many() -> None:
+    found = ratios(80)
+    print(len(found), sum(ratio > 1 for ratio in found), max(found))
+    check(found)
