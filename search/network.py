@@ -55,7 +55,7 @@ from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["ATTENTION_DATAFLOWS", "Chosen", "Mapped", "Mappings", "flows_of", "simulate_stream"]
+__all__ = ["ATTENTION_DATAFLOWS", "Chosen", "Mapped", "Mappings", "best_mapping", "flows_of", "simulate_stream"]
 
 
 NOTHING = Counters()
@@ -157,7 +157,7 @@ def simulate_stream(
             mapped[layer] = replace(given, alone=evaluate(given.dataflow, given.layer, machine, given.tiling))
             continue
         if layer not in mapped:
-            mapped[layer] = _best_mapping(job, machine, objective, attention_dataflows, kept)
+            mapped[layer] = best_mapping(job, machine, objective, attention_dataflows, kept)
         if also is not None and layer in also:
             mapped[layer] = _better(mapped[layer], also[layer], machine, objective)
     if progress is not None:
@@ -234,7 +234,7 @@ class _Planning:
         """The cost of the best mapping of a layer of job ``at`` (cycles, or pJ), and the rooms of its tiles."""
         if layer not in self.mapped:
             job = replace(self._jobs[at], layer=layer)
-            self.mapped[layer] = _best_mapping(
+            self.mapped[layer] = best_mapping(
                 job, self._machine, self._objective, self._attention_dataflows, self._cache
             )
         own = self.mapped[layer]
@@ -242,9 +242,10 @@ class _Planning:
         return round(own.alone.energy_pj) if self._objective == "energy" else own.alone.cycles, rooms
 
 
-def _best_mapping(
+def best_mapping(
     job: Job, machine: MachineSpec, objective: Objective, attention_dataflows: Sequence[str], cache: MappingCache
 ) -> Mapped:
+    """The best mapping of a job, over its dataflows and ways to cut it; raises InputError where none fits."""
     best: Mapped | None = None
     fault: MappingError | None = None
     flows = flows_of(job.layer, machine, attention_dataflows)

@@ -28,7 +28,7 @@ from tilewright.units import BITS_PER_BYTE, exact
 from tilewright.workloads.homes import Place
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["Planned", "memories_of", "plan_residency"]
+__all__ = ["TIGHTER", "Planned", "first_load", "memories_of", "plan_residency"]
 
 TIGHTER = 0.97  # share of the memory that the next plan may use where the addresses of one could not be found
 MOST_TRIES = 8
@@ -185,7 +185,7 @@ def _told(
         job.costs.planned(pattern, room)
         for job, pattern, room in zip(planned, solved.patterns, solved.rooms, strict=True)
     )
-    cycles, energy_pj = _first_load(machine, memory, sum(r.n_bytes for r in kept if r.is_weight))
+    cycles, energy_pj = first_load(machine, memory, sum(r.n_bytes for r in kept if r.is_weight))
     plan = ResidencyPlan(
         memory=memory,
         capacity_bytes=capacity,
@@ -216,7 +216,7 @@ def _told(
     return Planned(plan, layers)
 
 
-def _first_load(machine: MachineSpec, memory: Place, n_bytes: int) -> tuple[int, float]:
+def first_load(machine: MachineSpec, memory: Place, n_bytes: int) -> tuple[int, float]:
     """(cycles, pJ) of bringing the weights that stay from the DRAM, before the first inference, by one mover."""
     if not n_bytes:
         return 0, 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from weakref import WeakKeyDictionary
 
 from tilewright.formats import element_format, format_bits
 from tilewright.hw_models.spec import MachineSpec
@@ -51,6 +52,10 @@ TILE_ASSUMPTIONS = (
 )
 WHOLE = Fraction(1)
 
+#: What commands cost, by graph and machine: the programs of all groups ask for the same rows.
+_KNOWN: WeakKeyDictionary[FusionGraph, dict[MachineSpec, dict[tuple[object, ...], Work]]] = WeakKeyDictionary()
+_LEAST: WeakKeyDictionary[FusionGraph, dict[MachineSpec, dict[tuple[int, int], int]]] = WeakKeyDictionary()
+
 
 class GroupCosts(TileCosts):
     """Costs of the commands of groups of ``graph``, which was built from ``stream``.
@@ -66,6 +71,7 @@ class GroupCosts(TileCosts):
         super().__init__(graph, machine)
         self.stream, self.graph, self.homes = stream, graph, homes
         self._places = dict(homes.places)
+        self._known = _KNOWN.setdefault(graph, {}).setdefault(machine, {})
         self.operators = {operator.name: operator for operator in stream.operators}
         self._products: dict[int, ConvProduct] = {}
 
@@ -145,7 +151,25 @@ class GroupCosts(TileCosts):
     def make_rows(self, node: FusionNode, first: int, rows: int) -> Work:
         """Rows [first, first + rows) of the result of a node (of its input, for a global pooling)."""
         if node.on_matrix:
-            return self._product(node, rows * node.output.width)
+            pixels = rows * node.output.width
+            return self._remember(("rows", node.index, rows), lambda: self._product(node, pixels))
+        key = ("rows", node.index, first, rows)
+        return self._remember(key, lambda: self._vector_rows(node, first, rows))
+
+    def least_cycles(self, node: FusionNode, most_rows: int) -> int:
+        """Cycles of all rows of a node at least, in commands of at most ``most_rows`` each."""
+        tensor = self.graph.edges_in[node.index][0].tensor if _sweeps(node) else node.output
+        key = (node.index, min(most_rows, tensor.height))
+        known = _LEAST.setdefault(self.graph, {}).setdefault(self.machine, {})
+        if key not in known:
+            command = [0, *(self.make_rows(node, 0, rows).cycles for rows in range(1, key[1] + 1))]
+            least = [0]  # of so many rows, in commands of any size up to the most
+            for done in range(1, tensor.height + 1):
+                least.append(min(least[done - rows] + command[rows] for rows in range(1, min(done, key[1]) + 1)))
+            known[key] = least[-1] * tensor.batch
+        return known[key]
+
+    def _vector_rows(self, node: FusionNode, first: int, rows: int) -> Work:
         read_bytes = sum(
             edge.tensor.row_bytes * (rows if node.kind == "reduction" else len(needed_rows(edge.rows, first, rows)))
             for edge in self.graph.edges_in[node.index]

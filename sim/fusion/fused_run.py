@@ -61,7 +61,8 @@ def _programs(
     """Those of the scheme; of one that knows no homes only where all is in the DRAM."""
     if homes == GROUP_IN_DRAM:
         return scheme.programs(stream, graph, mask, machine)
-    return Memoised(scheme).programs(stream, graph, mask, machine, homes)
+    known = scheme if isinstance(scheme, Memoised) else Memoised(scheme)
+    return known.programs(stream, graph, mask, machine, homes)
 
 
 def measured(

@@ -154,11 +154,13 @@ def plan_rows(
     *,
     spare_rows: int = 0,
     rows_per_step: int = 0,
+    spare_inside: int = 0,
     here: Callable[[str], bool] = lambda name: False,
 ) -> RowPlan:
     """The rows that the group ``mask`` keeps of each of its maps.
 
-    ``spare_rows`` more are kept of maps that are loaded or stored, so that transfers can run ahead or behind.
+    ``spare_rows`` more are kept of maps that are loaded or stored, so that transfers can run ahead or behind,
+    ``spare_inside`` of the others, so that one unit can make rows while another reads those before them.
     ``rows_per_step``: 0 makes rows one by one; else the map that advances slowest makes so many at a time, the others
     what belongs to them. ``here``: whether a stored tensor lies in the working buffer whole, in a place of its own: a
     map that the group reads or leaves behind there is neither loaded nor stored.
@@ -192,8 +194,8 @@ def plan_rows(
             if crosses and here(maps.tensors[i].name):
                 kept.add(i)
                 rows = height
-            elif spare_rows and crosses:
-                rows = min(height, rows + spare_rows * steps.get(i, 1))
+            else:
+                rows = min(height, rows + (spare_rows if crosses else spare_inside) * steps.get(i, 1))
             rings[i] = rows
     batches = {maps.tensors[i].batch for i in readers}
     reason = None if len(batches) == 1 else "its feature maps differ in the number of images"

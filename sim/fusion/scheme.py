@@ -128,6 +128,20 @@ class HomedScheme(FusionScheme, Protocol):
         """As :meth:`FusionScheme.programs`, with operands where ``homes`` says."""
         ...
 
+    def fast_programs(
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        group_mask: int,
+        machine: MachineSpec,
+        homes: GroupHomes,
+        limit: Callable[[], int],
+    ) -> Iterator[FusedProgram]:
+        """Of :meth:`programs` those that may take fewer than ``limit()`` cycles when they are asked for; of programs
+        of one group that differ in room those with the most first.
+        """
+        ...
+
 
 @dataclass(slots=True)
 class Memoised:
@@ -186,12 +200,16 @@ class Memoised:
     ) -> Iterator[FusedProgram]:
         if homes == GROUP_IN_DRAM:
             return self.scheme.programs(stream, graph, group_mask, machine)
+        return self.with_homes().programs(stream, graph, group_mask, machine, homes)
+
+    def with_homes(self) -> HomedScheme:
+        """The scheme, which must heed homes; raises InputError where it does not."""
         if not self.heeds_homes or not isinstance(self.scheme, HomedScheme):
             allowed = ", ".join(schemes_with_homes())
             raise InputError(
                 f'fusion scheme: keeps nothing on chip between groups; given "{self.name}"; allowed {allowed}'
             )
-        return self.scheme.programs(stream, graph, group_mask, machine, homes)
+        return self.scheme
 
 
 SCHEMES: Registry[Callable[[int], FusionScheme]] = Registry("fusion scheme", rooms=("tilewright.sim.fusion.schemes",))

@@ -42,7 +42,12 @@ MACHINES = (
     EDGE.with_(**{"dram.bandwidth_gb_per_s": 3000, "dram.first_access_latency_ns": 0}),
     EDGE.with_(**{"vector.lanes": 1, "matrix.stationarity": "weight"}),
 )
-TILINGS = st.builds(FusedTiling, spare_rows=st.integers(0, 2), rows_per_step=st.sampled_from([0, 0, 1, 2, 3]))
+TILINGS = st.builds(
+    FusedTiling,
+    spare_rows=st.integers(0, 2),
+    rows_per_step=st.sampled_from([0, 0, 1, 2, 3]),
+    spare_inside=st.integers(0, 1),
+)
 
 
 @thorough

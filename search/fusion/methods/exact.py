@@ -21,7 +21,7 @@ from tilewright.search.fusion.plan import Plan, ordered
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
 
-__all__ = ["by_constraints", "by_dynamic_programming"]
+__all__ = ["by_constraints", "by_dynamic_programming", "circle_of", "ready_nodes"]
 
 _MOST_DOWNSETS = 200_000
 _DETERMINISTIC_SECONDS = 60.0
@@ -54,7 +54,7 @@ def _cheapest_way(graph: FusionGraph, groups: dict[int, int]) -> Plan:
                 "branches for it; allowed cp_sat"
             )
         for done, (cost, _) in best[size].items():
-            for i in _ready(graph, done):
+            for i in ready_nodes(graph, done):
                 for mask, needs, value in first_node[i]:
                     if needs & ~done or mask & done:
                         continue
@@ -72,7 +72,7 @@ def _cheapest_way(graph: FusionGraph, groups: dict[int, int]) -> Plan:
     return tuple(reversed(plan))
 
 
-def _ready(graph: FusionGraph, done: int) -> list[int]:
+def ready_nodes(graph: FusionGraph, done: int) -> list[int]:
     """Nodes that are not done, and everything that they read is. Usual networks have one or few."""
     left = graph.all_mask & ~done
     found = []
@@ -119,11 +119,11 @@ def by_constraints(problem: FusionProblem) -> None:
         if len(runnable) == len(plan):
             problem.propose(runnable)
             return
-        circle = _circle(graph, tuple(set(plan) - set(runnable)))
+        circle = circle_of(graph, tuple(set(plan) - set(runnable)))
         model.add_bool_or(~chosen[mask] for mask in circle)
 
 
-def _circle(graph: FusionGraph, groups: Plan) -> Plan:
+def circle_of(graph: FusionGraph, groups: Plan) -> Plan:
     """Some groups that wait for each other in a circle, of groups none of which can run first."""
     owner = {i: mask for mask in groups for i in members(mask)}
     way: list[int] = [min(groups)]

@@ -8,7 +8,7 @@ loop, which the engine then skips through.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import asdict, dataclass
 from operator import itemgetter
 
@@ -27,7 +27,14 @@ from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR, TileCore
 from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes, Place
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["FusedTiling", "LineBufferProgram", "fused_program", "simulate_group", "tilings_that_fit"]
+__all__ = [
+    "FusedTiling",
+    "LineBufferProgram",
+    "fast_tilings",
+    "fused_program",
+    "simulate_group",
+    "tilings_that_fit",
+]
 
 STEPS = (1, 2, 4, 8, 16, 32)  # rows per step that are tried
 
@@ -38,9 +45,10 @@ class FusedTiling:
 
     spare_rows: int = 0
     rows_per_step: int = 0
+    spare_inside: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("spare_rows", "rows_per_step"):
+        for name in ("spare_rows", "rows_per_step", "spare_inside"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: given {getattr(self, name)}; allowed 0 or more")
 
@@ -82,23 +90,66 @@ def tilings_that_fit(
     machine: MachineSpec,
     homes: GroupHomes = GROUP_IN_DRAM,
 ) -> Iterator[tuple[FusedTiling, Program]]:
-    """The tiling of the least room, then others that fit: 0 or 1 spare rows; rows one by one, or 1, 2, 4 ... 32 a step.
+    """The tiling of the least room, then others that fit: rows one by one, or 1, 2, 4 ... 32 a step; without
+    spare rows, with some of the maps that are loaded and stored, and with some of all maps.
 
     More rows a step fill and drain the array less often and need more room. Errors of the first are raised as in
     :func:`fused_program`.
     """
     least = FusedTiling()
-    yield least, fused_program(stream, graph, mask, machine, tiling=least, homes=homes)
+    first = LineBufferProgram(stream, graph, mask, machine, least, homes)
+    yield least, first.program()
     for rows_per_step in (0, *STEPS):
-        for spare_rows in (0, 1):
-            tiling = FusedTiling(spare_rows=spare_rows, rows_per_step=rows_per_step)
+        for tiling in _spares(rows_per_step, first):
             if tiling == least:
                 continue
+            made = LineBufferProgram(stream, graph, mask, machine, tiling, homes)
             try:
-                program = fused_program(stream, graph, mask, machine, tiling=tiling, homes=homes)
+                program = made.program()
             except MappingError:
                 break
             yield tiling, program
+            if made.is_one_step:  # as would be all that follow
+                return
+
+
+def fast_tilings(
+    stream: OperatorStream,
+    graph: FusionGraph,
+    mask: int,
+    machine: MachineSpec,
+    homes: GroupHomes,
+    limit: Callable[[], int],
+) -> Iterator[tuple[FusedTiling, Program]]:
+    """Of :func:`tilings_that_fit` those that may take fewer than ``limit()`` cycles, the most rows first.
+
+    Of those that differ in spare rows alone the first that fits, with the most: it is never slower.
+    """
+    one_step = False
+    for rows_per_step in (*reversed(STEPS), 0):
+        plain = FusedTiling(rows_per_step=rows_per_step)
+        first = LineBufferProgram(stream, graph, mask, machine, plain, homes)
+        if (one_step and first.is_one_step) or first.least_cycles() >= limit():
+            continue
+        one_step = first.is_one_step
+        for tiling in reversed(_spares(rows_per_step, first)):
+            made = LineBufferProgram(stream, graph, mask, machine, tiling, homes)
+            try:
+                program = made.program()
+            except MappingError:
+                continue
+            yield tiling, program
+            break
+
+
+def _spares(rows_per_step: int, made: LineBufferProgram) -> list[FusedTiling]:
+    """Tilings with no spare rows, with those of maps that are moved, and with those of all maps; no two the same."""
+    found = [FusedTiling(rows_per_step=rows_per_step)]
+    if made.moves_maps:
+        found.append(FusedTiling(rows_per_step=rows_per_step, spare_rows=1))
+    if made.hands_on:
+        found.append(FusedTiling(rows_per_step=rows_per_step, spare_rows=found[-1].spare_rows, spare_inside=1))
+    return found
 
 
 class LineBufferProgram:
@@ -125,6 +176,7 @@ class LineBufferProgram:
             mask,
             spare_rows=tiling.spare_rows,
             rows_per_step=tiling.rows_per_step,
+            spare_inside=tiling.spare_inside,
             here=self.costs.is_here,
         )
         if any(graph.nodes[i].kind in NOT_BY_ROWS for i in members(mask)):
@@ -134,6 +186,34 @@ class LineBufferProgram:
         self.places = Places(graph, self.plan.maps, self.plan.rides_on, self.is_inside)
         self.weight_loads = {i: self._weight_loads(i) for i in members(mask)}
         self.images = graph.nodes[members(mask)[0]].output.batch
+
+    def least_cycles(self) -> int:
+        """What the program takes at least: the work of each unit in commands of so many rows."""
+        cycles = {True: 0, False: 0}
+        swept = {r.consumer: source for source, reading in self.plan.readers.items() for r in reading if r.sweeps}
+        for i in members(self.mask):
+            if not self.places.is_silent(i):
+                node = self.graph.nodes[i]
+                rows = self.plan.steps.get(swept.get(i, i), 1)
+                cycles[node.on_matrix] += self.costs.least_cycles(node, rows)
+        return max(cycles.values())
+
+    @property
+    def moves_maps(self) -> bool:
+        """Whether any map is loaded or stored."""
+        outside = {i for i in self.plan.readers if not self.is_inside(i)} | set(self.graph.needed_outside(self.mask))
+        return bool(outside - self.plan.kept)
+
+    @property
+    def hands_on(self) -> bool:
+        """Whether nodes of the group hand maps to each other that nobody outside reads."""
+        return bool(set(members(self.mask)) - set(self.graph.needed_outside(self.mask)))
+
+    @property
+    def is_one_step(self) -> bool:
+        """Whether every map is made whole on one step."""
+        steps, tensors = self.plan.steps, self.plan.maps.tensors
+        return bool(steps) and all(rows >= tensors[i].height for i, rows in steps.items())
 
     def is_inside(self, i: int) -> bool:
         """Whether map i is made by a node of the group."""

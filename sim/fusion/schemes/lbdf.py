@@ -21,10 +21,10 @@ Formulas: derived here; the idea is that of Goetschalckx and Verhelst (JETCAS 9(
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.fusion.fused import FusedProgram
@@ -34,6 +34,10 @@ from tilewright.sim.fusion.rows import NOT_BY_ROWS, plan_rows
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
 from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes
 from tilewright.workloads.stream.graph import OperatorStream
+
+if TYPE_CHECKING:
+    from tilewright.sim.engine.program import Program
+    from tilewright.sim.fusion.line_buffers.program import FusedTiling
 
 __all__ = ["LBDF", "LineBuffers"]
 
@@ -116,11 +120,39 @@ class LineBuffers:
         homes: GroupHomes = GROUP_IN_DRAM,
     ) -> Iterator[FusedProgram]:
         """Row by row with the least room, then with a spare row, and with 1, 2, 4 ... 32 rows a step, as they fit."""
-        from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS, HOME_ASSUMPTIONS
-        from tilewright.sim.fusion.line_buffers.numbers import run_group_on_numbers
         from tilewright.sim.fusion.line_buffers.program import tilings_that_fit
 
-        for tiling, program in tilings_that_fit(stream, graph, group_mask, machine, homes):
+        tilings = tilings_that_fit(stream, graph, group_mask, machine, homes)
+        yield from self._fused(stream, graph, group_mask, machine, homes, tilings)
+
+    def fast_programs(
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        group_mask: int,
+        machine: MachineSpec,
+        homes: GroupHomes,
+        limit: Callable[[], int],
+    ) -> Iterator[FusedProgram]:
+        """Those of :meth:`programs` that may take fewer than ``limit()`` cycles, the largest commands first."""
+        from tilewright.sim.fusion.line_buffers.program import fast_tilings
+
+        tilings = fast_tilings(stream, graph, group_mask, machine, homes, limit)
+        yield from self._fused(stream, graph, group_mask, machine, homes, tilings)
+
+    def _fused(
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        group_mask: int,
+        machine: MachineSpec,
+        homes: GroupHomes,
+        tilings: Iterator[tuple[FusedTiling, Program]],
+    ) -> Iterator[FusedProgram]:
+        from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS, HOME_ASSUMPTIONS
+        from tilewright.sim.fusion.line_buffers.numbers import run_group_on_numbers
+
+        for tiling, program in tilings:
             yield FusedProgram(
                 group=tuple(graph.names(group_mask)),
                 program=program,

@@ -15,6 +15,7 @@ from tilewright.cli.options import (
     CsvOption,
     JsonOption,
     MapOption,
+    ResidencyOption,
     SetOption,
     UnknownOption,
     WeightsOption,
@@ -68,6 +69,7 @@ def search(
     map_: MapOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
+    residency: ResidencyOption = None,
     report: SearchedReportOption = None,
 ) -> None:
     """Search a large space of choices for the best one, and say how far it is from what is proven."""
@@ -90,6 +92,7 @@ def search(
         "activations": activations,
         "unknown": unknown,
         "map": tuple(map_ or ()) or None,
+        "residency": residency,
         "report": report,
     }
     space = SPACES.get(over) if over in SPACES.names() else None

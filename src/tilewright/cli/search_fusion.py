@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tilewright.cli.inputs import machine_of
 from tilewright.cli.once import check_parts
@@ -11,7 +12,10 @@ from tilewright.cli.options import check_seed
 from tilewright.cli.outputs import note
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.cli.search_space import SPACES, NetworkOptions, SearchCall, SearchSpace, count, network_of
-from tilewright.errors import InputError
+from tilewright.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from tilewright.hw_models.spec import MachineSpec
 
 __all__ = ["FusionOptions", "bytes_of", "run"]
 
@@ -37,7 +41,8 @@ class FusionOptions(NetworkOptions):
 
     scheme: str | None = None
     buffer: str | None = None
-    objective: str = "dram"
+    objective: str | None = None
+    residency: str | None = None
     method: str | None = None
     budget: int | None = None
     seed: int | None = None
@@ -53,6 +58,9 @@ def run(call: SearchCall[FusionOptions]) -> None:
     """Search, show groups and totals, and write what is asked for; raises InputError."""
     options = call.options
     machine = machine_of(options.machine, options.set)
+    if _is_planned(options, machine):
+        _run_planned(call, machine)
+        return
     buffer = options.buffer
     capacity = None if buffer is None else bytes_of(buffer)
 
@@ -62,7 +70,7 @@ def run(call: SearchCall[FusionOptions]) -> None:
     stream = network_of(call)
     check_parts([stream], {"weights": options.weights, "activations": options.activations})
     stream = stream.with_formats(weights=options.weights, activations=options.activations)
-    method, objective = get_fusion_method(options.method), options.objective
+    method, objective = get_fusion_method(options.method), options.objective or "dram"
     if options.explainer is not None and not method.explained:
         fault = f"means nothing to --method {method.name}; allowed with methods that begin with get-"
         raise InputError(f"--explainer: {fault}")
@@ -103,6 +111,52 @@ def run(call: SearchCall[FusionOptions]) -> None:
         from tilewright.reports.fusion_page import write_fusion_report
 
         note(f"wrote {write_fusion_report(call.outputs.report, outcome, command=call.command)}")
+
+
+def _is_planned(options: FusionOptions, machine: MachineSpec) -> bool:
+    """Whether a plan says what stays on chip: as asked for, or as the machine says, where cycles or energy count."""
+    if options.residency not in (None, "plan", "none"):
+        raise unknown("residency", options.residency, ("plan", "none"), place="--residency")
+    if options.residency is None:
+        return machine.residency == "plan" and options.objective in ("latency", "energy")
+    return options.residency == "plan"
+
+
+def _run_planned(call: SearchCall[FusionOptions], machine: MachineSpec) -> None:
+    """Groups and what stays on chip between them, chosen together."""
+    options = call.options
+    for name in ("method", "budget", "seed", "explainer", "report"):
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name}: means nothing to --over fusion with --residency plan")
+    buffer = None if options.buffer is None else bytes_of(options.buffer)
+
+    from tilewright.search.fusion.kept.run import plan_groups
+
+    stream = network_of(call)
+    check_parts([stream], {"weights": options.weights, "activations": options.activations})
+    stream = stream.with_formats(weights=options.weights, activations=options.activations)
+    announce_compilation()
+    with ProgressBar() as bar:
+        outcome = plan_groups(
+            stream,
+            machine,
+            options.scheme,
+            options.objective or "latency",
+            buffer_bytes=buffer,
+            absorb=not options.separate,
+            progress=bar,
+        )
+
+    from tilewright.reports.kept_table import kept_groups_table, kept_totals_table
+    from tilewright.reports.origin import Origin, network_facts
+
+    if call.outputs.speaks:
+        groups = kept_groups_table(call.outputs.console(), outcome, every=options.all_operators)
+        call.outputs.show(groups, kept_totals_table(outcome))
+    facts = {"scheme": outcome.scheme, "capacity_bytes": outcome.capacity_bytes, "residency": "plan"}
+    origin = Origin(machines=(machine,), workloads=(network_facts(stream),), facts=facts)
+    call.outputs.write_json(outcome.to_dict(), origin)
+    call.outputs.write_csv(outcome.group_rows(), origin)
 
 
 SPACES.register("fusion", SearchSpace(name="fusion", options=FusionOptions, run=run, budget=count), rank=2)

@@ -1,0 +1,175 @@
+"""Groups and what stays on chip between them: against all partitions and all patterns, and what results say."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from tilewright.__main__ import main
+from tilewright.errors import InputError
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import BufferSpec, MachineSpec
+from tilewright.search.fusion.groups import fitting_groups
+from tilewright.search.fusion.kept.alone import JobWays
+from tilewright.search.fusion.kept.costs import PlanCosts
+from tilewright.search.fusion.kept.run import _job_search, plan_groups
+from tilewright.search.fusion.kept.search import GroupSearch, rooms_of
+from tilewright.search.fusion.kept.tensors import Tensors
+from tilewright.search.fusion.plan import ordered
+from tilewright.search.fusion.problem import FusionProblem
+from tilewright.sim.fusion.graph.build import fusion_graph
+from tilewright.sim.fusion.scheme import get_scheme
+from tilewright.testing.schemes import plans
+from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.zoo.layers import Layers
+
+EDGE = load_machine("edge-16x16")
+
+
+def network() -> OperatorStream:
+    """An inverted bottleneck with its residual sum, and a convolution behind it."""
+    b = Layers("small", activations="int8", weights="int8")
+    x = b.conv(b.input("image", (1, 8, 12, 12)), 16, 1, "first")
+    y = b.conv(x, 32, 1, "expand")
+    y = b.conv(y, 32, 3, "depthwise", groups=32)
+    y = b.elementwise("add", b.conv(y, 16, 1, "project"), x)
+    return b.finish([b.conv(y, 16, 3, "last")])
+
+
+def with_buffer(kib: float) -> MachineSpec:
+    return EDGE.with_(**{"buffers.l1.capacity_kib": kib, "dram.bandwidth_gb_per_s": 2})
+
+
+def with_level(kib: float) -> MachineSpec:
+    far = BufferSpec(
+        name="l2", capacity_kib=kib, read_bytes_per_cycle=64, write_bytes_per_cycle=64, shared_by_cores=True
+    )
+    pj = {"l1": 1.0, "l2": 3.0}
+    energy = replace(EDGE.energy, buffer_read_pj_per_byte=pj, buffer_write_pj_per_byte=pj)
+    machine = replace(EDGE, buffers=(*EDGE.buffers, far), energy=energy, n_cores=2)
+    return machine.with_(**{"buffers.l1.capacity_kib": 16, "dram.bandwidth_gb_per_s": 2})
+
+
+def searched(machine: MachineSpec, memory: str, capacity: int) -> tuple[GroupSearch, list[int]]:
+    stream = network()
+    graph = fusion_graph(stream, absorb=True)
+    scheme = get_scheme("lbdf", machine.working_buffer.capacity_bytes)
+    problem = FusionProblem(
+        graph=graph,
+        scheme=scheme,
+        capacity_bytes=machine.working_buffer.capacity_bytes,
+        objective="dram",
+        budget=1,
+        seed=0,
+    )
+    tensors = Tensors(stream, graph, most_bytes=capacity, holds=("weights", "activations"))
+    jobs = JobWays(
+        stream, graph, machine, tensors, place=memory, search=_job_search(machine, "latency"), is_cycles=True
+    )
+    costs = PlanCosts(
+        stream=stream, graph=graph, scheme=scheme, machine=machine, tensors=tensors, place=memory, jobs=jobs
+    )
+    groups = list(dict.fromkeys((*fitting_groups(problem), *jobs.jobs)))
+    search = GroupSearch(costs=costs, groups=groups, capacity=capacity, until=time.monotonic() + 120)
+    search.run()
+    return search, groups
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kib", [6, 16])
+def test_the_best_of_all_partitions_and_residents(kib: int) -> None:
+    """Every partition, every choice of what each group has on chip, at its exact cost: none is better."""
+    machine = with_buffer(kib)
+    search, groups = searched(machine, "l1", kib * 1024)
+    costs, best = search.costs, None
+    for partition in plans(list(range(len(costs.graph)))):
+        plan = ordered(costs.graph, tuple(partition))
+        if len(plan) < len(partition) or not set(plan) <= set(groups):
+            continue
+        crossing = sorted({number for mask in plan for number in costs.tensors.of(mask).maps})
+        for near in product((False, True), repeat=len(crossing)):
+            kept = {number for number, is_near in zip(crossing, near, strict=True) if is_near}
+            ways = [
+                [p for p in costs.tensors.patterns(mask) if p.maps == kept & set(costs.tensors.of(mask).maps)]
+                for mask in plan
+            ]
+            for chosen in product(*ways):
+                patterns = dict(zip(plan, chosen, strict=True))
+                rooms = rooms_of(costs, plan, patterns, search.capacity)
+                if min(rooms) < 0:
+                    continue
+                if best is not None and sum(costs.floor_of(mask, patterns[mask]) for mask in plan) >= best:
+                    continue
+                found = [costs.exact(mask, patterns[mask], room) for mask, room in zip(plan, rooms, strict=True)]
+                if all(way is not None for way in found):
+                    total = sum(way.cost for way in found if way is not None)
+                    best = total if best is None else min(best, total)
+    assert search.best is not None
+    assert search.best.cost == best
+    assert search.bound == best
+    assert search.without is not None
+    assert search.best.cost <= search.without.cost
+
+
+def test_everything_stays() -> None:
+    """With room for all the plan is proven at once, is better than operators one by one, with sound addresses."""
+    found = plan_groups(network(), with_buffer(256), seconds=60)
+    assert found.proven
+    assert found.alone is not None
+    assert found.without is not None
+    assert found.cost < found.alone < found.without
+    assert found.memory == "l1"
+    assert found.weight_bytes > 0 < found.first_cycles
+    assert any(group.how == "fused" and len(group.operators) > 1 for group in found.groups)
+    placed = [(one.first, one.last, one.address, one.address + one.n_bytes) for one in found.tensors]
+    for at, a in enumerate(placed):
+        for b in placed[:at]:
+            assert a[1] < b[0] or b[1] < a[0] or a[3] <= b[2] or b[3] <= a[2]
+    assert found.peak_bytes <= found.top_address <= found.capacity_bytes
+    assert {name for group in found.groups for name in group.operators} == {op.name for op in network().operators}
+
+
+@pytest.mark.slow
+def test_a_level_keeps_what_groups_hand_on() -> None:
+    found = plan_groups(network(), with_level(256), seconds=60)
+    assert found.memory == "l2"
+    assert found.without is not None
+    assert found.cost < found.without
+    assert any(not one.is_weight for one in found.tensors)
+
+
+def test_what_has_no_plan_is_refused() -> None:
+    stream = network()
+    with pytest.raises(InputError, match="allowed latency, energy"):
+        plan_groups(stream, with_buffer(64), objective="dram")
+    with pytest.raises(InputError, match="keeps nothing on chip between groups"):
+        plan_groups(stream, with_buffer(64), "brr")
+    with pytest.raises(InputError, match="no memory that may hold tensors"):
+        plan_groups(stream, replace(with_buffer(64), n_cores=2))
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table says what is kept, and how good it is; options without meaning are refused."""
+    command = ["search", "ds-cnn", "--over", "fusion", "-a", "edge-16x16", "--activations", "int8", "--weights", "int8"]
+    assert run([*command, "--residency", "plan", "--method", "dp"]) == 2
+    assert "--method: means nothing" in capsys.readouterr().err
+    assert run([*command, "--residency", "plans"]) == 2
+    assert 'given "plans"' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["search", "ds-cnn", "--over", "fusion", "-a", "edge-16x16", "--activations", "int8", "--weights", "int8"]
+    assert run([*command, "--residency", "plan"]) == 0
+    told = capsys.readouterr().out
+    assert "kept in l1" in told
+    assert "optimum" in told
+
+
+def run(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
