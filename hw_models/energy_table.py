@@ -58,7 +58,7 @@ _JOUPPI_7NM_PJ: Mapping[str, float] = {
     "fp32_mul": 1.31,
     "sram_64b_32kib": 8.5,
 }
-_REGISTER_BITS = 64  # of pipeline and accumulators that change at a multiply-add
+_OPERAND_BITS, _SUM_BITS = 32, 32  # registers that change at a multiply-add: two operands and their product; a sum
 _SRAM_NODES = sorted({node for node, _ in SRAM_PJ})
 _BANK_KIB, _SMALLEST_KIB, _PORT_BITS = 128, 4, 256
 _DIGITS = 3
@@ -96,7 +96,11 @@ _SOURCES = (
         "dram_",
         "by kind of DRAM: LPDDR4X from JEDEC class currents, others from Jouppi, ISCA 2021, table 2 (from notes)",
     ),
-    ("register_", "64 bits of registers at 0.009 pJ (Aladdin, ISCA 2014, 40 nm), by the node as a 32-bit addition"),
+    (
+        "register_",
+        "32 bits of operands and product, 32 of a sum that the depth of a block shares, at 0.009 pJ (Aladdin, ISCA "
+        "2014, 40 nm), by the node as a 32-bit addition",
+    ),
     ("", f"{_ARITHMETIC}; narrow formats as integers of their width, exp 6 and div 2 multiply-adds"),
 )
 
@@ -142,10 +146,10 @@ def elementwise_pj(operation: str, node_nm: float) -> TableFigure:
 
 
 @lru_cache(maxsize=64)
-def register_pj(node_nm: float) -> TableFigure:
-    """Registers in a processing element, for each multiply-add."""
+def register_pj(node_nm: float, depth: int = 1) -> TableFigure:
+    """Registers in a processing element, for each multiply-add; ``depth`` products share the register of their sum."""
     shrunk = _at("int32_add", node_nm) / _at("int32_add", _HOROWITZ_NM)  # a bit of 40 nm is taken for one of 45
-    return _figure(_REGISTER_BITS * REGISTER_PJ_PER_BIT * shrunk)
+    return _figure((_OPERAND_BITS + _SUM_BITS / depth) * REGISTER_PJ_PER_BIT * shrunk)
 
 
 @lru_cache(maxsize=4096)

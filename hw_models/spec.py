@@ -772,8 +772,9 @@ class MachineSpec(Shown):
             "buffer_write_pj_per_byte": {name: write for name, (_, write) in sram.items()},
         }
         changes: dict[str, Any] = {name: with_table(getattr(energy, name), table) for name, table in tables.items()}
+        depth = 1 if self.matrix.block is None else self.matrix.block.depth
         dram = dram_figures(energy.dram_kind, self.dram.grade)
-        single: dict[str, Any] = dict(zip(OF_DRAM, dram, strict=True)) | {_REGISTERS: register_pj(node_nm)}
+        single: dict[str, Any] = dict(zip(OF_DRAM, dram, strict=True)) | {_REGISTERS: register_pj(node_nm, depth)}
         changes |= {name: value for name, value in single.items() if isinstance(getattr(energy, name), TableFigure)}
         if energy.dram_kind is not None and not any(isinstance(changes.get(name), TableFigure) for name in OF_DRAM[:2]):
             raise ValueError(

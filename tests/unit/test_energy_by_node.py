@@ -9,7 +9,7 @@ import pytest
 from tilewright.document import parse_document
 from tilewright.errors import InputError
 from tilewright.hw_models.describe import describe
-from tilewright.hw_models.energy_table import DRAM_KINDS, TableFigure, multiply_accumulate_pj, sram_pj
+from tilewright.hw_models.energy_table import DRAM_KINDS, TableFigure, multiply_accumulate_pj, register_pj, sram_pj
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.redesign import Redesigner
 from tilewright.hw_models.spec import MachineSpec
@@ -44,6 +44,16 @@ def test_at_7_nm_it_is_the_published_table() -> None:
     assert multiply_accumulate_pj("fp16", 7) == pytest.approx(0.34 + 0.38)
     assert multiply_accumulate_pj("fp32", 7) == pytest.approx(1.31 + 0.38)
     assert multiply_accumulate_pj("fp64", 7) is None
+
+
+def test_products_of_a_block_share_the_register_of_their_sum() -> None:
+    one, many = register_pj(45), register_pj(45, depth=64)
+    assert (one, many) == (0.576, pytest.approx(0.576 * (32 + 0.5) / 64, rel=2e-3))
+    nvdla = load_machine("nvdla-2048")
+    assert nvdla.energy.register_pj_per_multiply_accumulate == register_pj(16, depth=64)
+    assert nvdla.with_(**{"matrix.block.depth": 8}).energy.register_pj_per_multiply_accumulate == register_pj(
+        16, depth=8
+    )
 
 
 def test_files_of_other_nodes_lie_within_a_factor_of_two() -> None:

@@ -52,6 +52,7 @@ TILINGS: tuple[Mapping[str, int], ...] = (
 #: Other values of fields that hold a name.
 OTHERS = {
     "GpuSpec.calibrated_as": "h200",
+    "MatrixUnitSpec.accumulators": "fp32",
     "MatrixUnitSpec.attention_engine": None,
     "MatrixUnitSpec.engine": None,
     "MatrixUnitSpec.engine_options": "1/2",
@@ -72,6 +73,7 @@ def _systolic() -> MachineSpec:
             "matrix.rows": 8,
             "matrix.columns": 8,
             "matrix.partial_use": True,
+            "matrix.accumulators": {"fp16": "fp16"},
             "matrix.elementwise_cycles": {"add": 2, "sub": 3, "mul": 2, "max": 3, "exp": 7, "div": 5},
             "energy.matrix_elementwise_pj": {"add": 1, "sub": 1, "mul": 1, "max": 1, "exp": 1, "div": 1},
             "vector.lanes": 8,

@@ -259,3 +259,14 @@ def test_nvdla(macs: str) -> None:
     [fps] = [float(row["resnet50_int8_fps_at_1ghz"]) for row in table if row["int8_macs"] == macs]
     found = compared(load_machine(f"nvdla-{macs}"), [measured("resnet-50", 1 / fps, "estimator")])
     assert found.overall.mape <= 0.15
+
+
+@pytest.mark.parametrize("macs", ["2048", "512"])
+def test_energy_of_nvdla(macs: str) -> None:
+    """The vendor's average power at 16 nm over ResNet-50 is of the core alone: all of the energy but DRAM's."""
+    [row] = [row for row in rows("measured_edge/nvdla_resnet50.csv") if row["int8_macs"] == macs]
+    wanted_pj = float(row["average_mw_16nm"]) * 1e9 / float(row["resnet50_int8_fps_at_1ghz"])
+    found = simulate_network("resnet-50", load_machine(f"nvdla-{macs}"), weights="int8", activations="int8")
+    ratio = (found.energy_pj - found.energy_by_component["dram"]) / wanted_pj
+    print(f"\nNVDLA, {macs} multiply-adds: energy of the core over the vendor's {ratio:.2f}")
+    assert 0.5 < ratio < 2
