@@ -139,7 +139,7 @@ def better_tiling(
     if to_beat is not None and not can_beat(to_beat, dataflow, layer, machine, objective):
         return None
     costs = dataflow.costs(layer, machine)
-    limit = to_beat if len(dataflow.phases) == 1 else None
+    limit = to_beat if objective != "edp" or len(dataflow.phases) == 1 else None  # figures of phases add up
     searches = [PhaseSearch(phase, costs, objective, fixed, limit) for phase in dataflow.phases]
     total = sum(search.n_fitting for search in searches)
     done = 0
@@ -153,12 +153,14 @@ def better_tiling(
         )
         if not front:
             return None
+        if limit is not None:
+            own = search.score(front[0])
+            limit = limit[0] - own[0], limit[1] - own[1]
         done += search.n_fitting
         fronts.append(front)
-    chosen = min(
-        product(*fronts),
-        key=lambda parts: score(objective, sum(p.cycles for p in parts), sum(p.energy_pj for p in parts)),
-    )
+    chosen = min(product(*fronts), key=lambda parts: _total(objective, parts))
+    if to_beat is not None and not _total(objective, chosen) < to_beat:
+        return None
     return TilingSearch(
         tiling={name: value for part in chosen for name, value in part.tiling.items()},
         cycles=sum(part.cycles for part in chosen),
@@ -172,6 +174,11 @@ def better_tiling(
             seconds=time.perf_counter() - begun,
         ),
     )
+
+
+def _total(objective: Objective, parts: Sequence[Evaluated]) -> tuple[float, float]:
+    """The score of phases, one after the other."""
+    return score(objective, sum(part.cycles for part in parts), sum(part.energy_pj for part in parts))
 
 
 def can_beat(

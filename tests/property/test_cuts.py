@@ -257,3 +257,17 @@ def test_cuts_along_both_extents_share_what_is_brought() -> None:
     machine = with_level(16, 1.0)
     along_one = min(best_tiling(STAGED, cut, machine, fixed=HELD).cycles for cut in PRODUCT.cuts(16))
     assert best_cycles(PRODUCT, machine) < along_one
+
+
+def test_only_what_is_better_is_found() -> None:
+    """A search with a score to beat finds what one without finds, or nothing where that is no better."""
+    layer = replace(PRODUCT, m=1, k=128, n=4)
+    machine = with_level(8, 60.0)
+    for flow in (STAGED, SPLIT):
+        for piece in pieces(layer, machine, flow)[:2]:
+            found = best_tiling(flow, piece, machine, fixed=HELD)
+            own = (found.cycles, found.energy_pj)
+            worse = better_tiling(flow, piece, machine, fixed=HELD, to_beat=(own[0] + 1, 0.0))
+            assert worse is not None and worse.tiling == found.tiling
+            assert better_tiling(flow, piece, machine, fixed=HELD, to_beat=(own[0], own[1] / 2)) is None
+            assert better_tiling(flow, piece, machine, fixed=HELD, to_beat=(own[0] - 1, own[1])) is None
