@@ -18,7 +18,7 @@ from tilewright.errors import InputError
 from tilewright.formats import bits_per_element, element_format
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.quantised.attention import SAGE_ATTENTION, QuantisedAttention
-from tilewright.hw_models.quantised.bit_level import BitFusion
+from tilewright.hw_models.quantised.bit_level import BitFusion, BitSerial
 from tilewright.hw_models.quantised.catalogue import ATTENTION_ENGINES, ENGINES
 from tilewright.hw_models.quantised.demand import Engine
 from tilewright.hw_models.quantised.dequantise import DequantiseFirst
@@ -35,9 +35,8 @@ from tilewright.sim.dataflows.gemm.engines import on_engine
 from tilewright.sim.dataflows.gemm.numbers import run_product_on_numbers
 from tilewright.sim.lowering.evaluation import evaluate
 from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
-from tilewright.testing import check_bound, check_capacity, check_forms, check_numbers
+from tilewright.testing import check_bound, check_capacity, check_engine, check_forms, check_numbers
 from tilewright.testing.attention import layers as attention_layers
-from tilewright.testing.products import layers
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import ALL_IN_DRAM
@@ -118,7 +117,9 @@ def _text(engine: Engine) -> str:
 
 # --- numbers, counts, room ------------------------------------------------------------------------------------------
 
-SMALL: tuple[Engine, ...] = (  # with formats that the machines of tilewright.testing multiply
+SMALL: tuple[Engine, ...] = (  # with groups of a few
+    BitSerial(),
+    MixedBlocks(block=4),
     DequantiseFirst(weights="int4-g4-asym"),
     DequantiseFirst(weights="int4-g4-asym", where="array"),
     DequantiseFirst(weights="int4-channel", activations="int8-token"),
@@ -133,19 +134,9 @@ SMALL: tuple[Engine, ...] = (  # with formats that the machines of tilewright.te
 )
 
 
-@st.composite
-def engine_layers(draw: st.DrawFn) -> GemmLayer:
-    layer, engine = draw(layers()), draw(st.sampled_from(SMALL))
-    if layer.window is not None and layer.window.taps > 1 and len(engine.steps(4, 4, 4)) > 1:
-        engine = SMALL[0]
-    b_bits, a_bits = engine.stored_bits(layer.m, layer.k, layer.n)
-    each = Fraction(a_bits, layer.m * layer.k), Fraction(b_bits, layer.k * layer.n)
-    return replace(layer, engine=engine, b_is_weight=True, a_bits=each[0], b_bits=each[1])
-
-
-@pytest.mark.parametrize("check", [check_numbers, check_forms, check_bound, check_capacity])
-def test_any_product_on_any_engine(check: Any) -> None:
-    check(get_dataflow("gemm", "gemm"), n_examples=N_EXAMPLES, layers=engine_layers())
+@pytest.mark.parametrize("engine", SMALL, ids=lambda engine: engine.name)
+def test_any_product_on_any_engine(engine: Engine) -> None:
+    check_engine(engine, n_examples=max(2, N_EXAMPLES // 5))
 
 
 @pytest.mark.parametrize("name", NAMES)

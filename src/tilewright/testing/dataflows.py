@@ -40,7 +40,13 @@ def machines() -> tuple[MachineSpec, ...]:
     """Small arrays behind slow and fast memories, with few and many lanes."""
     from tilewright.hw_models.load import load_machine
 
-    small = {"matrix.rows": 4, "matrix.columns": 4}
+    rates = dict.fromkeys(("fp16", "bf16", "int8", "int4", "int1", "fp8_e4m3", "fp4_e2m1"), 1)
+    small = {
+        "matrix.rows": 4,
+        "matrix.columns": 4,
+        "matrix.multiplies_per_pe_per_cycle": rates,
+        "energy.multiply_accumulate_pj": rates,
+    }
     edge, cloud = load_machine("edge-16x16").with_(**small), load_machine("fusemax-cloud").with_(**small)
     return (
         edge,

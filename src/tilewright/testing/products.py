@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
+
 import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
+from tilewright.hw_models.quantised.demand import Engine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.numbers import convolution, run_product_on_numbers
 from tilewright.sim.lowering.mapping import Dataflow, Layer, Tiling
@@ -60,6 +64,27 @@ def layers(draw: st.DrawFn) -> GemmLayer:
         fused=Fused(operations, extra_bits=tuple(draw(st.lists(bits, max_size=2))) if operations else ()),
         window=window,
     )
+
+
+@st.composite
+def on_engine(draw: st.DrawFn, engine: Engine) -> GemmLayer:
+    """Such products on a quantised engine, in formats of its pair; no convolution of several taps behind a pass."""
+    layer = draw(layers().filter(lambda one: one.window is None or one.window.taps == 1 or not _has_passes(engine)))
+    weights, activations = (_one_of(formats) for formats in engine.pair.split(" x "))
+    m, k, n = layer.m, layer.k, layer.n
+    mine = engine.for_product(weights, activations, m, k, n)
+    assert mine is not None, f"{engine.name} does not do products of its own pair {engine.pair}"
+    b_bits, a_bits = mine.stored_bits(m, k, n)
+    return replace(layer, engine=mine, b_is_weight=True, a_bits=Fraction(a_bits, m * k), b_bits=Fraction(b_bits, k * n))
+
+
+def _one_of(formats: str) -> str:
+    """A format of "int4", or of "int1 to int8"."""
+    return "int4" if " to " in formats else formats
+
+
+def _has_passes(engine: Engine) -> bool:
+    return len(engine.steps(1, 1, 1)) > 1
 
 
 @st.composite
