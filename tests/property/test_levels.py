@@ -243,3 +243,17 @@ def test_all_tilings_at_once(data: st.DataObject) -> None:
     for at in np.flatnonzero(told.fits).tolist():
         assert told.bound_cycles[at] <= evaluate(STAGED, piece, machine, some[at]).cycles
         assert told.energy_pj[at] <= count_phase(PHASE, costs, some[at]).energy_pj
+
+
+def test_more_room_in_a_level_leaves_no_less_to_choose_from() -> None:
+    """Parts of what is staged do not follow the room: the best with 8 KiB is there with 16 KiB, where all fits."""
+    layer = GemmLayer(
+        name="product", groups=1, m=11, k=88, n=96, a_bits=8, b_bits=8, out_bits=8, accumulator_bits=32,
+        compute_format="int8",
+    )  # fmt: skip
+    far = BufferSpec(name="l2", capacity_kib=8, read_bytes_per_cycle=16, write_bytes_per_cycle=16, shared_by_cores=True)
+    machine = replace(EDGE, buffers=(*EDGE.buffers, far), energy=_energy([far]))
+    machine = machine.with_(**{"buffers.l1.capacity_kib": 2, "dram.bandwidth_gb_per_s": 2})
+    larger = (machine.with_(**{"buffers.l2.capacity_kib": kib}) for kib in (4, 8, 16, 32, 64))
+    found = [best_tiling(STAGED, layer, one).cycles for one in larger]
+    assert found == sorted(found, reverse=True)

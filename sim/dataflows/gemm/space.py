@@ -10,11 +10,11 @@ import numpy as np
 
 from tilewright.hw_models.links import multicasts
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.dataflows.gemm.stages import n_copies, n_sharing
-from tilewright.sim.lowering.levels import Level, levels_of
+from tilewright.sim.dataflows.gemm.stages import n_sharing
+from tilewright.sim.lowering.levels import levels_of
 from tilewright.sim.lowering.mapping import Parameter, Tiling, tile_sizes
 from tilewright.sim.lowering.screen import Flags
-from tilewright.units import bits_to_bytes, ceil_div
+from tilewright.units import ceil_div
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import DRAM
 
@@ -167,38 +167,13 @@ def _far(layer: GemmLayer, machine: MachineSpec) -> tuple[int, ...]:
     return (0, *(3 * place + what for place in range(len(levels_of(machine))) for what in held))
 
 
-def _bytes_of(layer: GemmLayer, machine: MachineSpec, operand: str, level: Level) -> int:
-    """What all pieces done at once stage of an operand in ``level``; a convolution's input as its pixels."""
-    elements = layer.m * layer.k if operand == "a" else layer.k * layer.n
-    if operand == "a" and layer.window is not None:
-        elements = min(elements, layer.window.needed_pixels * (layer.k // layer.window.taps))
-    n_bytes = bits_to_bytes(elements * (layer.a_bits if operand == "a" else layer.b_bits))
-    return n_bytes * n_copies(layer, machine, n_sharing(layer, machine, operand), level)
-
-
-def _few_parts(level: Level, n_bytes: int, beside: int) -> tuple[int, ...]:
-    """The fewest parts, a power of two, of which two fit into a level alone or beside the other operand; and twice as
-    many, for parts are whole tiles.
-    """
-    found = {1}
-    for room in (level.capacity_bytes, level.capacity_bytes - beside):
-        if n_bytes > room > 0:
-            parts = 1 << (ceil_div(2 * n_bytes, room) - 1).bit_length()
-            found |= {parts, 2 * parts}
-    return tuple(sorted(parts for parts in found if parts <= MOST_PARTS))
-
-
 def _parts_of(layer: GemmLayer, machine: MachineSpec, operand: str) -> tuple[int, ...]:
-    other = "b" if operand == "a" else "a"
-    found = {
-        parts
-        for level in levels_of(machine)
-        for parts in _few_parts(
-            level, _bytes_of(layer, machine, operand, level), _bytes_of(layer, machine, other, level)
-        )
-    }
-    extent = layer.m if operand == "a" else layer.n
-    return tuple(sorted(parts for parts in found if parts <= extent)) or (1,)
+    """Powers of two up to the most whole tiles of an extent, however much a level holds: then a larger one never has
+    less to choose from. One part where there is no level.
+    """
+    extent, granule = (layer.m, machine.matrix.rows) if operand == "a" else (layer.n, machine.matrix.columns)
+    most = min(MOST_PARTS, ceil_div(extent, granule)) if levels_of(machine) else 1
+    return tuple(1 << i for i in range(most.bit_length()))
 
 
 FAR = Parameter(
