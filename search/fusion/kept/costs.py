@@ -154,8 +154,8 @@ class PlanCosts:
 
     # -- ways ----------------------------------------------------------------------------------------------------------
 
-    def ways(self, mask: int, pattern: Pattern) -> list[Way]:
-        """The ways to run the group with these operands on chip, known or by their floors."""
+    def ways(self, mask: int, pattern: Pattern, *, exact: bool = False) -> list[Way]:
+        """The ways to run the group with these operands on chip, known (``exact``: these alone) or by floors."""
         floor = self.floor_of(mask, pattern)
         known = self._fused.get((mask, pattern))
         if known is None:
@@ -168,7 +168,7 @@ class PlanCosts:
             found = list(known)
         for choice in self.jobs.choices(mask, pattern):
             found.append(Way(choice.need, choice.cost, choice.is_exact, JOB))
-        return _undominated(found)
+        return _undominated([way for way in found if way.is_exact] if exact else found)
 
     def _least_room(self, mask: int, pattern: Pattern) -> int:
         """What a program of the group takes at least: all that it needs but what is on chip besides."""

@@ -20,10 +20,11 @@ __all__ = ["Chosen", "chosen_groups"]
 
 
 class Chosen(NamedTuple):
-    """The groups in order with their patterns, and what no plan of these groups is below."""
+    """The groups in order with their patterns and ways, and what no plan of these groups is below."""
 
     plan: Plan
     patterns: Mapping[int, Pattern]
+    ways: Mapping[int, Way]
     bound: int
 
 
@@ -103,7 +104,8 @@ def chosen_groups(
         runnable = ordered(graph, plan)
         if len(runnable) == len(plan):
             bound = int(-(-(solver.best_objective_bound - 1e-3) // scale))
-            return Chosen(runnable, {choice.mask: choice.pattern for choice in found}, bound)
+            patterns = {choice.mask: choice.pattern for choice in found}
+            return Chosen(runnable, patterns, {choice.mask: choice.way for choice in found}, bound)
         if seconds <= 0:
             return None
         circle = set(circle_of(graph, tuple(set(plan) - set(runnable))))

@@ -22,6 +22,7 @@ from tilewright.search.fusion.plan import Plan
 __all__ = ["Best", "GroupSearch", "lives_of", "rooms_of"]
 
 MOST_ROUNDS = 200
+LIKELIEST = 200  # groups that are tried together before all of them are
 MOST_CHOICES = 60_000  # of the model over all groups
 
 
@@ -65,8 +66,14 @@ class GroupSearch:
         one_by_one = Steps(self.costs.graph, jobs).best(jobs)
         self.without = self._evaluated(one_by_one, {mask: Pattern(frozenset(), False) for mask in one_by_one})
         self._keep(self.without)
-        self.alone = self._settle(one_by_one, 0.25)
-        self._settle(self._nearest(steps), 0.5)
+        self.alone = self._settle(one_by_one, 0.1)
+        late = time.monotonic() + 0.8 * (self.until - time.monotonic())
+        while True:
+            nearest = self._nearest(steps)
+            self._settle(nearest, 0.6)
+            binds = self.best is None or self.best.cost > sum(map(self.costs.floor, nearest))
+            if self.is_proven or binds or time.monotonic() > late:  # else more can only come of other groups
+                break
         if not self.is_proven:
             self._settle_all(steps)
 
@@ -78,16 +85,16 @@ class GroupSearch:
     # -- everything on chip --------------------------------------------------------------------------------------------
 
     def _nearest(self, steps: Steps) -> Plan:
-        """The cheapest partition where everything is on chip, as far as half of the time allows; sets the bound.
+        """The cheapest partition where everything is on chip, as far as a third of the time allows; sets the bound.
 
         Groups that have not been run are taken for as much dearer than their floors as others were, so that good plans
         are found early; then for half as much, and at last for their floors, so that the bound is proven.
         """
         floors = {mask: self.costs.floor(mask) for mask in self.groups}
-        half = (time.monotonic() + self.until) / 2
+        third = time.monotonic() + (self.until - time.monotonic()) / 3
         best: Plan = ()
         for share in (1.0, 0.5, 0.0):
-            plan = self._cheapest(steps, floors, share, half)
+            plan = self._cheapest(steps, floors, share, third)
             self.bound = max(self.bound, sum(floors[mask] for mask in steps.best(floors)))
             if plan and (not best or sum(map(floors.__getitem__, plan)) < sum(map(floors.__getitem__, best))):
                 best = plan
@@ -130,36 +137,43 @@ class GroupSearch:
             return own
         until = time.monotonic() + share * (self.until - time.monotonic())
         while time.monotonic() < until:
-            found = self._round(masks, own)
+            found = self._round(masks, own, until)
             if found is None:
                 break
             plan, bound, is_news = found
-            own = plan if plan is not None and (own is None or plan.cost < own.cost) else own
+            own = _better(own, plan)
+            own = _better(own, self._of_known(masks, own, until))
             self._keep(own)
             if (own is not None and own.cost <= bound) or not is_news:
                 break
         return own
 
     def _settle_all(self, steps: Steps) -> None:
-        """The best over all groups that may be part of something better than what is known."""
+        """The best over all groups that may be part of something better than what is known: the likeliest, then all."""
+        most: int | None = LIKELIEST
         for _ in range(MOST_ROUNDS):
             if self.is_proven or time.monotonic() > self.until:
                 return
             floors = {mask: self.costs.floor(mask) for mask in self.groups}
             known = NEVER if self.best is None else self.best.cost
-            masks = [mask for mask, cost in steps.with_each(floors).items() if cost < known]
+            least = {mask: cost for mask, cost in steps.with_each(floors).items() if cost < known}
+            masks = sorted(least, key=lambda mask: (least[mask], mask))
+            most = None if most is not None and most >= len(masks) else most
             own = () if self.best is None else self.best.plan
-            masks = list(dict.fromkeys((*masks, *own)))
-            found = self._round(masks, self.best)
-            if found is None:
-                return
-            plan, bound, is_news = found
-            self.bound = max(self.bound, min(bound, known))
-            self._keep(plan)
+            half = time.monotonic() + 0.5 * (self.until - time.monotonic())
+            found = self._round(tuple(dict.fromkeys((*masks[:most], *own))), self.best, half)
+            is_news = found is not None and found[2]
+            self._keep(self._of_known(masks[: most or LIKELIEST], self.best, self.until))
+            if found is not None:
+                self._keep(found[0])
+                if most is None:
+                    self.bound = max(self.bound, min(found[1], known))
             if not is_news:
-                return
+                if most is None:
+                    return
+                most = None
 
-    def _round(self, masks: Sequence[int], hint: Best | None) -> tuple[Best | None, int, bool] | None:
+    def _round(self, masks: Sequence[int], hint: Best | None, until: float) -> tuple[Best | None, int, bool] | None:
         """The plan that the model finds at its exact costs, the model's bound, and whether any cost is new."""
         self.n_rounds += 1
         self._tell("groups and what stays on chip")
@@ -167,7 +181,7 @@ class GroupSearch:
         if sum(len(of) for by in ways.values() for of in by.values()) > MOST_CHOICES:
             return None
         hinted: Mapping[int, Pattern] = {} if hint is None else dict(zip(hint.plan, hint.patterns, strict=True))
-        left = max(0.5, self.until - time.monotonic())
+        left = max(0.5, until - time.monotonic())
         chosen = chosen_groups(self.costs.graph, self.costs.tensors, ways, self.capacity, hint=hinted, seconds=left)
         if chosen is None:
             return None
@@ -178,16 +192,34 @@ class GroupSearch:
         plan = self._evaluated(chosen.plan, chosen.patterns)
         return plan, chosen.bound, self._n_known > before
 
+    def _of_known(self, masks: Sequence[int], hint: Best | None, until: float) -> Best | None:
+        """The best plan of groups whose costs are known exactly, those of the best plan among them."""
+        own = () if self.best is None else self.best.plan
+        exact = self._ways(tuple(dict.fromkeys((*masks, *own))), exact=True)
+        hinted: Mapping[int, Pattern] = {} if hint is None else dict(zip(hint.plan, hint.patterns, strict=True))
+        left = max(0.5, until - time.monotonic())
+        tensors = self.costs.tensors
+        found = chosen_groups(self.costs.graph, tensors, exact, self.capacity, hint=hinted, seconds=left)
+        if found is None:
+            return None
+        rooms = rooms_of(self.costs, found.plan, found.patterns, self.capacity)
+        ways = tuple(found.ways[mask] for mask in found.plan)
+        if any(room < way.need for room, way in zip(rooms, ways, strict=True)):
+            return None
+        patterns = tuple(found.patterns[mask] for mask in found.plan)
+        return Best(plan=found.plan, patterns=patterns, ways=ways, rooms=tuple(rooms))
+
     @property
     def _n_known(self) -> int:
         return self.costs.n_runs + self.costs.jobs.n_searches
 
-    def _ways(self, masks: Sequence[int]) -> dict[int, dict[Pattern, list[Way]]]:
+    def _ways(self, masks: Sequence[int], *, exact: bool = False) -> dict[int, dict[Pattern, list[Way]]]:
         found: dict[int, dict[Pattern, list[Way]]] = {}
         for mask in masks:
             patterns = self.costs.tensors.patterns(mask)
             found[mask] = {
-                pattern: [way for way in self.costs.ways(mask, pattern) if way.cost < NEVER] for pattern in patterns
+                pattern: [way for way in self.costs.ways(mask, pattern, exact=exact) if way.cost < NEVER]
+                for pattern in patterns
             }
         return found
 
@@ -212,6 +244,12 @@ class GroupSearch:
     def _tell(self, what: str) -> None:
         if self.progress is not None:
             self.progress(self.n_rounds % MOST_ROUNDS, MOST_ROUNDS, what)
+
+
+def _better(one: Best | None, other: Best | None) -> Best | None:
+    if one is None or other is None:
+        return one or other
+    return other if other.cost < one.cost else one
 
 
 def lives_of(costs: PlanCosts, plan: Plan, patterns: Mapping[int, Pattern]) -> dict[int, tuple[int, int]]:
