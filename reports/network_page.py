@@ -24,6 +24,7 @@ from tilewright.reports.quantity import (
     seconds_text,
     tiling_text,
 )
+from tilewright.reports.residency_chart import residency_data
 from tilewright.reports.roofline import Roofline, roofline_of
 from tilewright.sim.engine.trace import TraceCommand, TraceWindow
 from tilewright.sim.network_result import OperatorResult
@@ -85,6 +86,7 @@ def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
         "activity": _activity(case),
         "kind_chart": parts_chart(_kind_parts(case)),
         "limit_chart": parts_chart(_limit_parts(case)),
+        "residency": residency_data(result),
         "roofline": _roofline_data(roof) if roof else None,
         "energy_rows": energy_rows(result.energy_by_component),
         "energy_chart": stacked_chart(_energy_by_kind(case)),

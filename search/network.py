@@ -503,7 +503,7 @@ def _assumptions(
     notes: dict[str, None] = {}
     for entry in mapped:
         notes.update(dict.fromkeys(entry.alone.assumptions))
-    through = "activations go through DRAM between operators that are not fused"
+    through = "activations go through DRAM between operators that are not fused (a plan keeps them on chip: residency)"
     if plan is not None:
         through = (
             f"tensors that the plan keeps live in {plan.memory}, weights among them from one inference to the next "

@@ -186,9 +186,11 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeyp
     """The table says what is kept, where, how well, and what the first inference takes; another word is refused."""
     monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
     command = ["simulate", "network:ds-cnn", "-a", "edge-16x16", "--activations", "int8", "--weights", "int8"]
-    assert run([*command, "--residency", "plan"]) == 0
+    assert run([*command, "--residency", "plan", "--report", str(tmp_path / "page")]) == 0
     told = capsys.readouterr().out
     assert "kept in l1" in told and "proven best" in told and "first inference" in told
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert "What stays on chip" in page and "stays between inferences" in page
     assert run([*command, "--residency", "plans"]) == 2
     assert 'given "plans"' in capsys.readouterr().err
 
