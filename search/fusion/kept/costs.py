@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.fusion.kept.alone import JobWays
 from tilewright.search.fusion.kept.tensors import Pattern, Tensors
@@ -57,7 +58,7 @@ class PlanCosts:
     _fused: dict[tuple[int, Pattern], list[Way]] = field(default_factory=dict)
     _floors: dict[int, int] = field(default_factory=dict)
     _nearest: set[int] = field(default_factory=set)
-    _units: list[tuple[int, int]] = field(default_factory=list)
+    _units: list[tuple[int, int, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         costs = GroupCosts(self.stream, self.graph, self.machine)
@@ -112,9 +113,11 @@ class PlanCosts:
         return maps if pattern.weights else maps + self.tensors.of(mask).weight_bytes
 
     def work(self, mask: int) -> int:
-        """What the units of the core need for the group at least, one beside the other; 0 of energy."""
+        """What the units of the core need for the group at least, one beside the other (energy: of their work)."""
         own = [self._units[i] for i in members(mask)]
-        return 0 if self.is_energy else max(sum(matrix for matrix, _ in own), sum(vector for _, vector in own))
+        if self.is_energy:
+            return int(sum(energy_pj for *_, energy_pj in own))
+        return max(sum(matrix for matrix, *_ in own), sum(vector for _, vector, _ in own))
 
     # -- exact runs ----------------------------------------------------------------------------------------------------
 
@@ -198,9 +201,17 @@ def _undominated(ways: list[Way]) -> list[Way]:
     return found
 
 
-def _least_work(costs: GroupCosts, node: FusionNode) -> tuple[int, int]:
-    """(matrix cycles, vector cycles) of a node's work at least: in commands of any number of rows."""
+def _least_work(costs: GroupCosts, node: FusionNode) -> tuple[int, int, float]:
+    """(matrix cycles, vector cycles, picojoules) of a node's work at least: in commands of any number of rows.
+
+    Picojoules are those of multiply-adds and vector work alone: bytes through buffers depend on the commands.
+    """
     if node.kind in NOT_BY_ROWS:
-        return 0, 0
+        return 0, 0, 0.0
     cycles = costs.least_cycles(node, WHOLE_MAP)
-    return (cycles, 0) if node.on_matrix else (0, cycles)
+    sweeps = node.kind == "reduction" and node.output.height == 1
+    height = costs.graph.edges_in[node.index][0].tensor.height if sweeps else node.output.height
+    done = costs.make_rows(node, 0, height).counters * node.output.batch
+    work = Counters(macs=done.macs, vector_operations=done.vector_operations)
+    energy_pj = sum(energy_by_component(costs.machine, work, 0).values())
+    return (cycles, 0, energy_pj) if node.on_matrix else (0, cycles, energy_pj)
