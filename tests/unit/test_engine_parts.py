@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilewright.cli import main
@@ -35,11 +36,12 @@ from tilewright.sim.dataflows.gemm.engines import on_engine
 from tilewright.sim.dataflows.gemm.numbers import run_product_on_numbers
 from tilewright.sim.lowering.evaluation import evaluate
 from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
-from tilewright.testing import check_bound, check_capacity, check_engine, check_forms, check_numbers
+from tilewright.testing import check_bound, check_capacity, check_engine, check_forms, check_numbers, products
 from tilewright.testing.attention import layers as attention_layers
+from tilewright.testing.dataflows import machines
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer
-from tilewright.workloads.homes import ALL_IN_DRAM
+from tilewright.workloads.homes import ALL_IN_DRAM, Homes
 
 RATES = {"fp16": 1, "bf16": 1, "int8": 1, "int4": 4, "int1": 64, "fp8_e4m3": 2}
 NAMES = tuple(name for name in ENGINES.names() if name != "plain")
@@ -137,6 +139,26 @@ SMALL: tuple[Engine, ...] = (  # with groups of a few
 @pytest.mark.parametrize("engine", SMALL, ids=lambda engine: engine.name)
 def test_any_product_on_any_engine(engine: Engine) -> None:
     check_engine(engine, n_examples=max(2, N_EXAMPLES // 5))
+
+
+@pytest.mark.parametrize("engine", SMALL, ids=lambda engine: engine.name)
+def test_operands_that_stay_in_the_working_buffer(engine: Engine) -> None:
+    """Prepared without being loaded; what passes leave or take lies in the DRAM."""
+    flow, machine = get_dataflow("gemm", "gemm"), machines()[0]
+    homes = st.sampled_from(("", machine.working_buffer.name))
+
+    @settings(max_examples=max(2, N_EXAMPLES // 5), deadline=None)
+    @given(data=st.data(), seed=st.integers(0, 99))
+    def holds(data: st.DataObject, seed: int) -> None:
+        a, b, out = (data.draw(homes) for _ in range(3))
+        layer = replace(data.draw(products.on_engine(engine)), homes=Homes(a=a, b=b, out=out))
+        tiling = data.draw(products.tilings(flow, layer, machine))
+        result = evaluate(flow, layer, machine, tiling)
+        assert result.cycles >= result.lower_bound.cycles
+        found, wanted = products.numbers(flow, layer, machine, tiling, np.random.default_rng(seed))
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+    holds()
 
 
 @pytest.mark.parametrize("name", NAMES)

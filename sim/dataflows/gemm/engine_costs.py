@@ -227,6 +227,13 @@ class EngineCosts(GemmCosts):
 
         return self._remember(("branch", rows, columns), make)
 
+    def store_c(self, rows: int, columns: int) -> Work:
+        """An output tile to its home; to the DRAM where passes over the results follow."""
+        if not self.behind:
+            return super().store_c(rows, columns)
+        gap = self._gap(columns, self.layer.before_cut.n)
+        return self.store(rows, columns, self.layer.out_bits, stride_elements=gap, home=DRAM)
+
     # -- passes --------------------------------------------------------------------------------------------
 
     def pass_step(self, number: int, rows: int) -> Step:

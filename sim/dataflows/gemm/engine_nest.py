@@ -29,9 +29,11 @@ class EngineNest(Nest):
         m, n, k = (self.tile[name] for name in ("m", "n", "k"))
         self.comes = {"a": self.a is not None, "b": self.b is not None}
         if costs.prepares_a and self.a is None:
-            self.a = core.pool("A prepared", slots=self._slots(tiling, self.keep_a), slot_bytes=costs.a_bytes(m, k))
-        if costs.prepares_b and self.b is None:
-            self.b = core.pool("B prepared", slots=self._slots(tiling, self.keep_b), slot_bytes=costs.b_bytes(k, n))
+            slots = self._slots(tiling, self.keep_a)
+            self.a = core.pool("A panel" if self.keep_a else "A", slots=slots, slot_bytes=costs.a_bytes(m, k))
+        if self._prepares_b and self.b is None:
+            slots = self._slots(tiling, self.keep_b)
+            self.b = core.pool("B panel" if self.keep_b else "B", slots=slots, slot_bytes=costs.b_bytes(k, n))
         self.a_ready = core.semaphore("A prepared") if costs.prepares_a else None
         self.b_ready = core.semaphore("B prepared") if self._prepares_b else None
         self.sums: Pool | None = None
