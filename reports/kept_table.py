@@ -49,7 +49,7 @@ def kept_figures(outcome: KeptOutcome) -> list[tuple[str, str]]:
     maps = [one for one in outcome.tensors if not one.is_weight]
     rows = [(outcome.objective, _cost(outcome, outcome.cost))]
     if outcome.alone is not None:
-        rows.append(("operators one by one", f"{_cost(outcome, outcome.alone)}, with their best plan"))
+        rows.append(("operators one by one", f"{_cost(outcome, outcome.alone)}, with the best plan found"))
     if outcome.without is not None:
         rows.append(("all in the DRAM", f"{_cost(outcome, outcome.without)}, operators one by one"))
     proof = "proven: no plan of such groups is better"
