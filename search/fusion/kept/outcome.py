@@ -32,7 +32,8 @@ class KeptOutcome:
 
     ``bound``: no plan of such groups, with whatever on chip, is below; ``alone``: the best plan found (not proven) of
     the network's jobs, one after the other, ``without`` that with everything in the DRAM. ``first_cycles`` and
-    ``first_energy_pj``: of bringing the weights that stay, before the first inference; all other figures are those of one behind it.
+    ``first_energy_pj``: of bringing the weights that stay, before the first inference; all
+    other figures are those of one behind it.
     ``peak_bytes``: the most that is in use at a time; ``top_address``: the end of the highest block. Lives (``first``,
     ``last``) are numbers of groups. ``seconds`` is wall-clock time and takes no part in comparisons.
     """
