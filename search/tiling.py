@@ -260,7 +260,14 @@ class PhaseSearch:
     @cached_property
     def candidates(self) -> list[Candidate]:
         """Every tiling that fits, counted."""
-        return [self._counted(fitting.tiling) for fitting in self._fitting]
+        return [self._counted_of(fitting) for fitting in self._fitting]
+
+    def _counted_of(self, fitting: _Fitting) -> Candidate:
+        """What fits, counted, with the larger of what counting it and what screening it says of its cycles."""
+        candidate, least = self._counted(fitting.tiling), fitting.least
+        if least is None or least.bound_cycles <= candidate.bound_cycles:
+            return candidate
+        return candidate._replace(bound_cycles=least.bound_cycles)
 
     def _counted(self, tiling: dict[str, int]) -> Candidate:
         """``tiling`` with its bounds; tilings that differ only in what does not change the work are counted once."""
@@ -363,7 +370,7 @@ class PhaseSearch:
         while queue and len(batch) < size and (to_beat is None or queue[0].bound < to_beat):
             first = heappop(queue)
             if first.candidate is None:
-                candidate = self._counted(self._fitting[first.at].tiling)
+                candidate = self._counted_of(self._fitting[first.at])
                 bound = max(first.bound, self.bound(candidate))
                 heappush(queue, _Queued(bound, first.at, candidate))
             else:
