@@ -24,7 +24,7 @@ from tilewright.workloads.products import ConvProduct, accumulator_bits, compute
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, on_vector_unit, unit_values
 
-__all__ = ["COMMAND_ASSUMPTIONS", "HOME_ASSUMPTIONS", "TILE_ASSUMPTIONS", "GroupCosts"]
+__all__ = ["COMMAND_ASSUMPTIONS", "HOME_ASSUMPTIONS", "TILE_ASSUMPTIONS", "GroupCosts", "sweeps"]
 
 COMMAND_ASSUMPTIONS = (
     "maps lie in DRAM row by row, all channels of a pixel together",
@@ -158,7 +158,7 @@ class GroupCosts(TileCosts):
 
     def least_cycles(self, node: FusionNode, most_rows: int) -> int:
         """Cycles of all rows of a node at least, in commands of at most ``most_rows`` each."""
-        tensor = self.graph.edges_in[node.index][0].tensor if _sweeps(node) else node.output
+        tensor = self.graph.edges_in[node.index][0].tensor if sweeps(node) else node.output
         key = (node.index, min(most_rows, tensor.height))
         known = _LEAST.setdefault(self.graph, {}).setdefault(self.machine, {})
         if key not in known:
@@ -174,7 +174,7 @@ class GroupCosts(TileCosts):
             edge.tensor.row_bytes * (rows if node.kind == "reduction" else len(needed_rows(edge.rows, first, rows)))
             for edge in self.graph.edges_in[node.index]
         )
-        written = node.output.row_bytes * (1 if _sweeps(node) else rows)
+        written = node.output.row_bytes * (1 if sweeps(node) else rows)
         return self._vector(node, node.operators, self._share_of_rows(node, rows), 8 * read_bytes, 8 * written)
 
     def make_part(self, node: FusionNode, columns: int, rows: int, read_bits: int) -> Work:
@@ -291,7 +291,7 @@ class GroupCosts(TileCosts):
 
     def _share_of_rows(self, node: FusionNode, rows: int) -> Fraction:
         """The part of a node's vector work in some rows of its result, or of its input where it sweeps over that."""
-        tensor = self.graph.edges_in[node.index][0].tensor if _sweeps(node) else node.output
+        tensor = self.graph.edges_in[node.index][0].tensor if sweeps(node) else node.output
         return Fraction(rows, tensor.height * tensor.batch)
 
     def _vector(
@@ -322,7 +322,7 @@ class GroupCosts(TileCosts):
         return self._remember(("of", node.index, len(names), share, read_bits, write_bits), make)
 
 
-def _sweeps(node: FusionNode) -> bool:
+def sweeps(node: FusionNode) -> bool:
     """Whether the node adds up rows of its input as they come (a global pooling)."""
     return node.kind == "reduction" and node.output.height == 1
 

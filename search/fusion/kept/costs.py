@@ -19,7 +19,7 @@ from tilewright.search.fusion.kept.alone import JobWays
 from tilewright.search.fusion.kept.tensors import Pattern, Tensors
 from tilewright.search.residency.costs import Searched
 from tilewright.sim.engine.run import simulate
-from tilewright.sim.fusion.commands import GroupCosts
+from tilewright.sim.fusion.commands import GroupCosts, sweeps
 from tilewright.sim.fusion.fused import FusedProgram
 from tilewright.sim.fusion.fused_run import measured
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, FusionNode, members
@@ -209,8 +209,7 @@ def _least_work(costs: GroupCosts, node: FusionNode) -> tuple[int, int, float]:
     if node.kind in NOT_BY_ROWS:
         return 0, 0, 0.0
     cycles = costs.least_cycles(node, WHOLE_MAP)
-    sweeps = node.kind == "reduction" and node.output.height == 1
-    height = costs.graph.edges_in[node.index][0].tensor.height if sweeps else node.output.height
+    height = costs.graph.edges_in[node.index][0].tensor.height if sweeps(node) else node.output.height
     done = costs.make_rows(node, 0, height).counters * node.output.batch
     work = Counters(macs=done.macs, vector_operations=done.vector_operations)
     energy_pj = sum(energy_by_component(costs.machine, work, 0).values())

@@ -55,8 +55,14 @@ class _Columns:
         layer = costs.layer
         self.costs, self.layer = costs, layer
 
+        at = {name: number for number, name in enumerate(tilings[0])}
+        table = np.array([tuple(tiling.values()) for tiling in tilings], dtype=np.int64)  # all in one order
+
         def column(name: str, usual: int = 0) -> Int64Array:
-            return np.array([tiling.get(name, usual) for tiling in tilings], dtype=np.int64)
+            if name not in at:
+                return np.full(len(tilings), usual, dtype=np.int64)
+            found: Int64Array = table[:, at[name]]
+            return found
 
         self.m, self.n, self.k = (np.minimum(column(name), getattr(layer, name)) for name in ("m", "n", "k"))
         self.rows, self.columns, self.panel = (
