@@ -278,7 +278,7 @@ def test_lost_scheduler_and_interrupt_are_one_sentence(
                 "the store, and the same command goes on from there\n"
             )
         assert stored(store).items() < undisturbed.items()
-    assert run_sweep(sweep, store, jobs=1).total() < N_POINTS - 20
+    assert run_sweep(sweep, store, jobs=1).total() <= N_POINTS - 20  # what was there is not done again
     assert stored(store) == undisturbed
 
 
