@@ -13,7 +13,7 @@ from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.homes import DRAM
 
-__all__ = ["LOSS", "products_of", "work_floor"]
+__all__ = ["LOSS", "products_of", "sizes_of", "work_floor"]
 
 LOSS = 1 - 1e-9  # sums of energies are not made in the order of the count
 
@@ -42,14 +42,14 @@ def products_of(costs: GemmCosts, tiling: Tiling) -> tuple[int, float]:
     """(cycles, pJ) of all the tiles' products of one group: whole tiles, and the last ones along each extent."""
     cycles, energy_pj = 0, 0.0
     layer = costs.layer
-    for (m, n_m), (n, n_n), (k, n_k) in product(*(_sizes(getattr(layer, name), tiling[name]) for name in "mnk")):
+    for (m, n_m), (n, n_n), (k, n_k) in product(*(sizes_of(getattr(layer, name), tiling[name]) for name in "mnk")):
         work, times = costs.multiply(m, k, n, add_to=False), n_m * n_n * n_k
         cycles += times * work.cycles
         energy_pj += times * work.energy_pj
     return cycles, energy_pj
 
 
-def _sizes(extent: int, tile: int) -> tuple[tuple[int, int], ...]:
+def sizes_of(extent: int, tile: int) -> tuple[tuple[int, int], ...]:
     """(size, how many) of the tiles along an extent."""
     tile = min(tile, extent)
     n, rest = divmod(extent, tile)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
-from tilewright.sim.dataflows.gemm.floor import LOSS, products_of
+from tilewright.sim.dataflows.gemm.floor import LOSS, products_of, sizes_of
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
 from tilewright.sim.dataflows.gemm.stages import n_copies, n_staging
 from tilewright.sim.dataflows.spans import Span
@@ -161,8 +161,8 @@ class _Columns:
 
         def make(m: int, n: int) -> _Total:
             total = _Total()
-            for rows, n_rows in _sizes(layer.m, m):
-                for columns, n_columns in _sizes(layer.n, n):
+            for rows, n_rows in sizes_of(layer.m, m):
+                for columns, n_columns in sizes_of(layer.n, n):
                     times = n_rows * n_columns
                     for number in costs.loaded_extras:
                         total = total.plus(costs.load_extra(number, rows, columns), times)
@@ -193,8 +193,8 @@ class _Columns:
 
         def make(k: int, n: int) -> _Total:
             total = _Total()
-            for depth, n_depths in _sizes(layer.k, k):
-                for columns, n_columns in _sizes(layer.n, n):
+            for depth, n_depths in sizes_of(layer.k, k):
+                for columns, n_columns in sizes_of(layer.n, n):
                     total = total.plus(load(depth, columns), n_depths * n_columns)
             return total
 
@@ -376,12 +376,6 @@ def _spans(extent: int, tile: int) -> list[tuple[Span, int]]:
         return [(Span(extent, True, True), 1)]
     middle = [(Span(tile, False, False), n - 2)] if n > 2 else []
     return [(Span(tile, True, False), 1), *middle, (Span(extent - (n - 1) * tile, False, True, (n - 1) * tile), 1)]
-
-
-def _sizes(extent: int, tile: int) -> list[tuple[int, int]]:
-    """(size, how many) of the tiles along an extent."""
-    n, rest = divmod(extent, tile)
-    return [(tile, n), (rest, 1)] if rest else [(tile, n)]
 
 
 _MOST = 2**62
