@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from tilewright.errors import InputError
 from tilewright.search.bits.joint_tables import JointTables, width
 from tilewright.search.bits.problem import Assignment
+from tilewright.search.cp_sat import has_answer, new_solver
 from tilewright.search.fusion.plan import Plan
 from tilewright.sim.fusion.graph.fusion_graph import members
 
 if TYPE_CHECKING:
-    from ortools.sat.python.cp_model import CpModel, CpSolver, IntVar
+    from ortools.sat.python.cp_model import CpModel, IntVar
 
 __all__ = ["JointModel"]
 
@@ -199,15 +200,8 @@ class JointModel:
 
     def solve(self) -> tuple[Assignment, Plan, int]:
         """The best assignment and groups, and the proven bound on the price."""
-        from ortools.sat.python import cp_model
-
-        solver: CpSolver = cp_model.CpSolver()
-        solver.parameters.num_workers = 1
-        solver.parameters.random_seed = 0
-        solver.parameters.linearization_level = 2
-        solver.parameters.max_deterministic_time = _DETERMINISTIC_SECONDS
-        status = solver.solve(self.model)
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        solver = new_solver(is_linear=True, deterministic_seconds=_DETERMINISTIC_SECONDS)
+        if not has_answer(solver, self.model):
             raise InputError(f"{self.tables.graph.name}: no design within the bound on the sensitivity")
         assignment = tuple(
             next(at for at, option in enumerate(row) if solver.boolean_value(option)) for row in self.options

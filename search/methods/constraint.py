@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tilewright.search.cp_sat import has_answer, new_solver
 from tilewright.search.methods.method import SearchMethod, register
 from tilewright.search.methods.problem import Point, Problem
 
@@ -29,13 +30,8 @@ def propose(problem: Problem) -> Iterator[list[Point]]:
     least = model.new_int_var(0, _LARGEST, "bound")
     model.add_allowed_assignments([*factors, least], [(*p, int(scale * bound)) for p, bound in bounds.items()])
     model.minimize(least)
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = problem.seed % 2**31
-    solver.parameters.max_deterministic_time = _DETERMINISTIC_SECONDS
-    while not problem.exhausted:
-        if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            return
+    solver = new_solver(seed=problem.seed, deterministic_seconds=_DETERMINISTIC_SECONDS)
+    while not problem.exhausted and has_answer(solver, model):
         point = tuple(solver.value(factor) for factor in factors)
         model.add_forbidden_assignments(factors, [point])
         yield [point]

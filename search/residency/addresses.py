@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tilewright.search.cp_sat import has_answer, new_solver
+
 __all__ = ["Block", "packed"]
 
 
@@ -74,9 +76,7 @@ def _by_constraints(blocks: Sequence[Block], capacity: int, seconds: float) -> l
         model.new_fixed_size_interval_var(start, block.n_bytes, "") for start, block in zip(starts, blocks, strict=True)
     ]
     model.add_no_overlap_2d(times, rooms)
-    solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = seconds
-    solver.parameters.num_workers = 1
-    if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+    solver = new_solver(seed=1, seconds=seconds)
+    if not has_answer(solver, model):
         return None
     return [solver.value(start) for start in starts]

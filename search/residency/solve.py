@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tilewright.progress import Progress
+from tilewright.search.cp_sat import has_answer, new_solver
 from tilewright.search.residency.costs import Choice, JobCosts, Pattern
 from tilewright.search.residency.tensors import Resident
 
@@ -152,7 +153,6 @@ class _Model:
     def __init__(self, jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int) -> None:
         from ortools.sat.python import cp_model
 
-        self._cp = cp_model
         self.model: CpModel = cp_model.CpModel()
         self.kept: list[IntVar] = [self.model.new_bool_var(resident.name) for resident in residents]
         costs: list[Any] = []
@@ -186,13 +186,8 @@ class _Model:
         """What lives on chip in the best plan, and what no plan is below."""
         for variable, value in zip(self.kept, hint, strict=True):
             self.model.add_hint(variable, value)
-        solver = self._cp.CpSolver()
-        solver.parameters.max_time_in_seconds = seconds
-        solver.parameters.num_workers = 1
-        solver.parameters.linearization_level = 2  # the choices of all jobs are a nearly integral linear program
-        solver.parameters.random_seed = 1
-        status = solver.solve(self.model)
-        if status not in (self._cp.OPTIMAL, self._cp.FEASIBLE):
+        solver = new_solver(seed=1, is_linear=True, seconds=seconds)
+        if not has_answer(solver, self.model):
             return None
         bound = int(-(-solver.best_objective_bound // self.scale))
         return [bool(solver.value(variable)) for variable in self.kept], bound

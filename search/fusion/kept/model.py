@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from tilewright.search.cp_sat import has_answer, new_solver
 from tilewright.search.fusion.kept.costs import Way
 from tilewright.search.fusion.kept.tensors import Pattern, Tensors
 from tilewright.search.fusion.methods.exact import circle_of
@@ -90,14 +91,10 @@ def chosen_groups(
     for choice, one in zip(choices, picked, strict=True):
         model.add_hint(one, hint.get(choice.mask) == choice.pattern)
     while True:
-        solver = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = seconds
-        solver.parameters.num_workers = 1
-        solver.parameters.linearization_level = 2
-        solver.parameters.random_seed = 1
-        status = solver.solve(model)
+        solver = new_solver(seed=1, is_linear=True, seconds=seconds)
+        is_answered = has_answer(solver, model)
         seconds -= solver.wall_time
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        if not is_answered:
             return None
         found = [choice for choice, one in zip(choices, picked, strict=True) if solver.boolean_value(one)]
         plan = tuple(choice.mask for choice in found)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 
 from tilewright.errors import InputError
+from tilewright.search.cp_sat import has_answer, new_solver
 from tilewright.search.fusion.groups import fitting_groups
 from tilewright.search.fusion.methods.method import FusionMethod, register
 from tilewright.search.fusion.plan import Plan, ordered
@@ -103,16 +104,12 @@ def by_constraints(problem: FusionProblem) -> None:
         model.add_hint(variable, mask in hinted)
     seconds_left = _DETERMINISTIC_SECONDS
     while seconds_left > 0:
-        solver = cp_model.CpSolver()
-        solver.parameters.num_workers = 1
-        solver.parameters.random_seed = problem.seed % 2**31
-        solver.parameters.linearization_level = 2
-        solver.parameters.max_deterministic_time = seconds_left
-        status = solver.solve(model)
+        solver = new_solver(seed=problem.seed, is_linear=True, deterministic_seconds=seconds_left)
+        is_answered = has_answer(solver, model)
         seconds_left -= solver.response_proto.deterministic_time
         # Of whole numbers of units; what the solver's floats add to one is far less than a thousandth.
         problem.lower_bound = max(0, unit * math.ceil(solver.best_objective_bound - 1e-3))
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        if not is_answered:
             return
         plan = tuple(mask for mask, variable in chosen.items() if solver.boolean_value(variable))
         runnable = ordered(graph, plan)
