@@ -95,4 +95,4 @@ AnyHomes: TypeAlias = Homes | AttentionHomes | VectorHomes
 
 def held_in(homes: AnyHomes, memory: Place) -> int:
     """Bytes that ``memory`` holds besides the tiles of the job."""
-    return dict(homes.held).get(memory, 0)
+    return dict(homes.held).get(memory, 0) if homes.held else 0

@@ -39,6 +39,7 @@ class Registry(Generic[Item]):
         self._rooms = tuple(rooms)
         self._items: dict[str, Item] = {}
         self._ranks: dict[str, int] = {}
+        self._in_order: tuple[tuple[str, Item], ...] | None = None  # None: to be put in order
         self._usual = ""
         self._has_built_in = False
         self._loading = False
@@ -55,14 +56,14 @@ class Registry(Generic[Item]):
             raise InputError(f'{self.what}: registered already; given "{name}"; allowed a name that is not taken')
         self._items[name] = item
         self._ranks[name] = rank
+        self._in_order = None
         if usual:
             self._usual = name
         return item
 
     def names(self) -> tuple[str, ...]:
         """All names: those with a rank first, by their ranks."""
-        self._load()
-        return tuple(sorted(self._items, key=self._ranks.__getitem__))
+        return tuple(name for name, _ in self.items())
 
     def usual(self) -> str:
         """The name of the item that is meant where none is named."""
@@ -71,7 +72,12 @@ class Registry(Generic[Item]):
 
     def items(self) -> tuple[tuple[str, Item], ...]:
         """Names with their items."""
-        return tuple((name, self._items[name]) for name in self.names())
+        self._load()
+        if self._in_order is None:
+            self._in_order = tuple(
+                (name, self._items[name]) for name in sorted(self._items, key=self._ranks.__getitem__)
+            )
+        return self._in_order
 
     def values(self) -> tuple[Item, ...]:
         """The items alone."""
@@ -103,7 +109,7 @@ class Registry(Generic[Item]):
         try:
             yield
         finally:
-            self._items = kept
+            self._items, self._in_order = kept, None
 
     def _load(self) -> None:
         self._load_built_in()
