@@ -58,6 +58,9 @@ class AttentionLayer:
 
     ``whole``: the layer that this is a cut of (:meth:`cuts`); blocks of its query rows are then batch entries, and
     parts of the query heads of a key/value head have a head of their own, so that K and V are read for each.
+    ``stripes``: its rows are every so many of the whole's, so that the pieces of a mask see about as many keys; a piece
+    stands for all of them, which run side by side, and sees what the one that sees most does. ``key_parts``: its keys
+    are one of so many parts of the whole's (:meth:`key_cuts`), also batch entries.
 
     ``engine``: the machine's quantised engine that does it; the formats of Q, K and V are then those that its pass over
     them leaves.
@@ -93,6 +96,8 @@ class AttentionLayer:
     engine: Any = None
     homes: AttentionHomes = ALL_IN_DRAM
     whole: AttentionLayer | None = None
+    stripes: int = 1
+    key_parts: int = 1
 
     def __post_init__(self) -> None:
         if not self.probability_format:
@@ -177,6 +182,9 @@ class AttentionLayer:
     @property
     def _shift(self) -> int:
         """Position of query row 0 among the keys."""
+        if self.stripes > 1:
+            assert self.whole is not None
+            return self.key_len - self.whole.query_len
         return self.key_len - self.query_len
 
     @property
@@ -192,7 +200,7 @@ class AttentionLayer:
         No mask for a band that hides nothing else, causal for a band with the causal one's reach, no window where it
         reaches beyond the last row or key. The keys before the first row's window are dropped: nobody reads them.
         """
-        if self.mask == "none":
+        if self.mask == "none" or self.stripes > 1:
             return self
         before, after = self._reach
         keys = self.key_len - self.visible_keys(0)[0]  # the last row sees the last key, so only early keys are hidden
@@ -215,6 +223,7 @@ class AttentionLayer:
         rows touch or overlap: each key of the range is seen by at least one of the rows.
         """
         before, after = self._reach
+        first_row, n_rows = first_row * self.stripes, n_rows * self.stripes
         first = 0 if before is None else max(0, first_row + self._shift - before)
         stop = self.key_len if after is None else min(self.key_len, first_row + n_rows - 1 + self._shift + after + 1)
         return first, stop
@@ -230,7 +239,12 @@ class AttentionLayer:
 
     @property
     def n_scores_per_head(self) -> int:
-        """Entries of S that the mask leaves, for one head of one batch entry (closed form, exact)."""
+        """Entries of S that the mask leaves, for one head of one batch entry (closed form, exact; of a piece whose rows
+        lie in stripes as many as all of them have at least).
+        """
+        if self.stripes > 1:
+            assert self.whole is not None
+            return -(-self.whole.n_scores_per_head // self.stripes)
         before, after = self._reach
         rows, keys, shift = self.query_len, self.key_len, self._shift
         stops = rows * keys if after is None else _sum_of_smaller(shift + after + 1, rows, keys)
@@ -263,28 +277,51 @@ class AttentionLayer:
 
     def cuts(self, n_cores: int) -> tuple[AttentionLayer, ...]:
         """The ways to give ``n_cores`` cores something to do where there are fewer key/value heads: query heads that
-        share one apart, and blocks of query rows apart where all rows see the same keys (2, 4, 8 ... of them). Most
-        pieces come first, the layer as it is last.
+        share one apart, and 2, 4, 8 ... blocks of query rows apart; under a mask every so many rows instead of blocks,
+        for then all see about as many keys. Most pieces come first, the layer as it is last.
         """
         if self.n_groups >= n_cores:
             return (self,)
-        of_head = self.queries_per_kv_head
-        n_parts = [n for n in range(1, of_head + 1) if of_head % n == 0 and n * self.n_groups <= n_cores]
         found: dict[AttentionLayer, None] = {}
-        for heads in n_parts:
+        for heads in self._parts_of_heads(n_cores):
             blocks = 1
             while blocks * heads * self.n_groups <= n_cores and blocks <= self.query_len:
                 if blocks * heads > 1:
                     found[self._cut(heads, blocks)] = None
-                if self.mask != "none" or self.has_bias:
+                if self.has_bias:
                     break
                 blocks *= 2
         return (*sorted(found, key=lambda cut: -cut.n_groups), self)
 
+    def _parts_of_heads(self, n_cores: int) -> list[int]:
+        of_head = self.queries_per_kv_head
+        return [n for n in range(1, of_head + 1) if of_head % n == 0 and n * self.n_groups <= n_cores]
+
     def _cut(self, heads: int, blocks: int) -> AttentionLayer:
         rows = -(-self.query_len // blocks)
-        batch = self.batch * -(-self.query_len // rows)
-        return replace(self, kv_heads=self.kv_heads * heads, batch=batch, query_len=rows, whole=self)
+        stripes = 1 if self.mask == "none" else blocks
+        batch = self.batch * (-(-self.query_len // rows) if stripes == 1 else stripes)
+        heads *= self.kv_heads
+        return replace(self, kv_heads=heads, batch=batch, query_len=rows, whole=self, stripes=stripes)
+
+    def key_cuts(self, n_cores: int) -> tuple[AttentionLayer, ...]:
+        """The ways to cut its keys into 2, 4, 8 ... parts where there are fewer heads than ``n_cores``, with query
+        heads that share a key/value head apart or not; most pieces first. Each makes partial results, which are then
+        merged. None where rows see different keys.
+        """
+        if self.n_groups >= n_cores or self.mask != "none" or self.has_bias or self.whole is not None:
+            return ()
+        found: dict[AttentionLayer, None] = {}
+        for heads in self._parts_of_heads(n_cores):
+            n_parts = 2
+            rows = self.queries_per_kv_head // heads * self.query_len
+            while n_parts * heads * self.n_groups <= n_cores and n_parts <= min(self.key_len, rows * self.value_dim):
+                keys = -(-self.key_len // n_parts)
+                if -(-self.key_len // keys) == n_parts:  # none without keys
+                    cut = replace(self, kv_heads=self.kv_heads * heads, batch=self.batch * n_parts, key_len=keys)
+                    found[replace(cut, whole=self, key_parts=n_parts)] = None
+                n_parts *= 2
+        return tuple(sorted(found, key=lambda cut: -cut.n_groups))
 
     # --- number formats -----------------------------------------------------------------------------------------------
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import LinkSpec, MachineSpec
 from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import pieces
+from tilewright.sim.dataflows.attention.numbers.pieces import joined, pieces_of
 from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
 from tilewright.sim.lowering.evaluation import evaluate
 from tilewright.sim.lowering.mapping import get_dataflow
@@ -22,6 +27,23 @@ EDGE = load_machine("edge-16x16").with_(**{"matrix.rows": 4, "matrix.columns": 4
 LAYER = AttentionLayer(
     name="a", batch=1, query_heads=4, kv_heads=1, query_len=11, key_len=17, head_dim=8, value_dim=8
 )  # fmt: skip
+
+N_EXAMPLES = int(os.environ.get("TILEWRIGHT_FUZZ", "25"))
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> AttentionLayer:
+    """Of odd extents, any mask."""
+    kv_heads, of_head, rows = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 17))
+    mask = draw(st.sampled_from(["none", "causal", "banded"]))
+    windows = {}
+    if mask == "banded":
+        windows = {"window_left": draw(st.sampled_from([None, 0, 3, 7])), "window_right": draw(st.integers(0, 3))}
+    return AttentionLayer(
+        name="any", batch=draw(st.integers(1, 2)), query_heads=kv_heads * of_head, kv_heads=kv_heads, query_len=rows,
+        key_len=rows + draw(st.integers(0, 9)), head_dim=draw(st.integers(1, 9)), value_dim=draw(st.integers(1, 9)),
+        mask=mask, **windows,
+    )  # fmt: skip
 
 
 def linked(n_cores: int) -> MachineSpec:
@@ -36,16 +58,48 @@ def test_pieces_compute_the_layer(name: str, mask: str) -> None:
     q, k, v = (random.normal(size=(1, heads, n, 8)) for heads, n in ((4, 11), (1, 17), (1, 17)))
     wanted = reference_attention(layer, q, k, v)
     cuts = pieces(layer, linked(16), flow)
-    assert len(cuts) == (11 if mask == "none" else 3)
+    assert len(cuts) == 11
     for piece in cuts[::2]:
-        blocks, heads = piece.batch, piece.kv_heads
-        rows = np.pad(q, ((0, 0), (0, 0), (0, blocks * piece.query_len - 11), (0, 0)))
-        rows = rows.reshape(4, blocks, piece.query_len, 8).swapaxes(0, 1)
-        keys, values = (np.tile(x, (blocks, heads, 1, 1)) for x in (k, v))
         tiling = {p.name: p.least_value(piece, EDGE) for p in flow.parameters}
-        found = run_on_numbers(flow, piece, EDGE, tiling, rows, keys, values)
-        found = found.swapaxes(0, 1).reshape(1, 4, blocks * piece.query_len, 8)[:, :, :11]
+        found = joined(piece, run_on_numbers(flow, piece, EDGE, tiling, *pieces_of(piece, q, k, v)))
         np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12)
+
+
+@settings(max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(layer=layers(), n_cores=st.sampled_from([2, 3, 8, 16, 64]), data=st.data())
+def test_pieces_of_any_layer(layer: AttentionLayer, n_cores: int, data: st.DataObject) -> None:
+    """Rows in stripes and blocks, heads apart: numbers are right, counts below the run, no run beats a bound."""
+    machine = linked(n_cores)
+    flow = get_dataflow(data.draw(st.sampled_from(["flash2", "mas", "fusemax", "layerwise"])))
+    piece = data.draw(st.sampled_from(pieces(layer, machine, flow)))
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    q, k, v = (
+        random.normal(size=(layer.batch, heads, n, width))
+        for heads, n, width in (
+            (layer.query_heads, layer.query_len, layer.head_dim),
+            (layer.kv_heads, layer.key_len, layer.head_dim),
+            (layer.kv_heads, layer.key_len, layer.value_dim),
+        )
+    )
+    tiling = {p.name: data.draw(st.sampled_from(p.candidates(piece, machine))) for p in flow.parameters}
+    tiling |= {"overwrite": 0} if "overwrite" in tiling else {}
+    found = run_on_numbers(flow, piece, machine, tiling, *pieces_of(piece, q, k, v))
+    np.testing.assert_allclose(joined(piece, found), reference_attention(layer, q, k, v), rtol=1e-10, atol=1e-12)
+    result = evaluate(flow, piece, machine, tiling)
+    assert flow.family.least(piece, machine) <= result.cycles
+    assert result.cycles >= result.lower_bound.cycles
+    assert result.lower_bound == flow.bound(layer, machine)
+
+
+def test_rows_of_a_causal_mask_are_as_long_on_every_core() -> None:
+    """Twice the cores take hardly more than half the time, as every core has short and long rows."""
+    layer = replace(LAYER, query_heads=1, query_len=256, key_len=256, head_dim=32, value_dim=32, mask="causal")
+    flow = get_dataflow("flash2")
+    times = [
+        best_tiling(flow, pieces(layer, linked(n), flow)[0], linked(n), fixed={"key": 16, "depth": 2}).cycles
+        for n in (1, 2, 4)
+    ]
+    assert all(fewer <= 0.56 * more for more, fewer in pairwise(times))
 
 
 def test_no_piece_beats_the_bound_and_more_cores_are_never_slower() -> None:

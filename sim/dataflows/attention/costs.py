@@ -48,6 +48,10 @@ _SOFT_CAP_ASSUMPTION = (
     "figure, so it is counted as 1 - 2 / (exp(2x) + 1): a multiplication, an exponential, an addition, a division and "
     "a subtraction"
 )
+_STRIPES_ASSUMPTION = (
+    "query rows are dealt to {} cores in turn, so that under the mask all see about as many keys; each computes the "
+    "tiles of the one that sees most"
+)
 _NARROW_P_ASSUMPTION = (
     "P is cast to {} with the last operation on it, at no cost, keeps the place of S, and is moved as wide as S"
 )
@@ -61,6 +65,7 @@ def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
         *((_NARROW_P_ASSUMPTION.format(layer.probability_format),) if _has_narrow_p(layer) else ()),
         *engine_assumptions(layer),
         *((f"running sums are kept in {layer.accumulator_format}",) if layer.accumulator_format != "fp32" else ()),
+        *((_STRIPES_ASSUMPTION.format(layer.stripes),) if layer.stripes > 1 else ()),
         *((_SINK_ASSUMPTION,) if layer.sinks else ()),
         *((_SOFT_CAP_ASSUMPTION,) if layer.soft_cap else ()),
     )
@@ -159,6 +164,23 @@ class AttentionCosts(TileCosts):
 
     def held_bytes(self, buffer: str) -> int:
         return held_in(self.layer.homes, buffer)
+
+    # -- transfers -------------------------------------------------------------------------------------
+
+    def load_q(self, rows: int) -> Work:
+        """Bring ``rows`` rows of Q: side by side, or each in its stripe."""
+        n_runs, width, stride = self._row_runs(rows, self.layer.head_dim)
+        return self.load(n_runs, width, self.query_bits, stride_elements=stride, home=self.layer.homes.q)
+
+    def store_o(self, rows: int) -> Work:
+        """Write ``rows`` rows of the output, which lie as those of Q do."""
+        n_runs, width, stride = self._row_runs(rows, self.layer.value_dim)
+        return self.store(n_runs, width, self.output_bits, stride_elements=stride, home=self.layer.homes.out)
+
+    def _row_runs(self, rows: int, width: int) -> tuple[int, int, int]:
+        """(runs, elements of a run, their distance) of neighbouring rows of a piece."""
+        stripes = self.layer.stripes
+        return (1, rows * width, 0) if stripes == 1 else (rows, width, stripes * width)
 
     # -- transfers of what joins the scores -------------------------------------------------------------
 

@@ -19,7 +19,7 @@ def lower_scores(core: AttentionCore, tiling: Tiling) -> None:
     s = core.pool("S", slots=tiling["depth"], slot_bytes=core.costs.score_bytes(rows * tiling["key"]))
     for (block,) in core.windows(core.row_blocks(tiling["query"], tiling["key"], resident=data.resident), 1):
         core.load(
-            core.costs.load(1, block.rows * core.layer.head_dim, core.costs.query_bits, home=core.layer.homes.q),
+            core.costs.load_q(block.rows),
             waits=[data.q.free],
             signals=[data.q.full],
             label="load Q",

@@ -22,6 +22,9 @@ def longest_sequence(
     instance ``overwrite``). Returns LARGEST_EXTENT when the need does not grow with the length, 0 when even
     the shortest does not fit.
     """
+    if layer.stripes > 1 or layer.key_parts > 1:
+        assert layer.whole is not None
+        layer = layer.whole
     square = layer.query_len == layer.key_len
 
     def some_mapping_fits(length: int) -> bool:

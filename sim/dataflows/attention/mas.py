@@ -132,7 +132,7 @@ def _scores(
     in_tail = part.start == kept
     if part.start == 0:
         core.load(
-            core.costs.load(1, block.rows * core.layer.head_dim, core.costs.query_bits, home=core.layer.homes.q),
+            core.costs.load_q(block.rows),
             waits=[data.q.free],
             signals=[data.q.full],
             label="load Q",

@@ -130,7 +130,7 @@ def load_for_scores(core: AttentionCore, data: OnlineData, step: Step) -> None:
     layer, costs = core.layer, core.costs
     if step.first:
         core.load(
-            costs.load(1, step.rows * layer.head_dim, costs.query_bits, home=layer.homes.q),
+            costs.load_q(step.rows),
             waits=[data.q.free],
             signals=[data.q.full],
             label="load Q",
@@ -190,7 +190,7 @@ def score_command(
 def store_rows(core: AttentionCore, data: OnlineData, step: Step, done: Pool) -> None:
     """Write the finished O of one sub-block to DRAM."""
     core.store(
-        core.costs.store(1, step.rows * core.layer.value_dim, core.costs.output_bits, home=core.layer.homes.out),
+        core.costs.store_o(step.rows),
         waits=[done.full],
         signals=[done.free],
         label="store O",

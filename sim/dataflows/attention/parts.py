@@ -95,7 +95,7 @@ def legal(layer: AttentionLayer, tiling: Tiling) -> bool:
     """Leave out what cannot win: a third slot for resident tiles, masks cut by tiles that do not nest."""
     if tiling.get("resident") and tiling.get("depth", 2) > 2:
         return False
-    if layer.mask != "none" and tiling["query"] % tiling["key"]:
+    if layer.mask != "none" and tiling["query"] * layer.stripes % tiling["key"]:
         return ceil_div(layer.query_len, tiling["query"]) <= FEW_BLOCKS
     return True
 
@@ -121,7 +121,7 @@ def _most_tiles(layer: AttentionLayer, key: int, query: int) -> int:
 
     While the band is cut by the first key, each block sees more tiles than the one before; once it is cut by the last,
     fewer: of those the last and the first will do. Between, blocks see as many keys, which begin ``query`` further
-    each time, so that their places within a tile repeat after key / gcd(query, key) blocks.
+    each time (times ``stripes``), so that their places within a tile repeat after key / gcd(query, key) blocks.
     """
     n_blocks = ceil_div(layer.query_len, query)
 
@@ -140,7 +140,7 @@ def _most_tiles(layer: AttentionLayer, key: int, query: int) -> int:
     free = first_block(lambda low, high: low > 0)
     cut = first_block(lambda low, high: high >= layer.key_len)
     begin, end = min(free, cut), max(free, cut)
-    between = range(begin, min(end, begin + key // math.gcd(query, key)) + 1)
+    between = range(begin, min(end, begin + key // math.gcd(query * layer.stripes, key)) + 1)
     return max(tiles(block) for block in {0, *between, max(0, begin - 1), max(0, end - 1), end, n_blocks - 1})
 
 
@@ -208,9 +208,8 @@ def scores_stage(
     last_signals: Sequence[int] = (),
 ) -> None:
     """S of one row block: load Q, then per key tile load K and multiply."""
-    layer, costs = core.layer, core.costs
     core.load(
-        costs.load(1, block.rows * layer.head_dim, costs.query_bits, home=layer.homes.q),
+        core.costs.load_q(block.rows),
         waits=[data.q.free],
         signals=[data.q.full],
         label="load Q",
@@ -372,9 +371,8 @@ def value_tile(
 
 def store_output(core: AttentionCore, data: Operands, block: RowBlock) -> None:
     """Write O of one row block to DRAM and free its slot."""
-    layer, costs = core.layer, core.costs
     core.store(
-        costs.store(1, block.rows * layer.value_dim, costs.output_bits, home=layer.homes.out),
+        core.costs.store_o(block.rows),
         waits=[data.o.full],
         signals=[data.o.free],
         label="store O",

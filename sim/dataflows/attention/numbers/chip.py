@@ -27,7 +27,7 @@ class Dram:
     q (groups, rows, E), scaled by 1/sqrt(E); k (groups, N, E); v (groups, N, F); s, p (groups, rows, N) and o
     (groups, rows, F) hold NaN until stored. Scores that the mask hides are no data: S starts there as minus
     infinity and P as 0, since a tile of a later pass may cover some that no tile of an earlier pass has touched.
-    ``visible`` (rows, N) is the mask. ``bias`` has the layer's extents, ``sinks`` a logit per query head.
+    ``visible`` (groups, rows, N) is the mask. ``bias`` has the layer's extents, ``sinks`` a logit per query head.
     """
 
     def __init__(
@@ -55,12 +55,10 @@ class Dram:
         self.q = q.reshape(groups, rows, layer.head_dim) / math.sqrt(layer.head_dim)
         self.k = k.reshape(groups, layer.key_len, layer.head_dim)
         self.v = v.reshape(groups, layer.key_len, layer.value_dim)
-        one_head = np.zeros((layer.query_len, layer.key_len), dtype=bool)
-        for row in range(layer.query_len):
-            one_head[row, slice(*layer.visible_keys(row))] = True
-        self.visible = np.tile(one_head, (layer.queries_per_kv_head, 1))
-        self.s = np.tile(np.where(self.visible, np.nan, -np.inf), (groups, 1, 1))
-        self.p = np.tile(np.where(self.visible, np.nan, 0.0), (groups, 1, 1))
+        entries = np.stack([_seen_keys(layer, entry) for entry in range(layer.batch)])
+        self.visible = np.repeat(np.tile(entries, (1, layer.queries_per_kv_head, 1)), kv_heads, axis=0)
+        self.s = np.where(self.visible, np.nan, -np.inf)
+        self.p = np.where(self.visible, np.nan, 0.0)
         self.o = np.full((groups, rows, layer.value_dim), np.nan)
 
     def output(self) -> FloatArray:
@@ -71,6 +69,22 @@ class Dram:
             raise HazardError(f"O of row {row} of kv head {group} was never stored to DRAM")
         layer = self.layer
         return self.o.reshape(layer.batch, layer.query_heads, layer.query_len, layer.value_dim)
+
+
+def _seen_keys(layer: AttentionLayer, entry: int) -> npt.NDArray[np.bool_]:
+    """(query_len, key_len): what the rows of one batch entry see, each of a piece as many as it does in the whole."""
+    seen = np.zeros((layer.query_len, layer.key_len), dtype=bool)
+    whole = layer.whole or layer
+    for row in range(layer.query_len):
+        if layer.stripes > 1:  # a row behind the last sees what that one does
+            seen[
+                row, slice(*whole.visible_keys(min(row * layer.stripes + entry % layer.stripes, whole.query_len - 1)))
+            ] = True
+        elif layer.key_parts > 1:
+            seen[row, : whole.key_len - entry % layer.key_parts * layer.key_len] = True
+        else:
+            seen[row, slice(*layer.visible_keys(row))] = True
+    return seen
 
 
 class Chip:

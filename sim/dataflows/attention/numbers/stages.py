@@ -142,7 +142,7 @@ def _store_p(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> None:
 
 def _tile_to_dram(chip: Chip, run: Execution, array: FloatArray, part: Part, what: str, value: FloatArray) -> None:
     at = _tile_at(chip, part)
-    untouched = np.isnan(array[at]) | ~chip.dram.visible[at[1:]]
+    untouched = np.isnan(array[at]) | ~chip.dram.visible[at]
     if not untouched.all():
         raise run.error(f"stores {what} of {part.tag}, which was stored before")
     run.store(array, at, value)
@@ -172,7 +172,7 @@ def scores_of_tile(chip: Chip, run: Execution, part: Part) -> FloatArray:
     """S of one tile, minus infinity where the mask hides it."""
     keys = run.read(_key_place(chip, part.block, part.tile), "K")
     product = run.read(_query_place(chip, part.rows), "Q") @ keys.T
-    return np.where(chip.dram.visible[_tile_at(chip, part)[1:]], product, -np.inf)
+    return np.where(chip.dram.visible[_tile_at(chip, part)], product, -np.inf)
 
 
 @operation("scores", "scores_tiled")
