@@ -24,6 +24,7 @@ from tilewright.search.sweep.space import Design, SweepPoint
 from tilewright.search.sweep.spec import SweptWorkload
 from tilewright.search.sweep.store import Status, StoredPoint, StoreError
 from tilewright.sim.lowering.mapping import get_dataflow
+from tilewright.sim.residency_plan import ResidencyPlan
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SweepBench", "begin_worker", "do_points", "is_ready"]
@@ -118,6 +119,7 @@ class SweepBench:
                 "dram_write_bytes": result.dram_write_bytes,
                 **{f"energy_{name}_pj": part for name, part in result.energy_by_component.items()},
                 "n_operators": len(result.operators),
+                **_plan_figures(result.residency),
             },
         }
 
@@ -128,6 +130,19 @@ class SweepBench:
             leaky = design if self.area is None else with_leakage(self.area, self.base, design)
             self.last = design, self.redesigner.design(leaky)
         return self.last[1]
+
+
+def _plan_figures(plan: ResidencyPlan | None) -> dict[str, Any]:
+    """What a plan keeps on chip, and by how much of its cost it may miss the best one (0: proven)."""
+    if plan is None:
+        return {}
+    return {
+        "plan_memory": plan.memory,
+        "plan_peak_bytes": plan.peak_bytes,
+        "plan_weight_bytes": plan.weight_bytes,
+        "plan_gap": max(0.0, plan.gap),
+        "plan_first_cycles": plan.first_cycles,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tilewright.cli import complete
-from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
+from tilewright.cli.inputs import check_dataflows, command_line, machine_of, residency_setting, workloads_of
 from tilewright.cli.once import is_given
 from tilewright.cli.options import (
     ActivationsOption,
@@ -22,6 +22,7 @@ from tilewright.cli.options import (
     MethodOption,
     Objective,
     ReportOption,
+    ResidencyOption,
     SeedOption,
     SetOption,
     UnknownOption,
@@ -79,6 +80,7 @@ def compare(
     weights: WeightsOption = None,
     activations: ActivationsOption = None,
     kv_cache: KvCacheOption = None,
+    residency: ResidencyOption = None,
     unknown: UnknownOption = None,
     map_: MapOption = None,
     json: JsonOption = None,
@@ -91,16 +93,16 @@ def compare(
     outputs.check(*(workload or []), *machine)
     is_front = objective == PARETO
     if is_front:
-        refuse_options({"--method": method, "--seed": seed})
+        refuse_options({"--method": method, "--seed": seed, "--residency": residency})
     goal = "latency" if is_front else objective_of(objective, or_else=[PARETO])
     way = method_of(method, seed_is_given=is_given(context, "seed"))
-    specs = [machine_of(text, set_) for text in machine]
+    specs = [machine_of(text, [*(set_ or []), *residency_setting(residency)]) for text in machine]
     texts = [*(workload or []), *(_all_layers() if all_networks else [])]
     if not texts:
         raise InputError("no workload is given; allowed one or more names, or --all")
     formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
     choice = unknown_of(unknown, map_)
-    own = {**formats, "unknown": unknown, "map": map_}
+    own = {**formats, "residency": residency, "unknown": unknown, "map": map_}
     given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value]
     named = [what_is_named(text, network_options=given) for text in texts]
     is_network = [one.kind == "network" for one in named]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
     from tilewright.sim.jobs import JobLayer
 
-__all__ = ["check_dataflows", "command_line", "machine_of", "workloads_of"]
+__all__ = ["check_dataflows", "command_line", "machine_of", "residency_of", "residency_setting", "workloads_of"]
 
 
 def machine_of(text: str, settings: Sequence[str] | None = None, *, for_engine: bool = True) -> MachineSpec:
@@ -41,6 +41,18 @@ def machine_of(text: str, settings: Sequence[str] | None = None, *, for_engine: 
         for text in (*too_small(machine), *unmodelled(machine, fills_buffers=made_for_rows)):
             note(f"{machine.name}: {text}")
     return machine
+
+
+def residency_of(given: str | None) -> str | None:
+    """What ``--residency`` says, checked; raises InputError."""
+    if given not in (None, "plan", "none"):
+        raise unknown("residency", given, ("plan", "none"), place="--residency")
+    return given
+
+
+def residency_setting(given: str | None) -> list[str]:
+    """``--residency`` as a setting of the machine, for commands that run several machines or designs."""
+    return [] if residency_of(given) is None else [f"residency={given}"]
 
 
 def workloads_of(texts: Sequence[str], machine: MachineSpec | None = None) -> list[JobLayer]:

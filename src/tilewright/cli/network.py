@@ -65,6 +65,7 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
     for text in (run.note, *(one for one in result.assumptions if one.startswith(FORMAT_NOTE))):
         if text:
             note(text)
+    _say_what_could_stay(run, result)
     _show(outputs, case, every=run.all_operators)
     from tilewright.reports.origin import Origin, network_facts
 
@@ -79,6 +80,23 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
         with patience(f"page of {result.network}"):
             path = write_network_report(outputs.report, case)
         note(f"wrote {path}")
+
+
+def _say_what_could_stay(run: NetworkRun, result: NetworkResult) -> None:
+    """One line where nobody said what stays on chip and a plan could gain something."""
+    if run.residency is not None or run.machine.residency == "plan" or result.stream is None:
+        return
+    from tilewright.reports.quantity import bytes_text
+    from tilewright.search.residency.outlook import outlook_of
+
+    found = outlook_of(result.stream, run.machine, fuse=run.fuse)
+    if found is None or found.bound_cycles >= found.bound_now_cycles:
+        return
+    note(
+        f"every tensor goes through the DRAM between operators; {bytes_text(found.n_bytes)} of them could stay in "
+        f"{found.memory} ({bytes_text(found.capacity_bytes)}): --residency plan finds the best that fits (bounds of "
+        f"all operators {found.bound_now_cycles:,} cycles now, {found.bound_cycles:,} with all of it there)"
+    )
 
 
 def stream_of(

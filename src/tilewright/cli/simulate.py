@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
+from tilewright.cli.inputs import check_dataflows, command_line, machine_of, residency_of, workloads_of
 from tilewright.cli.once import is_given
 from tilewright.cli.options import (
     ActivationsOption,
@@ -40,7 +40,7 @@ from tilewright.cli.options import (
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.pareto import PARETO, ParetoCall, refuse_options, show_fronts
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
-from tilewright.errors import InputError, unknown
+from tilewright.errors import InputError
 from tilewright.workloads.naming import Named, what_is_named
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def simulate(
         "--map": map_,
     }
     given = [option for option, value in only_for_networks.items() if value]
+    plan = residency_of(residency)
     spec, named = machine_of(machine, set_), what_is_named(workload, network_options=given)
     if named.kind != "network":
         if given:
@@ -148,7 +149,7 @@ def simulate(
         kv_cache=kv_cache,
         weight_density=weight_density,
         prefetch=not no_prefetch,
-        residency=_residency(residency),
+        residency=None if plan is None else plan == "plan",
         fuse=not no_fuse,
         keep_mappings=not no_cache,
         dataflow=dataflow,
@@ -157,12 +158,6 @@ def simulate(
         unknown=choice,
     )
     simulate_network(outputs, run)
-
-
-def _residency(given: str | None) -> bool | None:
-    if given not in (None, "plan", "none"):
-        raise unknown("residency", given, ("plan", "none"), place="--residency")
-    return None if given is None else given == "plan"
 
 
 def _simulate_layer(

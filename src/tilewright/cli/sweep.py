@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tilewright.cli.options import CsvOption, JsonOption, SetOption
+from tilewright.cli.inputs import residency_setting
+from tilewright.cli.options import CsvOption, JsonOption, ResidencyOption, SetOption
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation
 from tilewright.cli.sweep_health import show_health
@@ -67,6 +68,7 @@ def sweep(
         typer.Option("--repair", help="Set such rows aside, so that their points are done again.", show_default=False),
     ] = False,
     set_: SetOption = None,
+    residency: ResidencyOption = None,
     csv: CsvOption = None,
     json: JsonOption = None,
 ) -> None:
@@ -81,14 +83,16 @@ def sweep(
     _check_workers(jobs, scheduler, runs_nothing=status)
     if check and (repair or status or retry_failed):
         raise InputError("--check: only reads the store; allowed without --repair, --status and --retry-failed")
-    if spec is None and set_:
-        raise InputError("--set: changes the machine of a sweep; missing argument SWEEP.yaml")
+    settings = [*(set_ or []), *residency_setting(residency)]
+    if spec is None and settings:
+        option = "--set" if set_ else "--residency"
+        raise InputError(f"{option}: changes the machine of a sweep; missing argument SWEEP.yaml")
     if spec is None and not check and not repair:
         raise InputError("missing argument SWEEP.yaml; allowed without one: --store FILE with --check or --repair")
 
     from tilewright.search.sweep.spec import load_sweep
 
-    checked = None if spec is None else load_sweep(spec, settings=set_ or ())
+    checked = None if spec is None else load_sweep(spec, settings=settings)
     if check or repair:
         is_whole = show_health(outputs, checked, store, repair=repair)
         if check or checked is None:

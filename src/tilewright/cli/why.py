@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from tilewright.cli.inputs import check_dataflows, command_line, machine_of, workloads_of
+from tilewright.cli.inputs import check_dataflows, command_line, machine_of, residency_setting, workloads_of
 from tilewright.cli.once import check_used
 from tilewright.cli.options import (
     ActivationsOption,
@@ -18,6 +18,7 @@ from tilewright.cli.options import (
     Objective,
     ObjectiveOption,
     ReportOption,
+    ResidencyOption,
     SetOption,
     SimulatedArgument,
     SimulatedDataflowOption,
@@ -51,6 +52,7 @@ def why(
     weights: WeightsOption = None,
     activations: ActivationsOption = None,
     kv_cache: KvCacheOption = None,
+    residency: ResidencyOption = None,
     unknown: UnknownOption = None,
     map_: MapOption = None,
     json: JsonOption = None,
@@ -66,9 +68,10 @@ def why(
     goal, tiling = objective_of(objective), tiling_of(tile)
     formats = {"--weights": weights, "--activations": activations, "--kv-cache": kv_cache}
     choice = unknown_of(unknown, map_)
-    own = {**formats, "--unknown": unknown, "--map": map_}
+    own = {**formats, "--residency": residency, "--unknown": unknown, "--map": map_}
     given = [option for option, value in own.items() if value]
-    spec, named = machine_of(machine, set_), what_is_named(workload, network_options=given)
+    spec = machine_of(machine, [*(set_ or []), *residency_setting(residency)])
+    named = what_is_named(workload, network_options=given)
     if named.kind != "network":
         if given:
             raise InputError(f'{given[0]}: is for whole networks; given the layer or operator "{workload}"')
