@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "MeasuredOperator", "MeasuredTable"]
 
-MeasuredOperator = Literal["gemm", "attention", "rowwise"]
+MeasuredOperator = Literal["gemm", "attention", "rowwise", "mlp", "norm_gemm", "block_sparse_attention"]
 
 #: The shape columns of each operator. gemm: C[m, n] = A[m, k] B[k, n]. attention: queries and keys of one sequence,
-#: ``window`` of 0 sees all keys. rowwise: ``m`` rows of ``n`` values.
+#: ``window`` of 0 sees all keys. rowwise: ``m`` rows of ``n`` values. mlp: two products, an activation between them.
+#: norm_gemm: rows are normalised before the product. block_sparse_attention: of 1,000 blocks, so many are computed.
 COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "attention": ("batch", "queries", "keys", "heads", "kv_heads", "head_dim", "window"),
     "rowwise": ("m", "n"),
+    "mlp": ("m", "width", "hidden", "out_width"),
+    "norm_gemm": ("m", "n", "k"),
+    "block_sparse_attention": ("batch", "queries", "keys", "heads", "kv_heads", "head_dim", "kept_per_mille"),
 }
 _LEAST = {"window": 0}  # sizes are 1 or more
 

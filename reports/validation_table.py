@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING
 
 from tilewright.reports.quantity import percent_text, tiling_text
 from tilewright.search.gpu.ranking import TileRanking
-from tilewright.search.gpu.validate import SIZES, ErrorFigures, Validation
+from tilewright.search.gpu.validate import SIZES, ErrorFigures, TableValidation, Validation
 from tilewright.sim.gpu.gemm import BOUNDS
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["class_rows", "ranking_rows", "ranking_summary", "spread_rows", "validation_rows", "validation_tables"]
+__all__ = [
+    "class_rows",
+    "kernels_text",
+    "ranking_rows",
+    "ranking_summary",
+    "spread_rows",
+    "validation_rows",
+    "validation_tables",
+]
 
-HEADERS = ("table", "kernels", "rows", "count", "mean error", "median", "worst", "rank")
+HEADERS = ("table", "kernels", "rows", "count", "mean error", "median", "worst", "rank", "fitted", "error there")
 CLASS_HEADERS = ("table", "class", "count", "mean error", "median", "worst", "rank")
 SPREAD_HEADERS = ("table", "kernels", *(name for _, name in SIZES), *BOUNDS)
 RANKING_HEADERS = ("shape", "tilings", "rank", "regret", "mean error", "chosen", "best")
@@ -27,9 +35,23 @@ _FOLDS = {"table": 22, "kernels": 14, "chosen": 16, "best": 16}
 def validation_rows(validation: Validation) -> list[tuple[str, ...]]:
     """One row of texts for each table, under ``HEADERS``."""
     return [
-        (table.name.rpartition(": ")[0] or table.name, table.family, table.scope, *_figures(table.overall))
+        (
+            table.name.rpartition(": ")[0] or table.name,
+            kernels_text(table, validation.calibrated_on),
+            table.scope,
+            *_figures(table.overall),
+            *(("", "") if table.fitted is None else (f"{table.fitted.n:,}", percent_text(table.fitted.mape))),
+        )
         for table in validation.tables
     ]
+
+
+def kernels_text(table: TableValidation, calibrated_on: str) -> str:
+    """The table's family, with the one whose parameters stood in for its own, and of which other device they are."""
+    words = [f"as {table.stand_in}"] if table.stand_in else []
+    if table.measured_on not in ("", calibrated_on):
+        words.append(f"of {table.measured_on}")
+    return f"{table.family} ({' '.join(words)})" if words else table.family
 
 
 def class_rows(validation: Validation, by: str) -> list[tuple[str, ...]]:
@@ -85,7 +107,10 @@ def validation_tables(console: Console, validation: Validation) -> list[Table]:
     shown = []
     if validation.tables:
         title = f"predicted against measured on {validation.machine}, calibrated on {validation.calibrated_on}"
-        caption = "held out: rows of weights or heads that calibrated nothing; all: the table calibrated nothing"
+        caption = "held out: rows of weights or heads that calibrated nothing; all: the table calibrated nothing; "
+        caption += "fitted: rows that calibrated, and the error there"
+        if any(table.stand_in for table in validation.tables):
+            caption += "; as: not calibrated, with the parameters of the nearest relative"
         shown.append(_table(console, title, HEADERS, validation_rows(validation), n_left=3, caption=caption))
         title = "mean error by measured time, and by what limits the kernel"
         shown.append(_table(console, title, SPREAD_HEADERS, spread_rows(validation), n_left=2, caption=""))

@@ -13,12 +13,15 @@ aiconfigurator's tables, L that of LLMCompass's; the first table of a family cou
         L/matmul_A100.csv L/softmax_A100.csv L/layernorm_A100.csv L/gelu_A100.csv -a a100 -o a100.yaml
     tilewright calibrate L/matmul_MI210.csv L/softmax_MI210.csv L/layernorm_MI210.csv L/gelu_MI210.csv \\
         -a mi210 -o mi210.yaml
+    tilewright calibrate kernels/measurements/h100_own.json -a h100 -o h100.yaml
+
+Of the last one, families that the H200's tables hold with more rows were left out (bf16).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -41,6 +44,7 @@ __all__ = [
     "Parameters",
     "calibration_of",
     "calibration_text",
+    "known_calibration",
     "load_calibration",
 ]
 
@@ -61,7 +65,8 @@ class FamilySpec:
 
     ``measured``: the table they were fitted to; ``split``: the rule that chose the calibration part;
     ``n_calibration`` and ``n_held_out`` rows; ``held_out_error``: mean absolute percentage error on the other part
-    when the file was written. ``fixed``: parameters that were not fitted.
+    when the file was written. ``fixed``: parameters that were not fitted. ``device``: measured there, where it is not
+    the calibration's.
     """
 
     __pydantic_config__ = _STRICT
@@ -74,6 +79,7 @@ class FamilySpec:
     n_calibration: Annotated[int, Ge(0)] = 0
     n_held_out: Annotated[int, Ge(0)] = 0
     held_out_error: Annotated[float, Ge(0)] | None = None
+    device: str = ""
     fixed: tuple[str, ...] = ()
     parameters: Mapping[str, float] = field(hash=False)
 
@@ -112,21 +118,39 @@ class CalibrationSpec:
         """Whether the family is calibrated."""
         return any((entry.operator, entry.family) == (operator, name) for entry in self.families)
 
+    def with_families(self, other: CalibrationSpec) -> CalibrationSpec:
+        """With the families of ``other`` that this one lacks, each with the device that it was measured on."""
+        more = tuple(
+            replace(entry, device=entry.device or other.device)
+            for entry in other.families
+            if not self.has(entry.operator, entry.family)
+        )
+        return replace(self, families=(*self.families, *more))
+
 
 _CALIBRATIONS = Shipped("gpu/calibrations", CalibrationSpec, what="calibration")
 
 
 def calibration_of(machine: MachineSpec) -> CalibrationSpec:
-    """The calibration that comes with ``machine``, or that of the machine it names as a stand-in."""
+    """The calibration of ``machine``, and what that of the machine that it names as a stand-in has beyond it."""
     if machine.gpu is None:
         raise InputError(f"{machine.name}: is not a GPU (no section gpu); allowed for example h200, a100")
-    for name in (machine.base_name, machine.gpu.calibrated_as):
-        if name is not None and name in _CALIBRATIONS.names():
-            return _CALIBRATIONS.named(name)
+    names = (machine.base_name, machine.gpu.calibrated_as)
+    found = [_CALIBRATIONS.named(name) for name in names if name is not None and name in _CALIBRATIONS.names()]
+    if found:
+        return found[0] if len(found) == 1 else found[0].with_families(found[1])
     raise InputError(
         f"{machine.name}: comes without a calibration; allowed {', '.join(_CALIBRATIONS.names())}, "
         "a file by --calibration, or a machine that names one of them in gpu.calibrated_as"
     )
+
+
+def known_calibration(machine: MachineSpec) -> CalibrationSpec | None:
+    """The calibration of :func:`calibration_of`, None where there is none."""
+    try:
+        return calibration_of(machine)
+    except InputError:
+        return None
 
 
 def load_calibration(path: str | Path) -> CalibrationSpec:
@@ -151,6 +175,8 @@ def calibration_text(calibration: CalibrationSpec) -> str:
         }
         if entry.held_out_error is not None:
             data["held_out_error"] = float(f"{entry.held_out_error:.4g}")
+        if entry.device:
+            data["device"] = entry.device
         data["fixed"] = list(entry.fixed)
         data["parameters"] = {name: float(f"{value:.4g}") for name, value in entry.parameters.items()}
         families.append(data)

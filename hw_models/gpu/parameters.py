@@ -102,7 +102,8 @@ class RowwiseParameters:
     """Element-wise and row-wise kernels (activation, softmax, norm, quantisation).
 
     ``launch_us``, ``memory_share``, ``cache_share``: as for products. ``memory_ramp_us``: until the DRAM streams at
-    full rate. ``row_us``: latency of one row in one thread block (loads, reductions). ``sm_memory_gb_per_s``: what one
+    full rate. ``row_us``: latency of one row in one thread block (reductions); ``step_us``: of each eight values that a
+    thread of it loads, for some families only. ``sm_memory_gb_per_s``: what one
     multiprocessor alone draws. ``lane_cycles``: lane cycles for each element.
     """
 
@@ -115,3 +116,4 @@ class RowwiseParameters:
     row_us: Annotated[float, Ge(0), Le(30)]
     sm_memory_gb_per_s: Annotated[float, Ge(5), Le(400)]
     lane_cycles: Annotated[float, Ge(0), Le(200)]
+    step_us: Annotated[float, Ge(0), Le(30)] = 0.0

@@ -12,12 +12,12 @@ __all__ = ["read_tables"]
 
 
 def read_tables(path: str | Path) -> list[MeasuredTable]:
-    """The tables of the file at ``path``, by its ending, name and header.
+    """The tables of the file at ``path``, by its ending, name and header; or of our own measurement of that name.
 
     JSON of ``tilewright measure``; CSV of NVIDIA aiconfigurator (``h200_gemm_vllm_0.24.0.csv``), LLMCompass
     (``matmul_A100.csv``), NeuSight and Tenstorrent. Raises :class:`InputError` for another file, or an empty one.
     """
-    place = Path(path)
+    place = _own_measurement(str(path)) or Path(path)
     check_regular(place, allowed="a CSV table or a JSON measurement file")
     if place.suffix == ".json":
         from tilewright.kernels.reading.own import read_own
@@ -28,6 +28,14 @@ def read_tables(path: str | Path) -> list[MeasuredTable]:
     if not tables or not any(len(table) for table in tables):
         raise InputError(f"{path}: holds no measured times")
     return tables
+
+
+def _own_measurement(name: str) -> Path | None:
+    """The file of the measurement called ``name`` that comes with the package (``h100_own``), if there is one."""
+    from importlib.resources import files
+
+    place = Path(str(files("tilewright.kernels").joinpath("measurements", f"{name}.json")))
+    return place if name.isidentifier() and place.is_file() and not Path(name).exists() else None
 
 
 def _read_csv(place: Path) -> list[MeasuredTable]:

@@ -20,11 +20,12 @@ _GEMM_FAMILIES = {
     ("torch_int_mm", "int8"): "int8_cublas",
 }
 _ROWWISE = {"elementwise": "gelu", "softmax": "softmax", "rmsnorm": "layernorm"}
+_SHAPES = {"mlp": ("m", "width", "hidden", "out_width"), "norm_gemm": ("m", "n", "k")}
 _Key = tuple[MeasuredOperator, str, tuple[str, ...]]
 
 
 def read_own(path: Path) -> list[MeasuredTable]:
-    """One table for each operator, family and set of tile parameters; fused groups have no family and are left out."""
+    """One table for each operator, family and set of tile parameters."""
     import numpy as np
 
     file = load_measurements(path)
@@ -35,9 +36,8 @@ def read_own(path: Path) -> list[MeasuredTable]:
         except KeyError as missing:
             what = f"{entry.operator}, {entry.kernel}"
             raise InputError(f"{path}: measurements: shape: {what}: lacks {missing.args[0]}") from None
-        if placed is not None:
-            operator, family, shape = placed
-            groups.setdefault((operator, family, tuple(sorted(entry.tiles))), []).append((shape, entry))
+        operator, family, shape = placed
+        groups.setdefault((operator, family, tuple(sorted(entry.tiles))), []).append((shape, entry))
     tables = []
     for (operator, family, tiles), entries in groups.items():
         columns = {name: np.array([shape[name] for shape, _ in entries], dtype=np.int64) for name in entries[0][0]}
@@ -52,34 +52,37 @@ def read_own(path: Path) -> list[MeasuredTable]:
                 seconds=np.array([entry.median_s for _, entry in entries]),
                 source=f"tilewright measure, {file.device.name}, {file.taken}",
                 copies=_COPIES,
+                sustained=True,
             )
         )
     return tables
 
 
-def _placed(entry: Measurement) -> tuple[MeasuredOperator, str, dict[str, int]] | None:
-    """Operator, family and shape columns of one measurement; None where the simulator has no kernel of the kind."""
+def _placed(entry: Measurement) -> tuple[MeasuredOperator, str, dict[str, int]]:
+    """Operator, family and shape columns of one measurement."""
     shape = entry.shape
     if entry.operator == "gemm":
         weights = entry.formats.get("b", "fp16")
         family = _GEMM_FAMILIES.get((entry.kernel, weights), f"{entry.kernel}_{weights}")
         return "gemm", family, {name: shape[name] for name in ("m", "n", "k")}
-    if entry.operator == "attention":
-        causal = shape.get("causal", 0)
-        kind = "decode" if shape["query_len"] == 1 else "prefill" if causal else "encoder"
+    if entry.operator in ("mlp", "norm_gemm"):
         return (
-            "attention",
-            f"{entry.kernel}_{kind}",
-            {
-                "batch": shape["batch"],
-                "queries": shape["query_len"],
-                "keys": shape["key_len"],
-                "heads": shape["heads"],
-                "kv_heads": shape.get("kv_heads", shape["heads"]),
-                "head_dim": shape["head_dim"],
-                "window": shape.get("window", 0),
-            },
+            entry.operator,
+            f"{entry.kernel}_{entry.operator}",
+            {name: shape[name] for name in _SHAPES[entry.operator]},
         )
     if entry.operator in _ROWWISE:
         return "rowwise", f"{_ROWWISE[entry.operator]}_graph", {"m": shape["rows"], "n": shape["columns"]}
-    return None
+    columns = {
+        "batch": shape["batch"],
+        "queries": shape["query_len"],
+        "keys": shape["key_len"],
+        "heads": shape["heads"],
+        "kv_heads": shape.get("kv_heads", shape["heads"]),
+        "head_dim": shape["head_dim"],
+    }
+    if entry.operator == "block_sparse_attention":
+        columns["kept_per_mille"] = shape["kept_per_mille"]
+        return entry.operator, f"{entry.kernel}_block_sparse", columns
+    kind = "decode" if shape["query_len"] == 1 else "prefill" if shape.get("causal", 0) else "encoder"
+    return "attention", f"{entry.kernel}_{kind}", columns | {"window": shape.get("window", 0)}

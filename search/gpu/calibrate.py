@@ -11,31 +11,41 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from tilewright.errors import InputError
-from tilewright.hw_models.gpu.calibration import PARAMETERS_OF_OPERATOR, FamilySpec, Parameters
+from tilewright.hw_models.gpu.calibration import (
+    PARAMETERS_OF_OPERATOR,
+    CalibrationSpec,
+    FamilySpec,
+    Operator,
+    Parameters,
+)
 from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
-from tilewright.kernels.measured import MeasuredOperator, MeasuredTable
+from tilewright.kernels.measured import MeasuredTable
 from tilewright.search.gpu.predict import predict_with
 from tilewright.search.gpu.split import calibration_rows, split_rule
+from tilewright.search.gpu.stand_in import parameters_of
 from tilewright.sim.gpu.device import GpuDevice
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["calibrate", "free_parameters", "parameter_bounds"]
+__all__ = ["calibrate", "free_parameters", "parameter_bounds", "related_start"]
 
 _MOST_ROWS = 2500  # of the calibration part, drawn once; more do not change the parameters
 _FEW_ROWS = 100  # of the calibration part; fewer leave most parameters at their usual values
 _STARTS_OF_FEW = 40
-_FREE_OF_FEW = {
-    "gemm": ("launch_us", "memory_share", "overlap_loss", "sustained_share"),
-    "attention": ("launch_us", "memory_share", "tile_us", "block_cycles", "overlap_loss"),
-    "rowwise": ("launch_us", "memory_share", "cache_share", "row_us", "lane_cycles"),
+_FEWEST_ROWS = 4  # of the calibration part
+_SPARE_OF_FEW = 2  # rows more than parameters that are fitted to them
+_FREE_OF_ROWS = ("row_us", "step_us")  # rows with barriers: launch and memory are those of element-wise kernels
+_FREE_OF_FEW: dict[Operator, tuple[str, ...]] = {  # those that differ most first
+    "gemm": ("launch_us", "sustained_share", "memory_share", "overlap_loss"),
+    "attention": ("launch_us", "overlap_loss", "tile_us", "memory_share", "block_cycles"),
+    "rowwise": ("launch_us", "row_us", "memory_share", "lane_cycles", "cache_share"),
 }
 _EVALUATIONS = 30
 _SOFT = 0.05  # residuals beyond 5 % count linearly
 
-_START: dict[MeasuredOperator, Parameters] = {
+_START: dict[Operator, Parameters] = {
     "gemm": GemmParameters(
         launch_us=2.5,
         memory_share=0.88,
@@ -79,11 +89,12 @@ _START: dict[MeasuredOperator, Parameters] = {
         row_us=0.5,
         sm_memory_gb_per_s=60,
         lane_cycles=5,
+        step_us=0.3,
     ),
 }
 
 
-def parameter_bounds(operator: MeasuredOperator) -> dict[str, tuple[float, float]]:
+def parameter_bounds(operator: Operator) -> dict[str, tuple[float, float]]:
     """Least and largest value of each parameter of ``operator``."""
     cls = PARAMETERS_OF_OPERATOR[operator]
     hints = get_type_hints(cls, include_extras=True)
@@ -93,7 +104,7 @@ def parameter_bounds(operator: MeasuredOperator) -> dict[str, tuple[float, float
     }
 
 
-def free_parameters(operator: MeasuredOperator, family: str) -> tuple[str, ...]:
+def free_parameters(operator: Operator, family: str) -> tuple[str, ...]:
     """The parameters that mean something for ``family``; the others are 0."""
     names = list(parameter_bounds(operator))
     if operator == "gemm":
@@ -120,6 +131,11 @@ def free_parameters(operator: MeasuredOperator, family: str) -> tuple[str, ...]:
             names.remove("value_cycles")
         if not kernels_of_attention.regroups:
             names.remove("regroup_us")
+    if operator == "rowwise":
+        from tilewright.sim.gpu.rowwise import rowwise_family
+
+        if not rowwise_family(family).barriers:
+            names.remove("step_us")
     return tuple(names)
 
 
@@ -133,31 +149,37 @@ def calibrate(
     """The parameters of the table's family, fitted to the calibration part; the other part is only measured against.
 
     ``fixed`` parameters keep the given values, and so do all but a few where the calibration part has less than 100
-    rows. ``start``: where the fit begins. Raises :class:`InputError` where a part has no rows.
+    rows: then at most two less than rows are fitted. ``start``: where the fit begins, best with the parameters of a
+    related family. Raises :class:`InputError` where a part has no rows.
     """
     import numpy as np
 
     calibrating = calibration_rows(table)
+    operator = _operator(table)
     fixed = dict(fixed or {})
     if calibrating.sum() < _FEW_ROWS:
-        usual = start or _START[table.operator]
-        kept = set(free_parameters(table.operator, table.family)) - set(_FREE_OF_FEW[table.operator])
+        usual = start or _START[operator]
+        usable = free_parameters(operator, table.family)
+        first = _FREE_OF_ROWS if "step_us" in usable else _FREE_OF_FEW[operator]
+        few = [name for name in first if name not in fixed]
+        kept = set(usable) - set(few[: max(1, int(calibrating.sum()) - _SPARE_OF_FEW)])
         fixed = {name: float(getattr(usual, name)) for name in sorted(kept)} | fixed
-    free = [name for name in free_parameters(table.operator, table.family) if name not in fixed]
-    if calibrating.sum() < len(free) or calibrating.all():
+    free = [name for name in free_parameters(operator, table.family) if name not in fixed]
+    if calibrating.sum() < max(len(free), _FEWEST_ROWS) or calibrating.all():
         raise InputError(
             f"{table.name}: {int(calibrating.sum())} rows to calibrate {len(free)} parameters and "
-            f"{int((~calibrating).sum())} held out; allowed at least as many rows as parameters, and some held out"
+            f"{int((~calibrating).sum())} held out; allowed at least as many rows as parameters (and {_FEWEST_ROWS}), "
+            "and some held out"
         )
     part = table.rows(np.flatnonzero(calibrating))
     if len(part) > _MOST_ROWS:
         part = part.rows(np.random.default_rng(0).choice(len(part), _MOST_ROWS, replace=False))
-    values = _fit(device, part, free, fixed, start or _START[table.operator])
+    values = _fit(device, part, operator, free, fixed, start or _START[operator])
     held_out = table.rows(~calibrating)
-    predicted = predict_with(device, _typed(table.operator, values), held_out).seconds
+    predicted = predict_with(device, _typed(operator, values), held_out).seconds
     error = float(np.mean(np.abs(predicted / held_out.seconds - 1)))
     return FamilySpec(
-        operator=table.operator,
+        operator=operator,
         family=table.family,
         kind="calibrated",
         measured=table.name,
@@ -170,21 +192,46 @@ def calibrate(
     )
 
 
+def related_start(device: GpuDevice, calibration: CalibrationSpec | None, table: MeasuredTable) -> Parameters | None:
+    """The parameters that a small table's fit begins with: its own so far or its relative's."""
+    if calibration is None or calibration_rows(table).sum() >= _FEW_ROWS:
+        return None
+    try:
+        return parameters_of(device, calibration, _operator(table), table.family).parameters
+    except InputError:
+        return None
+
+
+def _operator(table: MeasuredTable) -> Operator:
+    for operator in PARAMETERS_OF_OPERATOR:
+        if operator == table.operator:
+            return operator
+    raise InputError(
+        f"{table.name}: {table.operator} kernels have no parameters of their own; "
+        f"allowed {', '.join(PARAMETERS_OF_OPERATOR)}"
+    )
+
+
 def _fit(
-    device: GpuDevice, part: MeasuredTable, free: list[str], fixed: Mapping[str, float], start: Parameters
+    device: GpuDevice,
+    part: MeasuredTable,
+    operator: Operator,
+    free: list[str],
+    fixed: Mapping[str, float],
+    start: Parameters,
 ) -> dict[str, float]:
     import numpy as np
     from scipy.optimize import least_squares
 
-    bounds = parameter_bounds(part.operator)
-    usable = free_parameters(part.operator, part.family)
+    bounds = parameter_bounds(operator)
+    usable = free_parameters(operator, part.family)
     values = {name: float(getattr(start, name)) if name in usable else 0.0 for name in bounds} | dict(fixed)
     low, high = (np.array([bounds[name][side] for name in free]) for side in (0, 1))
     first = np.clip([values[name] for name in free], low, high)
 
     def residuals(point: NDArray[np.float64]) -> NDArray[np.float64]:
         now = values | dict(zip(free, map(float, np.clip(point, low, high)), strict=True))
-        predicted = predict_with(device, _typed(part.operator, now), part).seconds
+        predicted = predict_with(device, _typed(operator, now), part).seconds
         return np.asarray(np.log(predicted / part.seconds))
 
     # Small tables leave several valleys: begin at a few more points and keep the lowest end.
@@ -209,6 +256,6 @@ def _fit(
     return values | {name: float(np.clip(value, *bounds[name])) for name, value in rounded.items()}
 
 
-def _typed(operator: MeasuredOperator, values: Mapping[str, float]) -> Parameters:
+def _typed(operator: Operator, values: Mapping[str, float]) -> Parameters:
     cls: Any = PARAMETERS_OF_OPERATOR[operator]
     return cls(**values)  # type: ignore[no-any-return]

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError
-from tilewright.hw_models.gpu.calibration import CalibrationSpec, Parameters, calibration_of
+from tilewright.hw_models.gpu.calibration import CalibrationSpec, Operator, Parameters, calibration_of
 from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.kernels.measured import COLUMNS, MeasuredOperator, MeasuredTable
+from tilewright.kernels.measured import COLUMNS, MeasuredTable
+from tilewright.search.gpu.model import Prediction, model_of
+from tilewright.search.gpu.stand_in import parameters_of
 from tilewright.sim.gpu.device import GpuDevice, gpu_device
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from tilewright.sim.gpu.attention import AttentionShapes
 
 __all__ = ["Prediction", "attention_shapes", "kernel_seconds", "predict", "predict_with"]
 
 _COLD = 1000  # nothing of the operands lies in the L2 yet
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """Seconds for each row of a table, and what limits it (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`)."""
-
-    seconds: NDArray[np.float64] = field(hash=False)
-    bound: NDArray[np.int64] = field(hash=False)
-
-
-def kernel_seconds(machine: MachineSpec, operator: MeasuredOperator, family: str, **shape: int) -> float:
+def kernel_seconds(machine: MachineSpec, operator: Operator, family: str, **shape: int) -> float:
     """Seconds of one kernel on ``machine``, with the calibration that comes with it.
 
     ``shape``: the columns of the operator (:data:`tilewright.kernels.measured.COLUMNS`; ``window`` may be left out).
@@ -62,13 +54,17 @@ def kernel_seconds(machine: MachineSpec, operator: MeasuredOperator, family: str
 
 
 @lru_cache(maxsize=64)
-def _ready(machine: MachineSpec, operator: MeasuredOperator, family: str) -> tuple[GpuDevice, Parameters]:
-    return gpu_device(machine), calibration_of(machine).family(operator, family).typed()
+def _ready(machine: MachineSpec, operator: Operator, family: str) -> tuple[GpuDevice, Parameters]:
+    device = gpu_device(machine)
+    return device, parameters_of(device, calibration_of(machine), operator, family).parameters
 
 
 def predict(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTable) -> Prediction:
-    """Predictions with the calibrated parameters of the table's family; raises :class:`InputError` without them."""
-    return predict_with(device, calibration.family(table.operator, table.family).typed(), table)
+    """Predictions by the model that covers the table; raises :class:`InputError` where there is none.
+
+    A family that is not calibrated is timed with the parameters of its nearest relative, which the prediction names.
+    """
+    return model_of(table).forecast(device, calibration, table)
 
 
 def predict_with(device: GpuDevice, parameters: Parameters, table: MeasuredTable) -> Prediction:
@@ -117,8 +113,5 @@ def attention_shapes(table: MeasuredTable) -> AttentionShapes:
         window=columns["window"],
         cache_bits=table.cache_bits,
         copies=table.copies,
+        sustained=table.sustained,
     )
-
-
-if TYPE_CHECKING:
-    from tilewright.sim.gpu.attention import AttentionShapes

@@ -24,6 +24,9 @@ SPLIT_COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
     "gemm": ("n", "k"),
     "attention": ("keys", "heads", "kv_heads", "head_dim"),
     "rowwise": ("m", "n"),
+    "mlp": ("m", "width", "hidden", "out_width"),
+    "norm_gemm": ("m", "n", "k"),
+    "block_sparse_attention": ("keys", "heads", "kv_heads", "head_dim", "kept_per_mille"),
 }
 
 

@@ -15,7 +15,7 @@ from tilewright.progress import Progress
 from tilewright.search.gpu.predict import predict
 from tilewright.search.gpu.ranking import TileRanking, rank_tiles
 from tilewright.search.gpu.split import calibration_rows
-from tilewright.sim.gpu.device import gpu_device
+from tilewright.sim.gpu.device import GpuDevice, gpu_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,14 +53,22 @@ class ErrorFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableValidation:
-    """One table, predicted. ``scope``: which rows count, "held out" or "all" (none of them calibrated anything)."""
+    """One table, predicted. ``scope``: which rows count, "held out" or "all" (none of them calibrated anything).
+
+    ``stand_in``: the family whose parameters were used, empty where they are the table's own;
+    ``measured_on``: the device that they were fitted on, empty where they are of several. ``fitted``: errors of the
+    ``n_left_out`` rows that calibrated the parameters, None where there are none.
+    """
 
     name: str
     operator: str
     family: str
     source: str
     scope: str
+    stand_in: str
+    measured_on: str
     n_left_out: int
+    fitted: ErrorFigures | None
     overall: ErrorFigures
     by_size: dict[str, ErrorFigures] = field(hash=False)
     by_bound: dict[str, ErrorFigures] = field(hash=False)
@@ -76,7 +84,10 @@ class TableValidation:
             "family": self.family,
             "source": self.source,
             "scope": self.scope,
+            "stand_in": self.stand_in,
+            "measured_on": self.measured_on,
             "n_left_out": self.n_left_out,
+            "fitted": None if self.fitted is None else self.fitted.to_dict(),
             "overall": self.overall.to_dict(),
             "by_size": {name: figures.to_dict() for name, figures in self.by_size.items()},
             "by_bound": {name: figures.to_dict() for name, figures in self.by_bound.items()},
@@ -113,6 +124,7 @@ class Validation:
             for (by, label), figures in slices.items():
                 head = {"table": table.name, "operator": table.operator, "family": table.family, "scope": table.scope}
                 found.append({**head, "by": by, "class": label, **figures.to_dict(), "source": table.source})
+                found[-1] |= {"stand_in": table.stand_in, "measured_on": table.measured_on}
         for ranking in self.rankings:
             shape = " ".join(f"{name}={size}" for name, size in ranking.shape.items())
             row: dict[str, Any] = {"table": ranking.table, "by": "tilings", "class": shape, "n": ranking.n_tilings}
@@ -128,7 +140,7 @@ def validate(
     *,
     progress: Progress | None = None,
 ) -> Validation:
-    """Predict every table that was measured on ``machine`` and whose family is calibrated.
+    """Predict every table that was measured on ``machine`` and that a model covers.
 
     A table that calibrated its family counts with its held-out rows, any other with all rows. Raises
     :class:`InputError` when no table can be predicted, with the reasons.
@@ -148,11 +160,12 @@ def validate(
             try:
                 rankings += rank_tiles(device, calibration, table)
             except InputError as fault:
-                left_out.append((table.name, str(fault)))
-        elif not calibration.has(table.operator, table.family):
-            left_out.append((table.name, f"no calibrated {table.operator} kernels {table.family}"))
+                left_out.append((table.name, str(fault).removeprefix(f"{table.name}: ")))
         else:
-            done.append(_validated(device, calibration, table, same=machine.base_name == calibration.device))
+            try:
+                done.append(_validated(device, calibration, table))
+            except InputError as fault:
+                left_out.append((table.name, str(fault).removeprefix(f"{table.name}: ")))
     if not done and not rankings:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
         raise InputError(f"nothing to compare with {machine.name}: {reasons or 'no tables'}")
@@ -165,15 +178,15 @@ def validate(
     )
 
 
-def _validated(device: Any, calibration: CalibrationSpec, table: MeasuredTable, *, same: bool) -> TableValidation:
+def _validated(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTable) -> TableValidation:
     import numpy as np
 
     from tilewright.sim.gpu.gemm import BOUNDS
 
-    calibrated_it = same and calibration.family(table.operator, table.family).measured == table.name
-    counted = table.rows(~calibration_rows(table)) if calibrated_it else table
-    prediction = predict(device, calibration, counted)
-    measured, predicted, bound = counted.seconds, prediction.seconds, prediction.bound
+    prediction = predict(device, calibration, table)
+    calibrated_it = prediction.measured == table.name
+    counts = ~calibration_rows(table) if calibrated_it else np.ones(len(table), dtype=bool)
+    measured, predicted, bound = table.seconds[counts], prediction.seconds[counts], prediction.bound[counts]
     size = np.searchsorted([limit for limit, _ in SIZES], measured, side="right")
     return TableValidation(
         name=table.name,
@@ -181,7 +194,10 @@ def _validated(device: Any, calibration: CalibrationSpec, table: MeasuredTable, 
         family=table.family,
         source=table.source,
         scope="held out" if calibrated_it else "all",
-        n_left_out=len(table) - len(counted),
+        stand_in=prediction.stand_in,
+        measured_on=prediction.measured_on,
+        n_left_out=int(len(table) - counts.sum()),
+        fitted=error_figures(prediction.seconds[~counts], table.seconds[~counts]) if calibrated_it else None,
         overall=error_figures(predicted, measured),
         by_size={
             name: error_figures(predicted[size == i], measured[size == i])

@@ -47,7 +47,9 @@ class AttentionFamily:
     first, within the measured time. ``turns_values``: values are transposed on the way to the tensor cores.
     ``regroups``: queries and results of grouped heads are copied into another order around the kernel, unless one
     sequence or one key head makes the orders the same.
-    ``multiply_format`` names the tensor cores' rate.
+    ``multiply_format`` names the tensor cores' rate. ``relatives``: families whose parameters stand in where these
+    kernels are not calibrated, nearest first; ``alone``: a call is one kernel in a graph, so that a relative's launch,
+    which holds the kernels of its framework, is not its own.
     """
 
     name: str
@@ -63,6 +65,8 @@ class AttentionFamily:
     regroups: bool = False
     multiply_format: str = "bf16"
     older_products: bool = False
+    relatives: tuple[str, ...] = ()
+    alone: bool = False
 
 
 # As FlashAttention chooses them for Hopper (hopper/tile_size.h), causal and with a paged cache. With one query a
@@ -70,6 +74,7 @@ class AttentionFamily:
 # the measured times (of both parts) are nearer to.
 _FA3_TILES = ((64, 192, 128), (96, 192, 128), (128, 128, 128), (192, 128, 96), (256, 128, 80))
 _FA2_TILES = ((64, 128, 128), (96, 128, 64), (128, 128, 64), (192, 128, 64), (256, 64, 64))
+_CUDNN_TILES = ((128, 128, 128), (256, 128, 64))
 _BUILT_IN = (
     AttentionFamily(
         name="fa3_prefill",
@@ -79,6 +84,7 @@ _BUILT_IN = (
         packs_groups=True,
         splits_keys=False,
         writes_cache=True,
+        relatives=("fa2_prefill",),
     ),
     AttentionFamily(
         name="fa3_prefill_fp8",
@@ -90,6 +96,7 @@ _BUILT_IN = (
         writes_cache=True,
         turns_values=True,
         multiply_format="fp8_e4m3",
+        relatives=("fa3_prefill", "fa2_prefill"),
     ),
     AttentionFamily(
         name="fa3_decode",
@@ -99,6 +106,7 @@ _BUILT_IN = (
         packs_groups=True,
         splits_keys=True,
         writes_cache=True,
+        relatives=("fa2_decode",),
     ),
     AttentionFamily(
         name="fa3_decode_fp8",
@@ -110,6 +118,7 @@ _BUILT_IN = (
         writes_cache=True,
         turns_values=True,
         multiply_format="fp8_e4m3",
+        relatives=("fa3_decode", "fa2_decode"),
     ),
     AttentionFamily(
         name="fa3_encoder",
@@ -119,6 +128,7 @@ _BUILT_IN = (
         packs_groups=False,
         splits_keys=False,
         writes_cache=False,
+        relatives=("fa3_prefill", "fa2_prefill"),
     ),
     AttentionFamily(
         name="fa2_prefill",
@@ -130,6 +140,7 @@ _BUILT_IN = (
         splits_keys=False,
         writes_cache=True,
         older_products=True,
+        relatives=("fa3_prefill",),
     ),
     AttentionFamily(
         name="fa2_decode",
@@ -142,6 +153,42 @@ _BUILT_IN = (
         regroups=True,
         writes_cache=True,
         older_products=True,
+        relatives=("fa3_decode",),
+    ),
+    # PyTorch takes cuDNN's kernels on Hopper: 580 TFLOP/s at a width of 128 are more than the products of
+    # FlashAttention-2, which it takes on an A100, reach there (370).
+    AttentionFamily(
+        name="torch_sdpa_prefill",
+        summary="PyTorch's scaled_dot_product_attention in a graph, causal",
+        tiles=_CUDNN_TILES,
+        causal=True,
+        packs_groups=False,
+        splits_keys=False,
+        writes_cache=False,
+        relatives=("fa3_prefill", "fa2_prefill"),
+        alone=True,
+    ),
+    AttentionFamily(
+        name="torch_sdpa_encoder",
+        summary="PyTorch's scaled_dot_product_attention in a graph, every query sees every key",
+        tiles=_CUDNN_TILES,
+        causal=False,
+        packs_groups=False,
+        splits_keys=False,
+        writes_cache=False,
+        relatives=("fa3_prefill", "fa2_prefill"),
+        alone=True,
+    ),
+    AttentionFamily(
+        name="torch_sdpa_decode",
+        summary="PyTorch's scaled_dot_product_attention in a graph, one query a sequence",
+        tiles=((64, 64, 128), (128, 64, 128), (256, 64, 64)),
+        causal=True,
+        packs_groups=True,
+        splits_keys=True,
+        writes_cache=False,
+        relatives=("fa3_decode", "fa2_decode"),
+        alone=True,
     ),
 )
 ATTENTION_FAMILIES: Registry[AttentionFamily] = Registry("family of attention kernels")
@@ -159,7 +206,8 @@ class AttentionShapes:
     """Attention shapes as arrays of one length.
 
     ``keys`` counts those of the cache and the new ones; ``window`` of 0 sees all; ``cache_bits`` of one key or value.
-    ``copies``: sets of operands that a measurement rotates through.
+    ``copies``: sets of operands that a measurement rotates through. ``sustained``: repeated for so long that the power
+    limit holds even short ones back.
     """
 
     batch: NDArray[np.int64] = field(hash=False)
@@ -171,6 +219,7 @@ class AttentionShapes:
     window: NDArray[np.int64] = field(hash=False)
     cache_bits: int = 16
     copies: int = 1
+    sustained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +245,7 @@ class _Case:
     tile_keys: Numbers
     cache_bytes: float
     copies: int
+    sustained: bool
 
     @property
     def group(self) -> Numbers:
@@ -224,12 +274,13 @@ def _forecast(
         **{
             entry.name: np.asarray(getattr(shapes, entry.name), dtype=np.float64)
             for entry in fields(shapes)
-            if entry.name not in ("cache_bits", "copies")
+            if entry.name not in ("cache_bits", "copies", "sustained")
         },
         tile_queries=tile_queries,
         tile_keys=tile_keys,
         cache_bytes=shapes.cache_bits / 8,
         copies=shapes.copies,
+        sustained=shapes.sustained,
     )
     memory = _memory_seconds(device, parameters, case)
     compute, combine = _compute_seconds(device, family, parameters, case)
@@ -266,7 +317,8 @@ def _compute_seconds(
         per_split = np.ceil(most_blocks / splits)
         longest = per_split * block + tile
         uneven = np.maximum(per_split * splits / most_blocks, 1)
-        tail = np.where(tiles_of_head > 1, parameters.tail_share * longest, longest * (np.ceil(waves) - waves))
+        unlike = (tiles_of_head > 1) & family.causal
+        tail = np.where(unlike, parameters.tail_share * longest, longest * (np.ceil(waves) - waves))
         return np.maximum(longest, work * uneven / device.n_sms + tail)
 
     if not family.splits_keys:
@@ -339,7 +391,8 @@ def _power_limited(
     rate = device.macs(family.multiply_format, older=family.older_products)
     busy = macs / (seconds * device.n_sms * device.clock_hz * rate)
     slower = np.maximum(busy / parameters.sustained_share, 1.0)
-    return np.asarray(seconds * (1 + seconds / (seconds + _POWER_TIME_S) * (slower - 1)))
+    weight = 1.0 if case.sustained else seconds / (seconds + _POWER_TIME_S)
+    return np.asarray(seconds * (1 + weight * (slower - 1)))
 
 
 def _moved_seconds(

@@ -15,7 +15,10 @@ __all__ = ["GpuDevice", "gpu_device"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuDevice:
-    """A GPU in numbers. ``clock_hz`` is the highest clock; ``macs_per_cycle`` of one multiprocessor, by format."""
+    """A GPU in numbers. ``clock_hz`` is the highest clock; ``macs_per_cycle`` of one multiprocessor, by format.
+
+    ``launch_s``: the shortest kernel in a graph.
+    """
 
     name: str
     n_sms: int
@@ -32,6 +35,7 @@ class GpuDevice:
     dram_bytes_per_s: float
     dram_latency_s: float
     cluster_size: int
+    launch_s: float
 
     def macs(self, number_format: str, *, older: bool = False) -> float:
         """Multiply-adds a multiprocessor starts in a cycle; ``older``: with the generation before's instructions."""
@@ -66,6 +70,7 @@ def gpu_device(machine: MachineSpec) -> GpuDevice:
         dram_bytes_per_s=machine.dram.bandwidth_gb_per_s * machine.dram.sustained_share * 1e9,
         dram_latency_s=gpu.dram_latency_cycles / clock_hz,
         cluster_size=gpu.cluster_size,
+        launch_s=gpu.launch_us * 1e-6,
     )
 
 

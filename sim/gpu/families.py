@@ -34,7 +34,9 @@ class GemmFamily:
     cycle. ``rules``: where the library chooses its tile by the rows of A alone: (rows at most, sides), smallest first.
     ``quantises``: activations are quantised by a kernel of its own before each product, by thread blocks that take
     ``quantised_values`` of a row at a time. ``host_bound``: launched one by one, so that the host's part and
-    the GPU's run side by side.
+    the GPU's run side by side. ``relatives``: families whose parameters stand in where these kernels are not
+    calibrated, nearest first; ``alone``: a call is one kernel in a graph, so that a relative's launch, which holds the
+    kernels of its framework, is not its own.
     """
 
     name: str
@@ -53,6 +55,8 @@ class GemmFamily:
     quantises: bool = False
     quantised_values: int = 2048
     host_bound: bool = False
+    relatives: tuple[str, ...] = ()
+    alone: bool = False
 
 
 _SIDES = (
@@ -86,6 +90,7 @@ _BUILT_IN = (
         multiply_format="fp16",
         sides=_SIDES,
         splits=_SPLITS,
+        relatives=("bf16",),
     ),
     GemmFamily(
         name="fp8",
@@ -104,6 +109,7 @@ _BUILT_IN = (
             (2**31, ((128, 128), (256, 128))),
         ),
         quantises=True,
+        relatives=("fp8_trtllm", "bf16"),
     ),
     GemmFamily(
         name="fp8_trtllm",
@@ -116,6 +122,7 @@ _BUILT_IN = (
         splits=_SPLITS,
         quantises=True,
         quantised_values=128,
+        relatives=("bf16",),
     ),
     GemmFamily(
         name="fp8_block_trtllm",
@@ -128,6 +135,7 @@ _BUILT_IN = (
         splits=(1,),
         quantises=True,
         quantised_values=128,
+        relatives=("fp8_trtllm", "bf16"),
     ),
     GemmFamily(
         name="fp8_block",
@@ -141,6 +149,7 @@ _BUILT_IN = (
         quantises=True,
         quantised_values=128,
         host_bound=True,
+        relatives=("fp8_block_trtllm", "bf16"),
     ),
     GemmFamily(
         name="fp8_cublas",
@@ -151,6 +160,8 @@ _BUILT_IN = (
         multiply_format="fp8_e4m3",
         sides=_SIDES,
         splits=_SPLITS,
+        relatives=("bf16",),
+        alone=True,
     ),
     GemmFamily(
         name="int8_cublas",
@@ -162,6 +173,8 @@ _BUILT_IN = (
         sides=_AMPERE_SIDES,
         splits=_SPLITS,
         older_products=True,
+        relatives=("bf16",),
+        alone=True,
     ),
     GemmFamily(
         name="int8_sq",
@@ -175,6 +188,7 @@ _BUILT_IN = (
         older_products=True,
         vector_rows=4,
         vector_macs=4,
+        relatives=("bf16",),
     ),
     GemmFamily(
         name="int8_wo",
@@ -187,6 +201,7 @@ _BUILT_IN = (
         splits=_FEW_SPLITS,
         convert_weights=True,
         vector_rows=15,
+        relatives=("bf16",),
     ),
     GemmFamily(
         name="int4_wo",
@@ -199,6 +214,7 @@ _BUILT_IN = (
         splits=_FEW_SPLITS,
         convert_weights=True,
         vector_rows=15,
+        relatives=("int8_wo", "bf16"),
     ),
 )
 GEMM_FAMILIES: Registry[GemmFamily] = Registry("family of GEMM kernels")

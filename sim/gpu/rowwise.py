@@ -30,6 +30,7 @@ __all__ = [
 _THREADS = 2048  # of a multiprocessor
 _VALUES = 8  # of a thread: one load of 16 bytes
 _MOST_BLOCKS = 16  # of a multiprocessor at a time
+_WARP = 32
 _SHORT_BLOCK = 1024  # values that a thread block holds in registers
 
 
@@ -37,7 +38,10 @@ _SHORT_BLOCK = 1024  # values that a thread block holds in registers
 class RowwiseFamily:
     """An operator on rows: bytes read and written for each value, and passes over a row too long for registers.
 
-    ``threads`` of the thread block that works on a row; 0: one for each eight values, up to 1,024.
+    ``threads`` of the thread block that works on a row; 0: one for each eight values, up to 1,024. ``warp_values``: a
+    row of at most so many values is done by one warp. ``barriers``: a row is loaded, then reduced, so that the blocks
+    of a round wait for the memory and then the memory for them. ``relatives``: families whose parameters stand in where
+    these kernels are not calibrated, nearest first; ``alone``: a call is one kernel in a graph.
     """
 
     name: str
@@ -46,14 +50,62 @@ class RowwiseFamily:
     write_bytes: float
     passes: int = 1
     threads: int = 0
+    warp_values: int = 0
+    barriers: bool = False
+    relatives: tuple[str, ...] = ()
+    alone: bool = False
 
 
+_SCALING = ("gelu_graph", "scalematrix", "gelu")
 _BUILT_IN = (
     RowwiseFamily(name="gelu", summary="activation, fp16", read_bytes=2, write_bytes=2),
     RowwiseFamily(name="softmax", summary="softmax of rows, fp16", read_bytes=2, write_bytes=2, passes=3),
     RowwiseFamily(name="layernorm", summary="norm of rows", read_bytes=2, write_bytes=2, passes=2, threads=128),
-    RowwiseFamily(name="scalematrix", summary="bf16 scaled into fp8", read_bytes=2, write_bytes=1),
-    RowwiseFamily(name="computescale", summary="largest magnitude of a bf16 matrix", read_bytes=2, write_bytes=0),
+    RowwiseFamily(
+        name="scalematrix",
+        summary="bf16 scaled into fp8",
+        read_bytes=2,
+        write_bytes=1,
+        relatives=("gelu_graph", "gelu"),
+        alone=True,
+    ),
+    RowwiseFamily(
+        name="computescale",
+        summary="largest magnitude of a bf16 matrix",
+        read_bytes=2,
+        write_bytes=0,
+        relatives=_SCALING,
+    ),
+    RowwiseFamily(
+        name="gelu_graph",
+        summary="PyTorch's element-wise operators in a graph, fp16",
+        read_bytes=2,
+        write_bytes=2,
+        relatives=_SCALING[1:],
+        alone=True,
+    ),
+    RowwiseFamily(
+        name="softmax_graph",
+        summary="PyTorch's softmax in a graph, fp16: a block of 1,024 threads a row, a warp up to 1,024 values",
+        read_bytes=2,
+        write_bytes=2,
+        threads=1024,
+        warp_values=1024,
+        barriers=True,
+        relatives=("softmax", *_SCALING),
+        alone=True,
+    ),
+    RowwiseFamily(
+        name="layernorm_graph",
+        summary="PyTorch's norms of rows in a graph, fp16: 128 threads a row",
+        read_bytes=2,
+        write_bytes=2,
+        passes=2,
+        threads=128,
+        barriers=True,
+        relatives=("layernorm", *_SCALING),
+        alone=True,
+    ),
 )
 ROWWISE_FAMILIES: Registry[RowwiseFamily] = Registry("row-wise operator")
 for _family in _BUILT_IN:
@@ -90,7 +142,9 @@ def rowwise_forecast(
     cache = device.l2_bytes * parameters.cache_share
     values = m * n
     threads = np.full_like(n, family.threads) if family.threads else np.clip(n / _VALUES, 32, 1024)
-    resident = device.n_sms * np.clip(_THREADS / threads, 1, _MOST_BLOCKS)
+    threads = np.where(n <= family.warp_values, _WARP, threads)
+    by_blocks = np.where(n <= family.warp_values, _THREADS / _WARP, _MOST_BLOCKS)
+    resident = device.n_sms * np.clip(_THREADS / threads, 1, by_blocks)
     in_flight = np.minimum(m, resident) * n * family.read_bytes
     again = np.where(n > _SHORT_BLOCK, family.passes - 1, 0) * values * family.read_bytes
     again_missed = miss_share(in_flight, cache)
@@ -104,8 +158,10 @@ def rowwise_forecast(
     memory = from_dram / rate + from_l2 / device.l2_bytes_per_s + ramp
     rounds = np.ceil(m / resident)
     lanes = values * parameters.lane_cycles / (blocks * device.lanes * device.clock_hz)
-    compute = rounds * parameters.row_us * 1e-6 + lanes
-    longer = np.maximum(memory, compute)
+    steps = np.ceil(n / (threads * _VALUES))
+    latency = rounds * (parameters.row_us + steps * parameters.step_us) * 1e-6
+    compute = latency + lanes
+    longer = np.maximum(memory, lanes) + latency if family.barriers else np.maximum(memory, compute)
     bound = np.where(compute >= memory, 1, 2)
     bound = np.where(longer < parameters.launch_us * 1e-6, 0, bound)
     return RowwiseForecast(seconds=parameters.launch_us * 1e-6 + longer, bound=bound)

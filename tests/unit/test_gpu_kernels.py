@@ -253,7 +253,8 @@ def test_one_set_of_few_parameters_a_family() -> None:
 
 
 def test_the_h100_stands_on_the_h200_s_calibration() -> None:
-    assert calibration_of(load_machine("h100")).device == "h200"
+    h100 = calibration_of(load_machine("h100"))
+    assert h100.family("gemm", "bf16").device == "h200" and h100.family("gemm", "fp8_cublas").device == ""
 
 
 def test_a_calibration_out_of_bounds_is_refused(tmp_path: Any) -> None:

@@ -193,7 +193,7 @@ def test_our_own_measurements_become_tables(tmp_path: Path) -> None:
         ],
     )
     tables = {table.family: table for table in read_tables(path)}
-    assert set(tables) == {"bf16", "triton_fp16", "torch_sdpa_decode", "softmax_graph"}
+    assert set(tables) == {"bf16", "triton_fp16", "torch_sdpa_decode", "softmax_graph", "torch_mlp"}
     assert tables["triton_fp16"].tile_columns == (
         "tile_group",
         "tile_k",
@@ -204,7 +204,13 @@ def test_our_own_measurements_become_tables(tmp_path: Path) -> None:
     )
     assert tables["bf16"].copies > 1
     found = validate(load_machine("h200"), calibration_of(load_machine("h200")), list(tables.values()))
-    assert [table.family for table in found.tables] == ["bf16"] and len(found.left_out) == 3
+    assert [(table.family, table.stand_in, table.measured_on) for table in found.tables] == [
+        ("bf16", "", "h200"),
+        ("torch_sdpa_decode", "fa3_decode", "h200"),
+        ("softmax_graph", "", "h100"),
+        ("torch_mlp", "", ""),
+    ]
+    assert len(found.left_out) == 1 and "3 tilings" in found.left_out[0][1]
 
 
 @pytest.mark.parametrize(

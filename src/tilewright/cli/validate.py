@@ -109,9 +109,10 @@ def calibrate(
     GPU kernels: the parameters of each family of kernels. The split is by name or shape and fixed, so that nothing of
     the other part has been seen.
     """
-    from tilewright.hw_models.gpu.calibration import CalibrationSpec, calibration_text
+    from tilewright.hw_models.gpu.calibration import CalibrationSpec, calibration_text, known_calibration
     from tilewright.reports.files import check_apart, check_file, write_file
     from tilewright.search.gpu.calibrate import calibrate as fit_family
+    from tilewright.search.gpu.calibrate import related_start
     from tilewright.search.gpu.validate import same_device
     from tilewright.sim.gpu.device import gpu_device
 
@@ -125,6 +126,7 @@ def calibrate(
         raise InputError("--fit: is for tables of networks and layers; families of kernels have their own parameters")
     device = gpu_device(spec)
     families: dict[tuple[str, str], FamilySpec] = {}
+    known = known_calibration(spec)
     tables = [table for table in _tables(files) if not table.tile_columns]
     with ProgressBar() as bar:
         for position, table in enumerate(tables):
@@ -136,7 +138,9 @@ def calibrate(
                 note(f"left out: {table.name}: {table.family} is calibrated on {families[key].measured}")
             else:
                 try:
-                    families[key] = fit_family(device, table)
+                    families[key] = fit_family(device, table, start=related_start(device, known, table))
+                    own = CalibrationSpec(device=spec.base_name, families=tuple(families.values()))
+                    known = own if known is None else own.with_families(known)
                 except InputError as fault:
                     note(f"left out: {table.name}: {fault}")
     if not families:
