@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tilewright.errors import InputError, unknown
 from tilewright.formats import tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.zoo import compact, convolutional, diffusion, edge, inception, transformers, vision
+from tilewright.workloads.zoo import (
+    boxes,
+    compact,
+    convolutional,
+    diffusion,
+    edge,
+    inception,
+    mobile,
+    transformers,
+    vision,
+)
 from tilewright.workloads.zoo.layers import Layers
 
 __all__ = ["build_network", "network_names", "network_options", "network_source"]
@@ -34,6 +45,7 @@ class _Entry:
 
 
 _PICTURE = {"batch": 1, "image": 224, "classes": 1000}
+_WIDTH = {"width": 100}
 _BOXES = {"batch": 1, "image": 640, "classes": 80}
 _PIXELS = {"batch": 1, "height": 540, "width": 960}
 _TEXT = {"batch": 1, "seq": 128}
@@ -44,36 +56,68 @@ def _picture(options: Options) -> dict[str, int]:
     return {key: options[key] for key in ("batch", "image", "classes")}
 
 
-def _resnet(*depths: int, bottleneck: bool) -> Build:
-    return lambda b, o: vision.resnet(b, depths=depths, bottleneck=bottleneck, **_picture(o))
+def _resnet(*depths: int, bottleneck: bool, groups: int = 1) -> Build:
+    return lambda b, o: vision.resnet(b, depths=depths, bottleneck=bottleneck, groups=groups, **_picture(o))
 
 
-def _vgg(b: Layers, options: Options) -> OperatorStream:
-    _need_multiple(b.name, options, "image", 32)
-    return convolutional.vgg(b, **_picture(options))
+def _resnet_v2(*depths: int) -> Build:
+    return lambda b, o: vision.resnet_v2(b, depths=depths, **_picture(o))
 
 
-def _yolo(depth: float, width: float) -> Build:
+def _regnet(depths: tuple[int, ...], widths: tuple[int, ...], of_group: int) -> Build:
+    return lambda b, o: vision.regnet_x(b, depths=depths, widths=widths, of_group=of_group, **_picture(o))
+
+
+def _densenet(*depths: int) -> Build:
+    return lambda b, o: inception.densenet(b, depths=depths, growth=32, **_picture(o))
+
+
+def _efficientnet(width: float, depth: float) -> Build:
+    return lambda b, o: vision.efficientnet(b, width=width, depth=depth, **_picture(o))
+
+
+def _efficientnet_lite(width: float, depth: float) -> Build:
+    return lambda b, o: vision.efficientnet_lite(b, width=width, depth=depth, **_picture(o))
+
+
+def _efficientnet_edgetpu(width: float, depth: float) -> Build:
+    return lambda b, o: compact.efficientnet_edgetpu(b, width=width, depth=depth, **_picture(o))
+
+
+def _mobilenet_v3(*, small: bool) -> Build:
+    return lambda b, o: convolutional.mobilenet_v3(b, small=small, **_picture(o))
+
+
+def _mnasnet(*, squeezed: bool) -> Build:
+    return lambda b, o: mobile.mnasnet(b, squeezed=squeezed, width=o["width"], **_picture(o))
+
+
+def _vgg(*depths: int) -> Build:
     def build(b: Layers, options: Options) -> OperatorStream:
         _need_multiple(b.name, options, "image", 32)
-        return edge.yolo_v5(b, depth=depth, width=width, **_picture(options))
+        return convolutional.vgg(b, depths=depths, **_picture(options))
 
     return build
 
 
-def _yolov4_tiny(b: Layers, options: Options) -> OperatorStream:
-    _need_multiple(b.name, options, "image", 32)
-    return compact.yolov4_tiny(b, **_picture(options))
+def _of_32(make: Callable[..., OperatorStream], **settings: Any) -> Build:
+    """Networks that halve a picture five times and join what they had before."""
+
+    def build(b: Layers, options: Options) -> OperatorStream:
+        _need_multiple(b.name, options, "image", 32)
+        return make(b, **settings, **_picture(options))
+
+    return build
 
 
 def _plain(widths: tuple[int, ...], kernels: tuple[int, ...], n_channels: int) -> Build:
     return lambda b, o: convolutional.plain_convolutions(b, widths=widths, kernels=kernels, n_channels=n_channels, **o)
 
 
-def _vision_transformer(hidden: int, heads: int) -> Build:
+def _vision_transformer(hidden: int, heads: int, layers: int = 12, patch: int = 16) -> Build:
     def build(b: Layers, options: Options) -> OperatorStream:
-        _need_multiple(b.name, options, "image", 16)
-        return vision.vision_transformer(b, hidden=hidden, heads=heads, layers=12, patch=16, **_picture(options))
+        _need_multiple(b.name, options, "image", patch)
+        return vision.vision_transformer(b, hidden=hidden, heads=heads, layers=layers, patch=patch, **_picture(options))
 
     return build
 
@@ -133,17 +177,45 @@ _LLAMA_3_2_1B = transformers.DecoderConfig(
     hidden=2048, heads=32, kv_heads=8, head_dim=64, intermediate=8192, layers=16, vocabulary=128256, tied=True
 )
 
+_RESNET_SOURCE = "arXiv 1512.03385, Table 1"
+_VGG_SOURCE = "arXiv 1409.1556, Table 1, column"
+_YOLO_V5_SOURCE = "ultralytics/yolov5, release 6"
+_YOLO_V8_SOURCE = "ultralytics/ultralytics, yolov8.yaml; up to its boxes as distributions, which are not decoded"
+
 _NETWORKS: Mapping[str, _Entry] = {
-    "resnet-18": _Entry(
-        build=_resnet(2, 2, 2, 2, bottleneck=False), options=_PICTURE, source="arXiv 1512.03385, Table 1"
+    "resnet-18": _Entry(build=_resnet(2, 2, 2, 2, bottleneck=False), options=_PICTURE, source=_RESNET_SOURCE),
+    "resnet-34": _Entry(build=_resnet(3, 4, 6, 3, bottleneck=False), options=_PICTURE, source=_RESNET_SOURCE),
+    "resnet-50": _Entry(build=_resnet(3, 4, 6, 3, bottleneck=True), options=_PICTURE, source=_RESNET_SOURCE),
+    "resnet-101": _Entry(build=_resnet(3, 4, 23, 3, bottleneck=True), options=_PICTURE, source=_RESNET_SOURCE),
+    "resnet-152": _Entry(build=_resnet(3, 8, 36, 3, bottleneck=True), options=_PICTURE, source=_RESNET_SOURCE),
+    "resnet-50-v2": _Entry(build=_resnet_v2(3, 4, 6, 3), options=_PICTURE, source="arXiv 1603.05027, as Keras has it"),
+    "resnet-101-v2": _Entry(
+        build=_resnet_v2(3, 4, 23, 3), options=_PICTURE, source="arXiv 1603.05027, as Keras has it"
     ),
-    "resnet-50": _Entry(
-        build=_resnet(3, 4, 6, 3, bottleneck=True), options=_PICTURE, source="arXiv 1512.03385, Table 1"
+    "resnet-152-v2": _Entry(
+        build=_resnet_v2(3, 8, 36, 3), options=_PICTURE, source="arXiv 1603.05027, as Keras has it"
     ),
-    "resnet-152": _Entry(
-        build=_resnet(3, 8, 36, 3, bottleneck=True), options=_PICTURE, source="arXiv 1512.03385, Table 1"
+    "resnext-50": _Entry(
+        build=_resnet(3, 4, 6, 3, bottleneck=True, groups=32), options=_PICTURE, source="arXiv 1611.05431, Table 1"
     ),
-    "vgg-16": _Entry(build=_vgg, options=_PICTURE, source="arXiv 1409.1556, Table 1, column D"),
+    "regnetx-400mf": _Entry(
+        build=_regnet((1, 2, 7, 12), (32, 64, 160, 400), 16), options=_PICTURE, source="arXiv 2003.13678, figure 16"
+    ),
+    "regnetx-800mf": _Entry(
+        build=_regnet((1, 3, 7, 5), (64, 128, 288, 672), 16), options=_PICTURE, source="arXiv 2003.13678, figure 16"
+    ),
+    "regnetx-1.6gf": _Entry(
+        build=_regnet((2, 4, 10, 2), (72, 168, 408, 912), 24), options=_PICTURE, source="arXiv 2003.13678, figure 16"
+    ),
+    "alexnet": _Entry(
+        build=lambda b, o: convolutional.alexnet(b, **_picture(o)),
+        options=_PICTURE,
+        source="arXiv 1404.5997, as torchvision has it",
+    ),
+    "vgg-11": _Entry(build=_vgg(1, 1, 2, 2, 2), options=_PICTURE, source=f"{_VGG_SOURCE} A"),
+    "vgg-13": _Entry(build=_vgg(2, 2, 2, 2, 2), options=_PICTURE, source=f"{_VGG_SOURCE} B"),
+    "vgg-16": _Entry(build=_vgg(2, 2, 3, 3, 3), options=_PICTURE, source=f"{_VGG_SOURCE} D"),
+    "vgg-19": _Entry(build=_vgg(2, 2, 4, 4, 4), options=_PICTURE, source=f"{_VGG_SOURCE} E"),
     "squeezenet": _Entry(
         build=lambda b, o: convolutional.squeezenet(b, small=False, **_picture(o)),
         options=_PICTURE,
@@ -154,19 +226,67 @@ _NETWORKS: Mapping[str, _Entry] = {
         options=_PICTURE,
         source="arXiv 1602.07360, version 1.1 of forresti/SqueezeNet",
     ),
-    "mobilenet-v2": _Entry(
-        build=lambda b, o: vision.mobilenet_v2(b, **_picture(o)),
-        options=_PICTURE,
-        source="arXiv 1801.04381, Table 2",
-    ),
     "mobilenet-v1": _Entry(
         build=lambda b, o: edge.mobilenet_v1(b, width=o["width"], **_picture(o)),
-        options=_PICTURE | {"width": 100},
+        options=_PICTURE | _WIDTH,
         source="arXiv 1704.04861, Table 1; width in per cent",
     ),
-    "yolov5n": _Entry(build=_yolo(1 / 3, 0.25), options=_BOXES, source="ultralytics/yolov5, release 6, yolov5n.yaml"),
-    "yolov5s": _Entry(build=_yolo(1 / 3, 0.5), options=_BOXES, source="ultralytics/yolov5, release 6, yolov5s.yaml"),
-    "yolov5m": _Entry(build=_yolo(2 / 3, 0.75), options=_BOXES, source="ultralytics/yolov5, release 6, yolov5m.yaml"),
+    "mobilenet-v2": _Entry(
+        build=lambda b, o: vision.mobilenet_v2(b, width=o["width"], **_picture(o)),
+        options=_PICTURE | _WIDTH,
+        source="arXiv 1801.04381, Table 2; width in per cent",
+    ),
+    "mobilenet-v3-large": _Entry(
+        build=_mobilenet_v3(small=False), options=_PICTURE, source="arXiv 1905.02244, Table 1"
+    ),
+    "mobilenet-v3-small": _Entry(build=_mobilenet_v3(small=True), options=_PICTURE, source="arXiv 1905.02244, Table 2"),
+    "mnasnet-a1": _Entry(
+        build=_mnasnet(squeezed=True), options=_PICTURE | _WIDTH, source="arXiv 1807.11626, figure 7; width in per cent"
+    ),
+    "mnasnet-b1": _Entry(
+        build=_mnasnet(squeezed=False),
+        options=_PICTURE | _WIDTH,
+        source="arXiv 1807.11626, without squeezing, as torchvision has it; width in per cent",
+    ),
+    "yolov3": _Entry(
+        build=_of_32(boxes.yolo_v3), options=_BOXES | {"image": 416}, source="AlexeyAB/darknet, cfg/yolov3.cfg"
+    ),
+    "yolov3-tiny": _Entry(
+        build=_of_32(boxes.yolo_v3_tiny),
+        options=_BOXES | {"image": 416},
+        source="AlexeyAB/darknet, cfg/yolov3-tiny.cfg",
+    ),
+    "yolov4-tiny": _Entry(
+        build=_of_32(compact.yolov4_tiny),
+        options=_BOXES | {"image": 416},
+        source="AlexeyAB/darknet, cfg/yolov4-tiny.cfg",
+    ),
+    **{
+        f"yolov5{size}": _Entry(
+            build=_of_32(edge.yolo_v5, depth=depth, width=width),
+            options=_BOXES,
+            source=f"{_YOLO_V5_SOURCE}, yolov5{size}.yaml",
+        )
+        for size, depth, width in (
+            ("n", 1 / 3, 0.25),
+            ("s", 1 / 3, 0.5),
+            ("m", 2 / 3, 0.75),
+            ("l", 1, 1),
+            ("x", 4 / 3, 1.25),
+        )
+    },
+    **{
+        f"yolov8{size}": _Entry(
+            build=_of_32(boxes.yolo_v8, depth=depth, width=width, most=most), options=_BOXES, source=_YOLO_V8_SOURCE
+        )
+        for size, depth, width, most in (
+            ("n", 1 / 3, 0.25, 1024),
+            ("s", 1 / 3, 0.5, 1024),
+            ("m", 2 / 3, 0.75, 768),
+            ("l", 1, 1, 512),
+            ("x", 1, 1.25, 512),
+        )
+    },
     "resnet-8": _Entry(
         build=lambda b, o: edge.resnet_8(b, **_picture(o)),
         options=_PICTURE | {"image": 32, "classes": 10},
@@ -192,24 +312,51 @@ _NETWORKS: Mapping[str, _Entry] = {
         options=_PICTURE | {"image": 299},
         source="arXiv 1602.07261, figures 3 to 9",
     ),
-    "densenet-121": _Entry(
-        build=lambda b, o: inception.densenet(b, depths=(6, 12, 24, 16), growth=32, **_picture(o)),
+    "inception-v2": _Entry(
+        build=lambda b, o: inception.inception_v2(b, **_picture(o)),
         options=_PICTURE,
-        source="arXiv 1608.06993, Table 1",
+        source="arXiv 1502.03167, as tensorflow/models has it",
     ),
+    "inception-v3": _Entry(
+        build=lambda b, o: inception.inception_v3(b, **_picture(o)),
+        options=_PICTURE | {"image": 299},
+        source="arXiv 1512.00567, as torchvision has it, without the auxiliary head",
+    ),
+    "inception-resnet-v2": _Entry(
+        build=lambda b, o: inception.inception_resnet_v2(b, **_picture(o)),
+        options=_PICTURE | {"image": 299},
+        source="arXiv 1602.07261, as tensorflow/models has it, without the auxiliary head",
+    ),
+    "densenet-121": _Entry(build=_densenet(6, 12, 24, 16), options=_PICTURE, source="arXiv 1608.06993, Table 1"),
+    "densenet-169": _Entry(build=_densenet(6, 12, 32, 32), options=_PICTURE, source="arXiv 1608.06993, Table 1"),
+    "densenet-201": _Entry(build=_densenet(6, 12, 48, 32), options=_PICTURE, source="arXiv 1608.06993, Table 1"),
     "facenet": _Entry(
         build=lambda b, o: inception.facenet(b, batch=o["batch"], image=o["image"], width=o["width"]),
         options={"batch": 1, "image": 160, "width": 512},
         source="arXiv 1503.03832 on Inception-ResNet v1 of arXiv 1602.07261; width of the embedding",
     ),
-    "efficientnet-edgetpu-s": _Entry(
-        build=lambda b, o: compact.efficientnet_edgetpu(b, **_picture(o)),
-        options=_PICTURE,
-        source="tensorflow/tpu, efficientnet_edgetpu_builder.py",
-    ),
-    "yolov4-tiny": _Entry(
-        build=_yolov4_tiny, options=_BOXES | {"image": 416}, source="AlexeyAB/darknet, cfg/yolov4-tiny.cfg"
-    ),
+    **{
+        f"efficientnet-edgetpu-{size}": _Entry(
+            build=_efficientnet_edgetpu(width, depth),
+            options=_PICTURE | {"image": image},
+            source="tensorflow/tpu, efficientnet_edgetpu_builder.py",
+        )
+        for size, width, depth, image in (("s", 1, 1, 224), ("m", 1, 1.1, 240), ("l", 1.2, 1.4, 300))
+    },
+    **{
+        f"efficientnet-lite{size}": _Entry(
+            build=_efficientnet_lite(width, depth),
+            options=_PICTURE | {"image": image},
+            source=f"tensorflow/tpu, efficientnet/lite, width {width} and depth {depth}",
+        )
+        for size, width, depth, image in (
+            (0, 1.0, 1.0, 224),
+            (1, 1.0, 1.1, 240),
+            (2, 1.1, 1.2, 260),
+            (3, 1.2, 1.4, 280),
+            (4, 1.4, 1.8, 300),
+        )
+    },
     "ssd-mobilenet-v1": _Entry(
         build=lambda b, o: compact.ssd_mobilenet_v1(b, **_picture(o)),
         options=_BOXES | {"image": 300, "classes": 90},
@@ -220,10 +367,34 @@ _NETWORKS: Mapping[str, _Entry] = {
         options={"batch": 1, "height": 240, "width": 320},
         source="Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB, mb_tiny_fd.py",
     ),
-    "efficientnet-b3": _Entry(
-        build=lambda b, o: vision.efficientnet(b, width=1.2, depth=1.4, **_picture(o)),
-        options=_PICTURE | {"image": 300},
-        source="arXiv 1905.11946, Table 1, width 1.2 and depth 1.4",
+    **{
+        f"efficientnet-b{size}": _Entry(
+            build=_efficientnet(width, depth),
+            options=_PICTURE | {"image": image},
+            source=f"arXiv 1905.11946, Table 1, width {width} and depth {depth}",
+        )
+        for size, width, depth, image in (
+            (0, 1.0, 1.0, 224),
+            (1, 1.0, 1.1, 240),
+            (2, 1.1, 1.2, 260),
+            (3, 1.2, 1.4, 300),
+            (4, 1.4, 1.8, 380),
+        )
+    },
+    "ssdlite-mobilenet-v2": _Entry(
+        build=lambda b, o: mobile.ssdlite_mobilenet_v2(b, **_picture(o)),
+        options=_BOXES | {"image": 300, "classes": 90},
+        source="arXiv 1801.04381, section 6.2, as tensorflow/models' ssdlite_mobilenet_v2_coco",
+    ),
+    "deeplabv3-mobilenet-v2": _Entry(
+        build=lambda b, o: mobile.deeplab_v3_mobilenet_v2(b, **_picture(o)),
+        options=_PICTURE | {"image": 513, "classes": 21},
+        source="arXiv 1801.04381, section 6.3, stride 8",
+    ),
+    "unet-mobilenet-v2": _Entry(
+        build=_of_32(mobile.unet_mobilenet_v2),
+        options=_PICTURE | {"image": 128, "classes": 3},
+        source="tensorflow.org/tutorials/images/segmentation",
     ),
     "deeplabv3-mobilenet-v3": _Entry(
         build=lambda b, o: convolutional.deeplab_v3(b, **_picture(o)),
@@ -245,7 +416,22 @@ _NETWORKS: Mapping[str, _Entry] = {
         options=_PIXELS | {"height": 376, "width": 1242},
         source="arXiv 1510.05970, fast architecture; picture as in arXiv 2212.05344",
     ),
+    "cnv": _Entry(
+        build=lambda b, o: mobile.cnv(b, **o),
+        options={"batch": 1, "classes": 10} | _WIDTH,
+        source="arXiv 1612.07119 (CNV is 50 per cent of this width), as QuTiBench has it",
+    ),
+    "mlp": _Entry(
+        build=lambda b, o: mobile.mlp(b, **o),
+        options={"batch": 1, "classes": 10} | _WIDTH,
+        source="arXiv 1612.07119 (LFC is 50 per cent of this width), as QuTiBench has it",
+    ),
     "vit-b-16": _Entry(build=_vision_transformer(768, 12), options=_PICTURE, source="arXiv 2010.11929, Table 1"),
+    "vit-b-32": _Entry(
+        build=_vision_transformer(768, 12, patch=32), options=_PICTURE, source="arXiv 2010.11929, Table 1"
+    ),
+    "vit-l-16": _Entry(build=_vision_transformer(1024, 16, 24), options=_PICTURE, source="arXiv 2010.11929, Table 1"),
+    "deit-t": _Entry(build=_vision_transformer(192, 3), options=_PICTURE, source="arXiv 2012.12877, Table 1"),
     "deit-s": _Entry(build=_vision_transformer(384, 6), options=_PICTURE, source="arXiv 2012.12877, Table 1"),
     "bert-base": _Entry(build=_bert(12, 768, 12), options=_TEXT, source="arXiv 1810.04805, section 3"),
     "bert-large": _Entry(build=_bert(24, 1024, 16), options=_TEXT, source="arXiv 1810.04805, section 3"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.edge import depthwise_separable, mobilenet_v1_maps
 from tilewright.workloads.zoo.layers import Layers
+from tilewright.workloads.zoo.vision import rounded
 
 __all__ = ["ds_cnn", "efficientnet_edgetpu", "ssd_mobilenet_v1", "ultraface_slim", "yolov4_tiny"]
 
@@ -41,12 +44,17 @@ _EDGETPU = (
 )
 
 
-def efficientnet_edgetpu(b: Layers, *, batch: int, image: int, classes: int) -> OperatorStream:
-    """EfficientNet-EdgeTPU-S (efficientnet_edgetpu_builder of tensorflow/tpu): fused blocks first, no squeezing."""
-    x = _unit(b, b.input("image", (batch, 3, image, image)), 32, 3, "stem", stride=2)
+def efficientnet_edgetpu(
+    b: Layers, *, width: float, depth: float, batch: int, image: int, classes: int
+) -> OperatorStream:
+    """EfficientNet-EdgeTPU (efficientnet_edgetpu_builder of tensorflow/tpu): fused blocks first, no squeezing; the
+    table of S scaled by ``width`` and ``depth``.
+    """
+    x = _unit(b, b.input("image", (batch, 3, image, image)), rounded(32 * width), 3, "stem", stride=2)
     index = 0
-    for fused, repeats, kernel, first_stride, expansion, channels, around in _EDGETPU:
-        for repeat in range(repeats):
+    for fused, repeats, kernel, first_stride, expansion, n_channels, around in _EDGETPU:
+        channels = rounded(n_channels * width)
+        for repeat in range(math.ceil(repeats * depth)):
             with b.scope("blocks", index):
                 stride, n_in = (first_stride if not repeat else 1), b.shape(x)[1]
                 # a fused block's expansion counts its own input only where it has a way around
@@ -57,7 +65,7 @@ def efficientnet_edgetpu(b: Layers, *, batch: int, image: int, classes: int) -> 
                 y = b.conv(y, channels, 1, "project", batch_norm=True)
                 x = b.elementwise("add", y, x) if around and stride == 1 and n_in == channels else y
             index += 1
-    x = _unit(b, x, 1280, 1, "head")
+    x = _unit(b, x, rounded(1280 * width), 1, "head")
     return b.finish([b.linear(b.global_mean(x), classes, "classifier")], n_parameters=b.n_parameters)
 
 

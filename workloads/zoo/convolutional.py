@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.vision import rounded
 
-__all__ = ["deeplab_v3", "plain_convolutions", "squeezenet", "vgg"]
+__all__ = ["alexnet", "deeplab_v3", "mobilenet_v3", "plain_convolutions", "squeezenet", "vgg"]
 
-# VGG-16 (arXiv 1409.1556, Table 1, column D): convolutions of 3 x 3 in each stage, and their width.
-_VGG = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+# VGG (arXiv 1409.1556, Table 1): the width of each stage's convolutions of 3 x 3.
+_VGG = (64, 128, 256, 512, 512)
 
 
-def vgg(b: Layers, *, batch: int, image: int, classes: int) -> OperatorStream:
-    """VGG-16 (Simonyan and Zisserman, arXiv 1409.1556, Table 1, column D); ``image`` is a multiple of 32."""
+def vgg(b: Layers, *, depths: tuple[int, ...], batch: int, image: int, classes: int) -> OperatorStream:
+    """VGG (Simonyan and Zisserman, arXiv 1409.1556, Table 1), ``depths`` convolutions in its stages; ``image`` is a
+    multiple of 32.
+    """
     x = b.input("image", (batch, 3, image, image))
-    for stage, (depth, width) in enumerate(_VGG):
+    for stage, (depth, width) in enumerate(zip(depths, _VGG, strict=True)):
         with b.scope("stages", stage):
             for index in range(depth):
                 x = _conv_relu(b, x, width, 3, f"conv{index + 1}")
             x = b.max_pool(x, 2, stride=2, padding=0)
-    x = b.view(x, (batch, _VGG[-1][1] * (image // 32) ** 2), "flat")
+    x = b.view(x, (batch, _VGG[-1] * (image // 32) ** 2), "flat")
+    for index in range(2):
+        x = b.elementwise("relu", b.linear(x, 4096, f"dense{index + 1}"), name=f"dense{index + 1}.relu")
+    return b.finish([b.linear(x, classes, "classifier")], n_parameters=b.n_parameters)
+
+
+def alexnet(b: Layers, *, batch: int, image: int, classes: int) -> OperatorStream:
+    """AlexNet in one column (Krizhevsky, arXiv 1404.5997), as torchvision builds it."""
+    x = _conv_relu(b, b.input("image", (batch, 3, image, image)), 64, 11, "conv1", stride=4, padding=2)
+    x = _conv_relu(b, b.max_pool(x, 3, stride=2, padding=0), 192, 5, "conv2")
+    x = b.max_pool(x, 3, stride=2, padding=0)
+    for index, width in enumerate((384, 256, 256)):
+        x = _conv_relu(b, x, width, 3, f"conv{index + 3}")
+    x = b.max_pool(x, 3, stride=2, padding=0)
+    x = b.view(x, (batch, math.prod(b.shape(x)[1:])), "flat")
     for index in range(2):
         x = b.elementwise("relu", b.linear(x, 4096, f"dense{index + 1}"), name=f"dense{index + 1}.relu")
     return b.finish([b.linear(x, classes, "classifier")], n_parameters=b.n_parameters)
@@ -79,6 +96,21 @@ _MOBILENET_V3 = (
     (5, 960, 160, True, "hardswish", 1, 2),
     (5, 960, 160, True, "hardswish", 1, 2),
 )
+# MobileNetV3-Small (the same, Table 2).
+_MOBILENET_V3_SMALL = (
+    (3, 16, 16, True, "relu", 2, 1),
+    (3, 72, 24, False, "relu", 2, 1),
+    (3, 88, 24, False, "relu", 1, 1),
+    (5, 96, 40, True, "hardswish", 2, 1),
+    (5, 240, 40, True, "hardswish", 1, 1),
+    (5, 240, 40, True, "hardswish", 1, 1),
+    (5, 120, 48, True, "hardswish", 1, 1),
+    (5, 144, 48, True, "hardswish", 1, 1),
+    (5, 288, 96, True, "hardswish", 2, 1),
+    (5, 576, 96, True, "hardswish", 1, 1),
+    (5, 576, 96, True, "hardswish", 1, 1),
+)
+_FIRST_DILATED = 12
 _ATROUS_RATES = (12, 24, 36)
 _HEAD_WIDTH = 256
 
@@ -101,6 +133,19 @@ def deeplab_v3(b: Layers, *, batch: int, image: int, classes: int) -> OperatorSt
     x = b.conv(x, classes, 1, "classifier")
     x = b.add("reshape", "upsample", [x], (batch, classes, image, image), {"function": "upsample"})
     return b.finish([x], n_parameters=b.n_parameters)
+
+
+def mobilenet_v3(b: Layers, *, small: bool, batch: int, image: int, classes: int) -> OperatorStream:
+    """MobileNetV3-Large or -Small (Howard et al., arXiv 1905.02244, Tables 1 and 2)."""
+    x = b.input("image", (batch, 3, image, image))
+    x = b.elementwise("hardswish", b.conv(x, 16, 3, "stem.conv", stride=2, batch_norm=True), name="stem.hardswish")
+    for index, block in enumerate(_MOBILENET_V3_SMALL if small else _MOBILENET_V3):
+        stride = 2 if index == _FIRST_DILATED and not small else block[5]
+        with b.scope("blocks", index):
+            x = _mobilenet_v3_block(b, x, *block[:5], stride, 1)
+    x = b.elementwise("hardswish", b.conv(x, 576 if small else 960, 1, "top.conv", batch_norm=True))
+    x = b.elementwise("hardswish", b.linear(b.global_mean(x), 1024 if small else 1280, "features"))
+    return b.finish([b.linear(x, classes, "classifier")], n_parameters=b.n_parameters)
 
 
 def _mobilenet_v3_block(

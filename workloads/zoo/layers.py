@@ -102,6 +102,34 @@ class Layers(StreamBuilder):
         }
         return self.add("conv", name, inputs, [batch, n_out, *out_size], attributes)
 
+    def transposed_conv(
+        self, x: str, n_out: int, kernel: int, name: str, *, stride: int, batch_norm: bool = False
+    ) -> str:
+        """A transposed convolution of x (batch, channels, height, width) to maps ``stride`` times as large.
+
+        ``kernel`` is at least ``stride``. ``batch_norm``: as in :meth:`conv`.
+        """
+        batch, n_in, *in_size = self.shape(x)
+        out_size = [stride * size for size in in_size]
+        before = (kernel - stride) // 2
+        after = kernel - stride - before
+        inputs = [x, self.trained(f"{name}.weight", n_in, n_out, kernel, kernel), self.trained(f"{name}.bias", n_out)]
+        self.n_parameters += n_out if batch_norm else 0
+        attributes = {
+            "batch": batch,
+            "groups": 1,
+            "in_channels": n_in,
+            "out_channels": n_out,
+            "in_size": in_size,
+            "out_size": out_size,
+            "kernel": (kernel, kernel),
+            "stride": (stride, stride),
+            "padding": (before, before, after, after),
+            "dilation": (1, 1),
+            "transposed": True,
+        }
+        return self.add("conv", name, inputs, [batch, n_out, *out_size], attributes)
+
     def attention(
         self,
         q: str,
