@@ -27,6 +27,7 @@ COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
     "norm_gemm": ("m", "n", "k"),
     "block_sparse_attention": ("batch", "queries", "keys", "heads", "kv_heads", "head_dim", "kept_per_mille"),
 }
+_OF_POWER = ("watts", "run_seconds", "place", "clock_hz", "zeros")
 _LEAST = {"window": 0}  # sizes are 1 or more
 
 
@@ -39,6 +40,10 @@ class MeasuredTable:
     ``weight_copies``: copies of the weights that the measurement rotates through, so that small ones are not found in
     the L2; ``copies``: of all operands. ``cache_bits``: of one key or value. ``sustained``: each kernel was
     repeated for 0.1 s and more. ``source``: where the figures come from.
+
+    Where power was read: ``watts`` of each row, over a run of ``run_seconds`` by a meter that averages over its own
+    window (without: by an energy counter, exactly over the run), in the order of ``place``; ``clock_hz`` of the
+    multiprocessors; ``idle_w`` with nothing running; ``zeros``: of each row, whether operands were zeros.
     """
 
     name: str
@@ -52,6 +57,12 @@ class MeasuredTable:
     copies: int = 1
     cache_bits: int = 16
     sustained: bool = False
+    watts: NDArray[np.float64] | None = field(default=None, hash=False)
+    run_seconds: NDArray[np.float64] | None = field(default=None, hash=False)
+    place: NDArray[np.int64] | None = field(default=None, hash=False)
+    clock_hz: NDArray[np.float64] | None = field(default=None, hash=False)
+    idle_w: float | None = None
+    zeros: NDArray[np.bool_] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         for column, values in self.columns.items():
@@ -79,4 +90,5 @@ class MeasuredTable:
             self,
             columns={name: values[chosen] for name, values in self.columns.items()},
             seconds=self.seconds[chosen],
+            **{name: None if (of := getattr(self, name)) is None else of[chosen] for name in _OF_POWER},
         )

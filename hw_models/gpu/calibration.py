@@ -30,6 +30,7 @@ from annotated_types import Ge, MinLen
 from tilewright.document import load_document, validate_data
 from tilewright.errors import InputError, unknown
 from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.hw_models.gpu.power import PowerSpec
 from tilewright.hw_models.shipped import Shipped
 from tilewright.hw_models.spec import MachineSpec
 
@@ -98,12 +99,13 @@ class FamilySpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationSpec:
-    """All families of a device."""
+    """All families of a device. ``power``: energy figures of its board, and of those that stand in for it."""
 
     __pydantic_config__ = _STRICT
 
     device: Annotated[str, MinLen(1)]
     families: Annotated[tuple[FamilySpec, ...], MinLen(1)]
+    power: tuple[PowerSpec, ...] = ()
 
     def family(self, operator: Operator, name: str) -> FamilySpec:
         """The family ``name`` of ``operator``; raises :class:`InputError` when it is not calibrated."""
@@ -126,6 +128,10 @@ class CalibrationSpec:
             if not self.has(entry.operator, entry.family)
         )
         return replace(self, families=(*self.families, *more))
+
+    def power_of(self, device: str) -> PowerSpec | None:
+        """The energy figures of the machine called ``device``; None where its board was not measured."""
+        return next((entry for entry in self.power if entry.device == device), None)
 
 
 _CALIBRATIONS = Shipped("gpu/calibrations", CalibrationSpec, what="calibration")
@@ -180,5 +186,25 @@ def calibration_text(calibration: CalibrationSpec) -> str:
         data["fixed"] = list(entry.fixed)
         data["parameters"] = {name: float(f"{value:.4g}") for name, value in entry.parameters.items()}
         families.append(data)
-    document = {"device": calibration.device, "families": families}
+    document: dict[str, Any] = {"device": calibration.device, "families": families}
+    if calibration.power:
+        document["power"] = [_power_data(entry) for entry in calibration.power]
     return yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _power_data(entry: PowerSpec) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    data = {name: value for name, value in asdict(entry).items() if value is not None}
+    if entry.held_out_error is not None:
+        data["held_out_error"] = float(f"{entry.held_out_error:.4g}")
+    figures = asdict(entry.parameters)
+    figures["multiply_pj"] = {
+        name: float(f"{value:.4g}") for name, value in sorted(entry.parameters.multiply_pj.items())
+    }
+    return data | {
+        "measured": list(entry.measured),
+        "parameters": {
+            name: value if isinstance(value, dict) else float(f"{value:.4g}") for name, value in figures.items()
+        },
+    }

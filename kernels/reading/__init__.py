@@ -15,7 +15,7 @@ def read_tables(path: str | Path) -> list[MeasuredTable]:
     """The tables of the file at ``path``, by its ending, name and header; or of our own measurement of that name.
 
     JSON of ``tilewright measure``; CSV of NVIDIA aiconfigurator (``h200_gemm_vllm_0.24.0.csv``), LLMCompass
-    (``matmul_A100.csv``), NeuSight and Tenstorrent. Raises :class:`InputError` for another file, or an empty one.
+    (``matmul_A100.csv``), NeuSight and Tenstorrent, joules by a board's energy counter (``h100_energy.csv``). Raises :class:`InputError` for another file, or an empty one.
     """
     place = _own_measurement(str(path)) or Path(path)
     check_regular(place, allowed="a CSV table or a JSON measurement file")
@@ -40,6 +40,7 @@ def _own_measurement(name: str) -> Path | None:
 
 def _read_csv(place: Path) -> list[MeasuredTable]:
     from tilewright.kernels.reading.aiconfigurator import read_aiconfigurator
+    from tilewright.kernels.reading.energy_counter import is_energy_counter, read_energy_counter
     from tilewright.kernels.reading.llmcompass import is_llmcompass, read_llmcompass
     from tilewright.kernels.reading.others import read_neusight, read_tenstorrent
 
@@ -52,6 +53,8 @@ def _read_csv(place: Path) -> list[MeasuredTable]:
         raise InputError(f"{place}: not UTF-8 text; allowed a CSV table or a JSON measurement file") from None
     if is_llmcompass(place):
         return read_llmcompass(place)
+    if is_energy_counter(header):
+        return read_energy_counter(place)
     if "latency_ms" in header and "device" in header:
         return read_neusight(place)
     if "time_ns" in header and "fidelity" in header:

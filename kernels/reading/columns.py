@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["need_columns", "read_frame", "seconds_column", "whole_column"]
+__all__ = ["need_columns", "read_frame", "seconds_column", "watts_column", "whole_column"]
 
 _FIRST_LINE = 2  # of the values: behind the header
 _MOST = 2**31 - 1  # of a size: products of two still are exact
 _LEAST_S, _MOST_S = 1e-12, 1e6
+_MOST_W = 1e5
 _LONGEST_SHOWN = 60
 
 
@@ -57,6 +58,13 @@ def seconds_column(path: Path, frame: pd.DataFrame, column: str, unit_s: float) 
     allowed = f"a time above 0, from {_LEAST_S / unit_s:g} to {_MOST_S / unit_s:g}"
     _refuse(path, frame, column, ~((seconds >= _LEAST_S) & (seconds <= _MOST_S)), allowed)
     return seconds
+
+
+def watts_column(path: Path, frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """The power of ``column`` in watts, each above 0."""
+    watts = _numbers(path, frame, column)
+    _refuse(path, frame, column, ~((watts > 0) & (watts <= _MOST_W)), f"watts above 0, up to {_MOST_W:g}")
+    return watts
 
 
 def _numbers(path: Path, frame: pd.DataFrame, column: str) -> NDArray[np.float64]:

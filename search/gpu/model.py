@@ -10,6 +10,7 @@ from tilewright.errors import InputError
 from tilewright.hw_models.gpu.calibration import CalibrationSpec
 from tilewright.kernels.measured import MeasuredTable
 from tilewright.registry import LAST, Registry
+from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.device import GpuDevice
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class Prediction:
     """Seconds for each row of a table, and what limits it (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`).
 
     ``stand_in``: the family whose parameters were used where the table's own has none on the device. ``measured``: the
-    table that the parameters were fitted to, on the device ``measured_on``.
+    table that the parameters were fitted to, on the device ``measured_on``. ``activity``: what the kernels do, for
+    their energy; None where a model does not say.
     """
 
     seconds: NDArray[np.float64] = field(hash=False)
@@ -32,6 +34,7 @@ class Prediction:
     stand_in: str = ""
     measured: str = ""
     measured_on: str = ""
+    activity: Activity | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -10,14 +12,16 @@ from tilewright.hw_models.gpu.calibration import CalibrationSpec, Operator, Para
 from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.measured import COLUMNS, MeasuredTable
+from tilewright.search.gpu.energy import KernelFigures, power_of, seconds_under_limit
 from tilewright.search.gpu.model import Prediction, model_of
 from tilewright.search.gpu.stand_in import parameters_of
 from tilewright.sim.gpu.device import GpuDevice, gpu_device
+from tilewright.sim.gpu.power import kernel_power
 
 if TYPE_CHECKING:
     from tilewright.sim.gpu.attention import AttentionShapes
 
-__all__ = ["Prediction", "attention_shapes", "kernel_seconds", "predict", "predict_with"]
+__all__ = ["Prediction", "attention_shapes", "kernel_energy", "kernel_seconds", "predict", "predict_with"]
 
 _COLD = 1000  # nothing of the operands lies in the L2 yet
 
@@ -29,6 +33,33 @@ def kernel_seconds(machine: MachineSpec, operator: Operator, family: str, **shap
     ``kernel_seconds(load_machine("h200"), "gemm", "bf16", m=4096, n=4096, k=4096)``. Raises :class:`InputError` for a
     machine that is no GPU, a family that is not calibrated, and a shape with other or not positive extents.
     """
+    table = one_kernel(machine, operator, family, shape)
+    device, parameters, calibration = _ready(machine, operator, family)
+    return float(_limited(device, calibration, predict_with(device, parameters, table)).seconds[0])
+
+
+def kernel_energy(
+    machine: MachineSpec, operator: Operator, family: str, *, zeros: bool = False, **shape: int
+) -> KernelFigures:
+    """Seconds (those of :func:`kernel_seconds`), joules by part, power and clock of one kernel on ``machine``.
+
+    ``operator``, ``family``, ``shape`` and what is raised: as for :func:`kernel_seconds`. ``zeros``: operands of
+    products are zeros, which switch less. Power is the mean over the kernel, at most the board's limit.
+    """
+    table = one_kernel(machine, operator, family, shape)
+    device, parameters, calibration = _ready(machine, operator, family)
+    found = predict_with(device, parameters, table)
+    if found.activity is None:
+        raise InputError(f"{machine.name}: the energy of {operator} kernels {family} is not modelled")
+    power = power_of(device, calibration)
+    under = kernel_power(
+        power, found.activity, found.seconds, limit_w=device.power_limit_w, core_bound=found.bound == 1, zeros=zeros
+    )
+    return KernelFigures.of(device, power, under, 0)
+
+
+def one_kernel(machine: MachineSpec, operator: Operator, family: str, shape: Mapping[str, int]) -> MeasuredTable:
+    """One kernel as a table of one row with no time; raises :class:`InputError` for an extent that cannot be."""
     import numpy as np
 
     given = {"window": 0, **shape} if operator == "attention" else shape
@@ -38,7 +69,7 @@ def kernel_seconds(machine: MachineSpec, operator: Operator, family: str, **shap
     small = [name for name, extent in given.items() if extent < (0 if name == "window" else 1)]
     if small:
         raise InputError(f"{operator}: {small[0]}: given {given[small[0]]}; allowed at least 1")
-    table = MeasuredTable(
+    return MeasuredTable(
         name=f"one {family} kernel",
         operator=operator,
         family=family,
@@ -49,14 +80,12 @@ def kernel_seconds(machine: MachineSpec, operator: Operator, family: str, **shap
         copies=_COLD,
         cache_bits=8 if family.endswith("_fp8") else 16,
     )
-    device, parameters = _ready(machine, operator, family)
-    return float(predict_with(device, parameters, table).seconds[0])
 
 
 @lru_cache(maxsize=64)
-def _ready(machine: MachineSpec, operator: Operator, family: str) -> tuple[GpuDevice, Parameters]:
-    device = gpu_device(machine)
-    return device, parameters_of(device, calibration_of(machine), operator, family).parameters
+def _ready(machine: MachineSpec, operator: Operator, family: str) -> tuple[GpuDevice, Parameters, CalibrationSpec]:
+    device, calibration = gpu_device(machine), calibration_of(machine)
+    return device, parameters_of(device, calibration, operator, family).parameters, calibration
 
 
 def predict(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTable) -> Prediction:
@@ -64,7 +93,18 @@ def predict(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTabl
 
     A family that is not calibrated is timed with the parameters of its nearest relative, which the prediction names.
     """
-    return model_of(table).forecast(device, calibration, table)
+    return _limited(device, calibration, model_of(table).forecast(device, calibration, table))
+
+
+def _limited(device: GpuDevice, calibration: CalibrationSpec, prediction: Prediction) -> Prediction:
+    """The prediction under the board's own limit, where it is another one than that of the measurements."""
+    if prediction.activity is None:
+        return prediction
+    power = power_of(device, calibration)
+    return replace(
+        prediction,
+        seconds=seconds_under_limit(device, power, prediction.activity, prediction.seconds, prediction.bound),
+    )
 
 
 def predict_with(device: GpuDevice, parameters: Parameters, table: MeasuredTable) -> Prediction:
@@ -83,18 +123,18 @@ def predict_with(device: GpuDevice, parameters: Parameters, table: MeasuredTable
             sustained=table.sustained,
         )
         product = gemm_forecast(device, gemm_family(table.family), parameters, products)
-        return Prediction(seconds=product.seconds, bound=product.bound)
+        return Prediction(seconds=product.seconds, bound=product.bound, activity=product.activity)
     if table.operator == "attention" and isinstance(parameters, AttentionParameters):
         from tilewright.sim.gpu.attention import attention_family, attention_forecast
 
         attention = attention_forecast(device, attention_family(table.family), parameters, attention_shapes(table))
-        return Prediction(seconds=attention.seconds, bound=attention.bound)
+        return Prediction(seconds=attention.seconds, bound=attention.bound, activity=attention.activity)
     if table.operator == "rowwise" and isinstance(parameters, RowwiseParameters):
         from tilewright.sim.gpu.rowwise import RowwiseShapes, rowwise_family, rowwise_forecast
 
         rows = RowwiseShapes(m=columns["m"], n=columns["n"], copies=table.copies)
         row = rowwise_forecast(device, rowwise_family(table.family), parameters, rows)
-        return Prediction(seconds=row.seconds, bound=row.bound)
+        return Prediction(seconds=row.seconds, bound=row.bound, activity=row.activity)
     raise InputError(f"{table.name}: parameters of another operator than {table.operator}")
 
 

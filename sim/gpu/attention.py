@@ -16,6 +16,7 @@ import numpy as np
 
 from tilewright.hw_models.gpu.parameters import AttentionParameters
 from tilewright.registry import Registry
+from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.memory import miss_share
 
@@ -34,6 +35,7 @@ __all__ = [
 
 _SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 _POWER_TIME_S = 8e-3  # a board's power follows the load within some milliseconds
+_SCORE_OPERATIONS = 6  # for the energy: scale, compare, subtract, exponential, sum, convert
 _BLOCKS_TO_SPLIT = 1  # fewer blocks of keys are not split
 
 
@@ -224,10 +226,14 @@ class AttentionShapes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionForecast:
-    """Predicted times: ``seconds``, and what limits each (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`)."""
+    """Predicted times: ``seconds``, and what limits each (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`).
+
+    ``activity``: what the kernels do in that time, for their energy.
+    """
 
     seconds: NDArray[np.float64] = field(hash=False)
     bound: NDArray[np.int64] = field(hash=False)
+    activity: Activity = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +298,11 @@ def _forecast(
         seconds += _fill_seconds(parameters, case)
     bound = np.where(compute >= memory, 1, 2)
     bound = np.where(np.maximum(compute, memory) < parameters.launch_us * 1e-6, 0, bound)
-    return AttentionForecast(seconds=_power_limited(device, family, parameters, case, seconds), bound=bound)
+    return AttentionForecast(
+        seconds=_power_limited(device, family, parameters, case, seconds),
+        bound=bound,
+        activity=_activity(device, family, parameters, case),
+    )
 
 
 def _compute_seconds(
@@ -369,10 +379,40 @@ def _block_seconds(device: GpuDevice, family: AttentionFamily, parameters: Atten
 
 def _memory_seconds(device: GpuDevice, parameters: AttentionParameters, case: _Case) -> Numbers:
     """Time of moving queries, results, keys and values, from DRAM as far as they are not in the L2."""
+    moved = _moved_bytes(case)
+    return _moved_seconds(device, parameters, moved, case.copies * moved)
+
+
+def _moved_bytes(case: _Case) -> Numbers:
+    """Bytes of queries, results, keys and values, each once."""
     queries = 2 * case.batch * case.queries * case.heads * case.head_dim
     seen = np.where(case.window > 0, np.minimum(case.keys, case.queries + case.window), case.keys)
     keys = 2 * case.batch * seen * case.kv_heads * case.head_dim * case.cache_bytes
-    return _moved_seconds(device, parameters, 2 * queries + keys, case.copies * (2 * queries + keys))
+    return np.asarray(2 * queries + keys)
+
+
+def _activity(device: GpuDevice, family: AttentionFamily, parameters: AttentionParameters, case: _Case) -> Activity:
+    """Multiply-adds of the visible scores and of their values, exponentials, and bytes: keys once a tile of queries."""
+    pairs = _visible_pairs(family, case)
+    group = case.group if family.packs_groups else np.ones_like(case.group)
+    tiles = case.batch * case.heads / group * np.ceil(case.queries * group / case.tile_queries)
+    keys_of_tile = np.minimum(pairs / np.maximum(case.queries, 1) + case.tile_keys / 2, case.keys)
+    fed = tiles * keys_of_tile * 2 * case.head_dim * case.cache_bytes
+    moved = _moved_bytes(case)
+    queries = 2 * 2 * case.batch * case.queries * case.heads * case.head_dim
+    missed = miss_share(case.copies * moved, device.l2_bytes * parameters.cache_share)
+    return Activity(
+        macs={family.multiply_format: 2 * case.batch * case.heads * pairs * case.head_dim},
+        dram_bytes=moved * missed,
+        l2_bytes=fed + queries,
+        lane_operations=case.batch * case.heads * pairs * _SCORE_OPERATIONS,
+    )
+
+
+def _visible_pairs(family: AttentionFamily, case: _Case) -> Numbers:
+    """Scores of one head and sequence that a mask leaves."""
+    pairs = case.queries * (case.keys - (case.queries - 1) / 2) if family.causal else case.queries * case.keys
+    return np.where(case.window > 0, np.minimum(pairs, case.queries * case.window), pairs)
 
 
 def _fill_seconds(parameters: AttentionParameters, case: _Case) -> Numbers:
@@ -385,9 +425,7 @@ def _power_limited(
     device: GpuDevice, family: AttentionFamily, parameters: AttentionParameters, case: _Case, seconds: Numbers
 ) -> Numbers:
     """Times under the power limit: a long run gets at most ``sustained_share`` of the tensor cores' rate."""
-    pairs = case.queries * (case.keys - (case.queries - 1) / 2) if family.causal else case.queries * case.keys
-    pairs = np.where(case.window > 0, np.minimum(pairs, case.queries * case.window), pairs)
-    macs = 2 * case.batch * case.heads * pairs * case.head_dim
+    macs = 2 * case.batch * case.heads * _visible_pairs(family, case) * case.head_dim
     rate = device.macs(family.multiply_format, older=family.older_products)
     busy = macs / (seconds * device.n_sms * device.clock_hz * rate)
     slower = np.maximum(busy / parameters.sustained_share, 1.0)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tilewright.errors import InputError
+from tilewright.hw_models.gpu.power import PowerSpec, power_of_machine
 from tilewright.hw_models.gpu.spec import GpuSpec
+from tilewright.hw_models.load import load_machine, machine_names
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.units import KIB
 
@@ -18,6 +20,8 @@ class GpuDevice:
     """A GPU in numbers. ``clock_hz`` is the highest clock; ``macs_per_cycle`` of one multiprocessor, by format.
 
     ``launch_s``: the shortest kernel in a graph.
+    ``power_limit_w`` of the board; ``power``: the energy of work as the machine's file has it; ``boards``: names of
+    machines whose measured energy is this one's, nearest first.
     """
 
     name: str
@@ -36,6 +40,9 @@ class GpuDevice:
     dram_latency_s: float
     cluster_size: int
     launch_s: float
+    power_limit_w: float
+    power: PowerSpec = field(hash=False)
+    boards: tuple[str, ...]
 
     def macs(self, number_format: str, *, older: bool = False) -> float:
         """Multiply-adds a multiprocessor starts in a cycle; ``older``: with the generation before's instructions."""
@@ -71,7 +78,18 @@ def gpu_device(machine: MachineSpec) -> GpuDevice:
         dram_latency_s=gpu.dram_latency_cycles / clock_hz,
         cluster_size=gpu.cluster_size,
         launch_s=gpu.launch_us * 1e-6,
+        power_limit_w=gpu.power_limit_w,
+        power=power_of_machine(machine, _usual_limit_w(machine, gpu)),
+        boards=tuple(filter(None, (machine.base_name, gpu.calibrated_as))),
     )
+
+
+def _usual_limit_w(machine: MachineSpec, gpu: GpuSpec) -> float:
+    """The limit under which such kernels were timed: that of the file that comes with Tilewright, where it is one."""
+    if machine.base_name not in machine_names():
+        return gpu.power_limit_w
+    usual = load_machine(machine.base_name).gpu
+    return gpu.power_limit_w if usual is None else usual.power_limit_w
 
 
 def _l2_bytes_per_s(gpu: GpuSpec, capacity_bytes: float, clock_hz: float) -> float:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tilewright.hw_models.gpu.parameters import GemmParameters
+from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.families import GemmFamily, GemmTile, row_spans, tiles_of
 from tilewright.sim.gpu.memory import miss_share
@@ -60,11 +61,15 @@ class GemmShapes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GemmForecast:
-    """Predicted times of kernels: ``seconds``, what limits each (a position in ``BOUNDS``), and the tile chosen."""
+    """Predicted times of kernels: ``seconds``, what limits each (a position in ``BOUNDS``), and the tile chosen.
+
+    ``activity``: what they do in that time, for their energy.
+    """
 
     seconds: NDArray[np.float64] = field(hash=False)
     bound: NDArray[np.int64] = field(hash=False)
     tile: tuple[GemmTile, ...] = field(hash=False)
+    activity: Activity = field(hash=False)
 
 
 def gemm_forecast(
@@ -91,7 +96,12 @@ def gemm_forecast(
         bound = np.where(compute[row, best] >= memory[row, best], 1, 2)
         bounds.append(np.where(larger < parameters.launch_us * 1e-6, 0, bound))
         chosen += [tiles[i] for i in best]
-    return GemmForecast(seconds=np.concatenate(seconds), bound=np.concatenate(bounds), tile=tuple(chosen))
+    return GemmForecast(
+        seconds=np.concatenate(seconds),
+        bound=np.concatenate(bounds),
+        tile=tuple(chosen),
+        activity=_activity(device, family, parameters, shapes, chosen),
+    )
 
 
 def gemm_times(
@@ -131,6 +141,26 @@ def _all_times(
     return total, compute, memory
 
 
+def _activity(
+    device: GpuDevice, family: GemmFamily, parameters: GemmParameters, shapes: GemmShapes, tiles: Sequence[GemmTile]
+) -> Activity:
+    """What the kernel chosen for each shape does: multiply-adds of C, and bytes by level."""
+    grid = _Grid.of(shapes, tiles, each=True)
+    a_bytes, b_bytes, c_bytes = family.activation_bits / 8, family.weight_bits / 8, family.result_bits / 8
+    read, stored = _dram_bytes(device, family, parameters, grid, shapes)
+    operands = grid.rows * a_bytes + grid.columns * b_bytes
+    shared = np.where(grid.rows >= grid.columns, grid.rows * a_bytes, grid.columns * b_bytes)
+    fed = grid.n_tiles * grid.k * (operands - (1 - 1 / grid.cluster) * shared)
+    results = grid.m * grid.n * np.where(grid.splits > 1, grid.splits * _SPLIT_BYTES + c_bytes, c_bytes)
+    quantised = grid.m * grid.k * (2 + a_bytes) if family.quantises else 0.0
+    return Activity(
+        macs={family.multiply_format: (grid.m * grid.n * grid.k)[:, 0]},
+        dram_bytes=(read + stored)[:, 0],
+        l2_bytes=(fed + results + quantised)[:, 0],
+        lane_operations=(grid.m * grid.n)[:, 0],
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Grid:
     """Shapes (down) by tiles (across) with what both know: all arrays broadcast to shapes x tiles."""
@@ -146,10 +176,11 @@ class _Grid:
     tiles_across: NDArray[np.float64]
 
     @classmethod
-    def of(cls, shapes: GemmShapes, tiles: Sequence[GemmTile]) -> _Grid:
+    def of(cls, shapes: GemmShapes, tiles: Sequence[GemmTile], *, each: bool = False) -> _Grid:
+        """Every shape with every tile; ``each``: with the tile of its own place only, one column."""
         m, n, k = (np.asarray(x, dtype=np.float64)[:, None] for x in (shapes.m, shapes.n, shapes.k))
         rows, columns, splits, cluster = (
-            np.array([getattr(tile, name) for tile in tiles], dtype=np.float64)[None]
+            np.array([getattr(tile, name) for tile in tiles], dtype=np.float64).reshape((-1, 1) if each else (1, -1))
             for name in ("rows", "columns", "splits", "cluster")
         )
         return cls(
@@ -208,7 +239,18 @@ def _compute_seconds(
 def _memory_seconds(
     device: GpuDevice, family: GemmFamily, parameters: GemmParameters, grid: _Grid, shapes: GemmShapes
 ) -> NDArray[np.float64]:
-    """DRAM traffic: what is not in the L2 at the start, what is read again, and results that do not stay there."""
+    """Time of the DRAM traffic."""
+    read, stored = _dram_bytes(device, family, parameters, grid, shapes)
+    rate = device.dram_bytes_per_s * parameters.memory_share
+    blocks = np.minimum(grid.n_tiles * grid.splits, device.n_sms)
+    ramp = parameters.memory_ramp_us * 1e-6 * (1 - np.exp(-read / (rate * device.dram_latency_s * 4)))
+    return np.asarray(read / np.minimum(rate, blocks * parameters.sm_memory_gb_per_s * 1e9) + stored / rate + ramp)
+
+
+def _dram_bytes(
+    device: GpuDevice, family: GemmFamily, parameters: GemmParameters, grid: _Grid, shapes: GemmShapes
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Read: what is not in the L2 at the start, and what is read again; written: results that do not stay there."""
     a_bytes, b_bytes = family.activation_bits / 8, family.weight_bits / 8
     a, b = grid.m * grid.k * a_bytes, grid.n * grid.k * b_bytes
     c = grid.m * grid.n * family.result_bits / 8
@@ -226,11 +268,7 @@ def _memory_seconds(
     again_a *= miss_share(2 * (a + across * grid.columns * grid.k * b_bytes), cache)
     again_b *= miss_share(2 * (b + down * grid.rows * grid.k * a_bytes), cache)
     read = cold + np.minimum(again_a, again_b)
-    stored = c * miss_share(since + c, cache)
-    rate = device.dram_bytes_per_s * parameters.memory_share
-    blocks = np.minimum(grid.n_tiles * grid.splits, device.n_sms)
-    ramp = parameters.memory_ramp_us * 1e-6 * (1 - np.exp(-read / (rate * device.dram_latency_s * 4)))
-    return np.asarray(read / np.minimum(rate, blocks * parameters.sm_memory_gb_per_s * 1e9) + stored / rate + ramp)
+    return read, c * miss_share(since + c, cache)
 
 
 def _vector_times(

@@ -13,6 +13,7 @@ import numpy as np
 
 from tilewright.hw_models.gpu.parameters import RowwiseParameters
 from tilewright.registry import Registry
+from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.memory import miss_share
 
@@ -32,6 +33,7 @@ _VALUES = 8  # of a thread: one load of 16 bytes
 _MOST_BLOCKS = 16  # of a multiprocessor at a time
 _WARP = 32
 _SHORT_BLOCK = 1024  # values that a thread block holds in registers
+_OPERATIONS = 4  # of a lane for each value, for the energy: convert, work, convert back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +125,14 @@ class RowwiseShapes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowwiseForecast:
-    """Predicted times: ``seconds``, and what limits each (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`)."""
+    """Predicted times: ``seconds``, and what limits each (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`).
+
+    ``activity``: what the kernels do in that time, for their energy.
+    """
 
     seconds: NDArray[np.float64] = field(hash=False)
     bound: NDArray[np.int64] = field(hash=False)
+    activity: Activity = field(hash=False)
 
 
 def rowwise_family(name: str) -> RowwiseFamily:
@@ -164,4 +170,7 @@ def rowwise_forecast(
     longer = np.maximum(memory, lanes) + latency if family.barriers else np.maximum(memory, compute)
     bound = np.where(compute >= memory, 1, 2)
     bound = np.where(longer < parameters.launch_us * 1e-6, 0, bound)
-    return RowwiseForecast(seconds=parameters.launch_us * 1e-6 + longer, bound=bound)
+    activity = Activity(
+        macs={}, dram_bytes=from_dram, l2_bytes=once + again, lane_operations=values * (_OPERATIONS + family.passes - 1)
+    )
+    return RowwiseForecast(seconds=parameters.launch_us * 1e-6 + longer, bound=bound, activity=activity)

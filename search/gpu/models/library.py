@@ -35,6 +35,7 @@ def _forecast(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTa
     return Prediction(
         seconds=found.seconds,
         bound=found.bound,
+        activity=found.activity,
         stand_in=chosen.stand_in,
         measured=chosen.measured,
         measured_on=chosen.measured_on,

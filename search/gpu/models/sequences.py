@@ -9,8 +9,8 @@ import numpy as np
 
 from tilewright.hw_models.gpu.calibration import CalibrationSpec
 from tilewright.kernels.measured import MeasuredOperator, MeasuredTable
-from tilewright.search.gpu.model import KernelModel, Prediction, register_model
-from tilewright.search.gpu.predict import predict
+from tilewright.search.gpu.model import KernelModel, Prediction, model_of, register_model
+from tilewright.sim.gpu.activity import total
 from tilewright.sim.gpu.device import GpuDevice
 
 if TYPE_CHECKING:
@@ -42,11 +42,14 @@ def _forecast(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTa
             _kernel(table, "rowwise", "layernorm_graph", m=size["m"], n=size["k"]),
             _kernel(table, "gemm", "bf16", fresh=True, m=size["m"], n=size["n"], k=size["k"]),
         ]
-    parts = [predict(device, calibration, kernel) for kernel in kernels]
+    parts = [model_of(kernel).forecast(device, calibration, kernel) for kernel in kernels]
     seconds = np.stack([part.seconds for part in parts])
     bounds = np.stack([part.bound for part in parts])
+    activities = [part.activity for part in parts if part.activity is not None]
     return Prediction(
-        seconds=seconds.sum(axis=0), bound=np.take_along_axis(bounds, seconds.argmax(axis=0)[None], axis=0)[0]
+        seconds=seconds.sum(axis=0),
+        bound=np.take_along_axis(bounds, seconds.argmax(axis=0)[None], axis=0)[0],
+        activity=total(activities) if len(activities) == len(parts) else None,
     )
 
 
