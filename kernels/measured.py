@@ -27,7 +27,6 @@ COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
     "norm_gemm": ("m", "n", "k"),
     "block_sparse_attention": ("batch", "queries", "keys", "heads", "kv_heads", "head_dim", "kept_per_mille"),
 }
-_OF_POWER = ("watts", "run_seconds", "place", "clock_hz", "zeros")
 _LEAST = {"window": 0}  # sizes are 1 or more
 
 
@@ -90,5 +89,9 @@ class MeasuredTable:
             self,
             columns={name: values[chosen] for name, values in self.columns.items()},
             seconds=self.seconds[chosen],
-            **{name: None if (of := getattr(self, name)) is None else of[chosen] for name in _OF_POWER},
+            watts=None if self.watts is None else self.watts[chosen],
+            run_seconds=None if self.run_seconds is None else self.run_seconds[chosen],
+            place=None if self.place is None else self.place[chosen],
+            clock_hz=None if self.clock_hz is None else self.clock_hz[chosen],
+            zeros=None if self.zeros is None else self.zeros[chosen],
         )

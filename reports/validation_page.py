@@ -15,8 +15,11 @@ from tilewright.reports.quantity import percent_text
 from tilewright.reports.validation_table import (
     CLASS_HEADERS,
     HEADERS,
+    POWER_HEADERS,
     RANKING_HEADERS,
     class_rows,
+    power_note,
+    power_rows,
     ranking_rows,
     ranking_summary,
     validation_rows,
@@ -151,6 +154,15 @@ def _sections(validation: Validation) -> list[dict[str, object]]:
         )
         for by, title in (("size", "Error by measured time"), ("bound", "Error by what limits the kernel")):
             sections.append({"title": title, "headers": CLASS_HEADERS, "rows": class_rows(validation, by), "note": ""})
+    if validation.power:
+        sections.append(
+            {
+                "title": "Power",
+                "headers": POWER_HEADERS,
+                "rows": power_rows(validation),
+                "note": power_note(validation) + ".",
+            }
+        )
     if validation.rankings:
         sections.append(
             {

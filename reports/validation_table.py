@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = [
     "class_rows",
     "kernels_text",
+    "power_note",
+    "power_rows",
     "ranking_rows",
     "ranking_summary",
     "spread_rows",
@@ -26,6 +28,7 @@ __all__ = [
 
 HEADERS = ("table", "kernels", "rows", "count", "mean error", "median", "worst", "rank", "fitted", "error there")
 CLASS_HEADERS = ("table", "class", "count", "mean error", "median", "worst", "rank")
+POWER_HEADERS = ("table", "kernels", "rows", "count", "mean error", "median", "long runs", "error there", "largest")
 SPREAD_HEADERS = ("table", "kernels", *(name for _, name in SIZES), *BOUNDS)
 RANKING_HEADERS = ("shape", "tilings", "rank", "regret", "mean error", "chosen", "best")
 
@@ -102,6 +105,38 @@ def ranking_summary(rankings: Sequence[TileRanking]) -> str:
     )
 
 
+def power_rows(validation: Validation) -> list[tuple[str, ...]]:
+    """One row of texts for each table in which power was read, under ``POWER_HEADERS``."""
+    rows = []
+    for entry in validation.power:
+        long = entry.long_runs
+        rows.append(
+            (
+                entry.name.rpartition(": ")[0] or entry.name,
+                entry.family,
+                entry.scope,
+                f"{entry.overall.n:,}",
+                percent_text(entry.overall.mape),
+                percent_text(entry.overall.median),
+                "" if long is None else f"{long.n:,}",
+                "" if long is None else percent_text(long.mape),
+                f"{entry.largest_w:.0f} W",
+            )
+        )
+    return rows
+
+
+def power_note(validation: Validation) -> str:
+    """What the errors of power are of; empty where none was read."""
+    if not validation.power:
+        return ""
+    entry = validation.power[0]
+    return (
+        f"energy {entry.energy_from}; board limit {entry.limit_w:.0f} W. A meter averages over most of a second: all "
+        "rows are compared as it shows them, with what it held before; long runs, which fill it, by the kernel's power"
+    )
+
+
 def validation_tables(console: Console, validation: Validation) -> list[Table]:
     """All that is shown in a terminal: tables of errors, by size and bound, and tilings."""
     shown = []
@@ -114,6 +149,10 @@ def validation_tables(console: Console, validation: Validation) -> list[Table]:
         shown.append(_table(console, title, HEADERS, validation_rows(validation), n_left=3, caption=caption))
         title = "mean error by measured time, and by what limits the kernel"
         shown.append(_table(console, title, SPREAD_HEADERS, spread_rows(validation), n_left=2, caption=""))
+    if validation.power:
+        title = f"power, predicted against measured on {validation.machine}"
+        caption = power_note(validation)
+        shown.append(_table(console, title, POWER_HEADERS, power_rows(validation), n_left=3, caption=caption))
     if validation.rankings:
         caption = ranking_summary(validation.rankings)
         rows = ranking_rows(validation.rankings)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
+from tilewright.hw_models.shipped import Shipped
 from tilewright.hw_models.spec import MachineSpec
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict
 
-__all__ = ["PowerParameters", "PowerSpec", "power_of_machine"]
+__all__ = ["PowerParameters", "PowerSpec", "measured_board", "power_of_machine"]
 
 _STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 _VOLTAGE_SLOPE = 0.9  # assumed
@@ -31,11 +32,11 @@ class PowerParameters:
     """Energy of work at the highest clock and voltage.
 
     ``static_w``: of the board with nothing running and its clocks up. ``multiply_pj``: one multiply-add with its
-    operands on the way from shared memory, by format, for data as networks have them. ``zeros_share``: part of it that
-    is left when the operands are zeros. ``lane_pj``: one operation of a CUDA lane. ``l2_pj_per_byte``: between L2 and
-    multiprocessor; ``dram_pj_per_byte``: between DRAM and L2, on top. ``voltage_slope``: the voltage at share f of the
-    highest clock is 1 - slope (1 - f) of the highest, down to where the clock alone falls further.
-    ``limit_share``: part of its limit at which a board settles.
+    operands on the way from shared memory, by format, for data as networks have them. ``zeros_share``: part that is
+    left of the energy of products and bytes when all data are zeros. ``lane_pj``: one operation of a CUDA lane.
+    ``l2_pj_per_byte``: between L2 and multiprocessor; ``dram_pj_per_byte``: between DRAM and L2, on top.
+    ``voltage_slope``: the voltage at share f of the highest clock is 1 - slope (1 - f) of the highest, down to where
+    the clock alone falls further. ``limit_share``: part of its limit at which a board settles.
     """
 
     __pydantic_config__ = _STRICT
@@ -79,6 +80,20 @@ class PowerSpec:
     held_out_error: Annotated[float, Ge(0)] | None = None
     limit_w: Annotated[float, Gt(0)]
     parameters: PowerParameters
+
+    @property
+    def told(self) -> str:
+        """Where the figures are from, for results."""
+        measured = self.kind == "calibrated"
+        return f"measured on {self.device}" if measured else f"assumed, from the file of {self.device}"
+
+
+_BOARDS = Shipped("gpu/boards", PowerSpec, what="board")
+
+
+def measured_board(name: str) -> PowerSpec | None:
+    """The energy figures that come with Tilewright for the machine called ``name``; None where there are none."""
+    return _BOARDS.named(name) if name in _BOARDS.names() else None
 
 
 def power_of_machine(machine: MachineSpec, limit_w: float) -> PowerSpec:

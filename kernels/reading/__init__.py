@@ -15,7 +15,8 @@ def read_tables(path: str | Path) -> list[MeasuredTable]:
     """The tables of the file at ``path``, by its ending, name and header; or of our own measurement of that name.
 
     JSON of ``tilewright measure``; CSV of NVIDIA aiconfigurator (``h200_gemm_vllm_0.24.0.csv``), LLMCompass
-    (``matmul_A100.csv``), NeuSight and Tenstorrent, joules by a board's energy counter (``h100_energy.csv``). Raises :class:`InputError` for another file, or an empty one.
+    (``matmul_A100.csv``), NeuSight and Tenstorrent, joules by a board's energy counter (``h100_energy.csv``).
+    Raises :class:`InputError` for another file, or an empty one.
     """
     place = _own_measurement(str(path)) or Path(path)
     check_regular(place, allowed="a CSV table or a JSON measurement file")

@@ -33,8 +33,9 @@ _ATTENTION = {"context_attention": "prefill", "generation_attention": "decode", 
 _OPERATORS = ("gemm", *_ATTENTION, "quant_computescale", "quant_scalematrix")
 _OLDER = ("a100", "l40s")
 _SUSTAINED = "_power"  # runs stretched to 0.3 to 1 s, so that the board's power could be read
-#: How the collector stretches them (collector/helper.py): it times a call of a few kernels outside of a graph, repeats it
-#: for 1 s, or 0.3 s where it is shorter than 0.1 ms, and at most 3,000 times. Outside of a graph each takes the host 20 us.
+#: How the collector stretches them (collector/helper.py): it times a call of a few kernels outside of a graph, repeats
+#: it for 1 s, or 0.3 s where it is shorter than 0.1 ms, and at most 3,000 times. Outside of a graph each kernel takes
+#: the host about 20 us.
 _RUN_S, _SHORT_RUN_S, _SHORT_CALL_S = 1.0, 0.3, 1e-4
 _FEWEST_RUNS, _MOST_RUNS = 6, 3000
 _HOST_S = 20e-6

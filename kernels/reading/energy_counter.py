@@ -1,7 +1,7 @@
 """Joules of back-to-back calls by a board's energy counter, one row a kernel, as a person writes them down.
 
 Columns: what, seconds, joules, calls; also sm_clock_mhz. ``what`` begins with the kernel: ``gemm bf16 8192^3``,
-``gemv bf16 4096x14336``, ``copy 2 GiB``, ``attention bf16 4x32x4096x128``, ``idle``; "zeros" in it says that operands were.
+``gemv bf16 4096x14336``, ``copy 2 GiB``, ``attention bf16 4x32x4096x128``, ``idle``; "zeros" in it: so were operands.
 """
 
 from __future__ import annotations

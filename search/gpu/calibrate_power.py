@@ -15,8 +15,9 @@ from tilewright.hw_models.gpu.calibration import CalibrationSpec
 from tilewright.hw_models.gpu.power import PowerParameters, PowerSpec
 from tilewright.kernels.measured import MeasuredTable
 from tilewright.search.gpu.meter import own_shares, shown_before
+from tilewright.search.gpu.power_check import by_file, compare_power
 from tilewright.search.gpu.predict import predict
-from tilewright.search.gpu.split import calibration_rows
+from tilewright.search.gpu.split import power_rows
 from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.power import kernel_power
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["calibrate_power", "file_of"]
+__all__ = ["calibrate_power"]
 
 #: Where fits begin: an H100 SXM's own energy counter over products, copies and exponentials.
 _START = PowerParameters(
@@ -36,6 +37,7 @@ _START = PowerParameters(
     dram_pj_per_byte=80,
     voltage_slope=0.9,
     limit_share=0.99,
+    zeros_share=0.25,
 )
 #: How far, as logarithm, each figure may stray where nothing is known.
 _PULL = {
@@ -48,7 +50,10 @@ _LEAST_SHARE = 0.3  # of a reading that is of the row's own kernel
 _SOFT = 0.05
 _WEIGHT, _LEAST_WEIGHT = 0.2, 0.05  # of the pull: against _MOST_ROWS rows, and against a few
 _IDLE_KNOWN = 1e-6  # how far static power strays where it was measured
-_SPLIT = "as for the times of each table; readings of which less than 30 % is the row's own are left out of the fit"
+_SPLIT = (
+    "as for the times of each table, all of a table of fewer than ten rows; "
+    "readings of which less than 30 % is the row's own are left out of the fit"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,57 +69,75 @@ class _Rows:
     clock: NDArray[np.float64] | None = field(hash=False)
 
 
-def file_of(table: MeasuredTable) -> str:
-    """The file that a table is from, by its name."""
-    return table.name.rpartition(": ")[0] or table.name
-
-
 def calibrate_power(
     device: GpuDevice, calibration: CalibrationSpec, tables: Sequence[MeasuredTable], *, limit_w: float | None = None
 ) -> PowerSpec:
     """Energy figures of ``device``'s board from the ``tables`` that hold power; others are passed over.
 
-    ``calibration``: parameters of the kernels, whose tiles say what moves; ``limit_w``: the limit while it was measured,
-    the device's own if not given. Raises :class:`InputError` where no table with power has a calibrated family.
+    ``calibration``: parameters of the kernels, whose tiles say what moves; ``limit_w``: the limit while it was
+    measured, the device's own if not given. Raises :class:`InputError` where no table with power has kernels whose
+    energy is modelled.
     """
-    import numpy as np
 
     powered = [table for table in tables if table.watts is not None and len(table)]
-    parts = {table.name: calibration_rows(table) for table in powered}
-    parts = {name: mask if mask.any() and not mask.all() else np.ones_like(mask) for name, mask in parts.items()}
+    parts = {table.name: power_rows(table) for table in powered}
     idle_w = _idle_w(powered)
     start = replace(_START, static_w=idle_w)
-    rows, used = [], []
-    for of_file in _by_file(powered):
+    rows, zeros, used = [], [], []
+    for of_file in by_file(powered):
         befores = shown_before(of_file, [parts[table.name] for table in of_file], idle_w)
         for table, before in zip(of_file, befores, strict=True):
             found = _rows(device, calibration, table, parts[table.name], before)
             if found is not None:
                 rows.append(found)
                 used.append(table)
+            if table.zeros is not None:
+                of_zeros = _rows(device, calibration, table, parts[table.name], before, zeros=True)
+                zeros += [] if of_zeros is None else [of_zeros]
     if not rows:
         raise InputError(f"{device.name}: no table holds the power of kernels that are modelled")
     limit_w = limit_w or device.power_limit_w
     told = any(table.idle_w is not None for table in used)
     pull = _PULL | {"static_w": _IDLE_KNOWN} if told else _PULL
     parameters = _fit(rows, start, pull, _formats(rows), limit_w=limit_w, device=device.boards[0])
-    return PowerSpec(
+    fitted = PowerSpec(
         device=device.boards[0],
         kind="calibrated",
         measured=tuple(table.name for table in used),
         split=_SPLIT,
         n_calibration=sum(len(each.seconds) for each in rows),
-        n_held_out=sum(int((~parts[table.name]).sum()) for table in used),
         limit_w=limit_w,
-        parameters=parameters,
+        parameters=replace(parameters, zeros_share=_zeros_share(zeros, parameters, limit_w)),
     )
+    checked = compare_power(device, calibration, used, power=fitted)
+    n_checked = sum(each.overall.n for each in checked if each.scope == "held out")
+    if not n_checked:
+        return fitted
+    total = sum(each.overall.mape * each.overall.n for each in checked if each.scope == "held out")
+    return replace(fitted, n_held_out=n_checked, held_out_error=float(f"{total / n_checked:.4g}"))
 
 
-def _by_file(tables: Sequence[MeasuredTable]) -> list[list[MeasuredTable]]:
-    files: dict[str, list[MeasuredTable]] = {}
-    for table in tables:
-        files.setdefault(file_of(table), []).append(table)
-    return list(files.values())
+def _zeros_share(rows: Sequence[_Rows], parameters: PowerParameters, limit_w: float) -> float:
+    """The share that explains the rows whose data were zeros; as the fit began where there are none."""
+    import numpy as np
+    from scipy.optimize import minimize_scalar
+
+    if not rows:
+        return parameters.zeros_share
+
+    def misses(share: float) -> float:
+        now = PowerSpec(
+            device="-", kind="calibrated", limit_w=limit_w, parameters=replace(parameters, zeros_share=float(share))
+        )
+        return sum(float(np.sum(np.log(_power(now, each, limit_w, zeros=True) / each.watts) ** 2)) for each in rows)
+
+    return float(f"{minimize_scalar(misses, bounds=(0.01, 1), method='bounded').x:.3g}")
+
+
+def _power(spec: PowerSpec, rows: _Rows, limit_w: float, *, zeros: bool = False) -> NDArray[np.float64]:
+    return kernel_power(
+        spec, rows.activity, rows.seconds, limit_w=limit_w, core_bound=rows.core_bound, zeros=zeros
+    ).watts
 
 
 def _idle_w(tables: Sequence[MeasuredTable]) -> float:
@@ -130,6 +153,8 @@ def _rows(
     table: MeasuredTable,
     calibrating: NDArray[np.bool_],
     before: NDArray[np.float64],
+    *,
+    zeros: bool = False,
 ) -> _Rows | None:
     import numpy as np
 
@@ -140,7 +165,7 @@ def _rows(
     share = own_shares(table)
     mask = calibrating & (share >= _LEAST_SHARE)
     if table.zeros is not None:
-        mask &= ~table.zeros
+        mask &= table.zeros == zeros
     if found.activity is None or table.watts is None or not mask.any():
         return None
     if mask.sum() > _MOST_ROWS:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tilewright.hw_models.gpu.calibration import CalibrationSpec
-from tilewright.hw_models.gpu.power import PowerSpec
+from tilewright.hw_models.gpu.power import PowerSpec, measured_board
 from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.power import KernelPower, kernel_power
@@ -36,14 +36,13 @@ class KernelFigures:
     def of(cls, device: GpuDevice, power: PowerSpec, kernels: KernelPower, row: int) -> KernelFigures:
         """The kernel in place ``row`` of ``kernels``."""
         parts = {name: float(joules[row]) for name, joules in kernels.joules.items()}
-        measured = power.kind == "calibrated"
         return cls(
             seconds=float(kernels.seconds[row]),
             joules=sum(parts.values()),
             watts=float(kernels.watts[row]),
             clock_ghz=float(kernels.clock_share[row]) * device.clock_hz / 1e9,
             joules_by_part=parts,
-            energy_from=f"measured on {power.device}" if measured else f"assumed, from the file of {power.device}",
+            energy_from=power.told,
         )
 
     def to_dict(self) -> dict[str, float | str | dict[str, float]]:
@@ -54,7 +53,7 @@ class KernelFigures:
 def power_of(device: GpuDevice, calibration: CalibrationSpec) -> PowerSpec:
     """The energy figures that count on ``device``: its board's, a like board's, else those of its machine file."""
     for name in device.boards:
-        found = calibration.power_of(name)
+        found = calibration.power_of(name) or measured_board(name)
         if found is not None:
             return found
     return device.power

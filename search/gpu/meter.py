@@ -1,8 +1,8 @@
 """What a board's power meter shows of a kernel: a mean over its window, which holds what ran before, too.
 
-The driver's reading is the mean of about the last second. Who repeats a kernel for less, or samples from the start on, reads a
-mixture: of the kernel, as far as its run filled the window, and of what the window held before. What that was is not
-predicted; it is the reading of the nearest row above that may calibrate.
+The driver's reading is the mean of about the last second. Who repeats a kernel for less, or samples from the start
+on, reads a mixture: of the kernel, as far as its run filled the window, and of what the window held before. What that
+was is not predicted; it is the reading of the nearest row above that may be looked at.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["WINDOW_S", "own_shares", "shown_before"]
+__all__ = ["LONG_RUN_S", "WINDOW_S", "own_shares", "shown_before"]
 
-#: The window that fits the calibration parts best (of 0.5 to 1 s; the driver's manual says 1 s, but a run has begun when
-#: the first sample is taken), and how often the collector reads.
+#: The window that fits the calibration parts best (of 0.5 to 1 s; the driver's manual says 1 s, but a run has begun
+#: when the first sample is taken), and how often the collector reads.
 WINDOW_S = 0.7
 _SAMPLE_S = 0.1
+LONG_RUN_S = 0.9  #: runs that fill the window: their last sample shows nothing else
 
 
 def own_shares(table: MeasuredTable) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["SPLIT_COLUMNS", "calibration_rows", "split_rule"]
+__all__ = ["SPLIT_COLUMNS", "calibration_rows", "power_rows", "split_rule"]
 
 #: The columns that name a family of shapes.
 SPLIT_COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
@@ -30,6 +30,7 @@ SPLIT_COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
 }
 
 
+_FEW_ROWS = 10
 _BY_ROW = {"fp16_host": ("m", "n", "k")}
 
 
@@ -54,3 +55,10 @@ def calibration_rows(table: MeasuredTable) -> NDArray[np.bool_]:
             known[key] = zlib.crc32(",".join(map(str, key)).encode()) % 2 == 1
         mask[row] = known[key]
     return mask
+
+
+def power_rows(table: MeasuredTable) -> NDArray[np.bool_]:
+    """A mask of the rows whose power may calibrate: as for times, but all of a table of few, unlike rows."""
+    import numpy as np
+
+    return np.ones(len(table), dtype=bool) if len(table) < _FEW_ROWS else calibration_rows(table)

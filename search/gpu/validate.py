@@ -12,6 +12,8 @@ from tilewright.hw_models.gpu.calibration import CalibrationSpec
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.measured import MeasuredTable
 from tilewright.progress import Progress
+from tilewright.search.gpu.figures import ErrorFigures, error_figures
+from tilewright.search.gpu.power_check import PowerComparison, compare_power
 from tilewright.search.gpu.predict import predict
 from tilewright.search.gpu.ranking import TileRanking, rank_tiles
 from tilewright.search.gpu.split import calibration_rows
@@ -30,25 +32,6 @@ SIZES: tuple[tuple[float, str], ...] = (
     (1e-3, "0.1 to 1 ms"),
     (float("inf"), "1 ms and more"),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorFigures:
-    """Errors of ``n`` predictions, as shares of the measured time: ``mape`` is the mean of their magnitudes.
-
-    ``bias``: mean logarithm of predicted over measured. ``rank_correlation``: Spearman's, None for fewer than 3 rows.
-    """
-
-    n: int
-    mape: float
-    median: float
-    worst: float
-    bias: float
-    rank_correlation: float | None
-
-    def to_dict(self) -> dict[str, float | int | None]:
-        """Plain data."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +79,17 @@ class TableValidation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """Every table that could be predicted, tilings ranked, and what was left out with the reason."""
+    """Every table that could be predicted, tilings ranked, and what was left out with the reason.
+
+    ``power``: the tables in which power was read, too.
+    """
 
     machine: str
     calibrated_on: str
     tables: tuple[TableValidation, ...]
     rankings: tuple[TileRanking, ...]
     left_out: tuple[tuple[str, str], ...]
+    power: tuple[PowerComparison, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -111,6 +98,7 @@ class Validation:
             "calibrated_on": self.calibrated_on,
             "tables": [table.to_dict() for table in self.tables],
             "rankings": [ranking.to_dict() for ranking in self.rankings],
+            "power": [entry.to_dict() for entry in self.power],
             "left_out": [{"name": name, "reason": reason} for name, reason in self.left_out],
         }
 
@@ -130,6 +118,11 @@ class Validation:
             row: dict[str, Any] = {"table": ranking.table, "by": "tilings", "class": shape, "n": ranking.n_tilings}
             row |= {name: value for name, value in ranking.to_dict().items() if name not in ("shape", "n_tilings")}
             found.append(row)
+        for entry in self.power:
+            for label, errors in (("power", entry.overall), ("power of long runs", entry.long_runs)):
+                if errors is not None:
+                    head = {"table": entry.name, "family": entry.family, "scope": entry.scope}
+                    found.append({**head, "by": label, "class": "", **errors.to_dict(), "source": entry.energy_from})
         return found
 
 
@@ -175,6 +168,7 @@ def validate(
         tables=tuple(done),
         rankings=tuple(rankings),
         left_out=tuple(left_out),
+        power=compare_power(device, calibration, [table for table in tables if table.name in {t.name for t in done}]),
     )
 
 
@@ -212,23 +206,6 @@ def _validated(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredT
         measured_s=measured,
         predicted_s=predicted,
         bound=bound,
-    )
-
-
-def error_figures(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> ErrorFigures:
-    """Errors of ``predicted`` against ``measured`` seconds (arrays of one length, at least 1)."""
-    import numpy as np
-    from scipy.stats import spearmanr
-
-    errors = np.abs(predicted / measured - 1)
-    varied = len(measured) > 2 and np.ptp(predicted) > 0 and np.ptp(measured) > 0
-    return ErrorFigures(
-        n=len(measured),
-        mape=float(errors.mean()),
-        median=float(np.median(errors)),
-        worst=float(errors.max()),
-        bias=float(np.mean(np.log(predicted / measured))),
-        rank_correlation=float(spearmanr(predicted, measured).statistic) if varied else None,
     )
 
 

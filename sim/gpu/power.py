@@ -32,6 +32,7 @@ _LEAST_CLOCK = 0.25  # of the highest: below, boards do not go while they work
 _LEAST_VOLTAGE = 0.6  # of the highest: below, transistors do not switch reliably
 _PJ = 1e-12
 _HALVINGS = 40
+_ROUNDING = 1 + 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,8 @@ def kernel_power(
 ) -> KernelPower:
     """Power of kernels that do ``activity`` in ``seconds``, timed under ``power.limit_w``, on a board of ``limit_w``.
 
-    ``core_bound``: whether the multiprocessors, not the DRAM or the launch, decide about the time. ``zeros``: operands
-    of products are zeros instead of data. Raises :class:`InputError` for a limit below the board's static power.
+    ``core_bound``: whether the multiprocessors, not the DRAM or the launch, decide about the time. ``zeros``: all data
+    are zeros. Raises :class:`InputError` for a limit below the board's static power.
     """
     law = power.parameters
     held_w = limit_w * law.limit_share
@@ -69,9 +70,10 @@ def kernel_power(
             f"{power.device}: gpu.power_limit_w: given {limit_w:g}; allowed more than the board draws with nothing "
             f"running, {law.static_w / law.limit_share:.0f}"
         )
-    parts = _core_joules(law, activity, zeros=zeros)
+    share = law.zeros_share if zeros else 1.0
+    parts = _core_joules(law, activity, share)
     core = np.asarray(sum(parts.values()))
-    dram = activity.dram_bytes * law.dram_pj_per_byte * _PJ
+    dram = activity.dram_bytes * law.dram_pj_per_byte * share * _PJ
     timed_at = _held_clock(law, core, dram, seconds, power.limit_w * law.limit_share)
     clock, stretched = timed_at, seconds
     if limit_w != power.limit_w:
@@ -79,23 +81,23 @@ def kernel_power(
         stretched = _seconds_at(seconds, timed_at, clock, core_bound)
     squared = _voltage(law, clock) ** 2
     # Where even the lowest clock draws too much, work waits for power.
-    stretched = np.maximum(stretched, (core * squared + dram) / (held_w - law.static_w))
+    needed = (core * squared + dram) / (held_w - law.static_w)
+    stretched = np.where(needed > stretched * _ROUNDING, needed, stretched)
     joules = {name: part * squared for name, part in parts.items()}
     joules |= {"dram": dram, "static": law.static_w * stretched}
     total = np.asarray(sum(joules.values()))
     return KernelPower(seconds=stretched, watts=total / stretched, clock_share=clock, joules=joules)
 
 
-def _core_joules(law: PowerParameters, activity: Activity, *, zeros: bool) -> dict[str, Numbers]:
-    """Joules at the highest clock of what hangs on the multiprocessors' voltage."""
-    share = law.zeros_share if zeros else 1.0
+def _core_joules(law: PowerParameters, activity: Activity, share: float) -> dict[str, Numbers]:
+    """Joules at the highest clock of what hangs on the multiprocessors' voltage; ``share`` of what data switch."""
     multiply = np.zeros_like(activity.l2_bytes)
     for name, count in activity.macs.items():
         multiply = multiply + count * law.of_format(name) * share * _PJ
     return {
         "multiply": multiply,
         "lanes": activity.lane_operations * law.lane_pj * _PJ,
-        "l2": activity.l2_bytes * law.l2_pj_per_byte * _PJ,
+        "l2": activity.l2_bytes * law.l2_pj_per_byte * share * _PJ,
     }
 
 

@@ -38,7 +38,6 @@ DESCRIPTIVE = {
     "RowTimingSpec.grade": "a name",
     "BlockSpec.style": "a word for how the block is built; the three styles differ in the other figures",
     "GpuSpec.launch_us": "the device's shortest kernel; each family of kernels has its own, from its calibration",
-    "GpuSpec.power_limit_w": "board power of the data sheet; kernels are timed, their energy is not predicted",
 }
 
 #: Tilings of products and of attention, tried in this order.

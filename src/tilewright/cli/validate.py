@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ from tilewright.errors import InputError
 
 if TYPE_CHECKING:
     from tilewright.hw_models.gpu.calibration import FamilySpec
+    from tilewright.hw_models.gpu.power import PowerSpec
     from tilewright.kernels.measured import MeasuredTable
 
 __all__ = ["calibrate", "validate"]
@@ -145,8 +147,15 @@ def calibrate(
                     note(f"left out: {table.name}: {fault}")
     if not families:
         raise InputError(f"nothing to calibrate {spec.name} with; allowed tables that were measured on it")
-    write_file(output, calibration_text(CalibrationSpec(device=spec.base_name, families=tuple(families.values()))))
+    whole = CalibrationSpec(device=spec.base_name, families=tuple(families.values()))
+    powered = [table for table in tables if table.watts is not None and same_device(table.device, spec.base_name)]
+    if powered:
+        from tilewright.search.gpu.calibrate_power import calibrate_power
+
+        whole = replace(whole, power=(calibrate_power(device, known or whole, powered),))
+    write_file(output, calibration_text(whole))
     _show(list(families.values()))
+    _show_power(whole.power)
     note(f"wrote {output}")
 
 
@@ -167,6 +176,23 @@ def _show(families: list[FamilySpec]) -> None:
     Outputs().show(
         catalogue_table("calibrated", ["kernels", "rows that calibrate", "held out", "error there", "table"], rows)
     )
+
+
+def _show_power(boards: tuple[PowerSpec, ...]) -> None:
+    from tilewright.reports.quantity import percent_text
+    from tilewright.reports.table import catalogue_table
+
+    rows = []
+    for board in boards:
+        law = board.parameters
+        figures = {"static W": law.static_w, "L2 pJ/B": law.l2_pj_per_byte, "DRAM pJ/B": law.dram_pj_per_byte}
+        figures |= {f"{name} pJ": picojoules for name, picojoules in law.multiply_pj.items()}
+        told = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+        error = "" if board.held_out_error is None else percent_text(board.held_out_error)
+        rows.append([board.device, f"{board.n_calibration:,}", f"{board.n_held_out:,}", error, told])
+    if rows:
+        headers = ["board", "rows that calibrate", "held out", "error there", "energy at the highest clock"]
+        Outputs().show(catalogue_table("power", headers, rows))
 
 
 def _tables(files: list[str]) -> list[MeasuredTable]:
