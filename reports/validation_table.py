@@ -107,7 +107,7 @@ def ranking_summary(rankings: Sequence[TileRanking]) -> str:
 
 def power_rows(validation: Validation) -> list[tuple[str, ...]]:
     """One row of texts for each table in which power was read, under ``POWER_HEADERS``."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for entry in validation.power:
         long = entry.long_runs
         rows.append(
