@@ -464,6 +464,17 @@ def _joint_lines(outcome: Any) -> list[str]:
     ]
 
 
+def _pipeline_lines(result: Any) -> list[str]:
+    n = len(result.stages)
+    return [
+        f"{result.network} as a pipeline of {n} stage{'s' if n > 1 else ''} on {result.machine}",
+        f"an image every {cycles_text(round(result.interval_cycles))} cycles, {result.throughput_per_s:,.1f} a second; "
+        f"the first after {cycles_text(result.fill_cycles)} cycles",
+        f"{result.n_images:,} images in {cycles_text(result.cycles)} cycles, {energy_text(result.energy_pj)}; "
+        f"gap to the bound of all partitions {percent_text(result.gap)}",
+    ]
+
+
 def _stream_lines(stream: Any) -> list[str]:
     steps = f", {stream.n_steps} steps" if stream.n_steps > 1 else ""
     kinds: dict[str, int] = {}
@@ -491,6 +502,12 @@ def _trace_lines(trace: Any) -> list[str]:
     return [f"{part} {len(trace.commands):,} commands of {cycles_text(trace.total_cycles)} cycles on {engines}"]
 
 
+def _pipeline_table(result: Any) -> tuple[list[str], list[list[str]]]:
+    from tilewright.reports.pipeline_table import pipeline_figures
+
+    return [], [list(row) for row in pipeline_figures(result)]
+
+
 def _rows_of(lines: Callable[[Any], list[tuple[str, str]]]) -> Callable[[Any], tuple[list[str], list[list[str]]]]:
     return lambda result: ([], [list(row) for row in lines(result)])
 
@@ -514,6 +531,7 @@ _LOOKS: dict[str, _Looks] = {
     "BitsResult": _Looks(_bits_lines),
     "JointOutcome": _Looks(_joint_lines),
     "OperatorStream": _Looks(_stream_lines),
+    "PipelineResult": _Looks(_pipeline_lines, _pipeline_table),
     "MachineSpec": _Looks(_machine_lines),
     "TraceWindow": _Looks(_trace_lines),
 }

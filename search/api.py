@@ -26,6 +26,7 @@ from tilewright.search.methods.run import run_method
 from tilewright.search.network import ATTENTION_DATAFLOWS, flows_of, simulate_stream
 from tilewright.search.network_why import why_stream
 from tilewright.search.objective import Objective, check_objective, score
+from tilewright.search.pipeline.run import simulate_pipeline as run_pipeline
 from tilewright.search.tiling import can_beat
 from tilewright.search.what_if import what_ifs
 from tilewright.search.workload import Workload, dataflow_for, dataflows_for, layer_of, layer_on, pieces
@@ -40,6 +41,7 @@ from tilewright.sim.machine_comparison import MachineComparison
 from tilewright.sim.mapping_front import MappingFront
 from tilewright.sim.network_result import NetworkResult, OperatorRun
 from tilewright.sim.network_why import NetworkWhyResult
+from tilewright.sim.pipeline_result import PipelineResult
 from tilewright.sim.result import Attribution, ComparisonResult, LengthLimit, SimulationResult, WhyResult
 from tilewright.workloads.naming import what_is_named
 from tilewright.workloads.network import Module, load_network, network_names, network_stream
@@ -62,6 +64,7 @@ __all__ = [
     "search_tilings",
     "simulate",
     "simulate_network",
+    "simulate_pipeline",
     "trace",
     "why",
     "why_network",
@@ -554,6 +557,49 @@ def simulate_network(
         progress=progress,
     )
     return _noting(result, note)
+
+
+def simulate_pipeline(
+    network: Network,
+    machine: Machine,
+    n_stages: int | None = None,
+    n_images: int = 16,
+    *,
+    weights: str | None = None,
+    activations: str | None = None,
+    kv_cache: str | None = None,
+    prefetch: bool = True,
+    fuse: bool = True,
+    residency: bool | None = None,
+    attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
+    keep_mappings: bool = True,
+    inputs: Any = None,
+    progress: Progress | None = None,
+) -> PipelineResult:
+    """A network's layers as a pipeline of stages over the cores, ``n_images`` streaming through, exact to the cycle.
+
+    ``n_stages``: how many stages (None: as many as give the shortest interval between images). Operators in a stage
+    run one after the other on its cores; all stages run at once, in one simulation. ``residency``: whether weights and
+    maps stay on chip (False: weights are read again for each image). Other parameters as in :func:`simulate_network`.
+
+    Raises InputError for a number of stages that the layers or the cores do not allow, and as that function does.
+    """
+    spec = _machine(machine)
+    stream = network_stream(network, inputs).with_formats(weights=weights, activations=activations, cache=kv_cache)
+    stream, note = _in_own_format(stream, spec, [weights, activations, kv_cache])
+    result = run_pipeline(
+        stream,
+        spec,
+        n_stages=n_stages,
+        n_images=n_images,
+        prefetch=prefetch,
+        fuse=fuse,
+        residency=residency,
+        attention_dataflows=_network_flows(attention_dataflows),
+        cache=MappingCache() if keep_mappings else ForgetfulCache(),
+        progress=progress,
+    )
+    return replace(result, assumptions=(note, *result.assumptions)) if note else result
 
 
 def _noting(result: NetworkResult, note: str) -> NetworkResult:

@@ -55,7 +55,17 @@ from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["ATTENTION_DATAFLOWS", "Chosen", "Mapped", "Mappings", "best_mapping", "flows_of", "simulate_stream"]
+__all__ = [
+    "ATTENTION_DATAFLOWS",
+    "Chosen",
+    "JobRun",
+    "Mapped",
+    "Mappings",
+    "best_mapping",
+    "flows_of",
+    "runs_in_turn",
+    "simulate_stream",
+]
 
 
 NOTHING = Counters()
@@ -418,6 +428,31 @@ def _chain(jobs: Sequence[Job], mapped: dict[JobLayer, Mapped], machine: Machine
         runs.append(way)
         way = way.before
     return runs[::-1]
+
+
+class JobRun(NamedTuple):
+    """A job as it runs behind the one before it: cycles of that run, what it does, and its programs."""
+
+    cycles: int
+    counters: Counters
+    matrix_cycles: int
+    vector_cycles: int
+    programs: list[Program]
+
+
+def runs_in_turn(
+    jobs: Sequence[Job], mapped: dict[JobLayer, Mapped], machine: MachineSpec, *, prefetch: bool
+) -> list[JobRun]:
+    """The runs of ``jobs`` one after the other on ``machine``, as :func:`simulate_stream` makes them; equal ones share
+    their programs.
+    """
+    built: dict[int, list[Program]] = {}
+    found = []
+    for run, _, _ in _chain(jobs, mapped, machine, prefetch=prefetch):
+        if id(run) not in built:
+            built[id(run)] = run.told.programs()
+        found.append(JobRun(run.cycles, run.counters, run.busy_matrix, run.busy_vector, built[id(run)]))
+    return found
 
 
 class _Way(NamedTuple):

@@ -29,6 +29,7 @@ __all__ = [
     "level_called",
     "levels_of",
     "link_channel",
+    "shared_channels",
     "weight_memory_cycles",
 ]
 
@@ -158,13 +159,7 @@ def channels_by_share(
     Ports of private memories, and ways of a link to each core, are as wide as all those of the share, and each share
     has its own.
     """
-    private = [
-        at for level in levels_of(machine) if not level.is_shared for at in (level.read_channel, level.write_channel)
-    ]
-    private.append(1 + 2 * len(levels_of(machine)))
-    if machine.links is not None and of_each_core(machine.links):
-        private.append(link_channel(machine))
-    private = [at for at in private if at < len(channels)]
+    private = [at for at in _private_channels(machine) if at < len(channels)]
     if not private or n_cores == [machine.n_cores]:
         return channels, tuple(tuple(range(len(channels))) for _ in n_cores)
     found, numbers = list(channels), []
@@ -177,6 +172,22 @@ def channels_by_share(
             found[own[at] : own[at] + 1] = [port]
         numbers.append(tuple(own))
     return tuple(found), tuple(numbers)
+
+
+def shared_channels(machine: MachineSpec) -> tuple[Channel, ...]:
+    """The channels of :func:`channels_of` that all cores share, whichever programs they run."""
+    private = _private_channels(machine)
+    return tuple(channel for at, channel in enumerate(channels_of(machine)) if at not in private)
+
+
+def _private_channels(machine: MachineSpec) -> list[int]:
+    """The numbers of channels of which each core has its own part."""
+    levels = levels_of(machine)
+    private = [at for level in levels if not level.is_shared for at in (level.read_channel, level.write_channel)]
+    private.append(1 + 2 * len(levels))
+    if machine.links is not None and of_each_core(machine.links):
+        private.append(link_channel(machine))
+    return private
 
 
 NO_BOTTLENECK = 2.0**20  # bytes a cycle of a port that is never the bottleneck

@@ -19,6 +19,7 @@ __all__ = [
     "CsvOption",
     "DataflowsOption",
     "FrontObjectiveOption",
+    "ImagesOption",
     "JsonOption",
     "KvCacheOption",
     "MachineOption",
@@ -30,6 +31,7 @@ __all__ = [
     "NoPrefetchOption",
     "Objective",
     "ObjectiveOption",
+    "PipelineOption",
     "ReportOption",
     "SeedOption",
     "SetOption",
@@ -236,6 +238,27 @@ ResidencyOption = Annotated[
         metavar="plan|none",
         help="Whether a plan says which tensors stay on chip between operators, and weights between inferences (as the "
         "machine file says).",
+        show_default=False,
+        rich_help_panel=_NETWORKS,
+    ),
+]
+PipelineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline",
+        metavar="N|auto",
+        help="Layers as a pipeline over the chip: so many stages, each on cores of its own, or as many as are best; "
+        "images stream through.",
+        show_default=False,
+        rich_help_panel=_NETWORKS,
+    ),
+]
+ImagesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        metavar="N",
+        help="Of --pipeline: how many images stream through (16).",
         show_default=False,
         rich_help_panel=_NETWORKS,
     ),

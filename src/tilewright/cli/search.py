@@ -30,6 +30,7 @@ from tilewright.cli.search_options import (
     ParetoOption,
     SchemeOption,
     SearchedDataflowOption,
+    SearchedImagesOption,
     SearchedMachineOption,
     SearchedMethodOption,
     SearchedObjectiveOption,
@@ -37,6 +38,7 @@ from tilewright.cli.search_options import (
     SearchedSeedOption,
     SensitivityOption,
     SeparateOption,
+    StagesOption,
     TargetArgument,
 )
 from tilewright.cli.search_space import SPACES, SearchCall
@@ -70,6 +72,8 @@ def search(
     json: JsonOption = None,
     csv: CsvOption = None,
     residency: ResidencyOption = None,
+    stages: StagesOption = None,
+    images: SearchedImagesOption = None,
     report: SearchedReportOption = None,
 ) -> None:
     """Search a large space of choices for the best one, and say how far it is from what is proven."""
@@ -93,6 +97,8 @@ def search(
         "unknown": unknown,
         "map": tuple(map_ or ()) or None,
         "residency": residency,
+        "stages": stages,
+        "images": images,
         "report": report,
     }
     space = SPACES.get(over) if over in SPACES.names() else None

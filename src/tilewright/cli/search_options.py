@@ -18,6 +18,7 @@ __all__ = [
     "ParetoOption",
     "SchemeOption",
     "SearchedDataflowOption",
+    "SearchedImagesOption",
     "SearchedMachineOption",
     "SearchedMethodOption",
     "SearchedObjectiveOption",
@@ -25,6 +26,7 @@ __all__ = [
     "SearchedSeedOption",
     "SensitivityOption",
     "SeparateOption",
+    "StagesOption",
     "TargetArgument",
 ]
 
@@ -42,7 +44,7 @@ TargetArgument = Annotated[
     ),
 ]
 OverOption = Annotated[
-    str, typer.Option("--over", metavar="bits|fusion|joint|tiling", help="What is chosen.", show_default=False)
+    str, typer.Option("--over", metavar="bits|fusion|joint|pipeline|tiling", help="What is chosen.", show_default=False)
 ]
 SearchedMachineOption = Annotated[
     str | None,
@@ -147,6 +149,26 @@ AllOperatorsOption = Annotated[
     bool,
     typer.Option(
         "--all-operators", help="Show operators that run alone, too.", show_default=False, rich_help_panel=_FUSION
+    ),
+]
+StagesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--stages",
+        metavar="N|auto",
+        help="Of --over pipeline: how many stages (as many as are best).",
+        show_default=False,
+        rich_help_panel=_SEARCH,
+    ),
+]
+SearchedImagesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        metavar="N",
+        help="Of --over pipeline: how many images stream through (16).",
+        show_default=False,
+        rich_help_panel=_SEARCH,
     ),
 ]
 SearchedDataflowOption = Annotated[

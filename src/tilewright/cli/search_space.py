@@ -96,5 +96,5 @@ def count(texts: Sequence[str]) -> int:
 
 
 SPACES: Registry[SearchSpace] = Registry(
-    "space", rooms=[f"tilewright.cli.search_{name}" for name in ("bits", "fusion", "joint", "tiling")]
+    "space", rooms=[f"tilewright.cli.search_{name}" for name in ("bits", "fusion", "joint", "pipeline", "tiling")]
 )

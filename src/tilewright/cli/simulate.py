@@ -13,6 +13,7 @@ from tilewright.cli.options import (
     AllOperatorsOption,
     CsvOption,
     FrontObjectiveOption,
+    ImagesOption,
     JsonOption,
     KvCacheOption,
     MachineOption,
@@ -22,6 +23,7 @@ from tilewright.cli.options import (
     NoFuseOption,
     NoPrefetchOption,
     Objective,
+    PipelineOption,
     ReportOption,
     ResidencyOption,
     SeedOption,
@@ -39,6 +41,7 @@ from tilewright.cli.options import (
 )
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.pareto import PARETO, ParetoCall, refuse_options, show_fronts
+from tilewright.cli.pipeline import USUAL_IMAGES, PipelineRun, count_of, show_pipeline, stages_of
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
 from tilewright.errors import InputError
 from tilewright.workloads.naming import Named, what_is_named
@@ -73,6 +76,8 @@ def simulate(
     no_fuse: NoFuseOption = False,
     no_cache: NoCacheOption = False,
     all_operators: AllOperatorsOption = False,
+    pipeline: PipelineOption = None,
+    images: ImagesOption = None,
     unknown: UnknownOption = None,
     map_: MapOption = None,
     json: JsonOption = None,
@@ -90,6 +95,7 @@ def simulate(
     if objective == PARETO:
         meaningless = {"--tile": tile, "--method": method, "--seed": seed, "--no-cache": no_cache}
         networks = {"--no-prefetch": no_prefetch, "--residency": residency, "--all-operators": all_operators}
+        networks |= {"--pipeline": pipeline, "--images": images}
         refuse_options({**meaningless, **networks, "--weight-density": weight_density})
         formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
         own = {**formats, "unknown": unknown, "map": map_}
@@ -116,6 +122,8 @@ def simulate(
         "--no-fuse": no_fuse,
         "--no-cache": no_cache,
         "--all-operators": all_operators,
+        "--pipeline": pipeline,
+        "--images": images,
         "--unknown": unknown,
         "--map": map_,
     }
@@ -137,8 +145,21 @@ def simulate(
         if is_given(context, option):
             raise InputError(f'--{option}: is for attention layers and operators; given the network "{workload}"')
 
-    from tilewright.cli.network import NetworkRun, simulate_network
+    from tilewright.cli.network import NetworkRun, simulate_network, stream_of
 
+    if pipeline is not None:
+        _refuse_for_pipeline(goal, {"--all-operators": all_operators, "--weight-density": weight_density})
+        stages, n_images = stages_of(pipeline, option="--pipeline"), _images(images)
+        stream = stream_of(named.text, weights=weights, activations=activations, kv_cache=kv_cache, unknown=choice)
+        asked = PipelineRun(
+            machine=spec, stages=stages, images=n_images, prefetch=not no_prefetch, fuse=not no_fuse,
+            residency=None if plan is None else plan == "plan", keep_mappings=not no_cache, dataflow=dataflow,
+            command=command_line(context),
+        )  # fmt: skip
+        show_pipeline(outputs, asked, stream)
+        return
+    if images is not None:
+        raise InputError("--images: means nothing without --pipeline; allowed with --pipeline N or --pipeline auto")
     run = NetworkRun(
         network=named.text,
         note=named.note,
@@ -158,6 +179,19 @@ def simulate(
         unknown=choice,
     )
     simulate_network(outputs, run)
+
+
+def _images(given: str | None) -> int:
+    return USUAL_IMAGES if given is None else count_of(given, option="--images")
+
+
+def _refuse_for_pipeline(goal: Objective, given: dict[str, object]) -> None:
+    """Options without meaning for a pipeline."""
+    if goal != "latency":
+        raise InputError(f'--objective: of --pipeline the interval between images is made small; given "{goal}"')
+    for option, value in given.items():
+        if value:
+            raise InputError(f"{option}: means nothing with --pipeline")
 
 
 def _simulate_layer(

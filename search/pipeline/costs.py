@@ -1,0 +1,216 @@
+"""What runs of jobs cost as stages: each job at its best mapping on so many of the cores, alone on the chip.
+
+A stage of h of the c cores is a machine of its own with h cores: private memories are those of its cores, of shared
+ones it has h / c of the room, bandwidths are the whole machine's. Where tensors may stay on chip, a layer whose maps
+and weights would fit is reckoned with all of them there, as long as there is room for its weights beside those of the
+other layers of the stage, the most saved for a byte first; which tensors really stay, the stage's plan says when the
+stages are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tilewright.errors import InputError
+from tilewright.hw_models.overheads import overhead_cycles
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress
+from tilewright.search.mapping_cache import MappingCache
+from tilewright.search.network import Mapped, best_mapping, flows_of
+from tilewright.search.pipeline.partition import NEVER, FloatArray, Option
+from tilewright.search.residency.plan import memories_of
+from tilewright.search.residency.tensors import residents_of, with_homes
+from tilewright.search.workload import pieces
+from tilewright.sim.jobs import Job, JobLayer
+from tilewright.sim.lowering.levels import level_called
+from tilewright.sim.result import LowerBound
+from tilewright.workloads.fallback import FallbackLayer
+from tilewright.workloads.homes import Place
+from tilewright.workloads.stream.graph import OperatorStream
+
+__all__ = ["StageCosts", "core_counts", "stage_machine"]
+
+ALL_COUNTS_UP_TO = 4
+TILES_SHARE = 2  # a working buffer that keeps weights has one part in so many for tiles
+
+
+def core_counts(n_cores: int) -> tuple[int, ...]:
+    """The numbers of cores that a stage may have: all up to 4, then powers of two, and all the cores."""
+    few = range(1, min(n_cores, ALL_COUNTS_UP_TO) + 1)
+    doubled = (2**i for i in range(n_cores.bit_length()) if 2**i <= n_cores)
+    return tuple(sorted({*few, *doubled, n_cores}))
+
+
+def stage_machine(machine: MachineSpec, n_cores: int, handed_over: dict[Place, int] | None = None) -> MachineSpec:
+    """``n_cores`` of the cores with their part of the shared memories, of which maps that are handed over take some."""
+    taken = handed_over or {}
+    if n_cores == machine.n_cores and not taken:
+        return machine
+    buffers = []
+    for buffer in machine.buffers:
+        if buffer.shared_by_cores:
+            left = buffer.capacity_kib - taken.get(buffer.name, 0) / 1024
+            buffer = replace(buffer, capacity_kib=left * n_cores / machine.n_cores)
+        buffers.append(buffer)
+    return replace(machine, n_cores=n_cores, buffers=tuple(buffers))
+
+
+class StageCosts:
+    """Best mappings by number of cores, each distinct job searched once, and the stage times made of them."""
+
+    def __init__(
+        self,
+        stream: OperatorStream,
+        jobs: Sequence[Job],
+        machine: MachineSpec,
+        attention_dataflows: Sequence[str],
+        cache: MappingCache,
+        *,
+        keeps: bool,
+        progress: Progress | None = None,
+    ) -> None:
+        self.jobs, self.machine, self.keeps = jobs, machine, keeps
+        self._flows, self._cache, self._progress = attention_dataflows, cache, progress
+        self._known: dict[tuple[JobLayer, MachineSpec], Mapped] = {}
+        self._bounds: dict[tuple[JobLayer, MachineSpec], list[LowerBound]] = {}
+        self.operands, self.residents = residents_of(stream, jobs)
+        self.once, self.each = overhead_cycles(machine)
+
+    def mapped(self, job: Job, layer: JobLayer, machine: MachineSpec) -> Mapped:
+        """The best mapping of ``job`` with its operands where ``layer`` says."""
+        key = layer, machine
+        if key not in self._known:
+            self._known[key] = best_mapping(replace(job, layer=layer), machine, "latency", self._flows, self._cache)
+        return self._known[key]
+
+    def options(self, counts: Sequence[int]) -> list[Option]:
+        """What can do stages: so many of the cores, and the processor beside them for what the cores lack."""
+        found = []
+        for number, n_cores in enumerate(counts):
+            own = stage_machine(self.machine, n_cores)
+            cycles = np.empty(len(self.jobs))
+            for at, job in enumerate(self.jobs):
+                if self._progress is not None:
+                    self._progress(number * len(self.jobs) + at, len(counts) * len(self.jobs), job.name)
+                cycles[at] = self.mapped(job, job.layer, own).alone.cycles
+            found.append(
+                Option(n_cores=n_cores, cycles=self._of_runs(cycles + self._fixed(), *self._savings(own, cycles)))
+            )
+        elsewhere = np.array([isinstance(job.layer, FallbackLayer) for job in self.jobs])
+        if elsewhere.any():
+            own = stage_machine(self.machine, counts[0])
+            cycles = np.array(
+                [
+                    self.mapped(job, job.layer, own).alone.cycles if is_there else NEVER
+                    for job, is_there in zip(self.jobs, elsewhere, strict=True)
+                ]
+            )
+            found.append(Option(n_cores=0, cycles=self._of_runs(cycles + self._fixed())))
+        return found
+
+    def bounds(self, counts: Sequence[int]) -> list[Option]:
+        """As :meth:`options`, with the work that the units must do at least, wherever operands are."""
+        found = []
+        fixed = self._fixed()
+        for n_cores in counts:
+            own = stage_machine(self.machine, n_cores)
+            cycles = np.array([self.unit_cycles(job, own) for job in self.jobs], dtype=float)
+            found.append(Option(n_cores=n_cores, cycles=self._of_runs(cycles + fixed)))
+        elsewhere = np.array([isinstance(job.layer, FallbackLayer) for job in self.jobs])
+        if elsewhere.any():
+            alone = np.where(elsewhere, found[0].cycles.diagonal(1), NEVER)
+            found.append(Option(n_cores=0, cycles=self._of_runs(alone)))
+        return found
+
+    def unit_cycles(self, job: Job, machine: MachineSpec) -> int:
+        """What the busiest unit must do for ``job`` at least on the cores of ``machine``, however it is cut."""
+        return min(
+            max(bound.matrix_cycles, bound.vector_cycles, bound.fallback_cycles)
+            for bound in self._bounds_of(job, machine)
+        )
+
+    def dram_cycles(self, counts: Sequence[int]) -> int:
+        """What the DRAM must do at least for one image, all stages together, when nothing stays on chip."""
+        machines = [stage_machine(self.machine, n_cores) for n_cores in counts]
+        return sum(
+            min(bound.dram_cycles for machine in machines for bound in self._bounds_of(job, machine))
+            for job in self.jobs
+        )
+
+    def _bounds_of(self, job: Job, machine: MachineSpec) -> list[LowerBound]:
+        key = job.layer, machine
+        if key not in self._bounds:
+            flows = flows_of(job.layer, machine, self._flows)
+            cuts = [(flow, cut) for flow in flows for cut in pieces(job.layer, machine, flow)]
+            self._bounds[key] = [flow.bound(cut, machine) for flow, cut in cuts]
+        return self._bounds[key]
+
+    def fallback_cycles(self) -> int:
+        """What the processor beside the cores must do for one image."""
+        return sum(
+            self.mapped(job, job.layer, self.machine).alone.cycles
+            for job in self.jobs
+            if isinstance(job.layer, FallbackLayer)
+        )
+
+    def _fixed(self) -> FloatArray:
+        fixed = np.full(len(self.jobs), float(self.each))
+        fixed[0] += self.once
+        return fixed
+
+    def _savings(self, machine: MachineSpec, cycles: FloatArray) -> tuple[FloatArray, FloatArray, int]:
+        """Of each job the cycles that it saves when its weights stay and its maps are there, the bytes of the weights,
+        and the room for them.
+        """
+        n_bytes, saved = np.zeros(len(self.jobs)), np.zeros(len(self.jobs))
+        memory = self._memory(machine) if self.keeps else None
+        if memory is None:
+            return saved, n_bytes, 0
+        place, room = memory
+        sizes = {one.name: one.n_bytes for one in self.residents}
+        weights = {one.name for one in self.residents if one.is_weight}
+        for at, (job, own) in enumerate(zip(self.jobs, self.operands, strict=True)):
+            names = [name for name in own.names if name in sizes]
+            held = sum(sizes[name] for name in names)
+            if not names or held > room:
+                continue
+            layer = with_homes(job.layer, own, dict.fromkeys(names, place), ((place, held),))
+            try:
+                kept = self.mapped(job, layer, machine)
+            except InputError:
+                continue
+            saved[at] = max(0.0, cycles[at] - kept.alone.cycles)
+            n_bytes[at] = sum(sizes[name] for name in names if name in weights)
+        return saved, n_bytes, room
+
+    @staticmethod
+    def _memory(machine: MachineSpec) -> tuple[Place, int] | None:
+        """The largest memory that may keep weights, and the room that they may take there."""
+        rooms = []
+        for place in memories_of(machine):
+            capacity = level_called(machine, place).capacity_bytes
+            if "weights" in machine.buffer(place).holds:
+                rooms.append((capacity // TILES_SHARE if place == machine.working_buffer.name else capacity, place))
+        return max(rooms)[::-1] if rooms else None
+
+    def _of_runs(
+        self, cycles: FloatArray, saved: FloatArray | None = None, n_bytes: FloatArray | None = None, room: int = 0
+    ) -> FloatArray:
+        """Times of all runs of jobs (n, n + 1); with what weights save that stay, the most for a byte first."""
+        n = len(cycles)
+        found = np.full((n, n + 1), NEVER)
+        for first in range(n):
+            found[first, first + 1 :] = np.cumsum(cycles[first:])
+        if saved is None or n_bytes is None or not saved.any():
+            return found
+        order = np.argsort(-saved / np.maximum(1, n_bytes), kind="stable")
+        order = order[saved[order] > 0]
+        for first in range(n):
+            for end in range(first + 1, n + 1):
+                own = order[(order >= first) & (order < end)]
+                fits = np.cumsum(n_bytes[own]) <= room
+                found[first, end] -= saved[own][fits].sum()
+        return found

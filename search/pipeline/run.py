@@ -1,0 +1,439 @@
+"""A network's layers as a pipeline over the chip: partitioned, placed, and run to the cycle with all stages at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil
+from typing import NamedTuple
+
+from tilewright.errors import InputError
+from tilewright.hw_models.energy import Counters
+from tilewright.hw_models.overheads import host_cycles, overhead_assumptions
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress, part
+from tilewright.search.mapping_cache import MappingCache
+from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
+from tilewright.search.pipeline.costs import StageCosts, core_counts
+from tilewright.search.pipeline.handover import OUTSIDE, Handover, tokens_of, waits_and_signals
+from tilewright.search.pipeline.partition import (
+    NEVER,
+    Option,
+    Partition,
+    StageChoice,
+    balanced,
+    best_partition,
+    bottleneck_bound,
+)
+from tilewright.search.pipeline.stages import (
+    CORES,
+    FALLBACK,
+    Stage,
+    group_of,
+    made_ready,
+    prepared_handovers,
+)
+from tilewright.search.pipeline.timeline import Steady, steady_state
+from tilewright.sim.engine.joint import Group, Joint, Repeat, Task, Token, join
+from tilewright.sim.engine.run import simulate
+from tilewright.sim.figures import figures_of
+from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, assumptions_of_kinds, jobs_on, storage_assumptions
+from tilewright.sim.lacking import fallback_note, refuse_without_fallback
+from tilewright.sim.lowering.levels import shared_channels
+from tilewright.sim.pipeline_result import HandedOver, PipelineResult, StageResult
+from tilewright.workloads.fallback import FallbackLayer
+from tilewright.workloads.homes import Place
+from tilewright.workloads.stream.graph import OperatorStream
+
+__all__ = ["MOST_IMAGES", "simulate_pipeline"]
+
+MOST_IMAGES = 10**9
+MOST_TRIALS = 8  # partitions that are run
+IN, OUT = "host link in", "host link out"
+LINK = "the host link is free"
+
+
+class _Trial(NamedTuple):
+    """A partition as it ran."""
+
+    partition: Partition
+    stages: list[Stage]
+    handovers: tuple[Handover, ...]
+    kept: dict[str, int]
+    place: Place
+    takes_turns: bool
+    make: Callable[[int], Joint]
+    fill_cycles: int
+    steady: Steady
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What stays the same over partitions."""
+
+    stream: OperatorStream
+    costs: StageCosts
+    options: Sequence[Option]
+    prefetch: bool
+    progress: Progress | None
+
+
+def simulate_pipeline(
+    stream: OperatorStream,
+    machine: MachineSpec,
+    *,
+    n_stages: int | None = None,
+    n_images: int = 16,
+    prefetch: bool = True,
+    fuse: bool = True,
+    residency: bool | None = None,
+    attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
+    cache: MappingCache | None = None,
+    progress: Progress | None = None,
+) -> PipelineResult:
+    """``n_images`` of ``stream`` through a pipeline of stages over the cores of ``machine``, exact to the cycle.
+
+    ``n_stages``: how many (None: as many as are best). The stages are runs of consecutive operators and the cores are
+    dealt to them so that the longest stage, alone on the chip, is as short as it can be; operators that the cores lack
+    can be stages of the fallback's own, and where there are not cores enough for the stages between these, the stages
+    take turns on all of them. All stages then run at once, in one simulation, and share the DRAM and shared memories.
+    ``residency``: whether weights and maps stay on chip (None and True: yes; False: weights are read for each image).
+
+    Raises InputError for a number of stages that the layers or the cores do not allow, and as ``simulate_stream`` does.
+    """
+    kept = MappingCache() if cache is None else cache
+    jobs = jobs_on(stream, machine, fuse=fuse)
+    refuse_without_fallback([job.operators[0] for job in jobs if isinstance(job.layer, FallbackLayer)], machine)
+    _check_counts(stream, jobs, machine, n_stages, n_images)
+    in_turn = simulate_stream(
+        stream,
+        machine,
+        prefetch=prefetch,
+        fuse=fuse,
+        residency=residency,
+        attention_dataflows=attention_dataflows,
+        cache=kept,
+        progress=part(progress, 0, 3, before="one image after the other: "),
+    )
+    counts = (machine.n_cores,) if n_stages == 1 else core_counts(machine.n_cores)
+    searching = part(progress, 1, 3, before="stages: ")
+    costs = StageCosts(
+        stream, jobs, machine, attention_dataflows, kept, keeps=residency is not False, progress=searching
+    )
+    options = costs.options(counts)
+    asked = _Asked(
+        stream=stream, costs=costs, options=options, prefetch=prefetch, progress=part(progress, 2, 3, before="plan: ")
+    )
+    fixed = max(costs.fallback_cycles(), 0 if costs.keeps else costs.dram_cycles(counts))
+    trials: list[_Trial] = []
+    for partition, takes_turns in _partitions(asked, machine, n_stages, at_least=fixed):
+        shortest = min((trial.steady.interval_cycles for trial in trials), default=None)
+        if shortest is None or (partition.bottleneck < shortest and len(trials) < MOST_TRIALS):
+            trials.append(_tried(asked, partition, takes_turns))
+    best = min(trials, key=lambda trial: (trial.steady.interval_cycles, trial.fill_cycles))
+    bound = max(fixed, ceil(bottleneck_bound(costs.bounds(counts), machine.n_cores)))
+    if best.takes_turns or any(trial.takes_turns for trial in trials):
+        bound = min(bound, max(fixed, _turn_bound(asked)))
+    guess = balanced(options, machine.n_cores, len(best.stages))
+    if progress is not None:
+        progress(3, 3, stream.name)
+    return _result(asked, best, n_images, in_turn.cycles, in_turn.dram_bytes, bound, guess, counts)
+
+
+def _check_counts(
+    stream: OperatorStream, jobs: Sequence[Job], machine: MachineSpec, n_stages: int | None, n_images: int
+) -> None:
+    if not 1 <= n_images <= MOST_IMAGES:
+        raise InputError(f"images: out of range; given {n_images:,}; allowed 1 to {MOST_IMAGES:,}")
+    if n_stages is None:
+        return
+    if n_stages < 1:
+        raise InputError(f"pipeline: out of range; given {n_stages} stages; allowed 1 or more, or auto")
+    if n_stages > len(jobs):
+        raise InputError(
+            f"pipeline: more stages than layers; given {n_stages}; allowed at most {len(jobs)}, the layers of "
+            f"{stream.name} with what is fused behind them"
+        )
+    elsewhere = sum(isinstance(job.layer, FallbackLayer) for job in jobs)
+    if n_stages > machine.n_cores + elsewhere:
+        more = f" and one for each of the {elsewhere} operators on the fallback" if elsewhere else ""
+        raise InputError(
+            f"pipeline: more stages than cores; given {n_stages}; allowed at most {machine.n_cores} on {machine.name}, "
+            f"one for each core{more}"
+        )
+
+
+# -- partitions --------------------------------------------------------------------------------------------
+
+
+def _partitions(
+    asked: _Asked, machine: MachineSpec, n_stages: int | None, *, at_least: float
+) -> list[tuple[Partition, bool]]:
+    """The best partition into each number of stages, with at most so many cores for each, and, with a fallback, that
+    into turns on all cores and on the fallback; the shortest longest stage first.
+    """
+    counts = range(1, min(len(asked.costs.jobs), machine.n_cores) + 1) if n_stages is None else (n_stages,)
+    found = []
+    for n in counts:
+        for most in sorted({option.n_cores for option in asked.options} - {0}):
+            few = [
+                replace(one, cycles=one.cycles if one.n_cores <= most else one.cycles + NEVER) for one in asked.options
+            ]
+            way = best_partition(few, machine.n_cores, n_stages=n, at_least=at_least)
+            if way is not None and (way, False) not in found:
+                found.append((way, False))
+    turns = _turns(asked, machine)
+    if len(turns.stages) > 1 and n_stages in (None, len(turns.stages)):
+        found.append((turns, True))
+    if not found:
+        raise InputError(
+            f"pipeline: {n_stages} stages do not come out with {machine.n_cores} cores of {machine.name}; allowed with "
+            f"its fallback {len(turns.stages)}, which take turns on the cores, or auto"
+        )
+    return sorted(found, key=lambda way: (way[0].bottleneck, way[0].latency))
+
+
+def _turns(asked: _Asked, machine: MachineSpec) -> Partition:
+    """Runs of jobs on all cores and on the fallback, one after the other: stages that take turns."""
+    cores = max(range(len(asked.options)), key=lambda at: asked.options[at].n_cores)
+    fallback = min(range(len(asked.options)), key=lambda at: asked.options[at].n_cores)
+    choices: list[StageChoice] = []
+    for at, job in enumerate(asked.costs.jobs):
+        option = fallback if isinstance(job.layer, FallbackLayer) else cores
+        if choices and choices[-1].option == option:
+            choices[-1] = choices[-1]._replace(last=at)
+        else:
+            choices.append(StageChoice(at, at, option))
+    cycles = [float(asked.options[one.option].cycles[one.first, one.last + 1]) for one in choices]
+    of_units = [
+        sum(own for own, one in zip(cycles, choices, strict=True) if one.option == unit) for unit in (cores, fallback)
+    ]
+    return Partition(tuple(choices), max(of_units), sum(cycles))
+
+
+def _turn_bound(asked: _Asked) -> int:
+    """What the interval is at least where stages take turns on all cores."""
+    machine = asked.costs.machine
+    return sum(
+        asked.costs.unit_cycles(job, machine) for job in asked.costs.jobs if not isinstance(job.layer, FallbackLayer)
+    )
+
+
+# -- exact runs --------------------------------------------------------------------------------------------
+
+
+def _tried(asked: _Asked, partition: Partition, takes_turns: bool) -> _Trial:
+    """``partition`` planned, mapped and run: one image, and as many as it takes to see the steady state."""
+    costs = asked.costs
+    handovers, kept, place = prepared_handovers(
+        asked.stream, costs.jobs, partition.stages, costs.machine, keeps=costs.keeps and not takes_turns
+    )
+    stages = made_ready(
+        asked.stream,
+        costs,
+        partition.stages,
+        asked.options,
+        kept,
+        place,
+        prefetch=asked.prefetch,
+        takes_turns=takes_turns,
+        progress=asked.progress,
+    )
+    make = partial(_joint, asked, stages, handovers, takes_turns)
+    alone = simulate(make(1).program)
+    names = [[job.name for job in stage.jobs] for stage in stages]
+    steady = steady_state(make, names, alone.n_commands)
+    return _Trial(partition, stages, handovers, kept, place, takes_turns, make, alone.cycles, steady)
+
+
+def _joint(
+    asked: _Asked, stages: Sequence[Stage], handovers: Sequence[Handover], takes_turns: bool, n_images: int
+) -> Joint:
+    """All stages at once, with what brings images over a link to a host, and takes results there."""
+    costs, machine = asked.costs, asked.costs.machine
+    tokens = tokens_of(handovers) | {FALLBACK: Token(1)}
+    groups = [
+        group_of(
+            stage,
+            f"stage {number}",
+            n_images,
+            handovers,
+            once_cycles=costs.once,
+            each_cycles=costs.each,
+            takes_turns=takes_turns,
+        )
+        for number, stage in enumerate(stages, start=1)
+    ]
+    if takes_turns:
+        tokens[CORES] = Token(1)
+    if machine.host is not None:
+        tokens[LINK] = Token(1)
+        groups += _link_groups(asked, handovers, n_images)
+    return join(groups, shared_channels(machine), tokens)
+
+
+def _link_groups(asked: _Asked, handovers: Sequence[Handover], n_images: int) -> list[Group]:
+    """Inputs and results on the link to the host, one transfer at a time."""
+    stream, machine = asked.stream, asked.costs.machine
+    transfers = stream.inputs_and_outputs_bytes()
+    n_in = sum(stream.tensor(name).role == "activation" for name in stream.inputs)
+    found = []
+    for name, job, own in ((IN, OUTSIDE, transfers[:n_in]), (OUT, len(asked.costs.jobs), transfers[n_in:])):
+        waits, signals = waits_and_signals(handovers, job)
+        task = Task(name=name, before_cycles=host_cycles(machine, own))
+        task = replace(task, waits=(*waits, LINK), signals=(*signals, LINK))
+        found.append(Group(name=name, script=(Repeat(name="images", count=n_images, body=(task,)),)))
+    return found
+
+
+# -- what is told ------------------------------------------------------------------------------------------
+
+
+def _result(
+    asked: _Asked,
+    trial: _Trial,
+    n_images: int,
+    in_turn_cycles: int,
+    in_turn_dram_bytes: int,
+    bound: int,
+    guess: Partition | None,
+    counts: Sequence[int],
+) -> PipelineResult:
+    machine, costs = asked.costs.machine, asked.costs
+    cycles = simulate(trial.make(n_images).program).cycles
+    counters = sum((stage.counters for stage in trial.stages), Counters())
+    matrix = sum(run.matrix_cycles for stage in trial.stages for run in stage.runs)
+    vector = sum(run.vector_cycles for stage in trial.stages for run in stage.runs)
+    first_core = 0
+    told = []
+    for number, stage in enumerate(trial.stages):
+        told.append(_told(costs, stage, trial.steady, number, first_core, takes_turns=trial.takes_turns))
+        first_core += stage.n_cores
+    return PipelineResult(
+        network=asked.stream.name,
+        machine=machine.name,
+        stages=tuple(told),
+        handed_over=tuple(
+            HandedOver(
+                name=one.name,
+                made_in=one.made_in,
+                read_in=one.read_in,
+                n_bytes=one.n_bytes,
+                n_maps=one.n_maps,
+                memory=trial.place if one.name in trial.kept else "dram",
+            )
+            for one in trial.handovers
+        ),
+        n_images=n_images,
+        figures=figures_of(
+            machine, counters * n_images, cycles, matrix_cycles=matrix * n_images, vector_cycles=vector * n_images
+        ),
+        fill_cycles=trial.fill_cycles,
+        interval_cycles=trial.steady.interval_cycles,
+        period_images=trial.steady.period_images,
+        steady_latency_cycles=trial.steady.latency_cycles,
+        in_turn_cycles=in_turn_cycles,
+        in_turn_dram_bytes=in_turn_dram_bytes,
+        bound_cycles=bound,
+        partition_cycles=round(trial.partition.bottleneck),
+        guess_cycles=None if guess is None else round(guess.bottleneck),
+        searched=_searched(asked, trial, counts),
+        takes_turns=trial.takes_turns,
+        spans=trial.steady.spans,
+        assumptions=_assumptions(asked, trial),
+        stream=asked.stream,
+        machine_spec=machine,
+    )
+
+
+def _told(
+    costs: StageCosts, stage: Stage, steady: Steady, number: int, first_core: int, *, takes_turns: bool
+) -> StageResult:
+    counters, plan = stage.counters, stage.plan
+    if not stage.n_cores:
+        assert costs.machine.fallback is not None
+        units = costs.machine.fallback.name
+    elif takes_turns:
+        units = "all cores, in turn"
+    elif stage.n_cores == 1:
+        units = f"core {first_core + 1}"
+    else:
+        units = f"cores {first_core + 1} to {first_core + stage.n_cores}"
+    fixed = costs.each * len(stage.jobs) + (costs.once if stage.first == 0 else 0)
+    return StageResult(
+        first=stage.jobs[0].name,
+        last=stage.jobs[-1].name,
+        n_jobs=len(stage.jobs),
+        units=units,
+        n_cores=stage.n_cores,
+        alone_cycles=stage.alone_cycles + fixed,
+        work_cycles=steady.work_cycles[number],
+        stay_cycles=steady.stay_cycles[number],
+        bound_cycles=stage.unit_cycles + fixed,
+        macs=sum(member.macs for job in stage.jobs for member in job.operators),
+        weight_bytes=sum(job.weight_bytes for job in stage.jobs),
+        kept_weight_bytes=plan.weight_bytes if plan is not None else 0,
+        memory=plan.memory if plan is not None else "dram",
+        dram_read_bytes=counters.dram_read_bytes,
+        dram_write_bytes=counters.dram_write_bytes,
+        matrix_cycles=sum(run.matrix_cycles for run in stage.runs),
+        vector_cycles=sum(run.vector_cycles for run in stage.runs),
+    )
+
+
+def _searched(asked: _Asked, trial: _Trial, counts: Sequence[int]) -> str:
+    if trial.takes_turns:
+        return "runs of operators on the cores and on the fallback, in turn"
+    n = len(asked.costs.jobs)
+    return (
+        f"all partitions of {n} layers into stages of consecutive ones, each on {_numbers(counts)} cores, by times "
+        "alone on the chip (proven for each number of stages); the best of these were run, all stages at once"
+    )
+
+
+def _numbers(counts: Sequence[int]) -> str:
+    return ", ".join(map(str, counts[:-1])) + " or " + str(counts[-1]) if len(counts) > 1 else str(counts[0])
+
+
+def _assumptions(asked: _Asked, trial: _Trial) -> tuple[str, ...]:
+    costs, stream, machine = asked.costs, asked.stream, asked.costs.machine
+    own = [
+        "stages run at once, each its layers one after the other for one image; maps are handed over whole, by layer, "
+        "and a stage waits for a free map before the layer that makes one",
+        "every stage reaches the DRAM and the shared memories at their full bandwidth, shared fairly by the transfers "
+        "of that moment; a stage of some of the cores has its part of the room in shared memories",
+    ]
+    plans = [stage.plan for stage in trial.stages if stage.plan is not None]
+    if plans:
+        load = sum(plan.first_cycles for plan in plans)
+        proven = sum(plan.proven for plan in plans)
+        own.append(
+            f"tensors that the stages' plans keep stay on chip, weights from image to image ({proven} of {len(plans)} "
+            f"plans proven the best of their stage); loading these once, {load:,} cycles, is not in the figures"
+        )
+    if trial.takes_turns:
+        own.append(
+            "there are not cores enough for a group of its own for each stage: stages take turns on all of them, the "
+            "first in the network first, when all that a stage reads is there and room for all that it makes"
+        )
+    if machine.host is not None:
+        own.append(f"inputs and results cross {machine.host.name} one at a time, while the stages work on other images")
+    if machine.links is not None:
+        own.append("stages share the link's paths from memory as if all cores' were open to each")
+    elsewhere = [job.operators[0] for job in costs.jobs if isinstance(job.layer, FallbackLayer)]
+    notes = dict.fromkeys(
+        text for stage in trial.stages for text in stage.assumptions if not text.startswith("independent pieces")
+    )
+    return (
+        *own,
+        *notes,
+        *JOB_ASSUMPTIONS,
+        *assumptions_of_kinds(stream),
+        *overhead_assumptions(machine),
+        *storage_assumptions(machine),
+        *(
+            text.replace("the cores wait, and", "other stages go on meanwhile;")
+            for text in fallback_note(elsewhere, machine)
+        ),
+    )

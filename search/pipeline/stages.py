@@ -1,0 +1,227 @@
+"""A partition made ready to run: each stage with its machine, what stays in its memories, its mappings and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tilewright.hw_models.energy import Counters
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.progress import Progress
+from tilewright.search.network import JobRun, runs_in_turn
+from tilewright.search.pipeline.costs import StageCosts, stage_machine
+from tilewright.search.pipeline.handover import Handover, hand_overs, on_chip, waits_and_signals
+from tilewright.search.pipeline.partition import Option, StageChoice
+from tilewright.search.residency.plan import Planned, memories_of, plan_residency
+from tilewright.search.residency.tensors import residents_of, with_homes
+from tilewright.sim.engine.joint import Group, Repeat, Task
+from tilewright.sim.jobs import Job, JobLayer
+from tilewright.sim.lowering.levels import level_called
+from tilewright.sim.residency_plan import ResidencyPlan
+from tilewright.workloads.fallback import FallbackLayer
+from tilewright.workloads.homes import Place
+from tilewright.workloads.stream.graph import OperatorStream
+
+__all__ = ["CORES", "FALLBACK", "Stage", "group_of", "made_ready", "prepared_handovers"]
+
+CORES, FALLBACK = "the cores are free", "the fallback is free"
+HANDED_SHARE = 2  # maps between stages take at most one part in so many of a shared memory
+PLAN_SECONDS = 20.0  # for the proofs of all stages' plans
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Jobs ``first`` to ``last`` on ``machine`` (``n_cores`` of it, 0: only the fallback), as they run there."""
+
+    first: int
+    last: int
+    n_cores: int
+    machine: MachineSpec
+    jobs: tuple[Job, ...]
+    runs: tuple[JobRun, ...]
+    plan: ResidencyPlan | None
+    unit_cycles: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def alone_cycles(self) -> int:
+        """Of one image when nothing else runs, without fixed costs."""
+        return sum(run.cycles for run in self.runs)
+
+    @property
+    def counters(self) -> Counters:
+        return sum((run.counters for run in self.runs), Counters())
+
+
+def prepared_handovers(
+    stream: OperatorStream,
+    jobs: Sequence[Job],
+    choices: Sequence[StageChoice],
+    machine: MachineSpec,
+    *,
+    keeps: bool,
+) -> tuple[tuple[Handover, ...], dict[str, int], Place]:
+    """The hand-overs, the bytes of all maps of those that live on chip, and the memory that these live in ("")."""
+    stage_of = [number for number, one in enumerate(choices) for _ in range(one.first, one.last + 1)]
+    found = hand_overs(stream, jobs, stage_of, has_link=machine.host is not None)
+    shared = [place for place in memories_of(machine) if machine.buffer(place).shared_by_cores]
+    shared = [place for place in shared if "activations" in machine.buffer(place).holds]
+    if not keeps or not shared:
+        return found, {}, ""
+    place = max(shared, key=lambda one: level_called(machine, one).capacity_bytes)
+    operands, residents = residents_of(stream, jobs)
+    may_live = {resident.name: resident for resident in residents if not resident.is_weight}
+    room = level_called(machine, place).capacity_bytes // HANDED_SHARE
+    kept = on_chip(found, operands, may_live, room)
+    return found, kept, place if kept else ""
+
+
+def made_ready(
+    stream: OperatorStream,
+    costs: StageCosts,
+    choices: Sequence[StageChoice],
+    options: Sequence[Option],
+    kept: Mapping[str, int],
+    place: Place,
+    *,
+    prefetch: bool,
+    takes_turns: bool,
+    progress: Progress | None = None,
+) -> list[Stage]:
+    """The stages, each planned and mapped; what ``kept`` names lives in ``place`` between them."""
+    jobs = _handing_over(stream, costs.jobs, kept, place)
+    found = []
+    for choice in choices:
+        n_cores = options[choice.option].n_cores
+        taken = {place: sum(kept.values())} if kept else {}
+        own = stage_machine(costs.machine, n_cores or costs.machine.n_cores, taken)
+        here = jobs[choice.first : choice.last + 1]
+        planned = None
+        if costs.keeps and n_cores and not takes_turns:
+            seconds = PLAN_SECONDS / len(choices)
+            planned = _planned(_part_of(stream, here), here, own, costs, seconds=seconds, progress=progress)
+        if planned is not None:
+            here = [replace(job, layer=layer) for job, layer in zip(here, planned.layers, strict=True)]
+        mapped = {job.layer: costs.mapped(job, job.layer, own) for job in here}
+        found.append(
+            Stage(
+                first=choice.first,
+                last=choice.last,
+                n_cores=n_cores,
+                machine=own,
+                jobs=tuple(here),
+                runs=tuple(runs_in_turn(here, mapped, own, prefetch=prefetch)),
+                plan=planned.plan if planned is not None else None,
+                unit_cycles=sum(costs.unit_cycles(job, own) for job in costs.jobs[choice.first : choice.last + 1]),
+                assumptions=tuple(dict.fromkeys(text for one in mapped.values() for text in one.alone.assumptions)),
+            )
+        )
+    return found
+
+
+def _handing_over(stream: OperatorStream, jobs: Sequence[Job], kept: Mapping[str, int], place: Place) -> list[Job]:
+    """``jobs`` with the maps that are handed over on chip in their home."""
+    if not kept:
+        return list(jobs)
+    operands, _ = residents_of(stream, jobs)
+    places = dict.fromkeys(kept, place)
+    return [
+        replace(job, layer=with_homes(job.layer, own, {name: places[name] for name in own.names if name in places}))
+        if any(name in places for name in own.names)
+        else job
+        for job, own in zip(jobs, operands, strict=True)
+    ]
+
+
+def _planned(
+    stream: OperatorStream,
+    jobs: Sequence[Job],
+    machine: MachineSpec,
+    costs: StageCosts,
+    *,
+    seconds: float,
+    progress: Progress | None,
+) -> Planned | None:
+    """What stays in the stage's memories; None where nothing is better there."""
+    from tilewright.sim.lowering.evaluation import needed_rooms
+
+    def search(at: int, layer: JobLayer) -> tuple[int, dict[Place, int]]:
+        own = costs.mapped(jobs[at], layer, machine)
+        return own.alone.cycles, needed_rooms(own.dataflow, own.layer, machine, own.tiling)
+
+    return plan_residency(stream, jobs, machine, search, seconds=seconds, progress=progress)
+
+
+def _part_of(stream: OperatorStream, jobs: Sequence[Job]) -> OperatorStream:
+    """The operators of ``jobs`` as a stream of their own: what others make is an input, what others read a result."""
+    own = [operator for job in jobs for operator in job.operators]
+    names = {operator.name for operator in own}
+    if len(own) == len(stream.operators):
+        return stream
+    order = [operator for operator in stream.operators if operator.name in names]
+    made = {stream.base(name).name for operator in order for name in operator.outputs}
+    read = {stream.base(name).name for operator in order for name in operator.inputs}
+    elsewhere = {
+        stream.base(name).name
+        for operator in stream.operators
+        if operator.name not in names
+        for name in operator.inputs
+    }
+    elsewhere |= {stream.base(name).name for name in stream.outputs}
+    is_given = {name for name in read - made if stream.base(name).role not in ("weight", "constant")}
+    used = {name for operator in order for name in (*operator.inputs, *operator.outputs)}
+    used |= {stream.base(name).name for name in used} | _views_between(stream, used)
+    return replace(
+        stream,
+        tensors=tuple(tensor for tensor in stream.tensors if tensor.name in used),
+        operators=tuple(order),
+        inputs=tuple(sorted(is_given)),
+        outputs=tuple(sorted(made & elsewhere)),
+    )
+
+
+def _views_between(stream: OperatorStream, names: set[str]) -> set[str]:
+    found: set[str] = set()
+    for name in names:
+        tensor = stream.tensor(name)
+        while tensor.view_of is not None:
+            found.add(tensor.view_of)
+            tensor = stream.tensor(tensor.view_of)
+    return found
+
+
+def group_of(
+    stage: Stage,
+    name: str,
+    n_images: int,
+    handovers: Sequence[Handover],
+    *,
+    once_cycles: int,
+    each_cycles: int,
+    takes_turns: bool,
+) -> Group:
+    """The script of a stage: its jobs for every image, each when what it reads is there and room for what it makes.
+
+    Stages that take turns on the same cores wait for all that at their start, together with the cores.
+    """
+    tasks = []
+    for at, (job, run) in enumerate(zip(stage.jobs, stage.runs, strict=True)):
+        number = stage.first + at
+        waits, signals = waits_and_signals(handovers, number)
+        if isinstance(job.layer, FallbackLayer):
+            waits, signals = [*waits, FALLBACK], [*signals, FALLBACK]
+        before = each_cycles + (once_cycles if number == 0 else 0)
+        task = Task(name=job.name, programs=tuple(run.programs), before_cycles=before)
+        tasks.append(replace(task, waits=tuple(waits), signals=tuple(signals)))
+    if takes_turns:
+        owned = (CORES,) if stage.n_cores else ()
+        waits_first = tuple(name for task in tasks for name in task.waits if name != FALLBACK) + owned
+        gives_last = tuple(name for task in tasks for name in task.signals if name != FALLBACK) + owned
+        tasks = [replace(task, waits=_only(task.waits), signals=_only(task.signals)) for task in tasks]
+        tasks[0] = replace(tasks[0], waits=(*waits_first, *tasks[0].waits))
+        tasks[-1] = replace(tasks[-1], signals=(*gives_last, *tasks[-1].signals))
+    return Group(name=name, script=(Repeat(name="images", count=n_images, body=tuple(tasks)),))
+
+
+def _only(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name == FALLBACK)
