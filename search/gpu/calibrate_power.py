@@ -41,7 +41,7 @@ _START = PowerParameters(
 )
 #: How far, as logarithm, each figure may stray where nothing is known.
 _PULL = {
-    "static_w": 0.02, "lane_pj": 0.5, "l2_pj_per_byte": 0.5, "dram_pj_per_byte": 0.5, "voltage_slope": 0.2,
+    "static_w": 0.02, "lane_pj": 0.1, "l2_pj_per_byte": 0.5, "dram_pj_per_byte": 0.5, "voltage_slope": 0.2,
     "limit_share": 0.01,
 }  # fmt: skip
 _PULL_MULTIPLY = 0.7

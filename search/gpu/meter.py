@@ -22,6 +22,8 @@ __all__ = ["LONG_RUN_S", "WINDOW_S", "own_shares", "shown_before"]
 #: when the first sample is taken), and how often the collector reads.
 WINDOW_S = 0.7
 _SAMPLE_S = 0.1
+_SHORT_SHARE = 0.1  # of a reading that shows what was before, and nearly nothing else
+_ABOVE = (1, 2, 4, 8)
 LONG_RUN_S = 0.9  #: runs that fill the window: their last sample shows nothing else
 
 
@@ -42,19 +44,44 @@ def shown_before(
 ) -> list[NDArray[np.float64]]:
     """For each table of one file: what the meter showed before each row; ``idle_w`` where nothing was.
 
-    ``usable``: rows of each table whose reading may be looked at.
+    ``usable``: rows of each table whose reading may be looked at. A file may be of several boards that took turns; so
+    it is the mean of the last few of them, as many as explain the readings of short usable runs best.
     """
     import numpy as np
 
-    places, readings = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+    places, readings, shares = [np.zeros(0, dtype=np.int64)], [np.zeros(0)], [np.zeros(0)]
     for table, mask in zip(tables, usable, strict=True):
         if table.place is not None and table.watts is not None:
             places.append(table.place[mask])
             readings.append(table.watts[mask])
-    place, reading = np.concatenate(places), np.concatenate(readings)
+            shares.append(own_shares(table)[mask])
+    place, reading, share = np.concatenate(places), np.concatenate(readings), np.concatenate(shares)
     order = np.argsort(place)
-    place, reading = place[order], np.append(idle_w, reading[order])
+    place, reading, share = place[order], reading[order], share[order]
+    n_above = _rows_that_explain(reading, share <= _SHORT_SHARE)
     return [
-        np.full(len(table), idle_w) if table.place is None else reading[np.searchsorted(place, table.place)]
+        np.full(len(table), idle_w)
+        if table.place is None
+        else _mean_above(reading, np.searchsorted(place, table.place), n_above, idle_w)
         for table in tables
     ]
+
+
+def _mean_above(reading: NDArray[np.float64], at: NDArray[np.intp], n_above: int, idle_w: float) -> NDArray[np.float64]:
+    """The mean of the ``n_above`` readings before each position, or of as many as there are."""
+    import numpy as np
+
+    summed = np.append(0.0, np.cumsum(np.log(reading)))
+    count = np.minimum(at, n_above)
+    return np.where(count > 0, np.exp((summed[at] - summed[at - count]) / np.maximum(count, 1)), idle_w)
+
+
+def _rows_that_explain(reading: NDArray[np.float64], short: NDArray[np.bool_]) -> int:
+    import numpy as np
+
+    if not short[_ABOVE[-1] :].any():
+        return 1
+    at = np.flatnonzero(short)
+    at = at[at >= _ABOVE[-1]]
+    errors = [np.abs(_mean_above(reading, at, n_above, 1.0) / reading[at] - 1).mean() for n_above in _ABOVE]
+    return _ABOVE[int(np.argmin(errors))]

@@ -33,7 +33,6 @@ _VALUES = 8  # of a thread: one load of 16 bytes
 _MOST_BLOCKS = 16  # of a multiprocessor at a time
 _WARP = 32
 _SHORT_BLOCK = 1024  # values that a thread block holds in registers
-_OPERATIONS = 4  # of a lane for each value, for the energy: convert, work, convert back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +41,9 @@ class RowwiseFamily:
 
     ``threads`` of the thread block that works on a row; 0: one for each eight values, up to 1,024. ``warp_values``: a
     row of at most so many values is done by one warp. ``barriers``: a row is loaded, then reduced, so that the blocks
-    of a round wait for the memory and then the memory for them. ``relatives``: families whose parameters stand in where
-    these kernels are not calibrated, nearest first; ``alone``: a call is one kernel in a graph.
+    of a round wait for the memory and then the memory for them. ``operations`` of a lane for each value, for the
+    energy: converting, the work, converting back. ``relatives``: families whose parameters stand in where these kernels are
+    not calibrated, nearest first; ``alone``: a call is one kernel in a graph.
     """
 
     name: str
@@ -54,20 +54,26 @@ class RowwiseFamily:
     threads: int = 0
     warp_values: int = 0
     barriers: bool = False
+    operations: int = 4
     relatives: tuple[str, ...] = ()
     alone: bool = False
 
 
 _SCALING = ("gelu_graph", "scalematrix", "gelu")
 _BUILT_IN = (
-    RowwiseFamily(name="gelu", summary="activation, fp16", read_bytes=2, write_bytes=2),
-    RowwiseFamily(name="softmax", summary="softmax of rows, fp16", read_bytes=2, write_bytes=2, passes=3),
-    RowwiseFamily(name="layernorm", summary="norm of rows", read_bytes=2, write_bytes=2, passes=2, threads=128),
+    RowwiseFamily(name="gelu", summary="activation, fp16", read_bytes=2, write_bytes=2, operations=12),
+    RowwiseFamily(
+        name="softmax", summary="softmax of rows, fp16", read_bytes=2, write_bytes=2, passes=3, operations=10
+    ),
+    RowwiseFamily(
+        name="layernorm", summary="norm of rows", read_bytes=2, write_bytes=2, passes=2, threads=128, operations=8
+    ),
     RowwiseFamily(
         name="scalematrix",
         summary="bf16 scaled into fp8",
         read_bytes=2,
         write_bytes=1,
+        operations=12,  # convert, scale, clip on both sides, round, convert, pack
         relatives=("gelu_graph", "gelu"),
         alone=True,
     ),
@@ -89,6 +95,7 @@ _BUILT_IN = (
     RowwiseFamily(
         name="softmax_graph",
         summary="PyTorch's softmax in a graph, fp16: a block of 1,024 threads a row, a warp up to 1,024 values",
+        operations=10,
         read_bytes=2,
         write_bytes=2,
         threads=1024,
@@ -100,6 +107,7 @@ _BUILT_IN = (
     RowwiseFamily(
         name="layernorm_graph",
         summary="PyTorch's norms of rows in a graph, fp16: 128 threads a row",
+        operations=8,
         read_bytes=2,
         write_bytes=2,
         passes=2,
@@ -171,6 +179,6 @@ def rowwise_forecast(
     bound = np.where(compute >= memory, 1, 2)
     bound = np.where(longer < parameters.launch_us * 1e-6, 0, bound)
     activity = Activity(
-        macs={}, dram_bytes=from_dram, l2_bytes=once + again, lane_operations=values * (_OPERATIONS + family.passes - 1)
+        macs={}, dram_bytes=from_dram, l2_bytes=once + again, lane_operations=values * family.operations
     )
     return RowwiseForecast(seconds=parameters.launch_us * 1e-6 + longer, bound=bound, activity=activity)

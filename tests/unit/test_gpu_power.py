@@ -156,7 +156,13 @@ def test_what_was_before_is_the_nearest_row_above_that_may_be_looked_at() -> Non
     one, other = table([500, 510, 520], None, [0, 2, 5]), table([200, 210], None, [1, 3], "file: fp8")
     masks = [np.array([True, False, True]), np.array([False, True])]
     before = shown_before([one, other], masks, 126)
-    assert before[0].tolist() == [126, 500, 210] and before[1].tolist() == [500, 500]
+    assert before[0].tolist() == pytest.approx([126, 500, 210]) and before[1].tolist() == pytest.approx([500, 500])
+
+
+def test_where_boards_took_turns_the_mean_of_their_rows_is_what_was_before() -> None:
+    readings = [700.0, 200.0] * 20
+    (before,) = shown_before([table(readings, [0.05] * 40, list(range(40)))], [np.ones(40, dtype=bool)], 126)
+    assert before[10:].tolist() == pytest.approx([(700 * 200) ** 0.5] * 30)
 
 
 # --- fits --------------------------------------------------------------------------------------------------------
