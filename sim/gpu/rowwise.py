@@ -42,8 +42,8 @@ class RowwiseFamily:
     ``threads`` of the thread block that works on a row; 0: one for each eight values, up to 1,024. ``warp_values``: a
     row of at most so many values is done by one warp. ``barriers``: a row is loaded, then reduced, so that the blocks
     of a round wait for the memory and then the memory for them. ``operations`` of a lane for each value, for the
-    energy: converting, the work, converting back. ``relatives``: families whose parameters stand in where these kernels are
-    not calibrated, nearest first; ``alone``: a call is one kernel in a graph.
+    energy: converting, the work, converting back. ``relatives``: families whose parameters stand in where these
+    kernels are not calibrated, nearest first; ``alone``: a call is one kernel in a graph.
     """
 
     name: str
