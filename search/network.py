@@ -289,7 +289,8 @@ def flows_of(layer: JobLayer, machine: MachineSpec, names: Sequence[str]) -> tup
     if own:
         return own
     if family.in_networks:
-        return tuple(DATAFLOWS.get(name) for name in family.in_networks)
+        known = (DATAFLOWS.get(name) for name in family.in_networks)
+        return tuple(flow for flow in known if flow.can_take(layer) and not flow.refusal(layer, machine))
     return usual_dataflows(layer, machine)
 
 

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
-from tilewright.hw_models.spec import LinkSpec, MachineSpec
+from tilewright.hw_models.spec import BufferSpec, LinkSpec, MachineSpec
 from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.attention.numbers.pieces import joined, pieces_of
 from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
-from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.engine.reference import run_reference
+from tilewright.sim.engine.run import run_program
+from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate, phase_tiling
 from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_reference import reference_attention
@@ -100,6 +102,67 @@ def test_rows_of_a_causal_mask_are_as_long_on_every_core() -> None:
         for n in (1, 2, 4)
     ]
     assert all(fewer <= 0.56 * more for more, fewer in pairwise(times))
+
+
+@settings(max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    layer=layers(), n_cores=st.sampled_from([2, 4, 8, 16, 64]), shares=st.booleans(), sinks=st.booleans(),
+    soft_cap=st.none() | st.just(3.0), data=st.data(),
+)  # fmt: skip
+def test_parts_of_keys_are_merged_into_the_result(
+    layer: AttentionLayer, n_cores: int, shares: bool, sinks: bool, soft_cap: float | None, data: st.DataObject
+) -> None:
+    """Through a shared level or the DRAM; the engine equals the reference, counts are those of the run."""
+    flow = get_dataflow("flash_decoding")
+    layer = replace(layer, mask="none", window_left=None, window_right=None, sinks=sinks, soft_cap=soft_cap is not None)
+    machine = with_level(n_cores) if shares else linked(n_cores)
+    if flow.refusal(layer, machine):
+        assert layer.n_groups >= n_cores or layer.key_len == 1 or layer.query_len * layer.value_dim == 1
+        return
+    piece = data.draw(st.sampled_from(pieces(layer, machine, flow)))
+    assert piece.key_parts > 1
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    heads, kv_heads = layer.query_heads, layer.kv_heads
+    q = random.normal(size=(layer.batch, heads, layer.query_len, layer.head_dim))
+    k = random.normal(size=(layer.batch, kv_heads, layer.key_len, layer.head_dim))
+    v = random.normal(size=(layer.batch, kv_heads, layer.key_len, layer.value_dim))
+    logits = random.normal(size=heads) if sinks else None
+    tiling = {p.name: data.draw(st.sampled_from(p.candidates(piece, machine))) for p in flow.parameters}
+    joins = {"sinks": logits, "soft_cap": soft_cap}
+    found = run_on_numbers(flow, piece, machine, tiling, *pieces_of(piece, q, k, v), **joins)  # type: ignore[arg-type]
+    wanted = reference_attention(layer, q, k, v, **joins)  # type: ignore[arg-type]
+    np.testing.assert_allclose(joined(piece, found), wanted, rtol=1e-10, atol=1e-12)
+    result, costs, total = evaluate(flow, piece, machine, tiling), flow.costs(piece, machine), 0
+    for phase in flow.phases:
+        program = build_phase(phase, costs, phase_tiling(phase, tiling))
+        run, reference = run_program(program), run_reference(program)
+        assert (run.cycles, run.busy_cycles) == (reference.cycles, reference.busy_cycles)
+        counted = count_phase(phase, costs, phase_tiling(phase, tiling))
+        assert counted.channel_bytes == run.channel_bytes[0]
+        total += run.cycles
+    assert total == result.cycles >= result.lower_bound.cycles
+    assert flow.family.least(piece, machine) <= result.cycles
+
+
+def with_level(n_cores: int) -> MachineSpec:
+    level = BufferSpec(
+        name="l2", capacity_kib=4, read_bytes_per_cycle=32, write_bytes_per_cycle=32, shared_by_cores=True
+    )  # fmt: skip
+    pj = {"l1": 1.0, "l2": 2.0}
+    energy = replace(EDGE.energy, buffer_read_pj_per_byte=pj, buffer_write_pj_per_byte=pj)
+    return replace(EDGE, n_cores=n_cores, buffers=(*EDGE.buffers, level), energy=energy)
+
+
+def test_one_row_of_few_heads_occupies_all_cores() -> None:
+    """Decoding with two key/value heads on 8 cores: much faster than on the two that have a head."""
+    layer = replace(LAYER, query_heads=8, kv_heads=2, query_len=1, key_len=1024, head_dim=32, value_dim=32)
+    machine = linked(8).with_(**{"dram.bandwidth_gb_per_s": 200})
+    held = {"key": 32, "depth": 2, "resident": 0}
+    whole, split = (
+        min(best_tiling(flow, piece, machine, fixed=held).cycles for piece in pieces(layer, machine, flow))
+        for flow in (get_dataflow("flash2"), get_dataflow("flash_decoding"))
+    )
+    assert split < 0.45 * whole
 
 
 def test_no_piece_beats_the_bound_and_more_cores_are_never_slower() -> None:

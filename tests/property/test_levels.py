@@ -21,7 +21,8 @@ from tilewright.sim.engine.reference import run_reference
 from tilewright.sim.engine.run import run_program
 from tilewright.sim.lowering.core import WorkCounter
 from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate, fits
-from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
+from tilewright.sim.lowering.mapping import get_dataflow
+from tilewright.testing.dataflows import plain_dataflows
 from tilewright.testing.products import layers, numbers, rows, tilings
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_reference import reference_attention
@@ -203,7 +204,7 @@ def test_vector_work_moves_what_is_elsewhere(data: st.DataObject) -> None:
         assert result.dram_bytes == 0
 
 
-@pytest.mark.parametrize("name", dataflow_names("attention"))
+@pytest.mark.parametrize("name", plain_dataflows())
 @pytest.mark.parametrize("home", ["l1", "l2"])
 def test_attention_on_chip(name: str, home: str) -> None:
     """Q, K, V and the output on chip: the same result, nothing of them from or to the DRAM, and never slower."""

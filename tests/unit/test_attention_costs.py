@@ -20,7 +20,8 @@ from tilewright.sim.dataflows.attention.parts import row_width
 from tilewright.sim.jobs import jobs_of
 from tilewright.sim.lowering.asked_costs import AskedCosts
 from tilewright.sim.lowering.evaluation import evaluate
-from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
+from tilewright.sim.lowering.mapping import get_dataflow
+from tilewright.testing.dataflows import plain_dataflows
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
@@ -60,7 +61,7 @@ def run(name: str, text: str, machine: Any = EDGE) -> Any:
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", dataflow_names())
+@pytest.mark.parametrize("name", plain_dataflows())
 def test_every_dataflow_moves_keys_and_values_in_their_own_formats(name: str) -> None:
     whole, keys, both = (
         run(name, f"{LAYER}{text}") for text in ("", ",key_format=int8", ",key_format=int8,value_format=int8")
@@ -122,7 +123,7 @@ def test_costs_that_are_asked_on_other_machines_know_the_formats() -> None:
 # --- bias, sinks, soft cap --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", dataflow_names())
+@pytest.mark.parametrize("name", plain_dataflows())
 def test_what_joins_the_scores_is_moved_and_computed(name: str) -> None:
     plain = run(name, LAYER, BYTEWISE)
     n_scores = 4 * 200 * 200
@@ -181,7 +182,7 @@ def test_a_bias_in_a_stream_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # --- masks ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", dataflow_names())
+@pytest.mark.parametrize("name", plain_dataflows())
 def test_a_band_that_hides_nothing_costs_what_no_mask_costs(name: str) -> None:
     small = "attention:heads=2,query_len=50,key_len=70,head_dim=16"
     for texts in (
@@ -197,7 +198,7 @@ def test_a_band_that_hides_nothing_costs_what_no_mask_costs(name: str) -> None:
     assert tilewright.simulate(f"{small},mask=banded,window_left=69", EDGE, name, resident).cycles > 0
 
 
-@pytest.mark.parametrize("name", dataflow_names())
+@pytest.mark.parametrize("name", plain_dataflows())
 def test_a_window_of_one_row_costs_what_its_keys_cost(name: str) -> None:
     """Decoding in a sliding window: the keys before it are not touched, wherever the window begins."""
     row = "attention:heads=4,kv_heads=2,query_len=1,head_dim=16"

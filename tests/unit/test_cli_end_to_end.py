@@ -11,6 +11,7 @@ import pytest
 
 import tilewright
 from tilewright.cli import main
+from tilewright.testing.dataflows import plain_dataflows
 
 SMALL = ["attention:heads=2,seq=96,head_dim=32", "-a", "edge-16x16"]
 
@@ -31,7 +32,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return stopped.value.code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("dataflow", tilewright.dataflow_names())
+@pytest.mark.parametrize("dataflow", plain_dataflows())
 def test_command_and_function_say_the_same(capsys: pytest.CaptureFixture[str], dataflow: str) -> None:
     code, out, _ = run(capsys, "simulate", *SMALL, "-d", dataflow, "--json", "-")
     assert code == 0

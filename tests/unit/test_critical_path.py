@@ -16,8 +16,9 @@ from tilewright.sim.engine.run import run_program
 from tilewright.sim.engine.trace import Recording, record_path
 from tilewright.sim.lowering.costs import Work
 from tilewright.sim.lowering.evaluation import build_phase, phase_tiling
-from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
+from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.sim.result import Attribution
+from tilewright.testing.dataflows import plain_dataflows
 from tilewright.workloads.load import load_workload
 
 LOAD, MATRIX, VECTOR, STORE, MOVER, MEMORY_UNIT = range(6)
@@ -191,7 +192,7 @@ def test_nothing_to_do_takes_no_cycles() -> None:
 
 
 @pytest.mark.parametrize("mask", ["none", "causal"])
-@pytest.mark.parametrize("dataflow", dataflow_names())
+@pytest.mark.parametrize("dataflow", plain_dataflows())
 def test_dataflows_have_the_same_path_skipped_or_not(dataflow: str, mask: str) -> None:
     layer = load_workload(f"attention:heads=3,seq=200,head_dim=64,mask={mask}")
     flow, costs = get_dataflow(dataflow), AttentionCosts(layer, load_machine("edge-16x16"))

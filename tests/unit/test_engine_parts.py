@@ -35,10 +35,10 @@ from tilewright.sim.dataflows.attention.engine import stored_narrow
 from tilewright.sim.dataflows.gemm.engines import on_engine
 from tilewright.sim.dataflows.gemm.numbers import run_product_on_numbers
 from tilewright.sim.lowering.evaluation import evaluate
-from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
+from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.testing import check_bound, check_capacity, check_engine, check_forms, check_numbers, products
 from tilewright.testing.attention import layers as attention_layers
-from tilewright.testing.dataflows import machines
+from tilewright.testing.dataflows import machines, plain_dataflows
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import ALL_IN_DRAM, Homes
@@ -243,7 +243,7 @@ def test_networks_and_comparisons_use_it() -> None:
 INT8_ALONE = QuantisedAttention(
     name="int8", scores="int8-token", values="int8-channel", score_multiply="int8", value_multiply="int8"
 )
-FLOWS = dataflow_names("attention")
+FLOWS = plain_dataflows()
 
 
 def attentions(engine: QuantisedAttention) -> st.SearchStrategy[AttentionLayer]:

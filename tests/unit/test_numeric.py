@@ -18,9 +18,10 @@ from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
 from tilewright.sim.engine.program import Engine, ProgramBuilder
 from tilewright.sim.engine.run import DeadlockError
 from tilewright.sim.lowering.core import Pool
-from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling, dataflow_names, get_dataflow
+from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling, get_dataflow
 from tilewright.sim.numbers.hazards import Execution, HazardError, Order, Place, Store
 from tilewright.sim.numbers.interpreter import operation
+from tilewright.testing.dataflows import plain_dataflows
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_reference import bias_shape, reference_attention
 
@@ -96,7 +97,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
-@pytest.mark.parametrize("name", dataflow_names())
+@pytest.mark.parametrize("name", plain_dataflows())
 def test_every_dataflow_computes_every_kind_of_layer(name: str, layer: AttentionLayer) -> None:
     dataflow = get_dataflow(name)
     check(dataflow, layer)
@@ -138,7 +139,7 @@ def test_scale_of_one_pass_softmax() -> None:
     """Scores far apart: only differences to the running maximum are exponentiated."""
     layer = a_layer(head_dim=1, value_dim=1)
     q, k, v = inputs(layer)
-    for name in dataflow_names():
+    for name in plain_dataflows():
         dataflow = get_dataflow(name)
         output = run_on_numbers(dataflow, layer, EDGE, a_tiling(dataflow, layer, key=2), 900 * q, k, v)
         np.testing.assert_allclose(output, reference_attention(layer, 900 * q, k, v), rtol=1e-11)

@@ -21,7 +21,8 @@ from tilewright.search.methods.problem import Point, Problem
 from tilewright.search.methods.run import run_method
 from tilewright.search.objective import OBJECTIVES, check_objective
 from tilewright.search.tiling import best_tiling
-from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow
+from tilewright.sim.lowering.mapping import get_dataflow
+from tilewright.testing.dataflows import plain_dataflows
 from tilewright.testing.methods import check_optimum, check_repeatable
 from tilewright.workloads.load import load_workload, workload_names
 
@@ -51,7 +52,7 @@ def search(method: str, dataflow: str, objective: str = "latency", layer: str = 
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("dataflow", dataflow_names())
+@pytest.mark.parametrize("dataflow", plain_dataflows())
 def test_exhaustive_is_the_tiling_search(dataflow: str, objective: str) -> None:
     found = search("exhaustive", dataflow, objective)
     same = best_tiling(get_dataflow(dataflow), load_workload(LAYER), small(), objective=check_objective(objective))
@@ -67,7 +68,7 @@ def known(method: str) -> SearchMethod:
 
 
 @pytest.mark.parametrize("method", method_names())
-@pytest.mark.parametrize("dataflow", dataflow_names())
+@pytest.mark.parametrize("dataflow", plain_dataflows())
 def test_no_method_is_better_than_the_optimum(dataflow: str, method: str) -> None:
     check_optimum(known(method), dataflow)
 

@@ -12,7 +12,8 @@ from tilewright.search.tiling import best_tiling
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.engine.run import simulate
 from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate, fits, phase_tiling
-from tilewright.sim.lowering.mapping import dataflow_names, get_dataflow, tile_sizes
+from tilewright.sim.lowering.mapping import get_dataflow, tile_sizes
+from tilewright.testing.dataflows import plain_dataflows
 from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.load import load_workload
@@ -35,7 +36,7 @@ def layer(name: str) -> AttentionLayer:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("dataflow", dataflow_names())
+@pytest.mark.parametrize("dataflow", plain_dataflows())
 def test_pruning_does_not_lose_the_optimum(dataflow: str, name: str, objective: str) -> None:
     flow, goal = get_dataflow(dataflow), check_objective(objective)
     machines = (small(), small(**{"dram.bandwidth_gb_per_s": 1.5}), small(**{"vector.lanes": 4}))
@@ -51,7 +52,7 @@ def test_pruning_does_not_lose_the_optimum(dataflow: str, name: str, objective: 
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("dataflow", dataflow_names())
+@pytest.mark.parametrize("dataflow", plain_dataflows())
 def test_no_run_beats_its_bounds(dataflow: str, name: str) -> None:
     """The counted work of a candidate is what its run keeps busy, and no run ends before it."""
     machine = small()

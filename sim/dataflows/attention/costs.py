@@ -20,7 +20,7 @@ from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.homes import held_in
 from tilewright.workloads.vector_work import SOFT_CAP
 
-__all__ = ["ARRAY_SOFTMAX", "AttentionCosts", "Joining", "attention_assumptions", "join_operations"]
+__all__ = ["ARRAY_SOFTMAX", "AttentionCosts", "Joining", "attention_assumptions", "costs_of", "join_operations"]
 
 _ATTENTION_ASSUMPTIONS = (
     "Q K^T is multiplied in the wider of the formats of Q and K, P V in the wider of those of P and V; a narrower "
@@ -108,6 +108,15 @@ def join_operations(layer: AttentionLayer) -> tuple[tuple[str, int], ...]:
     if engine is not None:
         cap = (*((kind, 1) for kind, _ in engine.of_scores), *cap)
     return (*cap, ("add", 1)) if layer.has_bias else cap
+
+
+def costs_of(layer: AttentionLayer, machine: MachineSpec) -> AttentionCosts:
+    """Costs of the tiles of ``layer``, and of merging what parts of its keys give."""
+    if layer.key_parts == 1:
+        return AttentionCosts(layer, machine)
+    from tilewright.sim.dataflows.attention.key_parts import KeyPartsCosts  # which are costs of this kind
+
+    return KeyPartsCosts(layer, machine)
 
 
 class AttentionCosts(TileCosts):

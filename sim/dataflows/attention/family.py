@@ -12,7 +12,7 @@ from tilewright.hw_models.links import multicasts
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.bound import lower_bound
 from tilewright.sim.dataflows.attention.core import AttentionCore
-from tilewright.sim.dataflows.attention.costs import AttentionCosts, attention_assumptions
+from tilewright.sim.dataflows.attention.costs import attention_assumptions, costs_of
 from tilewright.sim.dataflows.attention.engine import on_engine
 from tilewright.sim.lowering.family import Family, register_family
 from tilewright.sim.lowering.levels import levels_of
@@ -71,10 +71,10 @@ ATTENTION = register_family(
     Family(
         operator="attention",
         layer=AttentionLayer,
-        costs=AttentionCosts,
+        costs=costs_of,
         bound=lower_bound,
         usual="mas",
-        in_networks=("mas", "flash2"),
+        in_networks=("mas", "flash2", "flash_decoding"),
         baseline="flat",
         core=AttentionCore,
         plain=_plain,

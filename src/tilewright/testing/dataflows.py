@@ -8,9 +8,18 @@ from typing import Any, NamedTuple
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.lowering.mapping import Dataflow
+from tilewright.sim.lowering.mapping import DATAFLOWS, Dataflow
 
-__all__ = ["Case", "check_bound", "check_capacity", "check_dataflow", "check_forms", "check_numbers", "machines"]
+__all__ = [
+    "Case",
+    "check_bound",
+    "check_capacity",
+    "check_dataflow",
+    "check_forms",
+    "check_numbers",
+    "machines",
+    "plain_dataflows",
+]
 
 
 class Case(NamedTuple):
@@ -55,6 +64,16 @@ def machines() -> tuple[MachineSpec, ...]:
         edge.with_(**{"vector.lanes": 64, "dram.bandwidth_gb_per_s": 3000, "dram.first_access_latency_ns": 0}),
         edge.with_(**{"dram.detail": "row_buffer"}),
     )
+
+
+def plain_dataflows() -> tuple[str, ...]:
+    """The dataflows of attention that run any layer on any machine, one of a single core and buffer, too."""
+    from tilewright.hw_models.load import load_machine
+    from tilewright.workloads.load import load_workload
+
+    layer, machine = load_workload("attention:heads=1,seq=8,head_dim=8"), load_machine("edge-16x16")
+    flows = [flow for flow in DATAFLOWS.values() if flow.operator == "attention"]
+    return tuple(flow.name for flow in flows if not flow.refusal(layer, machine))
 
 
 def check_dataflow(dataflow: Dataflow, *, n_examples: int = 50, layers: Any = None) -> None:

@@ -27,6 +27,7 @@ class Dram:
     q (groups, rows, E), scaled by 1/sqrt(E); k (groups, N, E); v (groups, N, F); s, p (groups, rows, N) and o
     (groups, rows, F) hold NaN until stored. Scores that the mask hides are no data: S starts there as minus
     infinity and P as 0, since a tile of a later pass may cover some that no tile of an earlier pass has touched.
+    ``row_sums`` (groups, rows, 2): maxima and sums of rows whose O is stored undivided.
     ``visible`` (groups, rows, N) is the mask. ``bias`` has the layer's extents, ``sinks`` a logit per query head.
     """
 
@@ -60,6 +61,7 @@ class Dram:
         self.s = np.where(self.visible, np.nan, -np.inf)
         self.p = np.where(self.visible, np.nan, 0.0)
         self.o = np.full((groups, rows, layer.value_dim), np.nan)
+        self.row_sums = np.full((groups, rows, 2), np.nan)
 
     def output(self) -> FloatArray:
         """O by batch entries and query heads; raises HazardError for rows that nobody stored."""

@@ -60,6 +60,22 @@ def _store_o(chip: Chip, run: Execution, step: Step) -> None:
     store_output(chip, run, step_part(step).rows, "O divided")
 
 
+@operation("store_undivided_rows")
+def _store_undivided(chip: Chip, run: Execution, step: Step) -> None:
+    part = step_part(step)
+    store_output(chip, run, part.rows, after("O", part.tiles))
+
+
+@operation("store_row_sums")
+def _store_row_sums(chip: Chip, run: Execution, step: Step) -> None:
+    part = step_part(step)
+    both = [
+        run.read(_running(chip, part, which), after(name, part.tiles))
+        for which, name in ((MAXIMUM, "maximum"), (SUM, "sum"))
+    ]
+    run.store(chip.dram.row_sums, part.rows.at, np.stack(both, axis=-1))
+
+
 # -- one-pass softmax --------------------------------------------------------------------------------------
 
 

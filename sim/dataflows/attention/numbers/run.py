@@ -8,11 +8,12 @@ names the command whose synchronisation is wrong.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy.typing as npt
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.dataflows.attention.numbers import online  # noqa: F401  (what commands do)
 from tilewright.sim.dataflows.attention.numbers.chip import Chip, Dram
@@ -22,7 +23,7 @@ from tilewright.sim.numbers.hazards import FloatArray, HazardError
 from tilewright.sim.numbers.interpreter import interpret
 from tilewright.workloads.attention import AttentionLayer
 
-__all__ = ["HazardError", "run_on_numbers"]
+__all__ = ["HazardError", "run_on_numbers", "run_phase"]
 
 
 def run_on_numbers(
@@ -52,15 +53,21 @@ def run_on_numbers(
     if missing:
         raise InputError(f"tile: {dataflow.name} needs every parameter to run on numbers; missing {', '.join(missing)}")
     dram = Dram(layer, q, k, v, bias=bias, sinks=sinks, soft_cap=soft_cap)
+    if layer.key_parts > 1:
+        from tilewright.sim.dataflows.attention.numbers.key_parts import run_key_parts_on_numbers
+
+        return run_key_parts_on_numbers(dataflow, layer, machine, tiling, dram)
     costs = AttentionCosts(layer, machine)
     for phase in dataflow.phases:
-        _run_phase(phase, costs, tiling, dram)
+        run_phase(phase, costs, tiling, dram)
     return dram.output()
 
 
-def _run_phase(phase: Phase, costs: AttentionCosts, tiling: Tiling, dram: Dram) -> None:
-    builder = ProgramBuilder(AttentionCore.engines(1), AttentionCore.channels(costs, tiling), unroll=True)
-    core = AttentionCore(costs, n_groups=len(dram.k), builder=builder)
+def run_phase(phase: Phase, costs: AttentionCosts, tiling: Tiling, dram: Dram) -> None:
+    """One phase on one core, which does all there is."""
+    engines, channels = phase.core.engines_for(costs, tiling, 1), phase.core.channels(costs, tiling)
+    builder = ProgramBuilder(engines, channels, unroll=True)
+    core: Any = phase.core(costs, n_groups=len(dram.k), builder=builder)
     phase.lower(core, tiling)
     (key,) = (p.name for p in phase.parameters if p.name == "key" or p.name.endswith("_key"))
     interpret(builder.build(), Chip(dram, core, tiling[key]))
