@@ -11,12 +11,10 @@ from tilewright.hw_models.overheads import host_cycles, overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.reading.runs import MeasuredRun
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
-from tilewright.search.network import ATTENTION_DATAFLOWS, Chosen, simulate_stream
+from tilewright.search.network import ATTENTION_DATAFLOWS, Chosen, flows_of, simulate_stream
 from tilewright.search.tiling import best_tiling
-from tilewright.search.workload import layer_of, layer_on
+from tilewright.search.workload import layer_of, layer_on, pieces
 from tilewright.sim.lowering.evaluation import evaluate
-from tilewright.sim.lowering.family import family_of
-from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.sim.network_result import NetworkResult
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.network import load_network, network_names, network_options
@@ -86,11 +84,10 @@ class Subject:
 
     def _attention(self, layer: AttentionLayer, machine: MachineSpec) -> Prediction:
         found, fault = [], None
-        layer = family_of(layer).adapted(layer, machine)
-        for name in ATTENTION_DATAFLOWS:
-            flow = get_dataflow(name, "attention")
+        flows = flows_of(layer, machine, ATTENTION_DATAFLOWS)
+        for flow, piece in ((flow, piece) for flow in flows for piece in pieces(layer, machine, flow)):
             try:
-                found.append(evaluate(flow, layer, machine, best_tiling(flow, layer, machine).tiling))
+                found.append(evaluate(flow, piece, machine, best_tiling(flow, piece, machine).tiling))
             except MappingError as error:
                 fault = error
         if not found and fault is not None:

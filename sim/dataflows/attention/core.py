@@ -26,6 +26,14 @@ class AttentionCore(TileCore[AttentionCosts]):
     def channels(cls, costs: AttentionCosts, tiling: Mapping[str, int]) -> tuple[Channel, ...]:
         return channels_of(costs.machine) if any(costs.layer.homes[:4]) else (cls.channel(costs),)
 
+    def staging(self, tiling: Mapping[str, int]) -> Any:
+        """How K and V come through a level on chip or over a link; None where they are loaded from their homes."""
+        return None
+
+    def comes_again(self, tiling: Mapping[str, int]) -> bool:
+        """Whether K and V, kept in a level for a head, come from there for every row block."""
+        return False
+
     def declared(self) -> None:
         """As of any core; then come the passes of a quantised engine, before the first phase."""
         first = self.begins and self.layer.engine is not None

@@ -44,7 +44,7 @@ def lower_steps(core: AttentionCore, tiling: Tiling, store_sums: StoreRows | Non
                 costs.values(middle.rows, middle.keys, add_to=not middle.first),
                 waits=[
                     p_ready,
-                    *((data.v.full,) if middle.loads else ()),
+                    *((data.v.full,) if data.loads(middle) else ()),
                     *((data.o.free,) if middle.first else ()),
                 ],
                 signals=[

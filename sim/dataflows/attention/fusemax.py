@@ -54,7 +54,7 @@ def lower(core: AttentionCore, tiling: Tiling) -> None:
             values = costs.values_in_array if array else costs.values_of_tile
             core.matrix(
                 values(middle.rows, middle.keys),
-                waits=[p_ready, pv.free, *((data.v.full,) if middle.loads else ())],
+                waits=[p_ready, pv.free, *((data.v.full,) if data.loads(middle) else ())],
                 signals=[pv.full, data.s.free, *((data.v.free,) if data.gives_back(middle) else ())],
                 label="P V",
                 run=("values_rows", middle),

@@ -39,8 +39,8 @@ class Step(NamedTuple):
     offset: int = 0
 
     @property
-    def loads(self) -> bool:
-        """Whether the tile's K and V must be brought in for this step."""
+    def is_new(self) -> bool:
+        """Whether the tile's K and V have not been on chip for an earlier row block of their head."""
         return self.fresh and self.opens
 
 
@@ -55,6 +55,8 @@ class OnlineData:
         self.resident = bool(tiling["resident"])
         # A spare slot lets the next query block's first sub-block come in early.
         n_sub = ceil_div(rows, self.sub) + 1
+        self.staging = core.staging(tiling)
+        self.comes_again = core.comes_again(tiling)
         slots = tiling["depth"]
         if self.resident:
             slots = ceil_div(layer.key_len, self.key) * max(1, tiling["depth"] - 1)
@@ -67,6 +69,10 @@ class OnlineData:
         self.joins = Joins(core, rows=self.sub, key=self.key)
         core.reserve("row maxima and sums", n_sub * costs.accumulator_bytes(2 * self.sub))
 
+    def loads(self, step: Step) -> bool:
+        """Whether the tile's K and V must be brought in for a step."""
+        return step.opens and (step.fresh or self.comes_again)
+
     def gives_back(self, step: Step) -> bool:
         """Whether the slots of the step's K and V tile are free after it."""
         return step.closes and (not self.resident or step.release)
@@ -74,7 +80,8 @@ class OnlineData:
 
 def steps(core: AttentionCore, tiling: Tiling, sub: int) -> tuple[Any, ...]:
     """The tree of steps of all row blocks."""
-    blocks = core.row_blocks(tiling["query"], tiling["key"], resident=bool(tiling["resident"]))
+    follows = bool(tiling["resident"]) or core.comes_again(tiling)  # which row block is the first to need a tile
+    blocks = core.row_blocks(tiling["query"], tiling["key"], resident=follows)
     return tuple(_expand(core, blocks, tiling["key"], sub))
 
 
@@ -127,36 +134,51 @@ def _subs(block: RowBlock, tile: Tile, sub: int, *, concrete: bool) -> Iterator[
 
 def load_for_scores(core: AttentionCore, data: OnlineData, step: Step) -> None:
     """Q of the sub-block (with its first key tile), K of the tile (with its first sub-block), and the step's bias."""
-    layer, costs = core.layer, core.costs
     if step.first:
         core.load(
-            costs.load_q(step.rows),
+            core.costs.load_q(step.rows),
             waits=[data.q.free],
             signals=[data.q.full],
             label="load Q",
             run=("load_q_rows", step),
         )
-    if step.loads:
-        core.load(
-            costs.load(1, step.keys * layer.head_dim, costs.key_bits, home=layer.homes.k),
-            waits=[data.k.free],
-            signals=[data.k.full],
-            label="load K",
-            run=("load_k", step.block, step.tile),
-        )
+    if data.loads(step):
+        _load_keys(core, data, step)
     data.joins.load_tile(core, step.rows, step.keys, run=("load_bias_rows", step))
 
 
 def load_for_values(core: AttentionCore, data: OnlineData, step: Step) -> None:
     """V of the tile (with its first sub-block)."""
-    if step.loads:
-        core.load(
-            core.costs.load(1, step.keys * core.layer.value_dim, core.costs.value_bits, home=core.layer.homes.v),
-            waits=[data.v.free],
-            signals=[data.v.full],
-            label="load V",
-            run=("load_v", step.block, step.tile),
-        )
+    if data.loads(step):
+        _load_values(core, data, step)
+
+
+def _load_keys(core: AttentionCore, data: OnlineData, step: Step) -> None:
+    layer, costs, run = core.layer, core.costs, (step.block, step.tile)
+    if data.staging is not None:
+        data.staging.load("k", step, data.k, step.keys * layer.head_dim, run)
+        return
+    core.load(
+        costs.load(1, step.keys * layer.head_dim, costs.key_bits, home=layer.homes.k),
+        waits=[data.k.free],
+        signals=[data.k.full],
+        label="load K",
+        run=("load_k", *run),
+    )
+
+
+def _load_values(core: AttentionCore, data: OnlineData, step: Step) -> None:
+    layer, costs, run = core.layer, core.costs, (step.block, step.tile)
+    if data.staging is not None:
+        data.staging.load("v", step, data.v, step.keys * layer.value_dim, run)
+        return
+    core.load(
+        costs.load(1, step.keys * layer.value_dim, costs.value_bits, home=layer.homes.v),
+        waits=[data.v.free],
+        signals=[data.v.full],
+        label="load V",
+        run=("load_v", *run),
+    )
 
 
 def score_command(
@@ -174,7 +196,7 @@ def score_command(
         waits=[
             data.s.free,
             *((data.q.full,) if step.first else ()),
-            *((data.k.full,) if step.loads else ()),
+            *((data.k.full,) if data.loads(step) else ()),
             *waits,
         ],
         signals=[

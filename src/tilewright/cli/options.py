@@ -104,7 +104,7 @@ SimulatedDataflowOption = Annotated[
         metavar="NAME",
         help="How attention (or another kind of operator) is scheduled.",
         autocompletion=complete.dataflows,
-        show_default="mas; in a network the best of mas, flash2 and flash_decoding; else the machine's usual one",
+        show_default="mas; in a network the best of mas and the flash2 kinds; else the machine's usual one",
     ),
 ]
 DataflowsOption = Annotated[

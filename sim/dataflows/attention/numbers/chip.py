@@ -95,6 +95,7 @@ class Chip:
     def __init__(self, dram: Dram, core: AttentionCore, key: int) -> None:
         self.dram = dram
         self.key = key
+        self.comes_again = False  # whether a tile of K or V is brought for each row block, also where not all are new
         self._core = core
         self._bytes = core.builder.buffer_bytes
         self.stores = {pool.name: self._store(pool.name, pool.slots) for pool in core.pools.values()}

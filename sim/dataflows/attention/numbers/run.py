@@ -70,4 +70,6 @@ def run_phase(phase: Phase, costs: AttentionCosts, tiling: Tiling, dram: Dram) -
     core: Any = phase.core(costs, n_groups=len(dram.k), builder=builder)
     phase.lower(core, tiling)
     (key,) = (p.name for p in phase.parameters if p.name == "key" or p.name.endswith("_key"))
-    interpret(builder.build(), Chip(dram, core, tiling[key]))
+    chip = Chip(dram, core, tiling[key])
+    chip.comes_again = core.comes_again(tiling)
+    interpret(builder.build(), chip)

@@ -12,6 +12,7 @@ from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.dataflows.attention.numbers.chip import Chip
 from tilewright.sim.dataflows.attention.numbers.joins import joined_scores, scores_state, sink_logits
 from tilewright.sim.dataflows.attention.numbers.parts import Part, Rows, part_of_block, rows_of_block, tile_keys
+from tilewright.sim.dataflows.attention.staging import Stage
 from tilewright.sim.numbers.hazards import Execution, FloatArray, Place
 from tilewright.sim.numbers.interpreter import after, operation
 
@@ -32,9 +33,9 @@ K_TAIL = "K tail, then P"
 # -- places ------------------------------------------------------------------------------------------------
 
 
-def _key_tag(block: RowBlock, tile: Tile) -> str:
+def _key_tag(chip: Chip, block: RowBlock, tile: Tile) -> str:
     """Streamed tiles belong to the row block that they are loaded for, resident ones to their head."""
-    resident = block.new >= 0
+    resident = block.new >= 0 and not chip.comes_again
     owner = f"kv head {block.group}" if resident else f"kv head {block.group} for row block {block.serial}"
     return f"key tile {tile.index} of {owner}"
 
@@ -43,7 +44,7 @@ def _key_place(chip: Chip, block: RowBlock, tile: Tile) -> Place:
     """K of a tile: in its pool, or in the tail that is loaded again for every row block."""
     if K_TAIL in chip.stores and tile.index >= _first_of_tail(chip):
         return Place(chip.stores[K_TAIL], f"K tail for row block {block.serial}", tile.index)
-    return Place(chip.stores["K"], _key_tag(block, tile))
+    return Place(chip.stores["K"], _key_tag(chip, block, tile))
 
 
 def _first_of_tail(chip: Chip) -> int:
@@ -105,7 +106,7 @@ def _load_k_tail(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> Non
 
 @operation("load_v")
 def _load_v(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> None:
-    place = Place(chip.stores["V"], _key_tag(block, tile))
+    place = Place(chip.stores["V"], _key_tag(chip, block, tile))
     run.write(place, "V", chip.dram.v[block.group, tile_keys(chip, tile)], opens=True)
 
 
@@ -119,6 +120,54 @@ def _load_s(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> None:
 def _load_p(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> None:
     part = part_of_block(block, tile)
     run.write(_weight_place(chip, part), "P", _from_dram(chip, run, chip.dram.p, part, "P"), opens=True)
+
+
+@operation("fetch_k", "fetch_v")
+def _fetch(chip: Chip, run: Execution, stage: Stage, block: RowBlock, tile: Tile) -> None:
+    place = _stage_place(chip, stage, block, tile)
+    run.write(place, stage.operand, _of_head(chip, stage, block, tile), opens=tile.first)
+
+
+@operation("bring_k", "bring_v")
+def _bring(chip: Chip, run: Execution, stage: Stage, block: RowBlock, tile: Tile) -> None:
+    run.write(_sent_place(chip, stage, block, tile), stage.operand, _come(chip, run, stage, block, tile), opens=True)
+
+
+@operation("load_k_sent", "load_v_sent")
+def _load_sent(chip: Chip, run: Execution, stage: Stage, block: RowBlock, tile: Tile) -> None:
+    value = run.read(_sent_place(chip, stage, block, tile), stage.operand)
+    place = Place(chip.stores[stage.operand], _key_tag(chip, block, tile))
+    run.write(place, stage.operand, value, opens=True)
+
+
+@operation("load_k_staged", "load_v_staged")
+def _load_staged(chip: Chip, run: Execution, stage: Stage, block: RowBlock, tile: Tile) -> None:
+    place = Place(chip.stores[stage.operand], _key_tag(chip, block, tile))
+    run.write(place, stage.operand, _come(chip, run, stage, block, tile), opens=True)
+
+
+def _come(chip: Chip, run: Execution, stage: Stage, block: RowBlock, tile: Tile) -> FloatArray:
+    """A tile of K or V from the level that it is staged in, or from its home."""
+    if stage.level is None:
+        return _of_head(chip, stage, block, tile)
+    return run.read(_stage_place(chip, stage, block, tile), stage.operand)
+
+
+def _of_head(chip: Chip, stage: Stage, block: RowBlock, tile: Tile) -> FloatArray:
+    array = chip.dram.k if stage.operand == "K" else chip.dram.v
+    value: FloatArray = array[block.group, tile_keys(chip, tile)]
+    return value
+
+
+def _stage_place(chip: Chip, stage: Stage, block: RowBlock, tile: Tile) -> Place:
+    store = chip.registers(f"{stage.operand} in {stage.level}", stage.slots)
+    return Place(store, f"kv head {block.group}", tile.index)
+
+
+def _sent_place(chip: Chip, stage: Stage, block: RowBlock, tile: Tile) -> Place:
+    """With the core that brings it: as many places as its pool has slots."""
+    store = chip.registers(f"{stage.operand} to send", len(chip.stores[stage.operand].slots))
+    return Place(store, f"tile {tile.index} for row block {block.serial}")
 
 
 def _from_dram(chip: Chip, run: Execution, array: FloatArray, part: Part, what: str) -> FloatArray:
@@ -242,7 +291,7 @@ def _normalise(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> None:
 
 def weights_times_values(chip: Chip, run: Execution, part: Part, weights: Place) -> FloatArray:
     """P V of one tile."""
-    values = run.read(Place(chip.stores["V"], _key_tag(part.block, part.tile)), "V")
+    values = run.read(Place(chip.stores["V"], _key_tag(chip, part.block, part.tile)), "V")
     return run.read(weights, "P") @ values
 
 

@@ -1,0 +1,36 @@
+"""FlashAttention-2 with K and V in a level behind the working buffer, or sent to all the cores that need them."""
+
+from __future__ import annotations
+
+from tilewright.sim.dataflows.attention import flash2, parts
+from tilewright.sim.dataflows.attention.staging import FAR, SHARED, StagedCore, is_distinct, legal, no_staging
+from tilewright.sim.lowering.mapping import Dataflow, Phase, register
+
+FLASH2_STAGED = register(
+    Dataflow(
+        name="flash2_staged",
+        heeds_homes=True,
+        summary="flash2 with K and V staged in a level on chip and read from there again, or sent to several cores",
+        source="FlashAttention-2, arXiv 2307.08691, at two levels of memory",
+        phases=(
+            Phase(
+                name="attention",
+                parameters=(*parts.STANDARD, FAR, SHARED),
+                lower=flash2.lower,
+                legal=legal,
+                distinct=is_distinct,
+                core=StagedCore,
+            ),
+        ),
+        assumptions=(
+            *flash2.FLASH2.assumptions,
+            "K and V of a head are staged whole, fetched tile by tile at their first use by a mover of their own for "
+            "each, once for the cores that work on the same head; the DRAM's channel is what a fetch takes (the "
+            "level's write port is not the bottleneck)",
+            "what a link sends to several cores is with one of them before; the others keep a slot free for it",
+        ),
+        refusal=no_staging,
+        fills_buffers=True,
+    ),
+    rank=8,
+)
