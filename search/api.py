@@ -368,8 +368,8 @@ def pareto(
     A layer or an operator: over its dataflows (all by default) and tilings. A network: over a mapping of its own for
     every operator, attention with ``dataflows`` (those that networks try by default), run one after the other without
     weights loaded ahead; in the machine's own number format where it has no rate for that of the network (and that is
-    none of ``keep_formats``). ``proof`` of the result says within what it is proven. Raises InputError for bad names, and
-    for an operator that no mapping fits, with its place.
+    none of ``keep_formats``). ``proof`` of the result says within what it is proven. Raises InputError for bad names,
+    and for an operator that no mapping fits, with its place.
     """
     spec, thing = _machine(machine), _layer_or_network(workload)
     if not isinstance(thing, OperatorStream):
