@@ -85,7 +85,7 @@ class Subject:
     def _attention(self, layer: AttentionLayer, machine: MachineSpec) -> Prediction:
         found, fault = [], None
         flows = flows_of(layer, machine, ATTENTION_DATAFLOWS)
-        for flow, piece in [(flow, piece) for flow in flows for piece in pieces(layer, machine, flow)]:
+        for flow, piece in ((one, piece) for one in flows for piece in pieces(layer, machine, one)):
             try:
                 found.append(evaluate(flow, piece, machine, best_tiling(flow, piece, machine).tiling))
             except MappingError as error:
