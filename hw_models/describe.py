@@ -60,6 +60,7 @@ _NO_FIGURES = (
     ("overheads", "per_layer_us", 0),
     ("weights", "compression", 1),
     ("weights", "kept_kib", 0),
+    ("weights", "beside_activations", False),
     ("weights", "memory.first_access_latency_ns", 0),
     ("weights", "memory.burst_bytes", 1),
     ("weights", "memory.read_pj_per_byte", 0),

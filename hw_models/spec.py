@@ -522,7 +522,8 @@ class WeightsSpec:
     ``compression``: bytes of the weights of products and convolutions in their number format over those that are
     stored, moved and kept on chip; the unit that multiplies decodes them. ``memory``: where weights come from (none:
     the DRAM). ``kept_kib``: room for weights that stay in what the file calls the DRAM from one inference to the next:
-    those of a network's first operators, whole, as long as they fit.
+    those of a network's first operators, whole, as long as they fit. ``beside_activations``: whether activations take
+    of that room too, as many bytes as are alive at once at most.
     """
 
     __pydantic_config__ = _STRICT
@@ -530,10 +531,13 @@ class WeightsSpec:
     compression: Annotated[float, Ge(1), Le(1000)] = 1.0
     memory: WeightMemorySpec | None = None
     kept_kib: Annotated[float, Ge(0), Le(1_073_741_824)] = 0.0
+    beside_activations: bool = False
 
     def __post_init__(self) -> None:
         if self.kept_kib and self.memory is None:
             raise ValueError("kept_kib: given without a memory; allowed where weights come from one beside the DRAM")
+        if self.beside_activations and not self.kept_kib:
+            raise ValueError("beside_activations: given without kept_kib, the room that activations take from")
 
     @property
     def kept_bytes(self) -> int:

@@ -16,6 +16,7 @@ from tilewright.hw_models.sparsity import skipping
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.kinds.layer import JobLayer, fallback_layer, layer_of
 from tilewright.sim.lacking import is_lacking
+from tilewright.sim.live import most_live_bytes
 from tilewright.sim.lowering.family import family_of
 from tilewright.units import bits_to_bytes, ceil_div, exact
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
@@ -94,9 +95,11 @@ def jobs_on(stream: OperatorStream, machine: MachineSpec, *, fuse: bool = True) 
     kernels = [(one.height, one.width) for one in block.kernels] if block is not None else []
     jobs = jobs_of(stream, fuse=fuse, lacks=machine.lacks, kernels=kernels)
     room, found = machine.weights.kept_bytes, []
+    if machine.weights.beside_activations:
+        room = max(0, room - most_live_bytes(stream, jobs))
     for job in jobs:
         layer = stored_on(job.layer, machine)
-        n_bytes = _stored_bytes(job, layer)
+        n_bytes = _stored_bytes(stream, job, layer)
         if machine.weights.memory is not None and n_bytes > room:
             layer = _from_weight_memory(layer, machine.weights.memory.name, job.weight_bytes)
         room -= min(n_bytes, room)
@@ -115,9 +118,11 @@ def stored_on(layer: JobLayer, machine: MachineSpec) -> JobLayer:
     return layer if ratio == 1 else replace(layer, b_bits=layer.b_bits / exact(ratio))
 
 
-def _stored_bytes(job: Job, layer: JobLayer) -> int:
+def _stored_bytes(stream: OperatorStream, job: Job, layer: JobLayer) -> int:
+    """Bytes of a job's weights where they stay; taps that a transposed convolution lacks are not stored."""
     if isinstance(layer, GemmLayer) and layer.b_is_weight:
-        return bits_to_bytes(layer.groups * layer.k * layer.n * layer.b_bits)
+        n_elements = stream.base(job.operators[0].inputs[1]).n_elements
+        return bits_to_bytes(min(layer.groups * layer.k * layer.n, n_elements) * layer.b_bits)
     return job.weight_bytes
 
 
@@ -144,8 +149,11 @@ def storage_assumptions(machine: MachineSpec) -> tuple[str, ...]:
             "weights of 0 lie where the matrix unit can leave them out, evenly over its rows, columns and cores"
         )
     if weights.memory is not None:
+        less = ", less the most that activations take there at a time" if weights.beside_activations else ""
         kept = (
-            f", but for the first {weights.kept_kib:g} KiB, which stay between inferences" if weights.kept_kib else ""
+            f", but for the first {weights.kept_kib:g} KiB{less}, which stay between inferences"
+            if weights.kept_kib
+            else ""
         )
         said.append(f"weights come from {weights.memory.name}{kept}; they are read there when their operator begins")
     return tuple(said)

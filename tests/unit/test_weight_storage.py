@@ -16,6 +16,7 @@ from tilewright.reports.network_table import total_rows
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import simulate_stream
 from tilewright.sim.jobs import jobs_of, jobs_on
+from tilewright.sim.live import most_live_bytes
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
@@ -109,6 +110,38 @@ def test_first_operators_weights_are_kept_as_long_as_they_fit() -> None:
     assert simulate_stream(stream(), all_kept, cache=MappingCache()).weight_memory_bytes == 0
 
 
+def test_activations_take_of_the_room_where_they_live_in_it() -> None:
+    """Of x (2 KiB), what is between (2 KiB) and the result (2 KiB) two are alive at a time."""
+    network = stream()
+    assert most_live_bytes(network, jobs_on(network, FLASH)) == 2 * 4 * 512
+
+    def homes(kib: float) -> list[str]:
+        machine = FLASH.with_(**{"weights.kept_kib": kib, "weights.beside_activations": True})
+        layers = [job.layer for job in jobs_on(network, machine)]
+        return [layer.homes.b for layer in layers if isinstance(layer, GemmLayer)]
+
+    assert homes(516) == ["", ""]  # 512 KiB of weights and 4 KiB
+    assert homes(515) == ["", "flash"]
+    assert homes(2) == ["flash", "flash"]
+
+
+def test_branches_and_inputs_live_until_they_are_read() -> None:
+    b = Layers("branches", activations="int8", weights="int8")
+    x = b.input("x", (1, 8, 8, 8))
+    left, right = b.conv(x, 16, 3, "left"), b.elementwise("relu", b.conv(x, 32, 3, "right"))
+    network = b.finish([b.conv(b.concat([left, right], 1), 4, 1, "joined")])
+    # while they are joined: 16, 32 and 48 channels; before, x of 8 as well as both
+    assert most_live_bytes(network, jobs_on(network, EDGE)) == 64 * (16 + 32 + 48)
+
+
+def test_taps_that_a_transposed_convolution_lacks_are_not_kept() -> None:
+    b = Layers("up", activations="int8", weights="int8")
+    network = b.finish([b.transposed_conv(b.input("x", (1, 32, 4, 4)), 32, 3, "up", stride=2)])
+    for kib, home in ((9, ""), (8.9, "flash")):  # 9 taps, of the 16 of its four phases
+        (job,) = jobs_on(network, FLASH.with_(**{"weights.kept_kib": kib}))
+        assert isinstance(job.layer, GemmLayer) and job.layer.homes.b == home
+
+
 def test_those_of_work_on_the_vector_unit_too() -> None:
     b = Layers("depthwise", activations="int8", weights="int8")
     one = b.finish([b.conv(b.input("x", (1, 64, 16, 16)), 64, 3, "depthwise", groups=64, bias=False)])
@@ -119,6 +152,8 @@ def test_those_of_work_on_the_vector_unit_too() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(InputError, match="beside_activations: given without kept_kib"):
+        FLASH.with_(**{"weights.beside_activations": True})
     with pytest.raises(InputError, match="kept_kib: given without a memory"):
         EDGE.with_(**{"weights.kept_kib": 8})
     with pytest.raises(InputError, match=r'weights\.memory\.name: "l1" is a buffer'):

@@ -67,6 +67,7 @@ CORAL = {
     "ResNet-50 V1": "resnet-50:image=299",
     "VGG16": "vgg-16",
     "EfficientNet-EdgeTpu-S": "efficientnet-edgetpu-s",
+    "Unet MobileNetV2": "unet-mobilenet-v2",
 }
 QUTIBENCH = {"GoogLeNetv1": "inception-v1", "MobileNetv1": "mobilenet-v1", "ResNet-50v15": "resnet-50"}
 N6 = {
@@ -240,8 +241,8 @@ def test_edge_tpu(board: str, column: str) -> None:
     ]
     found = compared(load_machine(f"coral-edgetpu-{board}"), runs)
     assert found.overall.n == len(CORAL)
-    assert found.overall.mape <= {"usb": 0.25, "devboard": 0.38}[board]  # the board's CPU chooses SSD's boxes
-    assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.9
+    assert found.overall.mape <= {"usb": 0.22, "devboard": 0.3}[board]  # the board's CPU chooses SSD's boxes
+    assert found.overall.rank_correlation is not None and found.overall.rank_correlation >= 0.8
 
 
 def test_energy_of_the_edge_tpu() -> None:
