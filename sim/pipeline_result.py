@@ -76,7 +76,7 @@ class PipelineResult(Measured, Shown):
     the steady state, the mean over ``period_images`` after which the state of the whole machine, to the last byte, is
     as it was (None: it was not seen to come back; then the mean over the later half of the images watched).
     ``steady_latency_cycles``: of an image in the steady state, from its first job's start to its last one's end.
-    ``in_turn_cycles``: of one image as :func:`simulate_network` runs it, layer after layer on all cores.
+    ``in_turn_cycles``: of one image layer after layer on all cores, with a plan of what stays on chip if this has one.
     ``bound_cycles``: what no partition's interval is below. ``partition_cycles``: the longest stage, stages alone;
     ``guess_cycles``: of the usual guess, equal shares (None: it does not come out); ``searched``: what the partition is
     the best of.

@@ -111,7 +111,7 @@ def simulate_pipeline(
         machine,
         prefetch=prefetch,
         fuse=fuse,
-        residency=residency,
+        residency=residency is not False,
         attention_dataflows=attention_dataflows,
         cache=kept,
         progress=part(progress, 0, 3, before="one image after the other: "),
@@ -234,6 +234,7 @@ def _tried(asked: _Asked, partition: Partition, takes_turns: bool) -> _Trial:
         costs,
         partition.stages,
         asked.options,
+        handovers,
         kept,
         place,
         prefetch=asked.prefetch,
@@ -373,7 +374,7 @@ def _told(
         bound_cycles=stage.unit_cycles + fixed,
         macs=sum(member.macs for job in stage.jobs for member in job.operators),
         weight_bytes=sum(job.weight_bytes for job in stage.jobs),
-        kept_weight_bytes=plan.weight_bytes if plan is not None else 0,
+        kept_weight_bytes=stage.kept_weight_bytes,
         memory=plan.memory if plan is not None else "dram",
         dram_read_bytes=counters.dram_read_bytes,
         dram_write_bytes=counters.dram_write_bytes,
@@ -404,7 +405,7 @@ def _assumptions(asked: _Asked, trial: _Trial) -> tuple[str, ...]:
         "every stage reaches the DRAM and the shared memories at their full bandwidth, shared fairly by the transfers "
         "of that moment; a stage of some of the cores has its part of the room in shared memories",
     ]
-    plans = [stage.plan for stage in trial.stages if stage.plan is not None]
+    plans = list({id(stage.plan): stage.plan for stage in trial.stages if stage.plan is not None}.values())
     if plans:
         load = sum(plan.first_cycles for plan in plans)
         proven = sum(plan.proven for plan in plans)

@@ -40,6 +40,7 @@ class Stage:
     jobs: tuple[Job, ...]
     runs: tuple[JobRun, ...]
     plan: ResidencyPlan | None
+    kept_weight_bytes: int
     unit_cycles: int
     assumptions: tuple[str, ...]
 
@@ -81,6 +82,7 @@ def made_ready(
     costs: StageCosts,
     choices: Sequence[StageChoice],
     options: Sequence[Option],
+    handovers: Sequence[Handover],
     kept: Mapping[str, int],
     place: Place,
     *,
@@ -90,17 +92,21 @@ def made_ready(
 ) -> list[Stage]:
     """The stages, each planned and mapped; what ``kept`` names lives in ``place`` between them."""
     jobs = _handing_over(stream, costs.jobs, kept, place)
+    shared = None
+    if takes_turns and costs.keeps:
+        shared = _planned(_with_results(stream, handovers), jobs, costs.machine, costs, PLAN_SECONDS, progress)
+    if shared is not None:
+        jobs = [replace(job, layer=layer) for job, layer in zip(jobs, shared.layers, strict=True)]
     found = []
     for choice in choices:
         n_cores = options[choice.option].n_cores
         taken = {place: sum(kept.values())} if kept else {}
         own = stage_machine(costs.machine, n_cores or costs.machine.n_cores, taken)
         here = jobs[choice.first : choice.last + 1]
-        planned = None
+        planned = shared if n_cores else None
         if costs.keeps and n_cores and not takes_turns:
-            seconds = PLAN_SECONDS / len(choices)
-            planned = _planned(_part_of(stream, here), here, own, costs, seconds=seconds, progress=progress)
-        if planned is not None:
+            planned = _planned(_part_of(stream, here), here, own, costs, PLAN_SECONDS / len(choices), progress)
+        if planned is not None and not takes_turns:
             here = [replace(job, layer=layer) for job, layer in zip(here, planned.layers, strict=True)]
         mapped = {job.layer: costs.mapped(job, job.layer, own) for job in here}
         found.append(
@@ -112,6 +118,7 @@ def made_ready(
                 jobs=tuple(here),
                 runs=tuple(runs_in_turn(here, mapped, own, prefetch=prefetch)),
                 plan=planned.plan if planned is not None else None,
+                kept_weight_bytes=0 if planned is None else _kept_weights(stream, here, planned.plan),
                 unit_cycles=sum(costs.unit_cycles(job, own) for job in costs.jobs[choice.first : choice.last + 1]),
                 assumptions=tuple(dict.fromkeys(text for one in mapped.values() for text in one.alone.assumptions)),
             )
@@ -138,7 +145,6 @@ def _planned(
     jobs: Sequence[Job],
     machine: MachineSpec,
     costs: StageCosts,
-    *,
     seconds: float,
     progress: Progress | None,
 ) -> Planned | None:
@@ -150,6 +156,18 @@ def _planned(
         return own.alone.cycles, needed_rooms(own.dataflow, own.layer, machine, own.tiling)
 
     return plan_residency(stream, jobs, machine, search, seconds=seconds, progress=progress)
+
+
+def _with_results(stream: OperatorStream, handovers: Sequence[Handover]) -> OperatorStream:
+    """``stream`` with all that is handed over as results: that does not live on chip when stages take turns there."""
+    names = dict.fromkeys(one.name for one in handovers if one.name not in stream.outputs)
+    return replace(stream, outputs=(*stream.outputs, *names))
+
+
+def _kept_weights(stream: OperatorStream, jobs: Sequence[Job], plan: ResidencyPlan) -> int:
+    """Bytes of the weights of ``jobs`` that ``plan`` keeps."""
+    own = {stream.base(name).name for job in jobs for operator in job.operators for name in operator.inputs}
+    return sum(tensor.n_bytes for tensor in plan.tensors if tensor.is_weight and tensor.name in own)
 
 
 def _part_of(stream: OperatorStream, jobs: Sequence[Job]) -> OperatorStream:

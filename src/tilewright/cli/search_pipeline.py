@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tilewright.cli.inputs import machine_of
+from tilewright.cli.inputs import machine_of, residency_of
 from tilewright.cli.once import check_parts
 from tilewright.cli.pipeline import USUAL_IMAGES, PipelineRun, count_of, show_pipeline, stages_of
 from tilewright.cli.search_space import SPACES, NetworkOptions, SearchCall, SearchSpace, network_of
-from tilewright.errors import unknown
 
 __all__ = ["PipelineOptions", "run"]
 
@@ -31,12 +30,11 @@ def run(call: SearchCall[PipelineOptions]) -> None:
     machine = machine_of(options.machine, options.set)
     stages = stages_of(options.stages, option="--stages")
     images = USUAL_IMAGES if options.images is None else count_of(options.images, option="--images")
-    if options.residency not in (None, "plan", "none"):
-        raise unknown("residency", options.residency, ("plan", "none"), place="--residency")
+    plan = residency_of(options.residency)
     stream = network_of(call)
     check_parts([stream], {"weights": options.weights, "activations": options.activations})
     stream = stream.with_formats(weights=options.weights, activations=options.activations)
-    residency = None if options.residency is None else options.residency == "plan"
+    residency = None if plan is None else plan == "plan"
     asked = PipelineRun(machine=machine, stages=stages, images=images, residency=residency, command=call.command)
     show_pipeline(call.outputs, asked, stream)
 
