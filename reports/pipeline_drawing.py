@@ -11,7 +11,7 @@ from tilewright.sim.pipeline_result import PipelineResult
 __all__ = ["draw_pipeline"]
 
 _ROW, _BAR, _TOP, _LEFT, _TIME, _SIDE, _MARGIN = 40, 26, 86, 220, 620, 230, 16
-_COLOURS = ("#3b6fd4", "#2f9e57", "#c46f0c", "#b0559e", "#24877b", "#8a7410")  # white figures can be read on all
+_COLOURS = ("#3b6fd4", "#23804a", "#a85a08", "#a3478f", "#1f766c", "#776309")  # white figures can be read on all
 _LETTER = 8
 _TICKS = 5
 # The drawing stands in a page and alone as a file; in both it follows the reader's light or dark setting.
@@ -96,7 +96,7 @@ def _span(image: int, start: int, finish: int, y: int, end: int) -> str:
     number = str(image + 1)
     tip = f"image {number}: cycles {start:,} to {finish:,}"
     text = (
-        f'<text x="{round(x + width / 2, 2)}" y="{y + 17}" class="number">{number}</text>'
+        f'<text x="{round(x + width / 2, 2)}" y="{y + 17}" class="number on">{number}</text>'
         if width > _LETTER * len(number) + 4
         else ""
     )

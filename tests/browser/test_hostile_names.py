@@ -22,6 +22,7 @@ from tilewright.reports.front import write_front_report
 from tilewright.reports.fusion_page import write_fusion_report
 from tilewright.reports.machine_page import write_machines_report
 from tilewright.reports.network_case import NetworkCase
+from tilewright.reports.pipeline_page import write_pipeline_report
 from tilewright.reports.present import _cases
 from tilewright.reports.validation_page import write_validation_report
 from tilewright.search.bits.budget import parse_budgets
@@ -57,9 +58,9 @@ EVIL = (
     f"{'w' * 120} \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 $x^2$",
 )
 _MACHINE = "edge-16x16"
-PAGES = ("compare", "layer", "network", "machines", "front", "sweep", "fusion", "bits", "validation")
+PAGES = ("compare", "layer", "network", "machines", "front", "sweep", "fusion", "pipeline", "bits", "validation")
 _SIZES = "heads: 2\nseq: 64\nhead_dim: 32\n"
-_N_SCRIPTS = {"network": 1, "sweep": 2, "fusion": 1}
+_N_SCRIPTS = {"network": 1, "sweep": 2, "fusion": 1, "pipeline": 1}
 
 
 def evil_stream() -> OperatorStream:
@@ -189,6 +190,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("hostile")
     index = write_layers(folder / "compare")
     fusion = search_fusion(evil_stream(), tilewright.load_machine(_MACHINE), buffer_bytes=2**16)
+    two = tilewright.load_machine(_MACHINE).with_(n_cores=2)
+    pipeline = tilewright.simulate_pipeline(evil_stream(), two, 2, keep_mappings=False)
     return {
         "compare": index,
         "layer": next(page for page in sorted(index.parent.glob("*.html")) if page.name != "index.html"),
@@ -199,6 +202,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ),
         "sweep": write_sweep(folder / "sweep"),
         "fusion": write_fusion_report(folder / "fusion", fusion, command=EVIL[0]),
+        "pipeline": write_pipeline_report(folder / "pipeline", pipeline, command=EVIL[0]),
         "bits": write_bits(folder / "bits"),
         "validation": write_validation(folder / "validation"),
     }

@@ -25,6 +25,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "": ["compare", "bert-base", "attention:heads=2,seq=64,head_dim=32", "-a", "edge-16x16"],
         "network": ["simulate", "vit-b-16:image=64", "-a", "edge-16x16"],
         "fusion": ["search", "mobilenet-v2", "-a", "edge-16x16", "--over", "fusion", "--buffer", "128KiB"],
+        "pipeline": ["simulate", SMALL, "-a", "edge-16x16", "--set", "n_cores=2", "--pipeline", "2"],
         "validation": ["validate", *map(str, sorted(SAMPLES.glob("h200_gemm_*.csv"))), "-a", "h200"],
         "machines": ["compare", SMALL, "gemm:m=64,n=64,k=64", *BOTH],
         "front": ["compare", SMALL, *BOTH, "--objective", "pareto"],
@@ -42,7 +43,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SAMPLES = Path(__file__).parents[1] / "validation" / "gpu_samples"
 SMALL = "fsrcnn:height=27,width=48"
 BOTH = ["-a", "edge-16x16", "-a", "flat-edge"]
-FOLDERS = ("network", "fusion", "validation", "machines", "front", "why")
+FOLDERS = ("network", "fusion", "pipeline", "validation", "machines", "front", "why")
 PAGES = ["index.html", "bert-base.html", *(f"{folder}/index.html" for folder in FOLDERS)]
 _FAINT = """() => {
     const light = colour => {
