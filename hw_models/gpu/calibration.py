@@ -31,7 +31,7 @@ from tilewright.document import load_document, validate_data
 from tilewright.errors import InputError, unknown
 from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
 from tilewright.hw_models.gpu.power import PowerSpec
-from tilewright.hw_models.shipped import Shipped
+from tilewright.hw_models.shipped import Shipped, is_path
 from tilewright.hw_models.spec import MachineSpec
 
 if TYPE_CHECKING:
@@ -99,11 +99,15 @@ class FamilySpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationSpec:
-    """All families of a device. ``power``: energy figures of its board, and of those that stand in for it."""
+    """All families of a device. ``power``: energy figures of its board, and of those that stand in for it.
+
+    ``stand_in``: the device whose calibration has what this one lacks; only with the ones that come with a machine.
+    """
 
     __pydantic_config__ = _STRICT
 
     device: Annotated[str, MinLen(1)]
+    stand_in: str = ""
     families: Annotated[tuple[FamilySpec, ...], MinLen(1)]
     power: tuple[PowerSpec, ...] = ()
 
@@ -141,10 +145,16 @@ def calibration_of(machine: MachineSpec) -> CalibrationSpec:
     """The calibration of ``machine``, and what that of the machine that it names as a stand-in has beyond it."""
     if machine.gpu is None:
         raise InputError(f"{machine.name}: is not a GPU (no section gpu); allowed for example h200, a100")
-    names = (machine.base_name, machine.gpu.calibrated_as)
-    found = [_CALIBRATIONS.named(name) for name in names if name is not None and name in _CALIBRATIONS.names()]
-    if found:
-        return found[0] if len(found) == 1 else found[0].with_families(found[1])
+    wanted = (machine.base_name, machine.gpu.calibrated_as)
+    names = [name for name in wanted if name is not None and name in _CALIBRATIONS.names()]
+    found: CalibrationSpec | None = None
+    for name in names:  # grows while it is gone through
+        entry = _CALIBRATIONS.named(name)
+        found = entry if found is None else found.with_families(entry)
+        if entry.stand_in and entry.stand_in not in names:
+            names.append(entry.stand_in)
+    if found is not None:
+        return found
     raise InputError(
         f"{machine.name}: comes without a calibration; allowed {', '.join(_CALIBRATIONS.names())}, "
         "a file by --calibration, or a machine that names one of them in gpu.calibrated_as"
@@ -159,9 +169,13 @@ def known_calibration(machine: MachineSpec) -> CalibrationSpec | None:
         return None
 
 
-def load_calibration(path: str | Path) -> CalibrationSpec:
-    """The calibration in the YAML file at ``path``."""
-    return load_document(path, CalibrationSpec, what="calibration")
+def load_calibration(name_or_path: str | Path) -> CalibrationSpec:
+    """The calibration that comes with a machine of that name, or in the YAML file at that path."""
+    if str(name_or_path) in _CALIBRATIONS.names():
+        return _CALIBRATIONS.named(str(name_or_path))
+    if isinstance(name_or_path, Path) or is_path(name_or_path) or Path(name_or_path).exists():
+        return load_document(name_or_path, CalibrationSpec, what="calibration")
+    return _CALIBRATIONS.load(name_or_path)
 
 
 def calibration_text(calibration: CalibrationSpec) -> str:
@@ -186,7 +200,10 @@ def calibration_text(calibration: CalibrationSpec) -> str:
         data["fixed"] = list(entry.fixed)
         data["parameters"] = {name: float(f"{value:.4g}") for name, value in entry.parameters.items()}
         families.append(data)
-    document: dict[str, Any] = {"device": calibration.device, "families": families}
+    document: dict[str, Any] = {"device": calibration.device}
+    if calibration.stand_in:
+        document["stand_in"] = calibration.stand_in
+    document["families"] = families
     if calibration.power:
         document["power"] = [_power_data(entry) for entry in calibration.power]
     return yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)

@@ -35,7 +35,8 @@ class GpuSpec:
     ``clock_max_ghz``: clock of a multiprocessor that is not held back by power; the machine's ``clock_ghz`` is the one
     at which the data sheet's peak holds. ``power_limit_w``: board power. ``launch_us``: shortest kernel in a graph.
     ``l2_read``: bandwidth by working set, smallest first; ``l2_bytes_per_cycle``: the L2's own rate where no such
-    measurement exists (one of the two is needed). ``dram_latency_cycles``: a load that misses every cache.
+    measurement exists (one of the two is needed). ``l2_copies``: parts of the L2 that each hold a copy of what all
+    multiprocessors read. ``dram_latency_cycles``: a load that misses every cache.
     ``cluster_size``: thread blocks that can share one load of a tile (1: none). ``asynchronous_products``: tensor
     cores work on shared memory while the warps do something else (Hopper's wgmma). ``older_products_share``: share of
     the tensor cores' rate that instructions of the generation before reach. ``calibrated_as``: machine whose
@@ -49,6 +50,7 @@ class GpuSpec:
     launch_us: Annotated[float, Ge(0)]
     l2_read: tuple[CachePointSpec, ...] = ()
     l2_bytes_per_cycle: Annotated[float, Gt(0)] | None = None
+    l2_copies: Annotated[int, Ge(1), Le(16)] = 1
     dram_latency_cycles: Annotated[int, Ge(1)]
     cluster_size: Annotated[int, Ge(1), Le(16)] = 1
     asynchronous_products: bool = False

@@ -1,7 +1,8 @@
 """Fit the few physical parameters of a family of kernels to the calibration part of a table.
 
 Least squares of the logarithm of predicted over measured time, robust against outliers (soft L1), within the bounds
-that the parameters carry. Nothing is fitted to single shapes.
+that the parameters carry. What the rows say nothing about stays near its usual value, so that it holds on another
+device too. Nothing is fitted to single shapes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["calibrate", "free_parameters", "parameter_bounds", "related_start"]
+__all__ = ["calibrate", "free_parameters", "parameter_bounds", "related_start", "shared_parameters"]
 
 _MOST_ROWS = 2500  # of the calibration part, drawn once; more do not change the parameters
 _FEW_ROWS = 100  # of the calibration part; fewer leave most parameters at their usual values
@@ -44,6 +45,7 @@ _FREE_OF_FEW: dict[Operator, tuple[str, ...]] = {  # those that differ most firs
 }
 _EVALUATIONS = 30
 _SOFT = 0.05  # residuals beyond 5 % count linearly
+_HOLD = 0.003  # error of a row for which a parameter may go as far from its usual value as that is from 0
 
 _START: dict[Operator, Parameters] = {
     "gemm": GemmParameters(
@@ -202,6 +204,19 @@ def related_start(device: GpuDevice, calibration: CalibrationSpec | None, table:
         return None
 
 
+def shared_parameters(calibration: CalibrationSpec | None, table: MeasuredTable) -> dict[str, float]:
+    """Parameters of the table's family that another, already calibrated family of the same code fixes."""
+    if calibration is None or table.operator != "attention":
+        return {}
+    from tilewright.sim.gpu.attention import ATTENTION_FAMILIES
+
+    known = dict(ATTENTION_FAMILIES.items())
+    name = known[table.family].softmax_as if table.family in known else ""
+    if not name or not calibration.has("attention", name):
+        return {}
+    return {"lane_operations": float(calibration.family("attention", name).parameters["lane_operations"])}
+
+
 def _operator(table: MeasuredTable) -> Operator:
     for operator in PARAMETERS_OF_OPERATOR:
         if operator == table.operator:
@@ -227,12 +242,14 @@ def _fit(
     usable = free_parameters(operator, part.family)
     values = {name: float(getattr(start, name)) if name in usable else 0.0 for name in bounds} | dict(fixed)
     low, high = (np.array([bounds[name][side] for name in free]) for side in (0, 1))
-    first = np.clip([values[name] for name in free], low, high)
+    first = usual = np.clip([values[name] for name in free], low, high)
+    scale = np.maximum(np.abs(usual), 0.05)
 
     def residuals(point: NDArray[np.float64]) -> NDArray[np.float64]:
         now = values | dict(zip(free, map(float, np.clip(point, low, high)), strict=True))
         predicted = predict_with(device, _typed(operator, now), part).seconds
-        return np.asarray(np.log(predicted / part.seconds))
+        moved = (point - usual) / scale * (_HOLD * np.sqrt(len(part)))
+        return np.concatenate([np.log(predicted / part.seconds), moved])
 
     # Small tables leave several valleys: begin at a few more points and keep the lowest end.
     chance = np.random.default_rng(0)
@@ -243,7 +260,7 @@ def _fit(
             residuals,
             first,
             bounds=(low, high),
-            x_scale=np.maximum(np.abs(first), 0.05),
+            x_scale=scale,
             diff_step=[0.02] * len(free),  # the choice of a kernel makes small steps; larger ones see through them
             loss="soft_l1",
             f_scale=_SOFT,

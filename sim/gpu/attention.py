@@ -49,9 +49,10 @@ class AttentionFamily:
     first, within the measured time. ``turns_values``: values are transposed on the way to the tensor cores.
     ``regroups``: queries and results of grouped heads are copied into another order around the kernel, unless one
     sequence or one key head makes the orders the same.
-    ``multiply_format`` names the tensor cores' rate. ``relatives``: families whose parameters stand in where these
-    kernels are not calibrated, nearest first; ``alone``: a call is one kernel in a graph, so that a relative's launch,
-    which holds the kernels of its framework, is not its own.
+    ``multiply_format`` names the tensor cores' rate. ``softmax_as``: the family whose softmax is the same code, from
+    which the operations of its lanes are taken where they are fitted. ``relatives``: families whose parameters stand in
+    where these kernels are not calibrated, nearest first; ``alone``: a call is one kernel in a graph, so that a
+    relative's launch, which holds the kernels of its framework, is not its own.
     """
 
     name: str
@@ -67,6 +68,7 @@ class AttentionFamily:
     regroups: bool = False
     multiply_format: str = "bf16"
     older_products: bool = False
+    softmax_as: str = ""
     relatives: tuple[str, ...] = ()
     alone: bool = False
 
@@ -155,6 +157,7 @@ _BUILT_IN = (
         regroups=True,
         writes_cache=True,
         older_products=True,
+        softmax_as="fa2_prefill",
         relatives=("fa3_decode",),
     ),
     # PyTorch takes cuDNN's kernels on Hopper: 580 TFLOP/s at a width of 128 are more than the products of
@@ -437,6 +440,6 @@ def _moved_seconds(
     device: GpuDevice, parameters: AttentionParameters, moved_bytes: Numbers, touched_bytes: Numbers
 ) -> Numbers:
     """Seconds to move bytes that lie in the L2 as far as all that is ``touched_bytes`` between two runs fits."""
-    missed = miss_share(touched_bytes, device.l2_bytes * parameters.cache_share)
+    missed = miss_share(touched_bytes, device.l2_shared_bytes * parameters.cache_share)
     rate = device.dram_bytes_per_s * parameters.memory_share
     return np.asarray(moved_bytes * (missed / rate + (1 - missed) / device.l2_bytes_per_s))

@@ -19,7 +19,8 @@ __all__ = ["GpuDevice", "gpu_device"]
 class GpuDevice:
     """A GPU in numbers. ``clock_hz`` is the highest clock; ``macs_per_cycle`` of one multiprocessor, by format.
 
-    ``launch_s``: the shortest kernel in a graph.
+    ``l2_shared_bytes``: what the L2 holds of data that many multiprocessors read; of data that one reads it holds
+    ``l2_bytes``. ``launch_s``: the shortest kernel in a graph.
     ``power_limit_w`` of the board; ``power``: the energy of work as the machine's file has it; ``boards``: names of
     machines whose measured energy is this one's, nearest first.
     """
@@ -35,6 +36,7 @@ class GpuDevice:
     shared_bytes: float
     shared_bytes_per_cycle: float
     l2_bytes: float
+    l2_shared_bytes: float
     l2_bytes_per_s: float
     dram_bytes_per_s: float
     dram_latency_s: float
@@ -73,6 +75,7 @@ def gpu_device(machine: MachineSpec) -> GpuDevice:
         shared_bytes=machine.working_buffer.capacity_kib * KIB,
         shared_bytes_per_cycle=machine.working_buffer.read_bytes_per_cycle or 128.0,
         l2_bytes=l2.capacity_kib * KIB,
+        l2_shared_bytes=l2.capacity_kib * KIB / gpu.l2_copies,
         l2_bytes_per_s=_l2_bytes_per_s(gpu, l2.capacity_kib * KIB, clock_hz),
         dram_bytes_per_s=machine.dram.bandwidth_gb_per_s * machine.dram.sustained_share * 1e9,
         dram_latency_s=gpu.dram_latency_cycles / clock_hz,

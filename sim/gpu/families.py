@@ -80,6 +80,7 @@ _BUILT_IN = (
         multiply_format="bf16",
         sides=_SIDES,
         splits=_SPLITS,
+        alone=True,
     ),
     GemmFamily(
         name="fp16_host",
@@ -149,7 +150,7 @@ _BUILT_IN = (
         quantises=True,
         quantised_values=128,
         host_bound=True,
-        relatives=("fp8_block_trtllm", "bf16"),
+        relatives=("fp8_block_trtllm",),
     ),
     GemmFamily(
         name="fp8_cublas",

@@ -254,7 +254,7 @@ def _dram_bytes(
     a_bytes, b_bytes = family.activation_bits / 8, family.weight_bits / 8
     a, b = grid.m * grid.k * a_bytes, grid.n * grid.k * b_bytes
     c = grid.m * grid.n * family.result_bits / 8
-    cache = device.l2_bytes * parameters.cache_share
+    cache = device.l2_shared_bytes * parameters.cache_share
     touched = a + b + c
     since = touched * shapes.copies
     cold = a * miss_share(since, cache) + b * miss_share(since + (shapes.weight_copies - 1) * b, cache)
@@ -277,7 +277,7 @@ def _vector_times(
     """A few rows of A on the CUDA lanes: one multiply-add an element, weights streamed once."""
     m, n, k = (np.asarray(x, dtype=np.float64) for x in (shapes.m, shapes.n, shapes.k))
     weights = n * k * family.weight_bits / 8
-    cache = device.l2_bytes * parameters.cache_share
+    cache = device.l2_shared_bytes * parameters.cache_share
     touched = weights + m * k * family.activation_bits / 8
     missed = miss_share(touched * shapes.copies + weights * (shapes.weight_copies - 1), cache)
     blocks = np.minimum(np.ceil(n / 4), device.n_sms)

@@ -37,7 +37,6 @@ DESCRIPTIVE = {
     "WeightMemorySpec.name": "a name",
     "RowTimingSpec.grade": "a name",
     "BlockSpec.style": "a word for how the block is built; the three styles differ in the other figures",
-    "GpuSpec.launch_us": "the device's shortest kernel; each family of kernels has its own, from its calibration",
 }
 
 #: Tilings of products and of attention, tried in this order.

@@ -41,8 +41,9 @@ def validate(
         str | None,
         typer.Option(
             "--calibration",
-            metavar="FILE",
-            help="The parameters of the kernels, as tilewright calibrate writes them.",
+            metavar="NAME|FILE",
+            help="The parameters of the kernels: those that come with a machine (a100: what is known of another GPU is "
+            "carried over by both data sheets), or a file of tilewright calibrate.",
             show_default="those that come with MACHINE",
         ),
     ] = None,
@@ -114,7 +115,7 @@ def calibrate(
     from tilewright.hw_models.gpu.calibration import CalibrationSpec, calibration_text, known_calibration
     from tilewright.reports.files import check_apart, check_file, write_file
     from tilewright.search.gpu.calibrate import calibrate as fit_family
-    from tilewright.search.gpu.calibrate import related_start
+    from tilewright.search.gpu.calibrate import related_start, shared_parameters
     from tilewright.search.gpu.validate import same_device
     from tilewright.sim.gpu.device import gpu_device
 
@@ -140,7 +141,8 @@ def calibrate(
                 note(f"left out: {table.name}: {table.family} is calibrated on {families[key].measured}")
             else:
                 try:
-                    families[key] = fit_family(device, table, start=related_start(device, known, table))
+                    start, fixed = related_start(device, known, table), shared_parameters(known, table)
+                    families[key] = fit_family(device, table, start=start, fixed=fixed)
                     own = CalibrationSpec(device=spec.base_name, families=tuple(families.values()))
                     known = own if known is None else own.with_families(known)
                 except InputError as fault:
