@@ -21,7 +21,7 @@ OUT ?= out
 # pytest answers 5 when it found no test; that is no failure.
 PYTEST = run_pytest() { $(BIN)/pytest "$$@" || { rc=$$?; [ $$rc -eq 5 ] || exit $$rc; }; }; run_pytest
 
-.PHONY: help setup setup-core run test browser processes lint extras slow trained docs bench fuzz validation clean
+.PHONY: help setup setup-core run test browser processes lint extras slow trained docs bench fuzz validation gpu clean
 
 help:
 	@echo 'make run         set up, then compare the dataflows on the built-in networks; reports in $(OUT)/'
@@ -34,6 +34,7 @@ help:
 	@echo 'make trained     bit widths and formats on networks that are trained for it (after make extras; 3 minutes)'
 	@echo 'make docs        the documentation with the Python reference, into $(OUT)/site'
 	@echo 'make validation  compare with published figures'
+	@echo 'make gpu         all suites of kernels, shapes that no fit has seen, energy and networks on the GPU here, in 8 minutes'
 	@echo 'make bench       speed of the engine and of the search'
 	@echo 'make fuzz N=...  random programs, engine against reference; N damaged inputs of all kinds of files'
 	@echo 'make setup       only install, with the tools of the developers'
@@ -123,6 +124,13 @@ docs: $(VENV)/.installed-docs
 
 validation: setup
 	@$(PYTEST) tests/validation -s
+
+# Needs PyTorch with a GPU, Triton and torchvision where TILEWRIGHT runs; goes on where it was, so it may be cut off.
+TILEWRIGHT ?= $(BIN)/tilewright
+gpu:
+	@mkdir -p "$(OUT)"
+	$(TILEWRIGHT) measure --suite unseen,energy,attention,gemm,fusion,elementwise -o "$(OUT)/gpu.json" --budget 5m
+	$(TILEWRIGHT) measure --suite networks -o "$(OUT)/gpu-networks.json" --budget 2m
 
 bench: setup
 	@$(PYTEST) tests/benchmarks -q --benchmark-columns=min,median,max,rounds

@@ -20,12 +20,13 @@ Tensor = Any
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where and what: a torch device, shape, formats and tiles of the configuration."""
+    """Where and what: a torch device, shape, formats and tiles of the configuration, the name of a network."""
 
     device: str
     shape: Mapping[str, int]
     formats: Mapping[str, str]
     tiles: Mapping[str, int]
+    network: str = ""
 
     def normal(self, *size: int) -> Tensor:
         """Random fp16 numbers of a normal distribution: real data, since power and clock depend on the bits."""
@@ -207,6 +208,20 @@ def _torch_rmsnorm(s: Setting) -> Call:
     return Call(lambda: rms_norm(a, gain.shape, gain), (a, a))
 
 
+def _torch_network(s: Setting) -> Call:
+    from tilewright.kernels.networks import network_module
+
+    module, inputs = network_module(s)
+
+    def run() -> Any:
+        import torch
+
+        with torch.inference_mode():
+            return module(inputs)
+
+    return Call(run, (inputs, *module.parameters()))
+
+
 BUILDERS: Mapping[tuple[str, str], Build] = {
     ("gemm", "torch_matmul"): _torch_matmul,
     ("gemm", "torch_int_mm"): _torch_int_mm,
@@ -223,4 +238,5 @@ BUILDERS: Mapping[tuple[str, str], Build] = {
     ("elementwise", "torch"): _torch_elementwise,
     ("softmax", "torch"): _torch_softmax,
     ("rmsnorm", "torch"): _torch_rmsnorm,
+    ("network", "torch_eager"): _torch_network,
 }

@@ -11,12 +11,14 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from tilewright.errors import InputError
+from tilewright.kernels.board import board
 from tilewright.kernels.calls import Call, Setting
+from tilewright.kernels.compiled import Resources, resources_of
 from tilewright.kernels.measurement import Measurement, MeasurementDevice, MeasurementFile, load_measurements
 from tilewright.kernels.suite import Configuration
 
@@ -32,6 +34,9 @@ _SAMPLE_S = 2e-3  # long against the resolution of events (about 1 us)
 _MOST_CALLS = 200
 _MOST_SETS = 8
 _WARM_UP_S = 0.03
+_ENERGY_S = 2.0  # long against the 0.1 s in which the counter moves, and the board is hot and held back by its end
+_IDLE_S = 1.5
+_NETWORK_SAMPLES = 15
 
 DeviceKind = Literal["cuda", "interpreter"]
 
@@ -56,11 +61,12 @@ def open_file(path: str | Path, device: DeviceKind) -> MeasurementFile:
         raise InputError(f"{path or 'output'}: not a file; allowed the name of a file, which keeps the results")
     here = _device(device)
     if not Path(path).exists():
+        here = replace(here, idle_w=_idle_w() if device == "cuda" else None)
         fresh = MeasurementFile(device=here, taken=time.strftime("%Y-%m-%d"), method=_METHOD)
         fresh.save(path)  # a path that cannot be written is found out now
         return fresh
     there = load_measurements(path)
-    if there.device != here:
+    if replace(there.device, idle_w=None) != here:
         raise InputError(
             f"{path}: holds measurements of {_told(there.device)}; this is {_told(here)}; give another file"
         )
@@ -120,12 +126,16 @@ def _try_one(configuration: Configuration, device: DeviceKind) -> Measurement | 
 
 def _one(configuration: Configuration, device: DeviceKind) -> Measurement:
     where = "cuda" if device == "cuda" else "cpu"
-    setting = Setting(where, configuration.shape, configuration.formats, configuration.tiles)
+    setting = Setting(where, configuration.shape, configuration.formats, configuration.tiles, configuration.network)
     first = configuration.build(setting)
-    first.run()
+    resources = resources_of(first.run) if "triton" in configuration.kernel else first.run()
+    counted = _Counted()
     if device == "cuda":
-        samples, n_calls = _time_on_gpu(configuration, setting, first)
-        clock, power = _clock_and_power()
+        samples, n_calls, replay = _time_on_gpu(configuration, setting, first)
+        clock, power = board().clock_mhz(), board().watts()
+        if configuration.energy:
+            counted = _count_energy(replay, n_calls, min(samples))
+            clock, power = counted.clock_mhz, counted.watts
     else:
         samples, n_calls = _time_here(first), 1
         clock, power = None, None
@@ -143,16 +153,56 @@ def _one(configuration: Configuration, device: DeviceKind) -> Measurement:
         n_per_sample=n_calls,
         sm_clock_mhz=clock,
         power_w=power,
+        network=configuration.network,
+        energy=configuration.energy,
+        joules=counted.joules,
+        energy_s=counted.seconds,
+        registers=resources.registers if isinstance(resources, Resources) else None,
+        spills=resources.spills if isinstance(resources, Resources) else None,
+        shared_bytes=resources.shared_bytes if isinstance(resources, Resources) else None,
     )
 
 
-def _time_on_gpu(configuration: Configuration, setting: Setting, first: Call) -> tuple[list[float], int]:
-    """Seconds per call, one entry a sample, and the calls in a sample."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    """Joules of one call and mean power over a run of ``seconds``, and the clock in its middle."""
+
+    joules: float | None = None
+    watts: float | None = None
+    seconds: float | None = None
+    clock_mhz: float | None = None
+
+
+def _count_energy(replay: Callable[[], Any], n_calls: int, call_s: float) -> _Counted:
+    """Replays back to back for about two seconds, between two readings of the board's counter."""
+    import torch
+
+    n_replays = max(1, round(_ENERGY_S / (n_calls * call_s)))
+    torch.cuda.synchronize()
+    before, begun = board().joules(), time.perf_counter()
+    for _ in range(n_replays):
+        replay()
+    time.sleep(max(0.0, _ENERGY_S / 2 - (time.perf_counter() - begun)))
+    clock = board().clock_mhz()
+    torch.cuda.synchronize()
+    seconds, after = time.perf_counter() - begun, board().joules()
+    if before is None or after is None:
+        return _Counted(clock_mhz=clock)
+    joules = after - before
+    return _Counted(joules=joules / (n_replays * n_calls), watts=joules / seconds, seconds=seconds, clock_mhz=clock)
+
+
+def _time_on_gpu(
+    configuration: Configuration, setting: Setting, first: Call
+) -> tuple[list[float], int, Callable[[], Any]]:
+    """Seconds per call, one entry a sample, the calls in a sample, and what does one sample's calls."""
     import torch
 
     l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
     # Enough sets of inputs that none is still in the cache when its turn comes again.
     n_sets = max(1, min(_MOST_SETS, -(-2 * l2_bytes // max(1, first.n_bytes))))
+    if configuration.operator == "network":
+        n_sets = 1  # a network's own weights and maps pass through the L2
     calls = [first, *(configuration.build(setting) for _ in range(n_sets - 1))]
     for call in calls:
         call.run()
@@ -164,7 +214,8 @@ def _time_on_gpu(configuration: Configuration, setting: Setting, first: Call) ->
     while time.monotonic() < warm_until:
         replay()
         torch.cuda.synchronize()
-    return [_event_seconds(replay) / n_calls for _ in range(_N_SAMPLES)], n_calls
+    n_samples = _NETWORK_SAMPLES if configuration.operator == "network" else _N_SAMPLES
+    return [_event_seconds(replay) / n_calls for _ in range(n_samples)], n_calls, replay
 
 
 def _recorded(calls: Sequence[Call], n_calls: int) -> Callable[[], Any]:
@@ -247,8 +298,14 @@ def _device(kind: DeviceKind) -> MeasurementDevice:
     )
 
 
-def _clock_and_power() -> tuple[float | None, float | None]:
-    return _number(_query("clocks.sm")), _number(_query("power.draw"))
+def _idle_w() -> float | None:
+    """What the board draws while nothing runs, by its energy counter."""
+    before, begun = board().joules(), time.perf_counter()
+    if before is None:
+        return None
+    time.sleep(_IDLE_S)
+    after = board().joules()
+    return None if after is None else round((after - before) / (time.perf_counter() - begun), 1)
 
 
 def _query(what: str) -> str:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, Lt, MinLen
 
@@ -23,10 +23,10 @@ from tilewright.errors import InputError
 __all__ = ["OPERATORS", "Measurement", "MeasurementDevice", "MeasurementFile", "load_measurements"]
 
 Operator = Literal[
-    "gemm", "attention", "block_sparse_attention", "mlp", "norm_gemm", "elementwise", "softmax", "rmsnorm"
+    "gemm", "attention", "block_sparse_attention", "mlp", "norm_gemm", "elementwise", "softmax", "rmsnorm", "network"
 ]
 OPERATORS: tuple[str, ...] = (
-    "gemm", "attention", "block_sparse_attention", "mlp", "norm_gemm", "elementwise", "softmax", "rmsnorm"
+    "gemm", "attention", "block_sparse_attention", "mlp", "norm_gemm", "elementwise", "softmax", "rmsnorm", "network"
 )  # fmt: skip
 
 Text = Annotated[str, MinLen(1)]
@@ -37,7 +37,10 @@ NotNegative = Annotated[float, Ge(0)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementDevice:
-    """What was measured on. ``kind`` is ``interpreter`` where kernels ran in Triton's interpreter: no GPU's times."""
+    """What was measured on. ``kind`` is ``interpreter`` where kernels ran in Triton's interpreter: no GPU's times.
+
+    ``idle_w``: what the board draws with nothing running, its clocks up.
+    """
 
     __pydantic_config__ = STRICT_FIELDS
 
@@ -51,6 +54,7 @@ class MeasurementDevice:
     memory_bytes: Annotated[int, Ge(0)] = 0
     l2_bytes: Annotated[int, Ge(0)] = 0
     power_limit_w: NotNegative | None = None
+    idle_w: NotNegative | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +64,13 @@ class Measurement:
     Shapes by operator: gemm m, n, k (group_size with int4 weights); attention and block_sparse_attention batch, heads,
     kv_heads, query_len, key_len, head_dim, value_dim, causal (0 or 1), window, kept_per_mille; mlp m, width, hidden,
     out_width; norm_gemm m, n, k; elementwise, softmax and rmsnorm rows, columns. Formats: ``a``, ``b``, ``out``.
+    network batch, and seq for text; ``network`` is then its name, as tilewright has it.
     ``median_s``, ``low_s`` and ``high_s`` (10th and 90th percentile) are over ``n_samples`` samples, each the mean of
     ``n_per_sample`` back-to-back calls. ``sm_clock_mhz`` and ``power_w`` were read right behind the last sample.
+
+    Where ``energy`` was wanted: ``joules`` of one call by the board's energy counter over a run of ``energy_s``
+    seconds; ``power_w`` is then the mean of that run, and the clock that in the middle of it. Of Triton kernels:
+    ``registers`` of a thread, ``spills``, ``shared_bytes`` of a block.
     """
 
     __pydantic_config__ = STRICT_FIELDS
@@ -78,18 +87,41 @@ class Measurement:
     n_per_sample: Annotated[int, Ge(1)]
     sm_clock_mhz: NotNegative | None = None
     power_w: NotNegative | None = None
+    network: str = ""
+    energy: bool = False
+    joules: NotNegative | None = None
+    energy_s: NotNegative | None = None
+    registers: Size | None = None
+    spills: Size | None = None
+    shared_bytes: Size | None = None
 
     @property
     def key(self) -> str:
         """What identifies the configuration: everything but what was measured."""
-        return configuration_key(self.operator, self.kernel, self.shape, self.formats, self.tiles)
+        return configuration_key(
+            self.operator,
+            self.kernel,
+            self.shape,
+            self.formats,
+            self.tiles,
+            network=self.network,
+            energy=self.energy,
+        )
 
 
 def configuration_key(
-    operator: str, kernel: str, shape: Mapping[str, int], formats: Mapping[str, str], tiles: Mapping[str, int]
+    operator: str,
+    kernel: str,
+    shape: Mapping[str, int],
+    formats: Mapping[str, str],
+    tiles: Mapping[str, int],
+    *,
+    network: str = "",
+    energy: bool = False,
 ) -> str:
     """The key of a configuration that may not have been measured yet."""
-    return json.dumps([operator, kernel, dict(shape), dict(formats), dict(tiles)], sort_keys=True)
+    parts: list[Any] = [operator, kernel, dict(shape), dict(formats), dict(tiles)]
+    return json.dumps([*parts, *([network] if network else []), *(["energy"] if energy else [])], sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from itertools import chain, product, zip_longest
 
 from tilewright.kernels.calls import BUILDERS, Build
 from tilewright.kernels.measurement import configuration_key
+from tilewright.kernels.networks import IMAGE_NETWORKS
 from tilewright.registry import Registry
 
 __all__ = ["SUITES", "Configuration", "configurations"]
@@ -26,10 +27,20 @@ class Configuration:
     shape: Mapping[str, int] = field(hash=False)
     formats: Mapping[str, str] = field(hash=False)
     tiles: Mapping[str, int] = field(default_factory=dict, hash=False)
+    network: str = ""
+    energy: bool = False
 
     @property
     def key(self) -> str:
-        return configuration_key(self.operator, self.kernel, self.shape, self.formats, self.tiles)
+        return configuration_key(
+            self.operator,
+            self.kernel,
+            self.shape,
+            self.formats,
+            self.tiles,
+            network=self.network,
+            energy=self.energy,
+        )
 
     @property
     def build(self) -> Build:
@@ -145,6 +156,61 @@ def _elementwise() -> Iterator[Configuration]:
         yield Configuration(operator=operator, kernel="torch", shape=shape, formats={"a": "fp16", "out": "fp16"})
 
 
+#: Shapes that no fit has seen: not those of the suites above, nor of the public tables that calibrate.
+_UNSEEN_GEMM = (
+    *((5, 2816, 9216), (24, 7680, 3200), (100, 11008, 2304), (360, 5760, 2880), (700, 3328, 6656), (1500, 9728, 2432)),
+    *((2900, 2688, 10752), (5200, 1792, 7424)),
+)
+_UNSEEN_ATTENTION = (
+    *((3, 20, 20, 700, 700, 64), (2, 24, 8, 1500, 1500, 128), (6, 28, 4, 1, 3000, 128), (24, 40, 8, 1, 1800, 128)),
+)
+_UNSEEN_ROWS = ((300, 6912), (5000, 2304), (20000, 1408))
+
+
+def _unseen() -> Iterator[Configuration]:
+    for m, n, k in _UNSEEN_GEMM:
+        yield Configuration(operator="gemm", kernel="torch_matmul", shape={"m": m, "n": n, "k": k}, formats=_FP16)
+    for m, n, k in _UNSEEN_GEMM[2:6]:
+        yield Configuration(operator="gemm", kernel="torch_scaled_mm", shape={"m": m, "n": n, "k": k}, formats=_FP8)
+    for layer in _UNSEEN_ATTENTION:
+        shape = _attention_shape(layer, layer[3] > 1)
+        yield Configuration(operator="attention", kernel="torch_sdpa", shape=shape, formats=_FP16)
+    for rows, columns in _UNSEEN_ROWS:
+        shape = {"rows": rows, "columns": columns}
+        yield Configuration(operator="softmax", kernel="torch", shape=shape, formats={"a": "fp16", "out": "fp16"})
+    yield Configuration(
+        operator="attention", kernel="torch_sdpa", shape=_attention_shape(_UNSEEN_ATTENTION[0], False), formats=_FP16
+    )
+
+
+def _energy() -> Iterator[Configuration]:
+    """What takes joules: products bound by the tensor cores, by the DRAM and by the launch, attention, copies."""
+    for m, n, k in ((8192, 8192, 8192), (4096, 14336, 4096), (256, 4096, 4096), (1, 14336, 4096), (16, 14336, 4096)):
+        shape = {"m": m, "n": n, "k": k}
+        yield Configuration(operator="gemm", kernel="torch_matmul", shape=shape, formats=_FP16, energy=True)
+        if m > 16:
+            yield Configuration(operator="gemm", kernel="torch_scaled_mm", shape=shape, formats=_FP8, energy=True)
+            yield Configuration(operator="gemm", kernel="torch_int_mm", shape=shape, formats=_INT8, energy=True)
+    for layer in ((4, 32, 32, 4096, 4096, 128), (8, 12, 12, 512, 512, 64), (16, 32, 8, 1, 4096, 128)):
+        shape = _attention_shape(layer, False)
+        yield Configuration(operator="attention", kernel="torch_sdpa", shape=shape, formats=_FP16, energy=True)
+    for operator, (rows, columns) in product(("elementwise", "softmax", "rmsnorm"), ((262144, 4096), (1024, 4096))):
+        shape = {"rows": rows, "columns": columns}
+        formats = {"a": "fp16", "out": "fp16"}
+        yield Configuration(operator=operator, kernel="torch", shape=shape, formats=formats, energy=True)
+
+
+def _networks() -> Iterator[Configuration]:
+    formats = {"a": "fp16", "b": "fp16", "out": "fp16"}
+    for name, batch in product(IMAGE_NETWORKS, (1, 8, 64)):
+        yield Configuration(
+            operator="network", kernel="torch_eager", shape={"batch": batch}, formats=formats, network=name
+        )
+    for name, (batch, seq) in product(("bert-base", "bert-large"), ((1, 128), (1, 512), (16, 512))):
+        shape = {"batch": batch, "seq": seq}
+        yield Configuration(operator="network", kernel="torch_eager", shape=shape, formats=formats, network=name)
+
+
 def _tiny() -> Iterator[Configuration]:
     """A configuration of each kernel at sizes that an interpreter can do: to try the way, not to learn times."""
     small = {"m": 16, "n": 32, "k": 32}
@@ -176,6 +242,9 @@ SUITES.register("attention", (_attention, _attention_tiles, _sparse))
 SUITES.register("gemm", (_gemm, _gemm_tiles, _gemm_quantised_tiles))
 SUITES.register("fusion", (_fusion,))
 SUITES.register("elementwise", (_elementwise,))
+SUITES.register("unseen", (_unseen,))
+SUITES.register("energy", (_energy,))
+SUITES.register("networks", (_networks,))
 SUITES.register("tiny", (_tiny,))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tilewright.errors import InputError
 from tilewright.kernels.measured import MeasuredOperator, MeasuredTable
 from tilewright.kernels.measurement import Measurement, load_measurements
 
-__all__ = ["read_own"]
+__all__ = ["n_networks", "read_own"]
 
 #: Inputs rotate through up to so many sets, more than the L2 holds.
 _COPIES = 8
@@ -21,41 +22,71 @@ _GEMM_FAMILIES = {
 }
 _ROWWISE = {"elementwise": "gelu", "softmax": "softmax", "rmsnorm": "layernorm"}
 _SHAPES = {"mlp": ("m", "width", "hidden", "out_width"), "norm_gemm": ("m", "n", "k")}
-_Key = tuple[MeasuredOperator, str, tuple[str, ...]]
+_Key = tuple[MeasuredOperator, str, tuple[str, ...], bool]
+
+
+def n_networks(path: Path) -> int:
+    """Whole networks in a file; :func:`read_own` passes them over."""
+    return sum(entry.operator == "network" for entry in load_measurements(path).measurements)
 
 
 def read_own(path: Path) -> list[MeasuredTable]:
-    """One table for each operator, family and set of tile parameters."""
+    """One table for each operator, family and set of tile parameters, and with energy or without; networks are none."""
     import numpy as np
 
     file = load_measurements(path)
     groups: dict[_Key, list[tuple[dict[str, int], Measurement]]] = {}
     for entry in file.measurements:
+        if entry.operator == "network":
+            continue  # read as runs of networks
         try:
             placed = _placed(entry)
         except KeyError as missing:
             what = f"{entry.operator}, {entry.kernel}"
             raise InputError(f"{path}: measurements: shape: {what}: lacks {missing.args[0]}") from None
         operator, family, shape = placed
-        groups.setdefault((operator, family, tuple(sorted(entry.tiles))), []).append((shape, entry))
+        groups.setdefault((operator, family, tuple(sorted(entry.tiles)), _counted(entry)), []).append((shape, entry))
     tables = []
-    for (operator, family, tiles), entries in groups.items():
+    for (operator, family, tiles, has_energy), entries in groups.items():
         columns = {name: np.array([shape[name] for shape, _ in entries], dtype=np.int64) for name in entries[0][0]}
         columns |= {f"tile_{n}": np.array([entry.tiles[n] for _, entry in entries], dtype=np.int64) for n in tiles}
         tables.append(
             MeasuredTable(
-                name=f"{path.stem}: {family}" + (" tiles" if tiles else ""),
+                name=f"{path.stem}: {family}" + (" tiles" if tiles else "") + (" energy" if has_energy else ""),
                 operator=operator,
                 family=family,
                 device=file.device.name,
                 columns=columns,
-                seconds=np.array([entry.median_s for _, entry in entries]),
+                seconds=np.array([_seconds(entry) for _, entry in entries]),
                 source=f"tilewright measure, {file.device.name}, {file.taken}",
                 copies=_COPIES,
                 sustained=True,
+                **(_energy([entry for _, entry in entries], file.device.idle_w) if has_energy else {}),
             )
         )
     return tables
+
+
+def _counted(entry: Measurement) -> bool:
+    """Whether the entry is of a run between two readings of the board's energy counter."""
+    return bool(entry.joules) and bool(entry.power_w)
+
+
+def _seconds(entry: Measurement) -> float:
+    """Of one call: of the run whose energy was counted, else the median of samples."""
+    return (entry.joules or 0.0) / (entry.power_w or 1.0) if _counted(entry) else entry.median_s
+
+
+def _energy(entries: list[Measurement], idle_w: float | None) -> dict[str, Any]:
+    """Columns of power: joules over the time of a call, and the clock, where every entry has it."""
+    import numpy as np
+
+    clocks = [entry.sm_clock_mhz for entry in entries]
+    return {
+        "watts": np.array([entry.power_w for entry in entries]),
+        "clock_hz": None if None in clocks else np.array([(clock or 0.0) * 1e6 for clock in clocks]),
+        "idle_w": idle_w,
+    }
 
 
 def _placed(entry: Measurement) -> tuple[MeasuredOperator, str, dict[str, int]]:

@@ -67,9 +67,11 @@ _LONGEST_HEADER = 65_536  # a file without a line end may be large
 
 
 def is_run_table(path: str | Path) -> bool:
-    """Whether the CSV file at ``path`` names networks or layers (GPU kernel tables name shapes); pipes are not read."""
+    """Whether the file at ``path`` names networks or layers (GPU kernel tables name shapes); pipes are not read."""
     if not Path(path).is_file():
         return False
+    if Path(path).suffix == ".json":
+        return _holds_networks(Path(path))
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as stream:
             line = stream.readline(_LONGEST_HEADER)
@@ -80,12 +82,14 @@ def is_run_table(path: str | Path) -> bool:
 
 
 def read_runs(path: str | Path) -> RunTable:
-    """The rows of the CSV file at ``path``; see :data:`COLUMNS`.
+    """The rows of the CSV file at ``path``, see :data:`COLUMNS`; or the networks of a JSON file of tilewright measure.
 
     A row without a time is told. Raises :class:`InputError` with the line for a column that is nearly one that is
     known, a number that is none, and a file without rows.
     """
     place = Path(path)
+    if place.suffix == ".json":
+        return _measured_networks(place)
     check_regular(place, allowed="a CSV table of measured times")
     try:
         with place.open(encoding="utf-8-sig", newline="") as stream:
@@ -110,6 +114,41 @@ def read_runs(path: str | Path) -> RunTable:
     if not runs:
         raise InputError(f"{place}: holds no measured times")
     return RunTable(runs=tuple(runs), left_out=tuple(left_out), ignored=ignored)
+
+
+def _holds_networks(place: Path) -> bool:
+    """Whether a file of tilewright measure holds whole networks and nothing else."""
+    from tilewright.kernels.measurement import load_measurements
+
+    try:
+        measured = load_measurements(place).measurements
+    except InputError:  # told by who reads it as a table of kernels
+        return False
+    return bool(measured) and all(entry.operator == "network" for entry in measured)
+
+
+def _measured_networks(place: Path) -> RunTable:
+    """The networks of a file of tilewright measure."""
+    from tilewright.kernels.measurement import load_measurements
+
+    file = load_measurements(place)
+    runs = []
+    for entry in file.measurements:
+        length = entry.shape.get("seq")
+        runs.append(
+            MeasuredRun(
+                name=entry.network if length is None else f"{entry.network}:seq={length}",
+                kind="network",
+                seconds=entry.median_s,
+                joules=entry.joules,
+                batch=entry.shape.get("batch"),
+                weights=entry.formats.get("b"),
+                activations=entry.formats.get("a"),
+                notes=f"{entry.kernel}, {file.device.name}, {file.taken}",
+                place=str(place),
+            )
+        )
+    return RunTable(runs=tuple(runs), left_out=(), ignored=())
 
 
 def _columns(place: Path, header: Sequence[str]) -> tuple[dict[str, int], tuple[str, ...]]:

@@ -23,7 +23,9 @@ def measure(
     suite: Annotated[
         str,
         typer.Option(
-            "--suite", metavar="NAMES", help="attention, gemm, fusion, elementwise, tiny, or a plug-in's; with commas."
+            "--suite",
+            metavar="NAMES",
+            help="attention, gemm, fusion, elementwise, unseen, energy, networks, tiny, or a plug-in's; with commas.",
         ),
     ] = "attention,gemm,fusion,elementwise",
     device: Annotated[

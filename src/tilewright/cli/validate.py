@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -199,8 +200,12 @@ def _show_power(boards: tuple[PowerSpec, ...]) -> None:
 
 def _tables(files: list[str]) -> list[MeasuredTable]:
     from tilewright.kernels.reading import read_tables
+    from tilewright.kernels.reading.own import n_networks
 
     tables = [table for name in files for table in read_tables(name)]
+    for name in files:
+        if name.endswith(".json") and n_networks(Path(name)):
+            note(f"{name}: its networks are not compared beside kernels; allowed in a file of their own")
     names = [table.name for table in tables]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
