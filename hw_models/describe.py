@@ -67,6 +67,7 @@ _NO_FIGURES = (
     ("fallback", "per_operator_us", 0),
     ("host", "per_transfer_us", 0),
     ("links", "hop_cycles", 0),
+    ("dma", "start_cycles", 0),
 )
 _NO_SOURCE = ("", "no source given")
 
@@ -147,7 +148,7 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
         yield "machine", "residency", machine.residency
     if machine.lacks:
         yield "machine", "lacks", ", ".join(machine.lacks)
-    for section in ("dram", "energy", "area", "gpu", "overheads", "weights", "fallback", "host", "links"):
+    for section in ("dram", "energy", "area", "gpu", "overheads", "weights", "fallback", "host", "links", "dma"):
         for name, value in _leaves(getattr(machine, section), ""):
             if (section, name, value) not in _NO_FIGURES:
                 yield section, name, value

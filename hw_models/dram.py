@@ -47,8 +47,9 @@ def bytes_per_cycle(machine: MachineSpec) -> Fraction:
 
 
 def first_access_cycles(machine: MachineSpec) -> int:
-    """Core-clock cycles that cover the first access' latency, and the way over a link."""
-    return in_cycles(machine.dram.first_access_latency_ns, machine.clock_ghz) + hop_cycles(machine)
+    """Core-clock cycles that cover the start of a transfer, the first access' latency, and the way over a link."""
+    latency = in_cycles(machine.dram.first_access_latency_ns, machine.clock_ghz)
+    return machine.dma.start_cycles + latency + hop_cycles(machine)
 
 
 def port_names(machine: MachineSpec) -> tuple[str, ...]:
@@ -83,7 +84,12 @@ def transfer(machine: MachineSpec, *, n_runs: int, run_bytes: int, stride_bytes:
         return TransferCost(latency_cycles=latency, occupancy_bytes=n_bytes, n_bytes=n_bytes, n_activations=n_rows)
     cost = row_buffer.tile(timing, dram.bandwidth_gb_per_s, n_runs, n_bytes // n_runs, stride_bytes)
     return TransferCost(
-        latency_cycles=max(latency, in_cycles(timing.trcd_ns + timing.tcl_ns, machine.clock_ghz) + hop_cycles(machine)),
+        latency_cycles=max(
+            latency,
+            in_cycles(timing.trcd_ns + timing.tcl_ns, machine.clock_ghz)
+            + machine.dma.start_cycles
+            + hop_cycles(machine),
+        ),
         occupancy_bytes=max(cost.occupancy_bytes, n_bytes),
         n_bytes=n_bytes,
         n_activations=cost.n_activations,

@@ -45,6 +45,7 @@ __all__ = [
     "AreaSpec",
     "BlockSpec",
     "BufferSpec",
+    "DmaSpec",
     "DramSpec",
     "EnergySpec",
     "FallbackSpec",
@@ -481,6 +482,20 @@ class DramSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DmaSpec:
+    """What moves the tiles of a core between its working buffer and the memories behind it.
+
+    ``engines``: transfers of a core's own queues (loads, stores, weights from a memory of their own) that are under way
+    at once; left out, one of each queue. ``start_cycles``: programming one, before its first access.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    engines: Annotated[int, Ge(1), Le(64)] | None = None
+    start_cycles: Cycles = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OverheadsSpec:
     """Time that a network costs beside its operators' work, in microseconds; nothing else runs meanwhile.
 
@@ -682,7 +697,8 @@ class MachineSpec(Shown):
     beside the work. ``sources``: where figures come from.
     ``buffers`` stand nearest to the units first; ``buffers[0]`` is the working buffer of each core.
     ``gpu``: what a GPU has beyond that; its kernels are timed by :mod:`tilewright.sim.gpu`.
-    ``weights``: how weights are stored. ``links``: what joins cores and memory; none: never the bottleneck.
+    ``weights``: how weights are stored. ``dma``: what moves tiles.
+    ``links``: what joins cores and memory; none: never the bottleneck.
     ``lacks``: operators of networks that the cores cannot do, as kinds ("softmax") or kinds of one function
     ("elementwise:silu", "pool:average", "conv:depthwise", "conv:other_kernel"); ``fallback`` does them, and where there
     is none they are refused. ``host``: the link that inputs and results of an inference cross.
@@ -706,6 +722,7 @@ class MachineSpec(Shown):
     area: AreaSpec | None = None
     gpu: GpuSpec | None = None
     overheads: OverheadsSpec = OverheadsSpec()
+    dma: DmaSpec = DmaSpec()
     residency: Literal["plan", "none"] = "none"
     weights: WeightsSpec = WeightsSpec()
     lacks: tuple[Text, ...] = ()

@@ -186,6 +186,8 @@ class TileCore(Generic[C]):
         self._channels = channels
         self._count = builder if isinstance(builder, WorkCounter) else None
         self._program = builder if isinstance(builder, ProgramBuilder) else None
+        n_engines = costs.dma_engines
+        self._dma = () if n_engines is None else (builder.semaphore(f"DMA engine free{name}", n_engines),)
 
     @staticmethod
     def engines(weight: int, suffix: str = "") -> list[Engine]:
@@ -230,6 +232,11 @@ class TileCore(Generic[C]):
         n_bytes = self.costs.held_bytes(self.costs.working.name)
         if n_bytes:
             self.reserve("kept tensors", n_bytes)
+
+    @property
+    def own_queues(self) -> tuple[int, ...]:
+        """The engines whose transfers the DMA engines of this core do; movers between other memories have their own."""
+        return LOAD, STORE
 
     @property
     def n_at_once(self) -> int:
@@ -311,13 +318,14 @@ class TileCore(Generic[C]):
         if self._count is not None:
             self._count.add(engine, work)
         elif self._program is not None:
+            dma = self._dma if engine in self.own_queues else ()
             self._program.transfer(
                 self._first_engine + engine,
                 n_bytes=work.n_bytes,
                 latency_cycles=work.cycles,
                 channel=self._channels[work.channel] if self._channels else work.channel,
-                waits=waits,
-                signals=signals,
+                waits=(*waits, *dma) if dma else waits,
+                signals=(*signals, *dma) if dma else signals,
                 label=label,
                 cost=work,
                 run=run,

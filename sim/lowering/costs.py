@@ -56,6 +56,13 @@ class TileCosts:
         self.working = machine.buffers[0]
         self._known: dict[tuple[object, ...], Work] = {}
 
+    @property
+    def dma_engines(self) -> int | None:
+        """Transfers of a core's own queues that are under way at once; None for one of each."""
+        n_queues = 2 + (self.machine.weights.memory is not None)
+        n_engines = self.machine.dma.engines
+        return None if n_engines is None or n_engines >= n_queues else n_engines
+
     def held_bytes(self, buffer: Place) -> int:
         """What a buffer holds while the layer runs besides its tiles (a plan for the network says so)."""
         return 0

@@ -39,7 +39,8 @@ T = TypeVar("T")
 
 
 class Level(NamedTuple):
-    """A memory on chip that programs use; ``number``: its place among the machine's buffers.
+    """A memory on chip that programs use; ``number``: its place among the machine's buffers. ``latency_cycles``: from a
+    command to the first byte.
 
     ``read_channel``, ``write_channel``: of the ports, in :func:`channels_of`.
     """
@@ -84,7 +85,9 @@ def levels_of(machine: MachineSpec) -> tuple[Level, ...]:
                     buffer.name,
                     number,
                     buffer.capacity_bytes * (1 if buffer.shared_by_cores else machine.n_cores),
-                    buffer.latency_cycles + (hop_cycles(machine) if buffer.shared_by_cores else 0),
+                    machine.dma.start_cycles
+                    + buffer.latency_cycles
+                    + (hop_cycles(machine) if buffer.shared_by_cores else 0),
                     buffer.shared_by_cores,
                     channel,
                     channel + 1,
@@ -102,14 +105,14 @@ def level_called(machine: MachineSpec, name: str) -> Level:
     working = machine.working_buffer
     if name == working.name:
         channel = 1 + 2 * len(levels_of(machine))
-        return Level(name, 0, working.capacity_bytes, 0, False, channel, channel)
+        return Level(name, 0, working.capacity_bytes, machine.dma.start_cycles, False, channel, channel)
     for level in levels_of(machine):
         if level.name == name:
             return level
     memory = machine.weights.memory
     if memory is not None and name == memory.name:
         channel = 2 + 2 * len(levels_of(machine))
-        latency = in_cycles(memory.first_access_latency_ns, machine.clock_ghz)
+        latency = machine.dma.start_cycles + in_cycles(memory.first_access_latency_ns, machine.clock_ghz)
         return Level(name, len(machine.buffers), WITHOUT_END, latency, True, channel, channel)
     raise KeyError(name)
 

@@ -136,7 +136,12 @@ def _two_levels() -> MachineSpec:
 def _linked() -> MachineSpec:
     """Cores on a narrow bus that brings the same bytes to all of them."""
     links = {"kind": "bus", "bytes_per_cycle": 4, "hop_cycles": 5, "multicast": True}
-    small = {"matrix.rows": 4, "matrix.columns": 4, "dram.bandwidth_gb_per_s": 2}
+    small = {
+        "matrix.rows": 4,
+        "matrix.columns": 4,
+        "dram.bandwidth_gb_per_s": 2,
+        "dma": {"engines": 2, "start_cycles": 9},
+    }
     return load_machine("edge-16x16").with_(**{"n_cores": 4, "links": links, **small})
 
 

@@ -90,6 +90,10 @@ class GemmCore(TileCore[GemmCosts]):
         return [] if costs.machine.weights.memory is None else [Engine(f"load weights{suffix}", "load", n_cores)]
 
     @property
+    def own_queues(self) -> tuple[int, ...]:
+        return tuple(e for e in (*super().own_queues, len(ENGINE_KINDS)) if e < self._first_mover)
+
+    @property
     def _first_mover(self) -> int:
         """The number of the first engine behind those of a core and its memory for weights."""
         return len(ENGINE_KINDS) + (self.costs.machine.weights.memory is not None)
