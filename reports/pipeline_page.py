@@ -29,7 +29,11 @@ def pipeline_page(result: PipelineResult, *, command: str = "") -> str:
             card("throughput", f"{result.throughput_per_s:,.0f}/s", "images, in the steady state"),
             card("interval", cycles_text(round(interval)), f"cycles, {seconds_text(interval * second)}"),
             card("first image", seconds_text(result.fill_cycles * second), f"{cycles_text(result.fill_cycles)} cycles"),
-            card("to layer after layer", ratio_text(result.speedup), "images a second"),
+            card(
+                "to layer after layer",
+                "none" if result.speedup is None else ratio_text(result.speedup),
+                "images a second" if result.speedup is not None else "the cores cannot do all layers",
+            ),
             card("gap", percent_text(result.gap), "at most, to the best partition's interval"),
             card("energy", energy_text(result.energy_pj / result.n_images), "an image"),
         ],

@@ -79,8 +79,7 @@ def pipeline_figures(result: PipelineResult) -> list[tuple[str, str]]:
         ),
         (
             "layer after layer on all cores",
-            f"{cycles_text(result.in_turn_cycles)} cycles an image: the pipeline has {ratio_text(result.speedup)} "
-            "the throughput",
+            _in_turn(result),
         ),
         (
             "bound",
@@ -97,12 +96,28 @@ def pipeline_figures(result: PipelineResult) -> list[tuple[str, str]]:
         ),
         (
             "DRAM bytes an image",
-            f"{bytes_text(result.dram_bytes // result.n_images)}; layer after layer "
-            f"{bytes_text(result.in_turn_dram_bytes)}",
+            bytes_text(result.dram_bytes // result.n_images)
+            + (
+                ""
+                if result.in_turn_dram_bytes is None
+                else f"; layer after layer {bytes_text(result.in_turn_dram_bytes)}"
+            ),
         ),
         ("energy an image", energy_text(result.energy_pj / result.n_images)),
         ("matrix units busy", percent_text(result.matrix_utilization)),
     ]
+
+
+def _in_turn(result: PipelineResult) -> str:
+    if result.in_turn_cycles is None or result.speedup is None:
+        return "the cores cannot do all layers"
+    own = cycles_text(result.in_turn_cycles)
+    return f"{own} cycles an image: the pipeline has {ratio_text(result.speedup)} the throughput"
+
+
+def _bytes_in_turn(result: PipelineResult) -> str:
+    n_bytes = result.in_turn_dram_bytes
+    return "" if n_bytes is None else f"; layer after layer {bytes_text(n_bytes)}"
 
 
 def steady_text(result: PipelineResult) -> str:

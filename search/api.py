@@ -571,6 +571,7 @@ def simulate_pipeline(
     prefetch: bool = True,
     fuse: bool = True,
     residency: bool | None = None,
+    beside: Sequence[Machine] = (),
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     keep_mappings: bool = True,
     inputs: Any = None,
@@ -580,7 +581,8 @@ def simulate_pipeline(
 
     ``n_stages``: how many stages (None: as many as give the shortest interval between images). Operators in a stage
     run one after the other on its cores; all stages run at once, in one simulation. ``residency``: whether weights and
-    maps stay on chip (False: weights are read again for each image). Other parameters as in :func:`simulate_network`.
+    maps stay on chip (False: weights are read again for each image). ``beside``: machines of unlike cores on the same
+    DRAM, each of which may do a stage (an NPU with a DSP beside it). Other parameters as in :func:`simulate_network`.
 
     Raises InputError for a number of stages that the layers or the cores do not allow, and as that function does.
     """
@@ -595,6 +597,7 @@ def simulate_pipeline(
         prefetch=prefetch,
         fuse=fuse,
         residency=residency,
+        beside=[_machine(one) for one in beside],
         attention_dataflows=_network_flows(attention_dataflows),
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,

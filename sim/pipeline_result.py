@@ -76,7 +76,8 @@ class PipelineResult(Measured, Shown):
     the steady state, the mean over ``period_images`` after which the state of the whole machine, to the last byte, is
     as it was (None: it was not seen to come back; then the mean over the later half of the images watched).
     ``steady_latency_cycles``: of an image in the steady state, from its first job's start to its last one's end.
-    ``in_turn_cycles``: of one image layer after layer on all cores, with a plan of what stays on chip if this has one.
+    ``in_turn_cycles``: of one image layer after layer on all cores, with a plan of what stays on chip if this has one
+    (None: the cores cannot do it alone).
     ``bound_cycles``: what no partition's interval is below. ``partition_cycles``: the longest stage, stages alone;
     ``guess_cycles``: of the usual guess, equal shares (None: it does not come out); ``searched``: what the partition is
     the best of.
@@ -92,8 +93,8 @@ class PipelineResult(Measured, Shown):
     interval_cycles: Fraction
     period_images: int | None
     steady_latency_cycles: float
-    in_turn_cycles: int
-    in_turn_dram_bytes: int
+    in_turn_cycles: int | None
+    in_turn_dram_bytes: int | None
     bound_cycles: int
     partition_cycles: int
     guess_cycles: int | None
@@ -129,9 +130,9 @@ class PipelineResult(Measured, Shown):
         return float(1 - self.bound_cycles / self.interval_cycles)
 
     @property
-    def speedup(self) -> float:
-        """Images a second over those of one image after the other on all cores."""
-        return float(self.in_turn_cycles / self.interval_cycles)
+    def speedup(self) -> float | None:
+        """Images a second over those of one image after the other on all cores (None: these cannot do it alone)."""
+        return None if self.in_turn_cycles is None else float(self.in_turn_cycles / self.interval_cycles)
 
     @property
     def bottleneck(self) -> int:

@@ -10,9 +10,12 @@ stages are known.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
+import numpy.typing as npt
 
 from tilewright.errors import InputError
 from tilewright.hw_models.overheads import overhead_cycles
@@ -21,6 +24,7 @@ from tilewright.progress import Progress
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import Mapped, best_mapping, flows_of
 from tilewright.search.pipeline.partition import NEVER, FloatArray, Option
+from tilewright.search.pipeline.units import Unit
 from tilewright.search.residency.plan import memories_of
 from tilewright.search.residency.tensors import residents_of, with_homes
 from tilewright.search.workload import pieces
@@ -65,19 +69,20 @@ class StageCosts:
         self,
         stream: OperatorStream,
         jobs: Sequence[Job],
-        machine: MachineSpec,
+        units: Sequence[Unit],
         attention_dataflows: Sequence[str],
         cache: MappingCache,
         *,
         keeps: bool,
         progress: Progress | None = None,
     ) -> None:
-        self.jobs, self.machine, self.keeps = jobs, machine, keeps
+        machine = units[0].machine
+        self.jobs, self.units, self.machine, self.keeps = jobs, units, machine, keeps
         self._flows, self._cache, self._progress = attention_dataflows, cache, progress
         self._known: dict[tuple[JobLayer, MachineSpec], Mapped] = {}
         self._bounds: dict[tuple[JobLayer, MachineSpec], list[LowerBound]] = {}
         self.operands, self.residents = residents_of(stream, jobs)
-        self.once, self.each = overhead_cycles(machine)
+        self.once = overhead_cycles(machine)[0]
 
     def mapped(self, job: Job, layer: JobLayer, machine: MachineSpec) -> Mapped:
         """The best mapping of ``job`` with its operands where ``layer`` says."""
@@ -87,42 +92,67 @@ class StageCosts:
         return self._known[key]
 
     def options(self, counts: Sequence[int]) -> list[Option]:
-        """What can do stages: so many of the cores, and the processor beside them for what the cores lack."""
+        """What can do stages: so many of the cores, each machine beside them, and the fallback for what cores lack."""
         found = []
-        for number, n_cores in enumerate(counts):
+        for n_cores in counts:
             own = stage_machine(self.machine, n_cores)
-            cycles = np.empty(len(self.jobs))
-            for at, job in enumerate(self.jobs):
-                if self._progress is not None:
-                    self._progress(number * len(self.jobs) + at, len(counts) * len(self.jobs), job.name)
-                cycles[at] = self.mapped(job, job.layer, own).alone.cycles
-            found.append(
-                Option(n_cores=n_cores, cycles=self._of_runs(cycles + self._fixed(), *self._savings(own, cycles)))
+            cycles = self._alone(self.units[0], own)
+            runs = self._of_runs(cycles + self._fixed(self.units[0]), *self._savings(self.units[0], own, cycles))
+            found.append(Option(n_cores=n_cores, cycles=runs))
+        for number, unit in enumerate(self.units[1:], start=1):
+            cycles = self._alone(unit, unit.machine)
+            saved, n_bytes, room = self._savings(unit, unit.machine, cycles)
+            scale = float(unit.scale)
+            runs = self._of_runs(cycles * scale + self._fixed(unit), saved * scale, n_bytes, room)
+            found.append(Option(n_cores=0, cycles=runs, beside=number))
+        if self._on_fallback.any():
+            cycles = np.where(
+                self._on_fallback, self._alone(self.units[0], stage_machine(self.machine, counts[0])), NEVER
             )
-        elsewhere = np.array([isinstance(job.layer, FallbackLayer) for job in self.jobs])
-        if elsewhere.any():
-            own = stage_machine(self.machine, counts[0])
-            cycles = np.array(
-                [
-                    self.mapped(job, job.layer, own).alone.cycles if is_there else NEVER
-                    for job, is_there in zip(self.jobs, elsewhere, strict=True)
-                ]
-            )
-            found.append(Option(n_cores=0, cycles=self._of_runs(cycles + self._fixed())))
+            found.append(Option(n_cores=0, cycles=self._of_runs(cycles + self._fixed(self.units[0]))))
         return found
 
     def bounds(self, counts: Sequence[int]) -> list[Option]:
         """As :meth:`options`, with the work that the units must do at least, wherever operands are."""
         found = []
-        fixed = self._fixed()
         for n_cores in counts:
-            own = stage_machine(self.machine, n_cores)
-            cycles = np.array([self.unit_cycles(job, own) for job in self.jobs], dtype=float)
-            found.append(Option(n_cores=n_cores, cycles=self._of_runs(cycles + fixed)))
-        elsewhere = np.array([isinstance(job.layer, FallbackLayer) for job in self.jobs])
-        if elsewhere.any():
-            alone = np.where(elsewhere, found[0].cycles.diagonal(1), NEVER)
+            cycles = self._least(self.units[0], stage_machine(self.machine, n_cores))
+            found.append(Option(n_cores=n_cores, cycles=self._of_runs(cycles + self._fixed(self.units[0]))))
+        for number, unit in enumerate(self.units[1:], start=1):
+            cycles = np.floor(self._least(unit, unit.machine) * float(unit.scale))
+            found.append(Option(n_cores=0, cycles=self._of_runs(cycles + self._fixed(unit)), beside=number))
+        if self._on_fallback.any():
+            alone = np.where(self._on_fallback, found[0].cycles.diagonal(1), NEVER)
             found.append(Option(n_cores=0, cycles=self._of_runs(alone)))
+        return found
+
+    @property
+    def _on_fallback(self) -> npt.NDArray[np.bool_]:
+        """Which jobs the fallback can do."""
+        has_one = self.machine.fallback is not None
+        return np.array([has_one and isinstance(job.layer, FallbackLayer) for job in self.jobs])
+
+    def _alone(self, unit: Unit, machine: MachineSpec) -> FloatArray:
+        """Cycles (of its own clock) of each job on ``machine``, a part of ``unit``; infinite where it cannot do it."""
+        cycles = np.full(len(self.jobs), NEVER)
+        for at, job in enumerate(unit.jobs):
+            if self._progress is not None:
+                self._progress(at, len(unit.jobs), f"{machine.n_cores} of {unit.name}: {self.jobs[at].name}")
+            if job is None:
+                continue
+            try:
+                cycles[at] = self.mapped(job, job.layer, machine).alone.cycles
+            except InputError:
+                if len(self.units) == 1:
+                    raise
+        return cycles
+
+    def _least(self, unit: Unit, machine: MachineSpec) -> FloatArray:
+        found = np.full(len(self.jobs), NEVER)
+        for at, job in enumerate(unit.jobs):
+            if job is not None:
+                with suppress(InputError):
+                    found[at] = self.unit_cycles(job, machine)
         return found
 
     def unit_cycles(self, job: Job, machine: MachineSpec) -> int:
@@ -135,10 +165,12 @@ class StageCosts:
     def dram_cycles(self, counts: Sequence[int]) -> int:
         """What the DRAM must do at least for one image, all stages together, when nothing stays on chip."""
         machines = [stage_machine(self.machine, n_cores) for n_cores in counts]
-        return sum(
-            min(bound.dram_cycles for machine in machines for bound in self._bounds_of(job, machine))
-            for job in self.jobs
-        )
+        total = 0
+        for at, job in enumerate(self.units[0].jobs):
+            if job is not None and not isinstance(self.jobs[at].layer, FallbackLayer):
+                with suppress(InputError):
+                    total += min(one.dram_cycles for own in machines for one in self._bounds_of(job, own))
+        return total
 
     def _bounds_of(self, job: Job, machine: MachineSpec) -> list[LowerBound]:
         key = job.layer, machine
@@ -153,15 +185,19 @@ class StageCosts:
         return sum(
             self.mapped(job, job.layer, self.machine).alone.cycles
             for job in self.jobs
-            if isinstance(job.layer, FallbackLayer)
+            if isinstance(job.layer, FallbackLayer) and self.machine.fallback is not None and len(self.units) == 1
         )
 
-    def _fixed(self) -> FloatArray:
-        fixed = np.full(len(self.jobs), float(self.each))
+    def each_cycles(self, unit: Unit) -> int:
+        """The fixed cost of a job on ``unit``."""
+        return ceil(overhead_cycles(unit.machine)[1] * unit.scale)
+
+    def _fixed(self, unit: Unit) -> FloatArray:
+        fixed = np.full(len(self.jobs), float(self.each_cycles(unit)))
         fixed[0] += self.once
         return fixed
 
-    def _savings(self, machine: MachineSpec, cycles: FloatArray) -> tuple[FloatArray, FloatArray, int]:
+    def _savings(self, unit: Unit, machine: MachineSpec, cycles: FloatArray) -> tuple[FloatArray, FloatArray, int]:
         """Of each job the cycles that it saves when its weights stay and its maps are there, the bytes of the weights,
         and the room for them.
         """
@@ -172,7 +208,9 @@ class StageCosts:
         place, room = memory
         sizes = {one.name: one.n_bytes for one in self.residents}
         weights = {one.name for one in self.residents if one.is_weight}
-        for at, (job, own) in enumerate(zip(self.jobs, self.operands, strict=True)):
+        for at, (job, own) in enumerate(zip(unit.jobs, self.operands, strict=True)):
+            if job is None or not np.isfinite(cycles[at]):
+                continue
             names = [name for name in own.names if name in sizes]
             held = sum(sizes[name] for name in names)
             if not names or held > room:

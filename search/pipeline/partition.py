@@ -26,12 +26,27 @@ NEVER = np.inf
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Option:
-    """A unit that can do a stage: ``n_cores`` of the cores (0: none). ``cycles[i, j]``: of jobs i to j - 1 (n, n + 1);
-    infinite where it cannot do them.
+    """A unit that can do a stage: ``n_cores`` of the cores (0: none), and the machine number ``beside`` (from 1; 0:
+    none), which does one stage at most. ``cycles[i, j]``: of jobs i to j - 1 (n, n + 1); infinite where it cannot do
+    them.
     """
 
     n_cores: int
     cycles: FloatArray
+    beside: int = 0
+
+    def states(self, n_cores: int, n_beside: int) -> Int64Array:
+        """Where it can be added: free cores and machines, as numbers (cores taken, and a bit a machine beside)."""
+        each = n_cores + 1
+        every = np.arange(each << n_beside)
+        fits = every % each + self.n_cores <= n_cores
+        if self.beside:
+            fits &= (every // each >> (self.beside - 1)) % 2 == 0
+        return every[fits]
+
+    def taken(self, n_cores: int) -> int:
+        """What it adds to a state."""
+        return self.n_cores + ((n_cores + 1) << (self.beside - 1) if self.beside else 0)
 
 
 class StageChoice(NamedTuple):
@@ -70,7 +85,7 @@ def best_partition(
     allowed = [np.where(cycles <= cap, cycles, NEVER) for cycles in times]
     tables = list(_tables(options, allowed, n_cores, limit, np.add))
     n = min(counts, key=lambda count: (float(tables[count][0][n_jobs].min()), count))
-    stages = _walked(options, tables, n, n_jobs)
+    stages = _walked(options, tables, n, n_jobs, n_cores)
     cycles = [float(options[one.option].cycles[one.first, one.last + 1]) for one in stages]
     return Partition(stages, max(cycles), sum(cycles))
 
@@ -83,7 +98,7 @@ def bottleneck_bound(options: Sequence[Option], n_cores: int, *, most_stages: in
 
 
 class _Table(NamedTuple):
-    """Of the first i jobs with c cores: the best value, and the first job and option of the last stage."""
+    """Of the first i jobs with so many cores and machines: the best value, first job and option of the last stage."""
 
     value: FloatArray
     first: Int64Array
@@ -95,7 +110,8 @@ def _tables(
 ) -> Iterator[_Table]:
     """Tables for 0, 1, ... ``limit`` stages; ``join`` puts the value of a prefix and the time of a stage together."""
     n_jobs = len(times[0])
-    shape = (n_jobs + 1, n_cores + 1)
+    n_beside = max(option.beside for option in options)
+    shape = (n_jobs + 1, (n_cores + 1) << n_beside)
     value = np.full(shape, NEVER)
     value[0, :] = 0
     yield _Table(value, np.full(shape, -1), np.full(shape, -1))
@@ -103,28 +119,31 @@ def _tables(
         before, value = value, np.full(shape, NEVER)
         first, option = np.full(shape, -1), np.full(shape, -1)
         for number, (one, cycles) in enumerate(zip(options, times, strict=True)):
-            if one.n_cores > n_cores:
+            states = one.states(n_cores, n_beside)
+            if not len(states):
                 continue
-            known = before[:, : n_cores + 1 - one.n_cores]
+            known, now = before[:, states], states + one.taken(n_cores)
             for end in range(1, n_jobs + 1):
                 both = join(known[:end], cycles[:end, end, None])
                 at = both.argmin(axis=0)
                 found = both[at, np.arange(both.shape[1])]
-                better = found < value[end, one.n_cores :]
-                value[end, one.n_cores :][better] = found[better]
-                first[end, one.n_cores :][better] = at[better]
-                option[end, one.n_cores :][better] = number
+                better = found < value[end, now]
+                value[end, now[better]] = found[better]
+                first[end, now[better]] = at[better]
+                option[end, now[better]] = number
         yield _Table(value, first, option)
 
 
-def _walked(options: Sequence[Option], tables: Sequence[_Table], n: int, n_jobs: int) -> tuple[StageChoice, ...]:
+def _walked(
+    options: Sequence[Option], tables: Sequence[_Table], n: int, n_jobs: int, n_cores: int
+) -> tuple[StageChoice, ...]:
     """The stages of the best way, from its end."""
-    end, cores = n_jobs, int(tables[n].value[n_jobs].argmin())
+    end, state = n_jobs, int(tables[n].value[n_jobs].argmin())
     stages = []
     while n:
-        first, option = int(tables[n].first[end, cores]), int(tables[n].option[end, cores])
+        first, option = int(tables[n].first[end, state]), int(tables[n].option[end, state])
         stages.append(StageChoice(first, end - 1, option))
-        end, cores, n = first, cores - options[option].n_cores, n - 1
+        end, state, n = first, state - options[option].taken(n_cores), n - 1
     return tuple(reversed(stages))
 
 
@@ -132,7 +151,7 @@ def balanced(options: Sequence[Option], n_cores: int, n_stages: int) -> Partitio
     """The usual guess, to compare with: as many cores for each stage, jobs put into stages until each has its share of
     the time. None where it does not come out.
     """
-    own = [at for at, option in enumerate(options) if 0 < option.n_cores <= n_cores // n_stages]
+    own = [at for at, option in enumerate(options) if not option.beside and 0 < option.n_cores <= n_cores // n_stages]
     if not own:
         return None
     at = max(own, key=lambda one: options[one].n_cores)

@@ -9,13 +9,13 @@ from math import ceil
 from typing import NamedTuple
 
 from tilewright.errors import InputError
-from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.overheads import host_cycles, overhead_assumptions
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress, part
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.pipeline.costs import StageCosts, core_counts
+from tilewright.search.pipeline.figures import batch_figures
 from tilewright.search.pipeline.handover import OUTSIDE, Handover, tokens_of, waits_and_signals
 from tilewright.search.pipeline.partition import (
     NEVER,
@@ -35,12 +35,13 @@ from tilewright.search.pipeline.stages import (
     prepared_handovers,
 )
 from tilewright.search.pipeline.timeline import Steady, steady_state
+from tilewright.search.pipeline.units import Unit, refuse_what_none_has, units_of
 from tilewright.sim.engine.joint import Group, Joint, Repeat, Task, Token, join
 from tilewright.sim.engine.run import simulate
-from tilewright.sim.figures import figures_of
 from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, assumptions_of_kinds, jobs_on, storage_assumptions
 from tilewright.sim.lacking import fallback_note, refuse_without_fallback
 from tilewright.sim.lowering.levels import shared_channels
+from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.pipeline_result import HandedOver, PipelineResult, StageResult
 from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.homes import Place
@@ -88,6 +89,7 @@ def simulate_pipeline(
     prefetch: bool = True,
     fuse: bool = True,
     residency: bool | None = None,
+    beside: Sequence[MachineSpec] = (),
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     cache: MappingCache | None = None,
     progress: Progress | None = None,
@@ -98,29 +100,33 @@ def simulate_pipeline(
     dealt to them so that the longest stage, alone on the chip, is as short as it can be; operators that the cores lack
     can be stages of the fallback's own, and where there are not cores enough for the stages between these, the stages
     take turns on all of them. All stages then run at once, in one simulation, and share the DRAM and shared memories.
+    ``beside``: machines whose cores share the DRAM of ``machine``: each may do a stage, at its own clock.
     ``residency``: whether weights and maps stay on chip (None and True: yes; False: weights are read for each image).
 
     Raises InputError for a number of stages that the layers or the cores do not allow, and as ``simulate_stream`` does.
     """
     kept = MappingCache() if cache is None else cache
     jobs = jobs_on(stream, machine, fuse=fuse)
-    refuse_without_fallback([job.operators[0] for job in jobs if isinstance(job.layer, FallbackLayer)], machine)
-    _check_counts(stream, jobs, machine, n_stages, n_images)
-    in_turn = simulate_stream(
-        stream,
-        machine,
-        prefetch=prefetch,
-        fuse=fuse,
-        residency=residency is not False,
-        attention_dataflows=attention_dataflows,
-        cache=kept,
-        progress=part(progress, 0, 3, before="one image after the other: "),
-    )
-    counts = (machine.n_cores,) if n_stages == 1 else core_counts(machine.n_cores)
+    units = units_of(stream, machine, beside, fuse=fuse)
+    if not beside:
+        refuse_without_fallback([job.operators[0] for job in jobs if isinstance(job.layer, FallbackLayer)], machine)
+    refuse_what_none_has(units, jobs)
+    _check_counts(stream, jobs, units, n_stages, n_images)
+    in_turn = None
+    if None not in units[0].jobs:
+        in_turn = simulate_stream(
+            stream,
+            machine,
+            prefetch=prefetch,
+            fuse=fuse,
+            residency=residency is not False,
+            attention_dataflows=attention_dataflows,
+            cache=kept,
+            progress=part(progress, 0, 3, before="one image after the other: "),
+        )
+    counts = (machine.n_cores,) if n_stages == 1 and not beside else core_counts(machine.n_cores)
     searching = part(progress, 1, 3, before="stages: ")
-    costs = StageCosts(
-        stream, jobs, machine, attention_dataflows, kept, keeps=residency is not False, progress=searching
-    )
+    costs = StageCosts(stream, jobs, units, attention_dataflows, kept, keeps=residency is not False, progress=searching)
     options = costs.options(counts)
     asked = _Asked(
         stream=stream, costs=costs, options=options, prefetch=prefetch, progress=part(progress, 2, 3, before="plan: ")
@@ -138,12 +144,13 @@ def simulate_pipeline(
     guess = balanced(options, machine.n_cores, len(best.stages))
     if progress is not None:
         progress(3, 3, stream.name)
-    return _result(asked, best, n_images, in_turn.cycles, in_turn.dram_bytes, bound, guess, counts)
+    return _result(asked, best, n_images, in_turn, bound, guess, counts)
 
 
 def _check_counts(
-    stream: OperatorStream, jobs: Sequence[Job], machine: MachineSpec, n_stages: int | None, n_images: int
+    stream: OperatorStream, jobs: Sequence[Job], units: Sequence[Unit], n_stages: int | None, n_images: int
 ) -> None:
+    machine = units[0].machine
     if not 1 <= n_images <= MOST_IMAGES:
         raise InputError(f"images: out of range; given {n_images:,}; allowed 1 to {MOST_IMAGES:,}")
     if n_stages is None:
@@ -156,7 +163,7 @@ def _check_counts(
             f"{stream.name} with what is fused behind them"
         )
     elsewhere = sum(isinstance(job.layer, FallbackLayer) for job in jobs)
-    if n_stages > machine.n_cores + elsewhere:
+    if n_stages > machine.n_cores + elsewhere + len(units) - 1:
         more = f" and one for each of the {elsewhere} operators on the fallback" if elsewhere else ""
         raise InputError(
             f"pipeline: more stages than cores; given {n_stages}; allowed at most {machine.n_cores} on {machine.name}, "
@@ -173,18 +180,17 @@ def _partitions(
     """The best partition into each number of stages, with at most so many cores for each, and, with a fallback, that
     into turns on all cores and on the fallback; the shortest longest stage first.
     """
-    counts = range(1, min(len(asked.costs.jobs), machine.n_cores) + 1) if n_stages is None else (n_stages,)
+    most_stages = machine.n_cores + len(asked.costs.units) - 1
+    counts = range(1, min(len(asked.costs.jobs), most_stages) + 1) if n_stages is None else (n_stages,)
     found = []
     for n in counts:
         for most in sorted({option.n_cores for option in asked.options} - {0}):
-            few = [
-                replace(one, cycles=one.cycles if one.n_cores <= most else one.cycles + NEVER) for one in asked.options
-            ]
+            few = [one if one.n_cores <= most else replace(one, cycles=one.cycles + NEVER) for one in asked.options]
             way = best_partition(few, machine.n_cores, n_stages=n, at_least=at_least)
             if way is not None and (way, False) not in found:
                 found.append((way, False))
     turns = _turns(asked, machine)
-    if len(turns.stages) > 1 and n_stages in (None, len(turns.stages)):
+    if len(turns.stages) > 1 and not asked.costs.units[1:] and n_stages in (None, len(turns.stages)):
         found.append((turns, True))
     if not found:
         raise InputError(
@@ -227,7 +233,7 @@ def _tried(asked: _Asked, partition: Partition, takes_turns: bool) -> _Trial:
     """``partition`` planned, mapped and run: one image, and as many as it takes to see the steady state."""
     costs = asked.costs
     handovers, kept, place = prepared_handovers(
-        asked.stream, costs.jobs, partition.stages, costs.machine, keeps=costs.keeps and not takes_turns
+        asked.stream, costs.jobs, partition.stages, asked.options, costs.machine, keeps=costs.keeps and not takes_turns
     )
     stages = made_ready(
         asked.stream,
@@ -261,7 +267,7 @@ def _joint(
             n_images,
             handovers,
             once_cycles=costs.once,
-            each_cycles=costs.each,
+            each_cycles=costs.each_cycles(costs.units[stage.unit]),
             takes_turns=takes_turns,
         )
         for number, stage in enumerate(stages, start=1)
@@ -295,22 +301,18 @@ def _result(
     asked: _Asked,
     trial: _Trial,
     n_images: int,
-    in_turn_cycles: int,
-    in_turn_dram_bytes: int,
+    in_turn: NetworkResult | None,
     bound: int,
     guess: Partition | None,
     counts: Sequence[int],
 ) -> PipelineResult:
     machine, costs = asked.costs.machine, asked.costs
     cycles = simulate(trial.make(n_images).program).cycles
-    counters = sum((stage.counters for stage in trial.stages), Counters())
-    matrix = sum(run.matrix_cycles for stage in trial.stages for run in stage.runs)
-    vector = sum(run.vector_cycles for stage in trial.stages for run in stage.runs)
     first_core = 0
     told = []
     for number, stage in enumerate(trial.stages):
         told.append(_told(costs, stage, trial.steady, number, first_core, takes_turns=trial.takes_turns))
-        first_core += stage.n_cores
+        first_core += 0 if stage.unit else stage.n_cores
     return PipelineResult(
         network=asked.stream.name,
         machine=machine.name,
@@ -327,15 +329,13 @@ def _result(
             for one in trial.handovers
         ),
         n_images=n_images,
-        figures=figures_of(
-            machine, counters * n_images, cycles, matrix_cycles=matrix * n_images, vector_cycles=vector * n_images
-        ),
+        figures=batch_figures(costs.units, trial.stages, n_images, cycles),
         fill_cycles=trial.fill_cycles,
         interval_cycles=trial.steady.interval_cycles,
         period_images=trial.steady.period_images,
         steady_latency_cycles=trial.steady.latency_cycles,
-        in_turn_cycles=in_turn_cycles,
-        in_turn_dram_bytes=in_turn_dram_bytes,
+        in_turn_cycles=None if in_turn is None else in_turn.cycles,
+        in_turn_dram_bytes=None if in_turn is None else in_turn.dram_bytes,
         bound_cycles=bound,
         partition_cycles=round(trial.partition.bottleneck),
         guess_cycles=None if guess is None else round(guess.bottleneck),
@@ -352,7 +352,10 @@ def _told(
     costs: StageCosts, stage: Stage, steady: Steady, number: int, first_core: int, *, takes_turns: bool
 ) -> StageResult:
     counters, plan = stage.counters, stage.plan
-    if not stage.n_cores:
+    unit = costs.units[stage.unit]
+    if unit.number:
+        units = unit.name
+    elif not stage.n_cores:
         assert costs.machine.fallback is not None
         units = costs.machine.fallback.name
     elif takes_turns:
@@ -361,7 +364,7 @@ def _told(
         units = f"core {first_core + 1}"
     else:
         units = f"cores {first_core + 1} to {first_core + stage.n_cores}"
-    fixed = costs.each * len(stage.jobs) + (costs.once if stage.first == 0 else 0)
+    fixed = costs.each_cycles(unit) * len(stage.jobs) + (costs.once if stage.first == 0 else 0)
     return StageResult(
         first=stage.jobs[0].name,
         last=stage.jobs[-1].name,
@@ -388,13 +391,15 @@ def _searched(asked: _Asked, trial: _Trial, counts: Sequence[int]) -> str:
         return "runs of operators on the cores and on the fallback, in turn"
     n = len(asked.costs.jobs)
     return (
-        f"all partitions of {n} layers into stages of consecutive ones, each on {_numbers(counts)} cores, by times "
+        f"all partitions of {n} layers into stages of consecutive ones, each on {_numbers(counts)}, by times "
         "alone on the chip (proven for each number of stages); the best of these were run, all stages at once"
     )
 
 
 def _numbers(counts: Sequence[int]) -> str:
-    return ", ".join(map(str, counts[:-1])) + " or " + str(counts[-1]) if len(counts) > 1 else str(counts[0])
+    if len(counts) == 1:
+        return "one core" if counts[0] == 1 else f"{counts[0]} cores"
+    return ", ".join(map(str, counts[:-1])) + f" or {counts[-1]} cores"
 
 
 def _assumptions(asked: _Asked, trial: _Trial) -> tuple[str, ...]:
@@ -420,6 +425,11 @@ def _assumptions(asked: _Asked, trial: _Trial) -> tuple[str, ...]:
         )
     if machine.host is not None:
         own.append(f"inputs and results cross {machine.host.name} one at a time, while the stages work on other images")
+    if costs.units[1:]:
+        own.append(
+            f"beside {machine.name} and on its DRAM: {', '.join(unit.name for unit in costs.units[1:])}, each at its "
+            "own clock (commands rounded up to whole cycles of the first) and with its own memories and energies"
+        )
     if machine.links is not None:
         own.append("stages share the link's paths from memory as if all cores' were open to each")
     elsewhere = [job.operators[0] for job in costs.jobs if isinstance(job.layer, FallbackLayer)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import floor
 
 from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.spec import MachineSpec
@@ -12,9 +13,12 @@ from tilewright.search.network import JobRun, runs_in_turn
 from tilewright.search.pipeline.costs import StageCosts, stage_machine
 from tilewright.search.pipeline.handover import Handover, hand_overs, on_chip, waits_and_signals
 from tilewright.search.pipeline.partition import Option, StageChoice
+from tilewright.search.pipeline.units import Unit
 from tilewright.search.residency.plan import Planned, memories_of, plan_residency
 from tilewright.search.residency.tensors import residents_of, with_homes
-from tilewright.sim.engine.joint import Group, Repeat, Task
+from tilewright.sim.engine.joint import Group, Repeat, Task, at_clock
+from tilewright.sim.engine.program import Program
+from tilewright.sim.engine.run import simulate
 from tilewright.sim.jobs import Job, JobLayer
 from tilewright.sim.lowering.levels import level_called
 from tilewright.sim.residency_plan import ResidencyPlan
@@ -25,16 +29,21 @@ from tilewright.workloads.stream.graph import OperatorStream
 __all__ = ["CORES", "FALLBACK", "Stage", "group_of", "made_ready", "prepared_handovers"]
 
 CORES, FALLBACK = "the cores are free", "the fallback is free"
+DRAM = "dram"  # the channel that all units share
 HANDED_SHARE = 2  # maps between stages take at most one part in so many of a shared memory
 PLAN_SECONDS = 20.0  # for the proofs of all stages' plans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Jobs ``first`` to ``last`` on ``machine`` (``n_cores`` of it, 0: only the fallback), as they run there."""
+    """Jobs ``first`` to ``last`` on ``machine``, as they run there: ``n_cores`` of unit number ``unit`` (0: only the
+    fallback). ``alone_cycles``: of one image when nothing else runs, without fixed costs; ``programs``: of each job;
+    both in cycles of the first machine's clock.
+    """
 
     first: int
     last: int
+    unit: int
     n_cores: int
     machine: MachineSpec
     jobs: tuple[Job, ...]
@@ -43,11 +52,8 @@ class Stage:
     kept_weight_bytes: int
     unit_cycles: int
     assumptions: tuple[str, ...]
-
-    @property
-    def alone_cycles(self) -> int:
-        """Of one image when nothing else runs, without fixed costs."""
-        return sum(run.cycles for run in self.runs)
+    alone_cycles: int
+    programs: tuple[tuple[Program, ...], ...]
 
     @property
     def counters(self) -> Counters:
@@ -58,6 +64,7 @@ def prepared_handovers(
     stream: OperatorStream,
     jobs: Sequence[Job],
     choices: Sequence[StageChoice],
+    options: Sequence[Option],
     machine: MachineSpec,
     *,
     keeps: bool,
@@ -73,7 +80,9 @@ def prepared_handovers(
     operands, residents = residents_of(stream, jobs)
     may_live = {resident.name: resident for resident in residents if not resident.is_weight}
     room = level_called(machine, place).capacity_bytes // HANDED_SHARE
-    kept = on_chip(found, operands, may_live, room)
+    apart = {number for number, one in enumerate(choices) if options[one.option].beside}
+    elsewhere = {one.name for one in found if apart & {one.made_in, one.read_in}}  # no way there but the DRAM
+    kept = on_chip([one for one in found if one.name not in elsewhere], operands, may_live, room)
     return found, kept, place if kept else ""
 
 
@@ -91,7 +100,7 @@ def made_ready(
     progress: Progress | None = None,
 ) -> list[Stage]:
     """The stages, each planned and mapped; what ``kept`` names lives in ``place`` between them."""
-    jobs = _handing_over(stream, costs.jobs, kept, place)
+    jobs = _handing_over(stream, _jobs_of(costs, choices, options), kept, place)
     shared = None
     if takes_turns and costs.keeps:
         shared = _planned(_with_results(stream, handovers), jobs, costs.machine, costs, PLAN_SECONDS, progress)
@@ -99,31 +108,69 @@ def made_ready(
         jobs = [replace(job, layer=layer) for job, layer in zip(jobs, shared.layers, strict=True)]
     found = []
     for choice in choices:
-        n_cores = options[choice.option].n_cores
-        taken = {place: sum(kept.values())} if kept else {}
-        own = stage_machine(costs.machine, n_cores or costs.machine.n_cores, taken)
+        option = options[choice.option]
+        unit = costs.units[option.beside]
+        n_cores = unit.machine.n_cores if option.beside else option.n_cores
+        taken = {place: sum(kept.values())} if kept and not option.beside else {}
+        own = stage_machine(unit.machine, n_cores or unit.machine.n_cores, taken)
         here = jobs[choice.first : choice.last + 1]
+        plain = [job for job in unit.jobs[choice.first : choice.last + 1] if job is not None]
         planned = shared if n_cores else None
         if costs.keeps and n_cores and not takes_turns:
             planned = _planned(_part_of(stream, here), here, own, costs, PLAN_SECONDS / len(choices), progress)
         if planned is not None and not takes_turns:
             here = [replace(job, layer=layer) for job, layer in zip(here, planned.layers, strict=True)]
         mapped = {job.layer: costs.mapped(job, job.layer, own) for job in here}
+        runs = tuple(runs_in_turn(here, mapped, own, prefetch=prefetch))
+        programs = _at_clock(runs, unit)
         found.append(
             Stage(
                 first=choice.first,
                 last=choice.last,
+                unit=option.beside,
                 n_cores=n_cores,
                 machine=own,
                 jobs=tuple(here),
-                runs=tuple(runs_in_turn(here, mapped, own, prefetch=prefetch)),
+                runs=runs,
                 plan=planned.plan if planned is not None else None,
                 kept_weight_bytes=0 if planned is None else _kept_weights(stream, here, planned.plan),
-                unit_cycles=sum(costs.unit_cycles(job, own) for job in costs.jobs[choice.first : choice.last + 1]),
+                unit_cycles=floor(sum(costs.unit_cycles(job, own) for job in plain) * unit.scale),
                 assumptions=tuple(dict.fromkeys(text for one in mapped.values() for text in one.alone.assumptions)),
+                alone_cycles=_alone_cycles(runs, programs, unit),
+                programs=programs,
             )
         )
     return found
+
+
+def _jobs_of(costs: StageCosts, choices: Sequence[StageChoice], options: Sequence[Option]) -> list[Job]:
+    """All jobs, each as it is on the unit of its stage."""
+    found = []
+    for choice in choices:
+        own = costs.units[options[choice.option].beside].jobs[choice.first : choice.last + 1]
+        found += [job for job in own if job is not None]  # a partition has none that its unit cannot do
+    return found
+
+
+def _at_clock(runs: Sequence[JobRun], unit: Unit) -> tuple[tuple[Program, ...], ...]:
+    """The programs of ``runs`` in cycles of the first machine's clock; equal ones stay one."""
+    if not unit.number:
+        return tuple(tuple(run.programs) for run in runs)
+    shared = {DRAM}
+    known: dict[int, Program] = {}
+    for run in runs:
+        for program in run.programs:
+            if id(program) not in known:
+                known[id(program)] = at_clock(program, unit.scale, unit.name, shared)
+    return tuple(tuple(known[id(program)] for program in run.programs) for run in runs)
+
+
+def _alone_cycles(runs: Sequence[JobRun], programs: Sequence[Sequence[Program]], unit: Unit) -> int:
+    if not unit.number:
+        return sum(run.cycles for run in runs)
+    known = {id(one): one for of_job in programs for one in of_job}
+    cycles = {number: simulate(one).cycles for number, one in known.items()}
+    return sum(cycles[id(one)] for of_job in programs for one in of_job)
 
 
 def _handing_over(stream: OperatorStream, jobs: Sequence[Job], kept: Mapping[str, int], place: Place) -> list[Job]:
@@ -223,13 +270,13 @@ def group_of(
     Stages that take turns on the same cores wait for all that at their start, together with the cores.
     """
     tasks = []
-    for at, (job, run) in enumerate(zip(stage.jobs, stage.runs, strict=True)):
+    for at, (job, programs) in enumerate(zip(stage.jobs, stage.programs, strict=True)):
         number = stage.first + at
         waits, signals = waits_and_signals(handovers, number)
         if isinstance(job.layer, FallbackLayer):
             waits, signals = [*waits, FALLBACK], [*signals, FALLBACK]
         before = each_cycles + (once_cycles if number == 0 else 0)
-        task = Task(name=job.name, programs=tuple(run.programs), before_cycles=before)
+        task = Task(name=job.name, programs=programs, before_cycles=before)
         tasks.append(replace(task, waits=tuple(waits), signals=tuple(signals)))
     if takes_turns:
         owned = (CORES,) if stage.n_cores else ()

@@ -14,8 +14,10 @@ script that comes back to its start finds everything as it was: a repeat of a mi
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import ceil
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from tilewright.errors import ProgramError
@@ -30,7 +32,7 @@ from tilewright.sim.engine.program import (
     Semaphore,
 )
 
-__all__ = ["CONTROL", "Group", "Joint", "Mark", "Repeat", "Script", "Task", "Token", "join"]
+__all__ = ["CONTROL", "Group", "Joint", "Mark", "Repeat", "Script", "Task", "Token", "at_clock", "join"]
 
 CONTROL = "control"  # kind of the engine that runs a group's script
 H = TypeVar("H", bound=Hashable)
@@ -97,6 +99,31 @@ class Joint:
     program: Program
     controls: tuple[int, ...]
     engines: tuple[tuple[int, ...], ...]
+
+
+def at_clock(program: Program, scale: Fraction, name: str, shared: Collection[str]) -> Program:
+    """``program`` of a unit whose cycle takes ``scale`` cycles of the others, each command rounded up to whole ones.
+
+    Its channels but those called in ``shared`` are its own: they carry as much in the same time, and are named after
+    it.
+    """
+    channels = tuple(
+        channel if channel.name in shared else Channel(f"{name} {channel.name}", channel.bytes_per_cycle / scale)
+        for channel in program.channels
+    )
+
+    def scaled(queue: Queue) -> Queue:
+        found: Queue = []
+        for item in queue:
+            if isinstance(item, Command):
+                found.append(item._replace(cycles=ceil(item.cycles * scale)))
+            else:
+                loop = Loop(item.ident, item.count, item.step, item.over)
+                loop.body = scaled(item.body)
+                found.append(loop)
+        return found
+
+    return replace(program, channels=channels, queues=tuple(map(scaled, program.queues)))
 
 
 def join(groups: Sequence[Group], channels: Sequence[Channel], tokens: Mapping[str, Token] = {}) -> Joint:

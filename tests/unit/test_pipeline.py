@@ -77,7 +77,8 @@ def _brute_force(
         for cuts in itertools.combinations(range(1, n), count - 1):
             ends = [0, *cuts, n]
             for own in itertools.product(options, repeat=count):
-                if sum(one.n_cores for one in own) <= n_cores:
+                n_beside = sum(one.beside for one in own)
+                if sum(one.n_cores for one in own) <= n_cores and n_beside <= 1:
                     times = [one.cycles[a, b] for one, a, b in zip(own, ends, ends[1:], strict=False)]
                     if max(times) < NEVER:
                         found.append((max(times), sum(times)))
@@ -101,6 +102,8 @@ def test_the_partition_is_the_best_of_all() -> None:
             alone = np.full((n, n + 1), NEVER)
             alone[at, at + 1] = 3 if (at := int(chance.integers(0, n))) >= 0 else NEVER
             options.append(Option(n_cores=0, cycles=alone))
+        if trial % 4 > 1:  # a machine beside them, for one stage
+            options.append(Option(n_cores=0, beside=1, cycles=options[0].cycles + chance.integers(-2, 3)))
         n_stages = int(chance.integers(1, n + 1)) if trial % 3 == 0 else None
         at_least = float(chance.choice([0, 10, 25]))
         want = _brute_force(options, n_cores, n_stages, at_least)
@@ -240,6 +243,41 @@ def test_cores_and_fallback_work_at_once(kept: MappingCache) -> None:
     assert result.interval_cycles < result.in_turn_cycles
     on_cores = sum(stage.alone_cycles for stage in result.stages if stage.n_cores)
     assert result.interval_cycles >= max(on_cores, result.stages[1].alone_cycles)
+
+
+def beside(**changes: object) -> MachineSpec:
+    """Other cores, with a clock, an array and formats of their own."""
+    machine = cores(1, **{"clock_ghz": 0.7, "matrix.rows": 8, "matrix.columns": 8, **changes})
+    return replace(machine, name="dsp")
+
+
+def test_unlike_cores_do_stages_at_once(kept: MappingCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each at its own clock and on one DRAM; SimPy says the same. The cores alone are slower."""
+    made: list[Joint] = []
+    join = pipeline_run.join
+    monkeypatch.setattr(pipeline_run, "join", lambda *given: made.append(join(*given)) or made[-1])
+    alone = simulate_stream(network(), cores(1), cache=kept, residency=False)
+    result = simulate_pipeline(network(), cores(1), n_images=3, beside=[beside()], residency=False, cache=kept)
+    want = run_reference(made[-1].program)
+    assert result.cycles == run_program(made[-1].program, skip=False).cycles == want.cycles
+    assert sorted(stage.units for stage in result.stages) == ["core 1", "dsp"]
+    assert result.interval_cycles < alone.cycles
+    assert result.interval_cycles >= result.bound_cycles
+    assert sum(stage.macs for stage in result.stages) == network().macs
+    assert "dsp vector" in result.energy_by_component
+    assert result.dram_bytes == 3 * sum(stage.dram_bytes for stage in result.stages)
+
+
+def test_what_the_cores_lack_the_others_do(kept: MappingCache) -> None:
+    machine = replace(cores(1), lacks=("elementwise:silu",))
+    with pytest.raises(InputError, match="lack operators of this kind"):
+        simulate_pipeline(network(), machine, cache=kept)
+    result = simulate_pipeline(network(), machine, beside=[beside()], cache=kept)
+    assert result.in_turn_cycles is None
+    assert result.speedup is None
+    lacking = replace(beside(), lacks=("elementwise:silu",))
+    with pytest.raises(InputError, match="silu: none of edge-16x16, dsp has operators of this kind"):
+        simulate_pipeline(network(), machine, beside=[lacking], cache=kept)
 
 
 def test_a_link_brings_images_while_stages_work(kept: MappingCache) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "OBJECTIVES",
     "ActivationsOption",
     "AllOperatorsOption",
+    "BesideOption",
     "CsvOption",
     "DataflowsOption",
     "FrontObjectiveOption",
@@ -260,6 +261,18 @@ ImagesOption = Annotated[
         metavar="N",
         help="Of --pipeline: how many images stream through (16).",
         show_default=False,
+        rich_help_panel=_NETWORKS,
+    ),
+]
+BesideOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--beside",
+        metavar="MACHINE",
+        help="Of pipelines: a machine of unlike cores on the same DRAM, which may do a stage (a DSP beside an NPU); "
+        "may be repeated.",
+        show_default=False,
+        autocompletion=complete.machines,
         rich_help_panel=_NETWORKS,
     ),
 ]

@@ -29,6 +29,7 @@ class PipelineRun:
     prefetch: bool = True
     fuse: bool = True
     residency: bool | None = None
+    beside: tuple[MachineSpec, ...] = ()
     keep_mappings: bool = True
     dataflow: str | None = None
     command: str = ""
@@ -66,6 +67,7 @@ def show_pipeline(outputs: Outputs, run: PipelineRun, stream: OperatorStream) ->
             prefetch=run.prefetch,
             fuse=run.fuse,
             residency=run.residency,
+            beside=run.beside,
             keep_mappings=run.keep_mappings,
             attention_dataflows=api.ATTENTION_DATAFLOWS if run.dataflow is None else (run.dataflow,),
             progress=progress,
@@ -73,7 +75,7 @@ def show_pipeline(outputs: Outputs, run: PipelineRun, stream: OperatorStream) ->
     if outputs.speaks:
         outputs.show(stages_table(outputs.console(), result), pipeline_table(result))
     facts = {"stages": len(result.stages), "images": result.n_images}
-    origin = Origin(machines=(run.machine,), workloads=(network_facts(stream),), facts=facts)
+    origin = Origin(machines=(run.machine, *run.beside), workloads=(network_facts(stream),), facts=facts)
     outputs.write_json(result.to_dict(), origin)
     outputs.write_csv(result.rows(), origin)
     if outputs.report is not None:

@@ -12,6 +12,7 @@ import typer
 from tilewright.cli.inputs import command_line
 from tilewright.cli.options import (
     ActivationsOption,
+    BesideOption,
     CsvOption,
     JsonOption,
     MapOption,
@@ -74,6 +75,7 @@ def search(
     residency: ResidencyOption = None,
     stages: StagesOption = None,
     images: SearchedImagesOption = None,
+    beside: BesideOption = None,
     report: SearchedReportOption = None,
 ) -> None:
     """Search a large space of choices for the best one, and say how far it is from what is proven."""
@@ -99,6 +101,7 @@ def search(
         "residency": residency,
         "stages": stages,
         "images": images,
+        "beside": tuple(beside or ()) or None,
         "report": report,
     }
     space = SPACES.get(over) if over in SPACES.names() else None

@@ -18,6 +18,7 @@ class PipelineOptions(NetworkOptions):
 
     stages: str | None = None
     images: str | None = None
+    beside: tuple[str, ...] = ()
     residency: str | None = None
     weights: str | None = None
     activations: str | None = None
@@ -35,7 +36,14 @@ def run(call: SearchCall[PipelineOptions]) -> None:
     check_parts([stream], {"weights": options.weights, "activations": options.activations})
     stream = stream.with_formats(weights=options.weights, activations=options.activations)
     residency = None if plan is None else plan == "plan"
-    asked = PipelineRun(machine=machine, stages=stages, images=images, residency=residency, command=call.command)
+    asked = PipelineRun(
+        machine=machine,
+        stages=stages,
+        images=images,
+        residency=residency,
+        beside=tuple(machine_of(one) for one in options.beside),
+        command=call.command,
+    )
     show_pipeline(call.outputs, asked, stream)
 
 

@@ -11,6 +11,7 @@ from tilewright.cli.once import is_given
 from tilewright.cli.options import (
     ActivationsOption,
     AllOperatorsOption,
+    BesideOption,
     CsvOption,
     FrontObjectiveOption,
     ImagesOption,
@@ -78,6 +79,7 @@ def simulate(
     all_operators: AllOperatorsOption = False,
     pipeline: PipelineOption = None,
     images: ImagesOption = None,
+    beside: BesideOption = None,
     unknown: UnknownOption = None,
     map_: MapOption = None,
     json: JsonOption = None,
@@ -95,7 +97,7 @@ def simulate(
     if objective == PARETO:
         meaningless = {"--tile": tile, "--method": method, "--seed": seed, "--no-cache": no_cache}
         networks = {"--no-prefetch": no_prefetch, "--residency": residency, "--all-operators": all_operators}
-        networks |= {"--pipeline": pipeline, "--images": images}
+        networks |= {"--pipeline": pipeline, "--images": images, "--beside": bool(beside)}
         refuse_options({**meaningless, **networks, "--weight-density": weight_density})
         formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
         own = {**formats, "unknown": unknown, "map": map_}
@@ -124,6 +126,7 @@ def simulate(
         "--all-operators": all_operators,
         "--pipeline": pipeline,
         "--images": images,
+        "--beside": beside,
         "--unknown": unknown,
         "--map": map_,
     }
@@ -154,12 +157,15 @@ def simulate(
         asked = PipelineRun(
             machine=spec, stages=stages, images=n_images, prefetch=not no_prefetch, fuse=not no_fuse,
             residency=None if plan is None else plan == "plan", keep_mappings=not no_cache, dataflow=dataflow,
-            command=command_line(context),
+            command=command_line(context), beside=tuple(machine_of(one) for one in beside or ()),
         )  # fmt: skip
         show_pipeline(outputs, asked, stream)
         return
-    if images is not None:
-        raise InputError("--images: means nothing without --pipeline; allowed with --pipeline N or --pipeline auto")
+    for option, value in {"--images": images, "--beside": beside}.items():
+        if value:
+            raise InputError(
+                f"{option}: means nothing without --pipeline; allowed with --pipeline N or --pipeline auto"
+            )
     run = NetworkRun(
         network=named.text,
         note=named.note,

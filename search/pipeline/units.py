@@ -1,0 +1,93 @@
+"""The units that can do stages: the cores of the machine, and other machines beside them that share its DRAM.
+
+A machine beside is one group of cores, unlike the machine's own (a DSP, a unit for depthwise convolutions, a core
+without an array). It has its own clock, memories, formats and energies, and the DRAM of the machine; its times are told
+in cycles of the machine's clock, each command rounded up. An operator that the machine's cores lack may be one that it
+has, and the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from tilewright.errors import InputError
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.jobs import Job, JobLayer, jobs_of, jobs_on, stored_on
+from tilewright.sim.kinds.layer import layer_of
+from tilewright.sim.lacking import is_lacking
+from tilewright.units import exact
+from tilewright.workloads.fallback import FallbackLayer
+from tilewright.workloads.stream.graph import OperatorStream
+
+__all__ = ["Unit", "refuse_what_none_has", "units_of"]
+
+_DRAM_ENERGIES = ("dram_read_pj_per_byte", "dram_write_pj_per_byte", "dram_activate_pj")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Unit:
+    """Unit number ``number`` (0: the machine's own cores). ``jobs``: what each job is on ``machine`` (None: it cannot
+    do it). ``scale``: cycles of the first machine's clock that one of its own takes.
+    """
+
+    number: int
+    machine: MachineSpec
+    jobs: tuple[Job | None, ...]
+    scale: Fraction
+
+    @property
+    def name(self) -> str:
+        return self.machine.name
+
+
+def units_of(
+    stream: OperatorStream, machine: MachineSpec, beside: Sequence[MachineSpec], *, fuse: bool
+) -> tuple[Unit, ...]:
+    """The machine's own cores, then each machine beside them."""
+    jobs = jobs_on(stream, machine, fuse=fuse)
+    own: tuple[Job | None, ...] = jobs
+    if machine.fallback is None:
+        own = tuple(None if isinstance(job.layer, FallbackLayer) else job for job in jobs)
+    plain = jobs_of(stream, fuse=fuse, lacks=machine.lacks, kernels=_kernels(machine))
+    return (
+        Unit(number=0, machine=machine, jobs=own, scale=Fraction(1)),
+        *(_beside(stream, machine, other, plain, number) for number, other in enumerate(beside, start=1)),
+    )
+
+
+def _beside(stream: OperatorStream, machine: MachineSpec, other: MachineSpec, jobs: Sequence[Job], number: int) -> Unit:
+    """``other`` with the DRAM of ``machine``."""
+    dram = {name: getattr(machine.energy, name) for name in _DRAM_ENERGIES}
+    energy = replace(other.energy, **dram, dram_kind=None, dram_background_mw=0.0)
+    joined = replace(other, dram=machine.dram, energy=energy, fallback=None, host=None, lacks=())
+    found: list[Job | None] = []
+    for job in jobs:
+        if any(is_lacking(member, other.lacks, _kernels(other)) for member in job.operators):
+            found.append(None)
+            continue
+        layer: JobLayer = job.layer
+        if isinstance(layer, FallbackLayer):
+            layer = layer_of(stream, job.operators)
+        found.append(replace(job, layer=stored_on(layer, joined)))
+    return Unit(
+        number=number, machine=joined, jobs=tuple(found), scale=exact(machine.clock_ghz) / exact(other.clock_ghz)
+    )
+
+
+def _kernels(machine: MachineSpec) -> list[tuple[int, int]]:
+    block = machine.matrix.block
+    return [(one.height, one.width) for one in block.kernels] if block is not None else []
+
+
+def refuse_what_none_has(units: Sequence[Unit], jobs: Sequence[Job]) -> None:
+    """Raises InputError for an operator that no unit has and no fallback does."""
+    for job, own in zip(jobs, zip(*(unit.jobs for unit in units), strict=True), strict=True):
+        if all(one is None for one in own):
+            first = job.operators[0]
+            raise InputError(
+                f"{first.path or first.name}: none of {', '.join(unit.name for unit in units)} has operators of this "
+                f'kind; given "{first.kind}"; allowed with a fallback in the machine file, or beside a machine that '
+                "has it"
+            )
