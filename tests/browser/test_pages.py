@@ -26,6 +26,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "network": ["simulate", "vit-b-16:image=64", "-a", "edge-16x16"],
         "fusion": ["search", "mobilenet-v2", "-a", "edge-16x16", "--over", "fusion", "--buffer", "128KiB"],
         "pipeline": ["simulate", SMALL, "-a", "edge-16x16", "--set", "n_cores=2", "--pipeline", "2"],
+        "kept": ["search", "cnv:width=6", *INT8, "--over", "fusion", "--residency", "plan"],
         "validation": ["validate", *map(str, sorted(SAMPLES.glob("h200_gemm_*.csv"))), "-a", "h200"],
         "machines": ["compare", SMALL, "gemm:m=64,n=64,k=64", *BOTH],
         "front": ["compare", SMALL, *BOTH, "--objective", "pareto"],
@@ -42,8 +43,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SAMPLES = Path(__file__).parents[1] / "validation" / "gpu_samples"
 SMALL = "fsrcnn:height=27,width=48"
+INT8 = ["-a", "edge-16x16", "--weights", "int8", "--activations", "int8"]
 BOTH = ["-a", "edge-16x16", "-a", "flat-edge"]
-FOLDERS = ("network", "fusion", "pipeline", "validation", "machines", "front", "why")
+FOLDERS = ("network", "fusion", "pipeline", "kept", "validation", "machines", "front", "why")
 PAGES = ["index.html", "bert-base.html", *(f"{folder}/index.html" for folder in FOLDERS)]
 _FAINT = """() => {
     const light = colour => {

@@ -12,6 +12,8 @@ from tilewright.__main__ import main
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
+from tilewright.reports.kept_drawing import draw_kept
+from tilewright.reports.kept_page import kept_page
 from tilewright.search.fusion.groups import fitting_groups
 from tilewright.search.fusion.kept.alone import JobWays
 from tilewright.search.fusion.kept.costs import PlanCosts
@@ -130,6 +132,10 @@ def test_everything_stays() -> None:
             assert a[1] < b[0] or b[1] < a[0] or a[3] <= b[2] or b[3] <= a[2]
     assert found.peak_bytes <= found.top_address <= found.capacity_bytes
     assert {name for group in found.groups for name in group.operators} == {op.name for op in network().operators}
+    page, drawing = kept_page(found, command="tilewright search"), draw_kept(found)
+    assert drawing in page and "proven best" in page and "weights kept between inferences" in page
+    assert drawing.count('class="block"') == len(found.tensors) + sum(group.tile_bytes > 0 for group in found.groups)
+    assert all(group.tile_address + group.tile_bytes <= found.top_address for group in found.groups)
 
 
 @pytest.mark.slow

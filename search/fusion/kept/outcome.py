@@ -14,7 +14,8 @@ __all__ = ["KeptGroup", "KeptOutcome"]
 class KeptGroup:
     """A group of a plan: its operators, and how it is run (``fused``, or ``alone`` at its best mapping as a layer).
 
-    ``cost``: cycles, or picojoules. ``tile_bytes``: room that it takes while it runs besides what is kept.
+    ``cost``: cycles, or picojoules. ``tile_bytes``: room that it takes while it runs besides what is kept, at
+    ``tile_address``.
     ``maps``: what it reads or leaves on chip; ``weight_bytes``: of its weights that stay, 0 where they do not.
     """
 
@@ -22,6 +23,7 @@ class KeptGroup:
     how: str
     cost: int
     tile_bytes: int
+    tile_address: int
     maps: tuple[str, ...]
     weight_bytes: int
 
@@ -96,6 +98,7 @@ class KeptOutcome:
                 "last": group.operators[-1],
                 name: group.cost,
                 "tile_bytes": group.tile_bytes,
+                "tile_address": group.tile_address,
                 "kept_weight_bytes": group.weight_bytes,
                 "kept_maps": " ".join(group.maps),
                 "operators": " ".join(group.operators),

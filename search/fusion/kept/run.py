@@ -202,16 +202,18 @@ def _told(
 ) -> KeptOutcome:
     assert found.best is not None
     plan, graph, tensors, machine = found.best, costs.graph, costs.tensors, costs.machine
+    tiles = {block.first: address for block, address in zip(blocks[len(names) :], addresses[len(names) :], strict=True)}
     groups = tuple(
         KeptGroup(
             operators=tuple(name for i in members(mask) for name in graph.nodes[i].operators),
             how=way.how,
             cost=way.cost,
             tile_bytes=way.need,
+            tile_address=tiles.get(at, 0),
             maps=tuple(tensors.maps[number].name for number in sorted(pattern.maps)),
             weight_bytes=tensors.of(mask).weight_bytes if pattern.weights else 0,
         )
-        for mask, pattern, way in zip(plan.plan, plan.patterns, plan.ways, strict=True)
+        for at, (mask, pattern, way) in enumerate(zip(plan.plan, plan.patterns, plan.ways, strict=True))
     )
     live = [sum(block.n_bytes for block in blocks if block.first <= at <= block.last) for at in range(len(groups))]
     cycles, energy_pj = first_load(machine, costs.place, sum(group.weight_bytes for group in groups))

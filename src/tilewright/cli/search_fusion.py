@@ -125,7 +125,7 @@ def _is_planned(options: FusionOptions, machine: MachineSpec) -> bool:
 def _run_planned(call: SearchCall[FusionOptions], machine: MachineSpec) -> None:
     """Groups and what stays on chip between them, chosen together."""
     options = call.options
-    for name in ("method", "budget", "seed", "explainer", "report"):
+    for name in ("method", "budget", "seed", "explainer"):
         if getattr(options, name) is not None:
             raise InputError(f"--{name}: means nothing to --over fusion with --residency plan")
     buffer = None if options.buffer is None else bytes_of(options.buffer)
@@ -157,6 +157,10 @@ def _run_planned(call: SearchCall[FusionOptions], machine: MachineSpec) -> None:
     origin = Origin(machines=(machine,), workloads=(network_facts(stream),), facts=facts)
     call.outputs.write_json(outcome.to_dict(), origin)
     call.outputs.write_csv(outcome.group_rows(), origin)
+    if call.outputs.report is not None:
+        from tilewright.reports.kept_page import write_kept_report
+
+        note(f"wrote {write_kept_report(call.outputs.report, outcome, command=call.command)}")
 
 
 SPACES.register("fusion", SearchSpace(name="fusion", options=FusionOptions, run=run, budget=count), rank=2)
