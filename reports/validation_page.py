@@ -24,15 +24,17 @@ from tilewright.reports.validation_table import (
     ranking_summary,
     validation_rows,
 )
+from tilewright.search.gpu.power_check import PowerComparison
 from tilewright.search.gpu.validate import TableValidation, Validation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["validation_page", "validation_png", "write_validation_report"]
+__all__ = ["power_png", "validation_page", "validation_png", "write_validation_report"]
 
 _BOUND_COLOURS = (BASE_COLOUR, ATTRIBUTION_COLOURS["matrix"], ATTRIBUTION_COLOURS["dram"])
 _MOST_POINTS = 20_000
+_FEW_POINTS = 200
 _US = 1e6
 
 
@@ -42,6 +44,7 @@ def write_validation_report(folder: str | Path, validation: Validation, *, comma
     Raises InputError when the folder cannot be written; then none of the files is there.
     """
     plots = {f"{_stem(table.name)}.png": validation_png(table) for table in validation.tables}
+    plots |= {_power_file(entry): power_png(entry) for entry in validation.power}
     with staged_folder(folder) as stage:
         for name, picture in plots.items():
             write_file(stage / name, picture)
@@ -59,6 +62,15 @@ def validation_page(validation: Validation, *, plots: dict[str, bytes], command:
             "file": f"{_stem(table.name)}.png",
         }
         for table in validation.tables
+    ]
+    pictures += [
+        {
+            "title": f"power of {entry.family}: {entry.name}",
+            "note": f"{entry.overall.n:,} rows ({entry.scope}), as the meter shows them; energy {entry.energy_from}",
+            "image": "data:image/png;base64," + b64encode(plots[_power_file(entry)]).decode("ascii"),
+            "file": _power_file(entry),
+        }
+        for entry in validation.power
     ]
     return render(
         "validation.html.j2",
@@ -90,6 +102,44 @@ def validation_png(table: TableValidation) -> bytes:
     _draw_times(above, table)
     _draw_ratio(below, table)
     return png_bytes(figure)
+
+
+def power_png(entry: PowerComparison) -> bytes:
+    """Predicted over measured power, with the board's limit."""
+    from tilewright.reports.figure import figure_text, new_figure, png_bytes
+
+    figure = new_figure(7.2, 5.6)
+    axes = figure.subplots(1, 1)
+    step = -(-len(entry.measured_w) // _MOST_POINTS)
+    measured, predicted = entry.measured_w[::step], entry.predicted_w[::step]
+    axes.plot(
+        measured,
+        predicted,
+        ".",
+        markersize=3 if len(measured) > _FEW_POINTS else 7,
+        alpha=0.4,
+        color=ATTRIBUTION_COLOURS["matrix"],
+        rasterized=True,
+    )
+    most = max(entry.limit_w, float(measured.max()), float(predicted.max())) * 1.05
+    axes.plot([0, most], [0, most], color="black", linewidth=0.8)
+    for share in (0.85, 1.15):
+        axes.plot([0, most], [0, most * share], color="black", linewidth=0.5, linestyle=":")
+    axes.axhline(entry.limit_w, color=ATTRIBUTION_COLOURS["dram"], linewidth=1, label="limit of the board")
+    axes.set_xlim(0, most)
+    axes.set_ylim(0, most)
+    axes.set_xlabel("measured, W")
+    axes.set_ylabel("predicted, W")
+    overall = entry.overall
+    head = f"{figure_text(entry.name, 80)}\n{overall.n:,} rows ({entry.scope}): mean error {percent_text(overall.mape)}"
+    axes.set_title(head, fontsize=9, loc="left", parse_math=False)
+    axes.legend(fontsize=8, loc="upper left")
+    axes.grid(True, linewidth=0.3)
+    return png_bytes(figure)
+
+
+def _power_file(entry: PowerComparison) -> str:
+    return f"{_stem(entry.name)}-power.png"
 
 
 def _draw_times(axes: Axes, table: TableValidation) -> None:
@@ -160,7 +210,7 @@ def _sections(validation: Validation) -> list[dict[str, object]]:
                 "title": "Power",
                 "headers": POWER_HEADERS,
                 "rows": power_rows(validation),
-                "note": power_note(validation) + ".",
+                "note": _sentence(power_note(validation)),
             }
         )
     if validation.rankings:
@@ -173,6 +223,10 @@ def _sections(validation: Validation) -> list[dict[str, object]]:
             }
         )
     return sections
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _stem(name: str) -> str:

@@ -30,6 +30,7 @@ from tilewright.search.bits.choose import choose_bits
 from tilewright.search.bits.costs import SimulationSettings, simulated_costs
 from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivity, Sensitivity
 from tilewright.search.fusion.run import search_fusion
+from tilewright.search.gpu.power_check import PowerComparison
 from tilewright.search.gpu.validate import ErrorFigures, TableValidation, Validation
 from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.network import simulate_stream
@@ -174,7 +175,10 @@ def write_validation(folder: Path) -> Path:
             measured_on=name,
             fitted=figures,
             scope="all",
+            stand_in=name,
+            measured_on=name,
             n_left_out=0,
+            fitted=None,
             overall=figures,
             by_size={"below 10 us": figures},
             by_bound={"memory": figures},
@@ -184,7 +188,29 @@ def write_validation(folder: Path) -> Path:
         )
         for number, name in enumerate(EVIL)
     )
-    found = Validation(machine="h200", calibrated_on="h200", tables=tables, rankings=(), left_out=((EVIL[0], EVIL[1]),))
+    power = tuple(
+        PowerComparison(
+            name=f"{name} {number}",
+            family=name,
+            scope="all",
+            overall=figures,
+            long_runs=figures,
+            largest_w=690.0,
+            limit_w=700.0,
+            energy_from=name,
+            measured_w=np.array([150.0, 400.0, 690.0]),
+            predicted_w=np.array([140.0, 420.0, 690.0]),
+        )
+        for number, name in enumerate(EVIL)
+    )
+    found = Validation(
+        machine="h200",
+        calibrated_on="h200",
+        tables=tables,
+        rankings=(),
+        left_out=((EVIL[0], EVIL[1]),),
+        power=power,
+    )
     return write_validation_report(folder, found, command=EVIL[2])
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tilewright.cli.run import run
 from tilewright.errors import InputError
 from tilewright.hw_models.gpu.calibration import calibration_of
 from tilewright.hw_models.gpu.power import PowerParameters, PowerSpec, measured_board
@@ -277,3 +279,28 @@ def test_boards_that_come_with_it() -> None:
         board = measured_board(name)
         assert board is not None and board.device == name and board.kind == "calibrated" and board.measured
     assert measured_board("a100") is None
+
+
+SAMPLES = Path(__file__).resolve().parents[1] / "validation" / "gpu_samples"
+
+
+def test_validate_shows_power_beside_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = str(SAMPLES / "h200_encoder_attention_vllm_0.22.0_sample_power.csv")
+    page, data = tmp_path / "page", tmp_path / "found.json"
+    assert run(["validate", sample, "-a", "h200", "--json", str(data), "--report", str(page)]) == 0
+    assert "power, predicted against measured on h200" in capsys.readouterr().out
+    (power,) = json.loads(data.read_text(encoding="utf-8"))["power"]
+    assert power["largest_w"] <= power["limit_w"] == 700 and power["energy_from"] == "measured on h200"
+    assert power["long_runs"]["n"] == 30 and power["long_runs"]["mape"] < 0.03
+    text = (page / "index.html").read_text(encoding="utf-8")
+    assert "<h2>Power</h2>" in text and text.count("data:image/png") == 2
+    assert len(list(page.glob("*-power.png"))) == 1
+
+
+def test_power_of_products_in_the_sample() -> None:
+    machine = load_machine("h200")
+    tables = read_tables(SAMPLES / "h200_gemm_vllm_0.22.0_sample_power.csv")
+    found = {entry.family: entry for entry in compare_power(gpu_device(machine), calibration_of(machine), tables)}
+    assert set(found) == {"bf16", "fp8_block"}
+    for entry in found.values():
+        assert entry.long_runs is not None and entry.long_runs.mape < 0.13 and entry.largest_w <= entry.limit_w
