@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.energy import Counters, energy_by_component
@@ -36,6 +37,7 @@ from tilewright.sim.lowering.evaluation import build_phase, count_phase, fits, n
 from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.levels import channels_of
 from tilewright.sim.lowering.mapping import Dataflow, Layer, Parameter, Phase, Tiling, plain_mapping
+from tilewright.sim.lowering.screen import TilingTable
 from tilewright.sim.result import SearchSummary
 from tilewright.units import ceil_div
 
@@ -73,11 +75,21 @@ class Candidate(NamedTuple):
 
 
 class _Queued(NamedTuple):
-    """Where a tiling stands in the queue: its bound, its place in the space, and what it is once it was counted."""
+    """Where a tiling that was counted stands in the queue: by its bound, and its place in the space."""
 
     bound: tuple[float, float]
     at: int
-    candidate: Candidate | None
+    candidate: Candidate
+
+
+class _Queue(NamedTuple):
+    """Tilings that wait to be counted, the next one last: what is known of their bounds, and their places; and a heap
+    of those that were counted.
+    """
+
+    bounds: list[tuple[float, float]]
+    at: list[int]
+    counted: list[_Queued]
 
 
 class Evaluated(NamedTuple):
@@ -196,11 +208,45 @@ def _shifted(progress: Progress | None, done: int, total: int, what: str) -> Cal
     return lambda n: report(done + n, total, what)
 
 
-class _Fitting(NamedTuple):
-    """A tiling that fits, and what counting it cannot undercut (None: not known)."""
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """The tilings that fit, as places in a space, and what counting each cannot undercut: cycles and dynamic pJ (None:
+    not known).
+    """
 
-    tiling: dict[str, int]
-    least: Candidate | None
+    space: Sequence[dict[str, int]]
+    at: npt.NDArray[np.int64]
+    least: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]] | None
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def tiling(self, number: int) -> dict[str, int]:
+        return self.space[int(self.at[number])]
+
+    def candidate(self, number: int) -> Candidate | None:
+        """With the bounds that are known without counting."""
+        if self.least is None:
+            return None
+        cycles, energy_pj = self.least
+        return Candidate(int(cycles[number]), float(energy_pj[number]), self.tiling(number))
+
+    def where(self, which: npt.NDArray[np.bool_]) -> _Fitting:
+        least = None if self.least is None else (self.least[0][which], self.least[1][which])
+        return replace(self, at=self.at[which], least=least)
+
+    def with_more(self, other: _Fitting) -> _Fitting:
+        """These, then those of ``other``, whose space follows."""
+        if not len(other.space):
+            return self
+        least = None
+        if self.least is not None and other.least is not None:
+            least = (
+                np.concatenate([self.least[0], other.least[0]]),
+                np.concatenate([self.least[1], other.least[1]]),
+            )
+        at = np.concatenate([self.at, other.at + len(self.space)])
+        return _Fitting([*self.space, *other.space], at, least)
 
 
 class PhaseSearch:
@@ -229,28 +275,32 @@ class PhaseSearch:
         fitting = self._screened(space)
         if len(fitting) < FEW_FITTING:
             n_before = len(space)
-            space, fitting = _with_smaller_tiles(phase, costs, fixed, space, fitting, self._screened)
-            self.n_candidates += len(space) - n_before
-        if not fitting:
-            raise nothing_fits(phase, costs, space, fixed)
-        if to_beat is not None:
-            fitting = [one for one in fitting if one.least is None or self.bound(one.least) < to_beat]
+            fitting = _with_smaller_tiles(phase, costs, fixed, fitting, self._screened)
+            self.n_candidates += len(fitting.space) - n_before
+        if not len(fitting):
+            raise nothing_fits(phase, costs, fitting.space, fixed)
+        if to_beat is not None and fitting.least is not None:
+            first, second = self._bounds(*fitting.least)
+            fitting = fitting.where((first < to_beat[0]) | ((first == to_beat[0]) & (second < to_beat[1])))
         self._fitting = fitting
 
-    def _screened(self, space: Sequence[dict[str, int]]) -> list[_Fitting]:
+    def _screened(self, space: Sequence[dict[str, int]]) -> _Fitting:
         """What fits of ``space``, with what counting it cannot undercut where that is told faster."""
         phase, costs = self.phase, self.costs
-        told = phase.screen(costs, space) if phase.screen is not None and space else None
+        told = phase.screen(costs, space) if phase.screen is not None and len(space) else None
         if told is not None:
-            cycles, energy = np.minimum(told.bound_cycles, MAX_CYCLES).tolist(), told.energy_pj.tolist()
-            return [
-                _Fitting(space[at], Candidate(cycles[at], energy[at], space[at]))
-                for at in np.flatnonzero(told.fits).tolist()
-            ]
-        fitting = (tiling for tiling in space if fits(phase, costs, tiling))
+            at = np.flatnonzero(told.fits)
+            return _Fitting(space, at, (np.minimum(told.bound_cycles[at], MAX_CYCLES), told.energy_pj[at]))
+        at = np.array([at for at, tiling in enumerate(space) if fits(phase, costs, tiling)], dtype=np.int64)
         if phase.floor is None:
-            return [_Fitting(tiling, None) for tiling in fitting]
-        return [_Fitting(tiling, self._floored(tiling)) for tiling in fitting]
+            return _Fitting(space, at, None)
+        floors = [self._floored(space[one]) for one in at.tolist()]
+        cycles = np.array([floor.bound_cycles for floor in floors], dtype=np.int64)
+        return _Fitting(space, at, (cycles, np.array([floor.dynamic_pj for floor in floors], dtype=np.float64)))
+
+    def _bounds(self, cycles: npt.NDArray[np.int64], dynamic_pj: npt.NDArray[np.float64]) -> tuple[Any, Any]:
+        """:meth:`bound` of many at once, a column for each of its parts."""
+        return score(self.objective, cycles, dynamic_pj + self.static_pj * cycles)  # type: ignore[arg-type]
 
     @property
     def n_fitting(self) -> int:
@@ -260,14 +310,14 @@ class PhaseSearch:
     @cached_property
     def candidates(self) -> list[Candidate]:
         """Every tiling that fits, counted."""
-        return [self._counted_of(fitting) for fitting in self._fitting]
+        return [self._counted_of(number) for number in range(len(self._fitting))]
 
-    def _counted_of(self, fitting: _Fitting) -> Candidate:
+    def _counted_of(self, number: int) -> Candidate:
         """What fits, counted, with the larger of what counting it and what screening it says of its cycles."""
-        candidate, least = self._counted(fitting.tiling), fitting.least
-        if least is None or least.bound_cycles <= candidate.bound_cycles:
+        candidate, least = self._counted(self._fitting.tiling(number)), self._fitting.least
+        if least is None or least[0][number] <= candidate.bound_cycles:
             return candidate
-        return candidate._replace(bound_cycles=least.bound_cycles)
+        return candidate._replace(bound_cycles=int(least[0][number]))
 
     def _counted(self, tiling: dict[str, int]) -> Candidate:
         """``tiling`` with its bounds; tilings that differ only in what does not change the work are counted once."""
@@ -355,26 +405,36 @@ class PhaseSearch:
             yield batch
             size = min(BATCH, 2 * size)
 
-    def _queue(self) -> list[_Queued]:
-        """A heap of all that fit, by their bounds, or by what counting them cannot undercut."""
-        queue = []
-        for at, fitting in enumerate(self._fitting):
-            counted = self._counted(fitting.tiling) if fitting.least is None else None
-            queue.append(_Queued(self.bound(counted or fitting.least), at, counted))  # type: ignore[arg-type]
-        heapify(queue)
-        return queue
+    def _queue(self) -> _Queue:
+        """All that fit, by their bounds, or by what counting them cannot undercut."""
+        fitting = self._fitting
+        if fitting.least is None:
+            counted = [self._counted_of(number) for number in range(len(fitting))]
+            heap = [_Queued(self.bound(candidate), at, candidate) for at, candidate in enumerate(counted)]
+            heapify(heap)
+            return _Queue([], [], heap)
+        first, second = self._bounds(*fitting.least)
+        order = np.lexsort((second, first))
+        bounds = list(zip(first[order].tolist(), second[order].tolist(), strict=True))
+        return _Queue(bounds[::-1], order[::-1].tolist(), [])
 
-    def _next(self, queue: list[_Queued], size: int, to_beat: tuple[float, float] | None) -> list[Candidate]:
+    def _next(self, queue: _Queue, size: int, to_beat: tuple[float, float] | None) -> list[Candidate]:
         """The next candidates by bound, at most ``size``, all below ``to_beat``; they are counted when it is needed."""
         batch: list[Candidate] = []
-        while queue and len(batch) < size and (to_beat is None or queue[0].bound < to_beat):
-            first = heappop(queue)
-            if first.candidate is None:
-                candidate = self._counted_of(self._fitting[first.at])
-                bound = max(first.bound, self.bound(candidate))
-                heappush(queue, _Queued(bound, first.at, candidate))
+        while len(batch) < size:
+            counted, waiting = queue.counted, queue.bounds
+            if waiting and (not counted or (waiting[-1], queue.at[-1]) < counted[0][:2]):
+                floor, at = waiting[-1], queue.at[-1]
+                if to_beat is not None and not floor < to_beat:
+                    break
+                waiting.pop()
+                queue.at.pop()
+                candidate = self._counted_of(at)
+                heappush(counted, _Queued(max(floor, self.bound(candidate)), at, candidate))
+            elif counted and (to_beat is None or counted[0].bound < to_beat):
+                batch.append(heappop(counted).candidate)
             else:
-                batch.append(first.candidate)
+                break
         return batch
 
     def score(self, result: Evaluated) -> tuple[float, float]:
@@ -409,28 +469,26 @@ def _with_smaller_tiles(
     phase: Phase,
     costs: TileCosts,
     fixed: Tiling,
-    space: list[dict[str, int]],
-    fitting: list[_Fitting],
-    screened: Callable[[Sequence[dict[str, int]]], list[_Fitting]],
-) -> tuple[list[dict[str, int]], list[_Fitting]]:
-    """``space`` and those that fit, with tiles for half the array, a quarter, … until enough fit or none is smaller.
+    fitting: _Fitting,
+    screened: Callable[[Sequence[dict[str, int]]], _Fitting],
+) -> _Fitting:
+    """Those that fit, with tiles for half the array, a quarter, … until enough fit or none is smaller.
 
     A larger array must not leave less to choose from: its tiles may be too large for the buffer, those of a smaller
     one are not.
     """
     layer, machine = costs.layer, costs.machine
-    if not fitting and none_of_the_smallest_fits(phase, costs, fixed):
-        return space, fitting
-    known = {tuple(tiling.values()) for tiling in space}
+    if not len(fitting) and none_of_the_smallest_fits(phase, costs, fixed):
+        return fitting
+    known = {tuple(tiling.values()) for tiling in fitting.space}
     for parts in range(least_parts(machine) + 1, _most_parts(machine) + 1):
         some = tiling_space(phase, layer, machine, fixed, parts=parts)
         new = [tiling for tiling in some if tuple(tiling.values()) not in known]
         known |= {tuple(tiling.values()) for tiling in new}
-        space = [*space, *new]
-        fitting = [*fitting, *screened(new)]
+        fitting = fitting.with_more(screened(new))
         if len(fitting) >= FEW_FITTING:
             break
-    return space, fitting
+    return fitting
 
 
 def none_of_the_smallest_fits(phase: Phase, costs: TileCosts, fixed: Tiling) -> bool:
@@ -461,7 +519,7 @@ def _part(machine: MachineSpec, parts: int) -> MachineSpec:
 
 def tiling_space(
     phase: Phase, layer: Layer, machine: MachineSpec, fixed: Tiling, *, parts: int = 0
-) -> list[dict[str, int]]:
+) -> Sequence[dict[str, int]]:
     """The phase's space with some parameters held; a held combination is taken as it is.
 
     ``parts``: tiles for the array halved up to so many times are in the space, too. Behind these come the finer
@@ -480,7 +538,7 @@ def tiling_space(
     if phase.distinct_of_all is not None:
         few = [values(parameter, finer=True) for parameter in phase.parameters] if has_finer else None
         found = _distinct_of_all(phase, layer, usual, few)
-        if found:
+        if len(found):
             return found
     legal = _legal(phase, layer, usual)
     if has_finer:
@@ -495,11 +553,11 @@ def tiling_space(
 
 def _distinct_of_all(
     phase: Phase, layer: Layer, usual: Sequence[Sequence[int]], finer: Sequence[Sequence[int]] | None
-) -> list[dict[str, int]]:
+) -> TilingTable:
     """The distinct tilings of all combinations of ``usual`` values, then those of ``finer`` that are not among them."""
     assert phase.distinct_of_all is not None
     names = [parameter.name for parameter in phase.parameters]
-    found: list[dict[str, int]] = []
+    found = []
     for values in (usual, finer) if finer is not None else (usual,):
         grid = np.meshgrid(*(np.array(some, dtype=np.int64) for some in values), indexing="ij")
         columns = {name: column.ravel() for name, column in zip(names, grid, strict=True)}
@@ -507,9 +565,8 @@ def _distinct_of_all(
         if values is finer:
             known = [np.isin(columns[name], some) for name, some in zip(names, usual, strict=True)]
             wanted &= ~np.logical_and.reduce(known)
-        rows = zip(*(columns[name][wanted].tolist() for name in names), strict=True)
-        found += [dict(zip(names, row, strict=True)) for row in rows]
-    return found
+        found.append(np.column_stack([columns[name][wanted] for name in names]))
+    return TilingTable(names, np.concatenate(found))
 
 
 def _legal(phase: Phase, layer: Layer, values: Sequence[Sequence[int]]) -> list[dict[str, int]]:

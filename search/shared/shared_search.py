@@ -50,7 +50,7 @@ class Recording:
     def __init__(self, dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> None:
         self.asked = AskedCosts(dataflow.costs(layer, _roomy(machine)))
         self.tables = [
-            PhaseTable(phase, self.asked, tiling_space(phase, layer, machine, {}, parts=least_parts(machine)))
+            PhaseTable(phase, self.asked, list(tiling_space(phase, layer, machine, {}, parts=least_parts(machine))))
             for phase in dataflow.phases
         ]
         self.n_candidates = sum(len(table.tilings) for table in self.tables)

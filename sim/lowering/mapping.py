@@ -100,7 +100,7 @@ class Phase:
     distinct: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
     core: type[TileCore[Any]] = TileCore
     floor: Callable[[Any, Tiling], WorkTotals] | None = None
-    screen: Callable[[Any, Sequence[Tiling]], Screened | None] | None = None
+    screen: Callable[[Any, Sequence[dict[str, int]]], Screened | None] | None = None
     distinct_of_all: Callable[[Any, Mapping[str, Column]], Flags] | None = None
 
     def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:

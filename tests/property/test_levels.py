@@ -237,6 +237,7 @@ def test_all_tilings_at_once(data: st.DataObject) -> None:
     piece = data.draw(st.sampled_from(STAGED.family.pieces(data.draw(kept(machine)), machine)))
     costs = STAGED.costs(piece, machine)
     some = [data.draw(tilings(STAGED, piece, machine)) | {"prefetched": 0} for _ in range(8)]
+    some += [tiling | {"prefetched": 1} for tiling in some[:2]]
     assert PHASE.screen is not None
     told = PHASE.screen(costs, some)
     assert told is not None

@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.gemm.floor import LOSS, products_of, sizes_of
+from tilewright.sim.dataflows.gemm.queues import Tilings, queue_cycles, tiles_along
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
 from tilewright.sim.dataflows.gemm.stages import n_copies, n_staging
 from tilewright.sim.dataflows.spans import Span
 from tilewright.sim.lowering.costs import Work
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, channels_of
-from tilewright.sim.lowering.mapping import Tiling
-from tilewright.sim.lowering.screen import Screened
+from tilewright.sim.lowering.screen import Screened, TilingTable
 from tilewright.units import ceil_div
 from tilewright.workloads.homes import DRAM
 
@@ -32,36 +32,39 @@ Int64Array = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 
-def screen(costs: GemmCosts, tilings: Sequence[Tiling]) -> Screened | None:
+def screen(costs: GemmCosts, tilings: Sequence[dict[str, int]]) -> Screened | None:
     """What fits of ``tilings`` and the floor of each; None for layers whose pools only their nest knows."""
     if costs.layer.engine is not None or not tilings:
         return None
-    columns = _Columns(costs, tilings)
+    table = TilingTable.of(tilings)
+    columns = _Columns(costs, table)
     fits = columns.near_bytes() <= costs.working.capacity_bytes - costs.held_bytes(costs.working.name)
     for number, level in enumerate(costs.levels):
         room = level.capacity_bytes - costs.held_bytes(level.name)
         fits &= columns.staged_bytes(number) <= room
-    return Screened(
-        fits=fits,
-        bound_cycles=columns.bound_cycles(),
-        energy_pj=columns.energy_pj(),
-    )
+    cycles, energy_pj = np.zeros(len(table), dtype=np.int64), np.zeros(len(table))
+    if fits.any():
+        fitting = _Columns(costs, table.where(fits))
+        cycles[fits], energy_pj[fits] = fitting.bound_cycles(), fitting.energy_pj()
+    return Screened(fits=fits, bound_cycles=cycles, energy_pj=energy_pj)
 
 
 class _Columns:
     """The parameters of many tilings, and what follows from them."""
 
-    def __init__(self, costs: GemmCosts, tilings: Sequence[Tiling]) -> None:
+    def __init__(self, costs: GemmCosts, tilings: TilingTable) -> None:
         layer = costs.layer
         self.costs, self.layer = costs, layer
+        self._known: dict[tuple[int, ...], tuple[list[tuple[int, ...]], Int64Array]] = {}
+        self._numbered: dict[int, tuple[Int64Array, Int64Array]] = {}
 
-        at = {name: number for number, name in enumerate(tilings[0])}
-        table = np.array([tuple(tiling.values()) for tiling in tilings], dtype=np.int64)  # all in one order
+        at = {name: number for number, name in enumerate(tilings.names)}
+        table = tilings.rows
 
         def column(name: str, usual: int = 0) -> Int64Array:
             if name not in at:
                 return np.full(len(tilings), usual, dtype=np.int64)
-            found: Int64Array = table[:, at[name]]
+            found: Int64Array = table[:, at[name]].copy()
             return found
 
         self.m, self.n, self.k = (np.minimum(column(name), getattr(layer, name)) for name in ("m", "n", "k"))
@@ -135,7 +138,7 @@ class _Columns:
 
     def _of(self, tiles: tuple[Int64Array, ...], size: Callable[..., int]) -> Int64Array:
         """A figure of tiles, asked once for each different one."""
-        distinct, at = _distinct(tiles)
+        distinct, at = self._distinct(tiles)
         sizes: Int64Array = np.array([size(*tile) for tile in distinct], dtype=np.int64)
         found: Int64Array = sizes[at]
         return found
@@ -180,8 +183,8 @@ class _Columns:
 
         def make(m: int, k: int) -> _Total:
             total = _Total()
-            for rows, n_rows in _spans(layer.m, m):
-                for depth, n_depths in _spans(layer.k, k):
+            for rows, n_rows in tiles_along(layer.m, m):
+                for depth, n_depths in tiles_along(layer.k, k):
                     total = total.plus(load(rows, depth, m, k), n_rows * n_depths)
             return total
 
@@ -202,7 +205,7 @@ class _Columns:
 
     def _each(self, tiles: tuple[Int64Array, ...], make: Callable[..., _Total]) -> _Sum:
         """Totals by tile, made once for each different one."""
-        distinct, at = _distinct(tiles)
+        distinct, at = self._distinct(tiles)
         totals = [make(*tile) for tile in distinct]
 
         def column(name: str) -> FloatArray:
@@ -269,7 +272,28 @@ class _Columns:
         products = self.products.cycles * groups + self._before() + self._behind()
         units = np.maximum(products, self.results.cycles * groups)
         moving = np.maximum(self.moved.dram_bytes / float(self.costs.rate), self.moved.port_cycles)
-        found: Int64Array = np.minimum(np.floor(np.maximum(units, moving) * LOSS), float(_MOST)).astype(np.int64)
+        least = np.maximum.reduce([units, moving, queue_cycles(self.costs, self._tilings(), self._figures)])
+        found: Int64Array = np.minimum(np.floor(least * LOSS), float(_MOST)).astype(np.int64)
+        return found
+
+    def _distinct(self, tiles: tuple[Int64Array, ...]) -> tuple[list[tuple[int, ...]], Int64Array]:
+        """The different tiles, and which of them each tiling has; told once for columns of this object."""
+        key = tuple(id(extents) for extents in tiles)
+        if key not in self._known:
+            for extents in tiles:
+                if id(extents) not in self._numbered:
+                    values = np.unique(extents)
+                    self._numbered[id(extents)] = values, np.searchsorted(values, extents)
+            self._known[key] = _distinct(tiles, [self._numbered[at] for at in key])
+        return self._known[key]
+
+    def _tilings(self) -> Tilings:
+        return Tilings(*(getattr(self, name) for name in Tilings._fields))
+
+    def _figures(self, tiles: tuple[Int64Array, ...], make: Callable[..., tuple[float, ...]]) -> FloatArray:
+        distinct, at = self._distinct(tiles)
+        table = np.array([make(*tile) for tile in distinct], dtype=np.float64)
+        found: FloatArray = table.T[:, at]
         return found
 
     def _before(self) -> FloatArray:
@@ -309,7 +333,7 @@ class _Columns:
         at_work = min(costs.machine.n_cores, layer.groups)
 
         def of_last(m: int, n: int) -> _Total:
-            rows, columns = _spans(layer.m, m)[-1][0].size, _spans(layer.n, n)[-1][0].size
+            rows, columns = tiles_along(layer.m, m)[-1][0].size, tiles_along(layer.n, n)[-1][0].size
             cycles = costs.epilogue(rows, columns).cycles if costs.through_vector_unit else 0
             if costs.is_near["out"]:
                 return _Total(cycles)
@@ -325,14 +349,20 @@ class _Columns:
         return (self.layer.groups * self.products.energy_pj + self.moved.energy_pj) * LOSS
 
 
-def _distinct(tiles: tuple[Int64Array, ...]) -> tuple[list[tuple[int, ...]], Int64Array]:
-    """The different tiles, and which of them each tiling has."""
+def _distinct(
+    tiles: tuple[Int64Array, ...], numbered: Sequence[tuple[Int64Array, Int64Array]]
+) -> tuple[list[tuple[int, ...]], Int64Array]:
+    """The different tiles, and which of them each tiling has. ``numbered``: the values of each, and which it is."""
     code = np.zeros(len(tiles[0]), dtype=np.int64)
-    for extents in tiles:  # few different extents each: their products number the tiles
-        values, number = np.unique(extents, return_inverse=True)
+    n_codes = 1
+    for values, number in numbered:  # few different extents each: their products number the tiles
         code = code * len(values) + number
-    _, first, at = np.unique(code, return_index=True, return_inverse=True)
-    return list(zip(*(extents[first].tolist() for extents in tiles), strict=True)), at
+        n_codes *= len(values)
+    first = np.full(n_codes, -1, dtype=np.int64)
+    first[code[::-1]] = np.arange(len(code) - 1, -1, -1)
+    seen = first >= 0
+    at = np.cumsum(seen)[code] - 1
+    return list(zip(*(extents[first[seen]].tolist() for extents in tiles), strict=True)), at
 
 
 class _Sum(NamedTuple):
@@ -367,15 +397,6 @@ class _Total(NamedTuple):
             self.port_bytes + (0 if is_dram else work.n_bytes * times),
             self.energy_pj + work.energy_pj * times,
         )
-
-
-def _spans(extent: int, tile: int) -> list[tuple[Span, int]]:
-    """The tiles along an extent as :func:`tilewright.sim.dataflows.spans.spans` gives them, and how often."""
-    n = ceil_div(extent, tile)
-    if n == 1:
-        return [(Span(extent, True, True), 1)]
-    middle = [(Span(tile, False, False), n - 2)] if n > 2 else []
-    return [(Span(tile, True, False), 1), *middle, (Span(extent - (n - 1) * tile, False, True, (n - 1) * tile), 1)]
 
 
 _MOST = 2**62
