@@ -113,7 +113,7 @@ def power_rows(validation: Validation) -> list[tuple[str, ...]]:
         rows.append(
             (
                 entry.name.rpartition(": ")[0] or entry.name,
-                entry.family,
+                entry.name.rpartition(": ")[2],
                 entry.scope,
                 f"{entry.overall.n:,}",
                 percent_text(entry.overall.mape),

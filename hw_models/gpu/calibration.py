@@ -15,7 +15,9 @@ aiconfigurator's tables, L that of LLMCompass's; the first table of a family cou
         -a mi210 -o mi210.yaml
     tilewright calibrate kernels/measurements/h100_own.json -a h100 -o h100.yaml
 
-Of the last one, families that the H200's tables hold with more rows were left out (bf16).
+Of the last one, families that the H200's tables hold with more rows were left out (bf16). What such a command finds of
+a board's energy, where tables hold power, is kept in ``boards/``: the H200's by the first one, the H100's with
+``h100_energy.csv``, rows of its energy counter.
 """
 
 from __future__ import annotations
