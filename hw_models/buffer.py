@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from tilewright.hw_models.spec import BufferSpec
+from tilewright.errors import InputError
+from tilewright.hw_models.spec import BufferPartSpec, BufferSpec, MachineSpec
 from tilewright.units import exact
 
-__all__ = ["access_cycles"]
+__all__ = ["access_cycles", "refuse_parts"]
 
 
-def access_cycles(buffer: BufferSpec, *, read_bytes: int, write_bytes: int) -> int:
+def access_cycles(buffer: BufferSpec | BufferPartSpec, *, read_bytes: int, write_bytes: int) -> int:
     """Cycles to read and write so many bytes, both ports working at the same time.
 
     The larger of the two, each ceil(bytes / bytes per cycle); 0 where the buffer is never the bottleneck.
@@ -18,6 +19,16 @@ def access_cycles(buffer: BufferSpec, *, read_bytes: int, write_bytes: int) -> i
     return max(
         _port_cycles(buffer.read_bytes_per_cycle, read_bytes), _port_cycles(buffer.write_bytes_per_cycle, write_bytes)
     )
+
+
+def refuse_parts(machine: MachineSpec | None, what: str) -> None:
+    """Raise InputError where the working buffer of ``machine`` has parts, which ``what`` knows nothing of."""
+    if machine is not None and machine.working_buffer.parts:
+        buffer = machine.working_buffer
+        raise InputError(
+            f"{machine.name}: buffers.{buffer.name}.parts: {what} take one buffer for all operands; "
+            f"given {', '.join(part.name for part in buffer.parts)}; allowed a machine without parts"
+        )
 
 
 def _port_cycles(bytes_per_cycle: float | None, n_bytes: int) -> int:

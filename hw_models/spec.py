@@ -44,6 +44,7 @@ __all__ = [
     "WITH",
     "AreaSpec",
     "BlockSpec",
+    "BufferPartSpec",
     "BufferSpec",
     "DmaSpec",
     "DramSpec",
@@ -71,6 +72,11 @@ WITH = " with "
 #: Element-wise operations that a unit can be asked for.
 OperationKind: TypeAlias = Literal["add", "sub", "mul", "max", "exp", "div"]
 OPERATION_KINDS: tuple[OperationKind, ...] = ("add", "sub", "mul", "max", "exp", "div")
+
+#: What the tiles in a working buffer are to the units: A of C = A B and what element-wise work reads, B (weights; keys
+#: and values of attention), and C (scores and outputs of attention).
+Operand: TypeAlias = Literal["inputs", "weights", "sums"]
+OPERANDS: tuple[Operand, ...] = ("inputs", "weights", "sums")
 
 #: Kinds of operators that may have a unit of their own beside the lanes.
 UnitKind: TypeAlias = Literal["depthwise", "pool", "pool_inputs", "reduction", "elementwise"]
@@ -403,6 +409,33 @@ class VectorUnitSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BufferPartSpec:
+    """A part of a working buffer that holds some operands alone: a weight buffer, accumulators.
+
+    ``name``: what errors call it. ``capacity_kib``: of the buffer's capacity, in units of 1024 bytes. ``holds``: the
+    operands that it is for, "inputs" (A of C = A B, and what element-wise work reads), "weights" (B; K and V of
+    attention) or "sums" (C; scores and output of attention). ``read_bytes_per_cycle``, ``write_bytes_per_cycle``: what
+    its own ports pass in a cycle of what products read and write; none: never the bottleneck.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Text
+    capacity_kib: Annotated[float, Gt(0), Le(1_073_741_824)]
+    holds: Annotated[tuple[Operand, ...], MinLen(1)]
+    read_bytes_per_cycle: Positive | None = None
+    write_bytes_per_cycle: Positive | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Whole bytes that fit."""
+        return _whole_bytes(self.capacity_kib)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BufferSpec:
     """An on-chip buffer. A bandwidth of None is never the bottleneck.
 
@@ -411,7 +444,8 @@ class BufferSpec:
     ``shared_by_cores``: one buffer for all cores, else each core has its own of this size and bandwidth.
     ``latency_cycles``: of a buffer behind the working one, from the request to the first byte. Programs keep and stage
     data in such a buffer where both its bandwidths are given (:mod:`tilewright.sim.lowering.levels`).
-    ``holds``: what a plan may keep in it, activations between operators and weights between inferences.
+    ``holds``: what a plan may keep in it, activations between operators and weights between inferences. ``parts``: of a
+    working buffer, those for some operands alone; the other operands share what is left of its capacity.
     """
 
     __pydantic_config__ = _STRICT
@@ -423,9 +457,39 @@ class BufferSpec:
     shared_by_cores: bool = False
     latency_cycles: Cycles = 0
     holds: tuple[Literal["activations", "weights"], ...] = ("activations", "weights")
+    parts: tuple[BufferPartSpec, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        if self.parts:
+            self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Every operand has one home, and all room is some operand's."""
+        names: list[str] = [part.name for part in self.parts]
+        held: list[str] = [one for part in self.parts for one in part.holds]
+        for said, found in (("name", names), ("holds", held)):
+            twice = sorted({one for one in found if found.count(one) > 1})
+            if twice:
+                raise ValueError(f'parts: {said}: "{twice[0]}" is there twice; allowed once')
+        left = self.capacity_bytes - sum(part.capacity_bytes for part in self.parts)
+        lacking = [one for one in OPERANDS if one not in held]
+        if left < 0 or (lacking and not left):
+            what = f"without a home for {', '.join(lacking)}" if left == 0 else f"{-left:,} bytes more than there are"
+            raise ValueError(
+                f"parts: they take {self.capacity_bytes - left:,} bytes of {self.capacity_bytes:,}, {what}; allowed "
+                f"{'less than' if lacking else 'exactly'} capacity_kib, {self.capacity_kib:g}"
+            )
+        if left and not lacking:
+            together = float(sum(exact(part.capacity_kib) for part in self.parts))
+            raise ValueError(
+                f"capacity_kib: {left:,} bytes beside the parts are for no operand; allowed {together:g}, the parts "
+                "together, or an operand that no part holds"
+            )
+
+    def part_of(self, operand: Operand) -> BufferPartSpec | None:
+        """The part that is for an operand; None where it shares what is left."""
+        return next((part for part in self.parts if operand in part.holds), None)
 
     @property
     def capacity_bytes(self) -> int:
@@ -769,6 +833,9 @@ class MachineSpec(Shown):
                     f"{here}.{given}_bytes_per_cycle: without {lacking[0]}_bytes_per_cycle nothing can be kept in "
                     f'"{buffer.name}"; allowed both, or neither (bytes then pass through it at a cost in energy only)'
                 )
+            if buffer.parts and (number or self.matrix.scratchpads is not None or self.matrix.engine is not None):
+                why = "a level holds any operand" if number else "scratchpads and engines have pools of their own"
+                raise ValueError(f"{here}.parts: {why}; allowed in the first buffer of other machines")
             if buffer.latency_cycles and (not number or lacking):
                 why = "the working buffer is not waited for" if not number else "it is used with both bandwidths only"
                 raise ValueError(

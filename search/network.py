@@ -43,6 +43,7 @@ from tilewright.sim.lowering.evaluation import (
     Ahead,
     build_phase,
     evaluate,
+    fits,
     needed_rooms,
     phase_tiling,
 )
@@ -389,6 +390,10 @@ class _Runner:
         n_bytes = len(tiles) * costs.b_bytes(*tiles[0])
         if max(own.alone.peak_buffer_bytes.values()) + n_bytes > self._machine.buffers[0].capacity_bytes:
             return None
+        if self._machine.working_buffer.parts:
+            costs_now, phases = self._costs_of(job), own.dataflow.phases
+            if not all(fits(one, costs_now, phase_tiling(one, own.tiling), ahead_bytes=n_bytes) for one in phases):
+                return None
         return Ahead(n_bytes, tuple(costs.load_b(*tile) for tile in tiles))
 
     def run(self, job: Job, *, there: bool, following: Job | None) -> _Run:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tilewright.errors import InputError
+from tilewright.hw_models.buffer import refuse_parts
 from tilewright.hw_models.matrix_unit import holding_format
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
@@ -93,6 +94,7 @@ def run_design(
     """
     if machine.n_cores > 1:
         raise InputError(f"{machine.name}: n_cores: given {machine.n_cores}; fusion groups run on 1")
+    refuse_parts(machine, "fused groups")
     spec = _with_formats(with_room(machine, outcome.tables.capacity_bytes), outcome)
     stream = outcome.tables.formatted(design.assignment)
     kept = MappingCache() if cache is None else cache

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError
+from tilewright.hw_models.buffer import refuse_parts
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress, named
@@ -60,6 +61,7 @@ def search_fusion(
     Raises InputError for bad names and numbers, and for a method whose library is not installed.
     """
     spec = load_machine(machine) if isinstance(machine, str) else machine
+    refuse_parts(spec, "fused groups")
     if buffer_bytes is None:
         if spec is None:
             raise InputError("search_fusion: buffer_bytes: missing; give it, or a machine that has a buffer")

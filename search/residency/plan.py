@@ -46,8 +46,9 @@ class Planned(NamedTuple):
 
 def memories_of(machine: MachineSpec) -> tuple[Place, ...]:
     """The memories on chip that may hold tensors between operators."""
+    near = machine.working_buffer
     shared = tuple(level.name for level in levels_of(machine) if level.is_shared or machine.n_cores == 1)
-    return (*((machine.working_buffer.name,) if machine.n_cores == 1 else ()), *shared)
+    return (*((near.name,) if machine.n_cores == 1 and not near.parts else ()), *shared)
 
 
 def plan_residency(

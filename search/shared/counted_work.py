@@ -28,7 +28,7 @@ def work_signature(machine: MachineSpec) -> MachineSpec:
     return replace(
         machine,
         clock_ghz=1 if machine.dram.detail == "bandwidth" else machine.clock_ghz,
-        buffers=tuple(replace(buffer, capacity_kib=1) for buffer in machine.buffers),
+        buffers=tuple(replace(buffer, capacity_kib=1, parts=()) for buffer in machine.buffers),
         dram=dram,
         energy=replace(machine.energy, static_mw=0, dram_background_mw=0),
         area=None,

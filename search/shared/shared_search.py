@@ -105,6 +105,8 @@ class SharedSearch:
 
     def best(self, machine: MachineSpec, objective: Objective) -> TilingSearch:
         """As :func:`tilewright.search.tiling.best_tiling` on ``machine``, which must have the signature."""
+        if machine.working_buffer.parts:  # room by operand is not recorded
+            return best_tiling(self.dataflow, self.layer, machine, objective=objective)
         refusal: InputError | None = None
         try:
             if not self.agrees:
@@ -224,4 +226,4 @@ class SearchMemory:
 def _roomy(machine: MachineSpec) -> MachineSpec:
     """``machine`` with a working buffer that holds any tiling."""
     near, *far = machine.buffers
-    return replace(machine, buffers=(replace(near, capacity_kib=_ROOMY_KIB), *far))
+    return replace(machine, buffers=(replace(near, capacity_kib=_ROOMY_KIB, parts=()), *far))

@@ -7,6 +7,7 @@ from fractions import Fraction
 from weakref import WeakKeyDictionary
 
 from tilewright.formats import element_format, format_bits
+from tilewright.hw_models.buffer import refuse_parts
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.gemm.costs import conv_shape
 from tilewright.sim.engine.program import Channel
@@ -69,6 +70,7 @@ class GroupCosts(TileCosts):
         self, stream: OperatorStream, graph: FusionGraph, machine: MachineSpec, homes: GroupHomes = GROUP_IN_DRAM
     ) -> None:
         super().__init__(graph, machine)
+        refuse_parts(machine, "fused groups")
         self.stream, self.graph, self.homes = stream, graph, homes
         self._places = dict(homes.places)
         self._known = _KNOWN.setdefault(graph, {}).setdefault(machine, {})

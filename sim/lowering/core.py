@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tilewright.errors import MappingError
+from tilewright.hw_models.spec import OPERANDS, Operand
 from tilewright.sim.engine.program import Channel, Engine, ProgramBuilder
 from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, level_called
@@ -177,6 +178,7 @@ class TileCore(Generic[C]):
         self.builder = builder
         self.capacity_bytes = costs.working.capacity_bytes
         self.used_bytes = 0
+        self.used_by: dict[Operand, int] = {}
         self.staged_bytes: dict[str, int] = {}
         self.only_declare = False
         self.begins = False  # whether this is the first phase of a dataflow
@@ -209,9 +211,11 @@ class TileCore(Generic[C]):
 
     # -- resources ---------------------------------------------------------------------------------------
 
-    def pool(self, name: str, *, slots: int, slot_bytes: int, filled: int = 0) -> Pool:
-        """Reserve ``slots`` slots, ``filled`` of which hold their tile from the start."""
-        self.reserve(name, slots * slot_bytes)
+    def pool(self, name: str, *, slots: int, slot_bytes: int, filled: int = 0, holds: Operand = "inputs") -> Pool:
+        """Reserve ``slots`` slots, ``filled`` of which hold their tile from the start; ``holds`` says in which part of
+        a working buffer that has any.
+        """
+        self.reserve(name, slots * slot_bytes, holds=holds)
         pool = Pool(
             name,
             slots,
@@ -221,9 +225,12 @@ class TileCore(Generic[C]):
         self.pools[name] = pool
         return pool
 
-    def reserve(self, name: str, n_bytes: int) -> None:
-        """Take ``n_bytes`` of the working buffer; :meth:`declared` compares the sum with its capacity."""
+    def reserve(self, name: str, n_bytes: int, *, holds: Operand = "inputs") -> None:
+        """Take ``n_bytes`` of the working buffer; :meth:`declared` compares the sum with its capacity, and that of each
+        of its parts.
+        """
         self.used_bytes += n_bytes
+        self.used_by[holds] = self.used_by.get(holds, 0) + n_bytes
         used = self.builder.buffer_bytes
         used[name] = used.get(name, 0) + n_bytes
 
@@ -249,6 +256,8 @@ class TileCore(Generic[C]):
         Raises MappingError with the whole need when the working buffer cannot hold it.
         """
         self._reserve_held()
+        if self.costs.working.parts:
+            self._check_parts()
         if self.used_bytes > self.capacity_bytes:
             raise MappingError(
                 resource=f"buffer {self.costs.working.name}",
@@ -260,6 +269,23 @@ class TileCore(Generic[C]):
         self._check_levels()
         if self.only_declare:
             raise BuffersDeclared
+
+    def _check_parts(self) -> None:
+        """Every operand fits into its part; those without one into what is left."""
+        buffer = self.costs.working
+        left = self.capacity_bytes - sum(part.capacity_bytes for part in buffer.parts)
+        rooms = [(f" ({part.name})", part.holds, part.capacity_bytes) for part in buffer.parts]
+        rest: tuple[Operand, ...] = tuple(one for one in OPERANDS if buffer.part_of(one) is None)
+        for name, held, room in (*rooms, (f" ({', '.join(rest)})", rest, left)):
+            n_bytes = sum(self.used_by.get(one, 0) for one in held)
+            if n_bytes > room:
+                raise MappingError(
+                    resource=f"buffer {buffer.name}{name}",
+                    demand=n_bytes,
+                    limit=room,
+                    unit="bytes",
+                    levers=self.levers,
+                )
 
     def stage(self, level: str, n_bytes: int) -> None:
         """Take ``n_bytes`` of a level behind the working buffer, for all cores together (each its own of a private

@@ -17,7 +17,7 @@ from tilewright.hw_models.dram import bytes_per_cycle, transfer
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.links import hop_cycles, of_each_core
 from tilewright.hw_models.matrix_unit import WHOLE, product
-from tilewright.hw_models.spec import MachineSpec, WeightMemorySpec
+from tilewright.hw_models.spec import MachineSpec, Operand, WeightMemorySpec
 from tilewright.hw_models.vector_unit import vector_cycles
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, level_called, link_channel
 from tilewright.units import bits_to_bytes, ceil_div
@@ -83,24 +83,39 @@ class TileCosts:
         add_to: bool,
         conv: ConvShape | None = None,
         speed: Fraction = WHOLE,
+        a_is: Operand = "inputs",
     ) -> Work:
         """C (m, n) = or += A (m, k) B (k, n), operands read from and results written to the working buffer.
 
         ``conv``: the convolution that it is a tile of. ``speed``: how many times as fast it goes for zeros in B.
+        ``a_is``: what A is in a working buffer of parts.
         """
         unit = self.machine.matrix
         cost = product(unit, m, k, n, number_format, conv, speed)
         partial = partial_bits
-        reads = cost.read_elements_a * a_bits + cost.read_elements_b * b_bits
-        reads += cost.read_partial_elements * partial + (m * n * out_bits if add_to else 0)
+        of_a, of_b = cost.read_elements_a * a_bits, cost.read_elements_b * b_bits
+        of_sums = cost.read_partial_elements * partial + (m * n * out_bits if add_to else 0)
+        reads = of_a + of_b + of_sums
         writes = (cost.write_elements - m * n) * partial + m * n * out_bits
+        cycles = cost.cycles
+        if self.working.parts:
+            cycles = max(cycles, self._part_cycles(((a_is, of_a), ("weights", of_b), ("sums", of_sums)), writes))
         return self._work(
-            cost.cycles,
+            cycles,
             reads=bits_to_bytes(reads),
             writes=bits_to_bytes(writes),
             fill_drain=cost.fill_drain_cycles,
             counters=Counters(macs={number_format: cost.macs}),
         )
+
+    def _part_cycles(self, reads: Sequence[tuple[Operand, int | Fraction]], writes_bits: int | Fraction) -> int:
+        """Cycles that bits read of each operand, and sums written, take through the ports of their parts."""
+        cycles = 0
+        for part in self.working.parts:
+            read = bits_to_bytes(sum(bits for operand, bits in reads if operand in part.holds))
+            written = bits_to_bytes(writes_bits) if "sums" in part.holds else 0
+            cycles = max(cycles, access_cycles(part, read_bytes=read, write_bytes=written))
+        return cycles
 
     # -- vector work -----------------------------------------------------------------------------------
 

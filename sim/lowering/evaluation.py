@@ -108,7 +108,7 @@ def build_phase(
             channels=numbers[i] if len(channels) > 1 else (),
         )
         if ahead is not None:
-            core.reserve("next weights", ahead.n_bytes)
+            core.reserve("next weights", ahead.n_bytes, holds="weights")
         phase.lower(core, tiling)
         for work in ahead.loads if ahead is not None else ():
             core.load(work, label=AHEAD_LABEL)
@@ -144,10 +144,10 @@ def count_phase(phase: Phase, costs: TileCosts, tiling: Tiling) -> WorkTotals:
     return most._replace(channel_bytes=n_bytes, energy_pj=energy_pj, level_bytes=totals)
 
 
-def fits(phase: Phase, costs: TileCosts, tiling: Tiling) -> bool:
-    """Whether the buffers of the phase fit (much cheaper than building it)."""
+def fits(phase: Phase, costs: TileCosts, tiling: Tiling, *, ahead_bytes: int = 0) -> bool:
+    """Whether the buffers of the phase fit, beside weights of the next operator (much cheaper than building it)."""
     try:
-        _declare(phase, costs, tiling)
+        _declare(phase, costs, tiling, ahead_bytes)
     except MappingError:
         return False
     return True
@@ -173,8 +173,10 @@ def needed_rooms(dataflow: Dataflow, layer: Layer, machine: MachineSpec, tiling:
     return rooms
 
 
-def _declare(phase: Phase, costs: TileCosts, tiling: Tiling) -> TileCore[Any]:
+def _declare(phase: Phase, costs: TileCosts, tiling: Tiling, ahead_bytes: int = 0) -> TileCore[Any]:
     core = phase.core(costs, n_groups=1, builder=WorkCounter())
+    if ahead_bytes:
+        core.reserve("next weights", ahead_bytes, holds="weights")
     core.only_declare = True
     with contextlib.suppress(BuffersDeclared):
         phase.lower(core, tiling)
@@ -252,6 +254,12 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
     else:
         notes.append(f"DRAM: row-buffer timing of {machine.dram.grade}, tile by tile")
     notes += link_assumptions(machine)
+    if machine.working_buffer.parts:
+        names = ", ".join(f"{part.name} ({', '.join(part.holds)})" for part in machine.working_buffer.parts)
+        notes.append(
+            f"operands have parts of {machine.working_buffer.name} of their own: {names}; vector commands and transfers "
+            "pass the ports of the whole, a byte costs the same energy in every part"
+        )
     notes += unmodelled(machine, fills_buffers=dataflow.fills_buffers)
     unit = machine.matrix
     if unit.block is None and unit.fill_drain != "hidden" and dataflow.family.uses_array:

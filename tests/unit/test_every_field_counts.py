@@ -32,6 +32,7 @@ DESCRIPTIVE = {
     "MachineSpec.assumptions": "sentences that results repeat",
     "MachineSpec.sources": "where figures come from",
     "BufferSpec.name": "a name",
+    "BufferPartSpec.name": "a name",
     "FallbackSpec.name": "a name",
     "HostLinkSpec.name": "a name",
     "WeightMemorySpec.name": "a name",
@@ -49,6 +50,7 @@ TILINGS: tuple[Mapping[str, int], ...] = (
 
 #: Other values of fields that hold a name.
 OTHERS = {
+    "BufferPartSpec.holds": ("inputs",),
     "GpuSpec.calibrated_as": "h200",
     "MatrixUnitSpec.accumulators": "fp32",
     "MatrixUnitSpec.attention_engine": None,
@@ -145,6 +147,18 @@ def _linked() -> MachineSpec:
     return load_machine("edge-16x16").with_(**{"n_cores": 4, "links": links, **small})
 
 
+def _split() -> MachineSpec:
+    """A small working buffer in parts with narrow ports."""
+    ports = {"read_bytes_per_cycle": 2, "write_bytes_per_cycle": 2}
+    parts = [
+        {"name": "weight_buffer", "capacity_kib": 0.25, "holds": ["weights"], **ports},
+        {"name": "accumulators", "capacity_kib": 0.5, "holds": ["sums"], **ports},
+    ]
+    return load_machine("edge-16x16").with_(
+        **{"matrix.rows": 4, "matrix.columns": 4, "buffers.l1.capacity_kib": 1, "buffers.l1.parts": parts}
+    )
+
+
 def _rows() -> MachineSpec:
     """With little room in its elements, so that room is what sizes a set of rows."""
     pads = {"filter_words": 24, "psum_words": 8}
@@ -236,6 +250,7 @@ MACHINES = (
     _two_channels,
     _two_levels,
     _linked,
+    _split,
     _rows,
     _blocks,
     _taps,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tilewright.errors import InputError
+from tilewright.hw_models.buffer import refuse_parts
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
@@ -80,6 +81,7 @@ def plan_groups(
             f"{spec.name}: weights.memory, weights.compression and lacks: unknown to plans of fused groups; allowed "
             "--residency none, or simulate --residency plan"
         )
+    refuse_parts(spec, "fused groups")
     stream = network if isinstance(network, OperatorStream) else load_network(network)
     way = get_scheme(scheme, spec.working_buffer.capacity_bytes)
     way.with_homes()

@@ -243,6 +243,7 @@ class AttentionCosts(TileCosts):
                 out_bits=self.accumulator_bits,
                 partial_bits=self.accumulator_bits,
                 add_to=add_to,
+                a_is="sums",
             ),
         )
 

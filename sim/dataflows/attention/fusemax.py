@@ -26,7 +26,7 @@ def lower(core: AttentionCore, tiling: Tiling) -> None:
     array = costs.array_does_softmax
     data = online.OnlineData(core, tiling, scores_in_buffer=not array)
     block_bytes = costs.accumulator_bytes(data.sub * width)
-    pv = core.pool("P V of a tile", slots=2, slot_bytes=block_bytes)
+    pv = core.pool("P V of a tile", slots=2, slot_bytes=block_bytes, holds="sums")
     made = core.semaphore("S tile ready")
     max_ready = core.semaphore("running maximum ready")
     p_ready = core.semaphore("P tile ready")

@@ -184,9 +184,10 @@ class _Merger:
             "maxima and sums",
             slots=min(2, n_blocks),
             slot_bytes=costs.accumulator_bytes(rows * costs.n_parts * ROW_SUMS),
+            holds="sums",
         )
-        self.parts = core.pool("part of O", slots=min(2, n_blocks * costs.n_parts), slot_bytes=n_bytes)
-        self.merged = core.pool("O", slots=min(2, n_blocks), slot_bytes=n_bytes)
+        self.parts = core.pool("part of O", slots=min(2, n_blocks * costs.n_parts), slot_bytes=n_bytes, holds="sums")
+        self.merged = core.pool("O", slots=min(2, n_blocks), slot_bytes=n_bytes, holds="sums")
         self.has_sinks = costs.last.layer.sinks
         if self.has_sinks:
             core.reserve("sinks", costs.last.sink_bytes)

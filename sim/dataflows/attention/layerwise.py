@@ -16,7 +16,7 @@ def lower_scores(core: AttentionCore, tiling: Tiling) -> None:
     tiling = passes.prefixed(tiling, "qk")
     data = parts.Operands(core, tiling, values=False)
     rows = parts.rows_of(core.layer, tiling["query"])
-    s = core.pool("S", slots=tiling["depth"], slot_bytes=core.costs.score_bytes(rows * tiling["key"]))
+    s = core.pool("S", slots=tiling["depth"], slot_bytes=core.costs.score_bytes(rows * tiling["key"]), holds="sums")
     for (block,) in core.windows(core.row_blocks(tiling["query"], tiling["key"], resident=data.resident), 1):
         core.load(
             core.costs.load_q(block.rows),

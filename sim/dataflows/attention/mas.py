@@ -71,9 +71,9 @@ def lower_with_overwrite(core: AttentionCore, tiling: Tiling) -> None:
             "use a smaller query tile"
         )
     data = parts.Operands(core, tiling, key_slots=kept)
-    core.reserve("K tail, then P", covered * costs.key_bytes(key * layer.head_dim))
+    core.reserve("K tail, then P", covered * costs.key_bytes(key * layer.head_dim), holds="weights")
     row_bytes = costs.score_bytes(parts.rows_of(layer, tiling["query"]) * key)
-    s = core.pool("S", slots=n_tiles, slot_bytes=row_bytes)  # one row block, tile by tile
+    s = core.pool("S", slots=n_tiles, slot_bytes=row_bytes, holds="sums")  # one row block, tile by tile
     joins = parts.joins_of(core, tiling)
     made = core.semaphore("S tile ready")
     normalised = core.semaphore("P tile ready")

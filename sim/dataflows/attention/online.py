@@ -61,13 +61,15 @@ class OnlineData:
         if self.resident:
             slots = ceil_div(layer.key_len, self.key) * max(1, tiling["depth"] - 1)
         self.q = core.pool("Q", slots=n_sub, slot_bytes=costs.query_bytes(self.sub * layer.head_dim))
-        self.k = core.pool("K", slots=slots, slot_bytes=costs.key_bytes(self.key * layer.head_dim))
-        self.v = core.pool("V", slots=slots, slot_bytes=costs.value_bytes(self.key * layer.value_dim))
-        self.o = core.pool("O", slots=n_sub, slot_bytes=costs.accumulator_bytes(self.sub * layer.value_dim))
+        self.k = core.pool("K", slots=slots, slot_bytes=costs.key_bytes(self.key * layer.head_dim), holds="weights")
+        self.v = core.pool("V", slots=slots, slot_bytes=costs.value_bytes(self.key * layer.value_dim), holds="weights")
+        self.o = core.pool(
+            "O", slots=n_sub, slot_bytes=costs.accumulator_bytes(self.sub * layer.value_dim), holds="sums"
+        )
         tile_bytes = costs.score_bytes(self.sub * self.key) if scores_in_buffer else 0
-        self.s = core.pool("S/P", slots=2, slot_bytes=tile_bytes)
+        self.s = core.pool("S/P", slots=2, slot_bytes=tile_bytes, holds="sums")
         self.joins = Joins(core, rows=self.sub, key=self.key)
-        core.reserve("row maxima and sums", n_sub * costs.accumulator_bytes(2 * self.sub))
+        core.reserve("row maxima and sums", n_sub * costs.accumulator_bytes(2 * self.sub), holds="sums")
 
     def loads(self, step: Step) -> bool:
         """Whether the tile's K and V must be brought in for a step."""

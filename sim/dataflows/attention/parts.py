@@ -172,10 +172,12 @@ class Operands:
         value_bytes = costs.value_bytes(self.key * layer.value_dim)
         if scores:
             self.q = core.pool("Q", slots=2, slot_bytes=costs.query_bytes(rows * layer.head_dim))
-            self.k = core.pool("K", slots=slots if key_slots is None else key_slots, slot_bytes=key_bytes)
+            self.k = core.pool(
+                "K", slots=slots if key_slots is None else key_slots, slot_bytes=key_bytes, holds="weights"
+            )
         if values:
-            self.v = core.pool("V", slots=slots, slot_bytes=value_bytes)
-            self.o = core.pool("O", slots=2, slot_bytes=costs.accumulator_bytes(rows * layer.value_dim))
+            self.v = core.pool("V", slots=slots, slot_bytes=value_bytes, holds="weights")
+            self.o = core.pool("O", slots=2, slot_bytes=costs.accumulator_bytes(rows * layer.value_dim), holds="sums")
 
     def gives_back(self, tile: Tile) -> bool:
         """Whether the slot of ``tile`` is free after this use."""
@@ -186,7 +188,8 @@ def score_pool(core: AttentionCore, tiling: Tiling, *, slots: int, name: str = "
     """Rows of S, turned into P in place: ``slots`` row blocks."""
     layer = core.layer
     width = row_width(layer, tiling["key"], tiling["query"])
-    return core.pool(name, slots=slots, slot_bytes=core.costs.score_bytes(rows_of(layer, tiling["query"]) * width))
+    n_bytes = core.costs.score_bytes(rows_of(layer, tiling["query"]) * width)
+    return core.pool(name, slots=slots, slot_bytes=n_bytes, holds="sums")
 
 
 def joins_of(core: AttentionCore, tiling: Tiling) -> Joins:

@@ -77,7 +77,7 @@ def values_pass(core: AttentionCore, tiling: Tiling) -> None:
     """O = P V with P from DRAM: row blocks, key tiles inside; the next loads overlap."""
     data = parts.Operands(core, tiling, scores=False)
     rows = parts.rows_of(core.layer, tiling["query"])
-    p = core.pool("P", slots=tiling["depth"], slot_bytes=core.costs.score_bytes(rows * tiling["key"]))
+    p = core.pool("P", slots=tiling["depth"], slot_bytes=core.costs.score_bytes(rows * tiling["key"]), holds="sums")
     for (block,) in core.windows(core.row_blocks(tiling["query"], tiling["key"], resident=data.resident), 1):
         for tile in core.key_tiles(block, data.key):
             load_tile(core, block, tile, waits=[p.free], signals=[p.full], what="P")

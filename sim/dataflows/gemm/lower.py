@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.links import multicasts, of_each_core
 from tilewright.hw_models.matrix_unit import no_rate
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.spec import MachineSpec, Operand
 from tilewright.hw_models.vector_unit import RESULTS, Passing, least_vector_cycles
 from tilewright.sim.dataflows.gemm.costs import GemmCosts, vector_operations
 from tilewright.sim.dataflows.gemm.engine_costs import costs_of
@@ -190,6 +190,8 @@ def first_weight_tiles(layer: GemmLayer, tiling: Tiling) -> tuple[tuple[int, int
     return ((depth, columns),) * whole + (((rest, columns),) if rest else ())
 
 
+INPUTS: Operand = "inputs"
+WEIGHTS: Operand = "weights"
 LOOP_NAMES = {"m": "rows", "n": "columns"}
 
 
@@ -261,13 +263,13 @@ class Nest:
         b_slots = self._kept_slots(tiling, n_columns, n_rows, panel) if self.keep_b else streamed
         a_name, b_name = "A panel" if self.keep_a else "A", "B panel" if self.keep_b else "B"
         self.a, self.b = (
-            None if self.near[operand] else core.pool(name, slots=slots, slot_bytes=n_bytes, filled=filled)
-            for operand, name, slots, n_bytes, filled in (
-                ("a", a_name, a_slots, costs.a_bytes(m, k), 0),
-                ("b", b_name, b_slots, costs.b_bytes(k, n), there),
+            None if self.near[operand] else core.pool(name, slots=slots, slot_bytes=n_bytes, filled=filled, holds=holds)
+            for operand, name, slots, n_bytes, filled, holds in (
+                ("a", a_name, a_slots, costs.a_bytes(m, k), 0, INPUTS),
+                ("b", b_name, b_slots, costs.b_bytes(k, n), there, WEIGHTS),
             )
         )
-        self.c = core.pool("C", slots=outputs, slot_bytes=costs.c_bytes(m, n))
+        self.c = core.pool("C", slots=outputs, slot_bytes=costs.c_bytes(m, n), holds="sums")
         self.done = core.semaphore("C finished") if costs.through_vector_unit else self.c.full
         self.extra: Pool | None = None
         if costs.loaded_extras:

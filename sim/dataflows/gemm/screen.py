@@ -33,8 +33,10 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def screen(costs: GemmCosts, tilings: Sequence[dict[str, int]]) -> Screened | None:
-    """What fits of ``tilings`` and the floor of each; None for layers whose pools only their nest knows."""
-    if costs.layer.engine is not None or not tilings:
+    """What fits of ``tilings`` and the floor of each; None for layers whose pools only their nest knows,
+    and where operands have parts of the working buffer.
+    """
+    if costs.layer.engine is not None or costs.working.parts or not tilings:
         return None
     table = TilingTable.of(tilings)
     columns = _Columns(costs, table)

@@ -113,9 +113,9 @@ class _Adder:
         self.core, self.costs, self.rows = core, costs, rows
         n_blocks = costs.layer.groups * ceil_div(costs.layer.m, rows)
         self.parts = core.pool(
-            "partial sums", slots=min(2, n_blocks * costs.n_parts), slot_bytes=costs.sums_bytes(rows)
+            "partial sums", slots=min(2, n_blocks * costs.n_parts), slot_bytes=costs.sums_bytes(rows), holds="sums"
         )
-        self.sums = core.pool("sums", slots=min(2, n_blocks), slot_bytes=costs.sums_bytes(rows))
+        self.sums = core.pool("sums", slots=min(2, n_blocks), slot_bytes=costs.sums_bytes(rows), holds="sums")
         self.extra: Pool | None = None
         if costs.last.loaded_extras:
             n_bytes = costs.last.extra_bytes(rows, costs.columns)
