@@ -257,7 +257,7 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
     if machine.working_buffer.parts:
         names = ", ".join(f"{part.name} ({', '.join(part.holds)})" for part in machine.working_buffer.parts)
         notes.append(
-            f"operands have parts of {machine.working_buffer.name} of their own: {names}; vector commands and transfers "
+            f"operands have parts of {machine.working_buffer.name} of their own: {names}; vector work and transfers "
             "pass the ports of the whole, a byte costs the same energy in every part"
         )
     notes += unmodelled(machine, fills_buffers=dataflow.fills_buffers)
