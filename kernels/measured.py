@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "MeasuredOperator", "MeasuredTable"]
+__all__ = ["COLUMNS", "LEAST_SIZES", "MeasuredOperator", "MeasuredTable"]
 
-MeasuredOperator = Literal["gemm", "attention", "rowwise", "mlp", "norm_gemm", "block_sparse_attention"]
+MeasuredOperator = Literal[
+    "gemm", "attention", "rowwise", "mlp", "norm_gemm", "block_sparse_attention", "experts", "latent"
+]
 
 #: The shape columns of each operator. gemm: C[m, n] = A[m, k] B[k, n]. attention: queries and keys of one sequence,
 #: ``window`` of 0 sees all keys. rowwise: ``m`` rows of ``n`` values. mlp: two products, an activation between them.
 #: norm_gemm: rows are normalised before the product. block_sparse_attention: of 1,000 blocks, so many are computed.
+#: experts: a mixture-of-experts layer (:class:`tilewright.sim.gpu.experts.ExpertsShapes`). latent: multi-head latent
+#: attention of ``heads`` on this GPU.
 COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "attention": ("batch", "queries", "keys", "heads", "kv_heads", "head_dim", "window"),
@@ -26,8 +30,11 @@ COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
     "mlp": ("m", "width", "hidden", "out_width"),
     "norm_gemm": ("m", "n", "k"),
     "block_sparse_attention": ("batch", "queries", "keys", "heads", "kv_heads", "head_dim", "kept_per_mille"),
+    "experts": ("tokens", "hidden", "inner", "top_k", "experts", "tensor_parts", "expert_parts", "skew_milli"),
+    "latent": ("batch", "queries", "keys", "heads"),
 }
-_LEAST = {"window": 0}  # sizes are 1 or more
+#: Least size of a column where it is not 1.
+LEAST_SIZES = {"window": 0, "skew_milli": 0}  # sizes are 1 or more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +72,7 @@ class MeasuredTable:
 
     def __post_init__(self) -> None:
         for column, values in self.columns.items():
-            least = _LEAST.get(column, 1)
+            least = LEAST_SIZES.get(column, 1)
             if len(values) and values.min() < least:
                 raise InputError(f"{self.name}: {column}: given {values.min()}; allowed {least} or more")
         groups = self.columns.get("heads"), self.columns.get("kv_heads")

@@ -31,7 +31,13 @@ from annotated_types import Ge, MinLen
 
 from tilewright.document import load_document, validate_data
 from tilewright.errors import InputError, unknown
-from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.hw_models.gpu.parameters import (
+    AttentionParameters,
+    ExpertsParameters,
+    GemmParameters,
+    LatentParameters,
+    RowwiseParameters,
+)
 from tilewright.hw_models.gpu.power import PowerSpec
 from tilewright.hw_models.shipped import Shipped, is_path
 from tilewright.hw_models.spec import MachineSpec
@@ -53,12 +59,14 @@ __all__ = [
 
 _STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
-Operator = Literal["gemm", "attention", "rowwise"]
-Parameters = GemmParameters | AttentionParameters | RowwiseParameters
+Operator = Literal["gemm", "attention", "rowwise", "experts", "latent"]
+Parameters = GemmParameters | AttentionParameters | RowwiseParameters | ExpertsParameters | LatentParameters
 PARAMETERS_OF_OPERATOR: dict[Operator, type[Parameters]] = {
     "gemm": GemmParameters,
     "attention": AttentionParameters,
     "rowwise": RowwiseParameters,
+    "experts": ExpertsParameters,
+    "latent": LatentParameters,
 }
 
 

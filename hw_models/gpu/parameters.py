@@ -14,7 +14,7 @@ from annotated_types import Ge, Le
 if TYPE_CHECKING:
     from pydantic import ConfigDict
 
-__all__ = ["AttentionParameters", "GemmParameters", "RowwiseParameters"]
+__all__ = ["AttentionParameters", "ExpertsParameters", "GemmParameters", "LatentParameters", "RowwiseParameters"]
 
 _STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
@@ -117,3 +117,51 @@ class RowwiseParameters:
     sm_memory_gb_per_s: Annotated[float, Ge(5), Le(400)]
     lane_cycles: Annotated[float, Ge(0), Le(200)]
     step_us: Annotated[float, Ge(0), Le(30)] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertsParameters:
+    """Mixture-of-experts layers.
+
+    ``launch_us``: all kernels of the layer. ``memory_share``, ``sm_memory_gb_per_s``, ``cache_share``,
+    ``feed_bytes_per_cycle``, ``store_bytes_per_cycle``, ``step_cycles``, ``overlap_loss``: as for products.
+    ``rate_share``: share of the tensor cores' rate that the grouped products reach. ``row_ns``: sorting and gathering
+    one row of a token and an expert.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    launch_us: Annotated[float, Ge(0.5), Le(200)]
+    memory_share: Share
+    sm_memory_gb_per_s: Annotated[float, Ge(5), Le(400)]
+    cache_share: Annotated[float, Ge(0.3), Le(1.3)]
+    feed_bytes_per_cycle: Annotated[float, Ge(10), Le(128)]
+    store_bytes_per_cycle: Annotated[float, Ge(2), Le(128)]
+    step_cycles: Annotated[float, Ge(0), Le(800)]
+    overlap_loss: Loss
+    rate_share: Annotated[float, Ge(0.1), Le(1)]
+    row_ns: Annotated[float, Ge(0), Le(50)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentParameters:
+    """Latent attention.
+
+    ``host_us``: the host's part of a call; ``launch_us``: between its kernels on the GPU. ``memory_share``: as for
+    products. ``rate_share``: share of the tensor
+    cores' rate that products reach. ``tile_us``, ``block_cycles``: as for attention. In prefill only, else 0:
+    ``tail_share``, as for attention; ``copied``, how often keys and values of all heads are moved beside the attention.
+    In decoding only: ``head_ns``, copies and launches for a head of a query.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    host_us: Annotated[float, Ge(1), Le(2000)]
+    launch_us: Annotated[float, Ge(0), Le(200)]
+    memory_share: Share
+    rate_share: Annotated[float, Ge(0.1), Le(1)]
+    tile_us: Annotated[float, Ge(0), Le(10)]
+    block_cycles: Annotated[float, Ge(0), Le(4000)]
+    tail_share: Annotated[float, Ge(0), Le(2)] = 0.0
+    copied: Annotated[float, Ge(0), Le(10)] = 0.0
+    head_ns: Annotated[float, Ge(0), Le(100)] = 0.0

@@ -60,7 +60,7 @@ def _read_csv(place: Path) -> list[MeasuredTable]:
         return read_neusight(place)
     if "time_ns" in header and "fidelity" in header:
         return read_tenstorrent(place)
-    if "latency_ms" in header:
+    if "latency_ms" in header or {"latency", "kernel_source"} <= set(header):
         return read_aiconfigurator(place)
     raise InputError(
         f"{place}: not a table that is known here; allowed JSON of tilewright measure, CSV of aiconfigurator, "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError, unknown
 from tilewright.kernels.measured import MeasuredTable
+from tilewright.kernels.reading.aiconfigurator_layers import experts_tables, latent_tables
 from tilewright.kernels.reading.columns import need_columns, read_frame, seconds_column, watts_column, whole_column
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ _FORMATS = {
 _WEIGHT_COPIES = {"vllm": 6}
 _OTHER_COPIES = 5
 _ATTENTION = {"context_attention": "prefill", "generation_attention": "decode", "encoder_attention": "encoder"}
-_OPERATORS = ("gemm", *_ATTENTION, "quant_computescale", "quant_scalematrix")
+_LATENT = {"context_mla": False, "generation_mla": True}  # whether it decodes
+_OPERATORS = ("gemm", *_ATTENTION, *_LATENT, "moe", "quant_computescale", "quant_scalematrix")
 _OLDER = ("a100", "l40s")
 _SUSTAINED = "_power"  # runs stretched to 0.3 to 1 s, so that the board's power could be read
 #: How the collector stretches them (collector/helper.py): it times a call of a few kernels outside of a graph, repeats
@@ -50,6 +52,10 @@ def read_aiconfigurator(path: Path) -> list[MeasuredTable]:
         return _gemm_tables(path, frame, device, framework)
     if operator in _ATTENTION:
         return _attention_tables(path, frame, device, _ATTENTION[operator])
+    if operator == "moe":
+        return experts_tables(path, frame, device, _SOURCE)
+    if operator in _LATENT:
+        return latent_tables(path, frame, device, _SOURCE, decodes=_LATENT[operator])
     return [_rowwise_table(path, frame, device, operator)]
 
 
@@ -146,6 +152,8 @@ def _attention_tables(path: Path, frame: pd.DataFrame, device: str, kind: str) -
         library, cache = str(key[0]), str(key[1])
         if library in ("", "vllm_flash_attn", "vllm_vit_flash_attn"):
             library = "fa2" if device in _OLDER else "fa3"
+        elif "flashinfer" in library:
+            library = "flashinfer"
         family = f"{library}_{kind}" + ("_fp8" if cache == "fp8" else "")
         keys = whole_column(path, rows, "step", least=0) + 1 if kind == "decode" else whole_column(path, rows, "isl")
         columns = {

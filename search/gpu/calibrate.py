@@ -19,7 +19,13 @@ from tilewright.hw_models.gpu.calibration import (
     Operator,
     Parameters,
 )
-from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.hw_models.gpu.parameters import (
+    AttentionParameters,
+    ExpertsParameters,
+    GemmParameters,
+    LatentParameters,
+    RowwiseParameters,
+)
 from tilewright.kernels.measured import MeasuredTable
 from tilewright.search.gpu.predict import predict_with
 from tilewright.search.gpu.split import calibration_rows, split_rule
@@ -42,6 +48,8 @@ _FREE_OF_FEW: dict[Operator, tuple[str, ...]] = {  # those that differ most firs
     "gemm": ("launch_us", "sustained_share", "memory_share", "overlap_loss"),
     "attention": ("launch_us", "overlap_loss", "tile_us", "memory_share", "block_cycles"),
     "rowwise": ("launch_us", "row_us", "memory_share", "lane_cycles", "cache_share"),
+    "experts": ("launch_us", "rate_share", "row_ns", "memory_share", "overlap_loss"),
+    "latent": ("host_us", "rate_share", "memory_share", "tile_us"),
 }
 _EVALUATIONS = 30
 _SOFT = 0.05  # residuals beyond 5 % count linearly
@@ -93,6 +101,29 @@ _START: dict[Operator, Parameters] = {
         lane_cycles=5,
         step_us=0.3,
     ),
+    "experts": ExpertsParameters(
+        launch_us=15,
+        memory_share=0.88,
+        sm_memory_gb_per_s=60,
+        cache_share=0.7,
+        feed_bytes_per_cycle=60,
+        store_bytes_per_cycle=16,
+        step_cycles=60,
+        overlap_loss=0.15,
+        rate_share=0.6,
+        row_ns=1,
+    ),
+    "latent": LatentParameters(
+        host_us=160,
+        launch_us=20,
+        memory_share=0.88,
+        rate_share=0.7,
+        tile_us=1,
+        block_cycles=100,
+        tail_share=0.4,
+        copied=3,
+        head_ns=1,
+    ),
 }
 
 
@@ -133,6 +164,11 @@ def free_parameters(operator: Operator, family: str) -> tuple[str, ...]:
             names.remove("value_cycles")
         if not kernels_of_attention.regroups:
             names.remove("regroup_us")
+    if operator == "latent":
+        from tilewright.sim.gpu.latent import LATENT_FAMILIES
+
+        for name in ("tail_share", "copied") if LATENT_FAMILIES.get(family).decodes else ("head_ns",):
+            names.remove(name)
     if operator == "rowwise":
         from tilewright.sim.gpu.rowwise import rowwise_family
 

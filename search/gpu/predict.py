@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError
 from tilewright.hw_models.gpu.calibration import CalibrationSpec, Operator, Parameters, calibration_of
-from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.hw_models.gpu.parameters import (
+    AttentionParameters,
+    ExpertsParameters,
+    GemmParameters,
+    LatentParameters,
+    RowwiseParameters,
+)
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.kernels.measured import COLUMNS, MeasuredTable
+from tilewright.kernels.measured import COLUMNS, LEAST_SIZES, MeasuredTable
 from tilewright.search.gpu.energy import KernelFigures, power_of, seconds_under_limit
 from tilewright.search.gpu.model import Prediction, model_of
 from tilewright.search.gpu.stand_in import parameters_of
@@ -24,6 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["Prediction", "attention_shapes", "kernel_energy", "kernel_seconds", "predict", "predict_with"]
 
 _COLD = 1000  # nothing of the operands lies in the L2 yet
+#: What a shape has that does not say it.
+_USUAL: dict[Operator, dict[str, int]] = {
+    "attention": {"window": 0},
+    "experts": {"tensor_parts": 1, "expert_parts": 1, "skew_milli": 0},
+}
 
 
 def kernel_seconds(machine: MachineSpec, operator: Operator, family: str, **shape: int) -> float:
@@ -62,13 +73,14 @@ def one_kernel(machine: MachineSpec, operator: Operator, family: str, shape: Map
     """One kernel as a table of one row with no time; raises :class:`InputError` for an extent that cannot be."""
     import numpy as np
 
-    given = {"window": 0, **shape} if operator == "attention" else shape
+    given = {**_USUAL.get(operator, {}), **shape}
     wanted = COLUMNS[operator]
     if set(given) != set(wanted):
         raise InputError(f"{operator}: shape given as {', '.join(given) or 'nothing'}; allowed {', '.join(wanted)}")
-    small = [name for name, extent in given.items() if extent < (0 if name == "window" else 1)]
-    if small:
-        raise InputError(f"{operator}: {small[0]}: given {given[small[0]]}; allowed at least 1")
+    for name, extent in given.items():
+        least = LEAST_SIZES.get(name, 1)
+        if extent < least:
+            raise InputError(f"{operator}: {name}: given {extent}; allowed at least {least}")
     return MeasuredTable(
         name=f"one {family} kernel",
         operator=operator,
@@ -135,6 +147,18 @@ def predict_with(device: GpuDevice, parameters: Parameters, table: MeasuredTable
         rows = RowwiseShapes(m=columns["m"], n=columns["n"], copies=table.copies)
         row = rowwise_forecast(device, rowwise_family(table.family), parameters, rows)
         return Prediction(seconds=row.seconds, bound=row.bound, activity=row.activity)
+    if table.operator == "experts" and isinstance(parameters, ExpertsParameters):
+        from tilewright.sim.gpu.experts import EXPERTS_FAMILIES, ExpertsShapes, experts_forecast
+
+        layers = ExpertsShapes(**{name: columns[name] for name in COLUMNS["experts"]})
+        layer = experts_forecast(device, EXPERTS_FAMILIES.get(table.family), parameters, layers)
+        return Prediction(seconds=layer.seconds, bound=layer.bound)
+    if table.operator == "latent" and isinstance(parameters, LatentParameters):
+        from tilewright.sim.gpu.latent import LATENT_FAMILIES, LatentShapes, latent_forecast
+
+        shapes = LatentShapes(**{name: columns[name] for name in COLUMNS["latent"]})
+        latent = latent_forecast(device, LATENT_FAMILIES.get(table.family), parameters, shapes)
+        return Prediction(seconds=latent.seconds, bound=latent.bound)
     raise InputError(f"{table.name}: parameters of another operator than {table.operator}")
 
 

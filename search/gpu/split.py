@@ -26,6 +26,8 @@ SPLIT_COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
     "rowwise": ("m", "n"),
     "mlp": ("m", "width", "hidden", "out_width"),
     "norm_gemm": ("m", "n", "k"),
+    "experts": ("hidden", "inner", "top_k", "experts", "tensor_parts", "expert_parts"),
+    "latent": ("queries", "keys", "heads"),
     "block_sparse_attention": ("keys", "heads", "kv_heads", "head_dim", "kept_per_mille"),
 }
 

@@ -7,11 +7,13 @@ from functools import cache
 
 from tilewright.errors import InputError
 from tilewright.hw_models.gpu.calibration import CalibrationSpec, FamilySpec, Operator, Parameters
-from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters
+from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, LatentParameters
 from tilewright.hw_models.load import load_machine, machine_names
 from tilewright.sim.gpu.attention import ATTENTION_FAMILIES, AttentionFamily
 from tilewright.sim.gpu.device import GpuDevice, gpu_device
+from tilewright.sim.gpu.experts import EXPERTS_FAMILIES, ExpertsFamily
 from tilewright.sim.gpu.families import GEMM_FAMILIES, GemmFamily
+from tilewright.sim.gpu.latent import LATENT_FAMILIES, LatentFamily
 from tilewright.sim.gpu.rowwise import ROWWISE_FAMILIES, RowwiseFamily
 from tilewright.sim.gpu.transfer import transferred
 
@@ -20,7 +22,7 @@ __all__ = ["ChosenParameters", "kernel_family", "parameters_of"]
 _LEAST_LAUNCH_US = 0.5  # of a parameter
 _VALUE_CYCLES = 18.0  # no device without fp8 can tell; both fp8 kernels of FlashAttention-3 on an H200 take 17 to 19
 _QUANTISED_CHUNK_BYTES = 2048 * (2 + 2 + 1)  # 2,048 values, read for their magnitude and again, written in 8 bits
-Family = GemmFamily | AttentionFamily | RowwiseFamily
+Family = GemmFamily | AttentionFamily | RowwiseFamily | ExpertsFamily | LatentFamily
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,10 @@ def kernel_family(operator: Operator, name: str) -> Family:
     """The family called ``name``; raises :class:`InputError` for another word."""
     if operator == "gemm":
         return GEMM_FAMILIES.get(name)
+    if operator == "experts":
+        return EXPERTS_FAMILIES.get(name)
+    if operator == "latent":
+        return LATENT_FAMILIES.get(name)
     return ATTENTION_FAMILIES.get(name) if operator == "attention" else ROWWISE_FAMILIES.get(name)
 
 
@@ -82,7 +88,7 @@ def _adapted(device: GpuDevice, family: Family, relative: Family, parameters: Pa
     writes new keys into a cache one less; one that quantises reads the activations twice and writes them once.
     """
     launch_us = device.launch_s * 1e6
-    if family.alone and not relative.alone:
+    if family.alone and not relative.alone and not isinstance(parameters, LatentParameters):
         parameters = replace(parameters, launch_us=max(launch_us, _LEAST_LAUNCH_US))
     if isinstance(family, AttentionFamily) and isinstance(parameters, AttentionParameters):
         fewer = isinstance(relative, AttentionFamily) and relative.writes_cache and not family.writes_cache

@@ -10,12 +10,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.hw_models.gpu.parameters import (
+    AttentionParameters,
+    ExpertsParameters,
+    GemmParameters,
+    LatentParameters,
+    RowwiseParameters,
+)
 from tilewright.sim.gpu.device import GpuDevice
 
 __all__ = ["transferred"]
 
-Parameters = GemmParameters | AttentionParameters | RowwiseParameters
+Parameters = GemmParameters | AttentionParameters | RowwiseParameters | ExpertsParameters | LatentParameters
 
 _LEAST_LAUNCH_US = 0.5
 #: Latency that a step of older products leaves over, as a share of that of the DRAM: 231 of 560 cycles in a product on
@@ -44,6 +50,8 @@ def transferred(
         return parameters
     clock = source.clock_hz / target.clock_hz
     latency = target.dram_latency_s / source.dram_latency_s
+    if isinstance(parameters, LatentParameters):
+        return replace(parameters, tile_us=parameters.tile_us * latency)
     launch = _launch_us(parameters.launch_us, source, target, clock if alone else 1.0)
     if isinstance(parameters, RowwiseParameters):
         return replace(
@@ -53,6 +61,13 @@ def transferred(
             sm_memory_gb_per_s=parameters.sm_memory_gb_per_s / latency,
             row_us=parameters.row_us * clock,
             step_us=parameters.step_us * latency,
+        )
+    if isinstance(parameters, ExpertsParameters):
+        return replace(
+            parameters,
+            launch_us=launch,
+            sm_memory_gb_per_s=parameters.sm_memory_gb_per_s / latency,
+            overlap_loss=min(parameters.overlap_loss * source.shared_bytes / target.shared_bytes, _MOST_LOSS),
         )
     rate = source.n_sms * source.clock_hz / (target.n_sms * target.clock_hz)
     sustained = _sustained_share(parameters.sustained_share, source, target)

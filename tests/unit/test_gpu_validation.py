@@ -34,6 +34,9 @@ SAMPLE_ERRORS = {
     "h200_gemm_trtllm_1.2.0rc5_sample": 15,
     "h200_context_attention_vllm_0.24.0_sample": 12,
     "h200_generation_attention_vllm_0.24.0_sample": 15,
+    "h200_moe_vllm_0.22.0_sample": 16,
+    "h100_context_mla_vllm_0.14.0_sample": 10,
+    "h100_generation_mla_vllm_0.14.0_sample": 10,
 }
 
 

@@ -12,7 +12,9 @@ from tilewright.search.gpu.predict import predict_with
 from tilewright.search.gpu.stand_in import parameters_of
 from tilewright.sim.gpu.attention import ATTENTION_FAMILIES
 from tilewright.sim.gpu.device import GpuDevice
+from tilewright.sim.gpu.experts import EXPERTS_FAMILIES
 from tilewright.sim.gpu.families import GEMM_FAMILIES
+from tilewright.sim.gpu.latent import LATENT_FAMILIES
 from tilewright.sim.gpu.rowwise import ROWWISE_FAMILIES
 
 __all__: list[str] = []
@@ -21,6 +23,8 @@ _FAMILIES: dict[str, Registry[Any]] = {
     "gemm": GEMM_FAMILIES,
     "attention": ATTENTION_FAMILIES,
     "rowwise": ROWWISE_FAMILIES,
+    "experts": EXPERTS_FAMILIES,
+    "latent": LATENT_FAMILIES,
 }
 
 
