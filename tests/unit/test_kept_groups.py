@@ -75,7 +75,7 @@ def searched(machine: MachineSpec, memory: str, capacity: int) -> tuple[GroupSea
         stream=stream, graph=graph, scheme=scheme, machine=machine, tensors=tensors, place=memory, jobs=jobs
     )
     groups = list(dict.fromkeys((*fitting_groups(problem), *jobs.jobs)))
-    search = GroupSearch(costs=costs, groups=groups, capacity=capacity, until=time.monotonic() + 120)
+    search = GroupSearch(costs=costs, groups=groups, capacity=capacity, until=time.process_time() + 120)
     search.run()
     return search, groups
 

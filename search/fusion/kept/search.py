@@ -45,7 +45,7 @@ class GroupSearch:
     """The search over the groups of ``costs`` that ``groups`` lists, in a memory of ``capacity`` bytes.
 
     ``bound``: no plan is below. ``best``: the best plan so far; ``alone``: that of the jobs one by one, ``without``:
-    with everything in the DRAM. ``until``: when (of the clock that never goes back) the search ends.
+    with everything in the DRAM. ``until``: of the processor time, when the search ends.
     """
 
     costs: PlanCosts
@@ -67,12 +67,12 @@ class GroupSearch:
         self.without = self._evaluated(one_by_one, {mask: Pattern(frozenset(), False) for mask in one_by_one})
         self._keep(self.without)
         self.alone = self._settle(one_by_one, 0.1)
-        late = time.monotonic() + 0.8 * (self.until - time.monotonic())
+        late = time.process_time() + 0.8 * (self.until - time.process_time())
         while True:
             nearest = self._nearest(steps)
             self._settle(nearest, 0.6)
             binds = self.best is None or self.best.cost > sum(map(self.costs.floor, nearest))
-            if self.is_proven or binds or time.monotonic() > late:  # else more can only come of other groups
+            if self.is_proven or binds or time.process_time() > late:  # else more can only come of other groups
                 break
         if not self.is_proven:
             self._settle_all(steps)
@@ -91,7 +91,7 @@ class GroupSearch:
         are found early; then for half as much, and at last for their floors, so that the bound is proven.
         """
         floors = {mask: self.costs.floor(mask) for mask in self.groups}
-        third = time.monotonic() + (self.until - time.monotonic()) / 3
+        third = time.process_time() + (self.until - time.process_time()) / 3
         best: Plan = ()
         for share in (1.0, 0.5, 0.0):
             plan = self._cheapest(steps, floors, share, third)
@@ -106,7 +106,7 @@ class GroupSearch:
     def _cheapest(self, steps: Steps, floors: dict[int, int], share: float, until: float) -> Plan:
         """The cheapest plan, of groups that have been run; () where time is up. ``share``: see :meth:`_nearest`."""
         known = self.costs.is_known
-        while time.monotonic() < until:
+        while time.process_time() < until:
             over = 1 + share * self._usual_excess()
             plan = steps.best({mask: cost if known(mask) else ceil(cost * over) for mask, cost in floors.items()})
             new = [mask for mask in plan if not known(mask)]
@@ -135,8 +135,8 @@ class GroupSearch:
         self._keep(own)
         if own is not None and own.cost <= sum(map(self.costs.floor, masks)):
             return own
-        until = time.monotonic() + share * (self.until - time.monotonic())
-        while time.monotonic() < until:
+        until = time.process_time() + share * (self.until - time.process_time())
+        while time.process_time() < until:
             found = self._round(masks, own, until)
             if found is None:
                 break
@@ -152,7 +152,7 @@ class GroupSearch:
         """The best over all groups that may be part of something better than what is known: the likeliest, then all."""
         most: int | None = LIKELIEST
         for _ in range(MOST_ROUNDS):
-            if self.is_proven or time.monotonic() > self.until:
+            if self.is_proven or time.process_time() > self.until:
                 return
             floors = {mask: self.costs.floor(mask) for mask in self.groups}
             known = NEVER if self.best is None else self.best.cost
@@ -160,7 +160,7 @@ class GroupSearch:
             masks = sorted(least, key=lambda mask: (least[mask], mask))
             most = None if most is not None and most >= len(masks) else most
             own = () if self.best is None else self.best.plan
-            half = time.monotonic() + 0.5 * (self.until - time.monotonic())
+            half = time.process_time() + 0.5 * (self.until - time.process_time())
             found = self._round(tuple(dict.fromkeys((*masks[:most], *own))), self.best, half)
             is_news = found is not None and found[2]
             self._keep(self._of_known(masks[: most or LIKELIEST], self.best, self.until))
@@ -181,7 +181,7 @@ class GroupSearch:
         if sum(len(of) for by in ways.values() for of in by.values()) > MOST_CHOICES:
             return None
         hinted: Mapping[int, Pattern] = {} if hint is None else dict(zip(hint.plan, hint.patterns, strict=True))
-        left = max(0.5, until - time.monotonic())
+        left = max(0.5, until - time.process_time())
         chosen = chosen_groups(self.costs.graph, self.costs.tensors, ways, self.capacity, hint=hinted, seconds=left)
         if chosen is None:
             return None
@@ -197,7 +197,7 @@ class GroupSearch:
         own = () if self.best is None else self.best.plan
         exact = self._ways(tuple(dict.fromkeys((*masks, *own))), exact=True)
         hinted: Mapping[int, Pattern] = {} if hint is None else dict(zip(hint.plan, hint.patterns, strict=True))
-        left = max(0.5, until - time.monotonic())
+        left = max(0.5, until - time.process_time())
         tensors = self.costs.tensors
         found = chosen_groups(self.costs.graph, tensors, exact, self.capacity, hint=hinted, seconds=left)
         if found is None:
