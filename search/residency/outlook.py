@@ -43,7 +43,8 @@ def outlook_of(stream: OperatorStream, machine: MachineSpec, *, fuse: bool = Tru
 
     def bound(layer: JobLayer) -> int:
         if layer not in known:
-            known[layer] = family_of(layer).bound(layer, machine).cycles
+            family = family_of(layer)
+            known[layer] = family.bound(family.adapted(layer, machine), machine).cycles
         return known[layer]
 
     best: Outlook | None = None

@@ -19,7 +19,7 @@ from tilewright.sim.engine.trace import TraceCommand, TraceWindow, trace_program
 from tilewright.sim.figures import figures_of
 from tilewright.sim.lowering.core import BuffersDeclared, TileCore, WorkCounter, WorkTotals
 from tilewright.sim.lowering.costs import ASSUMPTIONS, TileCosts, Work
-from tilewright.sim.lowering.levels import DRAM_CHANNEL, channels_by_share
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, channels_by_share, levels_of
 from tilewright.sim.lowering.mapped_work import MappedWork, mapped_work
 from tilewright.sim.lowering.mapping import Dataflow, Layer, Phase, Tiling, plain_mapping
 from tilewright.sim.result import LengthLimit, SearchSummary, SimulationResult
@@ -280,10 +280,14 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
 
 
 def unmodelled(machine: MachineSpec, *, fills_buffers: bool = False) -> list[str]:
-    """What the machine has and the schedules of cores do not use, in sentences."""
+    """What the machine has and the schedules of cores do not use, in sentences.
+
+    ``fills_buffers``: a dataflow that keeps operands in far buffers. Levels in which a plan keeps tensors are used.
+    """
     notes = []
-    if len(machine.buffers) > 1 and not fills_buffers:
-        far = ", ".join(buffer.name for buffer in machine.buffers[1:])
+    used = {level.name for level in levels_of(machine)} if machine.residency == "plan" else set()
+    far = ", ".join(buffer.name for buffer in machine.buffers[1:] if buffer.name not in used)
+    if far and not fills_buffers:
         notes.append(
             f"nothing is kept in buffers behind {machine.working_buffer.name} ({far}): every byte from and to DRAM "
             "passes through them, which costs energy and no time; their capacity and bandwidth change nothing"

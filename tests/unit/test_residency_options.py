@@ -13,6 +13,7 @@ from tilewright.hw_models.load import load_machine
 from tilewright.search.network import simulate_stream
 from tilewright.search.residency.outlook import outlook_of
 from tilewright.workloads.network import load_network
+from tilewright.workloads.zoo.layers import Layers
 
 INT8 = ["--weights", "int8", "--activations", "int8"]
 SWEEP = """
@@ -55,6 +56,15 @@ def test_what_could_stay_is_not_above_what_a_plan_gives() -> None:
     planned = simulate_stream(stream, machine, residency=True)
     assert found.bound_cycles <= planned.cycles < found.bound_now_cycles
     assert outlook_of(stream, machine.with_(n_cores=2)) is None  # no memory that all cores reach
+
+
+def test_a_hint_ends_no_run() -> None:
+    """Attention on a machine without a rate for the format that probabilities usually have."""
+    b = Layers("attention", activations="int8", weights="int8")
+    q, k, v = (b.linear(b.input(name, (1, 16, 32)), 32, f"{name}.linear") for name in "qkv")
+    network = b.finish([b.attention(q, k, v, "attention", head_dim=16)])
+    found = outlook_of(network, load_machine("ethos-u55-256"))
+    assert found is not None and found.bound_cycles <= found.bound_now_cycles
 
 
 def test_compare_and_why(capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,7 @@ def plan_groups(
     """Which operators of ``network`` run together and which maps and weights stay on chip between them, both at once.
 
     ``objective``: ``latency`` or ``energy``. ``buffer_bytes``: the working buffer (None: as the machine has it).
-    ``absorb``: activations are part of the operator that they follow. ``seconds``: of processor time for the search, a memory.
+    ``absorb``: activations are part of the operator that they follow. ``seconds``: of processor time, a memory.
 
     Raises InputError for another objective, for a scheme whose programs heed no homes, for a machine without a memory
     that may hold tensors, and for one whose weights have a memory of their own or whose cores lack operators.

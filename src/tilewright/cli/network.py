@@ -89,7 +89,9 @@ def _say_what_could_stay(run: NetworkRun, result: NetworkResult) -> None:
     from tilewright.reports.quantity import bytes_text
     from tilewright.search.residency.outlook import outlook_of
 
-    found = outlook_of(result.stream, run.machine, fuse=run.fuse)
+    found = None
+    with contextlib.suppress(InputError):  # where what ran cannot be bounded so; a hint must not end a run
+        found = outlook_of(result.stream, run.machine, fuse=run.fuse)
     if found is None or found.bound_cycles >= found.bound_now_cycles:
         return
     note(
