@@ -1,7 +1,8 @@
 """What runs of jobs cost as stages: each job at its best mapping on so many of the cores, alone on the chip.
 
 A stage of h of the c cores is a machine of its own with h cores: private memories are those of its cores, of shared
-ones it has h / c of the room, bandwidths are the whole machine's. Where tensors may stay on chip, a layer whose maps
+ones it has a part of the room (here h / c; when the stages are known, by what they would keep), bandwidths are the
+whole machine's. Where tensors may stay on chip, a layer whose maps
 and weights would fit is reckoned with all of them there, as long as there is room for its weights beside those of the
 other layers of the stage, the most saved for a byte first; which tensors really stay, the stage's plan says when the
 stages are known.
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,18 +50,34 @@ def core_counts(n_cores: int) -> tuple[int, ...]:
     return tuple(sorted({*few, *doubled, n_cores}))
 
 
-def stage_machine(machine: MachineSpec, n_cores: int, handed_over: dict[Place, int] | None = None) -> MachineSpec:
-    """``n_cores`` of the cores with their part of the shared memories, of which maps that are handed over take some."""
+def stage_machine(
+    machine: MachineSpec, n_cores: int, handed_over: dict[Place, int] | None = None, share: float | None = None
+) -> MachineSpec:
+    """``n_cores`` of the cores with a ``share`` of the shared memories (None: that of the cores), of which maps that
+    are handed over take some before.
+    """
     taken = handed_over or {}
-    if n_cores == machine.n_cores and not taken:
+    if n_cores == machine.n_cores and not taken and share in (None, 1):
         return machine
+    part = n_cores / machine.n_cores if share is None else share
     buffers = []
     for buffer in machine.buffers:
         if buffer.shared_by_cores:
             left = buffer.capacity_kib - taken.get(buffer.name, 0) / 1024
-            buffer = replace(buffer, capacity_kib=left * n_cores / machine.n_cores)
+            buffer = replace(buffer, capacity_kib=left * part)
         buffers.append(buffer)
     return replace(machine, n_cores=n_cores, buffers=tuple(buffers))
+
+
+class _Room(NamedTuple):
+    """Room for weights: of a stage's own memory, or of one that all share, with ``among`` bytes of weights in all."""
+
+    n_bytes: int
+    among: int
+
+    def for_weights(self, own_bytes: float) -> float:
+        """What a stage with ``own_bytes`` of weights has of it."""
+        return self.n_bytes if self.among <= self.n_bytes else self.n_bytes * own_bytes / self.among
 
 
 class StageCosts:
@@ -197,14 +215,14 @@ class StageCosts:
         fixed[0] += self.once
         return fixed
 
-    def _savings(self, unit: Unit, machine: MachineSpec, cycles: FloatArray) -> tuple[FloatArray, FloatArray, int]:
+    def _savings(self, unit: Unit, machine: MachineSpec, cycles: FloatArray) -> tuple[FloatArray, FloatArray, _Room]:
         """Of each job the cycles that it saves when its weights stay and its maps are there, the bytes of the weights,
         and the room for them.
         """
         n_bytes, saved = np.zeros(len(self.jobs)), np.zeros(len(self.jobs))
         memory = self._memory(machine) if self.keeps else None
         if memory is None:
-            return saved, n_bytes, 0
+            return saved, n_bytes, _Room(0, 0)
         place, room = memory
         sizes = {one.name: one.n_bytes for one in self.residents}
         weights = {one.name for one in self.residents if one.is_weight}
@@ -222,7 +240,9 @@ class StageCosts:
                 continue
             saved[at] = max(0.0, cycles[at] - kept.alone.cycles)
             n_bytes[at] = sum(sizes[name] for name in names if name in weights)
-        return saved, n_bytes, room
+        if not unit.number and machine.buffer(place).shared_by_cores:
+            return saved, n_bytes, _Room(level_called(self.machine, place).capacity_bytes, int(n_bytes.sum()))
+        return saved, n_bytes, _Room(room, 0)
 
     @staticmethod
     def _memory(machine: MachineSpec) -> tuple[Place, int] | None:
@@ -235,20 +255,24 @@ class StageCosts:
         return max(rooms)[::-1] if rooms else None
 
     def _of_runs(
-        self, cycles: FloatArray, saved: FloatArray | None = None, n_bytes: FloatArray | None = None, room: int = 0
+        self,
+        cycles: FloatArray,
+        saved: FloatArray | None = None,
+        n_bytes: FloatArray | None = None,
+        room: _Room | None = None,
     ) -> FloatArray:
         """Times of all runs of jobs (n, n + 1); with what weights save that stay, the most for a byte first."""
         n = len(cycles)
         found = np.full((n, n + 1), NEVER)
         for first in range(n):
             found[first, first + 1 :] = np.cumsum(cycles[first:])
-        if saved is None or n_bytes is None or not saved.any():
+        if saved is None or n_bytes is None or room is None or not saved.any():
             return found
         order = np.argsort(-saved / np.maximum(1, n_bytes), kind="stable")
         order = order[saved[order] > 0]
         for first in range(n):
             for end in range(first + 1, n + 1):
                 own = order[(order >= first) & (order < end)]
-                fits = np.cumsum(n_bytes[own]) <= room
+                fits = np.cumsum(n_bytes[own]) <= room.for_weights(n_bytes[first:end].sum())
                 found[first, end] -= saved[own][fits].sum()
         return found

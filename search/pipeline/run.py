@@ -408,7 +408,7 @@ def _assumptions(asked: _Asked, trial: _Trial) -> tuple[str, ...]:
         "stages run at once, each its layers one after the other for one image; maps are handed over whole, by layer, "
         "and a stage waits for a free map before the layer that makes one",
         "every stage reaches the DRAM and the shared memories at their full bandwidth, shared fairly by the transfers "
-        "of that moment; a stage of some of the cores has its part of the room in shared memories",
+        "of that moment; a stage has a part of the room in shared memories, by its weights and its largest map",
     ]
     plans = list({id(stage.plan): stage.plan for stage in trial.stages if stage.plan is not None}.values())
     if plans:

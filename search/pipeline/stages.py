@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import floor
 
 from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
-from tilewright.search.network import JobRun, runs_in_turn
+from tilewright.search.network import JobRun, Mapped, runs_in_turn
 from tilewright.search.pipeline.costs import StageCosts, stage_machine
 from tilewright.search.pipeline.handover import Handover, hand_overs, on_chip, waits_and_signals
 from tilewright.search.pipeline.partition import Option, StageChoice
+from tilewright.search.pipeline.spare import with_spare_weights
 from tilewright.search.pipeline.units import Unit
 from tilewright.search.residency.plan import Planned, memories_of, plan_residency
 from tilewright.search.residency.tensors import residents_of, with_homes
@@ -106,18 +108,23 @@ def made_ready(
         shared = _planned(_with_results(stream, handovers), jobs, costs.machine, costs, PLAN_SECONDS, progress)
     if shared is not None:
         jobs = [replace(job, layer=layer) for job, layer in zip(jobs, shared.layers, strict=True)]
-    found = []
+    found: list[Stage] = []
+    shares = _shares(stream, costs, choices)
     for choice in choices:
         option = options[choice.option]
         unit = costs.units[option.beside]
         n_cores = unit.machine.n_cores if option.beside else option.n_cores
         taken = {place: sum(kept.values())} if kept and not option.beside else {}
-        own = stage_machine(unit.machine, n_cores or unit.machine.n_cores, taken)
+        share = shares[len(found)] if n_cores and not option.beside and not takes_turns else 1.0
+        own = stage_machine(unit.machine, n_cores or unit.machine.n_cores, taken, share)
         here = jobs[choice.first : choice.last + 1]
         plain = [job for job in unit.jobs[choice.first : choice.last + 1] if job is not None]
         planned = shared if n_cores else None
         if costs.keeps and n_cores and not takes_turns:
-            planned = _planned(_part_of(stream, here), here, own, costs, PLAN_SECONDS / len(choices), progress)
+            own_part = _part_of(stream, here)
+            planned = _planned(own_part, here, own, costs, PLAN_SECONDS / len(choices), progress)
+            if planned is not None and len(choices) > 1:
+                planned = with_spare_weights(planned, own_part, here, own, partial(_search, costs, own))
         if planned is not None and not takes_turns:
             here = [replace(job, layer=layer) for job, layer in zip(here, planned.layers, strict=True)]
         mapped = {job.layer: costs.mapped(job, job.layer, own) for job in here}
@@ -141,6 +148,25 @@ def made_ready(
             )
         )
     return found
+
+
+def _shares(stream: OperatorStream, costs: StageCosts, choices: Sequence[StageChoice]) -> list[float]:
+    """The part of shared memories that each stage has: by its weights and twice its largest map."""
+    needs = []
+    for one in choices:
+        names = {
+            stream.base(name)
+            for job in costs.jobs[one.first : one.last + 1]
+            for operator in job.operators
+            for name in (*operator.inputs, *operator.outputs)
+        }
+        weights = sum(tensor.n_bytes for tensor in names if tensor.role == "weight")
+        needs.append(weights + 2 * max((tensor.n_bytes for tensor in names if tensor.role != "weight"), default=1))
+    return [need / sum(needs) for need in needs]
+
+
+def _search(costs: StageCosts, machine: MachineSpec, job: Job, layer: JobLayer) -> Mapped:
+    return costs.mapped(job, layer, machine)
 
 
 def _jobs_of(costs: StageCosts, choices: Sequence[StageChoice], options: Sequence[Option]) -> list[Job]:

@@ -351,3 +351,12 @@ def test_both_commands_tell_the_same(
     keys = ("cycles", "interval_cycles", "stages", "dram_read_bytes", "n_images")
     assert [told[0][key] for key in keys] == [told[1][key] for key in keys]
     assert len(told[0]["stages"]) == 2
+
+
+def test_room_that_a_plan_leaves_keeps_weights(kept: MappingCache) -> None:
+    """Weights that make no stage faster stay, too, at addresses of their own: the DRAM is for all stages."""
+    stream = network()
+    machine = replace(with_level(256, 2), dram=replace(EDGE.dram, bandwidth_gb_per_s=400))
+    result = simulate_pipeline(stream, machine, n_stages=2, cache=kept)
+    products = sum(tensor.n_bytes for tensor in stream.tensors if tensor.role == "weight" and len(tensor.shape) > 1)
+    assert sum(stage.kept_weight_bytes for stage in result.stages) == products
