@@ -246,6 +246,7 @@ def result_rows(result: SimulationResult) -> list[tuple[str, str]]:
     bound = result.lower_bound
     rows: list[tuple[str, str]] = [
         *_workload_rows(result),
+        *_model_rows(result),
         ("tiling", tiling_text(result.tiling)),
         ("cycles", cycles_text(result.cycles)),
         ("time", seconds_text(result.seconds)),
@@ -272,6 +273,14 @@ def _workload_rows(result: SimulationResult) -> list[tuple[str, str]]:
     words = layer_words(result.layer)
     other = network_words(result.workload) if words.startswith("attention") else ""
     return [("workload", f"{words}; {other}" if other else words)] if words else []
+
+
+def _model_rows(result: SimulationResult) -> list[tuple[str, str]]:
+    """On a GPU: whether library kernels were timed or the engine's schedules run."""
+    if result.kernels:
+        return [("model", f"library kernels ({result.kernels}), by their calibrated model")]
+    on_gpu = result.machine_spec is not None and result.machine_spec.gpu is not None
+    return [("model", "the engine's exact schedules, multiprocessors as cores")] if on_gpu else []
 
 
 def energy_shares(by_component: Mapping[str, float]) -> str:

@@ -28,9 +28,19 @@ def explained(
     why: WhyResult | None = None,
     command: str = "",
 ) -> ReportCase:
-    """``result`` with its reasons (``why``, or found here) and a trace of its run."""
+    """``result`` with its reasons (``why``, or found here) and a trace of its run; library kernels have none."""
     import tilewright.search.api as api
 
+    if result.kernels:
+        return ReportCase(
+            result=result,
+            objective=objective,
+            rivals=rivals,
+            infeasible=infeasible or {},
+            why=why or api.why(layer, machine, objective=objective, kernels=result.kernels),
+            machine=machine,
+            command=command,
+        )
     if why is None:
         why = api.why(layer, machine, result.dataflow, tiling=result.tiling, objective=objective)
     trace = api.trace(

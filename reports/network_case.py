@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.network_result import NetworkResult, OperatorResult
+from tilewright.sim.gpu.launches.launch import TENSOR_KERNELS
+from tilewright.sim.network_result import KernelRun, NetworkResult, OperatorResult
 from tilewright.sim.network_why import NetworkWhyResult
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
@@ -27,6 +28,8 @@ RESOURCES = {
     "dram": "DRAM",
     "weights": "weight memory",
     "fallback": "fallback processor",
+    "l2": "L2",
+    "launch": "kernel launch",
 }
 #: What a network's time can go to: resources, and the machine's fixed costs.
 LIMITS = RESOURCES | {"fixed": "fixed costs"}
@@ -123,6 +126,8 @@ class OperatorGroup:
     @property
     def limited_by(self) -> str:
         """The resource that is busiest while the members run; the bound may be set by another one."""
+        if self.first.kernels:
+            return _busiest(seconds_by_limit(self.members))
         return _busiest(self.busy)
 
     @property
@@ -137,6 +142,8 @@ class OperatorGroup:
     @property
     def reason(self) -> str:
         """Why the members take longer than their bound, in a few words."""
+        if self.first.kernels:
+            return _kernels_text(self.members)
         if self.bound_ratio < 1.02:
             return f"at its bound: {RESOURCES[self.bound_by]}"
         bounds = [member.lower_bound for member in self.members]
@@ -271,6 +278,8 @@ class NetworkCase:
 
     def limited_by(self, operator: OperatorResult) -> str:
         """The resource that is busiest while ``operator`` runs."""
+        if operator.kernels:
+            return _busiest(seconds_by_limit([operator]))
         if operator.lower_bound.fallback_cycles:
             return "fallback"
         busy = {
@@ -289,11 +298,26 @@ class NetworkCase:
     def cycles_by_limit(self) -> dict[str, int]:
         """Cycles of the operators by the resource that is busiest while they run, and those of ``fixed`` costs."""
         found = dict.fromkeys(("matrix", "vector", "dram"), 0)
+        if self.is_library:
+            return self._kernel_cycles_by_limit()
         for operator in self.result.operators:
             limit = self.limited_by(operator)
             found[limit] = found.get(limit, 0) + operator.cycles
         fixed = self.result.overhead_cycles
         return found | ({"fixed": fixed} if fixed else {})
+
+    @property
+    def is_library(self) -> bool:
+        """Whether library kernels of a GPU were timed, not schedules run on the engine."""
+        return self.result.kernels in ("eager", "fused")
+
+    def _kernel_cycles_by_limit(self) -> dict[str, int]:
+        """Cycles by what binds each kernel; gaps between kernels count as launches."""
+        seconds = seconds_by_limit(self.result.operators)
+        gaps = self.result.seconds - sum(seconds.values())
+        seconds["launch"] = seconds.get("launch", 0.0) + max(gaps, 0.0)
+        hertz = self.machine.clock_ghz * 1e9
+        return {name: round(n * hertz) for name, n in seconds.items()}
 
     @property
     def matrix_utilization(self) -> float:
@@ -380,7 +404,33 @@ class NetworkCase:
             operator.weight_bytes,
             (bound.matrix_cycles, bound.vector_cycles, operator.dram_bytes),
             self.formats(operator),
+            tuple(kernel.kernel for kernel in operator.kernels),
         )
+
+
+def seconds_by_limit(operators: Iterable[OperatorResult]) -> dict[str, float]:
+    """Seconds of the library kernels of ``operators`` by what each is bound by, a resource of :data:`RESOURCES`."""
+    found: dict[str, float] = {}
+    for kernel in (kernel for operator in operators for kernel in operator.kernels):
+        name = limit_of_kernel(kernel)
+        found[name] = found.get(name, 0.0) + kernel.seconds
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def limit_of_kernel(kernel: KernelRun) -> str:
+    """The resource that binds a library kernel."""
+    if kernel.bound == "compute":
+        return "matrix" if kernel.kernel in TENSOR_KERNELS else "vector"
+    return kernel.bound
+
+
+def _kernels_text(operators: Iterable[OperatorResult]) -> str:
+    members = tuple(operators)
+    parts = seconds_by_limit(members)
+    total = sum(parts.values()) or 1.0
+    shares = ", ".join(f"{RESOURCES[name]} {n / total * 100:.0f} %" for name, n in parts.items() if n / total >= 0.005)
+    n_kernels = len(members[0].kernels)
+    return f"{n_kernels} kernel{'s' if n_kernels > 1 else ''}: {shares}"
 
 
 def _busiest(busy: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from tilewright.reports.columns import Column, TextTable, energy_shares
-from tilewright.reports.network_case import LIMITS, RESOURCES, NetworkCase, OperatorGroup
+from tilewright.reports.network_case import LIMITS, RESOURCES, NetworkCase, OperatorGroup, limit_of_kernel
 from tilewright.reports.quantity import (
     bytes_text,
     change_text,
@@ -25,11 +25,13 @@ from tilewright.reports.table import catalogue_table, figures_table, fitted_tabl
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tilewright.sim.network_result import OperatorResult
+    from tilewright.sim.network_result import KernelRun, OperatorResult
     from tilewright.sim.residency_plan import ResidencyPlan
 
 __all__ = [
     "formats_text",
+    "kernels_columns",
+    "kernels_table",
     "kinds_table",
     "limits_table",
     "network_why_columns",
@@ -39,6 +41,7 @@ __all__ = [
     "totals_table",
 ]
 
+_LEAST_SHARE = 0.005
 _MOST_NAME = 44
 _MOST_ROWS = 30
 
@@ -65,8 +68,12 @@ def operators_table(console: Console, case: NetworkCase, *, every: bool = False)
         Column(header="tiling", cells=[_mapping(group) for group in groups], right=False, rank=9),
     ]
     n_operators = sum(1 + len(operator.fused) for operator in case.result.operators)
+    n_kernels = sum(len(operator.kernels) for operator in case.result.operators)
     caption = (
-        f"{n_operators:,} operators in {len(case.result.operators):,} runs, {case.result.n_distinct:,} of them "
+        f"{n_operators:,} operators as {n_kernels:,} library kernels ({case.result.kernels}, --kernels); identical "
+        "operators are one row, --all-operators shows each"
+        if case.is_library
+        else f"{n_operators:,} operators in {len(case.result.operators):,} runs, {case.result.n_distinct:,} of them "
         "distinct; identical ones are one row, --all-operators shows each"
     )
     if others:
@@ -110,6 +117,53 @@ def kinds_table(console: Console, case: NetworkCase) -> Table:
         Column(header="of DRAM", cells=[percent_text(row["dram_bytes"] / max(1, result.dram_bytes)) for row in values]),
     ]
     return fitted_table(console, "where time and energy go", columns)
+
+
+def kernels_columns(case: NetworkCase) -> TextTable:
+    """Library kernels of a GPU by class: launches, time, share, bytes over the DRAM's bus, and what binds them."""
+    runs = [kernel for operator in case.result.operators for kernel in operator.kernels]
+    classes: dict[tuple[str, str], list[KernelRun]] = {}
+    for run in runs:
+        classes.setdefault((run.kernel, "" if run.family == run.kernel else run.family), []).append(run)
+    ordered = sorted(classes.items(), key=lambda item: -sum(run.seconds for run in item[1]))
+    total = case.result.seconds or 1.0
+    times = [sum(run.seconds for run in members) for _, members in ordered]
+    return TextTable(
+        (
+            Column(header="kernels", cells=[kernel for (kernel, _), _ in ordered], right=False),
+            Column(header="timed as", cells=[family for (_, family), _ in ordered], right=False, rank=4),
+            Column(header="launches", cells=[f"{len(members):,}" for _, members in ordered]),
+            Column(header="time", cells=[seconds_text(time) for time in times]),
+            Column(header="share", cells=[percent_text(time / total) for time in times]),
+            Column(
+                header="each",
+                cells=[seconds_text(time / len(members)) for time, (_, members) in zip(times, ordered, strict=True)],
+                rank=3,
+            ),
+            Column(
+                header="DRAM bytes",
+                cells=[bytes_text(sum(run.dram_bytes for run in members)) for _, members in ordered],
+                rank=2,
+            ),
+            Column(header="bound by", cells=[_bounds_text(members) for _, members in ordered], right=False, rank=1),
+        )
+    )
+
+
+def kernels_table(console: Console, case: NetworkCase) -> Table:
+    """:func:`kernels_columns` for the terminal."""
+    what = f"library kernels ({case.result.kernels}), by class"
+    return fitted_table(console, what, kernels_columns(case).columns)
+
+
+def _bounds_text(members: Sequence[KernelRun]) -> str:
+    found: dict[str, float] = {}
+    for run in members:
+        name = RESOURCES[limit_of_kernel(run)]
+        found[name] = found.get(name, 0.0) + run.seconds
+    total = sum(found.values()) or 1.0
+    ordered = sorted(found.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {percent_text(n / total)}" for name, n in ordered if n / total >= _LEAST_SHARE)
 
 
 def limits_table(case: NetworkCase) -> Table:
@@ -174,6 +228,7 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
         f"{LIMITS[name]} {percent_text(n / max(1, result.cycles))}" for name, n in case.cycles_by_limit().items() if n
     )
     rows = [
+        *_kernels_row(case),
         ("cycles", cycles_text(result.cycles)),
         ("time", seconds_text(result.seconds) + (" for one step" if result.n_steps > 1 else "")),
         ("lower bound", f"{cycles_text(result.lower_bound_cycles)} cycles; achieved / bound {case.bound_ratio:.3f}"),
@@ -204,6 +259,18 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
         all_cycles = cycles_text(result.cycles * result.n_steps)
         rows.append((f"all {result.n_steps} steps", f"{all_cycles} cycles, {time}, {spent}"))
     return rows
+
+
+def _kernels_row(case: NetworkCase) -> list[tuple[str, str]]:
+    """On a GPU: which kernels were timed, or that the engine's schedules were run."""
+    result = case.result
+    if not result.kernels:
+        return []
+    if not case.is_library:
+        return [("model", "the engine's exact schedules, multiprocessors as cores (--kernels engine)")]
+    n_kernels = sum(len(operator.kernels) for operator in result.operators)
+    launched = "one CUDA graph" if result.launch == "graph" else "the host launches each"
+    return [("model", f"{n_kernels:,} library kernels, {result.kernels}; {launched}")]
 
 
 def residency_rows(plan: ResidencyPlan) -> list[tuple[str, str]]:

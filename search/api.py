@@ -16,6 +16,9 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress, named, part
 from tilewright.search.activity import NetworkActivity, network_activity
+from tilewright.search.gpu.kernel_options import KernelOptions, kernel_options
+from tilewright.search.gpu.layer import library_layer, library_ways
+from tilewright.search.gpu.what_if import why_library_layer
 from tilewright.search.machine_comparison import compare_machines
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
 from tilewright.search.mapping_front import Named as NamedOperator
@@ -94,19 +97,48 @@ def simulate(
     *,
     method: str | None = None,
     seed: int = 0,
+    kernels: str | None = None,
 ) -> SimulationResult:
     """``workload`` on ``machine`` with ``dataflow``; tiles that ``tiling`` does not give are searched.
 
     ``workload``: an attention layer, or a single operator (``gemm:m=512,n=768,k=768``), which on several cores is cut
     in the best of the ways there are. ``dataflow`` None: mas for attention, else the operator's own. ``method`` is one
-    of :func:`search_methods` (None: the usual one), ``seed`` its chance. Raises InputError for bad names or tiles,
-    MappingError when no mapping fits on chip.
+    of :func:`search_methods` (None: the usual one), ``seed`` its chance. ``kernels``: on a GPU ``eager`` or ``fused``
+    library kernels, which is what runs there unless a dataflow, tiling or method is given, or the ``engine``'s
+    schedules. Raises InputError for bad names or tiles, MappingError when no mapping fits on chip.
     """
     spec = _machine(machine)
     layer, said = layer_on(workload, spec)
+    how = _layer_kernels(spec, kernels, dataflow=dataflow, tiling=tiling, method=method)
+    if not how.is_engine:
+        check_objective(objective)
+        result = library_layer(layer, spec, how)
+        return _saying(result, said)
+    said = "; ".join(filter(None, (said, how.note)))
     flow = dataflow_for(layer, dataflow, spec)
-    result = _simulate(layer, spec, flow, dict(tiling or {}), objective, progress, method, seed)[1]
+    return _saying(_simulate(layer, spec, flow, dict(tiling or {}), objective, progress, method, seed)[1], said)
+
+
+def _saying(result: SimulationResult, said: str) -> SimulationResult:
+    """``result`` with ``said``, where there is something, as its first assumption."""
     return replace(result, assumptions=(said, *result.assumptions)) if said else result
+
+
+def _layer_kernels(
+    spec: MachineSpec, kernels: str | None, *, dataflow: object = None, tiling: object = None, method: object = None
+) -> KernelOptions:
+    """What runs a layer: what asks for a mapping asks for the engine.
+
+    Raises InputError where library kernels are asked for with a mapping, which they have not.
+    """
+    given = {"dataflow": dataflow, "tiling": tiling, "method": method}
+    named = [name for name, value in given.items() if value]
+    if named and kernels in (None, "engine"):
+        return kernel_options(spec, "engine" if spec.gpu is not None else None)
+    how = kernel_options(spec, kernels)
+    if named and not how.is_engine:
+        raise InputError(f"{named[0]}: is for the engine's schedules; given with kernels {kernels}; allowed none")
+    return how
 
 
 def _simulate(
@@ -214,6 +246,7 @@ def compare(
     *,
     method: str | None = None,
     seed: int = 0,
+    kernels: str | None = None,
 ) -> ComparisonResult: ...
 
 
@@ -228,6 +261,8 @@ def compare(
     method: str | None = None,
     seed: int = 0,
     keep_formats: Sequence[str] = (),
+    kernels: str | None = None,
+    launch: str | None = None,
 ) -> MachineComparison: ...
 
 
@@ -241,6 +276,8 @@ def compare(
     method: str | None = None,
     seed: int = 0,
     keep_formats: Sequence[str] = (),
+    kernels: str | None = None,
+    launch: str | None = None,
 ) -> ComparisonResult | MachineComparison:
     """Dataflows side by side on one machine, or machines side by side when ``machine`` is a list of them.
 
@@ -252,6 +289,9 @@ def compare(
 
     ``method`` is one of :func:`search_methods`, ``seed`` its chance; both are for layers. A network in a format that a
     machine has no rate for runs there in the machine's own, unless it is one of ``keep_formats``.
+
+    ``kernels`` and ``launch`` as in :func:`simulate_network`, for the GPUs among the machines: one GPU without named
+    dataflows compares library kernels, of attention the fused one beside its two products and softmax.
     """
     goal = check_objective(objective)
     get_method(method)
@@ -280,10 +320,15 @@ def compare(
             objective=goal,
             keep_formats=keep_formats,
             named=bool(dataflows),
+            kernels=kernels,
+            launch=launch,
             progress=progress,
         )
     spec = _machine(machine)
     layers = [layer_on(cast("Workload", workload), spec)[0] for workload in given]
+    how = _layer_kernels(spec, kernels, dataflow=dataflows)
+    if not how.is_engine:
+        return ComparisonResult(results=tuple(one for layer in layers for one in library_ways(layer, spec, how)))
     flows = dataflows_for(layers, list(dataflows or ()), spec)
     results: list[SimulationResult] = []
     infeasible: dict[tuple[str, str], str] = {}
@@ -327,10 +372,21 @@ def why(
     tiling: Tiling | None = None,
     objective: str = "latency",
     progress: Progress | None = None,
+    *,
+    kernels: str | None = None,
 ) -> WhyResult:
-    """The result, where its critical path goes, and what twice as much of each resource would change."""
+    """The result, where its critical path goes, and what twice as much of each resource would change.
+
+    ``kernels`` as in :func:`simulate`; library kernels have no critical path.
+    """
     spec = _machine(machine)
     layer, said = layer_on(workload, spec)
+    how = _layer_kernels(spec, kernels, dataflow=dataflow, tiling=tiling)
+    if not how.is_engine:
+        check_objective(objective)
+        found = why_library_layer(layer, spec, how)
+        return replace(found, result=_saying(found.result, said))
+    said = "; ".join(filter(None, (said, how.note)))
     flow = dataflow_for(layer, dataflow, spec)
     piece, result = _simulate(layer, spec, flow, dict(tiling or {}), objective, progress)
     if said:
@@ -517,6 +573,8 @@ def simulate_network(
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     keep_mappings: bool = True,
     inputs: Any = None,
+    kernels: str | None = None,
+    launch: str | None = None,
     progress: Progress | None = None,
 ) -> NetworkResult:
     """A whole network, every distinct operator at its own best mapping: exact cycles, energy and traffic.
@@ -532,10 +590,15 @@ def simulate_network(
     ``attention_dataflows`` each attention takes its best; dataflows of other operators that are among them are taken by
     these, which otherwise have the machine's usual ones.
     ``keep_mappings``: best mappings are read from and kept in the cache folder (``TILEWRIGHT_CACHE``).
+    ``kernels``: on a GPU library kernels, one operator at a time (``eager``, what None means) or as a compiler fuses
+    them (``fused``), or the ``engine``'s schedules, which alone have mappings, fusion, prefetch and residency;
+    ``launch``: library kernels as one CUDA ``graph``, or by the ``host``.
 
     Raises InputError for bad names and formats, and for an operator that no mapping fits, with its place.
     """
     spec, goal = _machine(machine), check_objective(objective)
+    how = kernel_options(spec, kernels, launch)
+    _refuse_mappings(how, prefetch=prefetch, fuse=fuse, residency=residency, dataflows=attention_dataflows)
     stream = network_stream(network, inputs).with_formats(weights=weights, activations=activations, cache=kv_cache)
     if weight_density is not None:
         if spec.matrix.sparsity is None:
@@ -555,6 +618,7 @@ def simulate_network(
         attention_dataflows=_network_flows(attention_dataflows),
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
+        kernels=how,
     )
     return _noting(result, note)
 
@@ -605,6 +669,22 @@ def simulate_pipeline(
     return replace(result, assumptions=(note, *result.assumptions)) if note else result
 
 
+def _refuse_mappings(
+    how: KernelOptions, *, prefetch: bool, fuse: bool, residency: bool | None, dataflows: Sequence[str]
+) -> None:
+    """Raise InputError where something is asked of library kernels that only the engine's schedules have."""
+    if how.is_engine:
+        return
+    wrong = {"prefetch": not prefetch, "fuse": not fuse, "residency": bool(residency)}
+    wrong["dataflow"] = tuple(dataflows) != tuple(ATTENTION_DATAFLOWS)
+    for name, is_given in wrong.items():
+        if is_given:
+            raise InputError(
+                f"{name}: is for the engine's schedules; library kernels ({how.kernels}) are run here; "
+                "allowed with kernels engine"
+            )
+
+
 def _noting(result: NetworkResult, note: str) -> NetworkResult:
     """``result`` with ``note``, where there is one, as its first assumption."""
     return replace(result, assumptions=(note, *result.assumptions)) if note else result
@@ -629,6 +709,8 @@ def why_network(
     keep_mappings: bool = True,
     inputs: Any = None,
     keep_formats: Sequence[str] = (),
+    kernels: str | None = None,
+    launch: str | None = None,
     progress: Progress | None = None,
 ) -> NetworkWhyResult:
     """A whole network, and exactly what twice as much of each resource would change, every operator mapped anew.
@@ -636,6 +718,8 @@ def why_network(
     Parameters and errors as in :func:`simulate_network`; other number formats are given with the stream.
     """
     spec, goal = _machine(machine), check_objective(objective)
+    how = kernel_options(spec, kernels, launch)
+    _refuse_mappings(how, prefetch=prefetch, fuse=fuse, residency=None, dataflows=attention_dataflows)
     stream, said = _in_own_format(network_stream(network, inputs), spec, keep_formats)
     reasons = why_stream(
         stream,
@@ -646,6 +730,7 @@ def why_network(
         attention_dataflows=_network_flows(attention_dataflows),
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
+        kernels=how,
     )
     return replace(reasons, result=_noting(reasons.result, said))
 

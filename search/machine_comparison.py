@@ -9,10 +9,12 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.dram import bytes_per_cycle, port_names
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress, part
+from tilewright.search.gpu.kernel_options import KernelOptions, kernel_options
+from tilewright.search.gpu.layer import library_layer
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.objective import Objective, score
-from tilewright.search.workload import able
+from tilewright.search.workload import able, layer_on
 from tilewright.sim.jobs import JobLayer
 from tilewright.sim.lowering.mapping import Dataflow
 from tilewright.sim.machine_comparison import MachineComparison, MachineRun
@@ -39,6 +41,8 @@ def compare_machines(
     keep_formats: Sequence[str] = (),
     named: bool = True,
     cache: MappingCache | None = None,
+    kernels: str | None = None,
+    launch: str | None = None,
     progress: Progress | None = None,
 ) -> MachineComparison:
     """Every workload on every machine. What cannot run on one of them is reported with the reason.
@@ -47,14 +51,18 @@ def compare_machines(
     result's assumptions say; formats in ``keep_formats``, which somebody asked for, stay.
 
     ``run_layer`` searches and runs a layer; ``dataflows`` are those of each layer, of which the best one is taken;
-    where nobody ``named`` them, a machine that is made for one of them runs that.
+    where nobody ``named`` them, a machine that is made for one of them runs that. ``kernels`` and ``launch``: what GPUs
+    among the machines run; the others always have the engine. Where dataflows are named, a GPU has it, too.
     """
+    if all(machine.gpu is None for machine in machines):
+        kernel_options(machines[0], kernels, launch)  # refuses what none of them has
     runs: list[MachineRun] = []
     infeasible: dict[tuple[str, str], str] = {}
     pairs = [(workload, machine) for workload in workloads for machine in machines]
     for at, (workload, machine) in enumerate(pairs):
         told = part(progress, at, len(pairs), instead=f"{workload.name} on {machine.name}")
         try:
+            how = _kernels_of(machine, kernels, launch, named=named)
             if isinstance(workload, OperatorStream):
                 rated = tuple(machine.matrix.multiplies_per_pe_per_cycle)
                 stream, said = with_rated_formats(workload, rated, keep=keep_formats)
@@ -65,9 +73,12 @@ def compare_machines(
                     attention_dataflows=attention_dataflows,
                     cache=cache,
                     progress=told,
+                    kernels=how,
                 )
                 notes = (said, *result.assumptions) if said else result.assumptions
                 runs.append(_network_run(replace(result, assumptions=notes), machine))
+            elif not how.is_engine:
+                runs.append(_run_of(library_layer(layer_on(workload, machine)[0], machine, how)))
             else:
                 flows = able(dataflows[workload], workload, machine)
                 native = tuple(flow for flow in flows if flow.is_native)
@@ -95,10 +106,20 @@ def _layer_run(
     if not found:
         assert fault is not None
         raise fault
-    result = min(found, key=lambda run: score(objective, run.cycles, run.energy_pj))
+    return _run_of(min(found, key=lambda run: score(objective, run.cycles, run.energy_pj)))
+
+
+def _kernels_of(machine: MachineSpec, kernels: str | None, launch: str | None, *, named: bool) -> KernelOptions:
+    """What ``machine`` runs: kernels are asked of GPUs alone."""
+    if machine.gpu is None:
+        return kernel_options(machine)
+    return kernel_options(machine, "engine" if named and kernels is None else kernels, launch)
+
+
+def _run_of(result: SimulationResult) -> MachineRun:
     return MachineRun(
-        workload=layer.name,
-        machine=machine.name,
+        workload=result.workload,
+        machine=result.machine,
         dataflow=result.dataflow,
         figures=result.figures,
         lower_bound_cycles=result.lower_bound_cycles,

@@ -24,6 +24,8 @@ from tilewright.hw_models.matrix_unit import holding_format
 from tilewright.hw_models.overheads import host_assumptions, host_cycles, overhead_assumptions, overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
+from tilewright.search.gpu.kernel_options import KernelOptions, kernel_options
+from tilewright.search.gpu.network import library_network
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
 from tilewright.search.residency.plan import Planned, plan_residency
@@ -130,6 +132,7 @@ def simulate_stream(
     only: Mappings | None = None,
     chosen: Chosen | None = None,
     residency: bool | None = None,
+    kernels: KernelOptions | None = None,
 ) -> NetworkResult:
     """Run ``stream`` on ``machine``; exact cycles, energy and traffic by operator and in all.
 
@@ -139,10 +142,15 @@ def simulate_stream(
     ``only``: the mappings to run, without any search. ``chosen``: is filled with the mapping of each distinct operator.
     ``residency``: whether a plan says which tensors live on chip between operators, and which weights between
     inferences (None: as the machine says); the figures are then those of an inference behind the first.
+    ``kernels``: on a GPU which kernels (None: library kernels where they are calibrated); these have no mappings,
+    and of the other options only the objective's name means something to them.
 
     Raises InputError, with the operator's place in the model, for a number format that the machine cannot multiply and
     for an operator that fits in no mapping.
     """
+    how = kernel_options(machine) if kernels is None else kernels
+    if not how.is_engine:
+        return library_network(stream, machine, how, objective=objective)
     kept = MappingCache() if cache is None else cache
     jobs = jobs_on(stream, machine, fuse=fuse)
     elsewhere = [job.operators[0] for job in jobs if isinstance(job.layer, FallbackLayer)]
@@ -205,6 +213,7 @@ def simulate_stream(
         prefetch=prefetch,
         cycles_without_prefetch=fixed + sum(mapped[job.layer].alone.cycles for job in jobs),
         assumptions=(
+            *([how.note] if how.note else ()),
             *_assumptions(
                 mapped.values(), prefetch=prefetch, widen=widen, of_kinds=assumptions_of_kinds(stream), plan=plan
             ),
@@ -215,6 +224,7 @@ def simulate_stream(
             *host_assumptions(machine),
         ),
         objective=objective,
+        kernels="engine" if machine.gpu is not None else "",
         inference_overhead_cycles=once,
         layer_overhead_cycles=each,
         host_cycles=host,

@@ -7,6 +7,8 @@ from typing import Any
 
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress, part
+from tilewright.search.gpu.kernel_options import KernelOptions, kernel_options
+from tilewright.search.gpu.what_if import why_library_network
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, Chosen, simulate_stream
 from tilewright.search.objective import Objective
@@ -27,15 +29,19 @@ def why_stream(
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     cache: MappingCache | None = None,
     progress: Progress | None = None,
+    kernels: KernelOptions | None = None,
 ) -> NetworkWhyResult:
     """Run ``stream`` on ``machine``, and again with twice as much of each resource.
 
     Each operator is mapped anew then; the mapping of the unchanged machine is among the candidates. Raises InputError
-    as :func:`tilewright.search.network.simulate_stream` does.
+    as :func:`tilewright.search.network.simulate_stream` does. ``kernels``: on a GPU which kernels.
     """
+    how = kernel_options(machine) if kernels is None else kernels
+    if not how.is_engine:
+        return why_library_network(stream, machine, how, objective=objective)
     changes = doubled_resources(machine)
     options: dict[str, Any] = {"objective": objective, "prefetch": prefetch, "fuse": fuse, "cache": cache}
-    options["attention_dataflows"] = attention_dataflows
+    options |= {"attention_dataflows": attention_dataflows, "kernels": how}
     n_runs = 1 + len(changes)
     chosen = Chosen()
     base = simulate_stream(stream, machine, **options, chosen=chosen, progress=part(progress, 0, n_runs))

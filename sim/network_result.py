@@ -19,11 +19,28 @@ if TYPE_CHECKING:
     from tilewright.sim.engine.program import Program
     from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["HOST_KIND", "OVERHEAD_KINDS", "NetworkResult", "OperatorResult", "OperatorRun"]
+__all__ = ["HOST_KIND", "OVERHEAD_KINDS", "KernelRun", "NetworkResult", "OperatorResult", "OperatorRun"]
 
 #: What fixed costs are called beside the kinds of operators.
 OVERHEAD_KINDS = ("fixed, per layer", "fixed, per inference")
 HOST_KIND = "host link"
+
+
+class KernelRun(NamedTuple):
+    """A library kernel of an operator on a GPU: its class and family, its time, and what that goes to.
+
+    ``bound``: ``launch``, ``compute``, ``dram`` or ``l2``; ``dram_bytes`` cross the DRAM's bus.
+    """
+
+    kernel: str
+    family: str
+    seconds: float
+    bound: str
+    dram_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return dict(self._asdict())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -34,7 +51,8 @@ class OperatorResult(Measured, Shown):
     bytes and their energy (``early_weight_bytes`` of ``dram_read_bytes``), and the cycles by which they made that
     operator longer (``early_weight_cycles`` of ``cycles``). ``hidden_weight_bytes`` of them crossed the bus in time
     that the operator before needed anyway: no cycles are booked for these, so ``lower_bound`` leaves them out of what
-    the DRAM must do in this operator's own time.
+    the DRAM must do in this operator's own time. ``kernels``: those that a library runs for it on a GPU (empty: it ran
+    on the engine).
     """
 
     name: str
@@ -50,6 +68,7 @@ class OperatorResult(Measured, Shown):
     early_weight_bytes: int = 0
     early_weight_cycles: int = 0
     hidden_weight_bytes: int = 0
+    kernels: tuple[KernelRun, ...] = ()
 
     @property
     def timed_dram_bytes(self) -> int:
@@ -96,6 +115,7 @@ class OperatorResult(Measured, Shown):
             "lower_bound_cycles": self.lower_bound.cycles,
             "bound_by": self.bound_by,
             "bound_ratio": self.bound_ratio,
+            **({"kernels": [kernel.to_dict() for kernel in self.kernels]} if self.kernels else {}),
         }
 
 
@@ -120,6 +140,8 @@ class NetworkResult(Measured, Pictured):
     ``inference_overhead_cycles`` (once) and ``layer_overhead_cycles`` (before each operator) are the machine's fixed
     costs, ``host_cycles`` the time of inputs and results on the link to a host; ``cycles`` has them, the operators have
     not. ``overhead_energy_pj``: constant power then. ``residency``: which tensors stay on chip (None: no plan).
+    ``kernels``: on a GPU what was run (``eager`` or ``fused`` library kernels, or the ``engine``'s schedules),
+    ``launch`` how library kernels were launched.
     """
 
     network: str
@@ -139,6 +161,8 @@ class NetworkResult(Measured, Pictured):
     host_cycles: int = 0
     overhead_energy_pj: float = 0.0
     residency: ResidencyPlan | None = None
+    kernels: str = ""
+    launch: str = ""
     stream: OperatorStream | None = field(default=None, compare=False)
     machine_spec: MachineSpec | None = field(default=None, compare=False)
     runs: tuple[OperatorRun, ...] = field(default=(), compare=False)
@@ -211,6 +235,8 @@ class NetworkResult(Measured, Pictured):
             "overhead_energy_pj": self.overhead_energy_pj,
             "lower_bound_cycles": self.lower_bound_cycles,
             **({"residency": self.residency.to_dict()} if self.residency is not None else {}),
+            **({"kernels": self.kernels} if self.kernels else {}),
+            **({"launch": self.launch} if self.launch else {}),
             "assumptions": list(self.assumptions),
             "operators": [operator.to_dict() for operator in self.operators],
         }
@@ -221,9 +247,14 @@ class NetworkResult(Measured, Pictured):
         for operator in self.operators:
             row = operator.to_dict()
             tiling, energy = row.pop("tiling"), row.pop("energy_by_component")
+            kernels = row.pop("kernels", None)
             row["fused"] = " ".join(operator.fused)
             row.update({f"energy_{name}_pj": part for name, part in energy.items()})
             row["tiling"] = " ".join(f"{name}={value}" for name, value in tiling.items())
+            if kernels is not None:
+                row["n_kernels"] = len(kernels)
+                row["kernels"] = " ".join(dict.fromkeys(kernel["kernel"] for kernel in kernels))
+                row["seconds"] = operator.seconds
             rows.append(row)
         return rows
 

@@ -148,7 +148,8 @@ class SimulationResult(Measured, Pictured):
     """One workload on one machine with one dataflow and one tiling.
 
     ``cycles``, ``energy_pj`` and the like are those of ``figures``. ``layer`` (as it was cut for the cores) and
-    ``machine_spec`` are what was run.
+    ``machine_spec`` are what was run. ``kernels``: on a GPU, ``eager`` or ``fused`` library kernels were timed
+    (``dataflow`` is then their family, ``tiling`` the tile that the library takes); else the engine ran.
     """
 
     workload: str
@@ -164,6 +165,7 @@ class SimulationResult(Measured, Pictured):
     length_limit: LengthLimit | None = None
     assumptions: tuple[str, ...] = ()
     search: SearchSummary | None = None
+    kernels: str = ""
     layer: Layer | None = field(default=None, compare=False)
     machine_spec: MachineSpec | None = field(default=None, compare=False)
 
@@ -210,6 +212,7 @@ class SimulationResult(Measured, Pictured):
             "bound_ratio": self.bound_ratio,
             "longest_sequence": self.longest_sequence,
             "assumptions": list(self.assumptions),
+            **({"kernels": self.kernels} if self.kernels else {}),
         }
         if self.search is not None:
             data["search"] = {

@@ -26,8 +26,19 @@ COLUMNS: Mapping[str, str] = {
     "batch": "inputs of one run",
     "weights": "number format of the weights",
     "activations": "number format of the activations",
+    "dtype": "number format of both, as this house or PyTorch calls it",
     "unit": "words",
     "notes": "words",
+}
+#: Other words for them.
+_ALIASES: Mapping[str, str] = {"median_ms": "ms", "latency_ms": "ms"}
+#: PyTorch's names of number formats.
+_DTYPES: Mapping[str, str] = {
+    "float16": "fp16",
+    "half": "fp16",
+    "bfloat16": "bf16",
+    "float32": "fp32",
+    "float64": "fp64",
 }
 _NAMES = ("network", "layer", "workload")
 _TIMES = ("ms", "fps")
@@ -75,7 +86,7 @@ def is_run_table(path: str | Path) -> bool:
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as stream:
             line = stream.readline(_LONGEST_HEADER)
-        header = [name.strip().lower() for name in next(csv.reader([line]), [])]
+        header = [_known(name) for name in next(csv.reader([line]), [])]
     except (OSError, ValueError, csv.Error):
         return False
     return any(name in header for name in _NAMES) and any(name in header for name in _TIMES)
@@ -151,12 +162,18 @@ def _measured_networks(place: Path) -> RunTable:
     return RunTable(runs=tuple(runs), left_out=(), ignored=())
 
 
+def _known(name: str) -> str:
+    """A column's name as this house writes it."""
+    plain = name.strip().lower()
+    return _ALIASES.get(plain, plain)
+
+
 def _columns(place: Path, header: Sequence[str]) -> tuple[dict[str, int], tuple[str, ...]]:
     """Where the known columns stand, and the names of the others."""
     found: dict[str, int] = {}
     others = []
     for at, name in enumerate(header):
-        known = name.lower()
+        known = _known(name)
         if known in found:
             raise InputError(f'{place}:1: "{name}": two columns are called so; allowed each once')
         if known in COLUMNS:
@@ -189,6 +206,8 @@ def _run(place: str, row: Mapping[str, str]) -> MeasuredRun | tuple[str, str]:
         return f"{name} ({place})", "has no time"
     seconds = ms / 1e3 if ms is not None else (batch or 1) / (fps or 1)
     millijoules, watts = _number(place, row, "mj"), _number(place, row, "w")
+    dtype = row.get("dtype") or None
+    dtype = _DTYPES.get(dtype.removeprefix("torch."), dtype) if dtype else None
     joules = millijoules / 1e3 if millijoules is not None else None if watts is None else watts * seconds
     return MeasuredRun(
         name=name,
@@ -196,8 +215,8 @@ def _run(place: str, row: Mapping[str, str]) -> MeasuredRun | tuple[str, str]:
         seconds=seconds,
         joules=joules,
         batch=None if batch is None else int(batch),
-        weights=row.get("weights") or None,
-        activations=row.get("activations") or None,
+        weights=row.get("weights") or dtype,
+        activations=row.get("activations") or dtype,
         notes="; ".join(filter(None, (row.get("unit"), row.get("notes")))),
         place=place,
     )

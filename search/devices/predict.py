@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,12 +11,16 @@ from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.overheads import host_cycles, overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.reading.runs import MeasuredRun
+from tilewright.search.gpu.kernel_options import kernel_options
+from tilewright.search.gpu.layer import library_layer
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, Chosen, flows_of, simulate_stream
 from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import layer_of, layer_on, pieces
+from tilewright.sim.gpu.launches.launch import TENSOR_KERNELS
 from tilewright.sim.lowering.evaluation import evaluate
 from tilewright.sim.network_result import NetworkResult
+from tilewright.sim.result import SimulationResult
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.network import load_network, network_names, network_options
 from tilewright.workloads.rated_formats import with_rated_formats
@@ -64,6 +69,8 @@ class Subject:
             cache = MappingCache() if keep_mappings else ForgetfulCache()
             result = simulate_stream(self._work, machine, cache=cache, chosen=self._chosen)
         self.n_commands = len(result.operators)
+        if result.kernels in ("eager", "fused"):
+            return _of_library(result)
         fixed = self.fixed_cycles(machine)
         cycles = result.cycles - result.overhead_cycles + fixed
         return Prediction(
@@ -83,6 +90,9 @@ class Subject:
         return once + each * self.n_commands + host_cycles(machine, self._transfers)
 
     def _attention(self, layer: AttentionLayer, machine: MachineSpec) -> Prediction:
+        how = kernel_options(machine)
+        if not how.is_engine:
+            return _alone(library_layer(layer, machine, how))
         found, fault = [], None
         flows = flows_of(layer, machine, ATTENTION_DATAFLOWS)
         for flow, piece in ((one, piece) for one in flows for piece in pieces(layer, machine, one)):
@@ -101,6 +111,35 @@ class Subject:
             limited_by="fixed" if fixed > best.cycles else best.lower_bound.limited_by,
             assumptions=best.assumptions,
         )
+
+
+def _of_library(result: NetworkResult) -> Prediction:
+    """A network as library kernels: launches are in their time, and it is that of ``simulate`` to the last digit."""
+    parts: dict[str, float] = {}
+    for kernel in (kernel for operator in result.operators for kernel in operator.kernels):
+        name = {"launch": "fixed", "l2": "dram"}.get(kernel.bound, kernel.bound)
+        name = name if name != "compute" else "matrix" if kernel.kernel in TENSOR_KERNELS else "vector"
+        parts[name] = parts.get(name, 0.0) + kernel.seconds
+    return Prediction(
+        cycles=result.cycles,
+        fixed_cycles=0,
+        seconds=result.seconds,
+        energy_pj=result.energy_pj,
+        limited_by=max(parts, key=lambda name: parts[name]),
+        assumptions=result.assumptions,
+    )
+
+
+def _alone(result: SimulationResult) -> Prediction:
+    """A layer as a library kernel: its launch is in its time."""
+    return Prediction(
+        cycles=result.cycles,
+        fixed_cycles=0,
+        seconds=result.seconds,
+        energy_pj=result.energy_pj,
+        limited_by=result.lower_bound.limited_by,
+        assumptions=result.assumptions,
+    )
 
 
 def _constant_pj(machine: MachineSpec, cycles: int) -> float:
@@ -132,9 +171,7 @@ def _is_attention(run: MeasuredRun) -> bool:
 
 def _with_batch(text: str, run: MeasuredRun) -> str:
     """``text`` as this house writes it, with the batch of its row."""
-    name, _, options = text.partition(":")
-    plain = name.strip().lower().replace("_", "-").replace(" ", "-")
-    name = plain if plain in network_names() else name.strip()
+    name, _, options = _as_written(text).partition(":")
     items = [item for item in options.split(",") if item.strip()]
     if run.batch is not None and not any(item.split("=")[0].strip() == "batch" for item in items):
         if name in network_names() and "batch" not in network_options(name):
@@ -142,6 +179,44 @@ def _with_batch(text: str, run: MeasuredRun) -> str:
         if run.batch > 1 or name in network_names():
             items.append(f"batch={run.batch}")
     return name + (":" + ",".join(items) if items else "")
+
+
+def _as_written(text: str) -> str:
+    """``text`` as a built-in network is written, where it names one in a freer way; else as it is.
+
+    ``ResNet18`` is ``resnet-18``; words with an equals sign are options, and so are those that an option is called by
+    (``block decode context=1024`` of Llama); in brackets, ``no rotary`` and ``cache concatenated`` set the option that
+    they name to 0 and 1, and other remarks change nothing.
+    """
+    plain, *remarks = re.split(r"[()]", text)
+    head, _, options = plain.partition(":")
+    words = head.split()
+    for n_words in range(len(words), 0, -1):
+        name = _network_called("".join(words[:n_words]))
+        if name is None:
+            continue
+        allowed = network_options(name)
+        items = [item.strip() for item in options.split(",") if item.strip()]
+        rest = words[n_words:]
+        if any("=" not in word and word not in allowed for word in rest):
+            return text.strip()
+        items += [word if "=" in word else f"{word}=1" for word in rest]
+        for remark in ",".join(remarks).split(","):
+            said = remark.split()
+            flags = [key for key in said if isinstance(allowed.get(key), int)]
+            items += [f"{key}={0 if said[0] == 'no' else 1}" for key in flags]
+        return name + (":" + ",".join(items) if items else "")
+    return text.strip()
+
+
+def _network_called(text: str) -> str | None:
+    """The built-in network whose letters and digits are those of ``text``."""
+    wanted = _letters(text)
+    return next((name for name in network_names() if _letters(name) == wanted), None)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]", "", text.lower())
 
 
 def _limit(result: NetworkResult, fixed: int) -> str:

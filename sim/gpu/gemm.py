@@ -10,7 +10,7 @@ choose the kernel: here the one with the least predicted time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,7 @@ from tilewright.sim.gpu.memory import miss_share
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BOUNDS", "GemmForecast", "GemmShapes", "gemm_forecast", "gemm_times"]
+__all__ = ["BOUNDS", "GemmForecast", "GemmShapes", "GemmTraffic", "gemm_forecast", "gemm_times"]
 
 #: What limits a kernel, by the codes in :attr:`GemmForecast.bound`.
 BOUNDS = ("launch", "compute", "memory")
@@ -38,12 +38,31 @@ _CHUNK = 2048  # shapes at a time, so that the arrays stay in the CPU's caches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GemmTraffic:
+    """What products in a network find in the L2, as arrays of one length: bytes of A and B as they are stored (a window
+    of a convolution reads each value several times, several products have a B each), and the shares (0 to 1) of A, B
+    and C that cross the DRAM's bus.
+    """
+
+    a_bytes: NDArray[np.float64] = field(hash=False)
+    b_bytes: NDArray[np.float64] = field(hash=False)
+    a_missed: NDArray[np.float64] = field(hash=False)
+    b_missed: NDArray[np.float64] = field(hash=False)
+    c_missed: NDArray[np.float64] = field(hash=False)
+
+    def part(self, here: slice) -> GemmTraffic:
+        """The rows ``here``."""
+        return GemmTraffic(**{entry.name: getattr(self, entry.name)[here] for entry in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GemmShapes:
     """Shapes of C[m, n] = A[m, k] B[k, n] as arrays of one length, and the state of the caches before each run.
 
     ``weight_copies``: a measurement that rotates so many copies of B finds them in the L2 only when all fit;
     activations and results stay where they are. ``copies``: of all operands, where they rotate too.
     ``sustained``: each kernel is repeated for so long (0.1 s and more) that even short ones feel the power limit.
+    ``traffic``: of products in a network, which says in place of the copies what the caches hold.
     """
 
     m: NDArray[np.int64] = field(hash=False)
@@ -52,11 +71,13 @@ class GemmShapes:
     weight_copies: int = 1
     copies: int = 1
     sustained: bool = False
+    traffic: GemmTraffic | None = None
 
     def part(self, start: int, stop: int) -> GemmShapes:
         """Shapes ``start`` to ``stop``."""
         here = slice(start, stop)
-        return replace(self, m=self.m[here], n=self.n[here], k=self.k[here])
+        traffic = None if self.traffic is None else self.traffic.part(here)
+        return replace(self, m=self.m[here], n=self.n[here], k=self.k[here], traffic=traffic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,9 +276,15 @@ def _dram_bytes(
     a, b = grid.m * grid.k * a_bytes, grid.n * grid.k * b_bytes
     c = grid.m * grid.n * family.result_bits / 8
     cache = device.l2_shared_bytes * parameters.cache_share
-    touched = a + b + c
-    since = touched * shapes.copies
-    cold = a * miss_share(since, cache) + b * miss_share(since + (shapes.weight_copies - 1) * b, cache)
+    traffic = shapes.traffic
+    if traffic is not None:
+        a, b = traffic.a_bytes[:, None], traffic.b_bytes[:, None]
+        cold = a * traffic.a_missed[:, None] + b * traffic.b_missed[:, None]
+        stored = c * traffic.c_missed[:, None]
+    else:
+        since = (a + b + c) * shapes.copies
+        cold = a * miss_share(since, cache) + b * miss_share(since + (shapes.weight_copies - 1) * b, cache)
+        stored = c * miss_share(since + c, cache)
     # The tiles of one wave, as a rectangle as square as C allows; the rest of A or of B is read again for each one.
     in_flight = np.minimum(grid.n_tiles, np.maximum(device.n_sms / grid.splits, 1))
     down = np.clip(np.sqrt(in_flight * grid.columns / grid.rows), 1, grid.tiles_down)
@@ -268,7 +295,7 @@ def _dram_bytes(
     again_a *= miss_share(2 * (a + across * grid.columns * grid.k * b_bytes), cache)
     again_b *= miss_share(2 * (b + down * grid.rows * grid.k * a_bytes), cache)
     read = cold + np.minimum(again_a, again_b)
-    return read, c * miss_share(since + c, cache)
+    return read, stored
 
 
 def _vector_times(

@@ -8,8 +8,8 @@ from tilewright.errors import InputError
 from tilewright.workloads.network import load_network, network_names, network_options, network_source
 
 # Trained parameters, and multiply-accumulates of one run in units of 1e9, with the width of their last digit.
-# torchvision's model table (IMAGENET1K_V1): ResNet, VGG, SqueezeNet, MobileNetV2, EfficientNet-B3, ViT-B/16; DeepLabV3
-# there has an auxiliary head of 3,851 parameters and 0.016e9 multiply-accumulates more. FSRCNN, DMCNN-VD and MC-CNN:
+# torchvision's model table (IMAGENET1K_V1): ResNet, VGG, SqueezeNet, MobileNetV2, EfficientNet-B0 and B3, ViT-B/16;
+# DeepLabV3 has an auxiliary head of 3,851 parameters and 0.016e9 multiply-accumulates there. FSRCNN, DMCNN-VD, MC-CNN:
 # weights of 15.6, 651.4 and 108.6 KiB at 8 bit and the layers of arXiv 2212.05344; of DMCNN-VD, that study's first
 # layers are 10 pixels narrower than its last ones ask for, which makes 276.0e9 there. timm: DeiT-S. Parameters of
 # GoogLeNet (without auxiliary heads) and DenseNet are torchvision's too, Inception v4 and EfficientNet-EdgeTPU-S timm's
@@ -20,8 +20,9 @@ from tilewright.workloads.network import load_network, network_names, network_op
 # the size given. ResNet v2: Keras' trainable parameters; multiply-accumulates follow. YOLOv3: darknet's 65.86e9 and
 # 5.571e9 operations, of the tiny one with its pools, and its 8,858,734 numbers less two for each of 3,184 channels.
 # YOLOv8: the published 8.7, 28.6, 78.9, 165.2 and 257.8e9 operations, 16 fixed parameters less.
-# BERT, Llama and Stable Diffusion: the published checkpoints. DiT: arXiv 2212.09748, Table 4 (its 118.6 Gflops are
-# multiply-accumulates), without its fixed sine table. PixArt: 610.86 M parameters in arXiv 2310.00426.
+# BERT, Llama and Stable Diffusion: the published checkpoints; Llama's block is one of its layers. DiT: arXiv
+# 2212.09748, Table 4 (its 118.6 Gflops are multiply-accumulates), without its fixed sine table. PixArt: 610.86 M
+# parameters in arXiv 2310.00426.
 PUBLISHED = {
     "resnet-18": (11_689_512, 1.814, 0.001),
     "resnet-50": (25_557_032, 4.089, 0.001),
@@ -104,6 +105,7 @@ PUBLISHED = {
     "bert-base": (109_482_240, 11.17, 0.01),
     "bert-large": (335_141_888, 39.46, 0.01),
     "llama-3-8b:prefill=512,logits=all": (8_030_261_248, 3876.8, 0.1),
+    "llama-3-8b-block:prefill=512": (218_112_000, 112.745, 0.001),
     "llama-3.2-1b:prefill=512": (1_235_814_400, 507.1, 0.1),
     "dit-xl-2": (674_834_720, 118.6, 0.05),
     "pixart-sigma:image=512,text=120": (610_856_096, 618.0, 0.5),

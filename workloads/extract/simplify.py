@@ -81,6 +81,7 @@ def _fold_batch_norms(draft: Draft) -> None:
             weight = draft.base(step.inputs[1])
             step.inputs.append(draft.value(f"{step.path}.bias", (n_out,), weight.number_format, "weight"))
         step.outputs = norm.outputs
+        step.attributes["batch_norm"] = True
         draft.steps.remove(norm)
         readers = draft.readers()
 

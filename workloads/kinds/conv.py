@@ -2,6 +2,8 @@
 
 ``in_channels`` and ``out_channels`` over all ``groups``; sizes, ``kernel``, ``stride`` and ``dilation`` have one entry
 per spatial dimension, ``padding`` two: those before, then those after; ``transposed`` for a deconvolution.
+``batch_norm``: a batch norm that stood behind it in its model was folded into weight and bias; where kernels are
+launched as the framework does, it is a kernel of its own again.
 """
 
 from __future__ import annotations
@@ -123,6 +125,7 @@ register_kind(
             "dilation": "sizes",
             "transposed": "flag",
         },
+        optional={"batch_norm": "flag"},
         least_inputs=2,
         check=_check,
         sizes=_sizes,

@@ -30,7 +30,7 @@ Build = Callable[[Layers, Options], OperatorStream]
 
 _FORMATS = ("weights", "activations", "cache")
 _LOGITS = ("last", "all")
-_MAY_BE_ZERO = ("prefill", "decode", "context")
+_MAY_BE_ZERO = ("prefill", "decode", "context", "rotary", "concatenated")
 _USUAL_FORMAT = "fp16"
 
 
@@ -41,7 +41,8 @@ class _Entry:
     build: Build
     options: Mapping[str, int]
     source: str
-    generates: bool = False  # has a key/value cache and logits
+    generates: bool = False  # has a key/value cache
+    has_logits: bool = False
 
 
 _PICTURE = {"batch": 1, "image": 224, "classes": 1000}
@@ -146,6 +147,28 @@ def _llama(config: transformers.DecoderConfig) -> Build:
         )
 
     return build
+
+
+def _llama_block(config: transformers.DecoderConfig) -> Build:
+    def build(b: Layers, options: Options) -> OperatorStream:
+        return transformers.llama_block(
+            b,
+            config,
+            batch=options["batch"],
+            prefill=options["prefill"],
+            decode=options["decode"],
+            context=options["context"],
+            rotary=_flag(b.name, options, "rotary"),
+            in_place=not _flag(b.name, options, "concatenated"),
+        )
+
+    return build
+
+
+def _flag(what: str, options: Options, key: str) -> bool:
+    if options[key] not in (0, 1):
+        raise InputError(f"{what}: {key}: given {options[key]}; allowed 0, 1")
+    return bool(options[key])
 
 
 def _dit(b: Layers, options: Options) -> OperatorStream:
@@ -436,13 +459,24 @@ _NETWORKS: Mapping[str, _Entry] = {
     "bert-base": _Entry(build=_bert(12, 768, 12), options=_TEXT, source="arXiv 1810.04805, section 3"),
     "bert-large": _Entry(build=_bert(24, 1024, 16), options=_TEXT, source="arXiv 1810.04805, section 3"),
     "llama-3-8b": _Entry(
-        build=_llama(_LLAMA_3_8B), options=_GENERATE, source="arXiv 2407.21783, Table 3", generates=True
+        build=_llama(_LLAMA_3_8B),
+        options=_GENERATE,
+        source="arXiv 2407.21783, Table 3",
+        generates=True,
+        has_logits=True,
+    ),
+    "llama-3-8b-block": _Entry(
+        build=_llama_block(_LLAMA_3_8B),
+        options=_GENERATE | {"rotary": 1, "concatenated": 0},
+        source="arXiv 2407.21783, Table 3, one layer; concatenated=1 copies the cache to append to it",
+        generates=True,
     ),
     "llama-3.2-1b": _Entry(
         build=_llama(_LLAMA_3_2_1B),
         options=_GENERATE,
         source="Llama 3.2 1B, its published configuration",
         generates=True,
+        has_logits=True,
     ),
     "dit-xl-2": _Entry(build=_dit, options={"batch": 1, "image": 256, "steps": 1}, source="arXiv 2212.09748, Table 1"),
     "pixart-sigma": _Entry(
@@ -472,7 +506,7 @@ def network_options(name: str) -> dict[str, int | str]:
     """The options of the built-in network ``name`` with their usual values; raises InputError for an unknown name."""
     entry = _entry(name)
     usual: dict[str, int | str] = dict(entry.options)
-    if entry.generates:
+    if entry.has_logits:
         usual["logits"] = "last"
     return usual | {key: _USUAL_FORMAT for key in _FORMATS if key != "cache" or entry.generates}
 
@@ -481,8 +515,8 @@ def build_network(name: str, options: Mapping[str, str]) -> OperatorStream:
     """The stream of the built-in network ``name`` with ``options`` as a person wrote them.
 
     Whole numbers: batch, image (side in pixels), classes, seq, text (tokens), prefill, decode, context (tokens), steps.
-    ``logits`` is last or all; ``weights``, ``activations`` and ``cache`` are number formats. Raises InputError that
-    names the option, what was given and what is allowed.
+    ``rotary`` and ``concatenated`` are 0 or 1. ``logits`` is last or all; ``weights``, ``activations`` and ``cache``
+    are number formats. Raises InputError that names the option, what was given and what is allowed.
     """
     entry = _entry(name)
     allowed = network_options(name)
@@ -493,8 +527,9 @@ def build_network(name: str, options: Mapping[str, str]) -> OperatorStream:
             raise unknown("option", key, allowed, place=what)
     numbers = dict(entry.options)
     numbers |= {key: _number(what, key, options[key]) for key in entry.options if key in options}
-    if entry.generates:
+    if entry.has_logits:
         numbers["logits"] = _logits(what, options.get("logits", "last"))
+    if entry.generates:
         _settle_tokens(what, numbers, options)
     formats = {key: options[key] for key in _FORMATS if key in options}
     for key, value in formats.items():

@@ -99,6 +99,7 @@ class Layers(StreamBuilder):
             "padding": (*before, *behind),
             "dilation": (dilation, dilation),
             "transposed": False,
+            **({"batch_norm": True} if batch_norm else {}),
         }
         return self.add("conv", name, inputs, [batch, n_out, *out_size], attributes)
 

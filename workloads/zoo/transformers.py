@@ -17,6 +17,7 @@ __all__ = [
     "add_pre_norm_layer",
     "bert",
     "llama",
+    "llama_block",
 ]
 
 
@@ -96,16 +97,24 @@ class DecoderConfig:
 
 
 def add_decoder_layer(
-    b: Layers, x: str, rotation: tuple[str, str], config: DecoderConfig, *, context: int = 0, caches: bool = True
+    b: Layers,
+    x: str,
+    rotation: tuple[str, str] | None,
+    config: DecoderConfig,
+    *,
+    context: int = 0,
+    caches: bool = True,
+    in_place: bool = True,
 ) -> tuple[str, tuple[str, str]]:
     """One decoder layer: its result, and keys and values as the cache holds them afterwards.
 
-    ``context`` tokens are in the cache already; ``rotation`` names the tables of cosines and sines. Without
-    ``caches`` the keys and values are plain activations that no cache keeps.
+    ``context`` tokens are in the cache already; ``rotation`` names the tables of cosines and sines (None: no rotary
+    embedding). Without ``caches`` the keys and values are plain activations that no cache keeps. ``in_place``: new keys
+    and values are written behind the cached ones; else all are copied into a new tensor.
     """
     y = b.norm(x, "norm1", function="rms")
     with b.scope("attention"):
-        y, kept = _cached_attention(b, y, rotation, config, context, caches=caches)
+        y, kept = _cached_attention(b, y, rotation, config, context, caches=caches, in_place=in_place)
     x = b.elementwise("add", x, y, name="add1")
     y = b.norm(x, "norm2", function="rms")
     with b.scope("mlp"):
@@ -116,20 +125,31 @@ def add_decoder_layer(
 
 
 def _cached_attention(
-    b: Layers, x: str, rotation: tuple[str, str], config: DecoderConfig, context: int, *, caches: bool
+    b: Layers,
+    x: str,
+    rotation: tuple[str, str] | None,
+    config: DecoderConfig,
+    context: int,
+    *,
+    caches: bool,
+    in_place: bool,
 ) -> tuple[str, tuple[str, str]]:
     batch, n_new, _ = b.shape(x)
     kv_width = config.kv_heads * config.head_dim
     role: Role = "cache" if caches and not context else "activation"
     q = b.linear(x, config.heads * config.head_dim, "query", bias=False)
-    k = b.linear(x, kv_width, "key", bias=False)
+    k = b.linear(x, kv_width, "key", bias=False, role="activation" if rotation else role)
     v = b.linear(x, kv_width, "value", bias=False, role=role)
-    q = _rotated(b, q, rotation, config.head_dim, "rotary_query", "activation")
-    k = _rotated(b, k, rotation, config.head_dim, "rotary_key", role)
+    if rotation is not None:
+        q = _rotated(b, q, rotation, config.head_dim, "rotary_query", "activation")
+        k = _rotated(b, k, rotation, config.head_dim, "rotary_key", role)
     if context:
         shape = (batch, context, kv_width)
-        k = b.append(b.input("cached_key", shape, role="cache"), k, 1, "append_key")
-        v = b.append(b.input("cached_value", shape, role="cache"), v, 1, "append_value")
+        old_k, old_v = (b.input(f"cached_{name}", shape, role="cache") for name in ("key", "value"))
+        if in_place:
+            k, v = b.append(old_k, k, 1, "append_key"), b.append(old_v, v, 1, "append_value")
+        else:
+            k, v = b.concat([old_k, k], 1, "concat_key"), b.concat([old_v, v], 1, "concat_value")
     mask: Mask = "none" if n_new == 1 else "causal"
     y = b.attention(q, k, v, "sdpa", head_dim=config.head_dim, mask=mask)
     return b.linear(y, config.hidden, "output", bias=False), (k, v)
@@ -141,6 +161,26 @@ def _rotated(b: Layers, x: str, rotation: tuple[str, str], head_dim: int, name: 
     heads = b.view(x, (batch, width // head_dim, n_tokens, head_dim), "heads")
     tables = [b.view(table, (1, 1, n_tokens, head_dim), "heads") for table in rotation]
     return b.view(b.elementwise("rotary", heads, *tables, name=name, role=role), (batch, n_tokens, width), "rows")
+
+
+def llama_block(
+    b: Layers,
+    config: DecoderConfig,
+    *,
+    batch: int,
+    prefill: int,
+    decode: int,
+    context: int,
+    rotary: bool,
+    in_place: bool,
+) -> OperatorStream:
+    """One layer of :func:`llama` alone, from hidden states to hidden states, as layers are measured."""
+    n_new = decode or prefill
+    x = b.input("hidden", (batch, n_new, config.hidden))
+    tables = [b.constant(f"rotary.{name}", (1, n_new, config.head_dim)) for name in ("cos", "sin") if rotary]
+    rotation = (tables[0], tables[1]) if rotary else None
+    x, kept = add_decoder_layer(b, x, rotation, config, context=context, in_place=in_place)
+    return b.finish([x, *kept], n_parameters=b.n_parameters)
 
 
 def llama(

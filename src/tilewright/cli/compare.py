@@ -16,7 +16,9 @@ from tilewright.cli.options import (
     DataflowsOption,
     FrontObjectiveOption,
     JsonOption,
+    KernelsOption,
     KvCacheOption,
+    LaunchOption,
     MachinesOption,
     MapOption,
     MethodOption,
@@ -81,6 +83,8 @@ def compare(
     activations: ActivationsOption = None,
     kv_cache: KvCacheOption = None,
     residency: ResidencyOption = None,
+    kernels: KernelsOption = None,
+    launch: LaunchOption = None,
     unknown: UnknownOption = None,
     map_: MapOption = None,
     json: JsonOption = None,
@@ -94,15 +98,19 @@ def compare(
     is_front = objective == PARETO
     if is_front:
         refuse_options({"--method": method, "--seed": seed, "--residency": residency})
+        refuse_options({"--kernels": kernels, "--launch": launch})
     goal = "latency" if is_front else objective_of(objective, or_else=[PARETO])
     way = method_of(method, seed_is_given=is_given(context, "seed"))
-    specs = [machine_of(text, [*(set_ or []), *residency_setting(residency)]) for text in machine]
+    settings = [*(set_ or []), *residency_setting(residency)]
+    specs = _machines_of(machine, settings, dataflow, "engine" if is_front else kernels, launch, method, residency)
+    if kernels is None and (dataflow or residency == "plan" or (method and len(specs) == 1)):
+        kernels = "engine" if any(spec.gpu for spec in specs) else None
     texts = [*(workload or []), *(_all_layers() if all_networks else [])]
     if not texts:
         raise InputError("no workload is given; allowed one or more names, or --all")
     formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
     choice = unknown_of(unknown, map_)
-    own = {**formats, "residency": residency, "unknown": unknown, "map": map_}
+    own = {**formats, "residency": residency, "unknown": unknown, "map": map_, "launch": launch}
     given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value]
     named = [what_is_named(text, network_options=given) for text in texts]
     is_network = [one.kind == "network" for one in named]
@@ -120,11 +128,33 @@ def compare(
 
         call = MachinesCall(
             named=tuple(named), machines=tuple(specs), dataflows=dataflow, objective=goal, method=way, seed=seed,
-            formats=formats, unknown=choice, command=command_line(context),
+            formats=formats, unknown=choice, kernels=kernels, launch=launch, command=command_line(context),
         )  # fmt: skip
         compare_machines(outputs, call)
         return
-    _compare_dataflows(outputs, named, specs[0], dataflow, goal, way, seed, command_line(context))
+    _compare_dataflows(outputs, named, specs[0], dataflow, goal, way, seed, command_line(context), kernels)
+
+
+def _machines_of(
+    texts: Sequence[str],
+    settings: list[str] | None,
+    dataflow: list[str] | None,
+    kernels: str | None,
+    launch: str | None,
+    method: str | None,
+    residency: str | None,
+) -> list[MachineSpec]:
+    """The machines; kernels are asked of the GPUs among them, and of all where there is none."""
+    from tilewright.hw_models.load import load_machine
+
+    on_gpu = [load_machine(text).gpu is not None for text in texts]
+    asked = [(kernels, launch) if is_gpu or not any(on_gpu) else (None, None) for is_gpu in on_gpu]
+    mapping: dict[str, object] = {"--dataflow": dataflow, "--method": method if len(texts) == 1 else None}
+    mapping |= {"--residency": residency == "plan"}
+    return [
+        machine_of(text, settings, kernels=one[0], launch=one[1], mapping=mapping)
+        for text, one in zip(texts, asked, strict=True)
+    ]
 
 
 def _compare_dataflows(
@@ -136,6 +166,7 @@ def _compare_dataflows(
     way: str,
     seed: int,
     command: str,
+    kernels: str | None,
 ) -> None:
     layers = workloads_of([one.text for one in named], spec)
     dataflows = check_dataflows(dataflow, layers) if dataflow else None
@@ -144,7 +175,9 @@ def _compare_dataflows(
     import tilewright.search.api as api
 
     with ProgressBar() as progress:
-        comparison = api.compare(layers, spec, dataflows, objective=goal, progress=progress, method=way, seed=seed)
+        comparison = api.compare(
+            layers, spec, dataflows, objective=goal, progress=progress, method=way, seed=seed, kernels=kernels
+        )
     for one in named:
         if one.note:
             note(one.note)

@@ -10,6 +10,8 @@ __all__ = [
     "dataflows",
     "described_files",
     "front_objectives",
+    "kernels",
+    "launches",
     "list_kinds",
     "machines",
     "methods",
@@ -71,6 +73,8 @@ dataflows = _of(_dataflows)
 objectives = _of(_objectives)
 front_objectives = _of(lambda: [*_objectives(), "pareto"])
 methods = _of(_methods)
+kernels = _of(lambda: ("eager", "fused", "engine"))
+launches = _of(lambda: ("graph", "host"))
 described_files = _of(lambda: ("machine", "hierarchy"))
 list_kinds = _of(lambda: ("machines", "workloads", "operators", "networks", "dataflows", "engines"))
 anything = _of(lambda: [*_machines(), *_workloads(), *_dataflows()])

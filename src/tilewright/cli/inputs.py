@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,10 +18,20 @@ if TYPE_CHECKING:
 __all__ = ["check_dataflows", "command_line", "machine_of", "residency_of", "residency_setting", "workloads_of"]
 
 
-def machine_of(text: str, settings: Sequence[str] | None = None, *, for_engine: bool = True) -> MachineSpec:
+def machine_of(
+    text: str,
+    settings: Sequence[str] | None = None,
+    *,
+    for_engine: bool = True,
+    kernels: str | None = "engine",
+    launch: str | None = None,
+    mapping: Mapping[str, object] | None = None,
+) -> MachineSpec:
     """The machine that ``text`` names, with the changes of ``--set``; raises InputError.
 
     ``for_engine``: a word on what that means for a GPU, and on what of the machine its schedules do not use.
+    ``kernels`` and ``launch``: what the command runs on a GPU, as given (None: what is usual there); ``mapping``:
+    options that only the engine's schedules have, by name, with their values.
     """
     from tilewright.hw_models.load import load_machine
 
@@ -31,9 +41,7 @@ def machine_of(text: str, settings: Sequence[str] | None = None, *, for_engine: 
             machine = load_machine(text, settings)
         except InputError as error:
             raise InputError(*(f"--set: {line}" for line in error.args)) from None
-    if for_engine and machine.gpu is not None:
-        note(f"{machine.name} is a GPU; here it runs the engine's schedules (a library's kernels: tilewright validate)")
-    if for_engine:
+    if for_engine and not _says_kernels(machine, kernels, launch, mapping or {}):
         from tilewright.hw_models.describe import too_small
         from tilewright.sim.lowering.evaluation import unmodelled
 
@@ -53,6 +61,30 @@ def residency_of(given: str | None) -> str | None:
 def residency_setting(given: str | None) -> list[str]:
     """``--residency`` as a setting of the machine, for commands that run several machines or designs."""
     return [] if residency_of(given) is None else [f"residency={given}"]
+
+
+def _says_kernels(machine: MachineSpec, kernels: str | None, launch: str | None, mapping: Mapping[str, object]) -> bool:
+    """Say what runs on a GPU; whether it is library kernels."""
+    from tilewright.search.gpu.kernel_options import kernel_options
+
+    given = [option for option, value in mapping.items() if value]
+    try:
+        how = kernel_options(machine, "engine" if given and kernels is None and machine.gpu else kernels, launch)
+    except InputError as error:
+        raise InputError(*(f"--{line}" for line in error.args)) from None
+    if machine.gpu is None:
+        return False
+    if how.is_engine:
+        why = f", which {given[0]} is for" if given and kernels is None else ""
+        note(f"{machine.name} is a GPU; here it runs the engine's schedules{why} (library kernels: --kernels eager)")
+        return False
+    if given:
+        raise InputError(
+            f"{given[0]}: is for the engine's schedules; {machine.name} is timed as library kernels ({how.kernels}); "
+            "allowed with --kernels engine"
+        )
+    note(f"{machine.name} is a GPU, timed as its library kernels ({how.kernels}; exact schedules: --kernels engine)")
+    return True
 
 
 def workloads_of(texts: Sequence[str], machine: MachineSpec | None = None) -> list[JobLayer]:

@@ -46,6 +46,8 @@ class MachinesCall:
     formats: Mapping[str, str | None]
     command: str
     unknown: str | Mapping[str, str] = "error"
+    kernels: str | None = None
+    launch: str | None = None
 
 
 def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
@@ -68,6 +70,8 @@ def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
             method=call.method,
             seed=call.seed,
             keep_formats=[name for name in call.formats.values() if name],
+            kernels=call.kernels,
+            launch=call.launch,
         )
     say_notes(call.named, {run.machine: run.result.assumptions for run in comparison.runs})
 

@@ -45,6 +45,8 @@ class NetworkRun:
     command: str
     unknown: str | Mapping[str, str] = "error"
     weight_density: float | None = None
+    kernels: str | None = None
+    launch: str | None = None
 
 
 def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
@@ -167,6 +169,8 @@ def _result(run: NetworkRun, stream: OperatorStream) -> NetworkResult:
             prefetch=run.prefetch,
             fuse=run.fuse,
             residency=run.residency,
+            kernels=run.kernels,
+            launch=run.launch,
             keep_mappings=run.keep_mappings,
             attention_dataflows=api.ATTENTION_DATAFLOWS if run.dataflow is None else (run.dataflow,),
             progress=progress,
@@ -174,14 +178,20 @@ def _result(run: NetworkRun, stream: OperatorStream) -> NetworkResult:
 
 
 def _show(outputs: Outputs, case: NetworkCase, *, every: bool) -> None:
-    from tilewright.reports.network_table import kinds_table, limits_table, operators_table, totals_table
+    from tilewright.reports.network_table import (
+        kernels_table,
+        kinds_table,
+        limits_table,
+        operators_table,
+        totals_table,
+    )
 
     if not outputs.speaks:
         return
     console = outputs.console()
     outputs.show(
         operators_table(console, case, every=every),
-        kinds_table(console, case),
-        limits_table(case),
+        kernels_table(console, case) if case.is_library else kinds_table(console, case),
+        None if case.is_library else limits_table(case),
         totals_table(case),
     )

@@ -22,7 +22,9 @@ __all__ = [
     "FrontObjectiveOption",
     "ImagesOption",
     "JsonOption",
+    "KernelsOption",
     "KvCacheOption",
+    "LaunchOption",
     "MachineOption",
     "MachinesOption",
     "MapOption",
@@ -300,6 +302,29 @@ AllOperatorsOption = Annotated[
         "--all-operators",
         help="Show every operator in order, not identical ones as one row.",
         show_default=False,
+        rich_help_panel=_NETWORKS,
+    ),
+]
+
+KernelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kernels",
+        metavar="KERNELS",
+        help="On a GPU: library kernels, eager or fused by a compiler, or the engine's exact schedules (eager, fused, "
+        "engine).",
+        show_default="eager",
+        autocompletion=complete.kernels,
+    ),
+]
+LaunchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--launch",
+        metavar="LAUNCH",
+        help="How library kernels of a network are launched: as one CUDA graph, or by the host (graph, host).",
+        show_default="graph",
+        autocompletion=complete.launches,
         rich_help_panel=_NETWORKS,
     ),
 ]

@@ -16,7 +16,9 @@ from tilewright.cli.options import (
     FrontObjectiveOption,
     ImagesOption,
     JsonOption,
+    KernelsOption,
     KvCacheOption,
+    LaunchOption,
     MachineOption,
     MapOption,
     MethodOption,
@@ -75,6 +77,8 @@ def simulate(
     no_prefetch: NoPrefetchOption = False,
     residency: ResidencyOption = None,
     no_fuse: NoFuseOption = False,
+    kernels: KernelsOption = None,
+    launch: LaunchOption = None,
     no_cache: NoCacheOption = False,
     all_operators: AllOperatorsOption = False,
     pipeline: PipelineOption = None,
@@ -98,7 +102,8 @@ def simulate(
         meaningless = {"--tile": tile, "--method": method, "--seed": seed, "--no-cache": no_cache}
         networks = {"--no-prefetch": no_prefetch, "--residency": residency, "--all-operators": all_operators}
         networks |= {"--pipeline": pipeline, "--images": images, "--beside": bool(beside)}
-        refuse_options({**meaningless, **networks, "--weight-density": weight_density})
+        own_kernels = {"--kernels": kernels, "--launch": launch}
+        refuse_options({**meaningless, **networks, **own_kernels, "--weight-density": weight_density})
         formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
         own = {**formats, "unknown": unknown, "map": map_}
         given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value]
@@ -122,6 +127,7 @@ def simulate(
         "--no-prefetch": no_prefetch,
         "--residency": residency,
         "--no-fuse": no_fuse,
+        "--launch": launch,
         "--no-cache": no_cache,
         "--all-operators": all_operators,
         "--pipeline": pipeline,
@@ -132,14 +138,21 @@ def simulate(
     }
     given = [option for option, value in only_for_networks.items() if value]
     plan = residency_of(residency)
-    spec, named = machine_of(machine, set_), what_is_named(workload, network_options=given)
+    named = what_is_named(workload, network_options=given)
+    mapping: dict[str, object] = {"--dataflow": dataflow}
+    if named.kind == "network":
+        mapping |= {"--no-fuse": no_fuse, "--no-prefetch": no_prefetch, "--residency": plan == "plan"}
+        mapping |= {"--pipeline": pipeline}
+    else:
+        mapping |= {"--tile": tile, "--method": method}
+    spec = machine_of(machine, set_, kernels=kernels, launch=launch, mapping=mapping)
     if named.kind != "network":
         if given:
             what, keys = _FORMAT_KEYS[named.kind]
             hint = keys if given[0] in ("--weights", "--activations", "--kv-cache") else ""
             raise InputError(f'{given[0]}: is for whole networks; given the {what} "{workload}"{hint}')
         method_of(method, seed_is_given=is_given(context, "seed"))
-        search = {"method": method, "seed": seed}
+        search = {"method": method, "seed": seed, "kernels": kernels}
         _simulate_layer(outputs, named, spec, dataflow, tiling, goal, command_line(context), search)
         return
     if dataflow is not None:
@@ -181,6 +194,8 @@ def simulate(
         keep_mappings=not no_cache,
         dataflow=dataflow,
         all_operators=all_operators,
+        kernels=_kernels_of(spec, kernels, mapping),
+        launch=launch,
         command=command_line(context),
         unknown=choice,
     )
@@ -198,6 +213,12 @@ def _refuse_for_pipeline(goal: Objective, given: dict[str, object]) -> None:
     for option, value in given.items():
         if value:
             raise InputError(f"{option}: means nothing with --pipeline")
+
+
+def _kernels_of(spec: MachineSpec, kernels: str | None, mapping: dict[str, object]) -> str | None:
+    """What asks for a mapping asks for the engine."""
+    return "engine" if kernels is None and spec.gpu is not None and any(mapping.values()) else kernels
+
 
 
 def _simulate_layer(

@@ -12,7 +12,9 @@ from tilewright.cli.options import (
     ActivationsOption,
     CsvOption,
     JsonOption,
+    KernelsOption,
     KvCacheOption,
+    LaunchOption,
     MachineOption,
     MapOption,
     Objective,
@@ -53,6 +55,8 @@ def why(
     activations: ActivationsOption = None,
     kv_cache: KvCacheOption = None,
     residency: ResidencyOption = None,
+    kernels: KernelsOption = None,
+    launch: LaunchOption = None,
     unknown: UnknownOption = None,
     map_: MapOption = None,
     json: JsonOption = None,
@@ -68,14 +72,18 @@ def why(
     goal, tiling = objective_of(objective), tiling_of(tile)
     formats = {"--weights": weights, "--activations": activations, "--kv-cache": kv_cache}
     choice = unknown_of(unknown, map_)
-    own = {**formats, "--residency": residency, "--unknown": unknown, "--map": map_}
+    own = {**formats, "--residency": residency, "--unknown": unknown, "--map": map_, "--launch": launch}
     given = [option for option, value in own.items() if value]
-    spec = machine_of(machine, [*(set_ or []), *residency_setting(residency)])
     named = what_is_named(workload, network_options=given)
+    mapping: dict[str, object] = {"--dataflow": dataflow, "--tile": tile, "--residency": residency == "plan"}
+    settings = [*(set_ or []), *residency_setting(residency)]
+    spec = machine_of(machine, settings, kernels=kernels, launch=launch, mapping=mapping)
+    if spec.gpu is not None and kernels is None and any(mapping.values()):
+        kernels = "engine"
     if named.kind != "network":
         if given:
             raise InputError(f'{given[0]}: is for whole networks; given the layer or operator "{workload}"')
-        _why_layer(outputs, named, spec, dataflow, tiling, goal, command_line(context))
+        _why_layer(outputs, named, spec, dataflow, tiling, goal, command_line(context), kernels)
         return
     if tiling:
         raise InputError(f'--tile: is for layers and operators; given the network "{workload}"')
@@ -87,7 +95,7 @@ def why(
     stream = stream_of(named.text, weights=weights, activations=activations, kv_cache=kv_cache, unknown=choice)
     check_used([stream], [dataflow], [spec])
     kept = [name for name in formats.values() if name]
-    _why_network(outputs, named, stream, spec, dataflow, goal, kept, command_line(context))
+    _why_network(outputs, named, stream, spec, dataflow, goal, kept, command_line(context), kernels, launch)
 
 
 def _why_layer(
@@ -98,6 +106,7 @@ def _why_layer(
     tiling: dict[str, int] | None,
     goal: Objective,
     command: str,
+    kernels: str | None,
 ) -> None:
     (layer,) = workloads_of([named.text], spec)
     if dataflow is not None:
@@ -108,12 +117,12 @@ def _why_layer(
     from tilewright.reports.table import assumptions_text, attribution_table, result_table, what_if_table
 
     with patience(f"what-ifs of {layer.name}"):
-        reasons = api.why(layer, spec, dataflow, tiling=tiling, objective=goal)
+        reasons = api.why(layer, spec, dataflow, tiling=tiling, objective=goal, kernels=kernels)
     if named.note:
         note(named.note)
     outputs.show(
         result_table(reasons.result),
-        attribution_table(reasons),
+        None if reasons.result.kernels else attribution_table(reasons),
         what_if_table(outputs.console(), reasons),
         assumptions_text(reasons.result),
     )
@@ -140,21 +149,24 @@ def _why_network(
     goal: Objective,
     keep_formats: list[str],
     command: str,
+    kernels: str | None,
+    launch: str | None,
 ) -> None:
     announce_compilation()
 
     import tilewright.search.api as api
     from tilewright.cli.machines import say_notes
     from tilewright.reports.network_case import NetworkCase
-    from tilewright.reports.network_table import network_why_table, totals_table
+    from tilewright.reports.network_table import kernels_table, network_why_table, totals_table
     from tilewright.reports.origin import Origin, network_facts
     from tilewright.reports.table import listed_text, what_if_table
 
     flows = api.ATTENTION_DATAFLOWS if dataflow is None else (dataflow,)
     with ProgressBar() as progress:
         reasons = api.why_network(
-            stream, spec, goal, attention_dataflows=flows, keep_formats=keep_formats, progress=progress
-        )
+            stream, spec, goal, attention_dataflows=flows, keep_formats=keep_formats, kernels=kernels, launch=launch,
+            progress=progress,
+        )  # fmt: skip
     stream = reasons.result.stream or stream
     case = NetworkCase(result=reasons.result, stream=stream, machine=spec, objective=goal, command=command, why=reasons)
     say_notes([named], {spec.name: reasons.result.assumptions})
@@ -162,6 +174,7 @@ def _why_network(
         console = outputs.console()
         outputs.show(
             totals_table(case),
+            kernels_table(console, case) if case.is_library else None,
             network_why_table(console, case),
             what_if_table(console, reasons),
             listed_text("assumptions in force", reasons.result.assumptions),

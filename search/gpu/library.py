@@ -1,0 +1,97 @@
+"""Which family of library kernels times a product or an attention on a GPU: the calibrated one that comes nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from tilewright.errors import InputError
+from tilewright.formats import element_format, format_bits
+from tilewright.hw_models.gpu.calibration import CalibrationSpec, Operator, Parameters, calibration_of
+from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.gpu.attention import ATTENTION_FAMILIES, AttentionFamily
+from tilewright.sim.gpu.families import GEMM_FAMILIES, GemmFamily
+from tilewright.sim.gpu.launches.launch import AttentionShape, ProductShape
+from tilewright.sim.gpu.launches.times import Library
+
+__all__ = ["LibraryOfMachine", "has_library_kernels"]
+
+_EIGHT_BITS = 8
+_PREFILL = ("torch_sdpa_prefill", "fa3_prefill", "fa2_prefill")
+_ENCODER = ("torch_sdpa_encoder", "fa3_encoder", "fa3_prefill", "fa2_prefill")
+_DECODE = ("torch_sdpa_decode", "fa3_decode", "fa2_decode")
+
+
+def has_library_kernels(machine: MachineSpec) -> bool:
+    """Whether ``machine`` is a GPU whose library kernels are calibrated, by itself or by a stand-in."""
+    if machine.gpu is None:
+        return False
+    try:
+        return any(entry.operator == "gemm" for entry in calibration_of(machine).families)
+    except InputError:
+        return False
+
+
+@dataclass(slots=True)
+class LibraryOfMachine:
+    """The families of a machine's calibration; ``notes`` collects where one stands in for another.
+
+    ``free_launches``: their parameters with launches that take no time.
+    """
+
+    machine: MachineSpec
+    free_launches: bool = False
+    notes: dict[str, None] = field(default_factory=dict)
+    _calibration: CalibrationSpec = field(init=False)
+    _known: dict[tuple[Operator, tuple[str, ...]], tuple[str, Parameters]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._calibration = calibration_of(self.machine)
+
+    def kernels(self) -> Library:
+        """What :func:`tilewright.sim.gpu.launches.times.kernel_times` asks."""
+        return Library(product=self.product, attention=self.attention)
+
+    def product(self, shape: ProductShape) -> tuple[GemmFamily, GemmParameters]:
+        """The family of products in the formats of ``shape``."""
+        name, parameters = self._chosen("gemm", _product_families(shape))
+        return GEMM_FAMILIES.get(name), cast("GemmParameters", parameters)
+
+    def attention(self, shape: AttentionShape) -> tuple[AttentionFamily, AttentionParameters]:
+        """The family of attention for ``shape``: one query a sequence, causal, or all keys."""
+        names = _DECODE if shape.queries == 1 else _PREFILL if shape.causal else _ENCODER
+        if shape.cache_bits == _EIGHT_BITS and names is not _ENCODER:
+            names = (f"{names[1]}_fp8", *names)
+        name, parameters = self._chosen("attention", names)
+        return ATTENTION_FAMILIES.get(name), cast("AttentionParameters", parameters)
+
+    def _chosen(self, operator: Operator, names: Sequence[str]) -> tuple[str, Parameters]:
+        key = operator, tuple(names)
+        if key not in self._known:
+            name, parameters = self._found(operator, names)
+            self._known[key] = name, replace(parameters, launch_us=0.0) if self.free_launches else parameters
+        return self._known[key]
+
+    def _found(self, operator: Operator, names: Sequence[str]) -> tuple[str, Parameters]:
+        own = [entry for entry in self._calibration.families if entry.operator == operator]
+        for name in names:
+            for entry in own:
+                if entry.family == name:
+                    return name, entry.typed()
+        if not own:
+            raise InputError(f"{self.machine.name}: no {operator} kernels are calibrated; allowed --kernels engine")
+        self.notes[f"{operator} kernels {names[0]} are timed as {own[0].family}: no nearer one is calibrated"] = None
+        return own[0].family, own[0].typed()
+
+
+def _product_families(shape: ProductShape) -> tuple[str, ...]:
+    a, b = (element_format(one) for one in (shape.a_format, shape.b_format))
+    a_bits, b_bits = format_bits(a), format_bits(b)
+    if a_bits > _EIGHT_BITS >= b_bits:
+        return ("int4_wo", "int8_wo", "bf16") if b_bits < _EIGHT_BITS else ("int8_wo", "bf16")
+    if a_bits <= _EIGHT_BITS:
+        kinds = ("fp8_cublas", "fp8_trtllm", "fp8") if a.startswith("fp8") else ("int8_cublas", "int8_sq")
+        return (*kinds, "bf16", "fp16_host")
+    return ("bf16", "fp16_host")

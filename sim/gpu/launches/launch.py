@@ -1,0 +1,78 @@
+"""One kernel that is launched for a network: what it computes, and which tensors it reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+__all__ = ["TENSOR_KERNELS", "AttentionShape", "KernelClass", "Launch", "ProductShape", "Use"]
+
+#: What a kernel is, for tables and for the figures that time it. ``statistics``: of a batch norm's few channels.
+KernelClass: TypeAlias = Literal[
+    "matmul", "conv", "attention", "depthwise", "elementwise", "norm", "softmax", "reduction", "pool", "copy",
+    "statistics",
+]  # fmt: skip
+#: Those that work on the tensor cores; the others read, do little, and write, and are timed by the bytes they move.
+TENSOR_KERNELS: tuple[KernelClass, ...] = ("matmul", "conv", "attention")
+
+
+class Use(NamedTuple):
+    """A tensor that a kernel reads or writes, and how many of its bytes."""
+
+    tensor: str
+    n_bytes: int
+
+
+class ProductShape(NamedTuple):
+    """``groups`` products C[m, n] = A[m, k] B[k, n] by one kernel, with the formats of A and B.
+
+    ``moved_k``: k with the channels of each tap filled up to whole loads, for a convolution.
+    """
+
+    groups: int
+    m: int
+    n: int
+    k: int
+    a_format: str
+    b_format: str
+    moved_k: int
+
+
+class AttentionShape(NamedTuple):
+    """A fused attention; ``window`` of 0 sees all keys (all up to its own, where ``causal``)."""
+
+    batch: int
+    queries: int
+    keys: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    window: int
+    causal: bool
+    cache_bits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A kernel of ``operators`` (names in the stream; the first one leads). ``in_place``: writes where it read first.
+
+    ``macs`` of its products, ``operations``: basic operations of the CUDA lanes by kind.
+    """
+
+    kernel: KernelClass
+    operators: tuple[str, ...]
+    reads: tuple[Use, ...] = ()
+    writes: tuple[Use, ...] = ()
+    product: ProductShape | None = None
+    attention: AttentionShape | None = None
+    in_place: bool = False
+    macs: int = 0
+    operations: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def read_bytes(self) -> int:
+        return sum(use.n_bytes for use in self.reads)
+
+    @property
+    def write_bytes(self) -> int:
+        return sum(use.n_bytes for use in self.writes)
