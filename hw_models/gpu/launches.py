@@ -58,8 +58,8 @@ class LaunchFigures:
 
     ``gap_us``: a kernel behind another one in a CUDA graph, beyond what it takes when the same one is repeated (its
     code and parameters are not there yet). ``host_us``: what the host takes to launch a kernel without a graph.
-    ``memory_share``: share of the data sheet's DRAM bandwidth that long streams reach; ``cache_share``: share of the L2
-    that holds what was touched before. ``moving``: by class of kernel; ``elementwise`` stands in for those not listed.
+    ``memory_share``: share of the data sheet's DRAM bandwidth that the kernels of ``moving`` reach; ``cache_share``:
+    share of the L2 that holds what was touched before. ``moving``: kernels without a calibrated family, by class.
     """
 
     __pydantic_config__ = _STRICT
@@ -73,14 +73,6 @@ class LaunchFigures:
     cache_share: Annotated[float, Gt(0), Le(2)]
     conv: ConvFigures
     moving: Mapping[str, MovingFigures] = field(hash=False)
-
-    def __post_init__(self) -> None:
-        if "elementwise" not in self.moving:
-            raise ValueError("moving: elementwise is missing; it stands in for all that are not listed")
-
-    def of(self, kernel: str) -> MovingFigures:
-        """The figures of a class of kernels."""
-        return self.moving.get(kernel, self.moving["elementwise"])
 
     def without_launches(self) -> LaunchFigures:
         """The same with launches that take no time: for what-ifs."""

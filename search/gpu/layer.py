@@ -11,8 +11,7 @@ from tilewright.hw_models.gpu.launches import launch_figures_of
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.gpu.kernel_options import KernelOptions
 from tilewright.search.gpu.library import LibraryOfMachine
-from tilewright.search.gpu.network import ENERGY, time_launches, timed_operator
-from tilewright.sim.gpu.device import gpu_device
+from tilewright.search.gpu.network import energy_note, stand_in_notes, time_launches, timed_operator
 from tilewright.sim.gpu.launches.fused import fused_launches
 from tilewright.sim.gpu.launches.launch import Launch, ProductShape, Use
 from tilewright.sim.gpu.launches.residence import found_in_cache, nothing_found
@@ -28,6 +27,8 @@ from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import SOFTMAX
 
 __all__ = ["library_layer", "library_ways"]
+
+_VALUE_BYTES = 2
 
 
 def library_layer(
@@ -50,17 +51,16 @@ def _timed(
     *,
     free_launches: bool,
 ) -> SimulationResult:
-    device, figures = gpu_device(machine), launch_figures_of(machine)
+    figures = launch_figures_of(machine)
     library = LibraryOfMachine(machine, free_launches=free_launches)
     figures = figures.without_launches() if free_launches else figures
     found = [nothing_found(launch) for launch in launches]
     if len(launches) > 1:
-        found = list(found_in_cache(launches, device.l2_bytes * figures.cache_share, repeated=False))
-    kernels = time_launches(device, figures, library, launches, found, launch=options.launch, sustained=False)
+        found = list(found_in_cache(launches, library.device.l2_bytes * figures.cache_share, repeated=False))
+    kernels = time_launches(figures, library, launches, found, launch=options.launch, sustained=False)
     seconds = sum(one.seconds for one in kernels)
     result = timed_operator(machine, kernels, max(1, round(seconds * machine.clock_ghz * 1e9)))
     moved = result.dram_bytes / (float(bytes_per_cycle(machine)) * max(1, result.cycles))
-    standing_in = () if figures.device == machine.base_name else (f"launches have the figures of {figures.device}",)
     return SimulationResult(
         workload=layer.name,
         machine=machine.name,
@@ -76,14 +76,18 @@ def _timed(
             f"kernels: {options.kernels} library kernels, timed by calibrated models of them, not the engine's "
             "schedules (--kernels engine has those)",
             "alone: operands come from DRAM and results go there, as where a measurement rotates them through the L2",
-            *standing_in,
-            *library.notes,
-            ENERGY,
+            *(note for note in stand_in_notes(machine, figures, library) if _counts(note, launches)),
+            energy_note(library),
         ),
         layer=layer,
         machine_spec=machine,
         kernels=options.kernels,
     )
+
+
+def _counts(note: str, launches: Sequence[Launch]) -> bool:
+    """Whether a note on stand-ins is about one of the kernels."""
+    return not note.startswith("convolutions") or any(one.kernel in ("conv", "depthwise") for one in launches)
 
 
 def library_ways(layer: JobLayer, machine: MachineSpec, options: KernelOptions) -> tuple[SimulationResult, ...]:
@@ -129,6 +133,7 @@ def _unfused_attention(layer: AttentionLayer) -> tuple[Launch, ...]:
             operators=("softmax",),
             reads=(scores, *bias),
             writes=(weights,),
+            rows=(heads * layer.query_len, layer.key_len),
             operations=tuple((kind, n_scores * n) for kind, n in SOFTMAX.items()),
         ),
         product(
@@ -218,5 +223,6 @@ def _vector(layer: VectorLayer) -> Launch:
         operators=(layer.name,),
         reads=(Use("reads", rows * layer.read_bytes),),
         writes=(Use("writes", rows * layer.write_bytes),),
+        rows=(rows, max(1, layer.read_bytes // _VALUE_BYTES)) if layer.reduces else None,
         operations=tuple((kind, rows * n) for kind, n in layer.operations),
     )

@@ -1,4 +1,4 @@
-"""Which family of library kernels times a product or an attention on a GPU: the calibrated one that comes nearest."""
+"""Which family of library kernels times a kernel of a network on a GPU: the calibrated one that comes nearest."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import cast
 from tilewright.errors import InputError
 from tilewright.formats import element_format, format_bits
 from tilewright.hw_models.gpu.calibration import CalibrationSpec, Operator, Parameters, calibration_of
-from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters
+from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.gpu.stand_in import parameters_of
 from tilewright.sim.gpu.attention import ATTENTION_FAMILIES, AttentionFamily
+from tilewright.sim.gpu.device import GpuDevice, gpu_device
 from tilewright.sim.gpu.families import GEMM_FAMILIES, GemmFamily
-from tilewright.sim.gpu.launches.launch import AttentionShape, ProductShape
+from tilewright.sim.gpu.launches.launch import AttentionShape, KernelClass, ProductShape
 from tilewright.sim.gpu.launches.times import Library
+from tilewright.sim.gpu.rowwise import ROWWISE_FAMILIES, RowwiseFamily
 
 __all__ = ["LibraryOfMachine", "has_library_kernels"]
 
 _EIGHT_BITS = 8
-_PREFILL = ("torch_sdpa_prefill", "fa3_prefill", "fa2_prefill")
-_ENCODER = ("torch_sdpa_encoder", "fa3_encoder", "fa3_prefill", "fa2_prefill")
-_DECODE = ("torch_sdpa_decode", "fa3_decode", "fa2_decode")
+_ROWS = {"norm": "layernorm_graph", "softmax": "softmax_graph"}
+_ELEMENTWISE = "gelu_graph"
 
 
 def has_library_kernels(machine: MachineSpec) -> bool:
@@ -44,15 +46,16 @@ class LibraryOfMachine:
     machine: MachineSpec
     free_launches: bool = False
     notes: dict[str, None] = field(default_factory=dict)
-    _calibration: CalibrationSpec = field(init=False)
+    device: GpuDevice = field(init=False)
+    calibration: CalibrationSpec = field(init=False)
     _known: dict[tuple[Operator, tuple[str, ...]], tuple[str, Parameters]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._calibration = calibration_of(self.machine)
+        self.device, self.calibration = gpu_device(self.machine), calibration_of(self.machine)
 
     def kernels(self) -> Library:
         """What :func:`tilewright.sim.gpu.launches.times.kernel_times` asks."""
-        return Library(product=self.product, attention=self.attention)
+        return Library(product=self.product, attention=self.attention, rows=self.rows)
 
     def product(self, shape: ProductShape) -> tuple[GemmFamily, GemmParameters]:
         """The family of products in the formats of ``shape``."""
@@ -61,11 +64,17 @@ class LibraryOfMachine:
 
     def attention(self, shape: AttentionShape) -> tuple[AttentionFamily, AttentionParameters]:
         """The family of attention for ``shape``: one query a sequence, causal, or all keys."""
-        names = _DECODE if shape.queries == 1 else _PREFILL if shape.causal else _ENCODER
-        if shape.cache_bits == _EIGHT_BITS and names is not _ENCODER:
-            names = (f"{names[1]}_fp8", *names)
+        way = "decode" if shape.queries == 1 else "prefill" if shape.causal else "encoder"
+        names: tuple[str, ...] = (f"torch_sdpa_{way}", f"fa3_{way}", "fa2_prefill")
+        if shape.cache_bits == _EIGHT_BITS and way != "encoder":
+            names = (f"fa3_{way}_fp8", *names)
         name, parameters = self._chosen("attention", names)
         return ATTENTION_FAMILIES.get(name), cast("AttentionParameters", parameters)
+
+    def rows(self, kernel: KernelClass) -> tuple[RowwiseFamily, RowwiseParameters]:
+        """The family of element-wise and row-wise kernels of a class."""
+        name, parameters = self._chosen("rowwise", (_ROWS.get(kernel, _ELEMENTWISE),))
+        return ROWWISE_FAMILIES.get(name), cast("RowwiseParameters", parameters)
 
     def _chosen(self, operator: Operator, names: Sequence[str]) -> tuple[str, Parameters]:
         key = operator, tuple(names)
@@ -75,15 +84,20 @@ class LibraryOfMachine:
         return self._known[key]
 
     def _found(self, operator: Operator, names: Sequence[str]) -> tuple[str, Parameters]:
-        own = [entry for entry in self._calibration.families if entry.operator == operator]
+        """The first of ``names`` that is calibrated, or that a relative's parameters can time."""
+        fault: InputError | None = None
         for name in names:
-            for entry in own:
-                if entry.family == name:
-                    return name, entry.typed()
-        if not own:
-            raise InputError(f"{self.machine.name}: no {operator} kernels are calibrated; allowed --kernels engine")
-        self.notes[f"{operator} kernels {names[0]} are timed as {own[0].family}: no nearer one is calibrated"] = None
-        return own[0].family, own[0].typed()
+            try:
+                chosen = parameters_of(self.device, self.calibration, operator, name)
+            except InputError as error:
+                fault = error
+                continue
+            if chosen.stand_in:
+                self.notes[f"kernels {name} are timed with the parameters of {chosen.stand_in}"] = None
+            elif chosen.measured_on not in (self.device.name, self.machine.base_name):
+                self.notes[f"kernels {name} are timed with the parameters of {chosen.measured_on}"] = None
+            return name, chosen.parameters
+        raise InputError(f"{self.machine.name}: {fault}; or --kernels engine")
 
 
 def _product_families(shape: ProductShape) -> tuple[str, ...]:

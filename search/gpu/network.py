@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil, floor
+
+import numpy as np
 
 from tilewright.formats import element_format, format_bits
 from tilewright.hw_models.dram import bytes_per_cycle
-from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.gpu.launches import LaunchFigures, launch_figures_of
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.gpu.energy import power_of, seconds_under_limit
 from tilewright.search.gpu.kernel_options import KernelOptions
 from tilewright.search.gpu.library import LibraryOfMachine
-from tilewright.sim.figures import Figures, figures_of
-from tilewright.sim.gpu.device import GpuDevice, gpu_device
+from tilewright.sim.figures import Figures
+from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.launches import fused, unfused
 from tilewright.sim.gpu.launches.launch import Launch
 from tilewright.sim.gpu.launches.residence import ASSUMPTION as IN_CACHE
 from tilewright.sim.gpu.launches.residence import Found, found_in_cache
 from tilewright.sim.gpu.launches.times import KernelTime, kernel_times
+from tilewright.sim.gpu.power import kernel_power
 from tilewright.sim.network_result import KernelRun, NetworkResult, OperatorResult
 from tilewright.sim.result import LowerBound
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["ENERGY", "Timed", "library_network", "time_launches", "timed_operator"]
+__all__ = ["Timed", "energy_note", "library_network", "stand_in_notes", "time_launches", "timed_operator"]
 
-ENERGY = (
-    "energy: multiply-adds, operations of the CUDA lanes, bytes through L2 and DRAM, and static power over the time; "
-    "what stays inside a multiprocessor is in the figure of a multiply-add"
-)
+#: Parts of a kernel's energy, as results name components.
+_COMPONENTS = {"multiply": "matrix", "lanes": "vector", "l2": "l2", "dram": "dram", "static": "static"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """A kernel as it ran: what it found in the L2, its time, and seconds from the end of the one before to its own."""
+    """A kernel as it ran: what it found in the L2, its time alone, and ``seconds`` from the end of the one before to
+    its own; ``picojoules`` by component.
+    """
 
     launch: Launch
     found: Found
     time: KernelTime
     seconds: float
-
-    @property
-    def read_bytes(self) -> int:
-        """From DRAM."""
-        return round(self.found.read_bytes(self.launch))
+    picojoules: Mapping[str, float] = field(hash=False)
 
     @property
     def write_bytes(self) -> int:
         """To DRAM."""
-        return round(self.found.write_bytes(self.launch))
+        return min(round(self.found.write_bytes(self.launch)), round(self.time.dram_bytes))
+
+    @property
+    def read_bytes(self) -> int:
+        """From DRAM, with what is read again."""
+        return round(self.time.dram_bytes) - self.write_bytes
 
 
 def library_network(
@@ -67,28 +71,25 @@ def library_network(
     maker = fused if options.kernels == "fused" else unfused
     launches = fused.fused_launches(stream) if maker is fused else unfused.unfused_launches(stream)
     library = LibraryOfMachine(machine, free_launches=free_launches)
-    figures, device = launch_figures_of(machine), gpu_device(machine)
+    figures = launch_figures_of(machine)
     figures = figures.without_launches() if free_launches else figures
-    found = found_in_cache(launches, device.l2_bytes * figures.cache_share)
-    kernels = time_launches(device, figures, library, launches, found, launch=options.launch)
+    found = found_in_cache(launches, library.device.l2_bytes * figures.cache_share)
+    kernels = time_launches(figures, library, launches, found, launch=options.launch)
     operators = _operators(stream, machine, kernels)
-    seconds = sum(one.seconds for one in kernels)
     cycles = sum(operator.cycles for operator in operators)
-    counters = sum((_counters(machine, one) for one in kernels), Counters())
     assumptions = (
         f"kernels: {options.kernels} library kernels, timed by calibrated models of them, not the engine's schedules",
         *maker.ASSUMPTIONS,
         _launched(options.launch, figures),
         IN_CACHE,
-        *_stand_ins(machine, figures),
-        *library.notes,
-        ENERGY,
+        *stand_in_notes(machine, figures, library),
+        energy_note(library),
     )
     return NetworkResult(
         network=stream.name,
         machine=machine.name,
         operators=operators,
-        figures=_figures(machine, counters, cycles, seconds),
+        figures=_figures(machine, kernels, cycles),
         macs=stream.macs,
         weight_bytes=stream.weight_bytes,
         n_steps=stream.n_steps,
@@ -105,7 +106,6 @@ def library_network(
 
 
 def time_launches(
-    device: GpuDevice,
     figures: LaunchFigures,
     library: LibraryOfMachine,
     launches: Sequence[Launch],
@@ -115,17 +115,53 @@ def time_launches(
     sustained: bool = True,
 ) -> tuple[Timed, ...]:
     """The kernels one after the other; with the host launching each, none begins before the host has come to it."""
+    device = library.device
     times = kernel_times(device, figures, library.kernels(), launches, found, sustained=sustained)
+    power, activity = power_of(device, library.calibration), _activity(launches, times)
+    bound = np.array([1 if time.bound == "compute" else 2 for time in times])
+    seconds = np.array([time.seconds for time in times])
+    seconds = seconds_under_limit(device, power, activity, seconds, bound)
+    drawn = kernel_power(power, activity, seconds, limit_w=device.power_limit_w, core_bound=bound == 1)
     end, at_host = 0.0, 0.0
     done: list[Timed] = []
-    for one, state, time in zip(launches, found, times, strict=True):
+    for row, (one, state, time) in enumerate(zip(launches, found, times, strict=True)):
         at_host += figures.host_us * 1e-6
         start = end + figures.gap_us * 1e-6 if done else end
         start = max(start, at_host) if launch == "host" else start
-        took = start - end + time.seconds
-        done.append(Timed(launch=one, found=state, time=time, seconds=took))
+        took = start - end + float(seconds[row])
+        parts = {_COMPONENTS[name]: float(joules[row]) * 1e12 for name, joules in drawn.joules.items()}
+        parts["static"] += (start - end) * power.parameters.static_w * 1e12
+        done.append(Timed(launch=one, found=state, time=time, seconds=took, picojoules=parts))
         end += took
     return tuple(done)
+
+
+def _activity(launches: Sequence[Launch], times: Sequence[KernelTime]) -> Activity:
+    """What the kernels do, as arrays; attentions multiply in the format of their family."""
+    formats = dict.fromkeys(time.number_format for time in times if time.number_format)
+    return Activity(
+        macs={
+            name: np.array(
+                [
+                    float(one.macs) if time.number_format == name else 0.0
+                    for one, time in zip(launches, times, strict=True)
+                ]
+            )
+            for name in formats
+        },
+        dram_bytes=np.array([time.dram_bytes for time in times]),
+        l2_bytes=np.array([time.l2_bytes for time in times]),
+        lane_operations=np.array([time.lane_operations for time in times]),
+    )
+
+
+def energy_note(library: LibraryOfMachine) -> str:
+    """Where the energy is from."""
+    told = power_of(library.device, library.calibration).told
+    return (
+        "energy: multiply-adds, operations of the CUDA lanes, bytes through L2 and DRAM, and the board's static power "
+        f"over the time ({told})"
+    )
 
 
 def _launched(launch: str, figures: LaunchFigures) -> str:
@@ -134,10 +170,13 @@ def _launched(launch: str, figures: LaunchFigures) -> str:
     return f"launched by the host, which takes {figures.host_us:g} us for each kernel and runs ahead where it can"
 
 
-def _stand_ins(machine: MachineSpec, figures: LaunchFigures) -> tuple[str, ...]:
-    if figures.device == machine.base_name:
-        return ()
-    return (f"launches, convolutions and kernels that move bytes have the figures of {figures.device}",)
+def stand_in_notes(machine: MachineSpec, figures: LaunchFigures, library: LibraryOfMachine) -> tuple[str, ...]:
+    """Whose figures stand in for the machine's own."""
+    own = () if figures.device == machine.base_name else (figures.device,)
+    notes = tuple(
+        f"convolutions, and the launches of kernels without a family, have the figures of {name}" for name in own
+    )
+    return (*notes, *library.notes)
 
 
 def _operators(stream: OperatorStream, machine: MachineSpec, kernels: Sequence[Timed]) -> tuple[OperatorResult, ...]:
@@ -176,7 +215,6 @@ def _operators(stream: OperatorStream, machine: MachineSpec, kernels: Sequence[T
 def timed_operator(machine: MachineSpec, kernels: Sequence[Timed], cycles: int) -> OperatorResult:
     """The ``kernels`` of one operator as a result of so many ``cycles``."""
     longest = max(kernels, key=lambda one: one.seconds)
-    counters = sum((_counters(machine, one) for one in kernels), Counters())
     return OperatorResult(
         name=longest.launch.operators[0] if longest.launch.operators else longest.launch.kernel,
         path="",
@@ -184,10 +222,10 @@ def timed_operator(machine: MachineSpec, kernels: Sequence[Timed], cycles: int) 
         fused=(),
         dataflow=longest.time.family,
         tiling=dict(longest.time.tile),
-        figures=_figures(machine, counters, cycles, sum(one.seconds for one in kernels)),
+        figures=_figures(machine, kernels, cycles),
         macs=sum(one.launch.macs for one in kernels),
         weight_bytes=0,
-        lower_bound=_bound(machine, counters),
+        lower_bound=_bound(machine, kernels),
         kernels=tuple(
             KernelRun(
                 one.launch.kernel,
@@ -201,52 +239,53 @@ def timed_operator(machine: MachineSpec, kernels: Sequence[Timed], cycles: int) 
     )
 
 
-def _figures(machine: MachineSpec, counters: Counters, cycles: int, seconds: float) -> Figures:
-    """Figures with the exact ``seconds``, of which ``cycles`` are the whole number."""
-    per_cycle = machine.matrix.n_multipliers
+def _figures(machine: MachineSpec, kernels: Sequence[Timed], cycles: int) -> Figures:
+    """Figures with the exact seconds, of which ``cycles`` are the whole number."""
+    parts = dict.fromkeys(("matrix", "vector", *(buffer.name for buffer in machine.buffers), "dram", "static"), 0.0)
+    for one in kernels:
+        for name, amount in one.picojoules.items():
+            parts[name] = parts.get(name, 0.0) + amount
+    core_cycles = max(1, cycles * machine.n_cores)
+    return Figures(
+        cycles=cycles,
+        seconds=sum(one.seconds for one in kernels),
+        energy_by_component=parts,
+        dram_read_bytes=sum(one.read_bytes for one in kernels),
+        dram_write_bytes=sum(one.write_bytes for one in kernels),
+        matrix_utilization=min(1.0, _matrix_cycles(machine, kernels) / core_cycles),
+        vector_utilization=min(1.0, _lane_cycles(machine, kernels) / core_cycles),
+    )
+
+
+def _matrix_cycles(machine: MachineSpec, kernels: Sequence[Timed]) -> int:
+    """Cycles of tensor cores, of all multiprocessors together."""
     rates = machine.matrix.multiplies_per_pe_per_cycle
-    matrix = sum(ceil(n / (per_cycle * rates[name])) for name, n in counters.macs.items())
-    own = figures_of(machine, counters, cycles, matrix_cycles=matrix, vector_cycles=_lane_cycles(machine, counters))
-    return replace(own, seconds=seconds)
+    each = machine.matrix.n_multipliers
+    return sum(ceil(one.launch.macs / (each * rates[_rated(machine, one)])) for one in kernels if one.launch.macs)
 
 
-def _lane_cycles(machine: MachineSpec, counters: Counters) -> int:
+def _rated(machine: MachineSpec, one: Timed) -> str:
+    """The format that a kernel multiplies in, or the nearest wide one that the tensor cores have a rate for."""
+    rates = machine.matrix.multiplies_per_pe_per_cycle
+    wanted = one.time.number_format
+    if wanted in rates:
+        return wanted
+    return max(rates, key=lambda name: format_bits(element_format(name)))
+
+
+def _lane_cycles(machine: MachineSpec, kernels: Sequence[Timed]) -> int:
     costs = machine.vector.cycles
-    return ceil(sum(n * costs.get(kind, 1) for kind, n in counters.vector_operations.items()) / machine.vector.lanes)
+    cycles = sum(n * costs.get(kind, 1) for one in kernels for kind, n in one.launch.operations)
+    return ceil(cycles / machine.vector.lanes)
 
 
-def _bound(machine: MachineSpec, counters: Counters) -> LowerBound:
+def _bound(machine: MachineSpec, kernels: Sequence[Timed]) -> LowerBound:
     """What each resource must do at the highest clock, in cycles of the machine's own."""
     assert machine.gpu is not None
-    slower = machine.clock_ghz / machine.gpu.clock_max_ghz * 1 / machine.n_cores
-    rates = machine.matrix.multiplies_per_pe_per_cycle
-    matrix = sum(n / (machine.matrix.n_multipliers * rates[name]) for name, n in counters.macs.items())
-    moved = counters.dram_read_bytes + counters.dram_write_bytes
+    slower = machine.clock_ghz / machine.gpu.clock_max_ghz / machine.n_cores
+    moved = sum(one.read_bytes + one.write_bytes for one in kernels)
     return LowerBound(
-        matrix_cycles=floor(matrix * slower),
-        vector_cycles=floor(_lane_cycles(machine, counters) * slower),
+        matrix_cycles=floor(_matrix_cycles(machine, kernels) * slower),
+        vector_cycles=floor(_lane_cycles(machine, kernels) * slower),
         dram_cycles=floor(moved / bytes_per_cycle(machine)),
     )
-
-
-def _counters(machine: MachineSpec, one: Timed) -> Counters:
-    launch = one.launch
-    known = machine.energy.vector_pj
-    return Counters(
-        macs={_multiplied_in(machine, launch): launch.macs} if launch.macs else {},
-        vector_operations={kind: n for kind, n in launch.operations if kind in known},
-        buffer_read_bytes={"l2": launch.read_bytes},
-        buffer_write_bytes={"l2": launch.write_bytes},
-        dram_read_bytes=one.read_bytes,
-        dram_write_bytes=one.write_bytes,
-    )
-
-
-def _multiplied_in(machine: MachineSpec, launch: Launch) -> str:
-    """The wider format of the operands, if the tensor cores have a rate for it, else the widest that they have."""
-    rates = machine.matrix.multiplies_per_pe_per_cycle
-    if launch.product is None:
-        return next((name for name in ("fp16", "bf16") if name in rates), next(iter(rates)))
-    operands = [element_format(one) for one in (launch.product.a_format, launch.product.b_format)]
-    wanted = max(operands, key=format_bits)
-    return wanted if wanted in rates else max(rates, key=format_bits)

@@ -307,6 +307,7 @@ def _vector_times(
     cache = device.l2_shared_bytes * parameters.cache_share
     touched = weights + m * k * family.activation_bits / 8
     missed = miss_share(touched * shapes.copies + weights * (shapes.weight_copies - 1), cache)
+    missed = missed if shapes.traffic is None else shapes.traffic.b_missed
     blocks = np.minimum(np.ceil(n / 4), device.n_sms)
     rate = np.minimum(device.dram_bytes_per_s * parameters.memory_share, blocks * parameters.sm_memory_gb_per_s * 1e9)
     memory = weights * (missed / rate + (1 - missed) / device.l2_bytes_per_s) + parameters.memory_ramp_us * 1e-6

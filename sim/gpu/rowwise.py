@@ -124,11 +124,16 @@ for _family in _BUILT_IN:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowwiseShapes:
-    """``m`` rows of ``n`` values, as arrays of one length; ``copies`` that a measurement rotates through."""
+    """``m`` rows of ``n`` values, as arrays of one length; ``copies`` that a measurement rotates through.
+
+    ``missed``: of kernels in a network, the share (0 to 1) of what is moved once that crosses the DRAM's bus, in place
+    of the copies.
+    """
 
     m: NDArray[np.int64] = field(hash=False)
     n: NDArray[np.int64] = field(hash=False)
     copies: int = 1
+    missed: NDArray[np.float64] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +168,7 @@ def rowwise_forecast(
     again = np.where(n > _SHORT_BLOCK, family.passes - 1, 0) * values * family.read_bytes
     again_missed = miss_share(in_flight, cache)
     once = values * (family.read_bytes + family.write_bytes)
-    missed = miss_share(once * shapes.copies, cache)
+    missed = miss_share(once * shapes.copies, cache) if shapes.missed is None else shapes.missed
     blocks = np.minimum(m, device.n_sms)
     rate = np.minimum(device.dram_bytes_per_s * parameters.memory_share, blocks * parameters.sm_memory_gb_per_s * 1e9)
     from_dram = once * missed + again * again_missed

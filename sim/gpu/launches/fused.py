@@ -88,9 +88,10 @@ def _joined(at: int, members: Sequence[Launch], readers: dict[str, set[int]], ke
     read_later = {name for name in made if readers.get(name, set()) - {at} or name in kept}
     last = members[-1].writes[-1].tensor
     operations = sum((Counter(dict(member.operations)) for member in members), Counter[str]())
-    rows = [member.kernel for member in members if member.kernel in _ROWS]
+    rows = [member for member in members if member.kernel in _ROWS]
     return Launch(
-        kernel=rows[0] if rows else "elementwise",
+        kernel=rows[0].kernel if rows else "elementwise",
+        rows=rows[0].rows if rows else None,
         operators=tuple(dict.fromkeys(name for member in members for name in member.operators)),
         reads=tuple(reads.values()),
         writes=tuple(use for name, use in writes.items() if name in read_later or name == last),

@@ -56,7 +56,8 @@ class AttentionShape(NamedTuple):
 class Launch:
     """A kernel of ``operators`` (names in the stream; the first one leads). ``in_place``: writes where it read first.
 
-    ``macs`` of its products, ``operations``: basic operations of the CUDA lanes by kind.
+    ``rows``: rows and columns of a softmax or norm, which a thread block each works on. ``macs`` of its products,
+    ``operations``: basic operations of the CUDA lanes by kind.
     """
 
     kernel: KernelClass
@@ -65,6 +66,7 @@ class Launch:
     writes: tuple[Use, ...] = ()
     product: ProductShape | None = None
     attention: AttentionShape | None = None
+    rows: tuple[int, int] | None = None
     in_place: bool = False
     macs: int = 0
     operations: tuple[tuple[str, int], ...] = ()

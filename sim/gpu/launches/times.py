@@ -1,4 +1,4 @@
-"""Seconds of the kernels of a network: products and attention by calibrated families, others by bytes."""
+"""Seconds of the kernels of a network: products, attention and rows by calibrated families, others by bytes."""
 
 from __future__ import annotations
 
@@ -8,37 +8,52 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tilewright.hw_models.gpu.launches import LaunchFigures
-from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters
+from tilewright.hw_models.gpu.launches import LaunchFigures, MovingFigures
+from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.attention import AttentionFamily, AttentionShapes, attention_forecast
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.families import GemmFamily
 from tilewright.sim.gpu.gemm import GemmShapes, GemmTraffic, gemm_forecast
-from tilewright.sim.gpu.launches.launch import AttentionShape, Launch, ProductShape
+from tilewright.sim.gpu.launches.launch import AttentionShape, KernelClass, Launch, ProductShape
 from tilewright.sim.gpu.launches.residence import Found
+from tilewright.sim.gpu.rowwise import RowwiseFamily, RowwiseShapes, rowwise_forecast
 
 __all__ = ["KernelBound", "KernelTime", "Library", "kernel_times"]
 
 KernelBound: TypeAlias = Literal["launch", "compute", "dram", "l2"]
 _BOUNDS: tuple[KernelBound, ...] = ("launch", "compute", "dram")
 _COLD = 1000  # sets of operands that rotate: nothing of them lies in the L2
+_BLOCK_VALUES = 1024  # values that a thread block of an element-wise kernel works on
 
 
 class KernelTime(NamedTuple):
-    """Seconds of one kernel, what they go to, the family it is of, and its tile where the model chooses one."""
+    """Seconds of one kernel, what they go to, the family it is of, and its tile where the model chooses one.
+
+    What it does in that time: multiply-adds in ``number_format`` (those of the launch), bytes over the DRAM's pins and
+    between L2 and multiprocessors, operations of the CUDA lanes.
+    """
 
     seconds: float
     bound: KernelBound
     family: str
+    number_format: str
+    dram_bytes: float
+    l2_bytes: float
+    lane_operations: float
     tile: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
-    """The families that time products and attentions: what a shape is done by, with its parameters on the device."""
+    """The families that time kernels: what a shape or class is done by, with its parameters on the device.
+
+    ``rows``: element-wise and row-wise kernels by class.
+    """
 
     product: Callable[[ProductShape], tuple[GemmFamily, GemmParameters]] = field(hash=False)
     attention: Callable[[AttentionShape], tuple[AttentionFamily, AttentionParameters]] = field(hash=False)
+    rows: Callable[[KernelClass], tuple[RowwiseFamily, RowwiseParameters]] = field(hash=False)
 
 
 def kernel_times(
@@ -61,9 +76,11 @@ def kernel_times(
             name = library.product(launch.product)[0].name
             products.setdefault((launch.kernel == "conv", name), []).append(at)
         elif launch.attention is not None:
-            times[at] = _attention_time(device, library, launch, found[at])
+            times[at] = _attention_time(device, library, launch, found[at], sustained=sustained)
+        elif launch.kernel in figures.moving:
+            times[at] = _moving_time(device, figures, figures.moving[launch.kernel], launch, found[at])
         else:
-            times[at] = _moving_time(device, figures, launch, found[at])
+            times[at] = _rows_time(device, library, launch, found[at])
     for (is_conv, _), places in products.items():
         own = [launches[at] for at in places]
         states = [found[at] for at in places]
@@ -97,8 +114,8 @@ def _product_times(
     given = GemmShapes(
         m=np.array([shape.groups * shape.m for shape in shapes]),
         n=np.array([shape.n for shape in shapes]),
-        sustained=sustained,
         k=np.array([shape.moved_k for shape in shapes]),
+        sustained=sustained,
         traffic=GemmTraffic(
             a_bytes=np.array([float(reads[0].n_bytes) for reads in uses]),
             b_bytes=np.array([float(sum(use.n_bytes for use in reads[1:])) for reads in uses]),
@@ -111,36 +128,86 @@ def _product_times(
     name = f"{family.name} convolution" if is_conv else family.name
     return [
         KernelTime(
-            float(seconds),
-            _BOUNDS[int(bound)],
+            float(forecast.seconds[row]),
+            _BOUNDS[int(forecast.bound[row])],
             name,
+            family.multiply_format,
+            *_done(forecast.activity, row),
             (("rows", tile.rows), ("columns", tile.columns), ("splits", tile.splits), ("cluster", tile.cluster)),
         )
-        for seconds, bound, tile in zip(forecast.seconds, forecast.bound, forecast.tile, strict=True)
+        for row, tile in enumerate(forecast.tile)
     ]
 
 
-def _attention_time(device: GpuDevice, library: Library, launch: Launch, found: Found) -> KernelTime:
+def _attention_time(
+    device: GpuDevice, library: Library, launch: Launch, found: Found, *, sustained: bool
+) -> KernelTime:
     """Between the times with all operands in the L2 and with none, by the share of them that is not there."""
     shape = launch.attention
     assert shape is not None
     family, parameters = library.attention(shape)
     columns = ("batch", "queries", "keys", "heads", "kv_heads", "head_dim", "window")
     arrays = {name: np.array([getattr(shape, name)]) for name in columns}
-    share = found.read_bytes(launch) / max(1, launch.read_bytes)
-    ends = [
+    cold, warm = (
         attention_forecast(
-            device, family, parameters, AttentionShapes(**arrays, cache_bits=shape.cache_bits, copies=copies)
+            device,
+            family,
+            parameters,
+            AttentionShapes(
+                batch=arrays["batch"],
+                queries=arrays["queries"],
+                keys=arrays["keys"],
+                heads=arrays["heads"],
+                kv_heads=arrays["kv_heads"],
+                head_dim=arrays["head_dim"],
+                window=arrays["window"],
+                cache_bits=shape.cache_bits,
+                copies=copies,
+                sustained=sustained,
+            ),
         )
         for copies in (_COLD, 1)
-    ]
-    cold, warm = (float(one.seconds[0]) for one in ends)
-    seconds = cold if share == 1 else share * cold + (1 - share) * warm
-    return KernelTime(seconds, _BOUNDS[int(ends[0].bound[0])], family.name)
+    )
+    share = found.read_bytes(launch) / max(1, launch.read_bytes)
+    seconds, warm_seconds = float(cold.seconds[0]), float(warm.seconds[0])
+    seconds = seconds if share == 1 else share * seconds + (1 - share) * warm_seconds
+    dram, l2, lanes = _done(cold.activity, 0)
+    crossing = dram if share == 1 else min(dram, found.read_bytes(launch) + found.write_bytes(launch))
+    bound = _BOUNDS[int(cold.bound[0])]
+    return KernelTime(seconds, bound, family.name, family.multiply_format, crossing, l2, lanes)
 
 
-def _moving_time(device: GpuDevice, figures: LaunchFigures, launch: Launch, found: Found) -> KernelTime:
-    own = figures.of(launch.kernel)
+def _rows_time(device: GpuDevice, library: Library, launch: Launch, found: Found) -> KernelTime:
+    """A calibrated element-wise or row-wise kernel, with the bytes that this one moves for each value."""
+    family, parameters = library.rows(launch.kernel)
+    moved = launch.read_bytes + launch.write_bytes
+    if launch.rows is None:
+        values = max(1.0, moved / (family.read_bytes + family.write_bytes))
+        shape = (max(1, round(values / _BLOCK_VALUES)), min(_BLOCK_VALUES, round(values)))
+    else:
+        shape = launch.rows
+    per_value = 1 / (shape[0] * shape[1])
+    family = replace(family, read_bytes=launch.read_bytes * per_value, write_bytes=launch.write_bytes * per_value)
+    crossing = found.read_bytes(launch) + found.write_bytes(launch)
+    missed = np.array([crossing / moved if moved else 0.0])
+    forecast = rowwise_forecast(
+        device, family, parameters, RowwiseShapes(m=np.array([shape[0]]), n=np.array([shape[1]]), missed=missed)
+    )
+    bound = _BOUNDS[int(forecast.bound[0])]
+    bound = "l2" if bound == "dram" and missed[0] < 1 and _is_l2(device, parameters, crossing, moved) else bound
+    return KernelTime(float(forecast.seconds[0]), bound, family.name, "", *_done(forecast.activity, 0))
+
+
+def _is_l2(device: GpuDevice, parameters: RowwiseParameters, crossing: float, moved: float) -> bool:
+    """Whether the L2 takes longer to deliver its part than the DRAM the other."""
+    dram = crossing / (device.dram_bytes_per_s * parameters.memory_share)
+    return (moved - crossing) / device.l2_bytes_per_s > dram
+
+
+def _moving_time(
+    device: GpuDevice, figures: LaunchFigures, own: MovingFigures, launch: Launch, found: Found
+) -> KernelTime:
+    """A kernel without a calibrated family: the DRAM, the L2, its own pace, or the lanes, whichever takes longest."""
     crossing = found.read_bytes(launch) + found.write_bytes(launch)
     moved = launch.read_bytes + launch.write_bytes
     dram = crossing / (device.dram_bytes_per_s * figures.memory_share)
@@ -151,7 +218,9 @@ def _moving_time(device: GpuDevice, figures: LaunchFigures, launch: Launch, foun
     parts: dict[KernelBound, float] = {"dram": dram, "l2": max(l2, through), "compute": lanes}
     bound = max(parts, key=lambda name: parts[name])
     longest = parts[bound]
-    return KernelTime(launched + longest, bound if longest > launched else "launch", launch.kernel)
+    operations = float(sum(n for _, n in launch.operations))
+    bound = bound if longest > launched else "launch"
+    return KernelTime(launched + longest, bound, launch.kernel, "", crossing, float(moved), operations)
 
 
 def _lane_seconds(device: GpuDevice, launch: Launch) -> float:
@@ -160,3 +229,8 @@ def _lane_seconds(device: GpuDevice, launch: Launch) -> float:
     quick = sum(n for kind, n in launch.operations if kind not in ("exp", "div"))
     cycles = slow / device.exp_per_cycle + quick / device.lanes
     return cycles / (device.n_sms * device.clock_hz)
+
+
+def _done(activity: Activity, row: int) -> tuple[float, float, float]:
+    """Bytes over the DRAM's pins, between L2 and multiprocessors, and lane operations of a kernel."""
+    return float(activity.dram_bytes[row]), float(activity.l2_bytes[row]), float(activity.lane_operations[row])

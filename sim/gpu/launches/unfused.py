@@ -94,6 +94,7 @@ def _moving(stream: OperatorStream, operator: Operator, kernel: KernelClass) -> 
         operators=(operator.name,),
         reads=_shared_out(reads, stream.read_bytes(operator)),
         writes=_shared_out(writes, stream.write_bytes(operator)),
+        rows=(operator.count("rows"), operator.count("columns")) if kernel in ("norm", "softmax") else None,
         operations=vector_work(operator),
     )
 
@@ -182,7 +183,7 @@ def _norm(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
     if function not in ("group", "instance"):
         return (one,)
     few = Use(f"{one.writes[0].tensor} statistics", operator.count("rows") * 2 * _CHANNEL_BYTES)
-    moments = Launch(kernel="norm", operators=one.operators, reads=one.reads[:1], writes=(few,))
+    moments = Launch(kernel="norm", operators=one.operators, reads=one.reads[:1], writes=(few,), rows=one.rows)
     prepared = Launch(kernel="statistics", operators=one.operators, reads=(few,), writes=(few,))
     applied = Launch(
         kernel="elementwise",

@@ -220,7 +220,6 @@ def _kernels_of(spec: MachineSpec, kernels: str | None, mapping: dict[str, objec
     return "engine" if kernels is None and spec.gpu is not None and any(mapping.values()) else kernels
 
 
-
 def _simulate_layer(
     outputs: Outputs,
     named: Named,
