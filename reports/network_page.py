@@ -10,7 +10,7 @@ from tilewright.reports.activity_chart import activity_data
 from tilewright.reports.charts import parts_chart, stacked_chart
 from tilewright.reports.columns import network_what_if_columns
 from tilewright.reports.network_case import LIMITS, RESOURCES, NetworkCase, OperatorGroup
-from tilewright.reports.network_table import formats_text, network_why_columns
+from tilewright.reports.network_table import formats_text, kernels_columns, network_why_columns
 from tilewright.reports.page import card, cell, energy_rows, largest_part, machine_rows, render, timeline_data
 from tilewright.reports.page_script import closed_script
 from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, ink_on, operator_colours
@@ -92,6 +92,7 @@ def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
         "energy_chart": stacked_chart(_energy_by_kind(case)),
         "kind_rows": _kind_rows(case),
         "why": _why(case),
+        "kernels": _kernels(case),
         "worst": [_worst_row(group) for group in case.worst()],
         "groups": _group_table(case),
         "operators": _operator_table(case),
@@ -102,6 +103,14 @@ def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
         "machine_rows": machine_rows(case.machine, result.assumptions),
     }
     return render("network.html.j2", context)
+
+
+def _kernels(case: NetworkCase) -> dict[str, Any] | None:
+    """Library kernels of a GPU by class; None where the engine ran."""
+    if not case.is_library:
+        return None
+    table = kernels_columns(case)
+    return {"head": table.head, "rows": table.rows}
 
 
 def _why(case: NetworkCase) -> dict[str, Any] | None:
@@ -132,6 +141,13 @@ def _lead(case: NetworkCase) -> str:
         saved = change_text(result.cycles / max(1, result.cycles_without_prefetch))
         ahead = f" Weights of the next operator are loaded ahead: {saved} of cycles."
     weights = bytes_text(result.weight_bytes)
+    if case.is_library:
+        n_kernels = sum(len(operator.kernels) for operator in result.operators)
+        launched = "as one CUDA graph" if result.launch == "graph" else "one by one by the host"
+        return (
+            f"{n_operators:,} operators with {weights} of weights as {n_kernels:,} library kernels ({result.kernels}), "
+            f"launched {launched}, timed by calibrated models of them; products in {formats_text(case)}."
+        )
     return (
         f"{n_operators:,} operators with {weights} of weights in {len(result.operators):,} runs, "
         f"{result.n_distinct:,} of them distinct, each at its best tiling ({case.objective}); "

@@ -201,7 +201,11 @@ def network_why_columns(case: NetworkCase, *, most: int) -> TextTable:
             Column(header="cycles", cells=[cycles_text(group.cycles) for group in groups], rank=1),
             Column(header="share", cells=[percent_text(group.cycles / total) for group in groups]),
             Column(header="/ bound", cells=[f"{group.bound_ratio:.3f}" for group in groups]),
-            Column(header="bound by", cells=[RESOURCES[group.bound_by] for group in groups], right=False),
+            Column(
+                header="bound by",
+                cells=[RESOURCES[group.limited_by if case.is_library else group.bound_by] for group in groups],
+                right=False,
+            ),
             Column(header="helps most", cells=ratios, right=False),
             Column(header="reason", cells=[group.reason for group in groups], right=False, rank=3, fold=40),
         )

@@ -244,9 +244,14 @@ def what_if_table(console: Console, why: WhyResult | NetworkWhyResult) -> Table 
     if not why.what_ifs:
         return None
     if isinstance(why, WhyResult):
-        table, what = what_if_columns(why), "the best tiling of this dataflow chosen anew"
+        chosen_anew = (
+            "every kernel timed anew" if why.result.kernels else "the best tiling of this dataflow chosen anew"
+        )
+        table, what = what_if_columns(why), chosen_anew
     else:
-        table, what = network_what_if_columns(why), "every operator mapped anew"
+        is_library = why.result.kernels in ("eager", "fused")
+        what = "every kernel timed anew" if is_library else "every operator mapped anew"
+        table = network_what_if_columns(why)
     title = f"what if (exact; {what})"
     return fitted_table(console, title, table.columns, best_row=table.best_row, caption=table.note)
 

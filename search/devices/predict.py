@@ -27,7 +27,7 @@ from tilewright.workloads.rated_formats import with_rated_formats
 from tilewright.workloads.single_operator import is_operator
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["LIMITS", "Prediction", "Subject", "subject_of"]
+__all__ = ["LIMITS", "Prediction", "Subject", "network_text", "subject_of"]
 
 #: What can limit a row, as in the tables of a network.
 LIMITS = ("matrix", "vector", "dram", "weights", "fallback", "fixed")
@@ -149,7 +149,7 @@ def _constant_pj(machine: MachineSpec, cycles: int) -> float:
 def subject_of(run: MeasuredRun, machine: MachineSpec) -> Subject:
     """What ``run`` names, in its formats, else in the machine's own; raises InputError where it names nothing."""
     if run.kind == "network" or is_operator(run.name) or not _is_attention(run):
-        text = run.name if is_operator(run.name) else _with_batch(run.name, run)
+        text = run.name if is_operator(run.name) else network_text(run)
         stream = load_network(text).with_formats(weights=run.weights, activations=run.activations)
         asked = [one for one in (run.weights, run.activations) if one]
         stream, _ = with_rated_formats(stream, tuple(machine.matrix.multiplies_per_pe_per_cycle), keep=asked)
@@ -169,9 +169,9 @@ def _is_attention(run: MeasuredRun) -> bool:
         return False
 
 
-def _with_batch(text: str, run: MeasuredRun) -> str:
-    """``text`` as this house writes it, with the batch of its row."""
-    name, _, options = _as_written(text).partition(":")
+def network_text(run: MeasuredRun) -> str:
+    """What a row names as this house writes it, with its batch."""
+    name, _, options = _as_written(run.name).partition(":")
     items = [item for item in options.split(",") if item.strip()]
     if run.batch is not None and not any(item.split("=")[0].strip() == "batch" for item in items):
         if name in network_names() and "batch" not in network_options(name):

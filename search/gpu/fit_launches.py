@@ -74,7 +74,9 @@ def fit_convolutions(
 
     low, high = np.log(np.array(_BOUNDS)).T
     ends = [
-        least_squares(residuals, np.log(start), bounds=(low, high), diff_step=0.02, max_nfev=_EVALUATIONS)
+        least_squares(
+            residuals, np.log(start), bounds=(low, high), diff_step=[0.02] * len(start), max_nfev=_EVALUATIONS
+        )
         for start in _STARTS
     ]
     return _with(usual, np.exp(min(ends, key=lambda end: float(end.cost)).x))

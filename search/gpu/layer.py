@@ -93,7 +93,7 @@ def _counts(note: str, launches: Sequence[Launch]) -> bool:
 def library_ways(layer: JobLayer, machine: MachineSpec, options: KernelOptions) -> tuple[SimulationResult, ...]:
     """``layer`` in each way that a library has: an attention fused, and as two products with a softmax between."""
     fused_one = library_layer(layer, machine, options)
-    if not isinstance(layer, AttentionLayer):
+    if not isinstance(layer, AttentionLayer) or not LibraryOfMachine(machine).has_attention:
         return (fused_one,)
     apart = _timed(layer, machine, options, _unfused_attention(layer), free_launches=False)
     return (fused_one, replace(apart, dataflow="unfused", tiling={}))
@@ -152,7 +152,8 @@ def _launches(layer: JobLayer, machine: MachineSpec, options: KernelOptions) -> 
     if stream is not None:
         return fused_launches(stream) if options.kernels == "fused" else unfused_launches(stream)
     if isinstance(layer, AttentionLayer):
-        return (_attention(layer),)
+        has_fused = LibraryOfMachine(machine).has_attention
+        return (_attention(layer),) if has_fused else _unfused_attention(layer)
     if isinstance(layer, GemmLayer):
         return (_product(layer),)
     if isinstance(layer, VectorLayer):

@@ -53,6 +53,11 @@ class LibraryOfMachine:
     def __post_init__(self) -> None:
         self.device, self.calibration = gpu_device(self.machine), calibration_of(self.machine)
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether a fused attention is calibrated."""
+        return any(entry.operator == "attention" for entry in self.calibration.families)
+
     def kernels(self) -> Library:
         """What :func:`tilewright.sim.gpu.launches.times.kernel_times` asks."""
         return Library(product=self.product, attention=self.attention, rows=self.rows)

@@ -69,8 +69,12 @@ def library_network(
     Raises InputError for a machine without calibrated kernels, and for formats that it cannot multiply.
     """
     maker = fused if options.kernels == "fused" else unfused
-    launches = fused.fused_launches(stream) if maker is fused else unfused.unfused_launches(stream)
     library = LibraryOfMachine(machine, free_launches=free_launches)
+    whole = stream
+    if not library.has_attention and "attention" in stream.counts:
+        stream = stream.with_split_attention()
+        library.notes["attention is two products and a softmax: no fused kernel of it is calibrated"] = None
+    launches = fused.fused_launches(stream) if maker is fused else unfused.unfused_launches(stream)
     figures = launch_figures_of(machine)
     figures = figures.without_launches() if free_launches else figures
     found = found_in_cache(launches, library.device.l2_bytes * figures.cache_share)
@@ -90,7 +94,7 @@ def library_network(
         machine=machine.name,
         operators=operators,
         figures=_figures(machine, kernels, cycles),
-        macs=stream.macs,
+        macs=whole.macs,
         weight_bytes=stream.weight_bytes,
         n_steps=stream.n_steps,
         n_distinct=len({(one.launch.kernel, one.time) for one in kernels}),

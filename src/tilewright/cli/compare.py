@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tilewright.cli import complete
-from tilewright.cli.inputs import check_dataflows, command_line, machine_of, residency_setting, workloads_of
+from tilewright.cli.inputs import (
+    check_dataflows,
+    command_line,
+    machine_of,
+    residency_setting,
+    runs_engine,
+    workloads_of,
+)
 from tilewright.cli.once import is_given
 from tilewright.cli.options import (
     ActivationsOption,
@@ -170,7 +177,8 @@ def _compare_dataflows(
 ) -> None:
     layers = workloads_of([one.text for one in named], spec)
     dataflows = check_dataflows(dataflow, layers) if dataflow else None
-    announce_compilation()
+    if runs_engine([spec], kernels):
+        announce_compilation()
 
     import tilewright.search.api as api
 

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
     from tilewright.sim.jobs import JobLayer
 
-__all__ = ["check_dataflows", "command_line", "machine_of", "residency_of", "residency_setting", "workloads_of"]
+__all__ = [
+    "check_dataflows",
+    "command_line",
+    "machine_of",
+    "residency_of",
+    "residency_setting",
+    "runs_engine",
+    "workloads_of",
+]
 
 
 def machine_of(
@@ -61,6 +69,13 @@ def residency_of(given: str | None) -> str | None:
 def residency_setting(given: str | None) -> list[str]:
     """``--residency`` as a setting of the machine, for commands that run several machines or designs."""
     return [] if residency_of(given) is None else [f"residency={given}"]
+
+
+def runs_engine(machines: Sequence[MachineSpec], kernels: str | None) -> bool:
+    """Whether any of ``machines`` runs on the engine, which must then be compiled; ``kernels``: of GPUs."""
+    from tilewright.search.gpu.kernel_options import kernel_options
+
+    return any(kernel_options(one, kernels if one.gpu is not None else None).is_engine for one in machines)
 
 
 def _says_kernels(machine: MachineSpec, kernels: str | None, launch: str | None, mapping: Mapping[str, object]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tilewright.cli.inputs import check_dataflows, workloads_of
+from tilewright.cli.inputs import check_dataflows, runs_engine, workloads_of
 from tilewright.cli.network import stream_of
 from tilewright.cli.once import check_parts, check_used
 from tilewright.cli.options import Objective
@@ -55,7 +55,8 @@ def compare_machines(outputs: Outputs, call: MachinesCall) -> None:
     things = things_of(call.named, call.formats, call.dataflows, call.machines, call.unknown)
     if call.dataflows:
         check_dataflows(call.dataflows, [thing for thing in things if not is_network(thing)])
-    announce_compilation()
+    if runs_engine(call.machines, call.kernels):
+        announce_compilation()
 
     import tilewright.search.api as api
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tilewright.cli.inputs import runs_engine
 from tilewright.cli.once import check_parts, check_used
 from tilewright.cli.options import Objective
 from tilewright.cli.outputs import Outputs, note
@@ -55,7 +56,8 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
         run.network, weights=run.weights, activations=run.activations, kv_cache=run.kv_cache, unknown=run.unknown
     )
     check_used([stream], [run.dataflow], [run.machine])
-    announce_compilation()
+    if runs_engine([run.machine], run.kernels):
+        announce_compilation()
     result = _result(run, stream)
 
     from tilewright.reports.network_case import NetworkCase
@@ -87,6 +89,8 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
 def _say_what_could_stay(run: NetworkRun, result: NetworkResult) -> None:
     """One line where nobody said what stays on chip and a plan could gain something."""
     if run.residency is not None or run.machine.residency == "plan" or result.stream is None:
+        return
+    if result.kernels in ("eager", "fused"):
         return
     from tilewright.reports.quantity import bytes_text
     from tilewright.search.residency.outlook import outlook_of

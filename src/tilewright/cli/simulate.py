@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tilewright.cli.inputs import check_dataflows, command_line, machine_of, residency_of, workloads_of
+from tilewright.cli.inputs import check_dataflows, command_line, machine_of, residency_of, runs_engine, workloads_of
 from tilewright.cli.once import is_given
 from tilewright.cli.options import (
     ActivationsOption,
@@ -233,7 +233,9 @@ def _simulate_layer(
     (layer,) = workloads_of([named.text], machine)
     if dataflow is not None:
         check_dataflows([dataflow], [layer])
-    announce_compilation()
+    asks_engine = dataflow is not None or tiling is not None or search["method"] is not None
+    if asks_engine or runs_engine([machine], search["kernels"]):
+        announce_compilation()
 
     import tilewright.search.api as api
     from tilewright.reports.table import result_table

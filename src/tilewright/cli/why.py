@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from tilewright.cli.inputs import check_dataflows, command_line, machine_of, residency_setting, workloads_of
+from tilewright.cli.inputs import (
+    check_dataflows,
+    command_line,
+    machine_of,
+    residency_setting,
+    runs_engine,
+    workloads_of,
+)
 from tilewright.cli.once import check_used
 from tilewright.cli.options import (
     ActivationsOption,
@@ -111,7 +118,8 @@ def _why_layer(
     (layer,) = workloads_of([named.text], spec)
     if dataflow is not None:
         check_dataflows([dataflow], [layer])
-    announce_compilation()
+    if runs_engine([spec], kernels):
+        announce_compilation()
 
     import tilewright.search.api as api
     from tilewright.reports.table import assumptions_text, attribution_table, result_table, what_if_table
@@ -152,7 +160,8 @@ def _why_network(
     kernels: str | None,
     launch: str | None,
 ) -> None:
-    announce_compilation()
+    if runs_engine([spec], kernels):
+        announce_compilation()
 
     import tilewright.search.api as api
     from tilewright.cli.machines import say_notes
