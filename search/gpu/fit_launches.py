@@ -59,7 +59,7 @@ def fit_convolutions(
 
     usual = replace(launch_figures_of(machine), gap_us=gap_us)
     library = LibraryOfMachine(machine)
-    cache_bytes = library.device.l2_bytes * usual.cache_share
+    cache_bytes = library.device.l2_shared_bytes * usual.cache_share
     work = [unfused_launches(stream) for stream, _ in runs]
     found = [found_in_cache(launches, cache_bytes) for launches in work]
     measured = np.array([seconds for _, seconds in runs])

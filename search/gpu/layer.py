@@ -56,7 +56,7 @@ def _timed(
     figures = figures.without_launches() if free_launches else figures
     found = [nothing_found(launch) for launch in launches]
     if len(launches) > 1:
-        found = list(found_in_cache(launches, library.device.l2_bytes * figures.cache_share, repeated=False))
+        found = list(found_in_cache(launches, library.device.l2_shared_bytes * figures.cache_share, repeated=False))
     kernels = time_launches(figures, library, launches, found, launch=options.launch, sustained=False)
     seconds = sum(one.seconds for one in kernels)
     result = timed_operator(machine, kernels, max(1, round(seconds * machine.clock_ghz * 1e9)))
@@ -220,7 +220,7 @@ def _product(layer: GemmLayer) -> Launch:
 def _vector(layer: VectorLayer) -> Launch:
     rows = layer.rows * layer.groups
     return Launch(
-        kernel="norm" if layer.reduces else "elementwise",
+        kernel="normalise" if layer.reduces else "elementwise",
         operators=(layer.name,),
         reads=(Use("reads", rows * layer.read_bytes),),
         writes=(Use("writes", rows * layer.write_bytes),),

@@ -22,7 +22,7 @@ from tilewright.sim.gpu.rowwise import ROWWISE_FAMILIES, RowwiseFamily
 __all__ = ["LibraryOfMachine", "has_library_kernels"]
 
 _EIGHT_BITS = 8
-_ROWS = {"norm": "layernorm_graph", "softmax": "softmax_graph"}
+_ROWS = {"normalise": "layernorm_graph", "softmax": "softmax_graph"}
 _ELEMENTWISE = "gelu_graph"
 
 

@@ -77,7 +77,7 @@ def library_network(
     launches = fused.fused_launches(stream) if maker is fused else unfused.unfused_launches(stream)
     figures = launch_figures_of(machine)
     figures = figures.without_launches() if free_launches else figures
-    found = found_in_cache(launches, library.device.l2_bytes * figures.cache_share)
+    found = found_in_cache(launches, library.device.l2_shared_bytes * figures.cache_share)
     kernels = time_launches(figures, library, launches, found, launch=options.launch)
     operators = _operators(stream, machine, kernels)
     cycles = sum(operator.cycles for operator in operators)

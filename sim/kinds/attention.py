@@ -9,6 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from tilewright.errors import InputError
+from tilewright.sim.gpu.launches.launch import Launch
+from tilewright.sim.gpu.launches.of_kind import register_launches, tensor_uses
+from tilewright.sim.gpu.launches.unfused import attention_shape
 from tilewright.sim.kinds.layer import register_lowering
 from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.attention import AttentionLayer
@@ -51,3 +54,18 @@ def _heads(operator: Operator, inputs: Sequence[FloatArray]) -> list[FloatArray]
 
 
 register_values("attention", _values)
+
+
+def _launches(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
+    own = Launch(
+        kernel="attention",
+        operators=(operator.name,),
+        reads=tensor_uses(stream, operator.inputs),
+        writes=tensor_uses(stream, operator.outputs),
+        attention=attention_shape(attention_layer(operator, stream)),
+        macs=operator.macs,
+    )
+    return (own,)
+
+
+register_launches("attention", _launches)

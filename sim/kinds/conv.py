@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tilewright.sim.gpu.launches.convolutions import conv_launches
+from tilewright.sim.gpu.launches.of_kind import register_launches
 from tilewright.sim.kinds.layer import JobLayer, product_layer, register_lowering, vector_layer
 from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.operators import Operator
@@ -76,3 +78,4 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
 
 
 register_values("conv", _values)
+register_launches("conv", conv_launches)

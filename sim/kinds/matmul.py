@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tilewright.sim.gpu.launches.launch import Launch, ProductShape
+from tilewright.sim.gpu.launches.of_kind import register_launches, tensor_uses
 from tilewright.sim.kinds.layer import product_layer, register_lowering
 from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.gemm import GemmLayer
@@ -30,3 +32,18 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
 
 
 register_values("matmul", _values)
+
+
+def _launches(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
+    """One kernel, which adds a bias as it stores."""
+    m, n, k = (operator.count(key) for key in ("m", "n", "k"))
+    narrowed = operator.text("activations_as") or stream.tensor(operator.inputs[0]).number_format
+    shape = ProductShape(operator.count("batch"), m, n, k, narrowed, stream.tensor(operator.inputs[1]).number_format, k)
+    reads, writes = tensor_uses(stream, operator.inputs), tensor_uses(stream, operator.outputs)
+    own = Launch(
+        kernel="matmul", operators=(operator.name,), reads=reads, writes=writes, product=shape, macs=operator.macs
+    )
+    return (own,)
+
+
+register_launches("matmul", _launches)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tilewright.errors import InputError
+from tilewright.sim.gpu.launches.launch import Launch, Use
+from tilewright.sim.gpu.launches.of_kind import (
+    batch_norm_launches,
+    moving_launch,
+    register_launches,
+    tensor_use,
+)
 from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.operators import Operator
+from tilewright.workloads.stream.graph import OperatorStream
 
 
 def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, ...]) -> FloatArray:
@@ -27,3 +37,26 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
 
 
 register_values("norm", _values)
+
+_SHARED = ("group", "instance")  # statistics over channels: moments, their use, and the values as kernels of their own
+_STATISTIC_BYTES = 8  # mean and deviation in fp32
+
+
+def _launches(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
+    function, rows = operator.text("function"), (operator.count("rows"), operator.count("columns"))
+    if function == "batch":
+        shape = stream.tensor(operator.outputs[0]).shape
+        n_channels = shape[1] if len(shape) > 1 else 1
+        x, y = tensor_use(stream, operator.inputs[0]), tensor_use(stream, operator.outputs[0])
+        return batch_norm_launches(operator, x, y, n_channels, math.prod(shape))
+    one = moving_launch(stream, operator, "normalise", rows=rows)
+    if function not in _SHARED:
+        return (one,)
+    few = Use(f"{one.writes[0].tensor} statistics", rows[0] * _STATISTIC_BYTES)
+    moments = replace(one, reads=one.reads[:1], writes=(few,), operations=())
+    prepared = Launch(kernel="statistics", operators=one.operators, reads=(few,), writes=(few,))
+    applied = replace(one, kernel="elementwise", reads=(*one.reads, few), rows=None)
+    return (moments, prepared, applied)
+
+
+register_launches("norm", _launches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tilewright.sim.gpu.launches.of_kind import moving, register_launches
 from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.operators import Operator
 
@@ -14,3 +15,4 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
 
 
 register_values("reduction", _values)
+register_launches("reduction", moving("reduce"))

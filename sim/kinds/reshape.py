@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tilewright.errors import InputError
+from tilewright.sim.gpu.launches.of_kind import moving, register_launches
 from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.operators import Operator
 
@@ -26,3 +27,4 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
 
 
 register_values("reshape", _values)
+register_launches("reshape", moving("copy"))

@@ -25,7 +25,7 @@ MIB = 2**20
 def test_batch_norms_activations_and_sums_are_kernels_again() -> None:
     """ResNet-18: 20 convolutions with norms (three kernels each), 17 activations, 8 sums, pools, the classifier."""
     counts = Counter(launch.kernel for launch in unfused_launches(load_network("resnet-18")))
-    assert counts == {"conv": 20, "statistics": 40, "elementwise": 20 + 17 + 8, "pool": 1, "reduction": 1, "matmul": 1}
+    assert counts == {"conv": 20, "statistics": 40, "elementwise": 20 + 17 + 8, "pooling": 1, "reduce": 1, "matmul": 1}
 
 
 def test_a_convolution_without_a_norm_has_its_bias_added_by_a_kernel() -> None:
@@ -37,7 +37,7 @@ def test_a_compiler_leaves_products_and_one_kernel_for_what_follows_each() -> No
     stream = load_network("resnet-18")
     launches = fused_launches(stream)
     counts = Counter(launch.kernel for launch in launches)
-    assert counts == {"conv": 20, "elementwise": 19, "pool": 1, "reduction": 1, "matmul": 1}
+    assert counts == {"conv": 20, "elementwise": 19, "pooling": 1, "reduce": 1, "matmul": 1}
     last = next(launch for launch in launches if len(launch.operators) == 3)  # norm, sum and activation
     assert [name.rpartition(".")[2] for name in last.operators] == ["conv2", "add", "relu"]
     assert len([use for use in last.reads if use.n_bytes > MIB // 8]) == 2

@@ -21,7 +21,7 @@ ASSUMPTIONS = (
     "kernels as a compiler fuses them: chains of element-wise work, with one norm, softmax or reduction, are one "
     "kernel; products, convolutions and attentions stay library kernels without them",
 )
-_ROWS: tuple[KernelClass, ...] = ("norm", "softmax", "reduction")
+_ROWS: tuple[KernelClass, ...] = ("normalise", "softmax", "reduce")
 _JOINING: tuple[KernelClass, ...] = ("elementwise", *_ROWS)
 
 

@@ -9,7 +9,7 @@ __all__ = ["TENSOR_KERNELS", "AttentionShape", "KernelClass", "Launch", "Product
 
 #: What a kernel is, for tables and for the figures that time it. ``statistics``: of a batch norm's few channels.
 KernelClass: TypeAlias = Literal[
-    "matmul", "conv", "attention", "depthwise", "elementwise", "norm", "softmax", "reduction", "pool", "copy",
+    "matmul", "conv", "attention", "depthwise", "elementwise", "normalise", "softmax", "reduce", "pooling", "copy",
     "statistics",
 ]  # fmt: skip
 #: Those that work on the tensor cores; the others read, do little, and write, and are timed by the bytes they move.

@@ -139,12 +139,10 @@ def simulate(
     given = [option for option, value in only_for_networks.items() if value]
     plan = residency_of(residency)
     named = what_is_named(workload, network_options=given)
-    mapping: dict[str, object] = {"--dataflow": dataflow}
-    if named.kind == "network":
-        mapping |= {"--no-fuse": no_fuse, "--no-prefetch": no_prefetch, "--residency": plan == "plan"}
-        mapping |= {"--pipeline": pipeline}
-    else:
-        mapping |= {"--tile": tile, "--method": method}
+    of_networks = {"--no-fuse": no_fuse, "--no-prefetch": no_prefetch, "--residency": plan == "plan"}
+    of_networks |= {"--pipeline": bool(pipeline), "--beside": bool(beside)}
+    of_layers = {"--tile": bool(tile), "--method": bool(method)}
+    mapping = {"--dataflow": bool(dataflow), **(of_networks if named.kind == "network" else of_layers)}
     spec = machine_of(machine, set_, kernels=kernels, launch=launch, mapping=mapping)
     if named.kind != "network":
         if given:
@@ -215,7 +213,7 @@ def _refuse_for_pipeline(goal: Objective, given: dict[str, object]) -> None:
             raise InputError(f"{option}: means nothing with --pipeline")
 
 
-def _kernels_of(spec: MachineSpec, kernels: str | None, mapping: dict[str, object]) -> str | None:
+def _kernels_of(spec: MachineSpec, kernels: str | None, mapping: dict[str, bool]) -> str | None:
     """What asks for a mapping asks for the engine."""
     return "engine" if kernels is None and spec.gpu is not None and any(mapping.values()) else kernels
 
