@@ -112,6 +112,8 @@ def _softmax(
         )
 
 
+ASSUMPTIONS = ("the running output is kept on chip and corrected once per key tile",)
+
 FLASH2 = register(
     Dataflow(
         name="flash2",
@@ -119,7 +121,7 @@ FLASH2 = register(
         summary="FlashAttention-2: one-pass softmax on the vector unit, queries outside, keys inside",
         source="FlashAttention-2, arXiv 2307.08691",
         phases=(Phase(name="attention", parameters=parts.STANDARD, lower=lower, legal=parts.legal),),
-        assumptions=("the running output is kept on chip and corrected once per key tile",),
+        assumptions=ASSUMPTIONS,
     ),
     rank=6,
 )

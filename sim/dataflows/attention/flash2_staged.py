@@ -23,7 +23,7 @@ FLASH2_STAGED = register(
             ),
         ),
         assumptions=(
-            *flash2.FLASH2.assumptions,
+            *flash2.ASSUMPTIONS,
             "K and V of a head are staged whole, fetched tile by tile at their first use by a mover of their own for "
             "each, once for the cores that work on the same head; the DRAM's channel is what a fetch takes (the "
             "level's write port is not the bottleneck)",
