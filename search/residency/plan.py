@@ -228,6 +228,11 @@ def first_load(machine: MachineSpec, memory: Place, n_bytes: int) -> tuple[int, 
     else:
         work = costs.load(1, n_bytes, BITS_PER_BYTE) if near else costs.fetch(memory, 1, n_bytes, BITS_PER_BYTE)
     builder = ProgramBuilder([Engine("load", "load")], channels_of(machine))
-    builder.transfer(0, n_bytes=work.n_bytes, latency_cycles=work.cycles, channel=work.channel, cost=work)
+    channel = work.channel
+    if not near and machine.weights.memory is None:
+        written = level_called(machine, memory).write_channel
+        rates = {at: channels_of(machine)[at].bytes_per_cycle for at in (channel, written)}
+        channel = min(rates, key=lambda at: rates[at])
+    builder.transfer(0, n_bytes=work.n_bytes, latency_cycles=work.cycles, channel=channel, cost=work)
     cycles = simulate(builder.build()).cycles
     return cycles, sum(energy_by_component(machine, work.counters, cycles).values())

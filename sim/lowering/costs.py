@@ -19,7 +19,7 @@ from tilewright.hw_models.links import hop_cycles, of_each_core
 from tilewright.hw_models.matrix_unit import WHOLE, product
 from tilewright.hw_models.spec import MachineSpec, Operand, WeightMemorySpec
 from tilewright.hw_models.vector_unit import vector_cycles
-from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, level_called, link_channel
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, channels_of, level_called, link_channel
 from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.homes import DRAM, Place
 from tilewright.workloads.vector_work import UnitValues
@@ -165,6 +165,22 @@ class TileCosts:
     ) -> Work:
         """Bring ``n_runs`` contiguous runs of elements from the DRAM into the level ``to``."""
         return self._transfer("fetch", n_runs, run_elements, bits, stride_elements, to)
+
+    def fills(self, level: Level) -> bool:
+        """Whether what is fetched into ``level`` is written there by commands of their own: where its write port gives
+        less than the DRAM, or results go there, too. Else a fetch writes as it reads, and the DRAM is the bottleneck.
+        """
+        rate = channels_of(self.machine)[level.write_channel].bytes_per_cycle
+        if not level.is_shared:
+            rate = rate * min(self.machine.n_cores, self.layer.n_groups) / self.machine.n_cores
+        homes = getattr(self.layer, "homes", None)
+        return rate < self.rate or (homes is not None and homes.out == level.name)
+
+    def fill(self, to: Place, fetched: Work) -> Work:
+        """Writing what was ``fetched`` into the level ``to``; the energy of it was counted with the fetch."""
+        n_bytes = fetched.counters.buffer_write_bytes[to]
+        channel = level_called(self.machine, to).write_channel
+        return self._remember(("fill", to, n_bytes), lambda: Work(0, n_bytes, 0, 0.0, Counters(), channel))
 
     def bring(
         self, n_runs: int, run_elements: int, bits: int | Fraction, *, stride_elements: int = 0, home: Place = DRAM

@@ -16,6 +16,7 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import BufferSpec, MachineSpec, WeightMemorySpec, WeightsSpec
 from tilewright.search.tiling import best_tiling
 from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
+from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.engine.program import ProgramBuilder
 from tilewright.sim.engine.reference import run_reference
 from tilewright.sim.engine.run import run_program
@@ -164,6 +165,31 @@ def test_a_larger_level_is_never_worse(n_cores: int) -> None:
     assert found == sorted(found, reverse=True)
     assert found[-1] < found[0]
     assert found[-1] == found[-2]
+
+
+def test_a_fetch_takes_the_write_port_of_its_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port as fast as the DRAM holds nothing up, to the cycle; a slower one does; a result written there may, too."""
+    layer = GemmLayer(
+        name="product", groups=1, m=64, k=48, n=40, a_bits=8, b_bits=8, out_bits=8, accumulator_bits=32,
+        compute_format="int8",
+    )  # fmt: skip
+    tiling = {"m": 16, "n": 8, "k": 16, "order": 2, "depth": 2, "outputs": 2, "prefetched": 0}
+    tiling |= {"far": 3, "far_m": 2, "far_n": 1, "shared": 0}
+
+    def cycles(write: float, layer: GemmLayer = layer) -> int:
+        far = BufferSpec(name="l2", capacity_kib=16, read_bytes_per_cycle=64, write_bytes_per_cycle=write)
+        machine = replace(EDGE, buffers=(*EDGE.buffers, far), energy=_energy([far]))
+        machine = machine.with_(**{"dram.bandwidth_gb_per_s": 4})
+        return evaluate(STAGED, layer, machine, tiling).cycles
+
+    plain = [cycles(write) for write in (4, 64)]  # at a clock of 1 GHz
+    assert plain[0] == plain[1] < cycles(3) < cycles(1)
+    there = replace(layer, homes=Homes(out="l2"))
+    with_results = cycles(4, there)
+    monkeypatch.setattr(GemmCosts, "fills", lambda self, level: False)
+    assert cycles(4, there) <= with_results
+    monkeypatch.setattr(GemmCosts, "fills", lambda self, level: True)
+    assert [cycles(write) for write in (4, 64)] == plain
 
 
 @st.composite

@@ -4,7 +4,7 @@ Conventions of the programs, said here as nests: partial sums never leave the ch
 is outside the loop over k); a part of B that is the only one along n stays through all parts of the rows; all kernel
 taps are done in the working buffer; within a row all columns between the first and the last needed one are loaded;
 halos are fetched again with each tile, also into a level, which gets what is staged tile by tile; a level's write port
-is not charged for that.
+is charged for that where it is slower than the DRAM, or results are written there, too.
 """
 
 from __future__ import annotations
@@ -154,7 +154,14 @@ def wanted_bytes(layer: GemmLayer, nest: LoopNest, machine: MachineSpec, tiling:
                 reads //= n_sharing(layer, machine, sharing[operand])
             if of == operand:
                 moved[memory, of] = Moved(reads, writes)
-    return by_channel(layer, machine, moved)
+    found = by_channel(layer, machine, moved)
+    if what.level is not None and get_dataflow("staged", "gemm").costs(layer, machine).fills(what.level):
+        # What is fetched is written, where the port may be the bottleneck.
+        bits = {"input": layer.a_bits * what.a, "weight": layer.b_bits * what.b}
+        for operand, n_bits in bits.items():
+            reads, _ = moved.get(("dram", operand), Moved(0, 0))  # type: ignore[call-overload]
+            found[what.level.write_channel] += int(reads * n_bits / 8)
+    return +found
 
 
 def by_channel(layer: GemmLayer, machine: MachineSpec, moved: Mapping[tuple[str, Operand], Moved]) -> Counter[int]:

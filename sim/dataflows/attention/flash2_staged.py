@@ -25,8 +25,8 @@ FLASH2_STAGED = register(
         assumptions=(
             *flash2.ASSUMPTIONS,
             "K and V of a head are staged whole, fetched tile by tile at their first use by a mover of their own for "
-            "each, once for the cores that work on the same head; the DRAM's channel is what a fetch takes (the "
-            "level's write port is not the bottleneck)",
+            "each, once for the cores that work on the same head; a fetch takes the DRAM's channel, and the "
+            "level's write port as it comes (not followed where that is faster and nothing else is written there)",
             "what a link sends to several cores is with one of them before; the others keep a slot free for it",
         ),
         refusal=no_staging,

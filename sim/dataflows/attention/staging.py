@@ -27,6 +27,7 @@ from tilewright.workloads.homes import DRAM
 __all__ = ["FAR", "SHARED", "Stage", "StagedCore", "is_distinct", "legal", "n_sharing", "no_staging"]
 
 OPERANDS = ("k", "v")
+TILES_ON_THEIR_WAY = 2  # in a mover between the DRAM and a level
 FETCH, BRING, SEND = 0, 2, 4  # first of two engines, one for K and one for V, behind a core's own
 
 
@@ -52,7 +53,9 @@ def sends(layer: AttentionLayer, machine: MachineSpec, tiling: Mapping[str, int]
 class Stage(NamedTuple):
     """An operand ("K", "V") on its way: the level that holds it (None: none does), for so many heads at a time.
 
-    ``free``: slots for a head there; ``full``: tiles that have come there; ``arrived``: those that are with one core.
+    ``free``: slots for a head there; ``full``: tiles that have come there; ``arrived``: those that are with one core;
+    ``mover_free``, ``mover_full``, ``begin``, ``written``: of tiles on their way there, where commands of their own
+    write them (as those of :class:`tilewright.sim.dataflows.gemm.lower.Mover`).
     """
 
     operand: str
@@ -61,6 +64,10 @@ class Stage(NamedTuple):
     free: int
     full: int
     arrived: int
+    mover_free: int = -1
+    mover_full: int = -1
+    begin: int = -1
+    written: int = -1
 
 
 class StagedCore(AttentionCore):
@@ -75,14 +82,18 @@ class StagedCore(AttentionCore):
         sharing = n_sharing(costs.layer, machine)
         level = level_of(machine, tiling)
         served = sharing if level is not None and level.is_shared else 1
-        engines += [Engine(f"fetch {name}{suffix}", "load", max(1, n_cores // served)) for name in "KV"]
+        n_fetching = max(1, n_cores // served)
+        engines += [Engine(f"fetch {name}{suffix}", "load", n_fetching) for name in "KV"]
+        fills = [Engine(f"write {name}{suffix}", "load", n_fetching) for name in "KV"]
+        if level is None or not costs.fills(level):
+            fills = []
         if not sends(costs.layer, machine, tiling):
-            return engines
+            return engines + fills
         assert machine.links is not None
         n_sets = max(1, n_cores // sharing)
         engines += [Engine(f"load {name} shared{suffix}", "load", n_sets) for name in "KV"]
         receiving = n_cores if of_each_core(machine.links) else n_sets
-        return [*engines, *(Engine(f"send {name}{suffix}", "load", receiving) for name in "KV")]
+        return [*engines, *(Engine(f"send {name}{suffix}", "load", receiving) for name in "KV"), *fills]
 
     @classmethod
     def channels(cls, costs: AttentionCosts, tiling: Mapping[str, int]) -> tuple[Channel, ...]:
@@ -116,6 +127,7 @@ class Staging:
         machine = costs.machine
         self.n_sharing = n_sharing(layer, machine)
         self.n_served = self.n_sharing if level is not None and level.is_shared else 1
+        self.is_filled = level is not None and costs.fills(level)
         slots = min(2, ceil_div(layer.n_groups, machine.n_cores))
         self.stages = {operand: self._stage(operand, slots) for operand in OPERANDS}
         if level is not None:
@@ -134,7 +146,33 @@ class Staging:
             full = core.semaphore(f"{name} in {level}")
         if self.is_sent:
             arrived = core.semaphore(f"{name} with one core")
-        return Stage(name, level, slots, free, full, arrived)
+        if not self.is_filled:
+            return Stage(name, level, slots, free, full, arrived)
+        return Stage(
+            name, level, slots, free, full, arrived,
+            mover_free=core.semaphore(f"mover of {name} free", TILES_ON_THEIR_WAY, is_slot=True),
+            mover_full=core.semaphore(f"{name} from the DRAM", 1),
+            begin=core.semaphore(f"{name} {level} slot free to write", slots, is_slot=True),
+            written=core.semaphore(f"{name} written"),
+        )  # fmt: skip
+
+    def _fetch(self, at: int, fetch: Any, stage: Stage, *, begins: bool, run: Any) -> None:
+        """Bring a tile from the DRAM into its level."""
+        core, label, signals = self.core, f"fetch {stage.operand}", [stage.full]
+        waits = [stage.free] if begins else []
+        if not self.is_filled:
+            core.move(FETCH + at, fetch, self.n_served, waits=waits, signals=signals, label=label, run=run)
+            return
+        assert stage.level is not None
+        core.move(
+            FETCH + at, fetch, self.n_served,
+            waits=[*waits, stage.mover_free], signals=[*signals, stage.mover_full], label=label, run=run,
+        )  # fmt: skip
+        core.move(
+            (SEND if self.is_sent else FETCH) + 2 + at, core.costs.fill(stage.level, fetch), self.n_served,
+            waits=[stage.mover_full, *([stage.begin] if begins else [])], signals=[stage.mover_free, stage.written],
+            label=f"write {stage.operand} to {stage.level}", run=None,
+        )  # fmt: skip
 
     def load(self, operand: str, step: Any, pool: Pool, n_elements: int, run: Sequence[Any]) -> None:
         """Bring the tile of ``step`` into ``pool``: from its level, where it is fetched at its first use."""
@@ -147,14 +185,10 @@ class Staging:
             home = stage.level
             if step.is_new:
                 fetch = costs.fetch(stage.level, 1, n_elements, bits)
-                core.move(
-                    FETCH + at, fetch, self.n_served,
-                    waits=[stage.free] if step.first else [],
-                    signals=[stage.full], label=f"fetch {name}", run=(f"fetch_{operand}", stage, *run),
-                )  # fmt: skip
-                waits.append(stage.full)
+                self._fetch(at, fetch, stage, begins=step.first, run=(f"fetch_{operand}", stage, *run))
+                waits += [stage.full, stage.written] if self.is_filled else [stage.full]
             if step.release and step.last:
-                signals.append(stage.free)
+                signals += [stage.free, stage.begin] if self.is_filled else [stage.free]
         if not self.is_sent:
             work = costs.load(1, n_elements, bits, home=home)
             core.load(

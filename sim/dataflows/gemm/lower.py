@@ -64,6 +64,8 @@ class GemmCore(TileCore[GemmCosts]):
         self.stage_slots: dict[str, int] = {}  # of each staged operand
         self.n_staging: dict[str, int] = {}  # cores that one fetch of it serves
         self.arrived: dict[str, int] = {}  # semaphores of tiles that are with one of the cores that share them
+        self.movers: dict[str, Mover] = {}  # of each operand whose fetches are written to their level one by one
+        self.is_sent = False  # whether there are engines that send
 
     @classmethod
     def engines_for(cls, costs: GemmCosts, tiling: Tiling, n_cores: int, suffix: str = "") -> list[Engine]:
@@ -75,14 +77,17 @@ class GemmCore(TileCore[GemmCosts]):
         level = staged(costs.layer, costs.levels, tiling).level
         served = {operand.upper(): n_staging(costs.n_sharing[operand], level) for operand in ("a", "b")}
         engines += [Engine(f"fetch {name}{suffix}", "load", n_cores // n) for name, n in served.items()]
+        fills = [Engine(f"write {name}{suffix}", "load", n_cores // n) for name, n in served.items()]
+        if level is None or not costs.fills(level):
+            fills = []
         if not costs.multicasts or not tiling.get("shared", 0):
-            return engines
+            return engines + fills
         link = costs.machine.links
         assert link is not None
         sharing = {operand.upper(): min(n_cores, costs.n_sharing[operand]) for operand in ("a", "b")}
         engines += [Engine(f"load {name} shared{suffix}", "load", n_cores // n) for name, n in sharing.items()]
         receiving = {name: n_cores if of_each_core(link) else n_cores // n for name, n in sharing.items()}
-        return [*engines, *(Engine(f"send {name}{suffix}", "load", n) for name, n in receiving.items())]
+        return [*engines, *(Engine(f"send {name}{suffix}", "load", n) for name, n in receiving.items()), *fills]
 
     @staticmethod
     def _weight_engines(costs: GemmCosts, n_cores: int, suffix: str) -> list[Engine]:
@@ -113,13 +118,28 @@ class GemmCore(TileCore[GemmCosts]):
         uses_more = on_chip or tiling.get("far", 0) or (costs.multicasts and tiling.get("shared", 0))
         return channels_of(costs.machine) if uses_more else (cls.channel(costs),)
 
-    def fetch(self, operand: str, work: Work, *, waits: list[int], signals: list[int], label: str, run: Any) -> None:
-        """Bring a tile of "a" or "b" from the DRAM into a level on chip, once for the cores that share it."""
+    def fetch(
+        self, operand: str, work: Work, *, waits: list[int], signals: list[int], label: str, run: Any, begins: bool
+    ) -> None:
+        """Bring a tile of "a" or "b" from the DRAM into a level on chip, once for the cores that share it.
+
+        ``begins``: it is the first of a part.
+        """
+        mover = self.movers.get(operand)
+        write = None if mover is None else self.costs.fill(mover.level, work)
         if self._count is not None:
-            self._count.add_shared(work, self.n_staging[operand])
-        else:
-            engine = self._first_mover + (FETCH_A if operand == "a" else FETCH_B)
-            self._transfer(engine, work, waits, signals, label, run)
+            for one in (work, write):
+                if one is not None:
+                    self._count.add_shared(one, self.n_staging[operand])
+            return
+        at = self._first_mover + ("a", "b").index(operand)
+        if mover is None or write is None:
+            self._transfer(FETCH_A + at, work, waits, signals, label, run)
+            return
+        self._transfer(FETCH_A + at, work, [*waits, mover.free], [*signals, mover.full], label, run)
+        first_fill = SEND_B + 1 if self.is_sent else FETCH_B + 1
+        waits, label = [mover.full, *([mover.begin] if begins else [])], f"write {operand.upper()} to {mover.level}"
+        self._transfer(first_fill + at, write, waits, [mover.free, mover.written], label, None)
 
     def load_shared(
         self, operand: str, works: tuple[Work, Work], *, waits: list[int], signals: list[int], run: Any
@@ -141,6 +161,21 @@ class GemmCore(TileCore[GemmCosts]):
         self._transfer(SEND_A + at, send, [brought], signals, f"send {name}", (f"load_{operand}", run))
 
 
+class Mover(NamedTuple):
+    """Between the DRAM and a level: a tile is written while it comes, not before the one before it has come.
+
+    ``free``: slots for tiles on their way; ``full``: tiles that the DRAM has given, and the one that it gives now;
+    ``begin``: slots for a part in the level; ``written``: tiles that are written there.
+    """
+
+    level: str
+    free: int
+    full: int
+    begin: int
+    written: int
+
+
+TILES_ON_THEIR_WAY = 2  # in a mover
 FETCH_A, FETCH_B, SHARED_A, SHARED_B, SEND_A, SEND_B = range(6)  # behind a core's own engines
 
 
@@ -274,6 +309,7 @@ class Nest:
         self.extra: Pool | None = None
         if costs.loaded_extras:
             self.extra = core.pool("fused input", slots=outputs, slot_bytes=costs.extra_bytes(m, n))
+        core.is_sent = costs.multicasts and bool(tiling.get("shared", 0))
         self.stage_a, self.stage_b = (self._stage(operand) for operand in ("a", "b"))
         self.sends = {
             operand: pool is not None and costs.multicasts and sends(tiling, costs.n_sharing[operand])
@@ -314,6 +350,14 @@ class Nest:
         core.stage(what.level.name, slots * n_bytes * n_copies(layer, core.costs.machine, n_sharing, what.level))
         core.stage_slots[operand] = slots
         name = operand.upper()
+        if core.costs.fills(what.level):
+            core.movers[operand] = Mover(
+                what.level.name,
+                core.semaphore(f"mover of {name} free", TILES_ON_THEIR_WAY, is_slot=True),
+                core.semaphore(f"{name} from the DRAM", 1),
+                core.semaphore(f"{name} {what.level.name} slot free to write", slots, is_slot=True),
+                core.semaphore(f"{name} written"),
+            )
         return Stage(
             what.level.name,
             core.semaphore(f"{name} {what.level.name} slot free", slots, is_slot=True),
@@ -365,6 +409,20 @@ class Nest:
         assert pool is not None
         return pool.full
 
+    def _fetch(self, operand: str, work: Work, stage: Stage, *, waits: list[int], begins: bool, step: Step) -> None:
+        label, run = f"fetch {operand.upper()}", (f"fetch_{operand}", step)
+        self.core.fetch(operand, work, waits=waits, signals=[stage.full], label=label, run=run, begins=begins)
+
+    def _has_come(self, operand: str, stage: Stage) -> list[int]:
+        """What tells that a fetched tile is in its level."""
+        mover = self.core.movers.get(operand)
+        return [stage.full] if mover is None else [stage.full, mover.written]
+
+    def _gives_up(self, operand: str, stage: Stage) -> list[int]:
+        """What gives a part's slot in a level back."""
+        mover = self.core.movers.get(operand)
+        return [stage.free] if mover is None else [stage.free, mover.begin]
+
     def _load_a(self, step: Step) -> None:
         assert self.a is not None
         costs, tiles = self.core.costs, {"row_tile": self.tile["m"], "depth_tile": self.tile["k"]}
@@ -376,10 +434,10 @@ class Nest:
                 begins = step.rows.first and step.k.first
                 fetch = costs.fetch_a(stage.level, rows, step.k, **tiles)
                 to = [*([stage.free] if begins else []), *self._a_awaits(step)]
-                self.core.fetch("a", fetch, waits=to, signals=[stage.full], label="fetch A", run=("fetch_a", step))
-                waits.append(stage.full)
+                self._fetch("a", fetch, stage, waits=to, begins=begins, step=step)
+                waits += self._has_come("a", stage)
             if step.part.columns.last and step.rows.last and step.k.last and at_once[1]:
-                signals.append(stage.free)
+                signals += self._gives_up("a", stage)
         else:
             waits += self._a_awaits(step)
         home = None if stage is None else stage.level
@@ -401,11 +459,11 @@ class Nest:
                 begins = step.columns.first and step.k.first
                 fetch = costs.fetch_b(stage.level, step.k.size, step.columns.size)
                 to = [stage.free] if begins else []
-                self.core.fetch("b", fetch, waits=to, signals=[stage.full], label="fetch B", run=("fetch_b", step))
-                waits.append(stage.full)
+                self._fetch("b", fetch, stage, waits=to, begins=begins, step=step)
+                waits += self._has_come("b", stage)
             is_last_row = step.rows.last or self.keep_b
             if (part.last or not stage.stays) and step.columns.last and step.k.last and is_last_row:
-                signals.append(stage.free)
+                signals += self._gives_up("b", stage)
         home = None if stage is None else stage.level
         if self.sends["b"]:
             send = costs.send_b(step.k.size, step.columns.size, costs.n_sharing["b"])
@@ -624,7 +682,8 @@ STAGED = register(
             *ASSUMPTIONS,
             "what is staged is fetched tile by tile at its first use, by a mover of its own for each operand, once for "
             "the cores that need the same tiles at the same time; a convolution's halos are fetched again with each "
-            "tile; the DRAM's channel is what a fetch takes (the level's write port is not the bottleneck)",
+            "tile; a fetch takes the DRAM's channel, and the level's write port as it comes (not followed where that "
+            "is faster and nothing else is written there)",
             "what a link sends to several cores is with one of them before; the others keep a slot free for it",
         ),
         operator="gemm",
