@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError, unknown
 from tilewright.kernels.measured import MeasuredTable
 from tilewright.kernels.reading.aiconfigurator_layers import experts_tables, latent_tables
-from tilewright.kernels.reading.columns import need_columns, read_frame, seconds_column, watts_column, whole_column
+from tilewright.kernels.reading.aiconfigurator_power import power_columns
+from tilewright.kernels.reading.columns import need_columns, read_frame, seconds_column, whole_column
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
 __all__ = ["read_aiconfigurator"]
 
@@ -35,12 +34,6 @@ _LATENT = {"context_mla": False, "generation_mla": True}  # whether it decodes
 _OPERATORS = ("gemm", *_ATTENTION, *_LATENT, "moe", "quant_computescale", "quant_scalematrix")
 _OLDER = ("a100", "l40s")
 _SUSTAINED = "_power"  # runs stretched to 0.3 to 1 s, so that the board's power could be read
-#: How the collector stretches them (collector/helper.py): it times a call of a few kernels outside of a graph, repeats
-#: it for 1 s, or 0.3 s where it is shorter than 0.1 ms, and at most 3,000 times. Outside of a graph each kernel takes
-#: the host about 20 us.
-_RUN_S, _SHORT_RUN_S, _SHORT_CALL_S = 1.0, 0.3, 1e-4
-_FEWEST_RUNS, _MOST_RUNS = 6, 3000
-_HOST_S = 20e-6
 _QUANTISED_COPIES = 5  # kernels in a call of the row-wise tables
 
 
@@ -83,6 +76,7 @@ def _gemm_tables(path: Path, frame: pd.DataFrame, device: str, framework: str) -
         if family in ("fp8", "fp8_block") and framework != "vllm":
             family = f"{family}_{framework}"
         copies = 1 if family == "fp8_block" else _WEIGHT_COPIES.get(framework, _OTHER_COPIES)
+        seconds = seconds_column(path, rows, "latency_ms", 1e-3)
         tables.append(
             MeasuredTable(
                 name=f"{path.stem}: {family}",
@@ -90,36 +84,14 @@ def _gemm_tables(path: Path, frame: pd.DataFrame, device: str, framework: str) -
                 family=family,
                 device=device,
                 columns={column: whole_column(path, rows, column) for column in ("m", "n", "k")},
-                seconds=seconds_column(path, rows, "latency_ms", 1e-3),
+                seconds=seconds,
                 source=_SOURCE,
                 weight_copies=copies,
                 sustained=path.stem.endswith(_SUSTAINED),
-                **_power(path, rows, copies),
+                **power_columns(path, rows, seconds, copies),
             )
         )
     return tables
-
-
-def _power(path: Path, rows: pd.DataFrame, kernels_of_call: int) -> dict[str, Any]:
-    """The columns of power, where the table has it: watts, how long the meter saw each run, and the rows' places."""
-    if "power_w" not in rows:
-        return {}
-    seconds = seconds_column(path, rows, "latency_ms", 1e-3)
-    return {
-        "watts": watts_column(path, rows, "power_w"),
-        "run_seconds": _run_seconds(seconds, kernels_of_call),
-        "place": rows.index.to_numpy(dtype=int),
-    }
-
-
-def _run_seconds(seconds: NDArray[np.float64], kernels_of_call: int) -> NDArray[np.float64]:
-    """How long each row's kernel ran while the board's power was sampled."""
-    import numpy as np
-
-    call = kernels_of_call * seconds
-    outside = np.maximum(call, kernels_of_call * _HOST_S)
-    wanted = np.where(outside < _SHORT_CALL_S, _SHORT_RUN_S, _RUN_S)
-    return np.clip(wanted / outside + 1, _FEWEST_RUNS, _MOST_RUNS) * call
 
 
 def _format_of_name(path: Path) -> str:
@@ -155,6 +127,7 @@ def _attention_tables(path: Path, frame: pd.DataFrame, device: str, kind: str) -
         elif "flashinfer" in library:
             library = "flashinfer"
         family = f"{library}_{kind}" + ("_fp8" if cache == "fp8" else "")
+        seconds = seconds_column(path, rows, "latency_ms", 1e-3)
         keys = whole_column(path, rows, "step", least=0) + 1 if kind == "decode" else whole_column(path, rows, "isl")
         columns = {
             "batch": whole_column(path, rows, "batch_size"),
@@ -172,10 +145,10 @@ def _attention_tables(path: Path, frame: pd.DataFrame, device: str, kind: str) -
                 family=family,
                 device=device,
                 columns=columns,
-                seconds=seconds_column(path, rows, "latency_ms", 1e-3),
+                seconds=seconds,
                 source=_SOURCE,
                 cache_bits=8 if cache == "fp8" else 16,
-                **_power(path, rows, 1),
+                **power_columns(path, rows, seconds, 1),
             )
         )
     return tables
@@ -183,14 +156,15 @@ def _attention_tables(path: Path, frame: pd.DataFrame, device: str, kind: str) -
 
 def _rowwise_table(path: Path, frame: pd.DataFrame, device: str, operator: str) -> MeasuredTable:
     family = operator.removeprefix("quant_")
+    seconds = seconds_column(path, frame, "latency_ms", 1e-3)
     return MeasuredTable(
         name=f"{path.stem}: {family}",
         operator="rowwise",
         family=family,
         device=device,
         columns={"m": whole_column(path, frame, "m"), "n": whole_column(path, frame, "k")},
-        seconds=seconds_column(path, frame, "latency_ms", 1e-3),
+        seconds=seconds,
         source=_SOURCE,
         # The largest magnitude's power is the difference of two runs: of no kernel.
-        **(_power(path, frame, _QUANTISED_COPIES) if family == "scalematrix" else {}),
+        **(power_columns(path, frame, seconds, _QUANTISED_COPIES) if family == "scalematrix" else {}),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError
 from tilewright.kernels.measured import MeasuredTable
+from tilewright.kernels.reading.aiconfigurator_power import power_columns
 from tilewright.kernels.reading.columns import need_columns, seconds_column, whole_column
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _EXPERTS = {
 }
 _POWER_LAW = re.compile(r"power_law_(\d+(?:\.\d+)?)")
 _FIRST_LINE = 2
+_DRAWS = 5  # of a power law: the collector's call is one layer for each draw
+_HOST_S = 150e-6  # of the kernels of a layer, launched one by one
 
 
 def experts_tables(path: Path, frame: pd.DataFrame, device: str, source: str) -> list[MeasuredTable]:
@@ -86,16 +89,21 @@ def _table(
     *,
     cache_bits: int,
 ) -> MeasuredTable:
+    import numpy as np
+
     time = "latency_ms" if "latency_ms" in rows else "latency"
+    seconds = seconds_column(path, rows, time, 1e-3)
+    draws = np.where(columns["skew_milli"] > 0, _DRAWS, 1) if operator == "experts" else 1
     return MeasuredTable(
         name=f"{path.stem}: {family}",
         operator="experts" if operator == "experts" else "latent",
         family=family,
         device=device,
         columns=columns,
-        seconds=seconds_column(path, rows, time, 1e-3),
+        seconds=seconds,
         source=source,
         cache_bits=cache_bits,
+        **power_columns(path, rows, seconds, draws, host_s=_HOST_S),
     )
 
 

@@ -152,13 +152,13 @@ def predict_with(device: GpuDevice, parameters: Parameters, table: MeasuredTable
 
         layers = ExpertsShapes(**{name: columns[name] for name in COLUMNS["experts"]})
         layer = experts_forecast(device, EXPERTS_FAMILIES.get(table.family), parameters, layers)
-        return Prediction(seconds=layer.seconds, bound=layer.bound)
+        return Prediction(seconds=layer.seconds, bound=layer.bound, activity=layer.activity)
     if table.operator == "latent" and isinstance(parameters, LatentParameters):
         from tilewright.sim.gpu.latent import LATENT_FAMILIES, LatentShapes, latent_forecast
 
         shapes = LatentShapes(**{name: columns[name] for name in COLUMNS["latent"]})
         latent = latent_forecast(device, LATENT_FAMILIES.get(table.family), parameters, shapes)
-        return Prediction(seconds=latent.seconds, bound=latent.bound)
+        return Prediction(seconds=latent.seconds, bound=latent.bound, activity=latent.activity)
     raise InputError(f"{table.name}: parameters of another operator than {table.operator}")
 
 

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.float64]
 
-__all__ = ["Activity", "total"]
+__all__ = ["SCORE_OPERATIONS", "Activity", "total"]
+
+#: Of a lane for each score of attention: scale, compare, subtract, exponential, sum, convert.
+SCORE_OPERATIONS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from tilewright.hw_models.gpu.parameters import AttentionParameters
 from tilewright.registry import Registry
-from tilewright.sim.gpu.activity import Activity
+from tilewright.sim.gpu.activity import SCORE_OPERATIONS, Activity
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.memory import miss_share
 
@@ -35,7 +35,6 @@ __all__ = [
 
 _SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 _POWER_TIME_S = 8e-3  # a board's power follows the load within some milliseconds
-_SCORE_OPERATIONS = 6  # for the energy: scale, compare, subtract, exponential, sum, convert
 _BLOCKS_TO_SPLIT = 1  # fewer blocks of keys are not split
 
 
@@ -451,7 +450,7 @@ def _activity(device: GpuDevice, family: AttentionFamily, parameters: AttentionP
         macs={family.multiply_format: 2 * case.batch * case.heads * pairs * case.head_dim},
         dram_bytes=moved * missed,
         l2_bytes=fed + queries,
-        lane_operations=case.batch * case.heads * pairs * _SCORE_OPERATIONS,
+        lane_operations=case.batch * case.heads * pairs * SCORE_OPERATIONS,
     )
 
 

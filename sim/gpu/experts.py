@@ -15,6 +15,7 @@ import numpy as np
 
 from tilewright.hw_models.gpu.parameters import ExpertsParameters
 from tilewright.registry import Registry
+from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.memory import miss_share
 from tilewright.sim.gpu.routing import TILE_ROWS, expert_load
@@ -30,6 +31,7 @@ _TILE_COLUMNS = (64, 128, 256)
 _STEP_BYTES = 128  # one row of a step along k
 _MMA_ROWS = 64  # narrower tiles take as long
 _RESULT_BYTES = 2
+_ACTIVATION_OPERATIONS = 10  # of a lane for each value between the products, for the energy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +94,14 @@ class ExpertsShapes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertsForecast:
-    """Predicted times: ``seconds``, and what limits each (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`)."""
+    """Predicted times: ``seconds``, and what limits each (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`).
+
+    ``activity``: what the layers do in that time, for their energy.
+    """
 
     seconds: Numbers = field(hash=False)
     bound: NDArray[np.int64] = field(hash=False)
+    activity: Activity = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +141,8 @@ def experts_forecast(
         weights_missed=miss_share(weights + passed, cache),
         rows_missed=miss_share(passed, cache),
     )
-    up, up_compute, up_memory = _product(device, family, parameters, case, columns=2 * inner, depth=hidden)
-    down, down_compute, down_memory = _product(device, family, parameters, case, columns=hidden, depth=inner)
+    up, up_compute, up_memory, up_fed = _product(device, family, parameters, case, columns=2 * inner, depth=hidden)
+    down, down_compute, down_memory, down_fed = _product(device, family, parameters, case, columns=hidden, depth=inner)
     moved = passed + 2 * tokens * hidden * _RESULT_BYTES
     if family.quantises:
         moved = moved + 3 * (tokens * hidden + all_rows * inner)
@@ -146,7 +152,13 @@ def experts_forecast(
     launch = parameters.launch_us * 1e-6
     bound = np.where(up_compute + down_compute >= up_memory + down_memory + beside, 1, 2)
     bound = np.where(up + down + beside < launch, 0, bound)
-    return ExpertsForecast(seconds=launch + up + down + beside, bound=bound)
+    activity = Activity(
+        macs={family.multiply_format: 3 * case.rows * hidden * inner},
+        dram_bytes=weights * case.weights_missed + (passed + moved) * case.rows_missed,
+        l2_bytes=up_fed + down_fed + passed + moved,
+        lane_operations=all_rows * inner * _ACTIVATION_OPERATIONS,
+    )
+    return ExpertsForecast(seconds=launch + up + down + beside, bound=bound, activity=activity)
 
 
 def _product(
@@ -157,8 +169,8 @@ def _product(
     *,
     columns: Numbers,
     depth: Numbers,
-) -> tuple[Numbers, Numbers, Numbers]:
-    """Seconds of one grouped product with its best tile, and of its compute and memory parts."""
+) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Seconds of one grouped product with its best tile, and of its compute and memory parts; bytes from the L2."""
     n_bytes = family.operand_bits / 8
     weights = case.active * columns * depth * n_bytes
     rate = device.dram_bytes_per_s * parameters.memory_share
@@ -181,8 +193,8 @@ def _product(
             drawn = weights * case.weights_missed / (running * parameters.sm_memory_gb_per_s * 1e9)
             longer = np.maximum(memory, drawn)
             total = np.maximum(compute, longer) + parameters.overlap_loss * np.minimum(compute, longer)
-            choices.append((total, compute, longer))
+            choices.append((total, compute, longer, blocks * steps * (rows + width) * _STEP_BYTES))
     totals = np.stack([choice[0] for choice in choices])
     best, at_row = totals.argmin(axis=0), np.arange(totals.shape[1])
-    compute, memory = (np.stack([choice[i] for choice in choices])[best, at_row] for i in (1, 2))
-    return totals[best, at_row], compute, memory
+    compute, memory, fed = (np.stack([choice[i] for choice in choices])[best, at_row] for i in (1, 2, 3))
+    return totals[best, at_row], compute, memory, fed

@@ -15,6 +15,7 @@ import numpy as np
 
 from tilewright.hw_models.gpu.parameters import LatentParameters
 from tilewright.registry import Registry
+from tilewright.sim.gpu.activity import SCORE_OPERATIONS, Activity
 from tilewright.sim.gpu.device import GpuDevice
 
 if TYPE_CHECKING:
@@ -65,10 +66,14 @@ class LatentShapes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentForecast:
-    """Predicted times: ``seconds``, and what limits each (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`)."""
+    """Predicted times: ``seconds``, and what limits each (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`).
+
+    ``activity``: what the layers do in that time, for their energy.
+    """
 
     seconds: Numbers = field(hash=False)
     bound: NDArray[np.int64] = field(hash=False)
+    activity: Activity = field(hash=False)
 
 
 def latent_forecast(
@@ -81,7 +86,27 @@ def latent_forecast(
     together = together + parameters.launch_us * 1e-6
     host = parameters.host_us * 1e-6
     bound = np.where(together < host, 0, np.where(compute >= memory, 1, 2))
-    return LatentForecast(seconds=np.maximum(host, together), bound=bound)
+    return LatentForecast(seconds=np.maximum(host, together), bound=bound, activity=_activity(family, shapes))
+
+
+def _activity(family: LatentFamily, shapes: LatentShapes) -> Activity:
+    """Multiply-adds, softmax, and bytes: latents and weights once from DRAM, keys once a tile from the L2."""
+    batch, queries, keys, heads = (
+        np.asarray(x, dtype=np.float64) for x in (shapes.batch, shapes.queries, shapes.keys, shapes.heads)
+    )
+    if family.decodes:
+        weights = 2 * heads * _VALUE * _LATENT
+        latent = 2 * _LATENT + _POSITION
+        moved = 2 * (batch * (keys * (_LATENT + _POSITION) + heads * latent) + weights)
+        scores = batch * heads * keys
+        macs, fed = scores * latent + batch * weights, moved * np.ceil(heads / _HEAD_ROWS)
+    else:
+        tokens, scores = batch * queries, batch * heads * queries * (keys - (queries - 1) / 2)
+        widened = tokens * heads * 2 * _VALUE
+        macs = widened * _LATENT + scores * (_KEY + _VALUE)
+        moved = 2 * (tokens * _LATENT + widened + tokens * heads * (_KEY + _VALUE) * 2)
+        fed = moved + 2 * scores / _ROWS * (_KEY + _VALUE)
+    return Activity(macs={"bf16": macs}, dram_bytes=moved, l2_bytes=fed, lane_operations=scores * SCORE_OPERATIONS)
 
 
 def _multiply_rate(device: GpuDevice, parameters: LatentParameters) -> float:

@@ -117,6 +117,17 @@ def test_a_product_is_held_back_and_a_stream_is_not() -> None:
     assert kernel_energy(load_machine("a100"), "gemm", "bf16", **LARGE).energy_from.startswith("assumed")
 
 
+def test_layers_of_several_kernels_have_an_energy() -> None:
+    machine = load_machine("h200")
+    experts = {"tokens": 512, "hidden": 4096, "inner": 1536, "top_k": 8, "experts": 128}
+    few = kernel_energy(machine, "experts", "moe_bf16", **experts)
+    many = kernel_energy(machine, "experts", "moe_bf16", **(experts | {"tokens": 8192}))
+    assert few.joules < many.joules and max(few.watts, many.watts) <= 700
+    assert many.joules_by_part["multiply"] == pytest.approx(16 * few.joules_by_part["multiply"], rel=0.35)
+    latent = kernel_energy(load_machine("h100"), "latent", "mla_decode", batch=32, queries=1, keys=8192, heads=128)
+    assert 125 < latent.watts <= 700 and latent.joules == pytest.approx(sum(latent.joules_by_part.values()))
+
+
 def test_the_boards_limit_moves_time_and_power() -> None:
     machine = load_machine("h200")
     low = machine.with_(**{"gpu.power_limit_w": 350})
