@@ -15,6 +15,7 @@ import tilewright
 
 ROOT = Path(__file__).resolve().parents[2]
 SAYS = {
+    "networks_at_once.py": r"ds-cnn: 28,477 cycles alone, 2\.52x at once; done at 574,446",
     "own_machine.py": r"edge-16x16 +flat +1,740,447 +mas +1,579,743 +1\.10x",
     "own_dataflow.py": r"equals attention: True",
     "own_page.py": r"linked: True .*of the energy",
