@@ -12,10 +12,11 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.gpu.kernel_options import KernelOptions
 from tilewright.search.gpu.library import LibraryOfMachine
 from tilewright.search.gpu.network import energy_note, stand_in_notes, time_launches, timed_operator
+from tilewright.sim.gpu.launches.attention import fused_attention, unfused_attention
 from tilewright.sim.gpu.launches.fused import fused_launches
 from tilewright.sim.gpu.launches.launch import Launch, ProductShape, Use
 from tilewright.sim.gpu.launches.residence import found_in_cache, nothing_found
-from tilewright.sim.gpu.launches.unfused import attention_shape, unfused_launches
+from tilewright.sim.gpu.launches.unfused import unfused_launches
 from tilewright.sim.jobs import JobLayer, jobs_of, stored_on
 from tilewright.sim.result import SimulationResult
 from tilewright.units import bits_to_bytes
@@ -24,7 +25,6 @@ from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.rated_formats import with_rated_formats
 from tilewright.workloads.single_operator import is_operator, operator_stream
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.vector_work import SOFTMAX
 
 __all__ = ["library_layer", "library_ways"]
 
@@ -99,54 +99,6 @@ def library_ways(layer: JobLayer, machine: MachineSpec, options: KernelOptions) 
     return (fused_one, replace(apart, dataflow="unfused", tiling={}))
 
 
-def _unfused_attention(layer: AttentionLayer) -> tuple[Launch, ...]:
-    """S = Q K^T, P = softmax(S), O = P V as three kernels, all scores written and read; keys of a group are shared."""
-    heads = layer.batch * layer.query_heads
-    group = layer.query_heads // layer.kv_heads
-    scores = Use("scores", bits_to_bytes(heads * layer.query_len * layer.key_len * layer.score_bits))
-    weights = Use("probabilities", scores.n_bytes)
-    bias = (Use("bias", layer.bias_bytes),) if layer.bias_bytes else ()
-
-    def product(name: str, reads: tuple[Use, ...], writes: Use, n: int, k: int, formats: tuple[str, str]) -> Launch:
-        shape = ProductShape(heads // group, group * layer.query_len, n, k, *formats, k)
-        return Launch(
-            kernel="matmul",
-            operators=(name,),
-            reads=reads,
-            writes=(writes,),
-            product=shape,
-            macs=heads * layer.query_len * n * k,
-        )
-
-    n_scores = heads * layer.query_len * layer.key_len
-    return (
-        product(
-            "scores",
-            (Use("queries", layer.query_bytes), Use("keys", layer.key_bytes)),
-            scores,
-            layer.key_len,
-            layer.head_dim,
-            (layer.qkv_format, layer.key_format),
-        ),
-        Launch(
-            kernel="softmax",
-            operators=("softmax",),
-            reads=(scores, *bias),
-            writes=(weights,),
-            rows=(heads * layer.query_len, layer.key_len),
-            operations=tuple((kind, n_scores * n) for kind, n in SOFTMAX.items()),
-        ),
-        product(
-            "results",
-            (weights, Use("values", layer.value_bytes)),
-            Use("results", layer.output_bytes),
-            layer.value_dim,
-            layer.key_len,
-            (layer.probability_format, layer.value_format),
-        ),
-    )
-
-
 def _launches(layer: JobLayer, machine: MachineSpec, options: KernelOptions) -> Sequence[Launch]:
     stream = _stream(layer, machine)
     if stream is not None:
@@ -174,17 +126,19 @@ def _stream(layer: JobLayer, machine: MachineSpec) -> OperatorStream | None:
     return None
 
 
-def _attention(layer: AttentionLayer) -> Launch:
+def _tensors(layer: AttentionLayer) -> tuple[tuple[Use, ...], tuple[Use, ...]]:
+    """What an attention alone reads and writes."""
     reads = {"queries": layer.query_bytes, "keys": layer.key_bytes, "values": layer.value_bytes}
     reads |= {"bias": layer.bias_bytes} if layer.bias_bytes else {}
-    return Launch(
-        kernel="attention",
-        operators=(layer.name,),
-        reads=tuple(Use(name, n_bytes) for name, n_bytes in reads.items()),
-        writes=(Use("results", layer.output_bytes),),
-        attention=attention_shape(layer),
-        macs=layer.macs,
-    )
+    return tuple(Use(name, n_bytes) for name, n_bytes in reads.items()), (Use("results", layer.output_bytes),)
+
+
+def _unfused_attention(layer: AttentionLayer) -> tuple[Launch, ...]:
+    return unfused_attention(layer, layer.name, *_tensors(layer))
+
+
+def _attention(layer: AttentionLayer) -> Launch:
+    return fused_attention(layer, layer.name, *_tensors(layer))
 
 
 def _product(layer: GemmLayer) -> Launch:

@@ -29,6 +29,10 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["Timed", "energy_note", "library_network", "stand_in_notes", "time_launches", "timed_operator"]
 
+_AS_MODULE = (
+    "attention through nn.MultiheadAttention: on Hopper its own path at inference is products and a softmax (it leaves "
+    "cuDNN's fused kernels, PyTorch's choice there, out)"
+)
 #: Parts of a kernel's energy, as results name components.
 _COMPONENTS = {"multiply": "matrix", "lanes": "vector", "l2": "l2", "dram": "dram", "static": "static"}
 
@@ -75,6 +79,10 @@ def library_network(
         stream = stream.with_split_attention()
         library.notes["attention is two products and a softmax: no fused kernel of it is calibrated"] = None
     launches = fused.fused_launches(stream) if maker is fused else unfused.unfused_launches(stream)
+    if maker is unfused and library.device.asynchronous_products:
+        if any(one.apart for one in launches):
+            library.notes[_AS_MODULE] = None
+        launches = tuple(part for one in launches for part in one.apart or (one,))
     figures = launch_figures_of(machine)
     figures = figures.without_launches() if free_launches else figures
     found = found_in_cache(launches, library.device.l2_shared_bytes * figures.cache_share)

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from tilewright.errors import InputError
+from tilewright.sim.gpu.launches.attention import fused_attention, module_attention
 from tilewright.sim.gpu.launches.launch import Launch
 from tilewright.sim.gpu.launches.of_kind import register_launches, tensor_uses
-from tilewright.sim.gpu.launches.unfused import attention_shape
 from tilewright.sim.kinds.layer import register_lowering
 from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.attention import AttentionLayer
@@ -57,14 +57,11 @@ register_values("attention", _values)
 
 
 def _launches(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
-    own = Launch(
-        kernel="attention",
-        operators=(operator.name,),
-        reads=tensor_uses(stream, operator.inputs),
-        writes=tensor_uses(stream, operator.outputs),
-        attention=attention_shape(attention_layer(operator, stream)),
-        macs=operator.macs,
-    )
+    layer = attention_layer(operator, stream)
+    reads, writes = tensor_uses(stream, operator.inputs), tensor_uses(stream, operator.outputs)
+    own = fused_attention(layer, operator.name, reads, writes)
+    if operator.attributes.get("as_module") and len(reads) > 2:
+        own = replace(own, apart=module_attention(layer, operator.name, reads, writes))
     return (own,)
 
 

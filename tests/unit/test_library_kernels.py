@@ -143,6 +143,20 @@ def test_a_large_batch_is_not_refused_and_bert_is_not_the_engines() -> None:
     assert 0.5e-3 < tilewright.simulate_network("bert-base:seq=512", "h200").seconds < 0.8e-3
 
 
+def test_a_module_of_attention_is_apart_on_hopper_alone() -> None:
+    """``nn.MultiheadAttention`` leaves cuDNN's fused kernels out, which are PyTorch's choice on Hopper."""
+
+    def kernels(name: str, machine: str, **options: str) -> Counter[str]:
+        result = tilewright.simulate_network(name, machine, **options)  # type: ignore[arg-type]
+        return Counter(kernel.kernel for operator in result.operators for kernel in operator.kernels)
+
+    apart = kernels("vit-b-16", "h100")
+    assert (apart["attention"], apart["softmax"], apart["matmul"]) == (0, 12, 73 + 24)
+    assert kernels("vit-b-16", "h100", kernels="fused")["attention"] == 12
+    assert kernels("vit-b-16", "a100")["attention"] == 12
+    assert kernels("deit-s", "h100")["attention"] == 12
+
+
 def test_a_gpu_without_fused_attention_does_two_products_and_a_softmax() -> None:
     result = tilewright.simulate_network("bert-base", "mi210")
     assert any("two products and a softmax" in note for note in result.assumptions)

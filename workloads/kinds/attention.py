@@ -3,6 +3,8 @@
 Inputs (Q, K, V[, bias][, sinks]). ``mask``, ``window_left`` and ``window_right`` say which keys are seen; ``bias``
 (true or false): an input that is added to the scores, whose shape spreads over (batch, query_heads, query_len, key_len)
 and which hides nothing; ``sinks``: one logit per query head; ``soft_cap``: the number that caps the scores.
+``as_module``: the model calls its framework's own module for all heads (PyTorch's ``nn.MultiheadAttention``), which at
+inference takes kernels of its own on some GPUs.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ register_kind(
             "bias": "flag",
             "sinks": "flag",
             "soft_cap": "number",
+            "as_module": "flag",
         },
         least_inputs=3,
         sizes=_sizes,

@@ -115,10 +115,16 @@ def _plain(widths: tuple[int, ...], kernels: tuple[int, ...], n_channels: int) -
     return lambda b, o: convolutional.plain_convolutions(b, widths=widths, kernels=kernels, n_channels=n_channels, **o)
 
 
-def _vision_transformer(hidden: int, heads: int, layers: int = 12, patch: int = 16) -> Build:
+def _vision_transformer(
+    hidden: int, heads: int, layers: int = 12, patch: int = 16, *, as_module: bool = False
+) -> Build:
+    """``as_module``: those of torchvision, whose attention is the framework's own module."""
+
     def build(b: Layers, options: Options) -> OperatorStream:
         _need_multiple(b.name, options, "image", patch)
-        return vision.vision_transformer(b, hidden=hidden, heads=heads, layers=layers, patch=patch, **_picture(options))
+        return vision.vision_transformer(
+            b, hidden=hidden, heads=heads, layers=layers, patch=patch, as_module=as_module, **_picture(options)
+        )
 
     return build
 
@@ -449,11 +455,17 @@ _NETWORKS: Mapping[str, _Entry] = {
         options={"batch": 1, "classes": 10} | _WIDTH,
         source="arXiv 1612.07119 (LFC is 50 per cent of this width), as QuTiBench has it",
     ),
-    "vit-b-16": _Entry(build=_vision_transformer(768, 12), options=_PICTURE, source="arXiv 2010.11929, Table 1"),
-    "vit-b-32": _Entry(
-        build=_vision_transformer(768, 12, patch=32), options=_PICTURE, source="arXiv 2010.11929, Table 1"
+    "vit-b-16": _Entry(
+        build=_vision_transformer(768, 12, as_module=True), options=_PICTURE, source="arXiv 2010.11929, Table 1"
     ),
-    "vit-l-16": _Entry(build=_vision_transformer(1024, 16, 24), options=_PICTURE, source="arXiv 2010.11929, Table 1"),
+    "vit-b-32": _Entry(
+        build=_vision_transformer(768, 12, patch=32, as_module=True),
+        options=_PICTURE,
+        source="arXiv 2010.11929, Table 1",
+    ),
+    "vit-l-16": _Entry(
+        build=_vision_transformer(1024, 16, 24, as_module=True), options=_PICTURE, source="arXiv 2010.11929, Table 1"
+    ),
     "deit-t": _Entry(build=_vision_transformer(192, 3), options=_PICTURE, source="arXiv 2012.12877, Table 1"),
     "deit-s": _Entry(build=_vision_transformer(384, 6), options=_PICTURE, source="arXiv 2012.12877, Table 1"),
     "bert-base": _Entry(build=_bert(12, 768, 12), options=_TEXT, source="arXiv 1810.04805, section 3"),

@@ -145,10 +145,12 @@ class Layers(StreamBuilder):
         bias: str = "",
         sinks: str = "",
         soft_cap: float | None = None,
+        as_module: bool = False,
     ) -> str:
         """Attention of q (batch, queries, heads x head_dim) to k and v (batch, keys, key/value heads x head_dim).
 
-        ``bias`` and ``sinks`` name tensors: what is added to the scores, and a logit per query head.
+        ``bias`` and ``sinks`` name tensors: what is added to the scores, and a logit per query head. ``as_module``: the
+        published code calls its framework's own module for all heads.
         """
         batch, n_queries, width = self.shape(q)
         _, n_keys, kv_width = self.shape(k)
@@ -172,6 +174,7 @@ class Layers(StreamBuilder):
             **({"bias": True} if bias else {}),
             **({"sinks": True} if sinks else {}),
             **({} if soft_cap is None else {"soft_cap": soft_cap}),
+            **({"as_module": True} if as_module else {}),
         }
         inputs += [name for name in (bias, sinks) if name]
         result = self.add("attention", name, inputs, (batch, heads, n_queries, head_dim), attributes)

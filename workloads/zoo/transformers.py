@@ -23,11 +23,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderConfig:
-    """A transformer encoder's widths."""
+    """A transformer encoder's widths. ``as_module``: its code calls the framework's own module of attention."""
 
     hidden: int
     heads: int
     intermediate: int
+    as_module: bool = False
 
     @property
     def head_dim(self) -> int:
@@ -38,7 +39,7 @@ class EncoderConfig:
 def _self_attention(b: Layers, x: str, config: EncoderConfig) -> str:
     with b.scope("attention"):
         q, k, v = (b.linear(x, config.hidden, name) for name in ("query", "key", "value"))
-        y = b.attention(q, k, v, "sdpa", head_dim=config.head_dim)
+        y = b.attention(q, k, v, "sdpa", head_dim=config.head_dim, as_module=config.as_module)
         return b.linear(y, config.hidden, "output")
 
 

@@ -243,10 +243,19 @@ def rounded(channels: float) -> int:
 
 
 def vision_transformer(
-    b: Layers, *, hidden: int, heads: int, layers: int, patch: int, batch: int, image: int, classes: int
+    b: Layers,
+    *,
+    hidden: int,
+    heads: int,
+    layers: int,
+    patch: int,
+    batch: int,
+    image: int,
+    classes: int,
+    as_module: bool = False,
 ) -> OperatorStream:
     """ViT (Dosovitskiy et al., arXiv 2010.11929) and DeiT (Touvron et al., arXiv 2012.12877, without distillation
-    token).
+    token). ``as_module``: its code calls the framework's own module of attention, as torchvision's ViT does.
     """
     pixels = b.input("image", (batch, 3, image, image))
     patches = b.conv(pixels, hidden, patch, "embeddings.patch", stride=patch, padding=0)
@@ -255,7 +264,7 @@ def vision_transformer(
     first = b.view(b.trained("embeddings.class", 1, 1, hidden), (batch, 1, hidden), "rows")
     x = b.concat([first, rows], 1, "embeddings.concat")
     x = b.elementwise("add", x, b.trained("embeddings.position", 1, n_patches + 1, hidden), name="embeddings.add")
-    config = EncoderConfig(hidden=hidden, heads=heads, intermediate=4 * hidden)
+    config = EncoderConfig(hidden=hidden, heads=heads, intermediate=4 * hidden, as_module=as_module)
     for index in range(layers):
         with b.scope("layers", index):
             x = add_pre_norm_layer(b, x, config)

@@ -57,7 +57,8 @@ class Launch:
     """A kernel of ``operators`` (names in the stream; the first one leads). ``in_place``: writes where it read first.
 
     ``rows``: rows and columns of a softmax or norm, which a thread block each works on. ``macs`` of its products,
-    ``operations``: basic operations of the CUDA lanes by kind.
+    ``operations``: basic operations of the CUDA lanes by kind. ``apart``: kernels that run instead of it, one operator
+    at a time, on GPUs where PyTorch's choice of a fused attention is cuDNN's (Hopper).
     """
 
     kernel: KernelClass
@@ -70,6 +71,7 @@ class Launch:
     in_place: bool = False
     macs: int = 0
     operations: tuple[tuple[str, int], ...] = ()
+    apart: tuple[Launch, ...] = ()
 
     @property
     def read_bytes(self) -> int:

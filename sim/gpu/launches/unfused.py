@@ -10,21 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tilewright.formats import format_bits
-from tilewright.sim.gpu.launches.launch import AttentionShape, Launch
+from tilewright.sim.gpu.launches.launch import Launch
 from tilewright.sim.gpu.launches.of_kind import operator_launches
-from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["ASSUMPTIONS", "attention_shape", "unfused_launches"]
+__all__ = ["ASSUMPTIONS", "unfused_launches"]
 
 ASSUMPTIONS = (
     "kernels as PyTorch launches them operator by operator, channels last: a batch norm is three kernels, a bias of a "
     "convolution one, an activation that alone reads a map writes it in place",
 )
 
-_NARROW_BITS = 8  # keys of at most so many lie in the cache as fp8
 _IN_PLACE = ("relu", "relu6", "silu", "hardswish", "hardsigmoid", "leaky_relu", "elu")
 
 
@@ -51,20 +48,3 @@ def _can_write_in_place(
         return False
     source = stream.base(operator.inputs[0])
     return readers[source.name] == 1 and source.name not in outside and stream.producer(source.name) is not None
-
-
-def attention_shape(layer: AttentionLayer) -> AttentionShape:
-    """What a fused kernel is asked for: a band on the right but the causal one is masked tile by tile, at full cost."""
-    causal = layer.mask == "causal" or (layer.mask == "banded" and layer.window_right == 0)
-    window = layer.window_left or 0 if causal else 0
-    return AttentionShape(
-        layer.batch,
-        layer.query_len,
-        layer.key_len,
-        layer.query_heads,
-        layer.kv_heads,
-        layer.head_dim,
-        window,
-        causal and layer.query_len > 1,
-        8 if format_bits(layer.key_format) <= _NARROW_BITS else 16,
-    )
