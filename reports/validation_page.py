@@ -193,6 +193,11 @@ def _draw_ratio(axes: Axes, table: TableValidation) -> None:
 def _lead(validation: Validation) -> str:
     own = validation.calibrated_on == validation.machine
     where = "its own calibration" if own else f"the calibration of {validation.calibrated_on} and published figures"
+    others = {table.measured_on for table in validation.tables} - {"", validation.calibrated_on}
+    if others:
+        where += (
+            f", and where a row says so from that of {' and '.join(sorted(others))}, carried over by both data sheets"
+        )
     return f"Kernel times of {validation.machine} from {where}. Rows that calibrated a parameter are not counted."
 
 

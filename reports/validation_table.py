@@ -26,13 +26,13 @@ __all__ = [
     "validation_tables",
 ]
 
-HEADERS = ("table", "kernels", "rows", "count", "mean error", "median", "worst", "rank", "fitted", "error there")
+HEADERS = ("table", "kernels", "rows", "count", "mean error", "median", "worst", "rank", "fitted")
 CLASS_HEADERS = ("table", "class", "count", "mean error", "median", "worst", "rank")
 POWER_HEADERS = ("table", "kernels", "rows", "count", "mean error", "median", "long runs", "error there", "largest")
 SPREAD_HEADERS = ("table", "kernels", *(name for _, name in SIZES), *BOUNDS)
 RANKING_HEADERS = ("shape", "tilings", "rank", "regret", "mean error", "chosen", "best")
 
-_FOLDS = {"table": 22, "kernels": 14, "chosen": 16, "best": 16}
+_FOLDS = {"table": 22, "kernels": 20, "chosen": 16, "best": 16}
 
 
 def validation_rows(validation: Validation) -> list[tuple[str, ...]]:
@@ -43,7 +43,7 @@ def validation_rows(validation: Validation) -> list[tuple[str, ...]]:
             kernels_text(table, validation.calibrated_on),
             table.scope,
             *_figures(table.overall),
-            *(("", "") if table.fitted is None else (f"{table.fitted.n:,}", percent_text(table.fitted.mape))),
+            "" if table.fitted is None else f"{table.fitted.n:,} ({percent_text(table.fitted.mape)})",
         )
         for table in validation.tables
     ]
@@ -143,7 +143,7 @@ def validation_tables(console: Console, validation: Validation) -> list[Table]:
     if validation.tables:
         title = f"predicted against measured on {validation.machine}, calibrated on {validation.calibrated_on}"
         caption = "held out: rows of weights or heads that calibrated nothing; all: the table calibrated nothing; "
-        caption += "fitted: rows that calibrated, and the error there"
+        caption += "fitted: rows that calibrated (the error there)"
         if any(table.stand_in for table in validation.tables):
             caption += "; as: not calibrated, with the parameters of the nearest relative"
         shown.append(_table(console, title, HEADERS, validation_rows(validation), n_left=3, caption=caption))

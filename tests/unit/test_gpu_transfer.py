@@ -44,7 +44,7 @@ def test_figures_of_the_data_sheets_move_the_parameters(a100: GpuDevice, h200: G
     assert moved.step_cycles == 0 and fitted.step_cycles > 100  # asynchronous products hide it
     beyond = (fitted.launch_us - a100.launch_s * 1e6) * a100.clock_hz / h200.clock_hz
     assert moved.launch_us == pytest.approx(h200.launch_s * 1e6 + beyond)
-    assert moved.overlap_loss == pytest.approx(fitted.overlap_loss * 164 / 228)
+    assert moved.overlap_loss == pytest.approx(0.7 * fitted.overlap_loss)
     assert moved.sustained_share < fitted.sustained_share  # more operations a watt, yet more of them
     assert moved.memory_share == fitted.memory_share
     older = transferred(fitted, a100, h200, hides_steps=(False, False))

@@ -20,6 +20,7 @@ from tilewright.hw_models.spec import BufferSpec, MachineSpec, MatrixUnitSpec, V
 
 NAMES = (
     "a100",
+    "b200",
     "coral-edgetpu-devboard",
     "coral-edgetpu-usb",
     "dpu-b4096-zcu102",

@@ -76,11 +76,11 @@ TRANSFER = {
     ("h200", "a100", "aiconfigurator/h200_context_attention_vllm_0.24.0_fa3.csv", "fa3_prefill_fp8"): (22.0, 44),
     ("h200", "a100", "aiconfigurator/h200_generation_attention_vllm_0.24.0_fa3.csv", "fa3_decode"): (15.0, 30),
     ("h200", "a100", "aiconfigurator/h200_generation_attention_vllm_0.24.0_fa3.csv", "fa3_decode_fp8"): (25.0, 42),
-    ("h200", "a100", "aiconfigurator/h200_encoder_attention_vllm_0.22.0_power.csv", "fa3_encoder"): (16.0, 30),
+    ("h200", "a100", "aiconfigurator/h200_encoder_attention_vllm_0.22.0_power.csv", "fa3_encoder"): (13.0, 26),
     ("h100", "a100", "aiconfigurator/h100_gemm_vllm_0.24.0__bfloat16.csv", "bf16"): (13.0, 24),
     ("a100", "h200", "aiconfigurator/a100_gemm_sglang_0.5.10.csv", "bf16"): (11.5, 25),
     ("a100", "h200", "aiconfigurator/a100_gemm_trtllm_1.0.0_quant.csv", "int8_sq"): (13.5, 28),
-    ("a100", "h200", "aiconfigurator/a100_context_attention_vllm_0.14.0.csv", "fa2_prefill"): (18.0, 46),
+    ("a100", "h200", "aiconfigurator/a100_context_attention_vllm_0.14.0.csv", "fa2_prefill"): (20.0, 48),
     ("a100", "h200", "aiconfigurator/a100_generation_attention_vllm_0.14.0.csv", "fa2_decode"): (24.5, 48),
 }
 
