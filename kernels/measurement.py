@@ -64,7 +64,7 @@ class Measurement:
     Shapes by operator: gemm m, n, k (group_size with int4 weights); attention and block_sparse_attention batch, heads,
     kv_heads, query_len, key_len, head_dim, value_dim, causal (0 or 1), window, kept_per_mille; mlp m, width, hidden,
     out_width; norm_gemm m, n, k; elementwise, softmax and rmsnorm rows, columns. Formats: ``a``, ``b``, ``out``.
-    network batch, and seq for text; ``network`` is then its name, as tilewright has it.
+    network batch, and seq or prefill for text; ``network`` is then its name, as tilewright has it.
     ``median_s``, ``low_s`` and ``high_s`` (10th and 90th percentile) are over ``n_samples`` samples, each the mean of
     ``n_per_sample`` back-to-back calls. ``sm_clock_mhz`` and ``power_w`` were read right behind the last sample.
 

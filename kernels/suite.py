@@ -206,6 +206,11 @@ def _networks() -> Iterator[Configuration]:
         yield Configuration(
             operator="network", kernel="torch_eager", shape={"batch": batch}, formats=formats, network=name
         )
+    for batch, length in ((1, 128), (1, 512), (1, 8192), (8, 1024)):
+        shape = {"batch": batch, "prefill": length}
+        yield Configuration(
+            operator="network", kernel="torch_eager", shape=shape, formats=formats, network="llama-3-8b-block"
+        )
     for name, (batch, seq) in product(("bert-base", "bert-large"), ((1, 128), (1, 512), (16, 512))):
         shape = {"batch": batch, "seq": seq}
         yield Configuration(operator="network", kernel="torch_eager", shape=shape, formats=formats, network=name)

@@ -28,7 +28,18 @@ __all__ = [
 
 HEADERS = ("table", "kernels", "rows", "count", "mean error", "median", "worst", "rank", "fitted")
 CLASS_HEADERS = ("table", "class", "count", "mean error", "median", "worst", "rank")
-POWER_HEADERS = ("table", "kernels", "rows", "count", "mean error", "median", "long runs", "error there", "largest")
+POWER_HEADERS = (
+    "table",
+    "kernels",
+    "rows",
+    "count",
+    "mean error",
+    "median",
+    "long runs",
+    "error there",
+    "clock",
+    "largest",
+)
 SPREAD_HEADERS = ("table", "kernels", *(name for _, name in SIZES), *BOUNDS)
 RANKING_HEADERS = ("shape", "tilings", "rank", "regret", "mean error", "chosen", "best")
 
@@ -120,6 +131,7 @@ def power_rows(validation: Validation) -> list[tuple[str, ...]]:
                 percent_text(entry.overall.median),
                 "" if long is None else f"{long.n:,}",
                 "" if long is None else percent_text(long.mape),
+                "" if entry.clock is None else percent_text(entry.clock.mape),
                 f"{entry.largest_w:.0f} W",
             )
         )
@@ -133,7 +145,8 @@ def power_note(validation: Validation) -> str:
     entry = validation.power[0]
     return (
         f"energy {entry.energy_from}; board limit {entry.limit_w:.0f} W. A meter averages over most of a second: all "
-        "rows are compared as it shows them, with what it held before; long runs, which fill it, by the kernel's power"
+        "rows are compared as it shows them, with what it held before; long runs, which fill it, by the kernel's "
+        "power; clock: its error"
     )
 
 

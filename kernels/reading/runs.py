@@ -44,6 +44,8 @@ _NAMES = ("network", "layer", "workload")
 _TIMES = ("ms", "fps")
 _MOST_MS = 1e12
 _LONGEST_SHOWN = 60
+#: Options of networks that are measured in one way only.
+_FIXED = {"llama-3-8b-block": ("rotary=0",)}
 _NEAR = 0.75  # so alike, a name is a slip; less alike, a column of the table's own
 
 
@@ -145,10 +147,11 @@ def _measured_networks(place: Path) -> RunTable:
     file = load_measurements(place)
     runs = []
     for entry in file.measurements:
-        length = entry.shape.get("seq")
+        options = [f"{name}={size}" for name, size in entry.shape.items() if name != "batch"]
+        options += _FIXED.get(entry.network, ())
         runs.append(
             MeasuredRun(
-                name=entry.network if length is None else f"{entry.network}:seq={length}",
+                name=":".join([entry.network, *([",".join(options)] if options else [])]),
                 kind="network",
                 seconds=entry.median_s,
                 joules=entry.joules,

@@ -34,8 +34,9 @@ class PowerComparison:
 
     ``overall``: what the meter would have shown (:mod:`tilewright.search.gpu.meter`) against what it did, of all rows
     that count. ``long_runs``: the kernel's own power, alone, against the reading, of those that ran for as long as the
-    meter's window; None where there are none. ``largest_w``: of the predictions; ``limit_w``: of the board.
-    ``energy_from``: whose energy figures were used. Arrays: readings in watts, of the rows that count.
+    meter's window; ``clock``: of the multiprocessors' clock; None where there are none. ``largest_w``: of the
+    predictions; ``limit_w``: of the board. ``energy_from``: whose energy figures were used. Arrays: readings in watts,
+    of the rows that count.
     """
 
     name: str
@@ -48,6 +49,7 @@ class PowerComparison:
     energy_from: str
     measured_w: NDArray[np.float64] = field(hash=False, repr=False)
     predicted_w: NDArray[np.float64] = field(hash=False, repr=False)
+    clock: ErrorFigures | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data without the single rows."""
@@ -58,6 +60,7 @@ class PowerComparison:
             "energy_from": self.energy_from,
             "overall": self.overall.to_dict(),
             "long_runs": None if self.long_runs is None else self.long_runs.to_dict(),
+            "clock": None if self.clock is None else self.clock.to_dict(),
             "largest_w": self.largest_w,
             "limit_w": self.limit_w,
         }
@@ -127,6 +130,9 @@ def _compared(
         energy_from=spec.told,
         measured_w=table.watts[counts],
         predicted_w=shown,
+        clock=None
+        if table.clock_hz is None
+        else error_figures(kernels.clock_share[counts] * device.clock_hz, table.clock_hz[counts]),
     )
 
 

@@ -119,7 +119,11 @@ class Validation:
             row |= {name: value for name, value in ranking.to_dict().items() if name not in ("shape", "n_tilings")}
             found.append(row)
         for entry in self.power:
-            for label, errors in (("power", entry.overall), ("power of long runs", entry.long_runs)):
+            for label, errors in (
+                ("power", entry.overall),
+                ("power of long runs", entry.long_runs),
+                ("clock", entry.clock),
+            ):
                 if errors is not None:
                     head = {"table": entry.name, "family": entry.family, "scope": entry.scope}
                     found.append({**head, "by": label, "class": "", **errors.to_dict(), "source": entry.energy_from})

@@ -21,7 +21,7 @@ from tilewright.kernels.calls import BUILDERS, Setting
 from tilewright.kernels.compiled import Resources, resources_of
 from tilewright.kernels.measure import _count_energy
 from tilewright.kernels.measurement import Measurement, MeasurementDevice, MeasurementFile, load_measurements
-from tilewright.kernels.networks import network_module
+from tilewright.kernels.networks import BlockSizes, decoder_block, network_module
 from tilewright.kernels.reading.runs import is_run_table, read_runs
 from tilewright.kernels.suite import SUITES, Configuration, configurations
 from tilewright.search.gpu.predict import kernel_energy
@@ -266,7 +266,8 @@ def test_networks_are_measured_and_read_as_runs(tmp_path: Path, monkeypatch: pyt
         return torch.nn.Linear(4, 4), torch.zeros(setting.shape["batch"], 4)
 
     def two() -> Iterator[Configuration]:
-        for name, shape in (("resnet-18", {"batch": 2}), ("bert-base", {"batch": 1, "seq": 64})):
+        shapes = ({"batch": 2}, {"batch": 1, "seq": 64}, {"batch": 1, "prefill": 8})
+        for name, shape in zip(("resnet-18", "bert-base", "llama-3-8b-block"), shapes, strict=True):
             yield Configuration(operator="network", kernel="torch_eager", shape=shape, formats=HALF, network=name)
 
     monkeypatch.setattr("tilewright.kernels.networks.network_module", small)
@@ -278,6 +279,7 @@ def test_networks_are_measured_and_read_as_runs(tmp_path: Path, monkeypatch: pyt
     assert [(each.name, each.batch, each.kind) for each in runs] == [
         ("resnet-18", 2, "network"),
         ("bert-base:seq=64", 1, "network"),
+        ("llama-3-8b-block:prefill=8,rotary=0", 1, "network"),
     ]
     assert all(each.seconds > 0 and each.activations == "fp16" for each in runs)
     kernels = tmp_path / "kernels.json"
@@ -290,6 +292,20 @@ def test_an_unknown_network_is_said() -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install 'tilewright[gpu]'")
     with pytest.raises(InputError, match='unknown network; given "bert"'):
         network_module(Setting("cpu", {"batch": 1, "seq": 8}, HALF, {}, "bert"))
+
+
+@pytest.mark.extras
+def test_a_decoders_block_has_its_shape_and_sees_no_later_token() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'tilewright[gpu]'")
+    torch.manual_seed(0)
+    block = decoder_block(BlockSizes(width=16, heads=4, kv_heads=2, hidden=32))
+    x = torch.randn(2, 6, 16)
+    y = block(x)
+    assert y.shape == x.shape
+    assert sum(weight.numel() for weight in block.parameters()) == 16 * (16 + 8 + 8 + 16 + 3 * 32) + 32
+    changed = x.clone()
+    changed[:, 4:] += 1
+    assert torch.equal(block(changed)[:, :4], y[:, :4]) and not torch.equal(block(changed)[:, 4:], y[:, 4:])
 
 
 # --- one's own GPU: measure, calibrate, validate ---------------------------------------------------------------------
