@@ -140,8 +140,9 @@ class JobCosts:
         if pattern not in self.floors:
             cost = self._everything_near()
             if self.floors_by_bound:
-                layer = self.planned(pattern)
-                cost = max(cost, family_of(layer).bound(layer, self.machine).cycles)
+                family = family_of(self.layer)
+                layer = family.adapted(self.planned(pattern), self.machine)
+                cost = max(cost, family.bound(layer, self.machine).cycles)
             self.floors[pattern] = cost
         return self.floors[pattern]
 

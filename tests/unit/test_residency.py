@@ -182,6 +182,15 @@ def test_packing() -> None:
     assert packed([Block(0, 0, 11)], 10) is None
 
 
+def test_attention_where_probabilities_have_no_rate_of_their_own(kept: MappingCache) -> None:
+    b = Layers("attention", activations="int8", weights="int8")
+    q, k, v = (b.input(name, (1, 16, 32)) for name in "qkv")
+    stream = b.finish([b.linear(b.attention(q, k, v, "attention", head_dim=32), 16, "out")])
+    machine = load_machine("ethos-u55-256 with dram.bandwidth_gb_per_s=0.2")
+    without, planned = (simulate_stream(stream, machine, cache=kept, residency=plan) for plan in (False, True))
+    assert planned.residency is not None and planned.cycles < without.cycles
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table says what is kept, where, how well, and what the first inference takes; another word is refused."""
     monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))

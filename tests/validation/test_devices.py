@@ -210,27 +210,8 @@ def test_ethos_u65() -> None:
     assert found.overall.n == len(NXP)
     long = [abs(row.error) for row in found.rows if row.run.seconds > 1e-3]
     assert len(long) == 3
-    assert sorted(long)[1] <= 0.15  # ultraface-slim: 6.7 ms, of which 2 are explained
-
-
-LEVELS = """
-name: ethos-u65-levels
-base: ethos-u65-imx93
-buffers:
-  - {name: shram, capacity_kib: 48, holds: []}
-  - {name: sram, read_bytes_per_cycle: 16, write_bytes_per_cycle: 16, latency_cycles: 32, holds: [activations]}
-residency: plan
-energy: {buffer_read_pj_per_byte: {shram: 1.5}, buffer_write_pj_per_byte: {shram: 1.65}}
-"""
-
-
-def test_ethos_u65_with_its_two_memories(tmp_path: Path) -> None:
-    """The unit's own 48 KB apart from the SRAM, where maps stay: closer, and minutes of search."""
-    path = tmp_path / "ethos-u65-levels.yaml"
-    path.write_text(LEVELS, encoding="utf-8")
-    found = compared(load_machine(path), [run for run in nxp_runs() if run.seconds > 1e-3])
-    assert found.overall.n == 3
-    assert found.overall.mape <= 0.3
+    assert sum(long) / 3 <= 0.3
+    assert sorted(long)[1] <= 0.1  # ultraface-slim: 6.7 ms, of which 1.4 are explained
 
 
 @pytest.mark.parametrize(("board", "column"), [("usb", "usb_accelerator_ms"), ("devboard", "dev_board_ms")])

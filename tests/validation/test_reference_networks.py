@@ -39,7 +39,7 @@ def test_every_machine_runs_it(network: str, machine: str) -> None:
 
 def test_attention_on_a_machine_that_multiplies_int8_alone() -> None:
     """Softmax leaves fp16; the array multiplies P as V is stored, and the result says so."""
-    machine = load_machine("ethos-u65-imx93")
+    machine = load_machine("ethos-u55-256")
     assert tuple(machine.matrix.multiplies_per_pe_per_cycle) == ("int8",)
     result = run("bert-base:seq=64", machine.name)
     assert any("P is cast to int8" in note for note in result.assumptions)
