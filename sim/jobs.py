@@ -32,6 +32,7 @@ __all__ = [
     "jobs_of",
     "jobs_on",
     "storage_assumptions",
+    "stored_bytes",
     "stored_on",
 ]
 
@@ -99,7 +100,7 @@ def jobs_on(stream: OperatorStream, machine: MachineSpec, *, fuse: bool = True) 
         room = max(0, room - most_live_bytes(stream, jobs))
     for job in jobs:
         layer = stored_on(job.layer, machine)
-        n_bytes = _stored_bytes(stream, job, layer)
+        n_bytes = stored_bytes(stream, job, layer)
         if machine.weights.memory is not None and n_bytes > room:
             layer = _from_weight_memory(layer, machine.weights.memory.name, job.weight_bytes)
         room -= min(n_bytes, room)
@@ -118,8 +119,10 @@ def stored_on(layer: JobLayer, machine: MachineSpec) -> JobLayer:
     return layer if ratio == 1 else replace(layer, b_bits=layer.b_bits / exact(ratio))
 
 
-def _stored_bytes(stream: OperatorStream, job: Job, layer: JobLayer) -> int:
-    """Bytes of a job's weights where they stay; taps that a transposed convolution lacks are not stored."""
+def stored_bytes(stream: OperatorStream, job: Job, layer: JobLayer) -> int:
+    """Bytes of a job's weights where they stay, in the bits of ``layer``; taps that a transposed convolution lacks are
+    not stored.
+    """
     if isinstance(layer, GemmLayer) and layer.b_is_weight:
         n_elements = stream.base(job.operators[0].inputs[1]).n_elements
         return bits_to_bytes(min(layer.groups * layer.k * layer.n, n_elements) * layer.b_bits)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import ceil
 from typing import NamedTuple
 
 from tilewright.hw_models.energy import energy_by_component
@@ -20,11 +19,13 @@ from tilewright.search.residency.solve import PlannedJob, Solved, solve
 from tilewright.search.residency.tensors import JobOperands, Resident, residents_of
 from tilewright.sim.engine.program import Engine, ProgramBuilder
 from tilewright.sim.engine.run import simulate
-from tilewright.sim.jobs import Job, JobLayer
+from tilewright.sim.jobs import Job, JobLayer, stored_bytes
 from tilewright.sim.lowering.costs import TileCosts
+from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.levels import channels_of, level_called, levels_of
 from tilewright.sim.residency_plan import PlacedTensor, ResidencyPlan
-from tilewright.units import BITS_PER_BYTE, exact
+from tilewright.units import BITS_PER_BYTE
+from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import Place
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -66,7 +67,8 @@ def plan_residency(
     ``search``: the best mapping of a layer (InputError where none fits). ``seconds``: for the proof, a memory.
     """
     operands, residents = residents_of(stream, jobs)
-    residents = tuple(_stored(resident, machine) for resident in residents)
+    sizes = _stored_weights(stream, jobs, operands, machine)
+    residents = tuple(replace(one, n_bytes=sizes.get(one.name, one.n_bytes)) for one in residents)
     best: Planned | None = None
     for memory in memories_of(machine):
         holds = machine.buffer(memory).holds
@@ -77,11 +79,18 @@ def plan_residency(
     return best
 
 
-def _stored(resident: Resident, machine: MachineSpec) -> Resident:
-    """Weights are as large as they are stored."""
-    if not resident.is_weight or machine.weights.compression == 1:
-        return resident
-    return replace(resident, n_bytes=ceil(resident.n_bytes / exact(machine.weights.compression)))
+def _stored_weights(
+    stream: OperatorStream, jobs: Sequence[Job], operands: Sequence[JobOperands], machine: MachineSpec
+) -> dict[str, int]:
+    """Bytes of weights as the machine stores them: compressed, with what it needs to leave zeros out, with its engine's
+    scales.
+    """
+    sizes: dict[str, int] = {}
+    for job, own in zip(jobs, operands, strict=True):
+        if isinstance(job.layer, GemmLayer) and job.layer.b_is_weight and own.reads[1]:
+            layer = family_of(job.layer).adapted(job.layer, machine)
+            sizes[own.reads[1]] = max(sizes.get(own.reads[1], 0), stored_bytes(stream, job, layer))
+    return sizes
 
 
 def _plan_of(

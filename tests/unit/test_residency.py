@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import simulate_stream
 from tilewright.search.network_why import why_stream
 from tilewright.search.residency.addresses import Block, packed
-from tilewright.search.residency.plan import memories_of
+from tilewright.search.residency.plan import _stored_weights, memories_of
 from tilewright.search.residency.solve import _evaluated, solve
 from tilewright.search.residency.tensors import residents_of
 from tilewright.sim.jobs import jobs_on
@@ -180,6 +181,25 @@ def test_packing() -> None:
     assert not overlap(placed)
     assert packed(blocks, 9) is None
     assert packed([Block(0, 0, 11)], 10) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "bits"),
+    [
+        ({}, Fraction(8)),
+        ({"weights.compression": 2}, Fraction(4)),
+        ({"matrix.engine": "w4a16"}, Fraction(4) + Fraction(20, 128)),  # scale and zero point of a group of 128
+    ],
+)
+def test_weights_are_kept_as_large_as_they_are_stored(changes: dict[str, object], bits: Fraction) -> None:
+    b = Layers("product", activations="fp16", weights="int4" if "matrix.engine" in changes else "int8")
+    network = b.finish([b.linear(b.input("x", (1, 8, 256)), 128, "product", bias=False)])
+    rates = {"fp16": 1, "int8": 1, "int4": 1}
+    figures = {"matrix.multiplies_per_pe_per_cycle": rates, "energy.multiply_accumulate_pj": rates}
+    machine = EDGE.with_(**figures, **changes)
+    operands, _ = residents_of(network, jobs_on(network, machine))
+    sizes = _stored_weights(network, jobs_on(network, machine), operands, machine)
+    assert list(sizes.values()) == [256 * 128 * bits / 8]
 
 
 def test_attention_where_probabilities_have_no_rate_of_their_own(kept: MappingCache) -> None:
