@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tilewright.hw_models.gpu.calibration import CalibrationSpec
@@ -51,11 +51,14 @@ class KernelFigures:
 
 
 def power_of(device: GpuDevice, calibration: CalibrationSpec) -> PowerSpec:
-    """The energy figures that count on ``device``: its board's, a like board's, else those of its machine file."""
+    """The energy figures that count on ``device``: its board's, a like board's, else those of its machine file.
+
+    Their limit is the one under which times on ``device`` hold: that of its machine file as it comes.
+    """
     for name in device.boards:
         found = calibration.power_of(name) or measured_board(name)
         if found is not None:
-            return found
+            return replace(found, limit_w=device.power.limit_w)
     return device.power
 
 

@@ -83,8 +83,16 @@ def gpu_device(machine: MachineSpec) -> GpuDevice:
         launch_s=gpu.launch_us * 1e-6,
         power_limit_w=gpu.power_limit_w,
         power=power_of_machine(machine, _usual_limit_w(machine, gpu)),
-        boards=tuple(filter(None, (machine.base_name, gpu.calibrated_as))),
+        boards=_boards(machine, gpu),
     )
+
+
+def _boards(machine: MachineSpec, gpu: GpuSpec) -> tuple[str, ...]:
+    """The machine, and the one whose kernels stand in for its own, where that one has the same multiprocessors."""
+    like = gpu.calibrated_as
+    if like is None or like not in machine_names() or load_machine(like).n_cores != machine.n_cores:
+        return (machine.base_name,)
+    return machine.base_name, like
 
 
 def _usual_limit_w(machine: MachineSpec, gpu: GpuSpec) -> float:

@@ -17,6 +17,7 @@ from tilewright.hw_models.load import load_machine, machine_names
 from tilewright.kernels.measured import MeasuredTable
 from tilewright.kernels.reading import read_tables
 from tilewright.search.gpu.calibrate_power import calibrate_power
+from tilewright.search.gpu.energy import power_of
 from tilewright.search.gpu.meter import WINDOW_S, own_shares, shown_before
 from tilewright.search.gpu.power_check import compare_power
 from tilewright.search.gpu.predict import kernel_energy, kernel_seconds
@@ -115,6 +116,17 @@ def test_a_product_is_held_back_and_a_stream_is_not() -> None:
     assert kernel_energy(machine, "gemm", "bf16", zeros=True, **LARGE).watts < 500  # measured: 404 W
     assert product.energy_from == "measured on h100"
     assert kernel_energy(load_machine("a100"), "gemm", "bf16", **LARGE).energy_from.startswith("assumed")
+
+
+def test_another_chip_has_its_own_figures_and_its_times_hold_under_its_own_limit() -> None:
+    other = load_machine("b200")
+    found = kernel_energy(other, "gemm", "bf16", **LARGE)
+    assert found.energy_from.startswith("assumed") and found.watts <= 1000
+    device, calibration = gpu_device(other), calibration_of(other)
+    assert power_of(device, calibration).limit_w == 1000
+    mine = load_machine("h200").with_(name="mine", **{"gpu.power_limit_w": 600})
+    assert power_of(gpu_device(mine), calibration_of(mine)).device in ("h100", "h200")  # the same chip: a like board
+    assert power_of(gpu_device(mine), calibration_of(mine)).limit_w == 600
 
 
 def test_layers_of_several_kernels_have_an_energy() -> None:
