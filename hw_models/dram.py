@@ -17,7 +17,7 @@ from tilewright.hw_models.links import hop_cycles, rate_from_memory
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.units import exact
 
-__all__ = ["TransferCost", "bytes_per_cycle", "first_access_cycles", "in_cycles", "port_names", "transfer"]
+__all__ = ["TransferCost", "bytes_per_cycle", "dram_rate", "first_access_cycles", "in_cycles", "port_names", "transfer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,11 @@ def first_access_cycles(machine: MachineSpec) -> int:
 def port_names(machine: MachineSpec) -> tuple[str, ...]:
     """The paths to the DRAM, each of :func:`bytes_per_cycle`: one for both ways, or one to read and one to write."""
     return ("dram read", "dram write") if machine.dram.ports == "separate" else ("dram",)
+
+
+def dram_rate(machine: MachineSpec) -> Fraction:
+    """Bytes a cycle over all paths to the DRAM together."""
+    return bytes_per_cycle(machine) * len(port_names(machine))
 
 
 def transfer(machine: MachineSpec, *, n_runs: int, run_bytes: int, stride_bytes: int) -> TransferCost:

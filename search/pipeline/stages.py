@@ -22,7 +22,7 @@ from tilewright.sim.engine.joint import Group, Repeat, Task, at_clock
 from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.run import simulate
 from tilewright.sim.jobs import Job, JobLayer
-from tilewright.sim.lowering.levels import level_called
+from tilewright.sim.lowering.levels import DRAM_WRITES, level_called
 from tilewright.sim.residency_plan import ResidencyPlan
 from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.homes import Place
@@ -182,7 +182,7 @@ def _at_clock(runs: Sequence[JobRun], unit: Unit) -> tuple[tuple[Program, ...], 
     """The programs of ``runs`` in cycles of the first machine's clock; equal ones stay one."""
     if not unit.number:
         return tuple(tuple(run.programs) for run in runs)
-    shared = {DRAM}
+    shared = {DRAM, DRAM_WRITES}
     known: dict[int, Program] = {}
     for run in runs:
         for program in run.programs:

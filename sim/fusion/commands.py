@@ -104,7 +104,7 @@ class GroupCosts(TileCosts):
         """The channels of a program: the DRAM's, and those of memories on chip where some operand is in one."""
         if any(home for _, home in self.homes.places):
             return channels_of(self.machine)
-        return (TileCore.channel(self),)
+        return TileCore.of_dram(self)
 
     # -- transfers -------------------------------------------------------------------------------------------------
 

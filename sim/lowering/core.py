@@ -14,7 +14,7 @@ from tilewright.errors import MappingError
 from tilewright.hw_models.spec import OPERANDS, Operand
 from tilewright.sim.engine.program import Channel, Engine, ProgramBuilder
 from tilewright.sim.lowering.costs import TileCosts, Work
-from tilewright.sim.lowering.levels import DRAM_CHANNEL, level_called
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, channels_of, level_called
 
 __all__ = [
     "ENGINE_KINDS",
@@ -207,7 +207,12 @@ class TileCore(Generic[C]):
     @classmethod
     def channels(cls, costs: C, tiling: Mapping[str, int]) -> tuple[Channel, ...]:
         """The DRAM's channel, and those of the levels where a program of ``tiling`` uses any."""
-        return (cls.channel(costs),)
+        return cls.of_dram(costs)
+
+    @classmethod
+    def of_dram(cls, costs: TileCosts) -> tuple[Channel, ...]:
+        """The channels of a program that uses no level: one, or all where stores have another."""
+        return (cls.channel(costs),) if costs.store_channel == DRAM_CHANNEL else channels_of(costs.machine)
 
     # -- resources ---------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from tilewright.hw_models.links import hop_cycles, of_each_core
 from tilewright.hw_models.matrix_unit import WHOLE, product
 from tilewright.hw_models.spec import MachineSpec, Operand, WeightMemorySpec
 from tilewright.hw_models.vector_unit import vector_cycles
-from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, channels_of, level_called, link_channel
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, channels_of, level_called, link_channel, store_channel
 from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.homes import DRAM, Place
 from tilewright.workloads.vector_work import UnitValues
@@ -53,6 +53,7 @@ class TileCosts:
         self.layer = layer
         self.machine = machine
         self.rate: Fraction = bytes_per_cycle(machine)
+        self.store_channel = store_channel(machine)
         self.working = machine.buffers[0]
         self._known: dict[tuple[object, ...], Work] = {}
 
@@ -236,7 +237,8 @@ class TileCosts:
             buffer_read_bytes=far if is_read else far | near,
             buffer_write_bytes=far | near if is_read else far,
         )
-        return Work(cost.latency_cycles, cost.occupancy_bytes, 0, self._energy(counters), counters)
+        channel = DRAM_CHANNEL if is_read else self.store_channel
+        return Work(cost.latency_cycles, cost.occupancy_bytes, 0, self._energy(counters), counters, channel)
 
     def _of_level(self, way: str, level: Level, n_bytes: int) -> Work:
         """Between a level on chip and the working buffer, through the levels between; or within the working buffer."""

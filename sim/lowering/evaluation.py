@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tilewright.errors import MappingError
-from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.dram import bytes_per_cycle, dram_rate, port_names
 from tilewright.hw_models.links import link_assumptions
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.engine.program import MAX_WORK_UNITS, Program, ProgramBuilder, exact_shares
@@ -235,7 +235,7 @@ def timed_result(
         ),
         buffer_read_bytes=dict(work.counters.buffer_read_bytes),
         buffer_write_bytes=dict(work.counters.buffer_write_bytes),
-        dram_utilization=float(Fraction(work.channel_bytes) / (bytes_per_cycle(machine) * cycles)),
+        dram_utilization=float(Fraction(work.channel_bytes) / (dram_rate(machine) * cycles)),
         peak_buffer_bytes={machine.working_buffer.name: work.peak_buffer_bytes},
         lower_bound=dataflow.bound(layer, machine),
         length_limit=limit,
@@ -250,7 +250,8 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
     """Everything taken for granted in this result, in sentences."""
     notes = [*machine.stated, *ASSUMPTIONS, *dataflow.family.assumptions(layer), *dataflow.assumptions]
     if machine.dram.detail == "bandwidth":
-        notes.append("DRAM: first-access latency, then full bandwidth, shared fairly by load and store")
+        ways = "shared fairly by load and store" if len(port_names(machine)) == 1 else "of a port for each way"
+        notes.append(f"DRAM: first-access latency, then full bandwidth, {ways}")
     else:
         notes.append(f"DRAM: row-buffer timing of {machine.dram.grade}, tile by tile")
     notes += link_assumptions(machine)
@@ -292,8 +293,6 @@ def unmodelled(machine: MachineSpec, *, fills_buffers: bool = False) -> list[str
             f"nothing is kept in buffers behind {machine.working_buffer.name} ({far}): every byte from and to DRAM "
             "passes through them, which costs energy and no time; their capacity and bandwidth change nothing"
         )
-    if machine.dram.ports == "separate":
-        notes.append("loads and stores share the DRAM's bandwidth, though the machine has a port for each way")
     return notes
 
 

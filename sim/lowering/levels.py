@@ -23,6 +23,7 @@ from tilewright.units import bits_to_bytes, exact
 
 __all__ = [
     "DRAM_CHANNEL",
+    "DRAM_WRITES",
     "Level",
     "channels_by_share",
     "channels_of",
@@ -30,10 +31,12 @@ __all__ = [
     "levels_of",
     "link_channel",
     "shared_channels",
+    "store_channel",
     "weight_memory_cycles",
 ]
 
 DRAM_CHANNEL = 0
+DRAM_WRITES = "dram write"  # the channel of stores, where each way has a port
 
 T = TypeVar("T")
 
@@ -131,7 +134,7 @@ def weight_memory_cycles(machine: MachineSpec, home: str, n_bits: int | Fraction
 @_for_each_machine
 def channels_of(machine: MachineSpec) -> tuple[Channel, ...]:
     """The DRAM's channel, the read and the write port of each level, the working buffer's for copies within it, and
-    that of a memory for weights and of a link's multicasts.
+    that of a memory for weights and of a link's multicasts, and the DRAM's port for stores where it has one.
     """
     channels = [Channel("dram", bytes_per_cycle(machine))]
     for level in levels_of(machine):
@@ -146,7 +149,14 @@ def channels_of(machine: MachineSpec) -> tuple[Channel, ...]:
         channels.append(Channel(memory.name, exact(memory.bandwidth_gb_per_s) / exact(machine.clock_ghz)))
     if multicasts(machine):
         channels.append(Channel("link", link_rate(machine)))
+    if machine.dram.ports == "separate":
+        channels.append(Channel(DRAM_WRITES, bytes_per_cycle(machine)))
     return tuple(channels)
+
+
+def store_channel(machine: MachineSpec) -> int:
+    """The number of the channel of stores to the DRAM: that of loads, or the last where each way has a port."""
+    return DRAM_CHANNEL if machine.dram.ports == "shared" else len(channels_of(machine)) - 1
 
 
 def link_channel(machine: MachineSpec) -> int:

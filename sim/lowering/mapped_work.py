@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tilewright.hw_models.energy import Counters
 from tilewright.sim.engine.program import Program, executions
-from tilewright.sim.lowering.levels import DRAM_CHANNEL
+from tilewright.sim.lowering.levels import DRAM_CHANNEL, DRAM_WRITES
 
 __all__ = ["MappedWork", "mapped_work"]
 
@@ -34,6 +34,7 @@ def mapped_work(programs: Sequence[Program]) -> MappedWork:
     busy = {"matrix": 0, "vector": 0}
     channel_bytes = 0
     for program in programs:
+        stores = next((at for at, one in enumerate(program.channels) if one.name == DRAM_WRITES), DRAM_CHANNEL)
         for unit, queue in zip(program.engines, program.queues, strict=True):
             for command, times in executions(queue):
                 work, times = command.cost, times * unit.weight
@@ -42,7 +43,7 @@ def mapped_work(programs: Sequence[Program]) -> MappedWork:
                     times_of[at] += times
                 else:
                     times_of[at], counters_of[at] = times, work.counters
-                if command.channel == DRAM_CHANNEL:
+                if command.channel == DRAM_CHANNEL or command.channel == stores:
                     channel_bytes += command.n_bytes * times
                 elif command.channel < 0:
                     busy[unit.kind] += command.cycles * times

@@ -16,7 +16,7 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 
-from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.dram import dram_rate
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.costs import ARRAY_SOFTMAX, join_operations
@@ -73,4 +73,4 @@ def _vector_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
 
 def _dram_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     passed = sum(one.least_bytes for one in engine_passes(layer))
-    return _up((layer.compulsory_bytes + passed) / bytes_per_cycle(machine))
+    return _up((layer.compulsory_bytes + passed) / dram_rate(machine))

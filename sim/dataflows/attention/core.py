@@ -24,7 +24,7 @@ class AttentionCore(TileCore[AttentionCosts]):
 
     @classmethod
     def channels(cls, costs: AttentionCosts, tiling: Mapping[str, int]) -> tuple[Channel, ...]:
-        return channels_of(costs.machine) if any(costs.layer.homes[:4]) else (cls.channel(costs),)
+        return channels_of(costs.machine) if any(costs.layer.homes[:4]) else cls.of_dram(costs)
 
     def staging(self, tiling: Mapping[str, int]) -> Any:
         """How K and V come through a level on chip or over a link; None where they are loaded from their homes."""

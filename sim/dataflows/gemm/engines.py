@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tilewright.formats import format_bits, tensor_format
-from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.dram import dram_rate
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.quantised.catalogue import ATTENTION_ENGINES
 from tilewright.hw_models.quantised.demand import Engine, Step
@@ -134,7 +134,7 @@ def engine_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     return LowerBound(
         matrix_cycles=_up(groups * _matrix_work(machine, steps) / machine.n_cores),
         vector_cycles=_up(groups * _vector_work(layer, machine, steps) / machine.n_cores),
-        dram_cycles=_up(dram / bytes_per_cycle(machine)),
+        dram_cycles=_up(dram / dram_rate(machine)),
         weight_memory_cycles=weight_memory_cycles(machine, layer.homes.b, groups * layer.k * n * layer.b_bits),
     )
 

@@ -9,6 +9,7 @@ from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
 from tilewright.sim.dataflows.gemm.stages import n_staging, sends, staged
 from tilewright.sim.lowering.core import WorkTotals
+from tilewright.sim.lowering.levels import DRAM_CHANNEL
 from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.homes import DRAM
@@ -29,12 +30,16 @@ def work_floor(costs: GemmCosts, tiling: Tiling) -> WorkTotals:
     read_bytes, write_bytes = int(read_bits // BITS_PER_BYTE), int(write_bits // BITS_PER_BYTE)
     per_byte = costs.dram_pj_per_byte
     moved = read_bytes * per_byte[0] + write_bytes * per_byte[1]
+    of_ports = [(channel, int(bits // BITS_PER_BYTE)) for channel, bits in of_level]
+    stored = write_bytes if costs.store_channel == DRAM_CHANNEL else 0
+    if not stored and write_bytes:
+        of_ports.append((costs.store_channel, write_bytes))
     return WorkTotals(
         matrix_cycles=ceil_div(layer.groups, n_cores) * cycles,
         vector_cycles=0,
-        channel_bytes=read_bytes + write_bytes,
+        channel_bytes=read_bytes + stored,
         energy_pj=(layer.groups * energy_pj + moved) * LOSS,
-        level_bytes=tuple((channel, int(bits // BITS_PER_BYTE)) for channel, bits in of_level),
+        level_bytes=tuple(of_ports),
     )
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.dram import dram_rate
 from tilewright.hw_models.links import multicasts, of_each_core
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec, Operand
@@ -116,7 +116,7 @@ class GemmCore(TileCore[GemmCosts]):
         homes = costs.layer.homes
         on_chip = any(home not in (DRAM, costs.working.name) for home in (homes.a, homes.b, homes.out, *homes.extras))
         uses_more = on_chip or tiling.get("far", 0) or (costs.multicasts and tiling.get("shared", 0))
-        return channels_of(costs.machine) if uses_more else (cls.channel(costs),)
+        return channels_of(costs.machine) if uses_more else cls.of_dram(costs)
 
     def fetch(
         self, operand: str, work: Work, *, waits: list[int], signals: list[int], label: str, run: Any, begins: bool
@@ -580,7 +580,7 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     return LowerBound(
         matrix_cycles=_up(Fraction(layer.macs) / (elements * exact(rate) * layer.speed)),
         vector_cycles=_up(vector / machine.n_cores),
-        dram_cycles=_up(bits_to_bytes(layer.compulsory_bits) / bytes_per_cycle(machine)),
+        dram_cycles=_up(bits_to_bytes(layer.compulsory_bits) / dram_rate(machine)),
         weight_memory_cycles=weight_memory_cycles(machine, layer.homes.b, groups * layer.k * n * layer.b_bits),
     )
 

@@ -551,7 +551,7 @@ def _store_c(chip: _ProductChip, run: Execution, step: Step) -> None:
     state = "C" if chip.costs.through_vector_unit else after("sum", chip.layer.k)
     value = run.read(chip.place_of_c(step), state)
     work = chip.costs.store_c(*value.shape)
-    paid = work.n_bytes if work.channel != DRAM_CHANNEL else work.counters.dram_write_bytes
+    paid = work.counters.dram_write_bytes or work.n_bytes
     if paid * BITS_PER_BYTE < value.size * chip.layer.out_bits:
         raise run.error("stores more than it pays for")
     _leave(chip, run, step, value)

@@ -11,6 +11,7 @@ from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.row_stationary.costs import Convolution, RowCosts, RowRules, Tile, outputs_of
 from tilewright.sim.dataflows.row_stationary.space import figures_of, mapping_of
 from tilewright.sim.lowering.core import WorkTotals
+from tilewright.sim.lowering.levels import DRAM_CHANNEL
 from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import ceil_div
 
@@ -51,7 +52,7 @@ def work_floor(costs: GemmCosts, tiling: Tiling) -> WorkTotals:
     return WorkTotals(
         matrix_cycles=ceil_div(layer.groups, n_cores) * sums.cycles,
         vector_cycles=0,
-        channel_bytes=layer.groups * (read + written),
+        channel_bytes=layer.groups * (read + (written if costs.store_channel == DRAM_CHANNEL else 0)),
         energy_pj=layer.groups * costs.energy_of(counters) * _ROUNDING,
     )
 

@@ -35,6 +35,7 @@ def refusal(layer: GemmLayer, machine: MachineSpec) -> str:
 def lower(core: RowCore, tiling: Tiling) -> None:
     """The program of :mod:`tilewright.sim.dataflows.row_stationary.lower` for the layer of ``core``."""
     layer, machine = core.costs.layer, core.costs.machine
+    core.write_channel = core.costs.store_channel
     reason = refusal(layer, machine)
     if reason:
         raise InputError(f"{layer.name}: row_stationary {reason}")

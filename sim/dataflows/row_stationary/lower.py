@@ -80,7 +80,8 @@ class RowCore(TileCore[Any]):
         if engine in (ARRAY, VECTOR):
             self._compute(engine, work, waits, signals, label, run)
         elif self._count is not None:
-            self._count.add(LOAD if engine == FILTERS else engine, work)
+            here = work if engine != STORE else work._replace(channel=self.write_channel)
+            self._count.add(LOAD if engine == FILTERS else engine, here)
         elif self._program is not None:
             self._program.transfer(
                 self._first_engine + engine,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
-from tilewright.hw_models.dram import bytes_per_cycle
+from tilewright.hw_models.dram import dram_rate
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.hw_models.vector_unit import least_vector_cycles
 from tilewright.sim.dataflows.spans import Span, spans
@@ -53,7 +53,7 @@ class VectorCore(TileCore[VectorCosts]):
     def channels(cls, costs: VectorCosts, tiling: Mapping[str, int]) -> tuple[Channel, ...]:
         homes = (costs.layer.homes.out, *(home for home, _ in costs.layer.homes.reads))
         on_chip = any(home not in (DRAM, costs.working.name) for home in homes)
-        return channels_of(costs.machine) if on_chip else (cls.channel(costs),)
+        return channels_of(costs.machine) if on_chip else cls.of_dram(costs)
 
 
 def lower(core: VectorCore, tiling: Tiling) -> None:
@@ -228,7 +228,7 @@ def vector_bound(layer: VectorLayer, machine: MachineSpec) -> LowerBound:
     operations = tuple((kind, times * n_rows) for kind, times in layer.operations)
     work = least_vector_cycles(machine.vector, operations, values)
     work /= machine.n_cores
-    dram = layer.compulsory_bytes / bytes_per_cycle(machine)
+    dram = layer.compulsory_bytes / dram_rate(machine)
     n_rows = layer.groups * layer.rows * BITS_PER_BYTE
     elsewhere = [(home, n_bytes * n_rows) for home, n_bytes in layer.homes.reads]
     return LowerBound(

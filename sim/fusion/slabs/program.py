@@ -85,7 +85,7 @@ class SlabProgram:
 
     def program(self, *, unroll: bool = False) -> Program:
         """The program; see :func:`slab_program`."""
-        builder = ProgramBuilder(TileCore.engines(1), [TileCore.channel(self.costs)], unroll=unroll)
+        builder = ProgramBuilder(TileCore.engines(1), TileCore.of_dram(self.costs), unroll=unroll)
         core = TileCore(self.costs, n_groups=1, builder=builder)
         for name, n_bytes in self.choice.room.items():
             core.reserve(name, n_bytes)

@@ -56,7 +56,7 @@ class TiledProgram:
 
     def program(self, *, unroll: bool = False) -> Program:
         """The program; ``unroll``: without loops, each command with what it does to numbers."""
-        builder = ProgramBuilder(TileCore.engines(1), [TileCore.channel(self.costs)], unroll=unroll)
+        builder = ProgramBuilder(TileCore.engines(1), TileCore.of_dram(self.costs), unroll=unroll)
         core = TileCore(self.costs, n_groups=1, builder=builder)
         self._reserve(core)
         core.declared()
