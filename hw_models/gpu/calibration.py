@@ -7,13 +7,14 @@ aiconfigurator's tables, L that of LLMCompass's; the first table of a family cou
         A/h200_gemm_trtllm_1.2.0rc5_quant.csv A/h200_gemm_vllm_0.22.0_power.csv \\
         A/h200_context_attention_vllm_0.24.0_fa3.csv A/h200_generation_attention_vllm_0.24.0_fa3.csv \\
         A/h200_encoder_attention_vllm_0.22.0_power.csv A/h200_quant_scalematrix_vllm_0.22.0_power.csv \\
-        A/h200_quant_computescale_vllm_0.22.0_power.csv -a h200 -o h200.yaml
+        A/h200_quant_computescale_vllm_0.22.0_power.csv A/h200_moe_vllm_0.22.0_power.csv -a h200 -o h200.yaml
     tilewright calibrate A/a100_gemm_sglang_0.5.10.csv A/a100_gemm_trtllm_1.0.0_quant.csv \\
         A/a100_context_attention_vllm_0.14.0.csv A/a100_generation_attention_vllm_0.14.0.csv \\
         L/matmul_A100.csv L/softmax_A100.csv L/layernorm_A100.csv L/gelu_A100.csv -a a100 -o a100.yaml
     tilewright calibrate L/matmul_MI210.csv L/softmax_MI210.csv L/layernorm_MI210.csv L/gelu_MI210.csv \\
         -a mi210 -o mi210.yaml
-    tilewright calibrate kernels/measurements/h100_own.json -a h100 -o h100.yaml
+    tilewright calibrate h100_own A/h100_context_mla_vllm_0.14.0.csv A/h100_generation_mla_vllm_0.14.0.csv \\
+        -a h100 -o h100.yaml
 
 Of the last one, families that the H200's tables hold with more rows were left out (bf16). What such a command finds of
 a board's energy, where tables hold power, is kept in ``boards/``: the H200's by the first one, the H100's with

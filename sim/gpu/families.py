@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from tilewright.registry import Registry
 
-__all__ = ["GemmFamily", "GemmTile", "gemm_family", "row_spans", "tiles_of"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["GemmFamily", "GemmTile", "gemm_family", "row_spans", "table_of", "tile_table", "tiles_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +243,21 @@ def tiles_of(family: GemmFamily, cluster_size: int) -> Sequence[GemmTile]:
         for cluster in range(1, cluster_size + 1)
         if cluster == 1 or rows * columns >= 64 * 128
     )
+
+
+def table_of(tiles: Sequence[GemmTile]) -> NDArray[np.float64]:
+    """Rows, columns, splits and cluster of ``tiles``: an array of 4 x tiles."""
+    import numpy as np
+
+    return np.array([[t.rows, t.columns, t.splits, t.cluster] for t in tiles], dtype=np.float64).reshape(-1, 4).T
+
+
+@cache
+def tile_table(family: GemmFamily, cluster_size: int) -> NDArray[np.float64]:
+    """:func:`table_of` of all of :func:`tiles_of`."""
+    table = table_of(tiles_of(family, cluster_size))
+    table.flags.writeable = False
+    return table
 
 
 @cache

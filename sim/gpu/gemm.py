@@ -18,7 +18,7 @@ import numpy as np
 from tilewright.hw_models.gpu.parameters import GemmParameters
 from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.device import GpuDevice
-from tilewright.sim.gpu.families import GemmFamily, GemmTile, row_spans, tiles_of
+from tilewright.sim.gpu.families import GemmFamily, GemmTile, row_spans, table_of, tile_table, tiles_of
 from tilewright.sim.gpu.memory import miss_share
 
 if TYPE_CHECKING:
@@ -98,10 +98,11 @@ def gemm_forecast(
 ) -> GemmForecast:
     """The kernel with the least predicted time for each shape."""
     tiles = tiles_of(family, device.cluster_size)
+    table = tile_table(family, device.cluster_size)
     seconds, bounds, chosen = [], [], []
     for start in range(0, len(shapes.m), _CHUNK):
         part = shapes.part(start, start + _CHUNK)
-        times, compute, memory = _all_times(device, family, parameters, part, tiles)
+        times, compute, memory = _all_times(device, family, parameters, part, table)
         if family.rules:
             above, most = np.array(row_spans(family, device.cluster_size)).T
             rows_of_a = part.m[:, None]
@@ -116,12 +117,13 @@ def gemm_forecast(
         larger = np.maximum(compute[row, best], memory[row, best])
         bound = np.where(compute[row, best] >= memory[row, best], 1, 2)
         bounds.append(np.where(larger < parameters.launch_us * 1e-6, 0, bound))
-        chosen += [tiles[i] for i in best]
+        chosen.append(best)
+    places = np.concatenate(chosen)
     return GemmForecast(
         seconds=np.concatenate(seconds),
         bound=np.concatenate(bounds),
-        tile=tuple(chosen),
-        activity=_activity(device, family, parameters, shapes, chosen),
+        tile=tuple([tiles[i] for i in places]),
+        activity=_activity(device, family, parameters, shapes, table[:, places]),
     )
 
 
@@ -133,7 +135,7 @@ def gemm_times(
     tiles: Sequence[GemmTile],
 ) -> NDArray[np.float64]:
     """Seconds of every one of ``tiles`` for every shape, as an array shapes x tiles: for ranking tilings."""
-    times, _, _ = _all_times(device, family, parameters, shapes, tiles)
+    times, _, _ = _all_times(device, family, parameters, shapes, table_of(tiles))
     return np.stack(
         [_power_limited(device, family, parameters, shapes, times[:, i]) for i in range(len(tiles))], axis=1
     )
@@ -144,10 +146,10 @@ def _all_times(
     family: GemmFamily,
     parameters: GemmParameters,
     shapes: GemmShapes,
-    tiles: Sequence[GemmTile],
+    table: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Total, compute and memory seconds of shapes x tiles."""
-    grid = _Grid.of(shapes, tiles)
+    """Total, compute and memory seconds of shapes x tiles; ``table``: of the tiles, as :func:`table_of` gives it."""
+    grid = _Grid.of(shapes, table)
     compute = _compute_seconds(device, family, parameters, grid)
     memory = _memory_seconds(device, family, parameters, grid, shapes)
     longer, shorter = np.maximum(compute, memory), np.minimum(compute, memory)
@@ -163,10 +165,10 @@ def _all_times(
 
 
 def _activity(
-    device: GpuDevice, family: GemmFamily, parameters: GemmParameters, shapes: GemmShapes, tiles: Sequence[GemmTile]
+    device: GpuDevice, family: GemmFamily, parameters: GemmParameters, shapes: GemmShapes, table: NDArray[np.float64]
 ) -> Activity:
     """What the kernel chosen for each shape does: multiply-adds of C, and bytes by level."""
-    grid = _Grid.of(shapes, tiles, each=True)
+    grid = _Grid.of(shapes, table, each=True)
     a_bytes, b_bytes, c_bytes = family.activation_bits / 8, family.weight_bits / 8, family.result_bits / 8
     read, stored = _dram_bytes(device, family, parameters, grid, shapes)
     operands = grid.rows * a_bytes + grid.columns * b_bytes
@@ -197,13 +199,10 @@ class _Grid:
     tiles_across: NDArray[np.float64]
 
     @classmethod
-    def of(cls, shapes: GemmShapes, tiles: Sequence[GemmTile], *, each: bool = False) -> _Grid:
+    def of(cls, shapes: GemmShapes, table: NDArray[np.float64], *, each: bool = False) -> _Grid:
         """Every shape with every tile; ``each``: with the tile of its own place only, one column."""
         m, n, k = (np.asarray(x, dtype=np.float64)[:, None] for x in (shapes.m, shapes.n, shapes.k))
-        rows, columns, splits, cluster = (
-            np.array([getattr(tile, name) for tile in tiles], dtype=np.float64).reshape((-1, 1) if each else (1, -1))
-            for name in ("rows", "columns", "splits", "cluster")
-        )
+        rows, columns, splits, cluster = (row[:, None] if each else row[None] for row in table)
         return cls(
             m=m,
             n=n,
