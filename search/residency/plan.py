@@ -64,7 +64,8 @@ def plan_residency(
 ) -> Planned | None:
     """The best plan over the memories of ``machine``; None where none is better than everything in the DRAM.
 
-    ``search``: the best mapping of a layer (InputError where none fits). ``seconds``: for the proof, a memory.
+    ``search``: the best mapping of a layer (InputError where none fits). ``seconds``: of processor time, a
+    memory.
     """
     operands, residents = residents_of(stream, jobs)
     sizes = _stored_weights(stream, jobs, operands, machine)

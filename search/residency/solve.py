@@ -65,13 +65,13 @@ def solve(
     greedy = _evaluated(jobs, residents, capacity, _greedy(jobs, residents, capacity))
     without, best = best.cost, _better(best, greedy)
     bound, n_rounds = 0, 0
-    until = time.monotonic() + seconds
+    until = time.process_time() + seconds
     while n_rounds < MOST_ROUNDS:
         n_rounds += 1
         if progress is not None:
             progress(n_rounds, MOST_ROUNDS, "which tensors stay on chip")
         model = _Model(jobs, residents, capacity)
-        found = model.solved(best.kept, max(0.5, until - time.monotonic()))
+        found = model.solved(best.kept, max(0.5, until - time.process_time()))
         if found is None:
             break
         kept, bound_now = found
@@ -80,7 +80,10 @@ def solve(
             break
         plan = _evaluated(jobs, residents, capacity, kept)
         best = _better(best, plan)
-        if bound >= best.cost or time.monotonic() > until:
+        known = _Model(jobs, residents, capacity, exact=True).solved(best.kept, max(0.5, until - time.process_time()))
+        if known is not None:  # what has been searched so far, put together anew
+            best = _better(best, _evaluated(jobs, residents, capacity, known[0]))
+        if bound >= best.cost or time.process_time() > until:
             break
     return Solved(
         kept=best.kept,
@@ -148,9 +151,14 @@ def _greedy(jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity:
 
 
 class _Model:
-    """Choices of all jobs, one each; tensors that live on chip where the choices say so; the room of every job."""
+    """Choices of all jobs, one each; tensors that live on chip where the choices say so; the room of every job.
 
-    def __init__(self, jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int) -> None:
+    ``exact``: of costs that have been searched alone; the best plan of these.
+    """
+
+    def __init__(
+        self, jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int, *, exact: bool = False
+    ) -> None:
         from ortools.sat.python import cp_model
 
         self.model: CpModel = cp_model.CpModel()
@@ -160,7 +168,12 @@ class _Model:
         for at, job in enumerate(jobs):
             key = id(job.costs)
             if key not in choices_of:
-                choices_of[key] = [choice for pattern in job.costs.patterns() for choice in job.costs.choices(pattern)]
+                choices_of[key] = [
+                    choice
+                    for pattern in job.costs.patterns()
+                    for choice in job.costs.choices(pattern)
+                    if choice.is_exact or not exact
+                ]
             alive = [n for n, resident in enumerate(residents) if resident.first <= at <= resident.last]
             held = sum(residents[n].n_bytes * self.kept[n] for n in alive)
             costs.append(self._job(job, choices_of[key], held, capacity))
