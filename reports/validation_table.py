@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tilewright.reports.quantity import percent_text, tiling_text
+from tilewright.search.gpu.fused import FusedRow, fused_summary
 from tilewright.search.gpu.ranking import TileRanking
 from tilewright.search.gpu.validate import SIZES, ErrorFigures, TableValidation, Validation
 from tilewright.sim.gpu.gemm import BOUNDS
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "class_rows",
+    "fused_rows",
     "kernels_text",
     "power_note",
     "power_rows",
@@ -41,7 +43,8 @@ POWER_HEADERS = (
     "largest",
 )
 SPREAD_HEADERS = ("table", "kernels", *(name for _, name in SIZES), *BOUNDS)
-RANKING_HEADERS = ("shape", "tilings", "rank", "regret", "mean error", "chosen", "best")
+RANKING_HEADERS = ("kernels", "shape", "rows", "tilings", "rank", "regret", "mean error", "chosen", "best")
+FUSED_HEADERS = ("operator", "rows", "mean error of the ratio", "worst", "clear winners", "right")
 
 _FOLDS = {"table": 22, "kernels": 20, "chosen": 16, "best": 16}
 
@@ -91,7 +94,9 @@ def ranking_rows(rankings: Sequence[TileRanking]) -> list[tuple[str, ...]]:
     """One row for each shape that was measured with several tilings, under ``RANKING_HEADERS``."""
     return [
         (
+            ranking.table.rpartition(": ")[2].removesuffix(" tiles"),
             tiling_text(ranking.shape),
+            ranking.scope,
             f"{ranking.n_tilings}",
             f"{ranking.rank_correlation:.3f}",
             percent_text(ranking.regret),
@@ -150,6 +155,21 @@ def power_note(validation: Validation) -> str:
     )
 
 
+def fused_rows(rows: Sequence[FusedRow]) -> list[tuple[str, ...]]:
+    """One row for each operator that was measured fused and unfused, under ``FUSED_HEADERS``."""
+    return [
+        (
+            operator,
+            f"{figures['n']:.0f}",
+            percent_text(figures["mean_error"]),
+            percent_text(figures["worst_error"]),
+            f"{figures['n_clear']:.0f}",
+            f"{figures['n_right']:.0f}",
+        )
+        for operator, figures in fused_summary(rows).items()
+    ]
+
+
 def validation_tables(console: Console, validation: Validation) -> list[Table]:
     """All that is shown in a terminal: tables of errors, by size and bound, and tilings."""
     shown = []
@@ -170,8 +190,12 @@ def validation_tables(console: Console, validation: Validation) -> list[Table]:
         caption = ranking_summary(validation.rankings)
         rows = ranking_rows(validation.rankings)
         shown.append(
-            _table(console, "tilings, simulated and measured", RANKING_HEADERS, rows, n_left=1, caption=caption)
+            _table(console, "tilings, simulated and measured", RANKING_HEADERS, rows, n_left=3, caption=caption)
         )
+    if validation.fused:
+        caption = "ratio: unfused over fused time; clear: measured more than 10 % apart"
+        rows = fused_rows(validation.fused)
+        shown.append(_table(console, "fused against unfused", FUSED_HEADERS, rows, n_left=1, caption=caption))
     return shown
 
 

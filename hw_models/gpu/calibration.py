@@ -38,6 +38,7 @@ from tilewright.hw_models.gpu.parameters import (
     GemmParameters,
     LatentParameters,
     RowwiseParameters,
+    ScheduledParameters,
 )
 from tilewright.hw_models.gpu.power import PowerSpec
 from tilewright.hw_models.shipped import Shipped, is_path
@@ -60,14 +61,22 @@ __all__ = [
 
 _STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
-Operator = Literal["gemm", "attention", "rowwise", "experts", "latent"]
-Parameters = GemmParameters | AttentionParameters | RowwiseParameters | ExpertsParameters | LatentParameters
+Operator = Literal["gemm", "attention", "rowwise", "experts", "latent", "scheduled"]
+Parameters = (
+    GemmParameters
+    | AttentionParameters
+    | RowwiseParameters
+    | ExpertsParameters
+    | LatentParameters
+    | ScheduledParameters
+)
 PARAMETERS_OF_OPERATOR: dict[Operator, type[Parameters]] = {
     "gemm": GemmParameters,
     "attention": AttentionParameters,
     "rowwise": RowwiseParameters,
     "experts": ExpertsParameters,
     "latent": LatentParameters,
+    "scheduled": ScheduledParameters,
 }
 
 

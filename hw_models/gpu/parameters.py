@@ -14,7 +14,14 @@ from annotated_types import Ge, Le
 if TYPE_CHECKING:
     from pydantic import ConfigDict
 
-__all__ = ["AttentionParameters", "ExpertsParameters", "GemmParameters", "LatentParameters", "RowwiseParameters"]
+__all__ = [
+    "AttentionParameters",
+    "ExpertsParameters",
+    "GemmParameters",
+    "LatentParameters",
+    "RowwiseParameters",
+    "ScheduledParameters",
+]
 
 _STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
@@ -165,3 +172,22 @@ class LatentParameters:
     tail_share: Annotated[float, Ge(0), Le(2)] = 0.0
     copied: Annotated[float, Ge(0), Le(10)] = 0.0
     head_ns: Annotated[float, Ge(0), Le(100)] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledParameters:
+    """Kernels whose compiled schedule is known (Triton's).
+
+    ``launch_us``, ``memory_share``, ``cache_share``, ``overlap_loss``, ``sustained_share``: as for products.
+    ``hit_cycles``: from a load to its values where they lie in the L2; ``miss_cycles``: more where they come from DRAM.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    launch_us: Annotated[float, Ge(0.5), Le(100)]
+    hit_cycles: Annotated[float, Ge(100), Le(1000)]
+    miss_cycles: Annotated[float, Ge(0), Le(1500)]
+    memory_share: Share
+    cache_share: Annotated[float, Ge(0.3), Le(1.3)]
+    overlap_loss: Loss
+    sustained_share: Share

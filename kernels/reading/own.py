@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tilewright.errors import InputError
 from tilewright.kernels.measured import MeasuredOperator, MeasuredTable
 from tilewright.kernels.measurement import Measurement, load_measurements
+from tilewright.kernels.suite import Configuration
 
-__all__ = ["n_networks", "read_own"]
+__all__ = ["n_networks", "placed", "read_own"]
 
 #: Inputs rotate through up to so many sets, more than the L2 holds.
 _COPIES = 8
@@ -40,11 +41,11 @@ def read_own(path: Path) -> list[MeasuredTable]:
         if entry.operator == "network":
             continue  # read as runs of networks
         try:
-            placed = _placed(entry)
+            place = placed(entry)
         except KeyError as missing:
             what = f"{entry.operator}, {entry.kernel}"
             raise InputError(f"{path}: measurements: shape: {what}: lacks {missing.args[0]}") from None
-        operator, family, shape = placed
+        operator, family, shape = place
         groups.setdefault((operator, family, tuple(sorted(entry.tiles)), _counted(entry)), []).append((shape, entry))
     tables = []
     for (operator, family, tiles, has_energy), entries in groups.items():
@@ -89,16 +90,16 @@ def _energy(entries: list[Measurement], idle_w: float | None) -> dict[str, Any]:
     }
 
 
-def _placed(entry: Measurement) -> tuple[MeasuredOperator, str, dict[str, int]]:
-    """Operator, family and shape columns of one measurement."""
-    shape = entry.shape
+def placed(entry: Measurement | Configuration) -> tuple[MeasuredOperator, str, dict[str, int]]:
+    """Operator, family and shape columns of one measurement, taken or to be taken."""
+    shape, operator = entry.shape, cast(MeasuredOperator, entry.operator)
     if entry.operator == "gemm":
         weights = entry.formats.get("b", "fp16")
         family = _GEMM_FAMILIES.get((entry.kernel, weights), f"{entry.kernel}_{weights}")
         return "gemm", family, {name: shape[name] for name in ("m", "n", "k")}
     if entry.operator in ("mlp", "norm_gemm"):
         return (
-            entry.operator,
+            operator,
             f"{entry.kernel}_{entry.operator}",
             {name: shape[name] for name in _SHAPES[entry.operator]},
         )
@@ -114,6 +115,6 @@ def _placed(entry: Measurement) -> tuple[MeasuredOperator, str, dict[str, int]]:
     }
     if entry.operator == "block_sparse_attention":
         columns["kept_per_mille"] = shape["kept_per_mille"]
-        return entry.operator, f"{entry.kernel}_block_sparse", columns
+        return operator, f"{entry.kernel}_block_sparse", columns
     kind = "decode" if shape["query_len"] == 1 else "prefill" if shape.get("causal", 0) else "encoder"
     return "attention", f"{entry.kernel}_{kind}", columns | {"window": shape.get("window", 0)}

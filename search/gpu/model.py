@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["KERNEL_MODELS", "KernelModel", "Prediction", "model_of", "register_model"]
+__all__ = ["KERNEL_MODELS", "TABLES_APART", "KernelModel", "Prediction", "calibrates", "model_of", "register_model"]
+
+#: Between the names of the tables that one set of parameters was fitted to.
+TABLES_APART = "; "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +28,8 @@ class Prediction:
     """Seconds for each row of a table, and what limits it (positions in :data:`tilewright.sim.gpu.gemm.BOUNDS`).
 
     ``stand_in``: the family whose parameters were used where the table's own has none on the device. ``measured``: the
-    table that the parameters were fitted to, on the device ``measured_on``. ``activity``: what the kernels do, for
-    their energy; None where a model does not say.
+    tables (:data:`TABLES_APART`) that the parameters were fitted to, on the device ``measured_on``. ``activity``: what
+    the kernels do, for their energy; None where a model does not say.
     """
 
     seconds: NDArray[np.float64] = field(hash=False)
@@ -64,3 +67,8 @@ def model_of(table: MeasuredTable) -> KernelModel:
         if model.covers(table):
             return model
     raise InputError(f"no model of {table.operator} kernels {table.family}")
+
+
+def calibrates(measured: str, name: str) -> bool:
+    """Whether the table ``name`` is one of those that parameters were fitted to (``Prediction.measured``)."""
+    return name in measured.split(TABLES_APART)

@@ -73,6 +73,8 @@ def one_kernel(machine: MachineSpec, operator: Operator, family: str, shape: Map
     """One kernel as a table of one row with no time; raises :class:`InputError` for an extent that cannot be."""
     import numpy as np
 
+    if operator == "scheduled":
+        raise InputError("scheduled: names parameters, no operator; allowed for example gemm, attention")
     given = {**_USUAL.get(operator, {}), **shape}
     wanted = COLUMNS[operator]
     if set(given) != set(wanted):

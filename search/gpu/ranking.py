@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
 from tilewright.hw_models.gpu.calibration import CalibrationSpec
 from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters
 from tilewright.kernels.measured import MeasuredTable
+from tilewright.search.gpu.model import calibrates
+from tilewright.search.gpu.predict import predict
+from tilewright.search.gpu.split import calibration_rows
 from tilewright.sim.gpu.device import GpuDevice
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["TileRanking", "rank_tiles", "ranking_of", "tiled_seconds"]
+__all__ = ["COMPILED", "ESTIMATE", "TileRanking", "rank_tiles", "ranking_of", "tiled_seconds"]
 
 _FEWEST_TILINGS = 3
+#: What the times of a ranking follow from.
+COMPILED, ESTIMATE = "compiled schedule", "estimate from the tiles"
 _WEIGHT_BITS = {"fp16": 16, "bf16": 16, "int8": 8, "fp8_e4m3": 8, "int4": 4}
 
 
@@ -27,7 +32,9 @@ class TileRanking:
 
     ``rank_correlation``: Spearman's, of simulated against measured time over the tilings. ``regret``: how much slower
     the tiling is that the simulator would choose than the best measured one, as a share. ``chosen``, ``best``: those
-    two. ``mape``: mean absolute percentage error of the times themselves, as a share.
+    two. ``mape``: mean absolute percentage error of the times themselves, as a share. ``scope``: ``fitted`` where the
+    shape calibrated the parameters, ``held out`` where other shapes of the table did, else ``all``. ``timed_by``: the
+    compiled schedules, or an estimate from the tiles alone.
     """
 
     table: str
@@ -38,6 +45,8 @@ class TileRanking:
     mape: float
     chosen: dict[str, int] = field(hash=False)
     best: dict[str, int] = field(hash=False)
+    scope: str = "all"
+    timed_by: str = ESTIMATE
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -47,22 +56,37 @@ class TileRanking:
 def rank_tiles(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTable) -> list[TileRanking]:
     """A ranking for each shape of a table of tile sweeps with at least three tilings.
 
-    Raises :class:`InputError` where no calibrated kernels are near enough to stand in, or no shape has enough tilings.
+    Times follow from the compiled schedules; where these are not known, from the tiles alone. Raises
+    :class:`InputError` where no calibrated kernels are near enough to stand in, or no shape has enough tilings.
     """
     import numpy as np
 
-    predicted = tiled_seconds(device, calibration, table)
+    predicted, measured_by, timed_by = _times(device, calibration, table)
     shape_names = [name for name in table.columns if not name.startswith("tile_")]
     shapes = np.stack([table.columns[name] for name in shape_names], axis=1)
+    fitted = calibration_rows(table) if calibrates(measured_by, table.name) else None
     rankings = []
     for shape in np.unique(shapes, axis=0):
         rows = np.flatnonzero((shapes == shape).all(axis=1) & np.isfinite(predicted))
         if len(rows) >= _FEWEST_TILINGS:
             named = dict(zip(shape_names, map(int, shape), strict=True))
-            rankings.append(ranking_of(table, rows, predicted[rows], named))
+            ranking = ranking_of(table, rows, predicted[rows], named)
+            scope = "all" if fitted is None else "fitted" if fitted[rows[0]] else "held out"
+            rankings.append(replace(ranking, scope=scope, timed_by=timed_by))
     if not rankings:
         raise InputError(f"{table.name}: no shape with {_FEWEST_TILINGS} tilings or more")
     return rankings
+
+
+def _times(
+    device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTable
+) -> tuple[NDArray[np.float64], str, str]:
+    """Seconds of every row, the tables that the parameters were fitted to, and what the times follow from."""
+    try:
+        found = predict(device, calibration, table)
+    except InputError:
+        return tiled_seconds(device, calibration, table), "", ESTIMATE
+    return found.seconds, found.measured, COMPILED
 
 
 def ranking_of(

@@ -7,7 +7,12 @@ from functools import cache
 
 from tilewright.errors import InputError
 from tilewright.hw_models.gpu.calibration import CalibrationSpec, FamilySpec, Operator, Parameters
-from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, LatentParameters
+from tilewright.hw_models.gpu.parameters import (
+    AttentionParameters,
+    GemmParameters,
+    LatentParameters,
+    ScheduledParameters,
+)
 from tilewright.hw_models.load import load_machine, machine_names
 from tilewright.sim.gpu.attention import ATTENTION_FAMILIES, AttentionFamily
 from tilewright.sim.gpu.device import GpuDevice, gpu_device
@@ -118,7 +123,7 @@ def _chosen(device: GpuDevice, calibration: CalibrationSpec, entry: FamilySpec, 
     measured_on = entry.device or calibration.device
     source, measured = _shipped_device(measured_on), kernel_family(entry.operator, entry.family)
     parameters = entry.typed()
-    if source is not None:
+    if source is not None and not isinstance(parameters, ScheduledParameters):
         hides_steps = _is_asynchronous(measured), _is_asynchronous(family)
         parameters = transferred(parameters, source, device, hides_steps=hides_steps, alone=measured.alone)
     return ChosenParameters(

@@ -13,9 +13,11 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.measured import MeasuredTable
 from tilewright.progress import Progress
 from tilewright.search.gpu.figures import ErrorFigures, error_figures
+from tilewright.search.gpu.fused import FusedRow, compare_fused
+from tilewright.search.gpu.model import calibrates
 from tilewright.search.gpu.power_check import PowerComparison, compare_power
 from tilewright.search.gpu.predict import predict
-from tilewright.search.gpu.ranking import TileRanking, rank_tiles
+from tilewright.search.gpu.ranking import COMPILED, TileRanking, rank_tiles
 from tilewright.search.gpu.split import calibration_rows
 from tilewright.sim.gpu.device import GpuDevice, gpu_device
 
@@ -36,7 +38,8 @@ SIZES: tuple[tuple[float, str], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableValidation:
-    """One table, predicted. ``scope``: which rows count, "held out" or "all" (none of them calibrated anything).
+    """One table, predicted. ``scope``: which rows count, "held out", "all" (none of them calibrated anything) or
+    "fitted" (all of them did).
 
     ``stand_in``: the family whose parameters were used, empty where they are the table's own;
     ``measured_on``: the device that they were fitted on, empty where they are of several. ``fitted``: errors of the
@@ -79,7 +82,7 @@ class TableValidation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """Every table that could be predicted, tilings ranked, and what was left out with the reason.
+    """Every table that could be predicted, tilings ranked, fused rows beside unfused, what was left out and why.
 
     ``power``: the tables in which power was read, too.
     """
@@ -90,6 +93,7 @@ class Validation:
     rankings: tuple[TileRanking, ...]
     left_out: tuple[tuple[str, str], ...]
     power: tuple[PowerComparison, ...] = ()
+    fused: tuple[FusedRow, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -99,6 +103,7 @@ class Validation:
             "tables": [table.to_dict() for table in self.tables],
             "rankings": [ranking.to_dict() for ranking in self.rankings],
             "power": [entry.to_dict() for entry in self.power],
+            "fused": [row.to_dict() for row in self.fused],
             "left_out": [{"name": name, "reason": reason} for name, reason in self.left_out],
         }
 
@@ -155,7 +160,10 @@ def validate(
             left_out.append((table.name, "has no rows"))
         elif table.tile_columns:
             try:
-                rankings += rank_tiles(device, calibration, table)
+                found = rank_tiles(device, calibration, table)
+                rankings += found
+                if found[0].timed_by == COMPILED:
+                    done.append(_validated(device, calibration, table))
             except InputError as fault:
                 left_out.append((table.name, str(fault).removeprefix(f"{table.name}: ")))
         else:
@@ -173,6 +181,7 @@ def validate(
         rankings=tuple(rankings),
         left_out=tuple(left_out),
         power=compare_power(device, calibration, [table for table in tables if table.name in {t.name for t in done}]),
+        fused=compare_fused(device, calibration, [table for table in tables if table.name not in dict(left_out)]),
     )
 
 
@@ -182,8 +191,11 @@ def _validated(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredT
     from tilewright.sim.gpu.gemm import BOUNDS
 
     prediction = predict(device, calibration, table)
-    calibrated_it = prediction.measured == table.name
+    calibrated_it = calibrates(prediction.measured, table.name)
     counts = ~calibration_rows(table) if calibrated_it else np.ones(len(table), dtype=bool)
+    scope = "held out" if calibrated_it else "all"
+    if not counts.any():  # a small table, all of which was fitted
+        scope, counts = "fitted", np.ones(len(table), dtype=bool)
     measured, predicted, bound = table.seconds[counts], prediction.seconds[counts], prediction.bound[counts]
     size = np.searchsorted([limit for limit, _ in SIZES], measured, side="right")
     return TableValidation(
@@ -191,11 +203,13 @@ def _validated(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredT
         operator=table.operator,
         family=table.family,
         source=table.source,
-        scope="held out" if calibrated_it else "all",
+        scope=scope,
         stand_in=prediction.stand_in,
         measured_on=prediction.measured_on,
         n_left_out=int(len(table) - counts.sum()),
-        fitted=error_figures(prediction.seconds[~counts], table.seconds[~counts]) if calibrated_it else None,
+        fitted=error_figures(prediction.seconds[~counts], table.seconds[~counts])
+        if calibrated_it and not counts.all()
+        else None,
         overall=error_figures(predicted, measured),
         by_size={
             name: error_figures(predicted[size == i], measured[size == i])

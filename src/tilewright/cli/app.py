@@ -14,6 +14,7 @@ from tilewright.cli.compare import compare
 from tilewright.cli.measure import measure
 from tilewright.cli.once import OnceCommand
 from tilewright.cli.report import report
+from tilewright.cli.schedules import schedules
 from tilewright.cli.schema import schema
 from tilewright.cli.search import search
 from tilewright.cli.show import show
@@ -70,6 +71,7 @@ app.command("search", cls=OnceCommand)(search)
 app.command("sweep", cls=OnceCommand)(sweep)
 app.command("report", cls=OnceCommand)(report)
 app.command("measure", cls=OnceCommand)(measure)
+app.command("schedules", cls=OnceCommand)(schedules)
 app.command("validate", cls=OnceCommand)(validate)
 app.command("calibrate", cls=OnceCommand)(calibrate)
 app.command("list", cls=OnceCommand)(list_names)

@@ -117,6 +117,7 @@ def calibrate(
     from tilewright.reports.files import check_apart, check_file, write_file
     from tilewright.search.gpu.calibrate import calibrate as fit_family
     from tilewright.search.gpu.calibrate import related_start, shared_parameters
+    from tilewright.search.gpu.calibrate_scheduled import calibrate_scheduled, is_scheduled
     from tilewright.search.gpu.validate import same_device
     from tilewright.sim.gpu.device import gpu_device
 
@@ -131,7 +132,8 @@ def calibrate(
     device = gpu_device(spec)
     families: dict[tuple[str, str], FamilySpec] = {}
     known = known_calibration(spec)
-    tables = [table for table in _tables(files) if not table.tile_columns]
+    given = _tables(files)
+    tables = [table for table in given if not table.tile_columns and not is_scheduled(table)]
     with ProgressBar() as bar:
         for position, table in enumerate(tables):
             bar(position, len(tables), table.name)
@@ -148,6 +150,8 @@ def calibrate(
                     known = own if known is None else own.with_families(known)
                 except InputError as fault:
                     note(f"left out: {table.name}: {fault}")
+    scheduled = [table for table in given if same_device(table.device, spec.base_name)]
+    families |= {(entry.operator, entry.family): entry for entry in calibrate_scheduled(device, scheduled)}
     if not families:
         raise InputError(f"nothing to calibrate {spec.name} with; allowed tables that were measured on it")
     whole = CalibrationSpec(device=spec.base_name, families=tuple(families.values()))
