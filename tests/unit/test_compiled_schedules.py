@@ -164,6 +164,7 @@ def made(*loop: list[float], warps: int = 4) -> WarpTrace:
     )
 
 
+@pytest.mark.slow  # compiles the run of warps
 def test_a_unit_that_is_full_sets_the_pace() -> None:
     integers = made(*[instruction(Kind.INTEGER)] * 100)
     one, two = (loop_cycles(integers, n_blocks, 500)[0] for n_blocks in (1, 2))
@@ -172,6 +173,7 @@ def test_a_unit_that_is_full_sets_the_pace() -> None:
     assert loop_cycles(stores, 1, 500)[0] == pytest.approx(4 * 10 * (8 + HOPPER.shared_store), rel=0.05)
 
 
+@pytest.mark.slow  # compiles the run of warps
 def test_stages_hide_the_latency() -> None:
     def staged(left: int) -> float:
         copies = [instruction(Kind.COPY_WAIT, amount=left), instruction(Kind.COPY, amount=512, wavefronts=4)]
@@ -181,6 +183,7 @@ def test_stages_hide_the_latency() -> None:
     assert staged(0) > 900 > staged(1) > 440 > staged(2)
 
 
+@pytest.mark.slow  # compiles the run of warps
 def test_products_wait_for_the_tensor_cores_alone() -> None:
     def products(left: int) -> float:
         loop = [instruction(Kind.PRODUCT_ARRIVE), instruction(Kind.PRODUCT, amount=65536, commits=1)]
