@@ -34,11 +34,11 @@ POWER_HEADERS = (
     "table",
     "kernels",
     "rows",
-    "count",
+    "long runs",
     "mean error",
     "median",
-    "long runs",
-    "error there",
+    "all rows",
+    "error, metered",
     "clock",
     "largest",
 )
@@ -131,11 +131,11 @@ def power_rows(validation: Validation) -> list[tuple[str, ...]]:
                 entry.name.rpartition(": ")[0] or entry.name,
                 entry.name.rpartition(": ")[2],
                 entry.scope,
-                f"{entry.overall.n:,}",
-                percent_text(entry.overall.mape),
-                percent_text(entry.overall.median),
                 "" if long is None else f"{long.n:,}",
                 "" if long is None else percent_text(long.mape),
+                "" if long is None else percent_text(long.median),
+                f"{entry.overall.n:,}",
+                percent_text(entry.overall.mape),
                 "" if entry.clock is None else percent_text(entry.clock.mape),
                 f"{entry.largest_w:.0f} W",
             )
@@ -149,9 +149,9 @@ def power_note(validation: Validation) -> str:
         return ""
     entry = validation.power[0]
     return (
-        f"energy {entry.energy_from}; board limit {entry.limit_w:.0f} W. A meter averages over most of a second: all "
-        "rows are compared as it shows them, with what it held before; long runs, which fill it, by the kernel's "
-        "power; clock: its error"
+        f"energy {entry.energy_from}; board limit {entry.limit_w:.0f} W. A meter averages over most of a second: long "
+        "runs fill it, and are compared by the kernel's own power; all rows as the meter shows them, with what it held "
+        "before; clock: its error"
     )
 
 
