@@ -54,8 +54,10 @@ from tilewright.sim.lowering.mapping import DATAFLOWS, Dataflow, Tiling, check_t
 from tilewright.sim.network_result import NetworkResult, OperatorResult, OperatorRun
 from tilewright.sim.residency_plan import ResidencyPlan
 from tilewright.sim.result import SimulationResult
+from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.fallback import FallbackLayer
-from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.gemm import GemmLayer, VectorLayer
+from tilewright.workloads.homes import Place
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = [
@@ -163,6 +165,8 @@ def simulate_stream(
         planning = _Planning(jobs, machine, objective, attention_dataflows, kept)
         planned = plan_residency(stream, jobs, machine, planning.search, objective=objective, progress=progress)
         mapped = planning.mapped
+        if planned is not None:
+            mapped |= planning.with_less_room(planned.layers)
     if planned is not None:
         jobs = tuple(replace(job, layer=layer) for job, layer in zip(jobs, planned.layers, strict=True))
     mapped = {job.layer: mapped[job.layer] for job in jobs if job.layer in mapped}
@@ -261,6 +265,33 @@ class _Planning:
         own = self.mapped[layer]
         rooms = needed_rooms(own.dataflow, own.layer, self._machine, own.tiling)
         return round(own.alone.energy_pj) if self._objective == "energy" else own.alone.cycles, rooms
+
+    def with_less_room(self, layers: Sequence[JobLayer]) -> dict[JobLayer, Mapped]:
+        """The mappings of ``layers``, in which a plan holds much, that were found with more room and fit all the same:
+        with less room none is better.
+        """
+        found: dict[JobLayer, Mapped] = {}
+        for layer in layers:
+            if isinstance(layer, FallbackLayer) or layer in self.mapped or not layer.homes.held:
+                continue
+            own = self.mapped.get(_holding(layer, ()))
+            if own is not None:
+                kept = _holding(own.layer, layer.homes.held)
+                with suppress(MappingError):
+                    run = evaluate(own.dataflow, kept, self._machine, own.tiling)
+                    found[layer] = Mapped(kept, own.dataflow, own.tiling, run)
+        return found
+
+
+def _holding(layer: JobLayer, held: tuple[tuple[Place, int], ...]) -> JobLayer:
+    """``layer`` where memories hold so much besides its tiles."""
+    if isinstance(layer, GemmLayer):
+        return replace(layer, homes=layer.homes._replace(held=held))
+    if isinstance(layer, AttentionLayer):
+        return replace(layer, homes=layer.homes._replace(held=held))
+    if isinstance(layer, VectorLayer):
+        return replace(layer, homes=layer.homes._replace(held=held))
+    return layer
 
 
 def best_mapping(

@@ -1,8 +1,10 @@
 """What a job costs with some operands in one memory on chip and so much room there for its tiles: exact, or a floor.
 
 The exact cost is that of the best mapping in that room, searched when it is asked for. Before that a *floor* stands for
-it: with less in the DRAM or with more room a job never takes longer, so that neither the bound of the layer nor its
-best mapping with everything on chip and all the room is above it.
+it: the bound of the layer, and in a working buffer, whose tensors are not moved at all, also its best mapping with
+everything there and all the room. (With everything in a level a job may take longer than with some of it in the DRAM:
+the level's port is then what all tiles come through, and none is staged nearer.) With more room a job never takes
+longer, so that what is searched first is its best mapping with all the room, which is the answer wherever it fits.
 """
 
 from __future__ import annotations
@@ -110,20 +112,25 @@ class JobCosts:
     def exact(self, pattern: Pattern, room: int) -> Searched | None:
         """The best mapping where the tiles have ``room``; None where none fits. Searched once for each room."""
         points = self.points.setdefault(pattern, [])
+        if not points and not self.is_near:
+            points.append(_Point(self.capacity, self._searched(pattern, self.capacity)))
         for point in points:
             if point.room == room or (point.found and point.found.need <= room <= point.room):
                 return point.found
         known = self._between(points, room, self.floor(pattern))
         if known is not None:
             return known
-        self.n_searches += 1
-        try:
-            found = self.search(self.planned(pattern, room))
-        except InputError:
-            found = None
+        found = self._searched(pattern, room)
         points.append(_Point(room, found))
         points.sort(key=lambda point: point.room)
         return found
+
+    def _searched(self, pattern: Pattern, room: int) -> Searched | None:
+        self.n_searches += 1
+        try:
+            return self.search(self.planned(pattern, room))
+        except InputError:
+            return None
 
     @staticmethod
     def _between(points: Sequence[_Point], room: int, floor: int) -> Searched | None:
@@ -138,13 +145,18 @@ class JobCosts:
     def floor(self, pattern: Pattern) -> int:
         """What no mapping can beat with these homes, whatever the room."""
         if pattern not in self.floors:
-            cost = self._everything_near()
+            cost = self._everything_near() if self.is_near else 0
             if self.floors_by_bound:
                 family = family_of(self.layer)
                 layer = family.adapted(self.planned(pattern), self.machine)
                 cost = max(cost, family.bound(layer, self.machine).cycles)
             self.floors[pattern] = cost
         return self.floors[pattern]
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the place is the working buffer, whose tensors are not moved: never slower than the DRAM."""
+        return self.place == self.machine.working_buffer.name
 
     def _everything_near(self) -> int:
         """The cost with all tensors on chip, as if they took no room there."""

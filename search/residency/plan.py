@@ -15,7 +15,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
 from tilewright.search.residency.addresses import Block, packed
 from tilewright.search.residency.costs import JobCosts, Searched, canonical
-from tilewright.search.residency.solve import PlannedJob, Solved, solve
+from tilewright.search.residency.solve import PlannedJob, Solved, first_bound, solve
 from tilewright.search.residency.tensors import JobOperands, Resident, residents_of
 from tilewright.sim.engine.program import Engine, ProgramBuilder
 from tilewright.sim.engine.run import simulate
@@ -59,25 +59,44 @@ def plan_residency(
     search: LayerSearch,
     *,
     objective: str = "latency",
-    seconds: float = 20.0,
+    seconds: float = 60.0,
     progress: Progress | None = None,
 ) -> Planned | None:
     """The best plan over the memories of ``machine``; None where none is better than everything in the DRAM.
 
-    ``search``: the best mapping of a layer (InputError where none fits). ``seconds``: of processor time, a
-    memory.
+    ``search``: the best mapping of a layer (InputError where none fits). ``seconds``: of processor time for the
+    proof, a memory.
     """
     operands, residents = residents_of(stream, jobs)
     sizes = _stored_weights(stream, jobs, operands, machine)
     residents = tuple(replace(one, n_bytes=sizes.get(one.name, one.n_bytes)) for one in residents)
-    best: Planned | None = None
+    tried = []
     for memory in memories_of(machine):
-        holds = machine.buffer(memory).holds
+        holds, capacity = machine.buffer(memory).holds, level_called(machine, memory).capacity_bytes
         own = [one for one in residents if ("weights" if one.is_weight else "activations") in holds]
-        found = _plan_of(memory, jobs, operands, own, machine, search, objective, seconds, progress)
+        own = [one for one in own if one.n_bytes <= capacity]
+        if own:
+            planned = _jobs(memory, capacity, jobs, operands, own, machine, search, is_cycles=objective != "energy")
+            tried.append(_Memory(memory, capacity, planned, own))
+    if len(tried) > 1:  # the most promising one first, so that the others soon need not be settled
+        bounds = [first_bound(one.jobs, one.residents, one.capacity, seconds=seconds) for one in tried]
+        tried = [tried[at] for at in sorted(range(len(tried)), key=bounds.__getitem__)]
+    best: Planned | None = None
+    for one in tried:
+        to_beat = None if best is None else best.plan.cost
+        found = _plan_of(one, machine, objective, seconds, progress, to_beat)
         if found is not None and (best is None or found.plan.cost < best.plan.cost):
             best = found
     return best
+
+
+class _Memory(NamedTuple):
+    """A memory that may hold tensors: its bytes, the jobs with their costs there, and the tensors."""
+
+    name: Place
+    capacity: int
+    jobs: list[PlannedJob]
+    residents: list[Resident]
 
 
 def _stored_weights(
@@ -95,25 +114,19 @@ def _stored_weights(
 
 
 def _plan_of(
-    memory: Place,
-    jobs: Sequence[Job],
-    operands: Sequence[JobOperands],
-    residents: Sequence[Resident],
+    memory: _Memory,
     machine: MachineSpec,
-    search: LayerSearch,
     objective: str,
     seconds: float,
     progress: Progress | None,
+    to_beat: int | None,
 ) -> Planned | None:
-    capacity = level_called(machine, memory).capacity_bytes
-    residents = [resident for resident in residents if resident.n_bytes <= capacity]
-    if not residents:
-        return None
-    planned = _jobs(memory, capacity, jobs, operands, residents, machine, search, is_cycles=objective != "energy")
+    """The best plan of one memory; None where nothing stays there, or none is below ``to_beat``."""
+    name, capacity, planned, residents = memory
     room = capacity
     for _ in range(MOST_TRIES):
-        solved = solve(planned, residents, room, seconds=seconds, progress=progress)
-        if not any(solved.kept):
+        solved = solve(planned, residents, room, seconds=seconds, progress=progress, to_beat=to_beat)
+        if solved is None or not any(solved.kept):
             return None
         tiles = [
             _tile_room(job, pattern, r) for job, pattern, r in zip(planned, solved.patterns, solved.rooms, strict=True)
@@ -123,7 +136,7 @@ def _plan_of(
         blocks += [Block(at, at, n_bytes) for at, n_bytes in enumerate(tiles) if n_bytes]
         addresses = packed(blocks, capacity)
         if addresses is not None:
-            return _told(memory, capacity, machine, objective, planned, solved, kept, tiles, blocks, addresses)
+            return _told(name, capacity, machine, objective, planned, solved, kept, tiles, blocks, addresses)
         room = int(room * TIGHTER)
     return None
 

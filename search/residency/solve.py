@@ -20,7 +20,7 @@ from tilewright.search.residency.tensors import Resident
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model import CpModel, IntVar
 
-__all__ = ["PlannedJob", "Solved", "solve"]
+__all__ = ["PlannedJob", "Solved", "first_bound", "solve"]
 
 MOST_ROUNDS = 60
 
@@ -58,14 +58,19 @@ def solve(
     *,
     seconds: float,
     progress: Progress | None = None,
-) -> Solved:
-    """The best plan, or the best found in ``seconds`` with its gap."""
+    to_beat: int | None = None,
+) -> Solved | None:
+    """The best plan, or the best found in ``seconds`` of processor time with its gap; None where none is below
+    ``to_beat``, which is known sooner.
+    """
+    until = time.process_time() + seconds
     best = _evaluated(jobs, residents, capacity, [False] * len(residents))
     assert best is not None
-    greedy = _evaluated(jobs, residents, capacity, _greedy(jobs, residents, capacity))
-    without, best = best.cost, _better(best, greedy)
+    without, greedy = best.cost, None
+    if to_beat is None:
+        greedy = _evaluated(jobs, residents, capacity, _greedy(jobs, residents, capacity))
+        best = _better(best, greedy)
     bound, n_rounds = 0, 0
-    until = time.process_time() + seconds
     while n_rounds < MOST_ROUNDS:
         n_rounds += 1
         if progress is not None:
@@ -76,15 +81,24 @@ def solve(
             break
         kept, bound_now = found
         bound = max(bound, bound_now)
+        if to_beat is not None and bound >= to_beat:
+            return None
         if bound >= best.cost:
             break
         plan = _evaluated(jobs, residents, capacity, kept)
         best = _better(best, plan)
+        if bound >= best.cost:
+            break
         known = _Model(jobs, residents, capacity, exact=True).solved(best.kept, max(0.5, until - time.process_time()))
         if known is not None:  # what has been searched so far, put together anew
             best = _better(best, _evaluated(jobs, residents, capacity, known[0]))
         if bound >= best.cost or time.process_time() > until:
             break
+    if to_beat is not None:
+        if best.cost >= to_beat:
+            return None
+        greedy = _evaluated(jobs, residents, capacity, _greedy(jobs, residents, capacity))
+        best = _better(best, greedy)
     return Solved(
         kept=best.kept,
         patterns=best.patterns,
@@ -95,6 +109,12 @@ def solve(
         heuristic=None if greedy is None else greedy.cost,
         n_rounds=n_rounds,
     )
+
+
+def first_bound(jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int, *, seconds: float) -> int:
+    """What no plan is below by all that is known before anything else is searched."""
+    found = _Model(jobs, residents, capacity).solved([False] * len(residents), seconds)
+    return 0 if found is None else found[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
