@@ -164,9 +164,7 @@ def simulate_stream(
     if only is None and (machine.residency == "plan" if residency is None else residency):
         planning = _Planning(jobs, machine, objective, attention_dataflows, kept)
         planned = plan_residency(stream, jobs, machine, planning.search, objective=objective, progress=progress)
-        mapped = planning.mapped
-        if planned is not None:
-            mapped |= planning.with_less_room(planned.layers)
+        mapped = planning.mapped | planning.with_less_room(() if planned is None else planned.layers)
     if planned is not None:
         jobs = tuple(replace(job, layer=layer) for job, layer in zip(jobs, planned.layers, strict=True))
     mapped = {job.layer: mapped[job.layer] for job in jobs if job.layer in mapped}

@@ -143,9 +143,41 @@ def test_the_best_of_all_plans(kept: MappingCache) -> None:
     )
     capacity = machine.working_buffer.capacity_bytes
     found = solve(planned, few, capacity, seconds=30)
+    assert found is not None
     every = [_evaluated(planned, few, capacity, subset) for subset in product((False, True), repeat=len(few))]
     assert found.cost == min(plan.cost for plan in every if plan is not None)
     assert found.bound == found.cost
+
+
+def test_a_slow_level_is_not_always_better_than_the_dram(kept: MappingCache) -> None:
+    """A level whose port is slower than the DRAM and a nearer level: floors are not above any cost, and the plan is not
+    worse than any subset of the tensors.
+    """
+    from tilewright.search.network import _Planning
+    from tilewright.search.residency.plan import _jobs
+
+    b = Layers("small", activations="int8", weights="int8")
+    stream = b.finish([b.linear(b.linear(b.input("z", (1, 48, 32)), 64, "up"), 32, "down")])
+    machine = with_level(64, n_cores=2)
+    slow = replace(machine.buffers[1], name="l3", capacity_kib=40, read_bytes_per_cycle=1, write_bytes_per_cycle=1)
+    pj = {"l1": 1.0, "l2": 3.0, "l3": 6.0}
+    energy = replace(machine.energy, buffer_read_pj_per_byte=pj, buffer_write_pj_per_byte=pj)
+    machine = replace(machine, buffers=(*machine.buffers, slow), energy=energy)
+    jobs = jobs_on(stream, machine)
+    operands, residents = residents_of(stream, jobs)
+    planning = _Planning(jobs, machine, "latency", ("flash2",), kept)
+    capacity = machine.buffer("l3").capacity_bytes
+    few = [one for one in residents if one.n_bytes <= capacity]
+    planned = _jobs("l3", capacity, jobs, operands, few, machine, planning.search, is_cycles=True)
+    floors = [{pattern: job.costs.floor(pattern) for pattern in job.costs.patterns()} for job in planned]
+    found = solve(planned, few, capacity, seconds=30)
+    assert found is not None and found.bound == found.cost
+    every = [_evaluated(planned, few, capacity, subset) for subset in product((False, True), repeat=len(few))]
+    assert found.cost == min(plan.cost for plan in every if plan is not None)
+    exact = [{p: job.costs.exact(p, capacity) for p in floor} for job, floor in zip(planned, floors, strict=True)]
+    assert all(own[p].cost >= floor[p] for own, floor in zip(exact, floors, strict=True) for p in floor)  # type: ignore[union-attr]
+    assert any(own[max(own)].cost > own[min(own)].cost for own in exact)  # type: ignore[union-attr]
+    assert solve(planned, few, capacity, seconds=30, to_beat=found.cost) is None
 
 
 def test_what_a_memory_holds(kept: MappingCache) -> None:
