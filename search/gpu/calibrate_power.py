@@ -31,7 +31,7 @@ __all__ = ["calibrate_power"]
 #: Where fits begin: an H100 SXM's own energy counter over products, copies and exponentials.
 _START = PowerParameters(
     static_w=125,
-    multiply_pj={"bf16": 2.4, "fp16": 2.4, "fp8_e4m3": 1.3, "int8": 1.6},
+    multiply_pj={"bf16": 2.4, "fp8_e4m3": 1.3, "int8": 1.1},
     lane_pj=4,
     l2_pj_per_byte=55,
     dram_pj_per_byte=80,
@@ -230,5 +230,5 @@ def _fit(
 
 
 def _named(values: Mapping[str, float], start: PowerParameters) -> PowerParameters:
-    multiply = {name: value for name, value in values.items() if name not in _PULL}
+    multiply = dict(start.multiply_pj) | {name: value for name, value in values.items() if name not in _PULL}
     return replace(start, multiply_pj=multiply, **{name: values[name] for name in _PULL})
