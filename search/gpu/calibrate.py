@@ -29,7 +29,7 @@ from tilewright.hw_models.gpu.parameters import (
 from tilewright.kernels.measured import MeasuredTable
 from tilewright.search.gpu.predict import predict_with
 from tilewright.search.gpu.split import calibration_rows, split_rule
-from tilewright.search.gpu.stand_in import parameters_of
+from tilewright.search.gpu.stand_in import family_names, parameters_of
 from tilewright.sim.gpu.device import GpuDevice
 
 if TYPE_CHECKING:
@@ -255,12 +255,9 @@ def shared_parameters(calibration: CalibrationSpec | None, table: MeasuredTable)
 
 def _operator(table: MeasuredTable) -> Operator:
     for operator in PARAMETERS_OF_OPERATOR:
-        if operator == table.operator:
+        if operator == table.operator and table.family in family_names(operator):
             return operator
-    raise InputError(
-        f"{table.name}: {table.operator} kernels have no parameters of their own; "
-        f"allowed {', '.join(PARAMETERS_OF_OPERATOR)}"
-    )
+    raise InputError(f"{table.name}: {table.operator} kernels {table.family} have no parameters of their own")
 
 
 def _fit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 from tilewright.errors import InputError
 from tilewright.hw_models.gpu.calibration import CalibrationSpec, FamilySpec, Operator, Parameters
@@ -14,6 +15,7 @@ from tilewright.hw_models.gpu.parameters import (
     ScheduledParameters,
 )
 from tilewright.hw_models.load import load_machine, machine_names
+from tilewright.registry import Registry
 from tilewright.sim.gpu.attention import ATTENTION_FAMILIES, AttentionFamily
 from tilewright.sim.gpu.device import GpuDevice, gpu_device
 from tilewright.sim.gpu.experts import EXPERTS_FAMILIES, ExpertsFamily
@@ -22,8 +24,15 @@ from tilewright.sim.gpu.latent import LATENT_FAMILIES, LatentFamily
 from tilewright.sim.gpu.rowwise import ROWWISE_FAMILIES, RowwiseFamily
 from tilewright.sim.gpu.transfer import transferred
 
-__all__ = ["ChosenParameters", "kernel_family", "parameters_of"]
+__all__ = ["ChosenParameters", "family_names", "kernel_family", "parameters_of"]
 
+_FAMILIES: dict[Operator, Registry[Any]] = {
+    "gemm": GEMM_FAMILIES,
+    "attention": ATTENTION_FAMILIES,
+    "rowwise": ROWWISE_FAMILIES,
+    "experts": EXPERTS_FAMILIES,
+    "latent": LATENT_FAMILIES,
+}
 _LEAST_LAUNCH_US = 0.5  # of a parameter
 _VALUE_CYCLES = 18.0  # no device without fp8 can tell; both fp8 kernels of FlashAttention-3 on an H200 take 17 to 19
 _QUANTISED_CHUNK_BYTES = 2048 * (2 + 2 + 1)  # 2,048 values, read for their magnitude and again, written in 8 bits
@@ -45,13 +54,13 @@ class ChosenParameters:
 
 def kernel_family(operator: Operator, name: str) -> Family:
     """The family called ``name``; raises :class:`InputError` for another word."""
-    if operator == "gemm":
-        return GEMM_FAMILIES.get(name)
-    if operator == "experts":
-        return EXPERTS_FAMILIES.get(name)
-    if operator == "latent":
-        return LATENT_FAMILIES.get(name)
-    return ATTENTION_FAMILIES.get(name) if operator == "attention" else ROWWISE_FAMILIES.get(name)
+    found: Family = _FAMILIES[operator].get(name)
+    return found
+
+
+def family_names(operator: Operator) -> tuple[str, ...]:
+    """Every family of ``operator`` that has parameters."""
+    return _FAMILIES[operator].names()
 
 
 def parameters_of(device: GpuDevice, calibration: CalibrationSpec, operator: Operator, name: str) -> ChosenParameters:

@@ -149,7 +149,7 @@ def calibrate(
                     own = CalibrationSpec(device=spec.base_name, families=tuple(families.values()))
                     known = own if known is None else own.with_families(known)
                 except InputError as fault:
-                    note(f"left out: {table.name}: {fault}")
+                    note(f"left out: {table.name}: {str(fault).removeprefix(f'{table.name}: ')}")
     scheduled = [table for table in given if same_device(table.device, spec.base_name)]
     families |= {(entry.operator, entry.family): entry for entry in calibrate_scheduled(device, scheduled)}
     if not families:
