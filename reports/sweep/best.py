@@ -10,12 +10,14 @@ from tilewright.errors import InputError
 from tilewright.progress import Progress
 from tilewright.reports.quantity import bytes_text, cycles_text, percent_text, seconds_text, tiling_text
 from tilewright.reports.sweep.case import SweepCase
+from tilewright.search.gpu.kernel_words import LIBRARY_KERNELS
 from tilewright.search.sweep.design_figures import base_values, with_leakage
+from tilewright.sim.engine.trace import TraceCommand, TraceWindow
 from tilewright.workloads.stream.graph import OperatorStream
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
-    from tilewright.sim.engine.trace import TraceWindow
+    from tilewright.sim.result import SimulationResult
     from tilewright.workloads.attention import AttentionLayer
 
 __all__ = ["BestPoint", "best_points"]
@@ -67,7 +69,11 @@ def _run(case: SweepCase, workload: str, row: Mapping[str, Any]) -> BestPoint:
 def _layer(layer: AttentionLayer, machine: MachineSpec, objective: str, row: Mapping[str, Any]) -> BestPoint:
     from tilewright.search import api
 
-    result = api.simulate(layer, machine, row["dataflow"], tiling=row["tiling"], objective=objective)
+    is_library = row["dataflow"] in LIBRARY_KERNELS
+    if is_library:
+        result = api.simulate(layer, machine, objective=objective, kernels=row["dataflow"])
+    else:
+        result = api.simulate(layer, machine, row["dataflow"], tiling=row["tiling"], objective=objective)
     return BestPoint(
         workload=layer.name,
         row=row,
@@ -78,7 +84,9 @@ def _layer(layer: AttentionLayer, machine: MachineSpec, objective: str, row: Map
             f"{bytes_text(result.dram_bytes)} of DRAM traffic; {result.bound_ratio:.3f} times the lower bound"
         ),
         subtitle=f"{tiling_text(result.tiling)}: {cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}",
-        trace=api.trace(layer, machine, row["dataflow"], result.tiling, max_commands=_TRACED_COMMANDS),
+        trace=_kernel_trace(result, machine)
+        if is_library
+        else api.trace(layer, machine, row["dataflow"], result.tiling, max_commands=_TRACED_COMMANDS),
         fault=_difference(row, result.cycles),
     )
 
@@ -88,7 +96,12 @@ def _network(network: OperatorStream, machine: MachineSpec, objective: str, row:
     from tilewright.reports.network_page import operator_trace
     from tilewright.search import api
 
-    result = api.simulate_network(network, machine, objective, attention_dataflows=(row["dataflow"],))
+    if row["dataflow"] in LIBRARY_KERNELS:
+        result = api.simulate_network(network, machine, objective, kernels=row["dataflow"])
+    else:
+        engine = "engine" if machine.gpu is not None else None
+        flows = (row["dataflow"],)
+        result = api.simulate_network(network, machine, objective, attention_dataflows=flows, kernels=engine)
     case = NetworkCase(result=result, machine=machine, stream=network, objective=objective)
     return BestPoint(
         workload=network.name,
@@ -103,6 +116,20 @@ def _network(network: OperatorStream, machine: MachineSpec, objective: str, row:
         subtitle=f"{cycles_text(result.cycles)} cycles, {seconds_text(result.seconds)}",
         trace=operator_trace(case),
         fault=_difference(row, result.cycles),
+    )
+
+
+def _kernel_trace(result: SimulationResult, machine: MachineSpec) -> TraceWindow:
+    """A library kernel as one stretch: what it does inside is its model's, not a run's."""
+    run = TraceCommand(
+        start=0, end=result.cycles, engine=0, label=result.dataflow, kind=result.dataflow, n_bytes=result.dram_bytes
+    )
+    return TraceWindow(
+        commands=(run,),
+        engines=("kernel",),
+        clock_ghz=machine.clock_ghz,
+        total_cycles=result.cycles,
+        complete=True,
     )
 
 

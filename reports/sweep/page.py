@@ -144,6 +144,11 @@ def _lead(case: SweepCase) -> str:
     how = {"grid": "every design of the grid", "sobol": "designs of a Sobol sequence"}
     drawn = how.get(sweep.sampling.method, "designs chosen by a search for the front (NSGA-II)")
     varied = _counted(n_paths, "parameter")
+    if sweep.model != "engine":
+        return (
+            f"{varied[:1].upper()}{varied[1:]} varied, {drawn}, with {_counted(n_layers, 'workload')}; each point "
+            f"timed as the library kernels of a GPU ({sweep.model}), by calibrated models of them."
+        )
     return (
         f"{varied[:1].upper()}{varied[1:]} varied, {drawn}, with {_counted(n_layers, 'workload')} and "
         f"{_counted(n_flows, 'dataflow')}; each point at its best mapping for {OBJECTIVE_WORDS[sweep.objective]}, "

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
 
 from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.gpu.kernel_words import KERNELS, LAUNCHES, KernelChoice, LaunchChoice
 from tilewright.search.gpu.library import has_library_kernels
 
-__all__ = ["KERNELS", "LAUNCHES", "KernelChoice", "KernelOptions", "LaunchChoice", "kernel_options"]
-
-#: ``eager``: library kernels one operator at a time; ``fused``: element-wise chains made one kernel by a compiler;
-#: ``engine``: the exact schedules of the engine, as on every other machine.
-KernelChoice: TypeAlias = Literal["eager", "fused", "engine"]
-#: ``graph``: recorded once and replayed (CUDA graph); ``host``: the host launches each kernel.
-LaunchChoice: TypeAlias = Literal["graph", "host"]
-KERNELS: tuple[str, ...] = get_args(KernelChoice)
-LAUNCHES: tuple[str, ...] = get_args(LaunchChoice)
+__all__ = ["KernelOptions", "kernel_options"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from tilewright.formats import tensor_format
 from tilewright.hw_models.load import load_machine, machine_names
 from tilewright.hw_models.settings import changed_by_text, parted_name, settings_of
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.gpu.kernel_words import LIBRARY_KERNELS, KernelChoice
 from tilewright.search.objective import Objective
 from tilewright.search.sweep.conditions import Condition, Value, parse_condition
 from tilewright.search.sweep.design_figures import DESIGN_FIGURES, AreaChoice, AreaRule, area_rule_of, base_values
@@ -82,7 +83,8 @@ class _SweepFile:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     together: tuple[Mapping[str, tuple[Any, ...]], ...] = ()
     conditions: tuple[Text, ...] = ()
-    dataflows: Annotated[tuple[Text, ...], MinLen(1)] = field(default_factory=_usual_dataflows)
+    dataflows: Annotated[tuple[Text, ...], MinLen(1)] | None = None
+    kernels: KernelChoice | None = None
     objective: Objective = "latency"
     sampling: SamplingSpec = field(default_factory=SamplingSpec)
     limits: tuple[Text, ...] = ()
@@ -132,6 +134,11 @@ class Sweep:
     sampling: SamplingSpec
     limits: tuple[Condition, ...]
     area: AreaRule | None
+
+    @property
+    def model(self) -> str:
+        """What times the points: on a GPU ``eager`` or ``fused`` library kernels, else the ``engine``."""
+        return self.dataflows[0] if self.dataflows[0] in LIBRARY_KERNELS else "engine"
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -197,11 +204,14 @@ class _Reader:
         values = base_values(machine)
         area = self.area() or area_rule_of(machine)
         known = {*values, *self.homes, *DESIGN_FIGURES}
-        for at, dataflow in enumerate(file.dataflows):
+        flows = file.dataflows or ()
+        for at, dataflow in enumerate(flows):
             if dataflow not in dataflow_names():
                 raise self.fault(("dataflows", at), str(unknown("dataflow", dataflow, dataflow_names())))
-            if dataflow in file.dataflows[:at]:
+            if dataflow in flows[:at]:
                 raise self.fault(("dataflows", at), f'"{dataflow}" is given twice; allowed once')
+        if flows and file.kernels in LIBRARY_KERNELS:
+            raise self.fault(("kernels",), f"is for library kernels; given {file.kernels} with dataflows; allowed one")
         return Sweep(
             name=file.name,
             text=self.text,
@@ -209,12 +219,22 @@ class _Reader:
             axes=axes,
             conditions=self.conditions("conditions", file.conditions, known, machine, area),
             layers=self.layers(),
-            dataflows=file.dataflows,
+            dataflows=flows or self.ways(machine),
             objective=file.objective,
             sampling=self.sampling(machine, area),
             limits=self.conditions("limits", file.limits, {*DESIGN_FIGURES, *RESULT_FIGURES}, machine, area),
             area=area,
         )
+
+    def ways(self, machine: MachineSpec) -> tuple[str, ...]:
+        """Without named dataflows: on a GPU the library's kernels, by the word for how they are launched."""
+        from tilewright.search.gpu.kernel_options import kernel_options
+
+        try:
+            how = kernel_options(machine, self.file.kernels)
+        except InputError as error:
+            raise self.placed(("kernels",), error) from None
+        return _usual_dataflows() if how.is_engine else (how.kernels,)
 
     def fault(self, path: FieldPath, message: str, *, at_key: bool = False) -> InputError:
         place = self.document.places.get(path)

@@ -15,6 +15,7 @@ from typing import Any
 from tilewright.errors import InputError, TilewrightError
 from tilewright.hw_models.redesign import Redesigner
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.gpu.kernel_words import LIBRARY_KERNELS
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
 from tilewright.search.objective import Objective
 from tilewright.search.shared.shared_search import SearchMemory
@@ -25,6 +26,7 @@ from tilewright.search.sweep.spec import SweptWorkload
 from tilewright.search.sweep.store import Status, StoredPoint, StoreError
 from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.sim.residency_plan import ResidencyPlan
+from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SweepBench", "begin_worker", "do_points", "is_ready"]
@@ -79,9 +81,12 @@ class SweepBench:
         )
 
     def _figures(self, point: SweepPoint) -> dict[str, Any]:
-        machine, layer, flow = self._machine(point.design), self.layers[point.layer], get_dataflow(point.dataflow)
+        machine, layer = self._machine(point.design), self.layers[point.layer]
         if isinstance(layer, OperatorStream):
             return self._network_figures(layer, machine, point.dataflow)
+        if point.dataflow in LIBRARY_KERNELS:
+            return self._library_figures(layer, machine, point.dataflow)
+        flow = get_dataflow(point.dataflow)
         layer = flow.family.adapted(layer, machine)
         shared = self.memory.of(flow, layer, machine)
         found = shared.best(machine, self.objective)
@@ -101,11 +106,34 @@ class SweepBench:
             },
         }
 
+    def _library_figures(self, layer: AttentionLayer, machine: MachineSpec, kernels: str) -> dict[str, Any]:
+        """A layer as a library kernel: nothing is searched."""
+        from tilewright.search.gpu.kernel_options import kernel_options
+        from tilewright.search.gpu.layer import library_layer
+
+        result = library_layer(layer, machine, kernel_options(machine, kernels))
+        rest = {name: value for name, value in result.to_row().items() if name not in _LEFT_OUT}
+        return {
+            "status": "done",
+            "cycles": result.cycles,
+            "seconds": result.seconds,
+            "energy_pj": result.energy_pj,
+            "power_w": result.energy_pj * 1e-12 / result.seconds,
+            "result": {name: value for name, value in rest.items() if value is not None},
+        }
+
     def _network_figures(self, network: OperatorStream, machine: MachineSpec, dataflow: str) -> dict[str, Any]:
+        from tilewright.search.gpu.kernel_options import kernel_options
         from tilewright.search.network import simulate_stream
 
+        chosen = dataflow if dataflow in LIBRARY_KERNELS else "engine"
         result = simulate_stream(
-            network, machine, objective=self.objective, attention_dataflows=(dataflow,), cache=self.mappings
+            network,
+            machine,
+            objective=self.objective,
+            attention_dataflows=(dataflow,),
+            cache=self.mappings,
+            kernels=kernel_options(machine, chosen if machine.gpu is not None else None),
         )
         return {
             "status": "done",

@@ -99,7 +99,7 @@ def sweep(
             raise typer.Exit(0 if is_whole or repair else 1)
     assert checked is not None
     if not status:
-        if scheduler is None:
+        if scheduler is None and checked.model == "engine":
             announce_compilation()
         _run(checked, store, jobs, scheduler, retry_failed)
     _show(outputs, checked, store)
@@ -191,7 +191,17 @@ def _state_table(checked: Sweep, counts: Counter[str], best: SweepBest) -> Rende
     if checked.limits and counts["done"]:
         kept = ", ".join(limit.text for limit in checked.limits)
         cells.insert(1, ["", f"{best.n_within:,}", f"of these within the limits: {kept}"])
-    return catalogue_table(f"{checked.name}: {counts.total():,} points", ["state", "points", "meaning"], cells)
+    title = f"{checked.name}: {counts.total():,} points{_model_words(checked)}"
+    return catalogue_table(title, ["state", "points", "meaning"], cells)
+
+
+def _model_words(checked: Sweep) -> str:
+    """On a GPU: what times its designs."""
+    if checked.machine.gpu is None:
+        return ""
+    if checked.model == "engine":
+        return f" on {checked.machine.name}, the engine's exact schedules"
+    return f" on {checked.machine.name}, as library kernels ({checked.model})"
 
 
 def _best_tables(outputs: Outputs, checked: Sweep, counts: Counter[str], best: SweepBest) -> list[RenderableType]:
