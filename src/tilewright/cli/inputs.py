@@ -91,9 +91,8 @@ def _says_kernels(machine: MachineSpec, kernels: str | None, launch: str | None,
         return False
     if how.is_engine:
         why = f", which {given[0]} is for" if given and kernels is None else ""
-        note(
-            f"{machine.name} is a GPU; here it runs the engine's schedules{why} (library kernels: tilewright simulate --kernels eager)"
-        )
+        library = "library kernels: tilewright simulate --kernels eager"
+        note(f"{machine.name} is a GPU; here it runs the engine's schedules{why} ({library})")
         return False
     if given:
         raise InputError(
