@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tilewright.errors import InputError, MappingError
@@ -18,9 +19,13 @@ from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.attention.numbers.pieces import joined, pieces_of
 from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
+from tilewright.sim.dataflows.attention.staging import StagedCore, n_sharing
+from tilewright.sim.engine.program import Engine, ProgramBuilder
 from tilewright.sim.engine.reference import run_reference
 from tilewright.sim.engine.run import run_program
-from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate, phase_tiling
+from tilewright.sim.lowering.core import ENGINE_KINDS
+from tilewright.sim.lowering.evaluation import build_phase, core_shares, count_phase, evaluate, phase_tiling
+from tilewright.sim.lowering.levels import channels_by_share
 from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_reference import reference_attention
@@ -117,7 +122,7 @@ def test_parts_of_keys_are_merged_into_the_result(
     layer = replace(layer, mask="none", window_left=None, window_right=None, sinks=sinks, soft_cap=soft_cap is not None)
     machine = with_level(n_cores) if shares else linked(n_cores)
     if flow.refusal(layer, machine):
-        assert layer.n_groups >= n_cores or layer.key_len == 1 or layer.query_len * layer.value_dim == 1
+        assert 2 * layer.n_groups > n_cores or layer.key_len == 1 or layer.query_len * layer.value_dim == 1
         return
     piece = data.draw(st.sampled_from(pieces(layer, machine, flow)))
     assert piece.key_parts > 1
@@ -144,9 +149,9 @@ def test_parts_of_keys_are_merged_into_the_result(
     assert flow.family.least(piece, machine) <= result.cycles
 
 
-def with_level(n_cores: int, *, is_shared: bool = True) -> MachineSpec:
+def with_level(n_cores: int, *, is_shared: bool = True, write: float = 32) -> MachineSpec:
     level = BufferSpec(
-        name="l2", capacity_kib=4, read_bytes_per_cycle=32, write_bytes_per_cycle=32, shared_by_cores=is_shared
+        name="l2", capacity_kib=4, read_bytes_per_cycle=32, write_bytes_per_cycle=write, shared_by_cores=is_shared
     )  # fmt: skip
     pj = {"l1": 1.0, "l2": 2.0}
     energy = replace(EDGE.energy, buffer_read_pj_per_byte=pj, buffer_write_pj_per_byte=pj)
@@ -187,9 +192,96 @@ def test_staged_and_sent_keys_and_values(
         reference.cycles, reference.busy_cycles, reference.channel_bytes
     )  # fmt: skip
     assert counted.channel_bytes == run.channel_bytes[0]
-    assert all(run.channel_bytes[channel] == n_bytes for channel, n_bytes in counted.level_bytes)
+    if len(core_shares(piece, machine)) == 1:  # else the cores of each share have ports of their own
+        assert all(run.channel_bytes[channel] == n_bytes for channel, n_bytes in counted.level_bytes)
     assert result.cycles == run.cycles >= result.lower_bound.cycles
     assert flow.family.least(piece, machine) <= result.cycles
+
+
+class WrittenOut(StagedCore):
+    """Core ``number`` of many; what serves several (``members``) is written once, by the first of them, for all."""
+
+    number = 0
+    own_semaphores = 0
+    places: dict[int, tuple[int, tuple[int, ...]]]
+
+    def move(
+        self, engine: int, work: Any, n_cores: int, *, waits: list[int], signals: list[int], label: str, run: Any
+    ) -> None:
+        place, members = self.places[len(ENGINE_KINDS) + engine]
+        if members[0] != self.number:
+            return
+        others = [self.own_semaphores * (other - self.number) for other in members]
+        assert self._program is not None
+        self._program.transfer(
+            place,
+            n_bytes=work.n_bytes,
+            latency_cycles=work.cycles,
+            channel=self._channels[work.channel] if self._channels else work.channel,
+            waits=[wait + other for wait in waits for other in others],
+            signals=[signal + other for signal in signals for other in others],
+            label=label,
+        )
+
+
+def every_core(piece: AttentionLayer, machine: MachineSpec, tiling: dict[str, int]) -> Any:
+    """The program with each core's engines of its own, and one mover for the cores that share what it brings."""
+    flow = get_dataflow("flash2_staged")
+    costs: Any = flow.costs(piece, machine)
+    (share,) = core_shares(piece, machine)
+    n, own, sharing = share.n_cores, len(ENGINE_KINDS), n_sharing(piece, machine)
+    whole = piece.whole or piece
+    heads, blocks = piece.kv_heads // whole.kv_heads, piece.batch // whole.batch
+    sets: dict[tuple[int, int], list[int]] = {}
+    for core in range(n):
+        entry, head = divmod(core, piece.kv_heads)
+        sets.setdefault((entry // blocks, head // heads) if sharing > 1 else (core, 0), []).append(core)
+    kinds = StagedCore.engines_for(costs, tiling, n)
+    engines = [Engine(f"{name} {i}", kind) for i in range(n) for name, kind, _ in kinds[:own]]
+    places: list[dict[int, tuple[int, tuple[int, ...]]]] = [{} for _ in range(n)]
+    for at, (name, kind, weight) in enumerate(kinds[own:], own):
+        served = sharing if name.startswith("send") else n // weight
+        for members in sets.values() if served > 1 else [[core] for core in range(n)]:
+            assert len(members) == served
+            for core in members:
+                places[core][at] = len(engines), tuple(members)
+            engines.append(Engine(f"{name} {members[0]}", kind, weight * served // n))
+    channels, (private,) = channels_by_share(machine, StagedCore.channels(costs, tiling), [n])
+    probe = ProgramBuilder(kinds, channels)
+    flow.phases[0].lower(StagedCore(costs, n_groups=share.n_groups, builder=probe), tiling)
+    builder = ProgramBuilder(engines, channels)
+    for i in range(n):
+        one = WrittenOut(costs, n_groups=share.n_groups, builder=builder, first_engine=own * i, channels=private)
+        one.number, one.places, one.own_semaphores = i, places[i], len(probe.build().semaphores)
+        flow.phases[0].lower(one, tiling)
+    return builder.build()
+
+
+@settings(max_examples=N_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    layer=layers(), n_cores=st.sampled_from([2, 4, 6, 8]), is_shared=st.booleans(), write=st.sampled_from([0.5, 32]),
+    link=st.sampled_from(["", "bus", "mesh", "crossbar", "ring"]), data=st.data(),
+)  # fmt: skip
+def test_one_core_in_lock_step_is_all_of_them(
+    layer: AttentionLayer, n_cores: int, is_shared: bool, write: float, link: str, data: st.DataObject
+) -> None:
+    """The engine's run of one core for all equals SimPy's of every core written out, what they share included."""
+    flow = get_dataflow("flash2_staged")
+    machine = with_level(n_cores, is_shared=is_shared, write=write)
+    if link:
+        spec = LinkSpec(kind=link, bytes_per_cycle=16, hop_cycles=2, multicast=True)  # type: ignore[arg-type]
+        machine = replace(machine, links=spec)
+    piece = data.draw(st.sampled_from(pieces(layer.with_plain_mask(), machine, flow)))
+    assume(len(core_shares(piece, machine)) == 1)
+    tiling = {p.name: data.draw(st.sampled_from(p.candidates(piece, machine))) for p in flow.parameters}
+    tiling |= {"resident": 0} if tiling["far"] else {}
+    try:
+        program = build_phase(flow.phases[0], flow.costs(piece, machine), tiling)
+    except MappingError:
+        return
+    run, reference = run_program(program), run_reference(every_core(piece, machine, tiling))
+    assert run.cycles == reference.cycles
+    assert run.channel_bytes == reference.channel_bytes
 
 
 def test_keys_and_values_are_fetched_once() -> None:
