@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,7 +19,8 @@ from tilewright.hw_models.spec import BufferSpec, LinkSpec, MachineSpec
 from tilewright.search.tiling import better_tiling
 from tilewright.search.workload import pieces
 from tilewright.sim.lowering.evaluation import evaluate
-from tilewright.sim.lowering.mapping import get_dataflow
+from tilewright.sim.lowering.mapping import Dataflow, get_dataflow
+from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer
 
 EDGE = load_machine("edge-16x16").with_(**{"matrix.rows": 4, "matrix.columns": 4})
@@ -111,6 +112,63 @@ def ratios(n: int) -> list[float]:
             assert twice.cycles <= evaluate(STAGED, once.piece, larger, once.tiling).cycles
             found.append(twice.cycles / once.cycles)
     return found
+
+
+ATTENTION = tuple(get_dataflow(name) for name in ("flash2", "flash2_staged", "flash_decoding"))
+
+
+def best_attention(
+    layer: AttentionLayer, machine: MachineSpec
+) -> tuple[float, float, Dataflow, Any, dict[str, int]] | None:
+    """(cycles, pJ, dataflow, piece, tiling) of the best, over dataflows that stage, send and split K and V."""
+    best: tuple[float, float, Dataflow, Any, dict[str, int]] | None = None
+    for flow in ATTENTION:
+        for piece in () if flow.refusal(layer, machine) else pieces(layer, machine, flow):
+            try:
+                found = better_tiling(flow, piece, machine, to_beat=best[:2] if best else None, fixed={"depth": 2})
+            except MappingError:
+                continue
+            if found is not None:
+                best = found.cycles, found.energy_pj, flow, piece, found.tiling
+    return best
+
+
+def attention_ratios(n: int) -> list[float]:
+    """As :func:`ratios`, of attention layers, decoding ones among them."""
+    chance, found = random.Random(1), []
+    for _ in range(n):
+        machine, heads, rows = machine_of(chance), chance.choice([1, 2]), chance.choice([1, 8, 16])
+        layer = AttentionLayer(
+            name="attention", batch=1, query_heads=heads * chance.choice([1, 2]), kv_heads=heads, query_len=rows,
+            key_len=max(rows, chance.choice([16, 32])), head_dim=8, value_dim=8,
+            mask=chance.choice(["none", "causal"]),
+        )  # fmt: skip
+        once = best_attention(layer, machine)
+        if once is None:
+            continue
+        for larger in doubled(machine):
+            twice = best_attention(layer, larger)
+            assert twice is not None
+            assert twice[0] <= evaluate(once[2], once[3], larger, once[4]).cycles
+            found.append(twice[0] / once[0])
+    return found
+
+
+def check_attention(found: list[float]) -> None:
+    assert max(found) <= 1.05  # 1.047 is the largest of 2,431, where a link is twice as fast
+    assert sum(ratio > 1 for ratio in found) <= 0.02 * len(found)
+    assert min(found) < 1
+
+
+def test_more_is_hardly_ever_worse_for_attention() -> None:
+    check_attention(attention_ratios(3))
+
+
+@pytest.mark.slow
+def test_more_is_hardly_ever_worse_for_many_attentions() -> None:
+    found = attention_ratios(100)
+    print(len(found), sum(ratio > 1 for ratio in found), max(found))
+    check_attention(found)
 
 
 def check(found: list[float]) -> None:
