@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
@@ -47,30 +47,38 @@ def is_scheduled(table: MeasuredTable) -> bool:
 def calibrate_scheduled(device: GpuDevice, tables: Sequence[MeasuredTable]) -> list[FamilySpec]:
     """One set of parameters for all products in ``tables`` and one for attention, each where there are enough rows.
 
+    A launch takes both alike: attention's, which lasts long, tells it less well and has that of the products.
     Raises :class:`InputError` for a schedule that is not known and cannot be compiled here.
     """
     groups: dict[str, list[MeasuredTable]] = {}
     for table in tables:
         if is_scheduled(table):
             groups.setdefault(scheduled_family(table), []).append(table)
-    return [_fitted(device, name, group) for name, group in groups.items() if _n_calibrating(group) >= _FEWEST_ROWS]
+    fitted: list[FamilySpec] = []
+    for name, group in sorted(groups.items(), reverse=True):  # products first
+        if _n_calibrating(group) >= _FEWEST_ROWS:
+            known = {"launch_us": fitted[0].parameters["launch_us"]} if fitted else {}
+            fitted.append(_fitted(device, name, group, known))
+    return fitted
 
 
 def _n_calibrating(tables: Sequence[MeasuredTable]) -> int:
     return sum(int(calibration_rows(table).sum()) for table in tables)
 
 
-def _fitted(device: GpuDevice, name: str, tables: Sequence[MeasuredTable]) -> FamilySpec:
+def _fitted(device: GpuDevice, name: str, tables: Sequence[MeasuredTable], known: Mapping[str, float]) -> FamilySpec:
     from scipy.optimize import least_squares
 
     parts = [table.rows(np.flatnonzero(calibration_rows(table))) for table in tables]
     parts = [part for part in parts if len(part)]
     bounds = parameter_bounds("scheduled")
-    low, high = (np.array([bounds[name][side] for name in _FREE]) for side in (0, 1))
-    start = np.array([getattr(_START, each) for each in _FREE])
+    free = [each for each in _FREE if each not in known]
+    begin = replace(_START, **known)
+    low, high = (np.array([bounds[each][side] for each in free]) for side in (0, 1))
+    start = np.array([getattr(begin, each) for each in free])
 
     def residuals(point: NDArray[np.float64]) -> NDArray[np.float64]:
-        parameters = replace(_START, **dict(zip(_FREE, map(float, np.clip(point, low, high)), strict=True)))
+        parameters = replace(begin, **dict(zip(free, map(float, np.clip(point, low, high)), strict=True)))
         return np.concatenate([_log_errors(device, parameters, part) for part in parts])
 
     found = least_squares(
@@ -78,13 +86,13 @@ def _fitted(device: GpuDevice, name: str, tables: Sequence[MeasuredTable]) -> Fa
         start,
         bounds=(low, high),
         x_scale=start,
-        diff_step=[0.03] * len(_FREE),
+        diff_step=[0.03] * len(free),
         loss="soft_l1",
         f_scale=_SOFT,
         max_nfev=_EVALUATIONS,
     ).x
-    values = {each.name: float(getattr(_START, each.name)) for each in fields(_START)}
-    values |= {each: float(f"{value:.4g}") for each, value in zip(_FREE, found, strict=True)}
+    values = {each.name: float(getattr(begin, each.name)) for each in fields(begin)}
+    values |= {each: float(f"{value:.4g}") for each, value in zip(free, found, strict=True)}
     others = [table.rows(np.flatnonzero(~calibration_rows(table))) for table in tables]
     errors = [_log_errors(device, ScheduledParameters(**values), part) for part in others if len(part)]
     if not errors:
@@ -98,7 +106,7 @@ def _fitted(device: GpuDevice, name: str, tables: Sequence[MeasuredTable]) -> Fa
         n_calibration=sum(map(len, parts)),
         n_held_out=sum(map(len, errors)),
         held_out_error=float(np.mean(np.abs(np.expm1(np.concatenate(errors))))),
-        fixed=tuple(sorted(set(values) - set(_FREE))),
+        fixed=tuple(sorted(set(values) - set(free))),
         parameters=values,
     )
 

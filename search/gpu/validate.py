@@ -159,13 +159,11 @@ def validate(
         elif not len(table):
             left_out.append((table.name, "has no rows"))
         elif table.tile_columns:
-            try:
-                found = rank_tiles(device, calibration, table)
-                rankings += found
-                if found[0].timed_by == COMPILED:
-                    done.append(_validated(device, calibration, table))
-            except InputError as fault:
-                left_out.append((table.name, str(fault).removeprefix(f"{table.name}: ")))
+            ranked, compared, reason = _tilings(device, calibration, table)
+            rankings += ranked
+            done += compared
+            if reason:
+                left_out.append((table.name, reason))
         else:
             try:
                 done.append(_validated(device, calibration, table))
@@ -183,6 +181,24 @@ def validate(
         power=compare_power(device, calibration, [table for table in tables if table.name in {t.name for t in done}]),
         fused=compare_fused(device, calibration, [table for table in tables if table.name not in dict(left_out)]),
     )
+
+
+def _tilings(
+    device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTable
+) -> tuple[list[TileRanking], list[TableValidation], str]:
+    """A table of tilings ranked, and compared where their schedules are known; why not, where it is neither."""
+    ranked: list[TileRanking] = []
+    reason = ""
+    try:
+        ranked = rank_tiles(device, calibration, table)
+    except InputError as fault:
+        reason = str(fault).removeprefix(f"{table.name}: ")
+    if ranked and ranked[0].timed_by != COMPILED:
+        return ranked, [], ""
+    try:
+        return ranked, [_validated(device, calibration, table)], ""
+    except InputError:
+        return ranked, [], reason
 
 
 def _validated(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTable) -> TableValidation:
