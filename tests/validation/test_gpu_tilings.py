@@ -1,4 +1,4 @@
-"""Tilings on an H100: errors, rank correlation and regret of every sweep, fused against unfused, on our own measurement.
+"""Tilings on an H100: errors, ranks and regrets of every sweep, fused against unfused, on our own measurement.
 
 Nothing but the package is needed: the measurement and the compiled schedules come with it. ``-s`` prints every figure.
 """
