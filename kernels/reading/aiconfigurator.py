@@ -126,6 +126,8 @@ def _attention_tables(path: Path, frame: pd.DataFrame, device: str, kind: str) -
             library = "fa2" if device in _OLDER else "fa3"
         elif "flashinfer" in library:
             library = "flashinfer"
+        elif library == "torch_flow":
+            library = "trtllm"
         family = f"{library}_{kind}" + ("_fp8" if cache == "fp8" else "")
         seconds = seconds_column(path, rows, "latency_ms", 1e-3)
         keys = whole_column(path, rows, "step", least=0) + 1 if kind == "decode" else whole_column(path, rows, "isl")

@@ -9,7 +9,7 @@ sequence: decode) the keys are split, and a second kernel adds the parts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -169,39 +169,6 @@ _BUILT_IN = (
         writes_cache=True,
         relatives=("fa3_prefill", "fa2_prefill"),
     ),
-    # No table of FlashInfer's kernels is known here: what they do is FlashAttention's, with pages of a cache.
-    AttentionFamily(
-        name="flashinfer_prefill",
-        summary="FlashInfer, causal, paged cache",
-        tiles=_FA3_TILES,
-        causal=True,
-        packs_groups=True,
-        splits_keys=False,
-        writes_cache=True,
-        relatives=("fa3_prefill", "fa2_prefill"),
-    ),
-    AttentionFamily(
-        name="flashinfer_decode",
-        summary="FlashInfer, one query a sequence, paged cache",
-        tiles=((64, 64, 128), (128, 64, 128), (256, 64, 64)),
-        causal=True,
-        packs_groups=True,
-        splits_keys=True,
-        writes_cache=True,
-        relatives=("fa3_decode", "fa2_decode"),
-    ),
-    AttentionFamily(
-        name="flashinfer_decode_fp8",
-        summary="FlashInfer, one query a sequence, keys and values in fp8",
-        tiles=((64, 64, 128), (128, 64, 128), (256, 64, 64)),
-        causal=True,
-        packs_groups=True,
-        splits_keys=True,
-        writes_cache=True,
-        turns_values=True,
-        multiply_format="fp8_e4m3",
-        relatives=("fa3_decode_fp8", "fa3_decode", "fa2_decode"),
-    ),
     # PyTorch takes cuDNN's kernels on Hopper: 580 TFLOP/s at a width of 128 are more than the products of
     # FlashAttention-2, which it takes on an A100, reach there (370).
     AttentionFamily(
@@ -241,6 +208,28 @@ _BUILT_IN = (
 ATTENTION_FAMILIES: Registry[AttentionFamily] = Registry("family of attention kernels")
 for _family in _BUILT_IN:
     ATTENTION_FAMILIES.register(_family.name, _family)
+
+#: Libraries without a table here: what they do is FlashAttention's, so that its parameters stand in.
+_ALIKE = {"flashinfer": "FlashInfer", "trtllm": "TensorRT-LLM"}
+_STAND_INS = {
+    "prefill": ("fa3_prefill", "fa2_prefill"),
+    "prefill_fp8": ("fa3_prefill_fp8", "fa3_prefill", "fa2_prefill"),
+    "decode": ("fa3_decode", "fa2_decode"),
+    "decode_fp8": ("fa3_decode_fp8", "fa3_decode", "fa2_decode"),
+    "encoder": ("fa3_encoder", "fa3_prefill", "fa2_prefill"),
+}
+for _library, _words in _ALIKE.items():
+    for _kind, _relatives in _STAND_INS.items():
+        _like = ATTENTION_FAMILIES.get(_relatives[0])
+        _name = f"{_library}_{_kind}"
+        _summary = _like.summary.replace("FlashAttention-3", _words)
+        ATTENTION_FAMILIES.register(_name, replace(_like, name=_name, summary=_summary, relatives=_relatives))
+# FlashAttention-2 widens keys and values of 8 bits before its products.
+for _kind in ("prefill", "decode"):
+    _like, _name = ATTENTION_FAMILIES.get(f"fa2_{_kind}"), f"fa2_{_kind}_fp8"
+    _summary = f"{_like.summary}, keys and values in fp8"
+    _relatives = (_like.name, *_like.relatives)
+    ATTENTION_FAMILIES.register(_name, replace(_like, name=_name, summary=_summary, relatives=_relatives))
 
 
 def attention_family(name: str) -> AttentionFamily:

@@ -170,6 +170,18 @@ _BUILT_IN = (
         alone=True,
     ),
     GemmFamily(
+        name="nvfp4",
+        summary="linear layer in fp4 with a scale for 16 values, activations quantised on the way, bf16 results",
+        activation_bits=4,
+        weight_bits=4,
+        result_bits=16,
+        multiply_format="fp4_e2m1",
+        sides=_SIDES,
+        splits=_SPLITS,
+        quantises=True,
+        relatives=("fp8", "fp8_trtllm", "bf16"),
+    ),
+    GemmFamily(
         name="int8_cublas",
         summary="cuBLAS through PyTorch, int8 operands, int32 results",
         activation_bits=8,

@@ -92,3 +92,26 @@ def test_a_calibration_is_known_by_its_machine_s_name() -> None:
     assert load_calibration("a100").device == "a100"
     with pytest.raises(InputError, match='unknown calibration; given "a10"'):
         load_calibration("a10")
+
+
+@pytest.mark.parametrize(
+    ("machine", "family", "relative"),
+    [
+        ("b200", "flashinfer_decode_fp8", "fa3_decode_fp8"),
+        ("l40s", "trtllm_prefill", "fa2_prefill"),
+        ("l40s", "fa2_decode_fp8", "fa2_decode"),
+        ("h200", "flashinfer_encoder", "fa3_encoder"),
+    ],
+)
+def test_libraries_without_a_table_stand_on_flashattention(machine: str, family: str, relative: str) -> None:
+    spec = load_machine(machine)
+    chosen = parameters_of(gpu_device(spec), calibration_of(spec), "attention", family)
+    assert chosen.stand_in == relative
+
+
+def test_four_bits_are_faster_where_the_tensor_cores_have_them() -> None:
+    b200 = load_machine("b200")
+    fp4, fp8 = (kernel_seconds(b200, "gemm", name, m=8192, n=8192, k=8192) for name in ("nvfp4", "fp8"))
+    assert fp8 / 2 < fp4 < fp8
+    with pytest.raises(InputError, match="h200: cannot multiply fp4_e2m1"):
+        kernel_seconds(load_machine("h200"), "gemm", "nvfp4", m=1, n=1, k=1)
