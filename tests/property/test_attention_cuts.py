@@ -26,7 +26,7 @@ from tilewright.sim.engine.run import run_program
 from tilewright.sim.lowering.core import ENGINE_KINDS
 from tilewright.sim.lowering.evaluation import build_phase, core_shares, count_phase, evaluate, phase_tiling
 from tilewright.sim.lowering.levels import channels_by_share
-from tilewright.sim.lowering.mapping import get_dataflow
+from tilewright.sim.lowering.mapping import Dataflow, get_dataflow
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_reference import reference_attention
 
@@ -167,7 +167,7 @@ def test_staged_and_sent_keys_and_values(
     layer: AttentionLayer, n_cores: int, is_shared: bool, link: str, data: st.DataObject
 ) -> None:
     """K and V through a private or shared level, sent to the cores of a head or not: numbers, reference, counts."""
-    flow, layer = get_dataflow("flash2_staged"), layer.with_plain_mask()
+    flow, layer = get_dataflow(data.draw(st.sampled_from(["flash2_staged", "mas_staged"]))), layer.with_plain_mask()
     machine = with_level(n_cores, is_shared=is_shared)
     if link:
         spec = LinkSpec(kind=link, bytes_per_cycle=16, hop_cycles=2, multicast=True)  # type: ignore[arg-type]
@@ -224,9 +224,8 @@ class WrittenOut(StagedCore):
         )
 
 
-def every_core(piece: AttentionLayer, machine: MachineSpec, tiling: dict[str, int]) -> Any:
+def every_core(flow: Dataflow, piece: AttentionLayer, machine: MachineSpec, tiling: dict[str, int]) -> Any:
     """The program with each core's engines of its own, and one mover for the cores that share what it brings."""
-    flow = get_dataflow("flash2_staged")
     costs: Any = flow.costs(piece, machine)
     (share,) = core_shares(piece, machine)
     n, own, sharing = share.n_cores, len(ENGINE_KINDS), n_sharing(piece, machine)
@@ -266,7 +265,7 @@ def test_one_core_in_lock_step_is_all_of_them(
     layer: AttentionLayer, n_cores: int, is_shared: bool, write: float, link: str, data: st.DataObject
 ) -> None:
     """The engine's run of one core for all equals SimPy's of every core written out, what they share included."""
-    flow = get_dataflow("flash2_staged")
+    flow = get_dataflow(data.draw(st.sampled_from(["flash2_staged", "mas_staged"])))
     machine = with_level(n_cores, is_shared=is_shared, write=write)
     if link:
         spec = LinkSpec(kind=link, bytes_per_cycle=16, hop_cycles=2, multicast=True)  # type: ignore[arg-type]
@@ -279,7 +278,7 @@ def test_one_core_in_lock_step_is_all_of_them(
         program = build_phase(flow.phases[0], flow.costs(piece, machine), tiling)
     except MappingError:
         return
-    run, reference = run_program(program), run_reference(every_core(piece, machine, tiling))
+    run, reference = run_program(program), run_reference(every_core(flow, piece, machine, tiling))
     assert run.cycles == reference.cycles
     assert run.channel_bytes == reference.channel_bytes
 

@@ -98,12 +98,12 @@ MISTAKES = [
     (
         ["simulate", *BASE, "--dataflow", "flsh2"],
         'tilewright: error: --dataflow: unknown dataflow; given "flsh2"; allowed layerwise, soft_pipe, flat, tileflow, '
-        'fusemax, flash2, mas, flash2_staged, flash_decoding (did you mean "flash2"?)',
+        'fusemax, flash2, mas, flash2_staged, mas_staged, flash_decoding (did you mean "flash2"?)',
     ),
     (
         ["compare", *BASE, "-d", "mas", "-d", "nas"],
         'tilewright: error: --dataflow: unknown dataflow; given "nas"; allowed layerwise, soft_pipe, flat, tileflow, '
-        'fusemax, flash2, mas, flash2_staged, flash_decoding (did you mean "mas"?)',
+        'fusemax, flash2, mas, flash2_staged, mas_staged, flash_decoding (did you mean "mas"?)',
     ),
     (
         ["simulate", *BASE, "--tile", "query"],

@@ -160,3 +160,19 @@ def test_what_cannot_be_is_refused() -> None:
         FLASH.with_(**{"weights.memory.name": "l1"})
     with pytest.raises(InputError, match="bandwidth_gb_per_s"):
         FLASH.with_(**{"weights.memory.bandwidth_gb_per_s": 0})
+
+
+def test_a_channel_for_weights_alone_is_a_memory_for_weights() -> None:
+    """Two channels: all tensors spread over both, or weights on one and maps on the other. The same bytes; weights
+    take their channel alone, so that such a network is never faster, and at most as slow as on one channel.
+    """
+    both = EDGE.with_(**{"dram.bandwidth_gb_per_s": 8, "dram.burst_bytes": 1, "dram.first_access_latency_ns": 0})
+    one = both.with_(**{"dram.bandwidth_gb_per_s": 4})
+    apart = one.with_(**{"weights.memory": {"name": "channel_1", "bandwidth_gb_per_s": 4}})
+    spread, split, half = (
+        simulate_stream(stream(), machine, cache=MappingCache(), prefetch=False) for machine in (both, apart, one)
+    )
+    n_weights = 2 * 512 * 512
+    assert split.dram_read_bytes + n_weights == spread.dram_read_bytes == half.dram_read_bytes
+    assert spread.cycles <= split.cycles <= half.cycles
+    assert split.lower_bound_cycles <= split.cycles

@@ -71,6 +71,11 @@ class Tile(NamedTuple):
     last: bool
     index: int = 0  # type: ignore[assignment]  # a tuple has an index(), which no one needs here
 
+    @property
+    def is_new(self) -> bool:
+        """Whether it has not been on chip for an earlier row block of its head."""
+        return self.fresh
+
 
 class Repeat(NamedTuple):
     """``times`` trips of ``body``; with ``step`` the count changes by that per trip of the repeat around."""

@@ -36,7 +36,7 @@ def lower(core: AttentionCore, tiling: Tiling) -> None:
     joins = parts.joins_of(core, tiling)
     made = core.semaphore("S tile ready")
     normalised = core.semaphore("P tile ready")
-    blocks = core.row_blocks(tiling["query"], tiling["key"], resident=data.resident)
+    blocks = core.row_blocks(tiling["query"], tiling["key"], resident=data.follows)
     for new, old in core.windows(blocks, 2):
         if old is not None:
             joins.load_row(core, old)

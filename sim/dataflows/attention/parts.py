@@ -164,6 +164,9 @@ class Operands:
         self.core = core
         self.key = tiling["key"]
         self.resident = bool(tiling.get("resident"))
+        self.staging = core.staging(tiling)
+        self.comes_again = core.comes_again(tiling)  # from a level, for every row block
+        self.follows = self.resident or self.comes_again  # which row block is the first to need a tile
         slots = tiling["depth"]
         if self.resident:
             # One copy of the head's tiles; with depth 2 the next head's are brought in behind them.
@@ -178,6 +181,10 @@ class Operands:
         if values:
             self.v = core.pool("V", slots=slots, slot_bytes=value_bytes, holds="weights")
             self.o = core.pool("O", slots=2, slot_bytes=costs.accumulator_bytes(rows * layer.value_dim), holds="sums")
+
+    def loads(self, tile: Tile) -> bool:
+        """Whether a tile of K or V must be brought in for a row block."""
+        return tile.fresh or self.comes_again
 
     def gives_back(self, tile: Tile) -> bool:
         """Whether the slot of ``tile`` is free after this use."""
@@ -219,7 +226,7 @@ def scores_stage(
         run=("load_q", block),
     )
     for tile in core.key_tiles(block, data.key):
-        if tile.fresh:
+        if data.loads(tile):
             load_key(core, data, block, tile)
         score_tile(
             core,
@@ -233,6 +240,9 @@ def scores_stage(
 
 def load_key(core: AttentionCore, data: Operands, block: RowBlock, tile: Tile, *, waits: Sequence[int] = ()) -> None:
     """Bring one K tile."""
+    if data.staging is not None:
+        data.staging.load("k", tile, data.k, tile.keys * core.layer.head_dim, (block, tile))
+        return
     core.load(
         core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.key_bits, home=core.layer.homes.k),
         waits=[data.k.free, *waits],
@@ -256,7 +266,7 @@ def score_tile(
         core.costs.scores(block.rows, tile.keys),
         waits=[
             *((data.q.full,) if tile.first else ()),
-            *((data.k.full,) if tile.fresh else ()),
+            *((data.k.full,) if data.loads(tile) else ()),
             *waits,
         ],
         signals=[
@@ -334,7 +344,11 @@ def values_stage(
 
 def load_value(core: AttentionCore, data: Operands, block: RowBlock, tile: Tile) -> None:
     """Bring one V tile, unless it is on chip already."""
-    if tile.fresh:
+    if not data.loads(tile):
+        return
+    if data.staging is not None:
+        data.staging.load("v", tile, data.v, tile.keys * core.layer.value_dim, (block, tile))
+    else:
         core.load(
             core.costs.load(1, tile.keys * core.layer.value_dim, core.costs.value_bits, home=core.layer.homes.v),
             waits=[data.v.free],
@@ -358,7 +372,7 @@ def value_tile(
     core.matrix(
         core.costs.values(block.rows, tile.keys, add_to=not tile.first),
         waits=[
-            *((data.v.full,) if tile.fresh else ()),
+            *((data.v.full,) if data.loads(tile) else ()),
             *((data.o.free,) if tile.first else ()),
             *waits,
         ],
