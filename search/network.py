@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil, floor
+from math import ceil, floor, inf, nextafter
 from typing import Any, NamedTuple
 
 from tilewright.errors import InputError, MappingError
@@ -57,7 +57,7 @@ from tilewright.sim.result import SimulationResult
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
-from tilewright.workloads.homes import Place
+from tilewright.workloads.homes import ALL_IN_DRAM, IN_DRAM, ROWS_IN_DRAM, Place
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = [
@@ -238,6 +238,9 @@ def simulate_stream(
     )
 
 
+MOST_ALIKE = 4  # mappings of a layer with other homes that a search begins with
+
+
 class _Planning:
     """Best mappings for a residency plan, each distinct layer searched once."""
 
@@ -250,6 +253,7 @@ class _Planning:
         cache: MappingCache,
     ) -> None:
         self.mapped: dict[JobLayer, Mapped] = {}
+        self._alike: dict[JobLayer, list[Mapped]] = {}  # by the layer with everything in the DRAM
         self._jobs, self._machine, self._objective = jobs, machine, objective
         self._attention_dataflows, self._cache = attention_dataflows, cache
 
@@ -257,9 +261,12 @@ class _Planning:
         """The cost of the best mapping of a layer of job ``at`` (cycles, or pJ), and the rooms of its tiles."""
         if layer not in self.mapped:
             job = replace(self._jobs[at], layer=layer)
-            self.mapped[layer] = best_mapping(
-                job, self._machine, self._objective, self._attention_dataflows, self._cache
+            alike = self._alike.setdefault(_anywhere(layer), [])
+            found = best_mapping(
+                job, self._machine, self._objective, self._attention_dataflows, self._cache, alike[-MOST_ALIKE:]
             )
+            self.mapped[layer] = found
+            alike.append(found)
         own = self.mapped[layer]
         rooms = needed_rooms(own.dataflow, own.layer, self._machine, own.tiling)
         return round(own.alone.energy_pj) if self._objective == "energy" else own.alone.cycles, rooms
@@ -293,28 +300,94 @@ def _holding(layer: JobLayer, held: tuple[tuple[Place, int], ...]) -> JobLayer:
 
 
 def best_mapping(
-    job: Job, machine: MachineSpec, objective: Objective, attention_dataflows: Sequence[str], cache: MappingCache
+    job: Job,
+    machine: MachineSpec,
+    objective: Objective,
+    attention_dataflows: Sequence[str],
+    cache: MappingCache,
+    near: Sequence[Mapped] = (),
 ) -> Mapped:
-    """The best mapping of a job, over its dataflows and ways to cut it; raises InputError where none fits."""
-    best: Mapped | None = None
-    fault: MappingError | None = None
+    """The best mapping of a job, over its dataflows and ways to cut it; raises InputError where none fits.
+
+    ``near``: mappings that may be good ones, of the same layer with other homes, say; they make the search shorter, not
+    its result another one.
+    """
     flows = flows_of(job.layer, machine, attention_dataflows)
-    for dataflow, layer in ((flow, cut) for flow in flows for cut in pieces(job.layer, machine, flow)):
-        try:
-            to_beat = None if best is None else _score(best, objective)
-            found = _mapping(layer, dataflow, machine, objective, cache, to_beat)
-        except MappingError as error:
-            fault = error
-            continue
-        except InputError as error:
-            place = job.operators[0].path or job.name
-            raise InputError(f"{place}: {error}; other formats are given with --weights and --activations") from None
-        if found is not None and (best is None or _score(found, objective) < _score(best, objective)):
-            best = found
+    ways = [(flow, cut) for flow in flows for cut in pieces(job.layer, machine, flow)]
+    begin = _good_way(ways, near, machine, objective)
+    try:
+        best, fault = _best_of(ways, begin, machine, objective, cache)
+        if best is None and begin is not None:  # the good one is none of those that are searched
+            best, fault = _best_of(ways, None, machine, objective, cache)
+    except InputError as error:
+        place = job.operators[0].path or job.name
+        raise InputError(f"{place}: {error}; other formats are given with --weights and --activations") from None
     if best is None:
         assert fault is not None
         raise InputError(f"{job.operators[0].path or job.name}: {fault}")
     return best
+
+
+LITTLE_MORE = 1 + 1e-9  # energies of searches and of runs are added up in other orders
+
+#: A way to map a job, by its number, and a score that it reaches.
+_Begin = tuple[int, tuple[float, float]]
+
+
+def _best_of(
+    ways: Sequence[tuple[Dataflow, JobLayer]],
+    begin: _Begin | None,
+    machine: MachineSpec,
+    objective: Objective,
+    cache: MappingCache,
+) -> tuple[Mapped | None, MappingError | None]:
+    """The best mapping, of equal ones that of the first way; and why one does not fit, where some do not."""
+    best: Mapped | None = None
+    fault: MappingError | None = None
+    best_at, limit = (len(ways), None) if begin is None else (len(ways), begin[1])
+    first = [] if begin is None else [begin[0]]
+    for at in [*first, *(at for at in range(len(ways)) if at not in first)]:
+        dataflow, layer = ways[at]
+        # One that is as good takes its place where it comes first.
+        to_beat = limit if limit is None or at > best_at else (limit[0], nextafter(limit[1], inf))
+        try:
+            found = _mapping(layer, dataflow, machine, objective, cache, to_beat)
+        except MappingError as error:
+            fault = error
+            continue
+        if found is not None and (to_beat is None or _score(found, objective) < to_beat):
+            best, best_at, limit = found, at, _score(found, objective)
+    return best, fault
+
+
+def _good_way(
+    ways: Sequence[tuple[Dataflow, JobLayer]], near: Sequence[Mapped], machine: MachineSpec, objective: Objective
+) -> _Begin | None:
+    """The best of those ``near`` as one of the ``ways``."""
+    best: _Begin | None = None
+    for own in near:
+        for at, (dataflow, layer) in enumerate(ways):
+            if dataflow.name == own.dataflow.name and _anywhere(layer) == _anywhere(own.layer):
+                with suppress(InputError):
+                    run = evaluate(dataflow, layer, machine, own.tiling)
+                    reached = score(objective, run.cycles, run.energy_pj)
+                    if best is None or reached < best[1]:
+                        best = at, reached
+    if best is None:
+        return None
+    at, (first, second) = best
+    return at, (first if objective == "latency" else first * LITTLE_MORE, second * LITTLE_MORE)
+
+
+def _anywhere(layer: JobLayer) -> JobLayer:
+    """``layer`` with everything in the DRAM."""
+    if isinstance(layer, GemmLayer):
+        return replace(layer, homes=IN_DRAM)
+    if isinstance(layer, AttentionLayer):
+        return replace(layer, homes=ALL_IN_DRAM)
+    if isinstance(layer, VectorLayer):
+        return replace(layer, homes=ROWS_IN_DRAM)
+    return layer
 
 
 def flows_of(layer: JobLayer, machine: MachineSpec, names: Sequence[str]) -> tuple[Dataflow, ...]:

@@ -272,6 +272,7 @@ class PhaseSearch:
         self._floors: dict[tuple[int, ...], WorkTotals] = {}
         self._channels: tuple[Channel, ...] = ()
         self._names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
+        self._most_cycles = int(to_beat[0]) if to_beat is not None and objective == "latency" else None
         fitting = self._screened(space)
         if len(fitting) < FEW_FITTING:
             n_before = len(space)
@@ -287,7 +288,7 @@ class PhaseSearch:
     def _screened(self, space: Sequence[dict[str, int]]) -> _Fitting:
         """What fits of ``space``, with what counting it cannot undercut where that is told faster."""
         phase, costs = self.phase, self.costs
-        told = phase.screen(costs, space) if phase.screen is not None and len(space) else None
+        told = phase.screen(costs, space, self._most_cycles) if phase.screen is not None and len(space) else None
         if told is not None:
             at = np.flatnonzero(told.fits)
             return _Fitting(space, at, (np.minimum(told.bound_cycles[at], MAX_CYCLES), told.energy_pj[at]))

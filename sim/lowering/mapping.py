@@ -88,9 +88,9 @@ class Phase:
     ``distinct``: false for a tiling that does the same as another one, so that only a user who gives it gets it.
     ``core``: the class of that core; in a dataflow, its family's where none is given.
     ``floor(costs, tiling)``: work that counting the lowering never undercuts, where that is told much faster; a search
-    then counts only tilings that could be the best. ``screen(costs, tilings)``: which fit, and their floors, for all at
-    once; None for layers for which it cannot tell. ``distinct_of_all``: ``distinct`` over columns of tilings, for a
-    phase in which all are legal.
+    then counts only tilings that could be the best. ``screen(costs, tilings, most_cycles)``: which fit, and their
+    floors, for all at once; of those that take more cycles only that they do; None for layers for which it cannot tell.
+    ``distinct_of_all``: ``distinct`` over columns of tilings, for a phase in which all are legal.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Phase:
     distinct: Callable[[Any, Tiling], bool] = lambda layer, tiling: True
     core: type[TileCore[Any]] = TileCore
     floor: Callable[[Any, Tiling], WorkTotals] | None = None
-    screen: Callable[[Any, Sequence[dict[str, int]]], Screened | None] | None = None
+    screen: Callable[[Any, Sequence[dict[str, int]], int | None], Screened | None] | None = None
     distinct_of_all: Callable[[Any, Mapping[str, Column]], Flags] | None = None
 
     def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:

@@ -16,7 +16,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 
 class Screened(NamedTuple):
     """By tiling: whether it fits on chip, and cycles and energy (pJ, idle power left out) that counting and running it
-    never undercut (0 for one that does not fit).
+    never undercut (0 for one that does not fit; energy 0 where cycles are beyond what was asked for).
     """
 
     fits: Flags
@@ -59,6 +59,6 @@ class TilingTable(Sequence[dict[str, int]]):
         for row in self.rows.tolist():
             yield dict(zip(self.names, row, strict=True))
 
-    def where(self, which: Flags | slice) -> TilingTable:
+    def where(self, which: Flags | Column | slice) -> TilingTable:
         """Some of the tilings."""
         return TilingTable(self.names, self.rows[which])

@@ -208,7 +208,7 @@ def test_one_core_in_lock_step_is_all_of_them(case: tuple[GemmLayer, MachineSpec
     assert all(run.channel_bytes[channel] == n_bytes for channel, n_bytes in counted.level_bytes)
     assert all(least <= found for least, found in zip(floor[:4], counted[:4], strict=True))
     assert all(least <= dict(counted.level_bytes).get(channel, 0) for channel, least in floor.level_bytes)
-    screened = PHASE.screen(costs, [tiling])
+    screened = PHASE.screen(costs, [tiling], None)
     assert screened is None or (screened.fits[0] and screened.bound_cycles[0] <= run.cycles)
     result = evaluate(STAGED, piece, machine, tiling)
     assert result.cycles >= result.lower_bound.cycles

@@ -265,9 +265,18 @@ def test_all_tilings_at_once(data: st.DataObject) -> None:
     some = [data.draw(tilings(STAGED, piece, machine)) | {"prefetched": 0} for _ in range(8)]
     some += [tiling | {"prefetched": 1} for tiling in some[:2]]
     assert PHASE.screen is not None
-    told = PHASE.screen(costs, some)
+    told = PHASE.screen(costs, some, None)
     assert told is not None
     assert told.fits.tolist() == [fits(PHASE, costs, tiling) for tiling in some]
+    most = data.draw(st.sampled_from(sorted(told.bound_cycles.tolist())))
+    few = PHASE.screen(costs, some, most)
+    assert few is not None and few.fits.tolist() == told.fits.tolist()
+    for at in range(len(some)):
+        assert few.bound_cycles[at] <= told.bound_cycles[at]
+        if told.bound_cycles[at] <= most:
+            assert few.bound_cycles[at] == told.bound_cycles[at] and few.energy_pj[at] == told.energy_pj[at]
+        else:
+            assert few.bound_cycles[at] > most
     for at in np.flatnonzero(told.fits).tolist():
         assert told.bound_cycles[at] <= evaluate(STAGED, piece, machine, some[at]).cycles
         assert told.energy_pj[at] <= count_phase(PHASE, costs, some[at]).energy_pj

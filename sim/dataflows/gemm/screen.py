@@ -32,9 +32,10 @@ Int64Array = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 
-def screen(costs: GemmCosts, tilings: Sequence[dict[str, int]]) -> Screened | None:
+def screen(costs: GemmCosts, tilings: Sequence[dict[str, int]], most_cycles: int | None = None) -> Screened | None:
     """What fits of ``tilings`` and the floor of each; None for layers whose pools only their nest knows,
-    and where operands have parts of the working buffer.
+    and where operands have parts of the working buffer. Of tilings that take more than ``most_cycles`` no more is told
+    than that.
     """
     if costs.layer.engine is not None or costs.working.parts or not tilings:
         return None
@@ -45,9 +46,15 @@ def screen(costs: GemmCosts, tilings: Sequence[dict[str, int]]) -> Screened | No
         room = level.capacity_bytes - costs.held_bytes(level.name)
         fits &= columns.staged_bytes(number) <= room
     cycles, energy_pj = np.zeros(len(table), dtype=np.int64), np.zeros(len(table))
-    if fits.any():
-        fitting = _Columns(costs, table.where(fits))
-        cycles[fits], energy_pj[fits] = fitting.bound_cycles(), fitting.energy_pj()
+    left = np.flatnonzero(fits)
+    if most_cycles is not None:  # what is told soonest first
+        for told in (_Columns.product_cycles, _Columns.queue_cycles):
+            if len(left):
+                cycles[left] = _whole(told(_Columns(costs, table.where(left))))
+                left = left[cycles[left] <= most_cycles]
+    if len(left):
+        fitting = _Columns(costs, table.where(left))
+        cycles[left], energy_pj[left] = fitting.bound_cycles(), fitting.energy_pj()
     return Screened(fits=fits, bound_cycles=cycles, energy_pj=energy_pj)
 
 
@@ -268,15 +275,21 @@ class _Columns:
             return self._a(lambda rows, k, m, d: costs.fetch_a(to, rows, k, row_tile=m, depth_tile=d))
         return self._b(lambda depth, columns: costs.fetch_b(to, depth, columns))
 
+    def product_cycles(self) -> FloatArray:
+        """Cycles of the products of the busiest core."""
+        return self.products.cycles * ceil_div(self.layer.groups, self.costs.machine.n_cores)
+
+    def queue_cycles(self) -> FloatArray:
+        """Cycles of the queues of the busiest core's engines."""
+        tilings = Tilings(*(getattr(self, name) for name in Tilings._fields))
+        return queue_cycles(self.costs, tilings, self._figures)
+
     def bound_cycles(self) -> Int64Array:
-        """Cycles of the busiest core's units, of the DRAM's channel, and of the read ports of levels."""
-        groups = ceil_div(self.layer.groups, self.costs.machine.n_cores)
-        products = self.products.cycles * groups + self._before() + self._behind()
-        units = np.maximum(products, self.results.cycles * groups)
+        """Cycles of the busiest core's units and queues, of the DRAM's channel, and of the read ports of levels."""
+        products = self.product_cycles() + self._before() + self._behind()
+        units = np.maximum(products, self.results.cycles * ceil_div(self.layer.groups, self.costs.machine.n_cores))
         moving = np.maximum(self.moved.dram_bytes / float(self.costs.rate), self.moved.port_cycles)
-        least = np.maximum.reduce([units, moving, queue_cycles(self.costs, self._tilings(), self._figures)])
-        found: Int64Array = np.minimum(np.floor(least * LOSS), float(_MOST)).astype(np.int64)
-        return found
+        return _whole(np.maximum.reduce([units, moving, self.queue_cycles()]))
 
     def _distinct(self, tiles: tuple[Int64Array, ...]) -> tuple[list[tuple[int, ...]], Int64Array]:
         """The different tiles, and which of them each tiling has; told once for columns of this object."""
@@ -288,9 +301,6 @@ class _Columns:
                     self._numbered[id(extents)] = values, np.searchsorted(values, extents)
             self._known[key] = _distinct(tiles, [self._numbered[at] for at in key])
         return self._known[key]
-
-    def _tilings(self) -> Tilings:
-        return Tilings(*(getattr(self, name) for name in Tilings._fields))
 
     def _figures(self, tiles: tuple[Int64Array, ...], make: Callable[..., tuple[float, ...]]) -> FloatArray:
         distinct, at = self._distinct(tiles)
@@ -349,6 +359,11 @@ class _Columns:
     def energy_pj(self) -> FloatArray:
         """Of the products and of what is moved, partial sums that are read again left out."""
         return (self.layer.groups * self.products.energy_pj + self.moved.energy_pj) * LOSS
+
+
+def _whole(cycles: FloatArray) -> Int64Array:
+    found: Int64Array = np.minimum(np.floor(cycles * LOSS), float(_MOST)).astype(np.int64)
+    return found
 
 
 def _distinct(
