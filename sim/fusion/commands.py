@@ -25,7 +25,14 @@ from tilewright.workloads.products import ConvProduct, accumulator_bits, compute
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, on_vector_unit, unit_values
 
-__all__ = ["COMMAND_ASSUMPTIONS", "HOME_ASSUMPTIONS", "TILE_ASSUMPTIONS", "GroupCosts", "sweeps"]
+__all__ = [
+    "COMMAND_ASSUMPTIONS",
+    "COPY_ASSUMPTIONS",
+    "HOME_ASSUMPTIONS",
+    "TILE_ASSUMPTIONS",
+    "GroupCosts",
+    "sweeps",
+]
 
 COMMAND_ASSUMPTIONS = (
     "maps lie in DRAM row by row, all channels of a pixel together",
@@ -40,6 +47,11 @@ COMMAND_ASSUMPTIONS = (
 HOME_ASSUMPTIONS = (
     *COMMAND_ASSUMPTIONS,
     "maps and weights that are kept in the working buffer are read and written where they are",
+    "maps that are kept in another memory lie there as they would in DRAM, as the group's weights do",
+)
+COPY_ASSUMPTIONS = (
+    "maps and weights that are kept in the working buffer are copied within it, into the group's own places and out of "
+    "them",
     "maps that are kept in another memory lie there as they would in DRAM, as the group's weights do",
 )
 TILE_ASSUMPTIONS = (
@@ -100,6 +112,11 @@ class GroupCosts(TileCosts):
             found[home] = found.get(home, 0) + n_bytes
         return found
 
+    def weight_home(self, node: FusionNode) -> Place:
+        """The memory of the weights of a node (of most of their bytes)."""
+        found = self.weight_homes(node)
+        return max(found, key=found.__getitem__) if found else DRAM
+
     def channels(self) -> tuple[Channel, ...]:
         """The channels of a program: the DRAM's, and those of memories on chip where some operand is in one."""
         if any(home for _, home in self.homes.places):
@@ -110,7 +127,7 @@ class GroupCosts(TileCosts):
 
     def load_weights(self, node: FusionNode) -> Work:
         """All weights of a node, in one piece."""
-        return self.load_piece(node.weight_bytes)
+        return self.load_piece(node.weight_bytes, self.weight_home(node))
 
     def load_piece(self, n_bytes: int, home: Place = DRAM) -> Work:
         """A piece of weights, which lie in their memory in the order in which they are read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tilewright.errors import MappingError
+from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import BufferSpec
 from tilewright.sim.engine.run import run_program
@@ -19,7 +20,7 @@ from tilewright.sim.fusion.graph.fusion_graph import members
 from tilewright.sim.fusion.line_buffers.numbers import run_partition_on_numbers
 from tilewright.sim.fusion.line_buffers.program import FusedTiling, fused_program
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
-from tilewright.sim.fusion.scheme import SCHEMES, scheme_names, schemes_with_programs
+from tilewright.sim.fusion.scheme import SCHEMES, scheme_names, schemes_with_homes, schemes_with_programs
 from tilewright.sim.fusion.schemes.brr import BufferReduction
 from tilewright.sim.fusion.schemes.lbdf import LineBuffers
 from tilewright.sim.fusion.slabs.numbers import run_slabs_on_numbers
@@ -213,6 +214,35 @@ def test_slabs_compute_encoder_layers(data):
         known |= run_slabs_on_numbers(stream, graph, mask, EDGE, known, rules=data.draw(RULES))
     wanted = network_on_numbers(stream, values)
     np.testing.assert_allclose(known[x], wanted[x], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", schemes_with_homes())
+@settings(parent=thorough, max_examples=max(4, N_EXAMPLES // 8))
+@given(data=st.data())
+def test_programs_find_and_leave_operands_on_chip(name, data):
+    """Every program of a group computes the network wherever operands are, and moves them from and to there alone."""
+    stream = data.draw(networks(kinds=SLAB_KINDS))
+    graph = fusion_graph(stream, absorb=data.draw(st.booleans()))
+    scheme = SCHEMES.get(name)(WITH_LEVEL.working_buffer.capacity_bytes)
+    home = data.draw(st.sampled_from(["", "l1", "l2"]))
+    homes = GroupHomes(tuple((spec.name, home) for spec in stream.tensors if home))
+    known = values = random_values(stream, seed=data.draw(st.integers(0, 9)))
+    for mask in graph.order(data.draw(partitions(graph))):
+        made = []
+        with contextlib.suppress(InputError, MappingError):  # a group that the scheme does not run
+            made = list(scheme.programs(stream, graph, mask, WITH_LEVEL, homes))
+        found = {}
+        for one in made:
+            moved = [command.cost.counters for _, command, _ in one.program.commands()]
+            far = sum(counters.dram_read_bytes + counters.dram_write_bytes for counters in moved)
+            assert (far > 0) == (home == "")
+            found = one.on_numbers(known)
+        if not made:
+            found = run_partition_on_numbers(stream, graph, [mask], WITH_LEVEL, known)
+        known = known | found
+    wanted = network_on_numbers(stream, values)
+    for output in stream.outputs:
+        np.testing.assert_allclose(known[output], wanted[output], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", schemes_with_programs())

@@ -8,7 +8,7 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.fusion.fused_run import simulate_scheme
 from tilewright.sim.fusion.graph.build import fusion_graph
-from tilewright.sim.fusion.scheme import get_scheme, schemes_with_homes, schemes_with_programs
+from tilewright.sim.fusion.scheme import get_scheme
 from tilewright.workloads.homes import GroupHomes
 from tilewright.workloads.network import load_network
 
@@ -42,8 +42,17 @@ def test_what_is_held_is_no_room() -> None:
         simulate_scheme(scheme, STREAM, GRAPH, MASK, EDGE, homes=GroupHomes(held=(("l1", free + 1),)))
 
 
-@pytest.mark.parametrize("name", sorted(set(schemes_with_programs()) - set(schemes_with_homes())))
-def test_a_scheme_that_knows_no_homes_says_so(name: str) -> None:
-    scheme = get_scheme(name, EDGE.working_buffer.capacity_bytes)
-    with pytest.raises(InputError, match=r"keeps nothing on chip between groups.*allowed lbdf"):
+def test_a_scheme_that_knows_no_homes_says_so() -> None:
+    scheme = get_scheme("optimus-rules", EDGE.working_buffer.capacity_bytes)
+    with pytest.raises(InputError, match=r"keeps nothing on chip between groups.*allowed brr, depth_first"):
         simulate_scheme(scheme, STREAM, GRAPH, MASK, EDGE, homes=GroupHomes(held=(("l1", 1),)))
+
+
+@pytest.mark.parametrize("name", ["brr", "depth_first"])
+def test_what_is_kept_is_copied_within_the_buffer(name: str) -> None:
+    scheme = get_scheme(name, EDGE.working_buffer.capacity_bytes)
+    near = GroupHomes(tuple((spec.name, "l1") for spec in STREAM.tensors))
+    plain, kept = (simulate_scheme(scheme, STREAM, GRAPH, MASK, EDGE, homes=homes) for homes in (GroupHomes(), near))
+    assert plain.dram_bytes > 0 == kept.dram_bytes
+    assert kept.energy_pj < plain.energy_pj
+    assert any("copied within it" in text for text in kept.assumptions)

@@ -55,10 +55,10 @@ def with_level(kib: float) -> MachineSpec:
     return machine.with_(**{"buffers.l1.capacity_kib": 16, "dram.bandwidth_gb_per_s": 2})
 
 
-def searched(machine: MachineSpec, memory: str, capacity: int) -> tuple[GroupSearch, list[int]]:
+def searched(machine: MachineSpec, memory: str, capacity: int, name: str) -> tuple[GroupSearch, list[int]]:
     stream = network()
     graph = fusion_graph(stream, absorb=True)
-    scheme = get_scheme("lbdf", machine.working_buffer.capacity_bytes)
+    scheme = get_scheme(name, machine.working_buffer.capacity_bytes)
     problem = FusionProblem(
         graph=graph,
         scheme=scheme,
@@ -81,11 +81,13 @@ def searched(machine: MachineSpec, memory: str, capacity: int) -> tuple[GroupSea
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kib", [6, 16])
-def test_the_best_of_all_partitions_and_residents(kib: int) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "kib"), [("lbdf", 6), ("lbdf", 16), ("brr", 6), ("brr", 16), ("depth_first", 6), ("depth_first", 16)]
+)
+def test_the_best_of_all_partitions_and_residents(scheme: str, kib: int) -> None:
     """Every partition, every choice of what each group has on chip, at its exact cost: none is better."""
     machine = with_buffer(kib)
-    search, groups = searched(machine, "l1", kib * 1024)
+    search, groups = searched(machine, "l1", kib * 1024, scheme)
     costs, best = search.costs, None
     for partition in plans(list(range(len(costs.graph)))):
         plan = ordered(costs.graph, tuple(partition))
@@ -102,8 +104,6 @@ def test_the_best_of_all_partitions_and_residents(kib: int) -> None:
                 patterns = dict(zip(plan, chosen, strict=True))
                 rooms = rooms_of(costs, plan, patterns, search.capacity)
                 if min(rooms) < 0:
-                    continue
-                if best is not None and sum(costs.floor_of(mask, patterns[mask]) for mask in plan) >= best:
                     continue
                 found = [costs.exact(mask, patterns[mask], room) for mask, room in zip(plan, rooms, strict=True)]
                 if all(way is not None for way in found):
@@ -139,6 +139,17 @@ def test_everything_stays() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["brr", "depth_first", "depth_first_h_cached"])
+def test_other_schemes_keep_operands_too(scheme: str) -> None:
+    """Never worse than operators one by one, which are among their groups; with a level, groups hand maps on there."""
+    for machine in (with_buffer(32), with_level(64)):
+        found = plan_groups(network(), machine, scheme, seconds=60)
+        assert found.alone is not None
+        assert found.bound <= found.cost <= found.alone
+        assert found.tensors
+
+
+@pytest.mark.slow
 def test_a_level_keeps_what_groups_hand_on() -> None:
     found = plan_groups(network(), with_level(256), seconds=60)
     assert found.memory == "l2"
@@ -152,7 +163,7 @@ def test_what_has_no_plan_is_refused() -> None:
     with pytest.raises(InputError, match="allowed latency, energy"):
         plan_groups(stream, with_buffer(64), objective="dram")
     with pytest.raises(InputError, match="keeps nothing on chip between groups"):
-        plan_groups(stream, with_buffer(64), "brr")
+        plan_groups(stream, with_buffer(64), "optimus-rules")
     with pytest.raises(InputError, match="no memory that may hold tensors"):
         plan_groups(stream, replace(with_buffer(64), n_cores=2))
 

@@ -26,10 +26,12 @@ slides full maps, so that their halo is not computed again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 
+from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.fusion.fused import FusedProgram
 from tilewright.sim.fusion.graph.fusion_graph import FusionGraph, members
@@ -38,11 +40,13 @@ from tilewright.sim.fusion.rows import plan_rows
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
 from tilewright.sim.fusion.slabs.choice import find_slabs
 from tilewright.sim.fusion.slabs.sizes import SlabChoice, SlabSizer
+from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["BRR", "BufferReduction"]
 
 BRR = "brr"
+_SMALLER = (2, 4)
 _UNKNOWN = ("gather", "memory", "move", "matmul", "upsample")
 
 
@@ -62,6 +66,7 @@ class BufferReduction:
 
     name = BRR
     has_programs = True
+    heeds_homes = True
     source = "Optimus: Cai, Wang and Zhang, LCTES 2021; formulas derived here"
     assumptions = (
         "weights that stay are loaded once; the others once in every step, in pieces that share their places",
@@ -147,15 +152,45 @@ class BufferReduction:
         return 0
 
     def programs(
-        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        group_mask: int,
+        machine: MachineSpec,
+        homes: GroupHomes = GROUP_IN_DRAM,
     ) -> Iterator[FusedProgram]:
-        """The one of the choice behind :meth:`cost`."""
-        from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS
+        """The one of the choice behind :meth:`cost`; with operands on chip also those of a half and a quarter of the
+        buffer, for the room that is left.
+        """
+        yield self._program(stream, graph, group_mask, machine, homes)
+        if homes == GROUP_IN_DRAM:
+            return
+        for share in _SMALLER:
+            smaller = replace(self, capacity_bytes=self.capacity_bytes // share)
+            with suppress(InputError, MappingError):
+                yield smaller._program(stream, graph, group_mask, machine, homes)
+
+    def fast_programs(
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        group_mask: int,
+        machine: MachineSpec,
+        homes: GroupHomes,
+        limit: Callable[[], int],
+    ) -> Iterator[FusedProgram]:
+        """All of :meth:`programs`: that of the least traffic need not be the fastest."""
+        return self.programs(stream, graph, group_mask, machine, homes)
+
+    def _program(
+        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec, homes: GroupHomes
+    ) -> FusedProgram:
+        from tilewright.sim.fusion.commands import COMMAND_ASSUMPTIONS, COPY_ASSUMPTIONS
         from tilewright.sim.fusion.slabs.numbers import run_slabs_on_numbers
         from tilewright.sim.fusion.slabs.program import SlabProgram
 
-        made = SlabProgram(stream, graph, group_mask, machine, self)
-        yield FusedProgram(
+        made = SlabProgram(stream, graph, group_mask, machine, self, homes)
+        return FusedProgram(
             group=tuple(graph.names(group_mask)),
             program=made.program(),
             tiling={
@@ -163,8 +198,8 @@ class BufferReduction:
                 "piece_channels": self.piece_channels,
                 "piece_slots": self.piece_slots,
             },
-            assumptions=COMMAND_ASSUMPTIONS,
-            on_numbers=partial(run_slabs_on_numbers, stream, graph, group_mask, machine, rules=self),
+            assumptions=COMMAND_ASSUMPTIONS + (() if homes == GROUP_IN_DRAM else COPY_ASSUMPTIONS),
+            on_numbers=partial(run_slabs_on_numbers, stream, graph, group_mask, machine, rules=self, homes=homes),
         )
 
 

@@ -8,7 +8,7 @@ levels of memory: :func:`tilewright.sim.fusion.tiles.cost.depth_first_cost`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -21,6 +21,7 @@ from tilewright.sim.fusion.layer_alone import ALONE_ASSUMPTIONS, alone
 from tilewright.sim.fusion.scheme import GroupCost, register_scheme
 from tilewright.sim.fusion.tiles.geometry import Mode, geometry
 from tilewright.sim.fusion.tiles.room import group_cost
+from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SCHEME_NAMES", "DepthFirst"]
@@ -49,6 +50,7 @@ class DepthFirst:
     tile: tuple[int, int] | None = None
 
     has_programs = True
+    heeds_homes = True
     source = "DeFiNES: Mei, Goetschalckx, Symons, Verhelst, HPCA 2023 (arXiv 2212.05344); formulas derived here"
     assumptions = (
         "all weights of a group stay on chip, loaded once",
@@ -86,13 +88,18 @@ class DepthFirst:
         return sum(graph.nodes[i].weight_bytes for i in members(group_mask))
 
     def programs(
-        self, stream: OperatorStream, graph: FusionGraph, group_mask: int, machine: MachineSpec
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        group_mask: int,
+        machine: MachineSpec,
+        homes: GroupHomes = GROUP_IN_DRAM,
     ) -> Iterator[FusedProgram]:
         """With each tile whose program fits (it has two slots for what moves): least traffic first, then the largest.
 
         A small tile takes less room, by which :meth:`cost` prefers it, but leaves most of an array idle.
         """
-        from tilewright.sim.fusion.commands import TILE_ASSUMPTIONS
+        from tilewright.sim.fusion.commands import COPY_ASSUMPTIONS, TILE_ASSUMPTIONS
         from tilewright.sim.fusion.tiles.numbers import run_tiles_on_numbers
         from tilewright.sim.fusion.tiles.program import TiledProgram
 
@@ -106,7 +113,7 @@ class DepthFirst:
         for _, tile in ranked:
             plan = geometry(graph, group_mask, self.mode, tile)
             try:
-                program = TiledProgram(stream, plan, machine).program()
+                program = TiledProgram(stream, plan, machine, homes).program()
             except MappingError as error:
                 none_fits = none_fits or error
                 continue
@@ -116,11 +123,23 @@ class DepthFirst:
                 group=tuple(graph.names(group_mask)),
                 program=program,
                 tiling={"columns": columns, "rows": rows},
-                assumptions=TILE_ASSUMPTIONS,
-                on_numbers=partial(run_tiles_on_numbers, stream, plan, machine),
+                assumptions=TILE_ASSUMPTIONS + (() if homes == GROUP_IN_DRAM else COPY_ASSUMPTIONS),
+                on_numbers=partial(run_tiles_on_numbers, stream, plan, machine, homes=homes),
             )
         if none_fits is not None and not n_made:
             raise none_fits
+
+    def fast_programs(
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        group_mask: int,
+        machine: MachineSpec,
+        homes: GroupHomes,
+        limit: Callable[[], int],
+    ) -> Iterator[FusedProgram]:
+        """All of :meth:`programs`."""
+        return self.programs(stream, graph, group_mask, machine, homes)
 
     def _best(self, graph: FusionGraph, mask: int) -> GroupCost:
         return self._ranked(graph, mask)[0][0]

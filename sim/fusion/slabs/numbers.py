@@ -27,6 +27,7 @@ from tilewright.sim.fusion.slabs.sizes import SlabRules
 from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
 from tilewright.sim.numbers.interpreter import interpret, operation
 from tilewright.units import BITS_PER_BYTE
+from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["run_slabs_on_numbers"]
@@ -42,11 +43,12 @@ def run_slabs_on_numbers(
     values: Mapping[str, FloatArray],
     *,
     rules: SlabRules,
+    homes: GroupHomes = GROUP_IN_DRAM,
 ) -> dict[str, FloatArray]:
     """The tensors that a group stores; arguments and errors as in
     :func:`tilewright.sim.fusion.line_buffers.numbers.run_group_on_numbers`.
     """
-    made = SlabProgram(stream, graph, mask, machine, rules)
+    made = SlabProgram(stream, graph, mask, machine, rules, homes)
     program = made.program(unroll=True)
     chip = _SlabChip(made, values)
     interpret(program, chip)

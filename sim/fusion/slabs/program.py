@@ -27,6 +27,7 @@ from tilewright.sim.fusion.slabs.sizes import SlabChoice, SlabRules, step_rows, 
 from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR, TileCore
 from tilewright.sim.lowering.costs import Work
 from tilewright.units import ceil_div
+from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SlabProgram", "Slice", "slab_program"]
@@ -61,7 +62,13 @@ class SlabProgram:
     """A group with all that its program is made of."""
 
     def __init__(
-        self, stream: OperatorStream, graph: FusionGraph, mask: int, machine: MachineSpec, rules: SlabRules
+        self,
+        stream: OperatorStream,
+        graph: FusionGraph,
+        mask: int,
+        machine: MachineSpec,
+        rules: SlabRules,
+        homes: GroupHomes = GROUP_IN_DRAM,
     ) -> None:
         if not graph.is_group(mask):
             raise InputError(f"{graph.name}: a fusion group must hang together and no path may leave it and come back")
@@ -71,7 +78,7 @@ class SlabProgram:
         self.stream, self.graph, self.mask, self.rules = stream, graph, mask, rules
         self.choice: SlabChoice = rules.choose(graph, mask)
         self.plan, self.maps = self.choice.plan, self.choice.plan.maps
-        self.costs = GroupCosts(stream, graph, machine)
+        self.costs = GroupCosts(stream, graph, machine, homes)
         self.stored = set(graph.needed_outside(mask))
         self.places = Places(graph, self.maps, self.choice.rides_on, self.is_inside)
         self.images = graph.nodes[members(mask)[0]].output.batch
@@ -85,7 +92,7 @@ class SlabProgram:
 
     def program(self, *, unroll: bool = False) -> Program:
         """The program; see :func:`slab_program`."""
-        builder = ProgramBuilder(TileCore.engines(1), TileCore.of_dram(self.costs), unroll=unroll)
+        builder = ProgramBuilder(TileCore.engines(1), self.costs.channels(), unroll=unroll)
         core = TileCore(self.costs, n_groups=1, builder=builder)
         for name, n_bytes in self.choice.room.items():
             core.reserve(name, n_bytes)
@@ -216,7 +223,7 @@ class SlabProgram:
         else:
             found = (("piece", self._piece % self.rules.piece_slots), self._piece)
             self._piece += 1
-        work, label = self.costs.load_piece(n_bytes), f"load weights of {node.name}"
+        work, label = self.costs.load_piece(n_bytes, self.costs.weight_home(node)), f"load weights of {node.name}"
         return [self._task(LOAD, work, [], [found[0]], label, "weights", n_bytes, weights=found)], found
 
     # -- a full node -----------------------------------------------------------------------------------------------

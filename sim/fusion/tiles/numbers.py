@@ -19,6 +19,7 @@ from tilewright.sim.fusion.tiles.tiled_numbers import TileState, empty_results, 
 from tilewright.sim.fusion.tiles.values import TileReader, Values, Window
 from tilewright.sim.numbers.hazards import Execution, HazardError, Place, Store
 from tilewright.sim.numbers.interpreter import interpret, operation
+from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["run_tiles_on_numbers"]
@@ -29,6 +30,8 @@ def run_tiles_on_numbers(
     plan: DepthFirstGeometry,
     machine: MachineSpec,
     values: Mapping[str, Values],
+    *,
+    homes: GroupHomes = GROUP_IN_DRAM,
 ) -> dict[str, Values]:
     """The tensors that a group stores, as its program computes them.
 
@@ -36,7 +39,7 @@ def run_tiles_on_numbers(
     the group does not fit, DeadlockError when the program gets stuck and HazardError when a command uses data that is
     not there.
     """
-    made = TiledProgram(stream, plan, machine)
+    made = TiledProgram(stream, plan, machine, homes)
     chip = _Chip(plan, made.images, TileReader(stream, values), values)
     interpret(made.program(unroll=True), chip)
     found = {}

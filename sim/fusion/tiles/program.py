@@ -25,6 +25,7 @@ from tilewright.sim.fusion.tiles.room import group_cost
 from tilewright.sim.lowering.core import LOAD, MATRIX, STORE, VECTOR, TileCore
 from tilewright.sim.lowering.costs import Work
 from tilewright.units import bits_to_bytes
+from tilewright.workloads.homes import GROUP_IN_DRAM, GroupHomes
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SLOTS", "TiledProgram"]
@@ -41,7 +42,13 @@ class TiledProgram:
     buffer.
     """
 
-    def __init__(self, stream: OperatorStream, plan: DepthFirstGeometry, machine: MachineSpec) -> None:
+    def __init__(
+        self,
+        stream: OperatorStream,
+        plan: DepthFirstGeometry,
+        machine: MachineSpec,
+        homes: GroupHomes = GROUP_IN_DRAM,
+    ) -> None:
         batches = {one.batch for one in plan.maps.values()}
         if len(batches) > 1:
             raise InputError(f"{plan.graph.name}: the group's feature maps differ in the number of images")
@@ -50,13 +57,13 @@ class TiledProgram:
                 raise InputError(f"{plan.graph.name}: {node.name}: tiles of {node.kind} have no program")
         (self.images,) = batches
         self.plan = plan
-        self.costs = GroupCosts(stream, plan.graph, machine)
+        self.costs = GroupCosts(stream, plan.graph, machine, homes)
         self.results = [plan.result[node] for node in plan.graph.needed_outside(plan.group)]
         self._known: dict[tuple[int, int], list[_Step]] = {}
 
     def program(self, *, unroll: bool = False) -> Program:
         """The program; ``unroll``: without loops, each command with what it does to numbers."""
-        builder = ProgramBuilder(TileCore.engines(1), TileCore.of_dram(self.costs), unroll=unroll)
+        builder = ProgramBuilder(TileCore.engines(1), self.costs.channels(), unroll=unroll)
         core = TileCore(self.costs, n_groups=1, builder=builder)
         self._reserve(core)
         core.declared()
