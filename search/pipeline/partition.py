@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Option", "Partition", "StageChoice", "balanced", "best_partition", "bottleneck_bound"]
+__all__ = ["Option", "Partition", "StageChoice", "balanced", "best_partition", "bottleneck_bound", "bottlenecks"]
 
 FloatArray = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
@@ -90,11 +90,20 @@ def best_partition(
     return Partition(stages, max(cycles), sum(cycles))
 
 
+def bottlenecks(options: Sequence[Option], n_cores: int, *, most_stages: int = 64) -> list[float]:
+    """The shortest longest stage of partitions into 1, 2, ... stages; infinite where there is none."""
+    n_jobs = len(options[0].cycles)
+    times = [option.cycles for option in options]
+    return [
+        float(table.value[n_jobs].min())
+        for number, table in enumerate(_tables(options, times, n_cores, min(n_jobs, most_stages), np.maximum))
+        if number
+    ]
+
+
 def bottleneck_bound(options: Sequence[Option], n_cores: int, *, most_stages: int = 64) -> float:
     """What the longest stage is at least, over all partitions (with ``cycles`` of the options that none beats)."""
-    n_jobs = len(options[0].cycles)
-    tables = _tables(options, [option.cycles for option in options], n_cores, min(n_jobs, most_stages), np.maximum)
-    return min(float(table[0][n_jobs].min()) for table in list(tables)[1:])
+    return min(bottlenecks(options, n_cores, most_stages=most_stages))
 
 
 class _Table(NamedTuple):

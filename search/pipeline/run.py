@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -25,6 +25,7 @@ from tilewright.search.pipeline.partition import (
     balanced,
     best_partition,
     bottleneck_bound,
+    bottlenecks,
 )
 from tilewright.search.pipeline.stages import (
     CORES,
@@ -135,8 +136,9 @@ def simulate_pipeline(
     trials: list[_Trial] = []
     for partition, takes_turns in _partitions(asked, machine, n_stages, at_least=fixed):
         shortest = min((trial.steady.interval_cycles for trial in trials), default=None)
-        if shortest is None or (partition.bottleneck < shortest and len(trials) < MOST_TRIALS):
-            trials.append(_tried(asked, partition, takes_turns))
+        if shortest is not None and (partition.bottleneck >= shortest or len(trials) >= MOST_TRIALS):
+            break
+        trials.append(_tried(asked, partition, takes_turns))
     best = min(trials, key=lambda trial: (trial.steady.interval_cycles, trial.fill_cycles))
     bound = max(fixed, ceil(bottleneck_bound(costs.bounds(counts), machine.n_cores)))
     if best.takes_turns or any(trial.takes_turns for trial in trials):
@@ -176,28 +178,40 @@ def _check_counts(
 
 def _partitions(
     asked: _Asked, machine: MachineSpec, n_stages: int | None, *, at_least: float
-) -> list[tuple[Partition, bool]]:
+) -> Iterator[tuple[Partition, bool]]:
     """The best partition into each number of stages, with at most so many cores for each, and, with a fallback, that
-    into turns on all cores and on the fallback; the shortest longest stage first.
+    into turns on all cores and on the fallback (then True); the shortest longest stage first.
     """
-    most_stages = machine.n_cores + len(asked.costs.units) - 1
-    counts = range(1, min(len(asked.costs.jobs), most_stages) + 1) if n_stages is None else (n_stages,)
-    found = []
-    for n in counts:
-        for most in sorted({option.n_cores for option in asked.options} - {0}):
-            few = [one if one.n_cores <= most else replace(one, cycles=one.cycles + NEVER) for one in asked.options]
-            way = best_partition(few, machine.n_cores, n_stages=n, at_least=at_least)
-            if way is not None and (way, False) not in found:
-                found.append((way, False))
+    options = asked.options
+    most_stages = (
+        min(len(asked.costs.jobs), machine.n_cores + len(asked.costs.units) - 1) if n_stages is None else n_stages
+    )
+    ways: list[tuple[float, int, int]] = []
+    for most in sorted({option.n_cores for option in options} - {0}):
+        for n, longest in enumerate(
+            bottlenecks(_up_to(most, options), machine.n_cores, most_stages=most_stages), start=1
+        ):
+            if n_stages in (None, n) and longest < NEVER:
+                ways.append((longest, n, most))
     turns = _turns(asked, machine)
     if len(turns.stages) > 1 and not asked.costs.units[1:] and n_stages in (None, len(turns.stages)):
-        found.append((turns, True))
-    if not found:
+        ways.append((turns.bottleneck, 0, 0))
+    if not ways:
         raise InputError(
             f"pipeline: {n_stages} stages do not come out with {machine.n_cores} cores of {machine.name}; allowed with "
             f"its fallback {len(turns.stages)}, which take turns on the cores, or auto"
         )
-    return sorted(found, key=lambda way: (way[0].bottleneck, way[0].latency))
+    seen = []
+    for _, n, most in sorted(ways):
+        way = best_partition(_up_to(most, options), machine.n_cores, n_stages=n, at_least=at_least) if n else turns
+        if way is not None and way not in seen:
+            seen.append(way)
+            yield way, n == 0
+
+
+def _up_to(most: int, options: Sequence[Option]) -> list[Option]:
+    """``options`` of which those of more cores can do nothing."""
+    return [one if one.n_cores <= most else replace(one, cycles=one.cycles + NEVER) for one in options]
 
 
 def _turns(asked: _Asked, machine: MachineSpec) -> Partition:
