@@ -86,7 +86,7 @@ def pipeline_figures(result: PipelineResult) -> list[tuple[str, str]]:
             f"{cycles_text(result.bound_cycles)} cycles; no partition is better by more than "
             f"{percent_text(result.gap)}",
         ),
-        ("longest stage, as reckoned", _partition(result)),
+        ("interval, as reckoned", _partition(result)),
         ("partition", result.searched),
         (
             "handed over",

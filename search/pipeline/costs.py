@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from math import ceil
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.errors import InputError
+from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.overheads import overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
@@ -80,6 +82,26 @@ class _Room(NamedTuple):
         return self.n_bytes if self.among <= self.n_bytes else self.n_bytes * own_bytes / self.among
 
 
+class _Alone(NamedTuple):
+    """Cycles of each job, and the cycles that it takes of the DRAM."""
+
+    cycles: FloatArray
+    dram: FloatArray
+
+
+class _Saved(NamedTuple):
+    """Of each job what it saves of both when all its operands are near, and the bytes of its weights; room for them.
+
+    ``is_private``: that room is the stage's own, so that maps between stages are not there.
+    """
+
+    cycles: FloatArray
+    dram: FloatArray
+    n_bytes: FloatArray
+    room: _Room
+    is_private: bool
+
+
 class StageCosts:
     """Best mappings by number of cores, each distinct job searched once, and the stage times made of them."""
 
@@ -101,6 +123,7 @@ class StageCosts:
         self._bounds: dict[tuple[JobLayer, MachineSpec], list[LowerBound]] = {}
         self.operands, self.residents = residents_of(stream, jobs)
         self.once = overhead_cycles(machine)[0]
+        self._rate = float(bytes_per_cycle(machine))
 
     def mapped(self, job: Job, layer: JobLayer, machine: MachineSpec) -> Mapped:
         """The best mapping of ``job`` with its operands where ``layer`` says."""
@@ -111,37 +134,38 @@ class StageCosts:
 
     def options(self, counts: Sequence[int]) -> list[Option]:
         """What can do stages: so many of the cores, each machine beside them, and the fallback for what cores lack."""
-        found = []
-        for n_cores in counts:
-            own = stage_machine(self.machine, n_cores)
-            cycles = self._alone(self.units[0], own)
-            runs = self._of_runs(cycles + self._fixed(self.units[0]), *self._savings(self.units[0], own, cycles))
-            found.append(Option(n_cores=n_cores, cycles=runs))
-        for number, unit in enumerate(self.units[1:], start=1):
-            cycles = self._alone(unit, unit.machine)
-            saved, n_bytes, room = self._savings(unit, unit.machine, cycles)
-            scale = float(unit.scale)
-            runs = self._of_runs(cycles * scale + self._fixed(unit), saved * scale, n_bytes, room)
-            found.append(Option(n_cores=0, cycles=runs, beside=number))
+        own = self.units[0]
+        found = [self._option(own, stage_machine(self.machine, n_cores), n_cores=n_cores) for n_cores in counts]
+        found += [self._option(unit, unit.machine, n_cores=0) for unit in self.units[1:]]
         if self._on_fallback.any():
-            cycles = np.where(
-                self._on_fallback, self._alone(self.units[0], stage_machine(self.machine, counts[0])), NEVER
-            )
-            found.append(Option(n_cores=0, cycles=self._of_runs(cycles + self._fixed(self.units[0]))))
+            alone = self._alone(own, stage_machine(self.machine, counts[0]))
+            cycles = np.where(self._on_fallback, alone.cycles, NEVER)
+            found.append(Option(n_cores=0, cycles=_of_runs(cycles + self._fixed(own)), dram=_of_runs(alone.dram)))
         return found
+
+    def _option(self, unit: Unit, machine: MachineSpec, *, n_cores: int) -> Option:
+        """``machine``, a part of ``unit``, as what does stages; in cycles of the first machine's clock."""
+        alone, scale = self._alone(unit, machine), float(unit.scale)
+        saved = self._savings(unit, machine, alone)
+        saved_cycles, saved_dram = _saved_in_runs(saved)
+        cycles = _of_runs(alone.cycles * scale + self._fixed(unit)) - saved_cycles * scale
+        dram = _of_runs(alone.dram) - saved_dram
+        if saved.is_private:  # maps between stages go through the DRAM
+            dram += self._cut[:-1, None] + self._cut[None, :]
+        return Option(n_cores=n_cores, cycles=cycles, dram=dram, beside=unit.number)
 
     def bounds(self, counts: Sequence[int]) -> list[Option]:
         """As :meth:`options`, with the work that the units must do at least, wherever operands are."""
         found = []
         for n_cores in counts:
             cycles = self._least(self.units[0], stage_machine(self.machine, n_cores))
-            found.append(Option(n_cores=n_cores, cycles=self._of_runs(cycles + self._fixed(self.units[0]))))
+            found.append(Option(n_cores=n_cores, cycles=_of_runs(cycles + self._fixed(self.units[0]))))
         for number, unit in enumerate(self.units[1:], start=1):
             cycles = np.floor(self._least(unit, unit.machine) * float(unit.scale))
-            found.append(Option(n_cores=0, cycles=self._of_runs(cycles + self._fixed(unit)), beside=number))
+            found.append(Option(n_cores=0, cycles=_of_runs(cycles + self._fixed(unit)), beside=number))
         if self._on_fallback.any():
             alone = np.where(self._on_fallback, found[0].cycles.diagonal(1), NEVER)
-            found.append(Option(n_cores=0, cycles=self._of_runs(alone)))
+            found.append(Option(n_cores=0, cycles=_of_runs(alone)))
         return found
 
     @property
@@ -150,20 +174,22 @@ class StageCosts:
         has_one = self.machine.fallback is not None
         return np.array([has_one and isinstance(job.layer, FallbackLayer) for job in self.jobs])
 
-    def _alone(self, unit: Unit, machine: MachineSpec) -> FloatArray:
-        """Cycles (of its own clock) of each job on ``machine``, a part of ``unit``; infinite where it cannot do it."""
-        cycles = np.full(len(self.jobs), NEVER)
+    def _alone(self, unit: Unit, machine: MachineSpec) -> _Alone:
+        """Each job on ``machine``, a part of ``unit``: cycles of its own clock, infinite where it cannot do it."""
+        cycles, dram = np.full(len(self.jobs), NEVER), np.zeros(len(self.jobs))
         for at, job in enumerate(unit.jobs):
             if self._progress is not None:
                 self._progress(at, len(unit.jobs), f"{machine.n_cores} of {unit.name}: {self.jobs[at].name}")
             if job is None:
                 continue
             try:
-                cycles[at] = self.mapped(job, job.layer, machine).alone.cycles
+                found = self.mapped(job, job.layer, machine).alone
             except InputError:
                 if len(self.units) == 1:
                     raise
-        return cycles
+                continue
+            cycles[at], dram[at] = found.cycles, found.dram_bytes / self._rate
+        return _Alone(cycles, dram)
 
     def _least(self, unit: Unit, machine: MachineSpec) -> FloatArray:
         found = np.full(len(self.jobs), NEVER)
@@ -215,19 +241,18 @@ class StageCosts:
         fixed[0] += self.once
         return fixed
 
-    def _savings(self, unit: Unit, machine: MachineSpec, cycles: FloatArray) -> tuple[FloatArray, FloatArray, _Room]:
-        """Of each job the cycles that it saves when its weights stay and its maps are there, the bytes of the weights,
-        and the room for them.
-        """
-        n_bytes, saved = np.zeros(len(self.jobs)), np.zeros(len(self.jobs))
+    def _savings(self, unit: Unit, machine: MachineSpec, alone: _Alone) -> _Saved:
+        """What each job saves when its weights stay and its maps are there."""
+        n = len(self.jobs)
+        found = _Saved(np.zeros(n), np.zeros(n), np.zeros(n), _Room(0, 0), is_private=False)
         memory = self._memory(machine) if self.keeps else None
         if memory is None:
-            return saved, n_bytes, _Room(0, 0)
+            return found
         place, room = memory
         sizes = {one.name: one.n_bytes for one in self.residents}
         weights = {one.name for one in self.residents if one.is_weight}
         for at, (job, own) in enumerate(zip(unit.jobs, self.operands, strict=True)):
-            if job is None or not np.isfinite(cycles[at]):
+            if job is None or not np.isfinite(alone.cycles[at]):
                 continue
             names = [name for name in own.names if name in sizes]
             held = sum(sizes[name] for name in names)
@@ -235,14 +260,26 @@ class StageCosts:
                 continue
             layer = with_homes(job.layer, own, dict.fromkeys(names, place), ((place, held),))
             try:
-                kept = self.mapped(job, layer, machine)
+                kept = self.mapped(job, layer, machine).alone
             except InputError:
                 continue
-            saved[at] = max(0.0, cycles[at] - kept.alone.cycles)
-            n_bytes[at] = sum(sizes[name] for name in names if name in weights)
+            if kept.cycles <= alone.cycles[at]:
+                found.cycles[at] = alone.cycles[at] - kept.cycles
+                found.dram[at] = max(0.0, alone.dram[at] - kept.dram_bytes / self._rate)
+                found.n_bytes[at] = sum(sizes[name] for name in names if name in weights)
         if not unit.number and machine.buffer(place).shared_by_cores:
-            return saved, n_bytes, _Room(level_called(self.machine, place).capacity_bytes, int(n_bytes.sum()))
-        return saved, n_bytes, _Room(room, 0)
+            capacity = level_called(self.machine, place).capacity_bytes
+            return found._replace(room=_Room(capacity, int(found.n_bytes.sum())))
+        return found._replace(room=_Room(room, 0), is_private=True)
+
+    @cached_property
+    def _cut(self) -> FloatArray:
+        """Cycles that the DRAM takes to bring what jobs from number i on read of earlier ones (n + 1)."""
+        cut = np.zeros(len(self.jobs) + 1)
+        for one in self.residents:
+            if not one.is_weight:
+                cut[one.first + 1 : one.last + 1] += one.n_bytes / self._rate
+        return cut
 
     @staticmethod
     def _memory(machine: MachineSpec) -> tuple[Place, int] | None:
@@ -254,25 +291,26 @@ class StageCosts:
                 rooms.append((capacity // TILES_SHARE if place == machine.working_buffer.name else capacity, place))
         return max(rooms)[::-1] if rooms else None
 
-    def _of_runs(
-        self,
-        cycles: FloatArray,
-        saved: FloatArray | None = None,
-        n_bytes: FloatArray | None = None,
-        room: _Room | None = None,
-    ) -> FloatArray:
-        """Times of all runs of jobs (n, n + 1); with what weights save that stay, the most for a byte first."""
-        n = len(cycles)
-        found = np.full((n, n + 1), NEVER)
-        for first in range(n):
-            found[first, first + 1 :] = np.cumsum(cycles[first:])
-        if saved is None or n_bytes is None or room is None or not saved.any():
-            return found
-        order = np.argsort(-saved / np.maximum(1, n_bytes), kind="stable")
-        order = order[saved[order] > 0]
-        for first in range(n):
-            for end in range(first + 1, n + 1):
-                own = order[(order >= first) & (order < end)]
-                fits = np.cumsum(n_bytes[own]) <= room.for_weights(n_bytes[first:end].sum())
-                found[first, end] -= saved[own][fits].sum()
-        return found
+
+def _of_runs(values: FloatArray) -> FloatArray:
+    """Sums over all runs of jobs (n, n + 1); infinite where there is none."""
+    n = len(values)
+    found = np.full((n, n + 1), NEVER)
+    for first in range(n):
+        found[first, first + 1 :] = np.cumsum(values[first:])
+    return found
+
+
+def _saved_in_runs(saved: _Saved) -> tuple[FloatArray, FloatArray]:
+    """What each run of jobs saves of both (n, n + 1); weights stay while there is room, most saved for a byte first."""
+    n = len(saved.cycles)
+    cycles, dram = np.zeros((n, n + 1)), np.zeros((n, n + 1))
+    worth = saved.cycles + saved.dram
+    order = np.argsort(-worth / np.maximum(1, saved.n_bytes), kind="stable")
+    order = order[worth[order] > 0]
+    for first in range(n if len(order) else 0):
+        for end in range(first + 1, n + 1):
+            own = order[(order >= first) & (order < end)]
+            own = own[np.cumsum(saved.n_bytes[own]) <= saved.room.for_weights(saved.n_bytes[first:end].sum())]
+            cycles[first, end], dram[first, end] = saved.cycles[own].sum(), saved.dram[own].sum()
+    return cycles, dram

@@ -1,38 +1,51 @@
 """Which jobs stand in which stage, and how many cores each stage gets: the best of all ways, by dynamic programming.
 
-A stage is a run of consecutive jobs. An *option* is a kind of unit that can do it: so many of the cores, or the
-processor beside them (no cores), with the time of every run of jobs on it. Over all partitions into stages whose cores
-are there, the longest stage is made as short as it can be, then, among those that are no longer than that (or than
-what bounds the interval whatever the partition), the sum of the stages: the latency of one image. Both are exact: times
-of stages do not depend on the other stages here, so each prefix of the jobs has its best way with so many cores.
+A stage is a run of consecutive jobs. An *option* is a kind of unit that can do it: so many of the cores, a machine
+beside them, or the processor beside them (no cores), with the time of every run of jobs on it and what it takes of the
+DRAM's time. Over all partitions into stages whose cores are there, the interval is made as short as it can be: the
+longest stage or, where that is longer, what all stages together take of the DRAM. Then, among those that are no longer,
+the sum of the stages is made small: the latency of one image. Times of stages do not depend on the other stages here,
+so each prefix of the jobs has its best way with so many cores, and the interval is the smallest cap on stages under
+which the least of the DRAM is no more than the cap (found by halving: with a higher cap the least only falls).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Option", "Partition", "StageChoice", "balanced", "best_partition", "bottleneck_bound", "bottlenecks"]
+__all__ = [
+    "NEVER",
+    "FloatArray",
+    "Option",
+    "Partition",
+    "StageChoice",
+    "balanced",
+    "best_partition",
+    "bottleneck_bound",
+]
 
 FloatArray = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
 
 NEVER = np.inf
+_EXACTLY = 0.5  # of a cycle: halving ends there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Option:
     """A unit that can do a stage: ``n_cores`` of the cores (0: none), and the machine number ``beside`` (from 1; 0:
     none), which does one stage at most. ``cycles[i, j]``: of jobs i to j - 1 (n, n + 1); infinite where it cannot do
-    them.
+    them. ``dram[i, j]``: cycles of the DRAM for them (None: not counted).
     """
 
     n_cores: int
     cycles: FloatArray
+    dram: FloatArray | None = None
     beside: int = 0
 
     def states(self, n_cores: int, n_beside: int) -> Int64Array:
@@ -58,52 +71,132 @@ class StageChoice(NamedTuple):
 
 
 class Partition(NamedTuple):
-    """Stages in order, their longest and the sum of them."""
+    """Stages in order, their longest, the sum of them, and the DRAM's time for all of them together."""
 
     stages: tuple[StageChoice, ...]
     bottleneck: float
     latency: float
+    dram: float
+
+    @property
+    def interval(self) -> float:
+        """Between two images, as far as stages alone and the DRAM's time tell."""
+        return max(self.bottleneck, self.dram)
 
 
 def best_partition(
-    options: Sequence[Option], n_cores: int, *, n_stages: int | None, at_least: float = 0.0, most_stages: int = 64
+    options: Sequence[Option], n_cores: int, *, n_stages: int | None = None, at_least: float = 0.0
 ) -> Partition | None:
-    """The partition with the shortest longest stage, ties by latency; into ``n_stages``, or into as many as are best.
+    """The partition with the shortest interval, ties by latency; into ``n_stages``, or into as many as are best.
 
-    ``at_least``: what bounds the interval whatever the partition; stages up to it are not made shorter at the cost of
-    latency. None where there is none.
+    ``at_least``: what bounds the interval whatever the partition; it is not made shorter at the cost of latency. None
+    where there is none.
     """
-    n_jobs = len(options[0].cycles)
-    limit = min(n_jobs, most_stages) if n_stages is None else n_stages
-    counts = range(1, limit + 1) if n_stages is None else (n_stages,)
-    times = [option.cycles for option in options]
-    longest = [table[0] for table in _tables(options, times, n_cores, limit, np.maximum)]
-    best = min((float(longest[n][n_jobs].min()) for n in counts), default=NEVER)
-    if not np.isfinite(best):
+    ways = _Ways(options, n_cores, n_stages)
+    shortest = ways.best([option.cycles for option in options], np.maximum)
+    if shortest is None:
         return None
-    cap = max(best, at_least)
-    allowed = [np.where(cycles <= cap, cycles, NEVER) for cycles in times]
-    tables = list(_tables(options, allowed, n_cores, limit, np.add))
-    n = min(counts, key=lambda count: (float(tables[count][0][n_jobs].min()), count))
-    stages = _walked(options, tables, n, n_jobs, n_cores)
-    cycles = [float(options[one.option].cycles[one.first, one.last + 1]) for one in stages]
-    return Partition(stages, max(cycles), sum(cycles))
+    low = max(ways.told(shortest).bottleneck, at_least)
+    frugal = ways.best(ways.drams(low), np.add)
+    assert frugal is not None
+    best = ways.told(frugal)
+    high = max(best.interval, low)
+    while high - low > _EXACTLY:  # a cap between: no way below it takes less of the DRAM than it says
+        middle = (low + high) / 2
+        found = ways.best(ways.drams(middle), np.add)
+        assert found is not None
+        way = ways.told(found)
+        if way.interval < best.interval:
+            best = way
+        if way.dram <= middle:
+            high = max(low, way.interval)
+        else:
+            low = middle
+    cap = max(best.interval, at_least)
+    quick = ways.best([np.where(option.cycles <= cap, option.cycles, NEVER) for option in options], np.add)
+    assert quick is not None
+    latest = ways.told(quick)
+    return latest if latest.interval <= cap else best
 
 
-def bottlenecks(options: Sequence[Option], n_cores: int, *, most_stages: int = 64) -> list[float]:
-    """The shortest longest stage of partitions into 1, 2, ... stages; infinite where there is none."""
-    n_jobs = len(options[0].cycles)
-    times = [option.cycles for option in options]
-    return [
-        float(table.value[n_jobs].min())
-        for number, table in enumerate(_tables(options, times, n_cores, min(n_jobs, most_stages), np.maximum))
-        if number
-    ]
-
-
-def bottleneck_bound(options: Sequence[Option], n_cores: int, *, most_stages: int = 64) -> float:
+def bottleneck_bound(options: Sequence[Option], n_cores: int) -> float:
     """What the longest stage is at least, over all partitions (with ``cycles`` of the options that none beats)."""
-    return min(bottlenecks(options, n_cores, most_stages=most_stages))
+    ways = _Ways(options, n_cores, None)
+    found = ways.best([option.cycles for option in options], np.maximum)
+    return NEVER if found is None else ways.told(found).bottleneck
+
+
+@dataclass(slots=True)
+class _Ways:
+    """Ways to cut the jobs into stages: ``n_stages`` of them, or (None) any number."""
+
+    options: Sequence[Option]
+    n_cores: int
+    n_stages: int | None
+    n_jobs: int = field(init=False)
+    n_states: int = field(init=False)
+    moves: list[tuple[Int64Array, Int64Array]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        n_beside = max(option.beside for option in self.options)
+        self.n_jobs = len(self.options[0].cycles)
+        self.n_states = (self.n_cores + 1) << n_beside
+        froms = [option.states(self.n_cores, n_beside) for option in self.options]
+        self.moves = [
+            (states, states + option.taken(self.n_cores)) for states, option in zip(froms, self.options, strict=True)
+        ]
+
+    def drams(self, cap: float) -> list[FloatArray]:
+        """The DRAM's times of stages of at most ``cap`` cycles."""
+        zero = np.zeros(1)
+        return [
+            np.where(option.cycles <= cap, zero if option.dram is None else option.dram, NEVER)
+            for option in self.options
+        ]
+
+    def told(self, stages: tuple[StageChoice, ...]) -> Partition:
+        """The partition of these stages."""
+        own = [(self.options[one.option], one.first, one.last + 1) for one in stages]
+        cycles = [float(option.cycles[first, end]) for option, first, end in own]
+        dram = sum(float(option.dram[first, end]) for option, first, end in own if option.dram is not None)
+        return Partition(stages, max(cycles), sum(cycles), dram)
+
+    def best(self, times: Sequence[FloatArray], join: np.ufunc) -> tuple[StageChoice, ...] | None:
+        """The stages whose ``times``, put together by ``join``, are least; None where no way is finite."""
+        tables = [_empty(self.n_jobs, self.n_states, starts=True)]
+        if self.n_stages is None:
+            self._fill(tables[0], tables[0], times, join)
+        else:
+            for _ in range(self.n_stages):
+                tables.append(_empty(self.n_jobs, self.n_states, starts=False))
+                self._fill(tables[-2], tables[-1], times, join)
+        last = tables[-1].value[self.n_jobs]
+        return self._walked(tables, int(last.argmin())) if np.isfinite(last.min()) else None
+
+    def _fill(self, before: _Table, into: _Table, times: Sequence[FloatArray], join: np.ufunc) -> None:
+        """One more stage behind what ``before`` has; the same table for any number of stages, prefix by prefix."""
+        for end in range(1, self.n_jobs + 1):
+            for number, (cycles, (old, new)) in enumerate(zip(times, self.moves, strict=True)):
+                if not len(old):
+                    continue
+                both = join(before.value[:end, old], cycles[:end, end, None])
+                at = both.argmin(axis=0)
+                found = both[at, np.arange(both.shape[1])]
+                better = found < into.value[end, new]
+                into.value[end, new[better]] = found[better]
+                into.first[end, new[better]] = at[better]
+                into.option[end, new[better]] = number
+
+    def _walked(self, tables: Sequence[_Table], state: int) -> tuple[StageChoice, ...]:
+        """The stages of the best way, from its end."""
+        end, stages = self.n_jobs, []
+        for table in _backwards(tables, self.n_stages):
+            if not end:
+                break
+            first, option = int(table.first[end, state]), int(table.option[end, state])
+            stages.append(StageChoice(first, end - 1, option))
+            end, state = first, state - self.options[option].taken(self.n_cores)
+        return tuple(reversed(stages))
 
 
 class _Table(NamedTuple):
@@ -114,46 +207,20 @@ class _Table(NamedTuple):
     option: Int64Array
 
 
-def _tables(
-    options: Sequence[Option], times: Sequence[FloatArray], n_cores: int, limit: int, join: np.ufunc
-) -> Iterator[_Table]:
-    """Tables for 0, 1, ... ``limit`` stages; ``join`` puts the value of a prefix and the time of a stage together."""
-    n_jobs = len(times[0])
-    n_beside = max(option.beside for option in options)
-    shape = (n_jobs + 1, (n_cores + 1) << n_beside)
+def _empty(n_jobs: int, n_states: int, *, starts: bool) -> _Table:
+    shape = (n_jobs + 1, n_states)
     value = np.full(shape, NEVER)
-    value[0, :] = 0
-    yield _Table(value, np.full(shape, -1), np.full(shape, -1))
-    for _ in range(limit):
-        before, value = value, np.full(shape, NEVER)
-        first, option = np.full(shape, -1), np.full(shape, -1)
-        for number, (one, cycles) in enumerate(zip(options, times, strict=True)):
-            states = one.states(n_cores, n_beside)
-            if not len(states):
-                continue
-            known, now = before[:, states], states + one.taken(n_cores)
-            for end in range(1, n_jobs + 1):
-                both = join(known[:end], cycles[:end, end, None])
-                at = both.argmin(axis=0)
-                found = both[at, np.arange(both.shape[1])]
-                better = found < value[end, now]
-                value[end, now[better]] = found[better]
-                first[end, now[better]] = at[better]
-                option[end, now[better]] = number
-        yield _Table(value, first, option)
+    if starts:
+        value[0, :] = 0
+    return _Table(value, np.full(shape, -1), np.full(shape, -1))
 
 
-def _walked(
-    options: Sequence[Option], tables: Sequence[_Table], n: int, n_jobs: int, n_cores: int
-) -> tuple[StageChoice, ...]:
-    """The stages of the best way, from its end."""
-    end, state = n_jobs, int(tables[n].value[n_jobs].argmin())
-    stages = []
-    while n:
-        first, option = int(tables[n].first[end, state]), int(tables[n].option[end, state])
-        stages.append(StageChoice(first, end - 1, option))
-        end, state, n = first, state - options[option].taken(n_cores), n - 1
-    return tuple(reversed(stages))
+def _backwards(tables: Sequence[_Table], n_stages: int | None) -> Iterator[_Table]:
+    if n_stages is not None:
+        yield from reversed(tables[1:])
+        return
+    while True:
+        yield tables[0]
 
 
 def balanced(options: Sequence[Option], n_cores: int, n_stages: int) -> Partition | None:
@@ -175,5 +242,5 @@ def balanced(options: Sequence[Option], n_cores: int, n_stages: int) -> Partitio
             return None
         stages.append(StageChoice(first, end - 1, at))
         first = end
-    of_each = [float(cycles[one.first, one.last + 1]) for one in stages]
-    return Partition(tuple(stages), max(of_each), sum(of_each)) if np.isfinite(max(of_each)) else None
+    found = _Ways(options, n_cores, n_stages).told(tuple(stages))
+    return found if np.isfinite(found.bottleneck) else None

@@ -25,7 +25,6 @@ from tilewright.search.pipeline.partition import (
     balanced,
     best_partition,
     bottleneck_bound,
-    bottlenecks,
 )
 from tilewright.search.pipeline.stages import (
     CORES,
@@ -52,6 +51,7 @@ __all__ = ["MOST_IMAGES", "simulate_pipeline"]
 
 MOST_IMAGES = 10**9
 MOST_TRIALS = 8  # partitions that are run
+FEW_STAGES = 8  # up to so many, the best partition into each number is a candidate
 IN, OUT = "host link in", "host link out"
 LINK = "the host link is free"
 
@@ -136,7 +136,7 @@ def simulate_pipeline(
     trials: list[_Trial] = []
     for partition, takes_turns in _partitions(asked, machine, n_stages, at_least=fixed):
         shortest = min((trial.steady.interval_cycles for trial in trials), default=None)
-        if shortest is not None and (partition.bottleneck >= shortest or len(trials) >= MOST_TRIALS):
+        if shortest is not None and (partition.interval >= shortest or len(trials) >= MOST_TRIALS):
             break
         trials.append(_tried(asked, partition, takes_turns))
     best = min(trials, key=lambda trial: (trial.steady.interval_cycles, trial.fill_cycles))
@@ -179,34 +179,31 @@ def _check_counts(
 def _partitions(
     asked: _Asked, machine: MachineSpec, n_stages: int | None, *, at_least: float
 ) -> Iterator[tuple[Partition, bool]]:
-    """The best partition into each number of stages, with at most so many cores for each, and, with a fallback, that
-    into turns on all cores and on the fallback (then True); the shortest longest stage first.
+    """The best partitions: into any number of stages, with at most so many cores for each, into a few stages and, with
+    a fallback, that into turns on all cores and on the fallback (then True); the shortest interval first.
     """
     options = asked.options
-    most_stages = (
-        min(len(asked.costs.jobs), machine.n_cores + len(asked.costs.units) - 1) if n_stages is None else n_stages
-    )
-    ways: list[tuple[float, int, int]] = []
+    most_stages = min(len(asked.costs.jobs), machine.n_cores + len(asked.costs.units) - 1)
+    found: list[tuple[float, float, int, Partition]] = []
     for most in sorted({option.n_cores for option in options} - {0}):
-        for n, longest in enumerate(
-            bottlenecks(_up_to(most, options), machine.n_cores, most_stages=most_stages), start=1
-        ):
-            if n_stages in (None, n) and longest < NEVER:
-                ways.append((longest, n, most))
+        asked_for = [n_stages] if n_stages is not None or most < machine.n_cores else [None, *range(1, FEW_STAGES + 1)]
+        for n in asked_for:
+            if n is None or n <= most_stages or n_stages is not None:
+                way = best_partition(_up_to(most, options), machine.n_cores, n_stages=n, at_least=at_least)
+                found += [] if way is None else [(way.interval, way.latency, 0, way)]
     turns = _turns(asked, machine)
     if len(turns.stages) > 1 and not asked.costs.units[1:] and n_stages in (None, len(turns.stages)):
-        ways.append((turns.bottleneck, 0, 0))
-    if not ways:
+        found.append((turns.interval, turns.latency, 1, turns))
+    if not found:
         raise InputError(
             f"pipeline: {n_stages} stages do not come out with {machine.n_cores} cores of {machine.name}; allowed with "
             f"its fallback {len(turns.stages)}, which take turns on the cores, or auto"
         )
-    seen = []
-    for _, n, most in sorted(ways):
-        way = best_partition(_up_to(most, options), machine.n_cores, n_stages=n, at_least=at_least) if n else turns
-        if way is not None and way not in seen:
-            seen.append(way)
-            yield way, n == 0
+    seen = set()
+    for _, _, takes_turns, way in sorted(found):
+        if way.stages not in seen:
+            seen.add(way.stages)
+            yield way, bool(takes_turns)
 
 
 def _up_to(most: int, options: Sequence[Option]) -> list[Option]:
@@ -229,7 +226,7 @@ def _turns(asked: _Asked, machine: MachineSpec) -> Partition:
     of_units = [
         sum(own for own, one in zip(cycles, choices, strict=True) if one.option == unit) for unit in (cores, fallback)
     ]
-    return Partition(tuple(choices), max(of_units), sum(cycles))
+    return Partition(tuple(choices), max(of_units), sum(cycles), 0.0)
 
 
 def _turn_bound(asked: _Asked) -> int:
@@ -351,8 +348,8 @@ def _result(
         in_turn_cycles=None if in_turn is None else in_turn.cycles,
         in_turn_dram_bytes=None if in_turn is None else in_turn.dram_bytes,
         bound_cycles=bound,
-        partition_cycles=round(trial.partition.bottleneck),
-        guess_cycles=None if guess is None else round(guess.bottleneck),
+        partition_cycles=round(trial.partition.interval),
+        guess_cycles=None if guess is None else round(guess.interval),
         searched=_searched(asked, trial, counts),
         takes_turns=trial.takes_turns,
         spans=trial.steady.spans,
@@ -406,7 +403,7 @@ def _searched(asked: _Asked, trial: _Trial, counts: Sequence[int]) -> str:
     n = len(asked.costs.jobs)
     return (
         f"all partitions of {n} layers into stages of consecutive ones, each on {_numbers(counts)}, by times "
-        "alone on the chip (proven for each number of stages); the best of these were run, all stages at once"
+        "alone on the chip and the DRAM's time for all (proven); the best of these were run, all stages at once"
     )
 
 
