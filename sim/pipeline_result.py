@@ -78,7 +78,8 @@ class PipelineResult(Measured, Shown):
     ``steady_latency_cycles``: of an image in the steady state, from its first job's start to its last one's end.
     ``in_turn_cycles``: of one image layer after layer on all cores, with a plan of what stays on chip if this has one
     (None: the cores cannot do it alone).
-    ``bound_cycles``: what no partition's interval is below. ``partition_cycles``: the interval as it was reckoned from stages alone;
+    ``bound_cycles``: what no partition's interval is below. ``partition_cycles``: the interval as reckoned from stages
+    that run alone;
     ``guess_cycles``: of the usual guess, equal shares (None: it does not come out); ``searched``: what the partition is
     the best of.
     """
