@@ -156,7 +156,7 @@ def test_the_description_has_units_and_the_grades_timing() -> None:
             "capacity_kib: 5120",
             "capacity_kb: 5",
             "19:5: buffers.0.capacity_kb: unknown field; given 5; allowed name, capacity_kib, read_bytes_per_cycle, "
-            'write_bytes_per_cycle, shared_by_cores, latency_cycles, holds (did you mean "capacity_kib"?)',
+            'write_bytes_per_cycle, shared_by_cores, latency_cycles, holds, parts (did you mean "capacity_kib"?)',
         ),
         (
             "bandwidth_gb_per_s: 30",
