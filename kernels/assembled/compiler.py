@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,11 +89,13 @@ def _compiled(source: KernelSource, capability: int) -> Any:
         if signature[name].startswith("*") or signature[name] == "i32"
     }
     try:
-        return triton.compile(
-            ASTSource(function, signature, constants, attributes),
-            target=GPUTarget("cuda", capability, _WARP),
-            options={"num_warps": source.warps, "num_stages": source.stages},
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return triton.compile(
+                ASTSource(function, signature, constants, attributes),
+                target=GPUTarget("cuda", capability, _WARP),
+                options={"num_warps": source.warps, "num_stages": source.stages},
+            )
     except Exception as fault:  # Triton has many ways to say that a schedule cannot be
         raise InputError(
             f"{source.function}: cannot be compiled ({type(fault).__name__}: {' '.join(str(fault).split())[:120]})"
@@ -101,7 +104,9 @@ def _compiled(source: KernelSource, capability: int) -> Any:
 
 def _triton() -> Any:
     try:
-        import triton
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its coming versions
+            import triton
     except ImportError:
         raise InputError("compiling a schedule needs Triton; install it with: pip install 'tilewright[gpu]'") from None
     return triton

@@ -87,11 +87,17 @@ def _latencies(target: str) -> tuple[float, ...]:
 
 @lru_cache(maxsize=512)
 def _compiled(kernel: str, numbers: tuple[tuple[str, int], ...], device: GpuDevice) -> CompiledSchedule:
-    from tilewright.kernels.assembled.compiler import compiled_trace
+    from tilewright.kernels.assembled.compiler import compiled_trace, compiler_name
     from tilewright.kernels.assembled.sources import source_of
+    from tilewright.search.gpu.kept_schedules import kept_schedule
 
-    trace = compiled_trace(source_of(kernel, dict(numbers)), _CAPABILITY)
-    return _summary(schedule_name(kernel, dict(numbers)), trace, device, _LATENCY_CYCLES)
+    name = schedule_name(kernel, dict(numbers))
+
+    def make() -> CompiledSchedule:
+        trace = compiled_trace(source_of(kernel, dict(numbers)), _CAPABILITY)
+        return _summary(name, trace, device, _LATENCY_CYCLES)
+
+    return kept_schedule(name, compiler_name(), HOPPER_TARGET, _LATENCY_CYCLES, make)
 
 
 def _summary(name: str, trace: WarpTrace, device: GpuDevice, latencies: Sequence[float]) -> CompiledSchedule:

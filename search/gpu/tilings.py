@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from tilewright.hw_models.gpu.calibration import calibration_of
 from tilewright.hw_models.gpu.schedule import CompiledSchedule, schedules_of
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.measured import COLUMNS, MeasuredOperator, MeasuredTable
+from tilewright.kernels.tiles import AttentionTiles, MlpTiles, ProductTiles
 from tilewright.search.gpu.launches import launches_of, rows_of
 from tilewright.search.gpu.predict import predict
 from tilewright.search.gpu.schedules import find_schedule, target_of
@@ -21,6 +22,9 @@ from tilewright.sim.gpu.gemm import BOUNDS
 from tilewright.sim.gpu.scheduled import resident_blocks
 
 __all__ = ["TILED_KERNELS", "RankedTiling", "rank_tilings"]
+
+
+_TILES: dict[str, type[ProductTiles | AttentionTiles | MlpTiles]] = {"attention": AttentionTiles, "mlp": MlpTiles}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,7 @@ def rank_tilings(
         given = {"kv_heads": given["heads"], **given}
     if set(given) != set(wanted):
         raise InputError(f"{kernel}: shape given as {', '.join(given) or 'nothing'}; allowed {', '.join(wanted)}")
-    chosen = [dict(tiles) for tiles in tilings] or _compiled_tilings(device, of, kernel, given)
+    chosen = [_checked(of.operator, tiles) for tiles in tilings] or _compiled_tilings(device, of, kernel, given)
     table = _table(machine, of, given, chosen)
     found = predict(device, calibration_of(machine), table)
     ranked = []
@@ -103,6 +107,17 @@ def rank_tilings(
             )
         )
     return sorted((each for each in ranked if each.blocks), key=lambda each: each.seconds)
+
+
+def _checked(operator: MeasuredOperator, tiles: Mapping[str, int]) -> dict[str, int]:
+    """``tiles`` with the usual numbers for what they leave out; raises :class:`InputError` for others."""
+    kind = _TILES.get(operator, ProductTiles)
+    for name in tiles:
+        if name not in {each.name for each in fields(kind)}:
+            raise unknown("tile", name, [each.name for each in fields(kind)], place="tiling")
+    whole = kind(**tiles).to_dict()
+    whole.pop("group", None)  # the order of blocks, not what one is compiled to
+    return whole
 
 
 def _schedule(device: GpuDevice, table: MeasuredTable, row: Mapping[str, int]) -> CompiledSchedule:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tilewright.cli import main
 from tilewright.errors import InputError
 from tilewright.hw_models.gpu.calibration import calibration_of
 from tilewright.hw_models.gpu.parameters import ScheduledParameters
@@ -30,6 +31,7 @@ from tilewright.kernels.assembled.sass import parse_sass
 from tilewright.kernels.assembled.sources import source_of
 from tilewright.kernels.assembled.trace import trace_of
 from tilewright.kernels.reading import read_tables
+from tilewright.search.gpu.kept_schedules import kept_schedule
 from tilewright.search.gpu.launches import launches_of, rows_of
 from tilewright.search.gpu.schedules import ScheduleKey, find_schedule
 from tilewright.sim.gpu.device import GpuDevice, gpu_device
@@ -282,6 +284,65 @@ def test_other_generations_have_no_schedules() -> None:
     with pytest.raises(InputError, match=r'"sofmax".*softmax'):
         source_of("sofmax", {})
 
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def said(capsys: pytest.CaptureFixture[str], *texts: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(("schedules", *texts))
+    captured = capsys.readouterr()
+    return int(stop.value.code or 0), captured.out, captured.err
+
+
+def test_the_command_ranks_tilings(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "product-fp16:m=1024,n=4096,k=4096", "-a", "h100", "--json", "-")
+    assert code == 0
+    tilings = json.loads(out)["tilings"]
+    assert len(tilings) == 37 and tilings[0]["tiles"]["n"] == 256
+    assert [each["seconds"] for each in tilings] == sorted(each["seconds"] for each in tilings)
+
+
+@pytest.mark.parametrize(
+    ("texts", "complaint"),
+    [
+        (("product-fp16:m=64,n=64", "-a", "h100"), "product-fp16: shape given as m, n; allowed m, n, k"),
+        (("product-fp16:m=64,n=64,k=x", "-a", "h100"), '"k=x" is no size; allowed for example m=4096'),
+        (("product-fp61:m=64", "-a", "h100"), 'did you mean "product-fp16"?'),
+        (("product-fp16:m=64,n=64,k=64", "-a", "a100"), "a100: no compiled schedules for this generation"),
+        (("product-fp16:m=64,n=64,k=64", "-a", "edge-16x16"), "edge-16x16: is not a GPU"),
+        (("attention:heads=8,queries=64,keys=64,head_dim=80", "-a", "h100"), "no tilings are compiled for dim=80"),
+        (("product-fp16:m=64,n=64,k=64", "-a", "h100", "--tile", "m=100"), "tile m: given 100; allowed 16, 32"),
+        (("product-fp16:m=64,n=64,k=64", "-a", "h100", "--tile", "q=64"), 'unknown tile; given "q"'),
+        (("-a", "h100"), "give a kernel with its shape, or --output"),
+    ],
+)
+def test_the_command_says_what_it_cannot_do(
+    capsys: pytest.CaptureFixture[str], texts: tuple[str, ...], complaint: str
+) -> None:
+    code, out, err = said(capsys, *texts)
+    assert code == 2 and not out and complaint in err
+
+
+def test_what_is_compiled_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
+    made: list[str] = []
+
+    def make() -> CompiledSchedule:
+        made.append("once")
+        return schedule()
+
+    for _ in range(2):
+        assert kept_schedule("product", "triton 0", "sm_90", LATENCIES, make) == schedule()
+    assert len(made) == 1
+    (place,) = tmp_path.glob("schedules/*.json")
+    place.write_text("half of")
+    assert kept_schedule("product", "triton 0", "sm_90", LATENCIES, make) == schedule() and len(made) == 2
+    kept_schedule("product", "triton 1", "sm_90", LATENCIES, make)
+    assert len(made) == 3
+
+
+# --- the compiler -----------------------------------------------------------------------------------------------------
 
 AGAIN = """
 import json

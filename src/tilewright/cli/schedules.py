@@ -30,6 +30,16 @@ def schedules(
         ),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="So many of the fastest.")] = 10,
+    tile: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tile",
+            metavar="TILING",
+            help="m=128,n=128,k=64,stages=3,warps=8: a tiling that the table of the package lacks; Triton compiles it "
+            "here (seconds each, kept); may come several times.",
+            show_default="those of the table",
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -64,8 +74,8 @@ def schedules(
 
     assert kernel is not None
     outputs = Outputs(json=json, csv=csv)
-    name, shape = _shape(kernel)
-    ranked = rank_tilings(spec, name, shape)
+    name, _, sizes = kernel.partition(":")
+    ranked = rank_tilings(spec, name, _sizes(sizes), [_sizes(text) for text in tile or ()])
     rows = [
         [
             tiling_text(each.tiles),
@@ -91,15 +101,14 @@ def schedules(
     )
 
 
-def _shape(text: str) -> tuple[str, dict[str, int]]:
-    name, _, rest = text.partition(":")
+def _sizes(text: str) -> dict[str, int]:
     shape = {}
-    for part in filter(None, rest.split(",")):
+    for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
         if not equals or not value.strip().isdigit():
             raise InputError(f'{text}: "{part}" is no size; allowed for example m=4096')
         shape[key.strip()] = int(value)
-    return name, shape
+    return shape
 
 
 def _compile(spec: MachineSpec, output: str, suite: str) -> None:
