@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from tilewright.errors import InputError
-from tilewright.sim.gpu.launches.attention import fused_attention, module_attention
+from tilewright.sim.gpu.launches.attention import fused_attention, module_attention, written_attention
 from tilewright.sim.gpu.launches.launch import Launch
 from tilewright.sim.gpu.launches.of_kind import register_launches, tensor_uses
 from tilewright.sim.kinds.layer import register_lowering
@@ -62,6 +62,9 @@ def _launches(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
     own = fused_attention(layer, operator.name, reads, writes)
     if operator.attributes.get("as_module") and len(reads) > 2:
         own = replace(own, apart=module_attention(layer, operator.name, reads, writes))
+    n_steps = int(operator.attributes.get("written_out", 0)) + int(operator.attributes.get("written_small", 0))
+    if n_steps and len(reads) > 2:
+        own = replace(own, written_out=written_attention(layer, operator.name, reads, writes, n_steps))
     return (own,)
 
 

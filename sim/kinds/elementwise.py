@@ -7,11 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tilewright.sim.gpu.launches.launch import Launch
-from tilewright.sim.gpu.launches.of_kind import moving_launch, register_launches
 from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["FUNCTIONS"]
 
@@ -38,13 +35,3 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
 
 
 register_values("elementwise", _values)
-
-#: Functions that no kernel of a framework does at once: kernels, each over the whole result.
-_WRITTEN_OUT: Mapping[str, int] = {"rotary": 5, "modulate": 2}
-
-
-def _launches(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
-    return (moving_launch(stream, operator, "elementwise"),) * _WRITTEN_OUT.get(operator.text("function"), 1)
-
-
-register_launches("elementwise", _launches)

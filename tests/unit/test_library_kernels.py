@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -237,3 +238,30 @@ def test_names_of_networks_in_measured_tables(written: str, meant: str, tmp_path
     table.write_text(f'network,batch,ms\n"{written}",4,1\n')
     (row,) = read_runs(table).runs
     assert network_text(row) == meant
+
+
+@pytest.mark.extras
+def test_what_a_module_writes_out_is_as_many_kernels() -> None:
+    """GPT-2's GELU and Llama's norm are written in single steps; PyTorch's own are a kernel each."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+
+    class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = torch.nn.Conv2d(3, 32, 3, bias=False), torch.nn.BatchNorm2d(32)
+            self.linear = torch.nn.Linear(32, 32)
+
+        def forward(self, x: Any) -> Any:
+            x = torch.relu(self.norm(self.conv(x))).mean((2, 3))
+            x = torch.nn.functional.silu(self.linear(torch.nn.functional.gelu(x)))
+            x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+            return 0.5 * x * (1.0 + torch.tanh(0.79788456 * (x + 0.044715 * torch.pow(x, 3.0))))
+
+    found = {}
+    for kernels in ("eager", "fused"):
+        result = tilewright.simulate_network(Net().eval(), "h100", inputs=[torch.zeros(2, 3, 8, 8)], kernels=kernels)
+        found[kernels] = Counter(one.kernel for operator in result.operators for one in operator.kernels)
+    # batch norm, ReLU, GELU, SiLU; two of the norm's five steps and the eight of the last GELU are over all values
+    assert found["eager"]["elementwise"] == 4 + 2 + 8
+    assert found["eager"]["statistics"] == 2 + 3
+    assert found["fused"]["statistics"] == 0 and found["fused"].total() <= 6

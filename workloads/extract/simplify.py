@@ -17,13 +17,21 @@ __all__ = ["simplify"]
 _PATTERNS: tuple[Callable[[Draft], bool], ...] = (fuse_norm, fuse_activation, fuse_rotary, fuse_softmax)
 
 
-def simplify(draft: Draft, *, fold_batch_norm: bool = True) -> None:
-    """Simplify ``draft`` in place; ``fold_batch_norm=False`` leaves batch norms as operators of their own."""
+def simplify(draft: Draft, *, fold_batch_norm: bool = True, as_launched: bool = False) -> None:
+    """Simplify ``draft`` in place; ``fold_batch_norm=False`` leaves batch norms as operators of their own.
+
+    ``as_launched``: the steps are those that the model's framework launches one by one, so how many of them became one
+    is noted with it.
+    """
     fold_known(draft)
     drop_unread(draft)
     for fuse in _PATTERNS:
+        before = list(draft.steps)
         while fuse(draft):
             drop_unread(draft)
+            if as_launched:
+                _note_replaced(draft, before)
+            before = list(draft.steps)
     if fold_batch_norm:
         _fold_batch_norms(draft)
     _fold_biases(draft)
@@ -31,6 +39,20 @@ def simplify(draft: Draft, *, fold_batch_norm: bool = True) -> None:
     _settle_casts(draft)
     _settle_biases(draft)
     drop_unread(draft)
+
+
+def _note_replaced(draft: Draft, before: list[Step]) -> None:
+    """How many steps the new one stands for: ``written_out`` over as many values as its result, ``written_small`` over
+    fewer.
+    """
+    known, left = {id(step) for step in before}, {id(step) for step in draft.steps}
+    new = [step for step in draft.steps if id(step) not in known]
+    gone = [step for step in before if id(step) not in left]
+    if len(new) != 1 or len(gone) < 2:
+        return
+    size = draft.values[new[0].outputs[0]].n_elements
+    full = sum(any(draft.values[name].n_elements >= size for name in step.outputs) for step in gone)
+    new[0].attributes |= {"written_out": full, "written_small": len(gone) - full}
 
 
 def fold_known(draft: Draft) -> None:

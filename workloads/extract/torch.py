@@ -86,7 +86,7 @@ def stream_from_exported(
     for kept in draft.outputs[len(draft.outputs) - n_kept :]:
         if draft.role(kept) == "activation":
             draft.base(kept).role = "cache"
-    simplify(draft, fold_batch_norm=fold_batch_norm)
+    simplify(draft, fold_batch_norm=fold_batch_norm, as_launched=True)
     return draft.finish(source=f"torch.export, PyTorch {torch.__version__.partition('+')[0]}")
 
 

@@ -4,7 +4,8 @@ Inputs (Q, K, V[, bias][, sinks]). ``mask``, ``window_left`` and ``window_right`
 (true or false): an input that is added to the scores, whose shape spreads over (batch, query_heads, query_len, key_len)
 and which hides nothing; ``sinks``: one logit per query head; ``soft_cap``: the number that caps the scores.
 ``as_module``: the model calls its framework's own module for all heads (PyTorch's ``nn.MultiheadAttention``), which at
-inference takes kernels of its own on some GPUs.
+inference takes kernels of its own on some GPUs. ``written_out`` and ``written_small``: the model has it as so many
+steps, each a kernel of its framework.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ register_kind(
             "sinks": "flag",
             "soft_cap": "number",
             "as_module": "flag",
+            "written_out": "whole",
+            "written_small": "whole",
         },
         least_inputs=3,
         sizes=_sizes,

@@ -1,4 +1,8 @@
-"""``elementwise``: ``function`` of ``n_elements`` results; ``window``: further values that are added for each."""
+"""``elementwise``: ``function`` of ``n_elements`` results; ``window``: further values that are added for each.
+
+``written_out``: the model has it as so many steps over all values (and ``written_small`` over fewer), each of which its
+framework launches as a kernel.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,7 @@ register_kind(
         name="elementwise",
         word="work on single values",
         attributes={"function": "text", "n_elements": "count"},
-        optional={"window": "whole"},
+        optional={"window": "whole", "written_out": "whole", "written_small": "whole"},
         sizes=_sizes,
         work=_work,
         unit=_unit,

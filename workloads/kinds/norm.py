@@ -1,7 +1,7 @@
 """``norm``: ``rows`` sets of ``columns`` values that share statistics; inputs (x[, weight[, bias]]).
 
 ``function`` is layer, rms, group, instance or batch (at inference, with statistics known: a multiply and an add per
-value).
+value). ``written_out`` and ``written_small`` as of element-wise work.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ register_kind(
         name="norm",
         word="a normalisation of rows",
         attributes={"function": "text", "rows": "count", "columns": "count"},
+        optional={"written_out": "whole", "written_small": "whole"},
         sizes=_sizes,
         work=_work,
         passes=_passes,

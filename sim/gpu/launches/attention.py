@@ -8,7 +8,7 @@ from tilewright.units import bits_to_bytes
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.vector_work import SOFTMAX
 
-__all__ = ["attention_shape", "fused_attention", "module_attention", "unfused_attention"]
+__all__ = ["attention_shape", "fused_attention", "module_attention", "unfused_attention", "written_attention"]
 
 _NARROW_BITS = 8  # keys of at most so many lie in the cache as fp8
 
@@ -88,3 +88,13 @@ def module_attention(
     into = Launch(reads=reads[:3], writes=parted, kernel="copy", operators=(name,))
     back = Launch(reads=(mixed,), writes=(result,), kernel="copy", operators=(name,))
     return (into, *unfused_attention(layer, name, (*parted, *reads[3:]), (mixed,)), back)
+
+
+def written_attention(
+    layer: AttentionLayer, name: str, reads: tuple[Use, ...], writes: tuple[Use, ...], n_steps: int
+) -> tuple[Launch, ...]:
+    """An attention of ``n_steps`` steps in its model: what is beside products and softmax goes over the scores."""
+    first, softmax, last = unfused_attention(layer, name, reads, writes)
+    scores = first.writes
+    over = Launch(kernel="elementwise", operators=(name,), reads=scores, writes=scores)
+    return (first, *(over,) * max(0, n_steps - 3), softmax, last)

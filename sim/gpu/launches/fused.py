@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tilewright.sim.gpu.launches.launch import KernelClass, Launch, Use
-from tilewright.sim.gpu.launches.unfused import unfused_launches
+from tilewright.sim.gpu.launches.unfused import whole_launches
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["ASSUMPTIONS", "fused_launches"]
@@ -38,7 +38,7 @@ class _Group:
 
 def fused_launches(stream: OperatorStream) -> tuple[Launch, ...]:
     """The kernels of ``stream`` in the order in which they run."""
-    apart = [one for one in unfused_launches(stream) if one.kernel != "statistics"]
+    apart = [one for one in whole_launches(stream) if one.kernel != "statistics"]
     groups: list[_Group] = []
     maker: dict[str, int] = {}  # tensor -> the group that writes it
     for launch in apart:

@@ -58,7 +58,8 @@ class Launch:
 
     ``rows``: rows and columns of a softmax or norm, which a thread block each works on. ``macs`` of its products,
     ``operations``: basic operations of the CUDA lanes by kind. ``apart``: kernels that run instead of it, one operator
-    at a time, on GPUs where PyTorch's choice of a fused attention is cuDNN's (Hopper).
+    at a time, on GPUs where PyTorch's choice of a fused attention is cuDNN's (Hopper); ``written_out``: those of a
+    model that has an attention as single steps.
     """
 
     kernel: KernelClass
@@ -72,6 +73,7 @@ class Launch:
     macs: int = 0
     operations: tuple[tuple[str, int], ...] = ()
     apart: tuple[Launch, ...] = ()
+    written_out: tuple[Launch, ...] = ()
 
     @property
     def read_bytes(self) -> int:
