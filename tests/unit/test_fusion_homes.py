@@ -45,7 +45,7 @@ def test_what_is_held_is_no_room() -> None:
 def test_a_scheme_that_knows_no_homes_says_so() -> None:
     scheme = get_scheme("optimus-rules", EDGE.working_buffer.capacity_bytes)
     with pytest.raises(InputError, match=r"keeps nothing on chip between groups.*allowed brr, depth_first"):
-        simulate_scheme(scheme, STREAM, GRAPH, MASK, EDGE, homes=GroupHomes(held=(("l1", 1),)))
+        scheme.with_homes()
 
 
 @pytest.mark.parametrize("name", ["brr", "depth_first"])
