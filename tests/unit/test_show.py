@@ -101,7 +101,7 @@ def test_what_the_shell_completes() -> None:
     assert complete.machines("edge-16") == ["edge-16x16", "edge-16x16-bitfusion"]
     assert "network:bert-base" in complete.workloads("network:")
     assert "resnet-50" in complete.workloads("res") and "gemm:" in complete.workloads("ge")
-    assert complete.dataflows("ma") == ["mas"]
+    assert complete.dataflows("ma") == ["mas", "mas_staged"]
     assert complete.objectives("e") == ["energy", "edp"]
     assert complete.front_objectives("p") == ["pareto"]
     assert complete.methods("n") == ["nsga2"]

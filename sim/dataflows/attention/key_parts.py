@@ -17,7 +17,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention import online, parts
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
-from tilewright.sim.dataflows.attention.flash2 import lower_steps
+from tilewright.sim.dataflows.attention.flash2_steps import lower_steps
 from tilewright.sim.dataflows.spans import Span, spans
 from tilewright.sim.engine.program import Channel
 from tilewright.sim.lowering.costs import Work
@@ -289,5 +289,5 @@ FLASH_DECODING = register(
         pieces=key_pieces,
         heeds_homes=True,
     ),
-    rank=8,
+    rank=10,
 )

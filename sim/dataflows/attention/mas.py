@@ -239,6 +239,10 @@ OVERWRITE = Parameter(
     largest=lambda layer: 1 if layer.mask == "none" else 0,
 )
 
+ASSUMPTIONS = (
+    "softmax may start on a tile of S and values may start on a tile of P as soon as the tile is there",
+    "two row blocks of S/P are on chip (one with proactive overwrite)",
+)
 MAS = register(
     Dataflow(
         name="mas",
@@ -246,10 +250,7 @@ MAS = register(
         summary="matrix and vector streams bound only by data; optional proactive overwrite",
         source="MAS-Attention, arXiv 2411.17720",
         phases=(Phase(name="attention", parameters=(*parts.STANDARD, OVERWRITE), lower=lower, legal=_legal),),
-        assumptions=(
-            "softmax may start on a tile of S and values may start on a tile of P as soon as the tile is there",
-            "two row blocks of S/P are on chip (one with proactive overwrite)",
-        ),
+        assumptions=ASSUMPTIONS,
     ),
     rank=7,
 )
