@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tilewright import plugins
+from tilewright.hw_models.spec import MachineSpec
 
 __all__ = ["ForgetfulCache", "MappingCache", "cache_folder", "code_digest"]
 
@@ -78,11 +79,20 @@ class MappingCache:
         self.folder = (folder or cache_folder()) / "mappings"
         self.hits = 0
         self.misses = 0
+        self._machine: tuple[MachineSpec, str] | None = None
 
     def key(self, *parts: Any) -> str:
         """The hash that stands for a question."""
-        text = json.dumps([code_digest(), *[_plain(part) for part in parts]], sort_keys=True)
+        text = f"[{', '.join([json.dumps(code_digest()), *map(self._text, parts)])}]"
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def _text(self, part: Any) -> str:
+        """``part`` as text; that of the machine of the last question is known, for it is much, and often the same."""
+        if not isinstance(part, MachineSpec):
+            return json.dumps(_plain(part), sort_keys=True)
+        if self._machine is None or self._machine[0] is not part:
+            self._machine = part, json.dumps(_plain(part), sort_keys=True)
+        return self._machine[1]
 
     def get(self, key: str) -> dict[str, Any] | None:
         """What was kept under ``key``, or None."""

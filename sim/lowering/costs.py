@@ -56,6 +56,7 @@ class TileCosts:
         self.store_channel = store_channel(machine)
         self.working = machine.buffers[0]
         self._known: dict[tuple[object, ...], Work] = {}
+        self._of_machine = _works_on(machine)
 
     @property
     def dma_engines(self) -> int | None:
@@ -145,7 +146,7 @@ class TileCosts:
                 counters=Counters(vector_operations=done),
             )
 
-        return self._remember(("vector", *operations, reads_bits, writes_bits, reduces, values), make)
+        return self._remember_of_machine(("vector", *operations, reads_bits, writes_bits, reduces, values), make)
 
     # -- transfers -------------------------------------------------------------------------------------
 
@@ -220,7 +221,7 @@ class TileCosts:
                 return self._of_level(way, level_called(self.machine, home), n_runs * run_bytes)
             return self._of_dram(way, n_runs, run_bytes, stride, home)
 
-        return self._remember((way, n_runs, run_elements, bits, stride_elements, home), make)
+        return self._remember_of_machine((way, n_runs, run_elements, bits, stride_elements, home), make)
 
     def _of_dram(self, way: str, n_runs: int, run_bytes: int, stride_bytes: int, to: Place) -> Work:
         cost = transfer(self.machine, n_runs=n_runs, run_bytes=run_bytes, stride_bytes=stride_bytes)
@@ -283,3 +284,33 @@ class TileCosts:
         if work is None:
             work = self._known[key] = make()
         return work
+
+    def _remember_of_machine(
+        self, key: tuple[object, ...], make: Callable[[], Work], more: tuple[object, ...] = ()
+    ) -> Work:
+        """As :meth:`_remember`, of a work that the key and ``more`` tell on this machine, whatever the layer."""
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        whole = (*key, *more)
+        work = self._of_machine.get(whole) or make()
+        self._of_machine[whole] = self._known[key] = work
+        return work
+
+
+MOST_WORKS = 30_000
+MOST_MACHINES = 2  # often one is asked again and again, and so is another that it is held against
+_works: list[tuple[MachineSpec, dict[tuple[object, ...], Work]]] = []
+
+
+def _works_on(machine: MachineSpec) -> dict[tuple[object, ...], Work]:
+    """What works cost on a machine as an object, as far as it has been asked; forgotten where it becomes much."""
+    for known, works in _works:
+        if known is machine:
+            if len(works) > MOST_WORKS:
+                works.clear()
+            return works
+    if len(_works) >= MOST_MACHINES:
+        _works.pop(0)
+    _works.append((machine, {}))
+    return _works[-1][1]

@@ -61,6 +61,9 @@ class GemmCosts(TileCosts):
         self.operations = vector_operations(layer.fused, machine)
         self.through_vector_unit = bool(self.operations) or machine.vector.passes_results
         self.conv = None if layer.window is None else conv_shape(layer.window)
+        self._of_products = (
+            layer.compute_format, layer.a_bits, layer.b_bits, layer.accumulator_bits, self.conv, layer.speed
+        )  # fmt: skip
         near = machine.working_buffer.name
         homes = layer.homes
         self.is_near = {"a": homes.a == near, "b": homes.b == near, "out": homes.out == near}
@@ -256,7 +259,7 @@ class GemmCosts(TileCosts):
     def multiply(self, rows: int, depth: int, columns: int, *, add_to: bool) -> Work:
         """One tile of the product into the accumulators."""
         layer = self.layer
-        return self._remember(
+        return self._remember_of_machine(
             ("multiply", rows, depth, columns, add_to),
             lambda: self.product(
                 rows,
@@ -271,6 +274,7 @@ class GemmCosts(TileCosts):
                 conv=self.conv,
                 speed=layer.speed,
             ),
+            self._of_products,
         )
 
     def epilogue(self, rows: int, columns: int) -> Work:
