@@ -133,6 +133,10 @@ def _lead(case: ReportCase) -> str:
 
 
 def _how(case: ReportCase) -> str:
+    if case.result.kernels:
+        return (
+            f"Timed as the library's kernels ({case.result.kernels}) by a calibrated model of {case.result.dataflow}."
+        )
     if len(case.rivals) > 1:
         return f"{case.result.dataflow} is the best of {len(case.rivals)} dataflows ({case.objective})."
     how = "tiling found by search" if case.result.search is not None else "tiling as given"
@@ -237,6 +241,8 @@ def energy_rows(by_component: Mapping[str, float]) -> list[dict[str, str]]:
 def _search(result: SimulationResult) -> str:
     if result.search is None:
         return "The tiling was given."
+    if result.kernels:
+        return "The tile that the library's heuristics are taken to choose, where the model has one."
     sentence = search_sentence(result)
     return f"{sentence[:1].upper()}{sentence[1:]}."
 

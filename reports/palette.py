@@ -28,6 +28,7 @@ ATTRIBUTION_COLOURS: Mapping[str, str] = {
     "vector": "#e08a1e",
     "dram": "#2a9d8f",
     "buffer_wait": "#c2453d",
+    "l2": "#d9a3cd",
 }
 BASE_COLOUR = "#8a94a6"
 _WHITE, _BLACK = "#ffffff", "#0d1117"
