@@ -11,7 +11,12 @@ import pytest
 
 from tilewright.hw_models.load import load_machine, machine_names
 from tilewright.search.api import simulate_network
+from tilewright.sim.jobs import jobs_on
+from tilewright.sim.lacking import refuse_without_fallback
+from tilewright.sim.lowering.family import family_of
 from tilewright.sim.network_result import NetworkResult
+from tilewright.workloads.fallback import FallbackLayer
+from tilewright.workloads.network import load_network, network_names
 
 pytestmark = pytest.mark.validation
 
@@ -44,3 +49,31 @@ def test_attention_on_a_machine_that_multiplies_int8_alone() -> None:
     result = run("bert-base:seq=64", machine.name)
     assert any("P is cast to int8" in note for note in result.assumptions)
     assert not any("P is cast" in note for note in run("bert-base:seq=64", "edge-16x16").assumptions)
+
+
+DEVICES = (
+    "coral-edgetpu-usb",
+    "dpu-b4096-zcu102",
+    "ethos-u55-256",
+    "ethos-u65-imx93",
+    "gap9-ne16",
+    "nvdla-2048",
+    "rk3588-npu-core",
+    "stm32n6570-dk",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", DEVICES)
+def test_devices_refuse_no_convolutional_network(machine: str) -> None:
+    """Each operator of every network of the zoo that people measure on such devices has a unit, and a bound there."""
+    spec = load_machine(machine)
+    for name in network_names():
+        if any(word in name for word in ("bert", "llama", "dit-", "pixart", "sd-1.5", "dmcnn", "mc-cnn", "fsrcnn")):
+            continue
+        stream = load_network(name).with_formats(weights="int8", activations="int8")
+        jobs = jobs_on(stream, spec)
+        refuse_without_fallback([job.operators[0] for job in jobs if isinstance(job.layer, FallbackLayer)], spec)
+        for layer in {job.layer for job in jobs}:
+            family = family_of(layer)
+            assert family.bound(family.adapted(layer, spec), spec).cycles > 0, name
