@@ -356,6 +356,7 @@ def test_both_commands_tell_the_same(
     assert len(told[0]["stages"]) == 2
 
 
+@pytest.mark.slow
 def test_room_that_a_plan_leaves_keeps_weights(kept: MappingCache) -> None:
     """Weights that make no stage faster stay, too, at addresses of their own: the DRAM is for all stages."""
     stream = network()
