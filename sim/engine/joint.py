@@ -243,9 +243,12 @@ class _Writer:
             label = f"{task.name} {'begins' if at == 0 else 'ends' if after is None else 'goes on'}"
             mark = Mark(self.number, task.name, after is None)
             cycles = task.before_cycles if at == 0 else 0
-            for semaphore, n in many:  # what one wait list would be too long for
+            if many:  # what one wait list would be too long for, when all engines have ended
+                self.append(self.control, Command(0, -1, 0, takes, (), label))
+                takes = ()
+            for semaphore, n in many:
                 drain = Loop(self.book.loop((self.number, "drain"), f"{self.name}: tokens left"), n)
-                drain.body.append(Command(0, -1, 0, (semaphore,), (), label, mark._replace(task="", ends=False)))
+                drain.body.append(Command(0, -1, 0, (semaphore,), (), label))
                 self.append(self.control, drain)
             self.append(self.control, Command(cycles, -1, 0, takes, gives, label, mark))
             if after is not None:

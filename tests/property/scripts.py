@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import pytest
 from hypothesis import strategies as st
 
+from tilewright.sim.engine import joint
 from tilewright.sim.engine.joint import Group, Joint, Repeat, Script, Task, Token, join
 from tilewright.sim.engine.program import Channel
 
@@ -52,7 +54,10 @@ def joints(draw: st.DrawFn, *, max_trips: int = 6, max_images: int = 5) -> Joint
         if draw(st.integers(0, 3)) == 0:
             script = (Task(name="first", programs=first.programs), *script, Task(name="last", programs=last.programs))
         groups.append(Group(name=f"g{at}", script=script))
-    return join(groups, [Channel(shared, draw(_programs.rates()))], tokens)
+    channels = [Channel(shared, draw(_programs.rates()))]
+    with pytest.MonkeyPatch.context() as patch:  # tokens that are left are taken one by one, or all at once
+        patch.setattr(joint, "MOST_AT_ONCE", draw(st.sampled_from([0, joint.MOST_AT_ONCE])))
+        return join(groups, channels, tokens)
 
 
 def _with(task: Task, *, waits: tuple[str, ...], signals: tuple[str, ...]) -> Task:

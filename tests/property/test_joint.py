@@ -108,6 +108,19 @@ def test_a_pipeline_of_two_stages_by_hand() -> None:
     assert run.n_jumps > 0
 
 
+def test_a_pool_of_many_slots_is_emptied_when_its_program_has_ended() -> None:
+    """More tokens than one command takes: nothing is taken away from the program that still needs them."""
+    builder = ProgramBuilder([Engine("load", "load"), Engine("matrix", "matrix")])
+    free, there = builder.semaphore("free", 200, is_slot=True), builder.semaphore("there")
+    for _ in builder.loop(300):
+        builder.compute(0, cycles=1, waits=[free], signals=[there])
+        builder.compute(1, cycles=2, waits=[there], signals=[free])
+    program = builder.build()
+    task = Task(name="own", programs=(program, program))
+    joint = join([Group(name="g", script=(Repeat(name="images", count=5, body=(task,)),))], [])
+    assert simulate(joint.program).cycles == 10 * simulate(program).cycles == run_reference(joint.program).cycles
+
+
 def test_two_groups_share_a_channel_by_hand() -> None:
     """Both load 40 bytes at 4 a cycle, 20 cycles together; then they compute, each its own time."""
     groups = [Group(name=str(n), script=(Task(name="own", programs=(_work(n, 40),)),)) for n in (5, 9)]
