@@ -28,13 +28,15 @@ _USUAL = "h100"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MovingFigures:
     """Kernels that read, do little, and write. ``launch_us``: one on a few values; ``bytes_per_cycle``: what passes
-    through one multiprocessor when nothing else holds it up.
+    through one multiprocessor when nothing else holds it up; ``taps_per_cycle``: of a depthwise convolution,
+    multiply-adds of its windows. None: no such limit.
     """
 
     __pydantic_config__ = _STRICT
 
     launch_us: Annotated[float, Ge(0), Le(100)]
-    bytes_per_cycle: Annotated[float, Gt(0), Le(256)]
+    bytes_per_cycle: Annotated[float, Gt(0), Le(256)] | None = None
+    taps_per_cycle: Annotated[float, Gt(0), Le(256)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

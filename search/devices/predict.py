@@ -216,7 +216,7 @@ def _network_called(text: str) -> str | None:
 
 
 def _letters(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]", "", text.lower())
+    return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def _limit(result: NetworkResult, fixed: int) -> str:

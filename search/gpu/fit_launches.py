@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_convolutions", "fit_gap_us"]
 
-_BOUNDS = ((2.0, 14.0), (10.0, 3000.0), (1.0, 20.0))  # launch_us, step_cycles, bytes_per_cycle of depthwise ones
-_STARTS = ((5.0, 1000.0, 4.0), (8.0, 300.0, 8.0), (3.0, 2000.0, 2.0))
+_BOUNDS = ((2.0, 14.0), (10.0, 3000.0), (1.0, 100.0))  # launch_us, step_cycles, taps_per_cycle of depthwise ones
+_STARTS = ((5.0, 1000.0, 8.0), (8.0, 300.0, 16.0), (3.0, 2000.0, 4.0))
 _EVALUATIONS = 20
 _KERNELS: Mapping[str, int] = {"torch_mlp": 3, "torch_norm_gemm": 2}  # of one call
 
@@ -84,6 +84,6 @@ def fit_convolutions(
 
 def _with(figures: LaunchFigures, point: NDArray[np.float64]) -> LaunchFigures:
     launch_us, step_cycles, pace = (float(value) for value in point)
-    depthwise = MovingFigures(launch_us=launch_us, bytes_per_cycle=pace)
+    depthwise = MovingFigures(launch_us=launch_us, taps_per_cycle=pace)
     conv = replace(figures.conv, launch_us=launch_us, step_cycles=step_cycles)
     return replace(figures, conv=conv, moving={**figures.moving, "depthwise": depthwise})

@@ -8,7 +8,8 @@ from tilewright.errors import InputError
 from tilewright.workloads.network import load_network, network_names, network_options, network_source
 
 # Trained parameters, and multiply-accumulates of one run in units of 1e9, with the width of their last digit.
-# torchvision's model table (IMAGENET1K_V1): ResNet, VGG, SqueezeNet, MobileNetV2, EfficientNet-B0 and B3, ViT-B/16;
+# torchvision's model table (IMAGENET1K_V1): ResNet, VGG, SqueezeNet, MobileNetV2, EfficientNet-B0 and B3, ViT-B/16,
+# ConvNeXt;
 # DeepLabV3 has an auxiliary head of 3,851 parameters and 0.016e9 multiply-accumulates there. FSRCNN, DMCNN-VD, MC-CNN:
 # weights of 15.6, 651.4 and 108.6 KiB at 8 bit and the layers of arXiv 2212.05344; of DMCNN-VD, that study's first
 # layers are 10 pixels narrower than its last ones ask for, which makes 276.0e9 there. timm: DeiT-S. Parameters of
@@ -97,6 +98,9 @@ PUBLISHED = {
     "fsrcnn": (15_992, 8.3626, 0.0001),
     "dmcnn-vd": (667_008, 278.8, 0.1),
     "mc-cnn": (111_168, 52.2788, 0.0001),
+    "convnext-tiny": (28_589_128, 4.456, 0.002),
+    "convnext-small": (50_223_688, 8.684, 0.003),
+    "convnext-base": (88_591_464, 15.355, 0.005),
     "vit-b-16": (86_567_656, 17.564, 0.001),
     "vit-b-32": (88_224_232, 4.409, 0.001),
     "vit-l-16": (304_326_632, 61.555, 0.001),

@@ -76,5 +76,5 @@ def test_figures_are_those_of_the_fit() -> None:
     found = fit_convolutions(machine, [(load_network(network_text(run)), run.seconds) for run in runs], gap_us=gap_us)
     assert kept.conv.launch_us == pytest.approx(found.conv.launch_us, rel=0.15)
     assert kept.conv.step_cycles == pytest.approx(found.conv.step_cycles, rel=0.15)
-    pace = found.moving["depthwise"].bytes_per_cycle
-    assert kept.moving["depthwise"].bytes_per_cycle == pytest.approx(pace, rel=0.15)
+    pace = found.moving["depthwise"].taps_per_cycle
+    assert kept.moving["depthwise"].taps_per_cycle == pytest.approx(pace, rel=0.15)

@@ -13,6 +13,7 @@ from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo import (
     boxes,
     compact,
+    convnext,
     convolutional,
     diffusion,
     edge,
@@ -125,6 +126,14 @@ def _vision_transformer(
         return vision.vision_transformer(
             b, hidden=hidden, heads=heads, layers=layers, patch=patch, as_module=as_module, **_picture(options)
         )
+
+    return build
+
+
+def _convnext(depths: tuple[int, ...], widths: tuple[int, ...]) -> Build:
+    def build(b: Layers, options: Options) -> OperatorStream:
+        _need_multiple(b.name, options, "image", 32)
+        return convnext.convnext(b, depths=depths, widths=widths, **_picture(options))
 
     return build
 
@@ -455,6 +464,16 @@ _NETWORKS: Mapping[str, _Entry] = {
         options={"batch": 1, "classes": 10} | _WIDTH,
         source="arXiv 1612.07119 (LFC is 50 per cent of this width), as QuTiBench has it",
     ),
+    **{
+        f"convnext-{size}": _Entry(
+            build=_convnext(depths, widths), options=_PICTURE, source="arXiv 2201.03545, section 3 and Table 12"
+        )
+        for size, depths, widths in (
+            ("tiny", (3, 3, 9, 3), (96, 192, 384, 768)),
+            ("small", (3, 3, 27, 3), (96, 192, 384, 768)),
+            ("base", (3, 3, 27, 3), (128, 256, 512, 1024)),
+        )
+    },
     "vit-b-16": _Entry(
         build=_vision_transformer(768, 12, as_module=True), options=_PICTURE, source="arXiv 2010.11929, Table 1"
     ),

@@ -211,9 +211,13 @@ def _moving_time(
     crossing = found.read_bytes(launch) + found.write_bytes(launch)
     moved = launch.read_bytes + launch.write_bytes
     dram = crossing / (device.dram_bytes_per_s * figures.memory_share)
-    through = moved / (device.n_sms * device.clock_hz * own.bytes_per_cycle)
+    each_cycle = device.n_sms * device.clock_hz
+    through = moved / (each_cycle * own.bytes_per_cycle) if own.bytes_per_cycle else 0.0
     l2 = (moved - crossing) / device.l2_bytes_per_s
     lanes = _lane_seconds(device, launch)
+    if own.taps_per_cycle:
+        taps = sum(n for kind, n in launch.operations if kind == "mul")
+        lanes = max(lanes, taps / (each_cycle * own.taps_per_cycle))
     launched = own.launch_us * 1e-6
     parts: dict[KernelBound, float] = {"dram": dram, "l2": max(l2, through), "compute": lanes}
     bound = max(parts, key=lambda name: parts[name])
