@@ -26,7 +26,7 @@ __all__ = ["calibrate_scheduled", "is_scheduled"]
 _START = ScheduledParameters(
     launch_us=2.15,
     hit_cycles=270,
-    miss_cycles=600,
+    miss_cycles=400,
     memory_share=0.9,
     cache_share=0.65,
     overlap_loss=0.19,
@@ -34,7 +34,7 @@ _START = ScheduledParameters(
 )
 _FREE = ("launch_us", "miss_cycles", "overlap_loss")
 _SOFT = 0.1  # residuals beyond 10 % count linearly
-_EVALUATIONS = 12
+_EVALUATIONS = 100
 _FEWEST_ROWS = 10
 _SPLIT = "calibration where the CRC-32 of a family of shapes is odd, the rest held out"
 
@@ -67,7 +67,7 @@ def _n_calibrating(tables: Sequence[MeasuredTable]) -> int:
 
 
 def _fitted(device: GpuDevice, name: str, tables: Sequence[MeasuredTable], known: Mapping[str, float]) -> FamilySpec:
-    from scipy.optimize import least_squares
+    from scipy.optimize import minimize
 
     parts = [table.rows(np.flatnonzero(calibration_rows(table))) for table in tables]
     parts = [part for part in parts if len(part)]
@@ -75,22 +75,24 @@ def _fitted(device: GpuDevice, name: str, tables: Sequence[MeasuredTable], known
     free = [each for each in _FREE if each not in known]
     begin = replace(_START, **known)
     low, high = (np.array([bounds[each][side] for each in free]) for side in (0, 1))
-    start = np.array([getattr(begin, each) for each in free])
+    start = np.array([float(getattr(begin, each)) for each in free])
 
-    def residuals(point: NDArray[np.float64]) -> NDArray[np.float64]:
-        parameters = replace(begin, **dict(zip(free, map(float, np.clip(point, low, high)), strict=True)))
-        return np.concatenate([_log_errors(device, parameters, part) for part in parts])
+    def cost(point: NDArray[np.float64]) -> float:
+        parameters = replace(begin, **dict(zip(free, map(float, point * start), strict=True)))
+        errors = np.concatenate([_log_errors(device, parameters, part) for part in parts])
+        return float(np.sum(np.sqrt(1 + (errors / _SOFT) ** 2) - 1))
 
-    found = least_squares(
-        residuals,
-        start,
-        bounds=(low, high),
-        x_scale=start,
-        diff_step=[0.03] * len(free),
-        loss="soft_l1",
-        f_scale=_SOFT,
-        max_nfev=_EVALUATIONS,
-    ).x
+    # Without gradients: what a latency costs has kinks, where one block or the other waits.
+    found = (
+        start
+        * minimize(
+            cost,
+            np.ones(len(free)),
+            method="Nelder-Mead",
+            bounds=list(zip(low / start, high / start, strict=True)),
+            options={"maxfev": _EVALUATIONS, "xatol": 0.01, "fatol": 0.01, "initial_simplex": _simplex(len(free))},
+        ).x
+    )
     values = {each.name: float(getattr(begin, each.name)) for each in fields(begin)}
     values |= {each: float(f"{value:.4g}") for each, value in zip(free, found, strict=True)}
     others = [table.rows(np.flatnonzero(~calibration_rows(table))) for table in tables]
@@ -109,6 +111,11 @@ def _fitted(device: GpuDevice, name: str, tables: Sequence[MeasuredTable], known
         fixed=tuple(sorted(set(values) - set(free))),
         parameters=values,
     )
+
+
+def _simplex(n: int) -> NDArray[np.float64]:
+    """Where the search begins: the usual values, and each of them in turn at half."""
+    return np.ones((n + 1, n)) - 0.5 * np.eye(n + 1, n, -1)
 
 
 def _log_errors(device: GpuDevice, parameters: ScheduledParameters, part: MeasuredTable) -> NDArray[np.float64]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HOPPER", "IssueModel", "loop_cycles"]
 
-_FEW_TRIPS, _MORE_TRIPS = 4, 11  # a pipeline of four stages is full
+# A pipeline of four stages is full after four; blocks side by side then take turns, which evens out over many.
+_FEW_TRIPS, _MORE_TRIPS, _MANY_TRIPS = 4, 11, 26
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +101,12 @@ def loop_cycles(
 ) -> tuple[float, float]:
     """Cycles that ``n_blocks`` blocks side by side take for a trip of the loop each, and for all else of a block."""
     widths = tuple(float(value) for value in astuple(model))
-    run = _compiled()
+    run, most = _compiled(), _MORE_TRIPS if n_blocks == 1 else _MANY_TRIPS
     few, more = (
         float(run(trace.rows, trace.loop_first, trace.loop_last, trips, trace.warps, n_blocks, latency_cycles, *widths))
-        for trips in (_FEW_TRIPS, _MORE_TRIPS)
+        for trips in (_FEW_TRIPS, most)
     )
-    step = (more - few) / (_MORE_TRIPS - _FEW_TRIPS)
+    step = (more - few) / (most - _FEW_TRIPS)
     return step, max(few - _FEW_TRIPS * step, 0.0)
 
 
