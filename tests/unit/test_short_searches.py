@@ -1,0 +1,77 @@
+"""What makes searches of products shorter leaves their results as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import BufferSpec, MachineSpec
+from tilewright.search.mapping_cache import ForgetfulCache
+from tilewright.search.network import Mapped, best_mapping
+from tilewright.search.tiling import better_tiling
+from tilewright.search.workload import pieces
+from tilewright.sim.jobs import Job, jobs_on
+from tilewright.sim.lowering.mapping import get_dataflow
+from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.homes import Homes
+from tilewright.workloads.zoo.layers import Layers
+
+EDGE = load_machine("edge-16x16")
+STAGED = get_dataflow("staged", "gemm")
+UNSCREENED = replace(STAGED, phases=(replace(STAGED.phases[0], screen=None),))
+HOMES = (Homes(), Homes("l2", "", "l2"), Homes("l2", "l2", "l2", (), (("l2", 3000),)))
+
+
+def machine() -> MachineSpec:
+    far = BufferSpec(
+        name="l2",
+        capacity_kib=16,
+        read_bytes_per_cycle=16,
+        write_bytes_per_cycle=8,
+        shared_by_cores=True,
+        latency_cycles=7,
+    )
+    pj = {"l1": 1.0, "l2": 3.0}
+    energy = replace(EDGE.energy, buffer_read_pj_per_byte=pj, buffer_write_pj_per_byte=pj)
+    changed = replace(EDGE, buffers=(*EDGE.buffers, far), energy=energy, n_cores=3)
+    return changed.with_(**{"buffers.l1.capacity_kib": 4, "dram.bandwidth_gb_per_s": 4, "matrix.rows": 8})
+
+
+def job_of(homes: Homes) -> Job:
+    b = Layers("small", activations="int8", weights="int8")
+    stream = b.finish([b.conv(b.input("image", (1, 8, 9, 9)), 24, 3, "conv")])
+    (job,) = jobs_on(stream, machine())
+    assert isinstance(job.layer, GemmLayer)
+    return replace(job, layer=replace(job.layer, homes=homes))
+
+
+@pytest.mark.parametrize("homes", [pytest.param(HOMES[0], marks=pytest.mark.slow), HOMES[1]])
+@pytest.mark.parametrize("objective", ["latency", "energy"])
+def test_screening_leaves_the_best(homes: Homes, objective: str) -> None:
+    """With and without what is told of all tilings at once: the same best over all cuts."""
+
+    def best(flow: object) -> Iterator[tuple[int, float]]:
+        to_beat = None
+        for piece in pieces(job_of(homes).layer, machine(), STAGED):
+            found = better_tiling(flow, piece, machine(), to_beat=to_beat, objective=objective)  # type: ignore[arg-type]
+            if found is not None:
+                own = found.cycles, found.energy_pj
+                to_beat = own if objective == "latency" else own[::-1]
+                yield own
+
+    assert list(best(STAGED))[-1] == pytest.approx(list(best(UNSCREENED))[-1], rel=1e-12)
+
+
+def test_mappings_at_other_homes_leave_the_best() -> None:
+    """A search that begins with them finds what one finds that does not."""
+    found: list[Mapped] = []
+    for homes in HOMES:
+        job = job_of(homes)
+        alone, begun = (
+            best_mapping(job, machine(), "latency", (), ForgetfulCache(), near) for near in ((), tuple(found))
+        )
+        assert begun == alone
+        found.append(alone)
