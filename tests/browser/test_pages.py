@@ -31,6 +31,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "machines": ["compare", SMALL, "gemm:m=64,n=64,k=64", *BOTH],
         "front": ["compare", SMALL, *BOTH, "--objective", "pareto"],
         "why": ["why", SMALL, "-a", "edge-16x16"],
+        "kernels": ["why", "mobilenet-v2", "-a", "h100"],
+        "kernel": ["simulate", "attention:heads=8,seq=256,head_dim=64", "-a", "h100"],
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TILEWRIGHT_CACHE", str(folder.parent / "cache"))
@@ -45,7 +47,7 @@ SAMPLES = Path(__file__).parents[1] / "validation" / "gpu_samples"
 SMALL = "fsrcnn:height=27,width=48"
 INT8 = ["-a", "edge-16x16", "--weights", "int8", "--activations", "int8"]
 BOTH = ["-a", "edge-16x16", "-a", "flat-edge"]
-FOLDERS = ("network", "fusion", "pipeline", "kept", "validation", "machines", "front", "why")
+FOLDERS = ("network", "fusion", "pipeline", "kept", "validation", "machines", "front", "why", "kernels", "kernel")
 PAGES = ["index.html", "bert-base.html", *(f"{folder}/index.html" for folder in FOLDERS)]
 _FAINT = """() => {
     const light = colour => {
