@@ -62,9 +62,12 @@ def _product(weights: str, tiles: Row, *, m: int, n: int, k: int, result: str = 
     operand = "fp16" if weights == "int4" else weights
     numbers = dict(tiles) | ({"group_size": _GROUP_SIZE} if weights == "int4" else {})
     scales = n * k / _GROUP_SIZE * 2 if weights == "int4" else 0.0
+    n_blocks = planes * math.ceil(m / tiles["m"]) * math.ceil(n / tiles["n"])
+    trips = math.ceil(k / tiles["k"])
     work = ScheduledWork(
-        n_blocks=planes * math.ceil(m / tiles["m"]) * math.ceil(n / tiles["n"]),
-        trips=float(math.ceil(k / tiles["k"])),
+        n_blocks=n_blocks,
+        trips=float(trips),
+        loaded_bytes=n_blocks * trips * tiles["k"] * (tiles["m"] * _BYTES[operand] + tiles["n"] * _BYTES[weights]),
         read_bytes=planes * (m * k * _BYTES[operand] + n * k * _BYTES[weights] + scales),
         written_bytes=planes * m * n * _BYTES[result],
         macs=float(planes * m * n * k),
@@ -84,9 +87,11 @@ def _perceptron(_: MeasuredTable, row: Row) -> list[Launch]:
     tiles = _tiles(row, "row", "hidden", "stages", "warps")
     numbers = tiles | {"width": row["width"], "out_width": row["out_width"]}
     weights = row["hidden"] * (row["width"] + row["out_width"])
+    n_blocks, trips = math.ceil(row["m"] / tiles["row"]), math.ceil(row["hidden"] / tiles["hidden"])
     work = ScheduledWork(
-        n_blocks=math.ceil(row["m"] / tiles["row"]),
-        trips=float(math.ceil(row["hidden"] / tiles["hidden"])),
+        n_blocks=n_blocks,
+        trips=float(trips),
+        loaded_bytes=2.0 * n_blocks * trips * tiles["hidden"] * (row["width"] + row["out_width"]),
         read_bytes=2.0 * (row["m"] * row["width"] + weights),
         written_bytes=2.0 * row["m"] * row["out_width"],
         macs=float(row["m"] * weights),
@@ -132,6 +137,7 @@ def _attention_work(row: Row, tiles: Row, walk: list[int]) -> ScheduledWork:
     return ScheduledWork(
         n_blocks=len(walks),
         trips=float(walks[0]) if len(set(walks)) == 1 else tuple(walks),
+        loaded_bytes=4.0 * sum(walks) * tiles["key"] * row["head_dim"] + queries,
         read_bytes=queries + keys,
         written_bytes=queries,
         macs=2.0 * n_heads * row["queries"] * row["keys"] * row["head_dim"] * share,

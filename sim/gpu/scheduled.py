@@ -39,8 +39,9 @@ _MOST_SETS = 8  # of inputs that a measurement rotates through, or as many as to
 class ScheduledWork:
     """What a launch computes: ``trips`` of the main loop of each block (one number: all alike) of ``n_blocks``.
 
-    ``read_bytes``, ``written_bytes``: of the operands, each once. ``macs`` at that of ``multiply_format``. ``cold``:
-    nothing of the operands lies in the L2; else they are of a measurement that rotates through sets of them.
+    ``read_bytes``, ``written_bytes``: of the operands, each once; ``loaded_bytes``: by all blocks from the L2. ``macs``
+    at the rate of ``multiply_format``. ``cold``: nothing of the operands lies in the L2; else they are of a measurement
+    that rotates through sets of them.
     """
 
     n_blocks: int
@@ -49,6 +50,7 @@ class ScheduledWork:
     written_bytes: float
     macs: float
     multiply_format: str
+    loaded_bytes: float = 0.0
     cold: bool = False
 
 
@@ -80,6 +82,7 @@ def scheduled_seconds(
     steps = _steps(schedule, latency_cycles, latency, min(resident, -(-work.n_blocks // device.n_sms)))
     fixed = float(np.interp(latency, latency_cycles, schedule.fixed_cycles))
     compute = _makespan(device.n_sms, work, steps, fixed) / device.clock_hz
+    compute = max(compute, work.loaded_bytes / device.l2_bytes_per_s)
     moved = work.read_bytes * missed + work.written_bytes
     memory = moved / (device.dram_bytes_per_s * parameters.memory_share)
     seconds = max(compute, memory) + parameters.overlap_loss * min(compute, memory)
