@@ -43,7 +43,9 @@ def _attention_parts(layer: AttentionLayer) -> list[str]:
         width += f" (values {layer.value_dim:,})"
     parts = [f"batch {layer.batch:,}"] if layer.batch > 1 else []
     parts += [heads, length, width]
-    if layer.mask != "none":
+    if layer.blocks is not None:
+        parts.append(f"mask {layer.blocks.text} ({layer.blocks.density:.1%} of the blocks)")
+    elif layer.mask != "none":
         windows = {"left": layer.window_left, "right": layer.window_right}
         sides = ", ".join(f"{side} {n:,}" for side, n in windows.items() if n is not None)
         parts.append(f"{layer.mask} mask ({sides})" if sides else f"{layer.mask} mask")

@@ -11,13 +11,14 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tilewright import plugins
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.workloads.masks.lists import BlockMask
 
 __all__ = ["ForgetfulCache", "MappingCache", "cache_folder", "code_digest"]
 
@@ -63,8 +64,10 @@ def _house_digest() -> str:
 
 def _plain(value: Any) -> Any:
     """Data that JSON writes the same way every time."""
+    if isinstance(value, BlockMask):
+        return value.fingerprint
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict) or hasattr(value, "items"):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

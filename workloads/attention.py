@@ -23,11 +23,12 @@ from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, format_bits, tensor_bits, tensor_format
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.homes import ALL_IN_DRAM, DRAM, AttentionHomes
+from tilewright.workloads.masks.lists import BlockMask
 
 __all__ = ["LARGEST_EXTENT", "MASKS", "AttentionLayer", "Mask"]
 
-Mask = Literal["none", "causal", "banded"]
-MASKS: tuple[str, ...] = get_args(Mask)
+Mask = Literal["none", "causal", "banded", "blocks"]
+MASKS: tuple[str, ...] = tuple(name for name in get_args(Mask) if name != "blocks")
 LARGEST_EXTENT = 2**31 - 1
 
 _EXTENTS = ("batch", "query_heads", "kv_heads", "query_len", "key_len", "head_dim", "value_dim")
@@ -61,6 +62,8 @@ class AttentionLayer:
     ``stripes``: its rows are every so many of the whole's, so that the pieces of a mask see about as many keys; a piece
     stands for all of them, which run side by side, and sees what the one that sees most does. ``key_parts``: its keys
     are one of so many parts of the whole's (:meth:`key_cuts`), also batch entries.
+
+    ``blocks``: the mask ``blocks`` as lists of key blocks, by query head, the same for all batch entries.
 
     ``engine``: the machine's quantised engine that does it; the formats of Q, K and V are then those that its pass over
     them leaves.
@@ -98,6 +101,7 @@ class AttentionLayer:
     whole: AttentionLayer | None = None
     stripes: int = 1
     key_parts: int = 1
+    blocks: BlockMask | None = None
 
     def __post_init__(self) -> None:
         if not self.probability_format:
@@ -117,8 +121,9 @@ class AttentionLayer:
         self._check_mask()
 
     def _check_mask(self) -> None:
-        if self.mask not in MASKS:
+        if self.mask not in (*MASKS, "blocks"):
             raise unknown("mask", self.mask, MASKS, place=f"{self.name}: mask")
+        self._check_blocks()
         if self.mask == "causal" and self.key_len < self.query_len:
             raise self._fault(
                 "key_len",
@@ -146,6 +151,19 @@ class AttentionLayer:
                 self.window_right,
                 f"{-self._shift} or more for {self.query_len} queries and {self.key_len} keys",
             )
+
+    def _check_blocks(self) -> None:
+        lists = self.blocks
+        if (self.mask == "blocks") != (lists is not None):
+            raise self._fault("blocks", "go with the mask blocks", self.mask, "mask=blocks and its lists, or neither")
+        if lists is None:
+            return
+        own = (self.query_heads, self.query_len, self.key_len)
+        of_lists = (lists.n_heads, lists.query_len, lists.key_len)
+        if own != of_lists:
+            raise self._fault("blocks", "lists for another layer (heads, queries, keys)", of_lists, str(own))
+        if self.has_bias:
+            raise self._fault("bias", "cannot be added under lists of blocks", self.bias_rows, "no bias, or a band")
 
     def _check_bias(self) -> None:
         for field in ("sinks", "soft_cap"):
@@ -202,13 +220,17 @@ class AttentionLayer:
         """
         if self.mask == "none" or self.stripes > 1:
             return self
+        mask: Mask
+        if self.blocks is not None:
+            mask = "causal" if self.blocks.causal else "none"
+            return replace(self, mask=mask, blocks=None).with_plain_mask() if self.blocks.is_full else self
         before, after = self._reach
         keys = self.key_len - self.visible_keys(0)[0]  # the last row sees the last key, so only early keys are hidden
         if before is not None and before >= keys - 1:  # the last row still sees the first key
             before = None
         if after is not None and after >= self.query_len - 1:  # the first row sees the last key
             after = None
-        mask: Mask = "banded"
+        mask = "banded"
         if before is None and after in (None, 0):
             mask = "none" if after is None else "causal"
         windows = (before, after) if mask == "banded" else (None, None)
@@ -240,8 +262,10 @@ class AttentionLayer:
     @property
     def n_scores_per_head(self) -> int:
         """Entries of S that the mask leaves, for one head of one batch entry (closed form, exact; of a piece whose rows
-        lie in stripes as many as all of them have at least).
+        lie in stripes as many as all of them have at least; of lists of blocks those of the head that has most).
         """
+        if self.blocks is not None:
+            return max(self.blocks.pairs_of_patterns)
         if self.stripes > 1:
             assert self.whole is not None
             return -(-self.whole.n_scores_per_head // self.stripes)
@@ -256,7 +280,23 @@ class AttentionLayer:
     @property
     def n_scores(self) -> int:
         """Entries of S that the mask leaves, over all heads and batch entries."""
+        if self.blocks is not None:
+            return self.batch * self.blocks.n_pairs
         return self.batch * self.query_heads * self.n_scores_per_head
+
+    @property
+    def n_rows(self) -> int:
+        """Query rows that see any key, over all heads and batch entries."""
+        if self.blocks is not None:
+            return self.batch * self.blocks.n_seeing_rows
+        return self.batch * self.query_heads * self.query_len
+
+    @property
+    def n_divisions(self) -> int:
+        """The fewest divisions that normalise all rows: of the output, or of the scores where these are fewer."""
+        if self.blocks is not None:
+            return self.batch * self.blocks.n_divisions(self.value_dim)
+        return min(self.n_scores, self.n_rows * self.value_dim)
 
     @property
     def macs(self) -> int:
@@ -280,7 +320,7 @@ class AttentionLayer:
         share one apart, and 2, 4, 8 ... blocks of query rows apart; under a mask every so many rows instead of blocks,
         for then all see about as many keys. Most pieces come first, the layer as it is last.
         """
-        if self.n_groups >= n_cores:
+        if self.n_groups >= n_cores or self.blocks is not None:  # rows of lists are dealt out one by one
             return (self,)
         found: dict[AttentionLayer, None] = {}
         for heads in self._parts_of_heads(n_cores):
@@ -379,24 +419,31 @@ class AttentionLayer:
 
     @property
     def query_bytes(self) -> int:
-        """Bytes of Q over all heads and batch entries."""
-        return bits_to_bytes(self.batch * self.query_heads * self.query_len * self.head_dim * self.qkv_bits)
+        """Bytes of Q over all heads and batch entries (of rows that see no key none)."""
+        return bits_to_bytes(self.n_rows * self.head_dim * self.qkv_bits)
 
     @property
     def n_seen_keys(self) -> int:
-        """Keys that at least one query sees; they lie side by side."""
+        """Keys that at least one query sees; they lie side by side (from the first to the last of lists of blocks)."""
         first, stop = self.visible_keys(0, self.query_len)
         return stop - first
 
     @property
+    def _all_seen_keys(self) -> int:
+        """Keys that at least one query of their head sees, over all key/value heads and batch entries."""
+        if self.blocks is not None:
+            return self.batch * self.blocks.n_seen_keys(self.kv_heads)
+        return self.n_groups * self.n_seen_keys
+
+    @property
     def key_bytes(self) -> int:
         """Bytes of the keys that at least one query sees, over all key/value heads and batch entries."""
-        return bits_to_bytes(self.n_groups * self.n_seen_keys * self.head_dim * self.key_bits)
+        return bits_to_bytes(self._all_seen_keys * self.head_dim * self.key_bits)
 
     @property
     def value_bytes(self) -> int:
         """Bytes of the values that at least one query sees, over all key/value heads and batch entries."""
-        return bits_to_bytes(self.n_groups * self.n_seen_keys * self.value_dim * self.value_bits)
+        return bits_to_bytes(self._all_seen_keys * self.value_dim * self.value_bits)
 
     @property
     def output_bytes(self) -> int:

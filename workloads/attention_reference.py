@@ -11,11 +11,12 @@ from tilewright.workloads.attention import AttentionLayer
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
 
-__all__ = ["bias_shape", "reference_attention", "spread_bias"]
+__all__ = ["bias_shape", "reference_attention", "spread_bias", "visible_pairs"]
 
 
 def reference_attention(
@@ -29,6 +30,8 @@ def reference_attention(
     soft_cap: float | None = None,
 ) -> FloatArray:
     """The layer's result, softmax(Q K^T / sqrt(E)) V with its mask and what joins its scores, in float64.
+
+    A row that sees no key at all is 0.
 
     Shapes: ``q`` (batch, query_heads, query_len, head_dim), ``k`` (batch, kv_heads, key_len, head_dim), ``v`` (batch,
     kv_heads, key_len, value_dim); the result is (batch, query_heads, query_len, value_dim). Masked scores are minus
@@ -50,20 +53,32 @@ def reference_attention(
         scores = soft_cap * np.tanh(scores / soft_cap)
     if bias is not None:
         scores = scores + spread_bias(layer, bias).reshape(scores.shape)
-    key_index = np.arange(layer.key_len)
-    for row in range(layer.query_len):
-        first, stop = layer.visible_keys(row)
-        scores[..., row, (key_index < first) | (key_index >= stop)] = -np.inf
+    scores = np.where(visible_pairs(layer), scores, -np.inf)
     highest = scores.max(axis=-1, keepdims=True)
     if sinks is not None:
         logits = np.asarray(sinks, dtype=np.float64).reshape(1, layer.kv_heads, layer.queries_per_kv_head, 1, 1)
         highest = np.maximum(highest, logits)
+    highest = np.where(np.isneginf(highest), 0.0, highest)  # a row that sees nothing has weights of 0
     weights = np.exp(scores - highest)
     total = weights.sum(axis=-1, keepdims=True)
     if sinks is not None:
         total = total + np.exp(logits - highest)
+    total = np.where(total == 0, 1.0, total)
     output: FloatArray = np.einsum("bgrmn,bgnf->bgrmf", weights / total, values)
     return output.reshape(layer.batch, layer.query_heads, layer.query_len, layer.value_dim)
+
+
+def visible_pairs(layer: AttentionLayer) -> npt.NDArray[np.bool_]:
+    """Which keys each row sees, (1, kv_heads or 1, query heads of each or 1, query_len, key_len)."""
+    import numpy as np
+
+    if layer.blocks is not None:
+        heads = np.stack([layer.blocks.visible(head) for head in range(layer.query_heads)])
+        return heads.reshape(1, layer.kv_heads, layer.queries_per_kv_head, layer.query_len, layer.key_len)
+    seen = np.zeros((layer.query_len, layer.key_len), dtype=bool)
+    for row in range(layer.query_len):
+        seen[row, slice(*layer.visible_keys(row))] = True
+    return seen[None, None, None]
 
 
 def bias_shape(layer: AttentionLayer) -> tuple[int, int, int, int]:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from tilewright.errors import InputError, unknown
 from tilewright.formats import format_bits, tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT, MASKS, AttentionLayer
+from tilewright.workloads.masks.family import FAMILIES, Site, check_mask, make_mask
 
 __all__ = ["BIASES", "KEYS", "Fields", "check_field", "layer_from_fields", "override_fields", "parse_fields"]
 
@@ -54,7 +55,7 @@ def parse_fields(text: str, *, what: str) -> dict[str, Value]:
     unknown mask, bias or number format.
     """
     fields: dict[str, Value] = {}
-    for item in text.split(","):
+    for item in _items(text):
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not key or not value:
             raise InputError(f'{what}: expected key=value; given "{item.strip()}"; allowed keys {", ".join(KEYS)}')
@@ -64,6 +65,24 @@ def parse_fields(text: str, *, what: str) -> dict[str, Value]:
             raise InputError(f'{what}: {key}: given twice; given "{fields[key]}" and "{value}"; allowed once')
         fields[key] = check_field(key, _as_number(value) if key in (*_COUNTS, *_WINDOWS, *_BIAS) else value, what=what)
     return fields
+
+
+def _items(text: str) -> list[str]:
+    """The ``key=value`` of ``text``; the options of a family of masks, behind its name, stay with it."""
+    items: list[str] = []
+    options: set[str] = set()
+    for item in text.split(","):
+        key, _, value = (part.strip() for part in item.partition("="))
+        if key in options:
+            items[-1 - next(i for i, one in enumerate(reversed(items)) if one.startswith("mask"))] += f",{item.strip()}"
+            continue
+        items.append(item.strip())
+        family = value.partition(":")[0].strip()
+        if key == "mask" and family not in MASKS and family in dict(FAMILIES.items()):
+            options = {option.name for option in FAMILIES.get(family).options} - set(KEYS)
+            if ":" not in value:
+                items[-1] += ":"
+    return items
 
 
 def _as_number(text: str) -> int | str:
@@ -88,7 +107,7 @@ def check_field(key: str, value: Any, *, what: str) -> Value:
         return str(value)
     if key == "mask":
         if value not in MASKS:
-            raise unknown("mask", value, MASKS, place=f"{what}: mask")
+            check_mask(str(value), what=what)
         return str(value)
     if key in _SWITCHES:
         return _switch(key, value, what=what)
@@ -140,6 +159,7 @@ def layer_from_fields(name: str, fields: Fields) -> AttentionLayer:
     heads = _need(name, given, "heads")
     seq = given.get("seq")
     head_dim = _head_dim(name, given, heads)
+    given |= _lists(name, given, heads, head_dim)
     return AttentionLayer(
         name=name,
         batch=given.get("batch", 1),
@@ -150,8 +170,24 @@ def layer_from_fields(name: str, fields: Fields) -> AttentionLayer:
         head_dim=head_dim,
         value_dim=given.get("value_dim", head_dim),
         **_bias_extents(name, given, heads),  # type: ignore[arg-type]
-        **{key: given[key] for key in ("mask", *_WINDOWS, *_SWITCHES, *_FORMATS) if key in given},
+        **{key: given[key] for key in ("mask", "blocks", *_WINDOWS, *_SWITCHES, *_FORMATS) if key in given},
     )
+
+
+def _lists(name: str, given: Mapping[str, Any], heads: int, head_dim: int) -> dict[str, Any]:
+    """The lists of a mask that is one of a family, in place of its text."""
+    text = given.get("mask", "none")
+    if text in MASKS:
+        return {}
+    kv_heads = given.get("kv_heads", heads)
+    site = Site(
+        heads=heads,
+        kv_heads=kv_heads if heads % kv_heads == 0 else heads,
+        query_len=_need(name, given, "query_len", given.get("seq"), "seq or query_len"),
+        key_len=_need(name, given, "key_len", given.get("seq"), "seq or key_len"),
+        head_dim=head_dim,
+    )
+    return {"mask": "blocks", "blocks": make_mask(text, site, what=name)}
 
 
 def _bias_extents(name: str, given: Mapping[str, Any], heads: int) -> dict[str, int]:

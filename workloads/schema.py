@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, m
 
 from tilewright.errors import InputError
 from tilewright.formats import FormatName, tensor_format
-from tilewright.workloads.attention import LARGEST_EXTENT, AttentionLayer, Mask
+from tilewright.workloads.attention import LARGEST_EXTENT, AttentionLayer
 from tilewright.workloads.fields import layer_from_fields
 
 __all__ = ["AttentionEntry", "AttentionFile", "NetworksFile"]
@@ -47,7 +47,7 @@ class AttentionEntry(BaseModel):
     head_dim: Count | None = None
     value_dim: Count | None = None
     hidden: Count | None = None
-    mask: Mask | None = None
+    mask: str | None = None
     window_left: Window | None = None
     window_right: Window | None = None
     bias: Literal["none", "keys", "shared", "entry", "head", "full"] | None = None

@@ -129,6 +129,19 @@ class _Beginning:
         self.lower(core, tiling)
 
 
+@dataclass(frozen=True, slots=True)
+class _NoLists:
+    """The refusal of a dataflow that follows no lists of key blocks; such as hide nothing are none."""
+
+    own: Callable[[Any, MachineSpec], str]
+
+    def __call__(self, layer: Any, machine: MachineSpec) -> str:
+        lists = getattr(layer, "blocks", None)
+        if lists is not None and not lists.is_full:
+            return "follows no lists of key blocks (flash2 does)"
+        return self.own(layer, machine)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataflow:
     """A named way to compute a layer of one kind (``operator``: the name of a family, as attention or gemm).
@@ -139,7 +152,8 @@ class Dataflow:
     on chip (its parameter ``prefetched``). ``fills_buffers``: it keeps data in the buffers behind the working one.
     ``pieces(layer, machine)``: its own ways to cut a layer for the cores; None for its family's.
     ``heeds_homes``: its programs take operands from where they live and leave results there (the ``homes`` of a layer);
-    any other runs layers whose operands are all in the DRAM.
+    any other runs layers whose operands are all in the DRAM. ``heeds_lists``: it follows a mask of lists of key blocks;
+    any other refuses one.
     """
 
     name: str
@@ -153,6 +167,7 @@ class Dataflow:
     ahead: Callable[[Any, Tiling], tuple[tuple[int, int], ...]] | None = None
     fills_buffers: bool = False
     heeds_homes: bool = False
+    heeds_lists: bool = False
     pieces: Callable[[Any, MachineSpec], tuple[Any, ...]] | None = None
 
     def __post_init__(self) -> None:
@@ -161,6 +176,8 @@ class Dataflow:
         if phases and not isinstance(phases[0].lower, _Beginning):
             phases[0] = replace(phases[0], lower=_Beginning(phases[0].lower))
         object.__setattr__(self, "phases", tuple(phases))
+        if not self.heeds_lists and not isinstance(self.refusal, _NoLists):
+            object.__setattr__(self, "refusal", _NoLists(self.refusal))
 
     def can_take(self, layer: Any) -> bool:
         """Whether its programs find the operands of ``layer`` where they live."""
@@ -214,7 +231,10 @@ def usual_dataflows(layer: Layer, machine: MachineSpec) -> tuple[Dataflow, ...]:
     family = family_of(layer)
     known = [flow for flow in DATAFLOWS.values() if flow.operator == family.operator and flow.can_take(layer)]
     native = tuple(flow for flow in known if flow.is_native and not flow.refusal(layer, machine))
-    return native or (DATAFLOWS.get(family.usual),)
+    usual = DATAFLOWS.get(family.usual)
+    if not native and usual.refusal(layer, machine):
+        return tuple(flow for flow in known if not flow.refusal(layer, machine))[:1] or (usual,)
+    return native or (usual,)
 
 
 def check_tiling(dataflow: Dataflow, layer: Layer, tiling: Tiling) -> None:

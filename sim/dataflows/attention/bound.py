@@ -64,9 +64,8 @@ def _vector_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     per_score = sum(
         unit.cycles[kind] * times for kind, times in (*softmax, *join_operations(layer)) if kind not in on_array
     )
-    rows = layer.batch * layer.query_heads * layer.query_len
-    divisions = min(layer.n_scores, rows * layer.value_dim)
-    work = layer.n_scores * per_score + rows * layer.sinks * per_row + divisions * unit.cycles["div"]
+    sinks = layer.n_rows * layer.sinks
+    work = layer.n_scores * per_score + sinks * per_row + layer.n_divisions * unit.cycles["div"]
     work += sum(one.n_elements * unit.cycles[kind] for one in engine_passes(layer) for kind in one.kinds)
     return _up(Fraction(work, unit.lanes * machine.n_cores))
 

@@ -54,7 +54,7 @@ def _least(piece: AttentionLayer, machine: MachineSpec) -> int:
         (piece.value_product_format, piece.value_dim),
     ):
         rate = unit.multiplies_per_pe_per_cycle.get(number_format)
-        if rate is None or piece.engine is not None:
+        if rate is None or piece.engine is not None or piece.blocks is not None:
             return 0
         cycles += Fraction(width) / (unit.n_multipliers * exact(rate))
     n_scores = ceil_div(piece.n_groups, machine.n_cores) * piece.queries_per_kv_head * piece.n_scores_per_head
@@ -64,6 +64,8 @@ def _least(piece: AttentionLayer, machine: MachineSpec) -> int:
 def _limit(dataflow: Any, layer: AttentionLayer, machine: MachineSpec, fixed: Mapping[str, int]) -> LengthLimit:
     from tilewright.sim.dataflows.attention.limit import longest_sequence  # which asks whether mappings fit
 
+    if layer.blocks is not None:  # lists are for one length
+        layer = replace(layer, mask="none", blocks=None)
     return LengthLimit(lambda: longest_sequence(dataflow, layer, machine, fixed=fixed))
 
 

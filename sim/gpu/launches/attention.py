@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tilewright.errors import InputError
 from tilewright.formats import format_bits
 from tilewright.sim.gpu.launches.launch import AttentionShape, Launch, ProductShape, Use
 from tilewright.units import bits_to_bytes
@@ -15,6 +16,12 @@ _NARROW_BITS = 8  # keys of at most so many lie in the cache as fp8
 
 def attention_shape(layer: AttentionLayer) -> AttentionShape:
     """What a fused kernel is asked for: a band on the right but the causal one is masked tile by tile, at full cost."""
+    if layer.blocks is not None and not layer.blocks.is_full:
+        raise InputError(
+            f"{layer.name}: mask: no kernel is known for lists of key blocks; given {layer.blocks.text}; allowed none, "
+            "causal, banded on a GPU"
+        )
+    layer = layer.with_plain_mask() if layer.blocks is not None else layer
     causal = layer.mask == "causal" or (layer.mask == "banded" and layer.window_right == 0)
     window = layer.window_left or 0 if causal else 0
     return AttentionShape(
