@@ -49,7 +49,7 @@ def _launched(device: GpuDevice, parameters: ScheduledParameters, launch: Launch
 def _times_once(
     device: GpuDevice, parameters: ScheduledParameters, table: MeasuredTable
 ) -> tuple[list[float], list[int]]:
-    """:func:`scheduled_times` of a table that is asked for again: errors, ranks and fused rows are of the same times."""
+    """:func:`scheduled_times` of a table that is asked for again: by errors, ranks and fused rows."""
     key = (id(table.columns), id(table.seconds), device, parameters, table.family)
     if key not in _recent:
         while len(_recent) >= _MOST_RECENT:
