@@ -15,14 +15,29 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "LEAST_SIZES", "MeasuredOperator", "MeasuredTable"]
 
 MeasuredOperator = Literal[
-    "gemm", "attention", "rowwise", "mlp", "norm_gemm", "block_sparse_attention", "experts", "latent"
+    "gemm",
+    "attention",
+    "rowwise",
+    "mlp",
+    "norm_gemm",
+    "block_sparse_attention",
+    "experts",
+    "latent",
+    "scan",
+    "short_conv",
+    "state_step",
+    "token_top_k",
+    "block_lists",
 ]
 
 #: The shape columns of each operator. gemm: C[m, n] = A[m, k] B[k, n]. attention: queries and keys of one sequence,
 #: ``window`` of 0 sees all keys. rowwise: ``m`` rows of ``n`` values. mlp: two products, an activation between them.
 #: norm_gemm: rows are normalised before the product. block_sparse_attention: of 1,000 blocks, so many are computed.
 #: experts: a mixture-of-experts layer (:class:`tilewright.sim.gpu.experts.ExpertsShapes`). latent: multi-head latent
-#: attention of ``heads`` on this GPU.
+#: attention of ``heads`` on this GPU. scan: whole sequences of a state-space model or linear attention; state_step: one
+#: token of it. short_conv: a causal depthwise convolution. token_top_k: ``queries`` behind ``cached`` tokens.
+#: block_lists: attention over lists of blocks: rows of ``row_tokens`` queries, the mean length of their lists in
+#: thousandths of a block, the longest in blocks.
 COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "attention": ("batch", "queries", "keys", "heads", "kv_heads", "head_dim", "window"),
@@ -32,9 +47,14 @@ COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
     "block_sparse_attention": ("batch", "queries", "keys", "heads", "kv_heads", "head_dim", "kept_per_mille"),
     "experts": ("tokens", "hidden", "inner", "top_k", "experts", "tensor_parts", "expert_parts", "skew_milli"),
     "latent": ("batch", "queries", "keys", "heads"),
+    "scan": ("batch", "tokens", "heads", "key_heads", "key_dim", "value_dim"),
+    "short_conv": ("batch", "tokens", "channels"),
+    "state_step": ("batch", "heads", "key_heads", "key_dim", "value_dim"),
+    "token_top_k": ("batch", "queries", "cached"),
+    "block_lists": ("batch", "heads", "queries", "head_dim", "row_tokens", "block", "mean_milli", "longest"),
 }
 #: Least size of a column where it is not 1.
-LEAST_SIZES = {"window": 0, "skew_milli": 0}  # sizes are 1 or more
+LEAST_SIZES = {"window": 0, "skew_milli": 0, "cached": 0}  # sizes are 1 or more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

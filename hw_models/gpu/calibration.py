@@ -16,8 +16,16 @@ aiconfigurator's tables, L that of LLMCompass's; the first table of a family cou
     tilewright calibrate h100_own A/h100_context_mla_vllm_0.14.0.csv A/h100_generation_mla_vllm_0.14.0.csv \\
         -a h100 -o h100.yaml
 
-Of the last one, families that the H200's tables hold with more rows were left out (bf16). What such a command finds of
-a board's energy, where tables hold power, is kept in ``boards/``: the H200's by the first one, the H100's with
+Families of scans, short convolutions, single steps and lists: S is the folder of the wide tables, for each device D of
+h100, h200, h800, b200, l40s, rtxpro6000 and a100 (``fa2_blocks`` of the last one is fitted to ratios by hand)::
+
+    tilewright calibrate S/gdn_prefill_chunk_ms.csv S/gdn_decode_ms.csv S/conv1d_channel_last_prefill_ms.csv \\
+        S/conv1d_channel_first_prefill_ms.csv S/kda_prefill_ms.csv S/kda_decode_ms.csv \\
+        S/mamba2_chunk_scan_b200_trtllm.csv S/mamba2_conv1d_update_decode_ms.csv S/dsa_glm5_sparse_attention_ms.csv \\
+        S/mamba2_chunk_scan_h800.csv S/nsa_kernel_ms.csv h100_block_sparse_attention.csv -a D -o D.yaml
+
+Of the H100's own, families that the H200's tables hold with more rows were left out (bf16). What such a command finds
+of a board's energy, where tables hold power, is kept in ``boards/``: the H200's by the first one, the H100's with
 ``h100_energy.csv``, rows of its energy counter.
 """
 
@@ -37,8 +45,11 @@ from tilewright.hw_models.gpu.parameters import (
     ExpertsParameters,
     GemmParameters,
     LatentParameters,
+    RowListParameters,
     RowwiseParameters,
+    ScanParameters,
     ScheduledParameters,
+    StreamParameters,
 )
 from tilewright.hw_models.gpu.power import PowerSpec
 from tilewright.hw_models.shipped import Shipped, is_path
@@ -61,7 +72,19 @@ __all__ = [
 
 _STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
-Operator = Literal["gemm", "attention", "rowwise", "experts", "latent", "scheduled"]
+Operator = Literal[
+    "gemm",
+    "attention",
+    "rowwise",
+    "experts",
+    "latent",
+    "scheduled",
+    "scan",
+    "short_conv",
+    "state_step",
+    "token_top_k",
+    "block_lists",
+]
 Parameters = (
     GemmParameters
     | AttentionParameters
@@ -69,6 +92,9 @@ Parameters = (
     | ExpertsParameters
     | LatentParameters
     | ScheduledParameters
+    | ScanParameters
+    | StreamParameters
+    | RowListParameters
 )
 PARAMETERS_OF_OPERATOR: dict[Operator, type[Parameters]] = {
     "gemm": GemmParameters,
@@ -77,6 +103,11 @@ PARAMETERS_OF_OPERATOR: dict[Operator, type[Parameters]] = {
     "experts": ExpertsParameters,
     "latent": LatentParameters,
     "scheduled": ScheduledParameters,
+    "scan": ScanParameters,
+    "short_conv": StreamParameters,
+    "state_step": StreamParameters,
+    "token_top_k": RowListParameters,
+    "block_lists": RowListParameters,
 }
 
 

@@ -19,8 +19,11 @@ __all__ = [
     "ExpertsParameters",
     "GemmParameters",
     "LatentParameters",
+    "RowListParameters",
     "RowwiseParameters",
+    "ScanParameters",
     "ScheduledParameters",
+    "StreamParameters",
 ]
 
 _STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
@@ -191,3 +194,74 @@ class ScheduledParameters:
     cache_share: Annotated[float, Ge(0.3), Le(1.3)]
     overlap_loss: Loss
     sustained_share: Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanParameters:
+    """Chunked scans: state-space models and linear attention over whole sequences.
+
+    ``launch_us``: all kernels of the operator. The others mean something for some families only, else 0. ``token_us``:
+    latency for each token of a sequence's first chunk. ``head_us``: begin and end of a head's state on one
+    multiprocessor; ``chunk_us``: one chunk behind the other. ``memory_share``, ``cache_share``, ``overlap_loss``: as
+    for products. ``copied``: bytes that the kernels move over those of their operands and results. ``rate_share``:
+    share of the tensor cores' rate. ``power_loss``: by how much the power limit slows long runs of all multiprocessors.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    launch_us: Annotated[float, Ge(0.5), Le(100)]
+    token_us: Annotated[float, Ge(0), Le(20)] = 0.0
+    head_us: Annotated[float, Ge(0), Le(60)] = 0.0
+    chunk_us: Annotated[float, Ge(0), Le(60)] = 0.0
+    memory_share: Annotated[float, Ge(0), Le(1)] = 0.0
+    cache_share: Annotated[float, Ge(0), Le(1.5)] = 0.0
+    overlap_loss: Annotated[float, Ge(0), Le(1)] = 0.0
+    copied: Annotated[float, Ge(0), Le(6)] = 0.0
+    rate_share: Annotated[float, Ge(0), Le(1)] = 0.0
+    power_loss: Annotated[float, Ge(0), Le(0.7)] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamParameters:
+    """Kernels that read and write each value once: short convolutions, one step of a recurrence.
+
+    ``launch_us``, ``memory_share``, ``cache_share``: as for products. The others mean something for some families only,
+    else 0. ``token_us``: latency of a token in a thread block; ``later_us``: of all chunks behind the first.
+    ``sm_gb_per_s``: what one multiprocessor moves. ``overlap_loss``: as for products. ``miss_us``: end of a run whose
+    data leave the L2. ``block_ns``, ``step_ns``, ``ragged_ns``: of a thread block, a whole step along its channel, and
+    a step that cannot be loaded in pieces of 16 bytes.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    launch_us: Annotated[float, Ge(0.3), Le(100)]
+    memory_share: Annotated[float, Ge(0.1), Le(1)]
+    cache_share: Annotated[float, Ge(0.2), Le(1.5)]
+    token_us: Annotated[float, Ge(0), Le(10)] = 0.0
+    later_us: Annotated[float, Ge(0), Le(10)] = 0.0
+    sm_gb_per_s: Annotated[float, Ge(0), Le(400)] = 0.0
+    overlap_loss: Annotated[float, Ge(0), Le(1)] = 0.0
+    miss_us: Annotated[float, Ge(0), Le(30)] = 0.0
+    block_ns: Annotated[float, Ge(0), Le(2000)] = 0.0
+    step_ns: Annotated[float, Ge(0), Le(2000)] = 0.0
+    ragged_ns: Annotated[float, Ge(0), Le(2000)] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowListParameters:
+    """Attention whose rows have lists: token top-k and its indexer, lists of blocks.
+
+    ``launch_us``: of the kernel. ``row_us``: one row (a query, or a block of them) on one multiprocessor; ``block_us``:
+    each block of keys in its list. For some families only, else 0: ``short_share``, part of a row that is saved where
+    fewer keys than its list has room for exist; ``power_loss``: as for scans; ``dense_loss``: by how much heads
+    without lists take longer than in a kernel without any.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    launch_us: Annotated[float, Ge(0.5), Le(200)]
+    row_us: Annotated[float, Ge(0), Le(200)]
+    block_us: Annotated[float, Ge(0), Le(50)] = 0.0
+    short_share: Annotated[float, Ge(0), Le(0.7)] = 0.0
+    dense_loss: Annotated[float, Ge(0), Le(1)] = 0.0
+    power_loss: Annotated[float, Ge(0), Le(0.7)] = 0.0

@@ -15,7 +15,8 @@ def read_tables(path: str | Path) -> list[MeasuredTable]:
     """The tables of the file at ``path``, by its ending, name and header; or of our own measurement of that name.
 
     JSON of ``tilewright measure``; CSV of NVIDIA aiconfigurator (``h200_gemm_vllm_0.24.0.csv``), LLMCompass
-    (``matmul_A100.csv``), NeuSight and Tenstorrent, joules by a board's energy counter (``h100_energy.csv``).
+    (``matmul_A100.csv``), NeuSight and Tenstorrent, joules by a board's energy counter (``h100_energy.csv``), wide
+    tables of scans, short convolutions, single steps and attention over lists (``gdn_prefill_chunk_ms.csv``).
     Raises :class:`InputError` for another file, or an empty one.
     """
     place = _own_measurement(str(path)) or Path(path)
@@ -44,6 +45,7 @@ def _read_csv(place: Path) -> list[MeasuredTable]:
     from tilewright.kernels.reading.energy_counter import is_energy_counter, read_energy_counter
     from tilewright.kernels.reading.llmcompass import is_llmcompass, read_llmcompass
     from tilewright.kernels.reading.others import read_neusight, read_tenstorrent
+    from tilewright.kernels.reading.sequences import is_sequences, read_sequences
 
     try:
         with place.open(encoding="utf-8") as stream:
@@ -56,6 +58,8 @@ def _read_csv(place: Path) -> list[MeasuredTable]:
         return read_llmcompass(place)
     if is_energy_counter(header):
         return read_energy_counter(place)
+    if is_sequences(header):
+        return read_sequences(place)
     if "latency_ms" in header and "device" in header:
         return read_neusight(place)
     if "time_ns" in header and "fidelity" in header:

@@ -24,12 +24,15 @@ from tilewright.hw_models.gpu.parameters import (
     ExpertsParameters,
     GemmParameters,
     LatentParameters,
+    RowListParameters,
     RowwiseParameters,
+    ScanParameters,
+    StreamParameters,
 )
 from tilewright.kernels.measured import MeasuredTable
 from tilewright.search.gpu.predict import predict_with
 from tilewright.search.gpu.split import calibration_rows, split_rule
-from tilewright.search.gpu.stand_in import family_names, parameters_of
+from tilewright.search.gpu.stand_in import LISTED_OPERATORS, family_names, kernel_family, parameters_of
 from tilewright.sim.gpu.device import GpuDevice
 
 if TYPE_CHECKING:
@@ -40,7 +43,9 @@ __all__ = ["calibrate", "free_parameters", "parameter_bounds", "related_start", 
 
 _MOST_ROWS = 2500  # of the calibration part, drawn once; more do not change the parameters
 _FEW_ROWS = 100  # of the calibration part; fewer leave most parameters at their usual values
+_FEW_ROWS_OF_LISTED = 30  # their families say which few parameters they have
 _STARTS_OF_FEW = 40
+_STARTS_OF_LISTED = 6  # where what fits the L2 ends is a step that no slope leads to
 _FEWEST_ROWS = 4  # of the calibration part
 _SPARE_OF_FEW = 2  # rows more than parameters that are fitted to them
 _FREE_OF_ROWS = ("row_us", "step_us")  # rows with barriers: launch and memory are those of element-wise kernels
@@ -50,6 +55,20 @@ _FREE_OF_FEW: dict[Operator, tuple[str, ...]] = {  # those that differ most firs
     "rowwise": ("launch_us", "row_us", "memory_share", "lane_cycles", "cache_share"),
     "experts": ("launch_us", "rate_share", "row_ns", "memory_share", "overlap_loss"),
     "latent": ("host_us", "rate_share", "memory_share", "tile_us"),
+    "scan": ("launch_us", "chunk_us", "head_us", "memory_share", "token_us", "copied", "overlap_loss", "rate_share"),
+    "short_conv": (
+        "launch_us",
+        "block_ns",
+        "memory_share",
+        "step_ns",
+        "sm_gb_per_s",
+        "token_us",
+        "ragged_ns",
+        "cache_share",
+    ),
+    "state_step": ("launch_us", "memory_share", "sm_gb_per_s", "token_us"),
+    "token_top_k": ("launch_us", "row_us", "block_us", "short_share"),
+    "block_lists": ("block_us", "row_us", "launch_us"),
 }
 _EVALUATIONS = 30
 _SOFT = 0.05  # residuals beyond 5 % count linearly
@@ -124,6 +143,35 @@ _START: dict[Operator, Parameters] = {
         copied=3,
         head_ns=1,
     ),
+    "scan": ScanParameters(
+        launch_us=12,
+        token_us=0.3,
+        head_us=6,
+        chunk_us=3,
+        memory_share=0.85,
+        cache_share=0.6,
+        overlap_loss=0.6,
+        copied=1.6,
+        rate_share=0.3,
+        power_loss=0.15,
+    ),
+    "short_conv": StreamParameters(
+        launch_us=2.2,
+        memory_share=0.8,
+        cache_share=0.6,
+        token_us=0.18,
+        later_us=0.4,
+        sm_gb_per_s=20,
+        overlap_loss=0.2,
+        block_ns=110,
+        step_ns=40,
+        ragged_ns=40,
+    ),
+    "state_step": StreamParameters(
+        launch_us=3, memory_share=0.85, cache_share=0.65, token_us=0.8, sm_gb_per_s=40, miss_us=1
+    ),
+    "token_top_k": RowListParameters(launch_us=4, row_us=5, block_us=1.1, short_share=0.03, power_loss=0.05),
+    "block_lists": RowListParameters(launch_us=8, row_us=3, block_us=1.3, dense_loss=0.05),
 }
 
 
@@ -169,6 +217,8 @@ def free_parameters(operator: Operator, family: str) -> tuple[str, ...]:
 
         for name in ("tail_share", "copied") if LATENT_FAMILIES.get(family).decodes else ("head_ns",):
             names.remove(name)
+    if operator in LISTED_OPERATORS:
+        return kernel_family(operator, family).parameters  # type: ignore[union-attr]
     if operator == "rowwise":
         from tilewright.sim.gpu.rowwise import rowwise_family
 
@@ -195,11 +245,11 @@ def calibrate(
     calibrating = calibration_rows(table)
     operator = _operator(table)
     fixed = dict(fixed or {})
-    if calibrating.sum() < _FEW_ROWS:
+    if calibrating.sum() < (_FEW_ROWS_OF_LISTED if operator in LISTED_OPERATORS else _FEW_ROWS):
         usual = start or _START[operator]
         usable = free_parameters(operator, table.family)
         first = _FREE_OF_ROWS if "step_us" in usable else _FREE_OF_FEW[operator]
-        few = [name for name in first if name not in fixed]
+        few = [name for name in first if name in usable and name not in fixed]
         kept = set(usable) - set(few[: max(1, int(calibrating.sum()) - _SPARE_OF_FEW)])
         fixed = {name: float(getattr(usual, name)) for name in sorted(kept)} | fixed
     free = [name for name in free_parameters(operator, table.family) if name not in fixed]
@@ -286,7 +336,7 @@ def _fit(
 
     # Small tables leave several valleys: begin at a few more points and keep the lowest end.
     chance = np.random.default_rng(0)
-    n_starts = _STARTS_OF_FEW if len(part) < _FEW_ROWS else 1
+    n_starts = _STARTS_OF_FEW if len(part) < _FEW_ROWS else _STARTS_OF_LISTED if operator in LISTED_OPERATORS else 1
     best, lowest = first, float("inf")
     for _ in range(n_starts):
         found = least_squares(

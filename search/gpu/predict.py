@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from tilewright.errors import InputError
 from tilewright.hw_models.gpu.calibration import CalibrationSpec, Operator, Parameters, calibration_of
@@ -14,13 +14,16 @@ from tilewright.hw_models.gpu.parameters import (
     ExpertsParameters,
     GemmParameters,
     LatentParameters,
+    RowListParameters,
     RowwiseParameters,
+    ScanParameters,
+    StreamParameters,
 )
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.measured import COLUMNS, LEAST_SIZES, MeasuredTable
 from tilewright.search.gpu.energy import KernelFigures, power_of, seconds_under_limit
 from tilewright.search.gpu.model import Prediction, model_of
-from tilewright.search.gpu.stand_in import parameters_of
+from tilewright.search.gpu.stand_in import kernel_family, parameters_of
 from tilewright.sim.gpu.device import GpuDevice, gpu_device
 from tilewright.sim.gpu.power import kernel_power
 
@@ -161,7 +164,38 @@ def predict_with(device: GpuDevice, parameters: Parameters, table: MeasuredTable
         shapes = LatentShapes(**{name: columns[name] for name in COLUMNS["latent"]})
         latent = latent_forecast(device, LATENT_FAMILIES.get(table.family), parameters, shapes)
         return Prediction(seconds=latent.seconds, bound=latent.bound, activity=latent.activity)
+    if isinstance(parameters, (ScanParameters, StreamParameters, RowListParameters)):
+        return _listed(device, parameters, table)
     raise InputError(f"{table.name}: parameters of another operator than {table.operator}")
+
+
+def _listed(
+    device: GpuDevice, parameters: ScanParameters | StreamParameters | RowListParameters, table: MeasuredTable
+) -> Prediction:
+    """Scans, convolutions, steps of a state, attention over lists: closed forms that say no activity."""
+    from tilewright.sim.gpu.row_lists import block_list_times, token_top_k_times
+    from tilewright.sim.gpu.scans import scan_times
+    from tilewright.sim.gpu.streams import conv_times, step_times
+
+    columns = {name: values.astype(float) for name, values in table.columns.items()}
+    family: Any = _family(table)
+    if table.operator == "scan" and isinstance(parameters, ScanParameters):
+        seconds, bound = scan_times(device, family, parameters, columns)
+    elif table.operator == "short_conv" and isinstance(parameters, StreamParameters):
+        seconds, bound = conv_times(device, family, parameters, columns)
+    elif table.operator == "state_step" and isinstance(parameters, StreamParameters):
+        seconds, bound = step_times(device, family, parameters, columns)
+    elif table.operator == "token_top_k" and isinstance(parameters, RowListParameters):
+        seconds, bound = token_top_k_times(device, family, parameters, columns)
+    elif table.operator == "block_lists" and isinstance(parameters, RowListParameters):
+        seconds, bound = block_list_times(device, family, parameters, columns)
+    else:
+        raise InputError(f"{table.name}: parameters of another operator than {table.operator}")
+    return Prediction(seconds=seconds, bound=bound)
+
+
+def _family(table: MeasuredTable) -> Any:
+    return kernel_family(cast(Operator, table.operator), table.family)
 
 
 def attention_shapes(table: MeasuredTable) -> AttentionShapes:

@@ -28,6 +28,11 @@ SPLIT_COLUMNS: dict[MeasuredOperator, tuple[str, ...]] = {
     "norm_gemm": ("m", "n", "k"),
     "experts": ("hidden", "inner", "top_k", "experts", "tensor_parts", "expert_parts"),
     "latent": ("queries", "keys", "heads"),
+    "scan": ("tokens", "heads", "key_heads"),
+    "short_conv": ("channels", "tokens"),
+    "state_step": ("heads", "key_heads", "batch"),
+    "token_top_k": ("batch", "queries", "cached"),
+    "block_lists": ("queries", "mean_milli", "longest"),
     "block_sparse_attention": ("keys", "heads", "kv_heads", "head_dim", "kept_per_mille"),
 }
 

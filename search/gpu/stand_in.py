@@ -21,10 +21,13 @@ from tilewright.sim.gpu.device import GpuDevice, gpu_device
 from tilewright.sim.gpu.experts import EXPERTS_FAMILIES, ExpertsFamily
 from tilewright.sim.gpu.families import GEMM_FAMILIES, GemmFamily
 from tilewright.sim.gpu.latent import LATENT_FAMILIES, LatentFamily
+from tilewright.sim.gpu.row_lists import BLOCK_LIST_FAMILIES, TOKEN_TOP_K_FAMILIES, RowListFamily
 from tilewright.sim.gpu.rowwise import ROWWISE_FAMILIES, RowwiseFamily
+from tilewright.sim.gpu.scans import SCAN_FAMILIES, ScanFamily
+from tilewright.sim.gpu.streams import SHORT_CONV_FAMILIES, STATE_STEP_FAMILIES, StreamFamily
 from tilewright.sim.gpu.transfer import transferred
 
-__all__ = ["ChosenParameters", "family_names", "kernel_family", "parameters_of"]
+__all__ = ["LISTED_OPERATORS", "ChosenParameters", "family_names", "kernel_family", "parameters_of"]
 
 _FAMILIES: dict[Operator, Registry[Any]] = {
     "gemm": GEMM_FAMILIES,
@@ -32,11 +35,27 @@ _FAMILIES: dict[Operator, Registry[Any]] = {
     "rowwise": ROWWISE_FAMILIES,
     "experts": EXPERTS_FAMILIES,
     "latent": LATENT_FAMILIES,
+    "scan": SCAN_FAMILIES,
+    "short_conv": SHORT_CONV_FAMILIES,
+    "state_step": STATE_STEP_FAMILIES,
+    "token_top_k": TOKEN_TOP_K_FAMILIES,
+    "block_lists": BLOCK_LIST_FAMILIES,
 }
+#: Operators whose families say which parameters mean something for them.
+LISTED_OPERATORS: tuple[Operator, ...] = ("scan", "short_conv", "state_step", "token_top_k", "block_lists")
 _LEAST_LAUNCH_US = 0.5  # of a parameter
 _VALUE_CYCLES = 18.0  # no device without fp8 can tell; both fp8 kernels of FlashAttention-3 on an H200 take 17 to 19
 _QUANTISED_CHUNK_BYTES = 2048 * (2 + 2 + 1)  # 2,048 values, read for their magnitude and again, written in 8 bits
-Family = GemmFamily | AttentionFamily | RowwiseFamily | ExpertsFamily | LatentFamily
+Family = (
+    GemmFamily
+    | AttentionFamily
+    | RowwiseFamily
+    | ExpertsFamily
+    | LatentFamily
+    | ScanFamily
+    | StreamFamily
+    | RowListFamily
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +102,8 @@ def _relative_parameters(
     entries = [
         calibration.family(operator, relative) for relative in family.relatives if calibration.has(operator, relative)
     ]
-    for entry in sorted(entries, key=lambda entry: bool(entry.device)):  # those of the device itself first
+    nearest = list(dict.fromkeys(each.device for each in calibration.families))  # the device itself, then its stand-ins
+    for entry in sorted(entries, key=lambda entry: nearest.index(entry.device)):
         chosen = _chosen(device, calibration, entry, family)
         own = _adapted(device, family, kernel_family(operator, entry.family), chosen.parameters)
         return replace(chosen, parameters=own)

@@ -8,20 +8,32 @@ Shares and bytes a cycle stay what they are. Nothing here is fitted to a target 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from tilewright.hw_models.gpu.parameters import (
     AttentionParameters,
     ExpertsParameters,
     GemmParameters,
     LatentParameters,
+    RowListParameters,
     RowwiseParameters,
+    ScanParameters,
+    StreamParameters,
 )
 from tilewright.sim.gpu.device import GpuDevice
 
 __all__ = ["transferred"]
 
-Parameters = GemmParameters | AttentionParameters | RowwiseParameters | ExpertsParameters | LatentParameters
+Parameters = (
+    GemmParameters
+    | AttentionParameters
+    | RowwiseParameters
+    | ExpertsParameters
+    | LatentParameters
+    | ScanParameters
+    | StreamParameters
+    | RowListParameters
+)
 
 _LEAST_LAUNCH_US = 0.5
 #: Latency that a step of older products leaves over, as a share of that of the DRAM: 231 of 560 cycles in a product on
@@ -30,6 +42,7 @@ _STEP_SHARE, _BLOCK_SHARE = 0.41, 1.2
 #: What is bounded in a parameter (``hw_models/gpu/parameters.py``).
 _LEAST_SUSTAINED, _MOST_SUSTAINED = 0.3, 1.0
 _MOST_LOSS = 0.7
+_MOST_OF_A_TIME = 2000.0
 #: What asynchronous products and loads leave of the part that is not hidden: FlashAttention-3's ablation (arXiv
 #: 2407.08608: 661 TFLOP/s, 570 without), at a width of 128, where softmax takes nine tenths of the products' time.
 _OVERLAP = 0.7
@@ -55,6 +68,8 @@ def transferred(
     latency = target.dram_latency_s / source.dram_latency_s
     if isinstance(parameters, LatentParameters):
         return replace(parameters, tile_us=parameters.tile_us * latency)
+    if isinstance(parameters, (ScanParameters, StreamParameters, RowListParameters)):
+        return _by_clock(parameters, clock)
     launch = _launch_us(parameters.launch_us, source, target, clock if alone else 1.0)
     if isinstance(parameters, RowwiseParameters):
         return replace(
@@ -101,6 +116,20 @@ def transferred(
         fill_gb_per_s=min(parameters.fill_gb_per_s / rate, target.dram_bytes_per_s * 1e-9),
         sustained_share=sustained,
     )
+
+
+def _by_clock(
+    parameters: ScanParameters | StreamParameters | RowListParameters, clock: float
+) -> ScanParameters | StreamParameters | RowListParameters:
+    """Every time of a multiprocessor's own in cycles; launches are chains of kernels, of cycles too."""
+    times = {
+        each.name: min(getattr(parameters, each.name) * clock, _MOST_OF_A_TIME)
+        for each in fields(parameters)
+        if each.name.endswith(("_us", "_ns"))
+    }
+    if isinstance(parameters, StreamParameters):
+        times["sm_gb_per_s"] = parameters.sm_gb_per_s / clock
+    return replace(parameters, **times)
 
 
 def _launch_us(launch_us: float, source: GpuDevice, target: GpuDevice, more: float) -> float:
