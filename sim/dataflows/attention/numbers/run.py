@@ -69,7 +69,10 @@ def run_phase(phase: Phase, costs: AttentionCosts, tiling: Tiling, dram: Dram) -
     builder = ProgramBuilder(engines, channels, unroll=True)
     core: Any = phase.core(costs, n_groups=len(dram.k), builder=builder)
     phase.lower(core, tiling)
+    program = builder.build()
+    if not program.n_commands:  # a merge of parts, where there are none
+        return
     (key,) = (p.name for p in phase.parameters if p.name == "key" or p.name.endswith("_key"))
     chip = Chip(dram, core, tiling[key])
     chip.comes_again = core.comes_again(tiling)
-    interpret(builder.build(), chip)
+    interpret(program, chip)
