@@ -209,7 +209,7 @@ class ScanParameters:
 
     __pydantic_config__ = _STRICT
 
-    launch_us: Annotated[float, Ge(0.5), Le(100)]
+    launch_us: Annotated[float, Ge(0.5), Le(500)]
     token_us: Annotated[float, Ge(0), Le(20)] = 0.0
     head_us: Annotated[float, Ge(0), Le(60)] = 0.0
     chunk_us: Annotated[float, Ge(0), Le(60)] = 0.0

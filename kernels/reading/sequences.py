@@ -39,6 +39,7 @@ _SHAPES = {
     "ssd": {"nheads", "head_dim", "d_state", "n_groups", "chunk_size", "B", "L"},
     "chunk_scan": {"gpu", "kernel", "B", "L", "H", "P", "N", "G", "chunk", "ms", "tflops"},
     "top_k": {"B", "isl", "step"},
+    "published": {"gpu", "B", "T", "H", "D", "kernel", "pass", "ms"},
     "blocks": {"heads", "tokens", "head_dim", "block", "busiest_row", "mean_row", "sparse_ms"},
     "nsa": {"T", "nsa_fwd"},
 }
@@ -64,6 +65,7 @@ _UPDATES = {
     "gdn_step_trtllm": "conv_update_trtllm",
     "gdn_step_0510": "conv_update_0510",
 }
+_PUBLISHED = {"chunk_retention": "retention_fla", "chunk_gla": "gla_fla", "chunk_gdn": "gdn_fla_host"}
 _WIDTH = 128  # of keys and values in the delta rules' tables
 
 
@@ -86,6 +88,8 @@ def read_sequences(path: Path) -> list[MeasuredTable]:
         return _ssd_tables(path, frame)
     if kind == "chunk_scan":
         return _chunk_scan_tables(path, frame)
+    if kind == "published":
+        return _published_tables(path, frame)
     if kind == "blocks":
         return [_block_table(path, frame)]
     if kind == "nsa":
@@ -199,6 +203,32 @@ def _chunk_scan_tables(path: Path, frame: pd.DataFrame) -> list[MeasuredTable]:
         source = "tile-ai/tilelang, benchmark of Mamba-2's chunk scan (MIT)"
         tables.append(
             _table(path, rows, f"{device} {library}", device, family, "scan", shape, source=source, seconds=seconds)
+        )
+    return tables
+
+
+def _published_tables(path: Path, frame: pd.DataFrame) -> list[MeasuredTable]:
+    """flash-linear-attention's own times of whole calls, forward only."""
+    tables = []
+    stated = frame[(frame["pass"] == "fwd") & frame["kernel"].isin(_PUBLISHED) & frame["D"].notna()]
+    for (gpu, kernel), rows in stated.groupby(["gpu", "kernel"], sort=False):
+        device = str(gpu).split()[0].lower()
+        if not any(sign.isdigit() for sign in device):
+            continue  # no GPU is named
+        heads, width = whole_column(path, rows, "H"), whole_column(path, rows, "D")
+        shape = {
+            "batch": whole_column(path, rows, "B"),
+            "tokens": whole_column(path, rows, "T"),
+            "heads": heads,
+            "key_heads": heads,
+            "key_dim": width,
+            "value_dim": width,
+        }
+        column = f"{device} {kernel}"
+        source = "fla-org/flash-linear-attention, its own benchmarks (MIT)"
+        seconds = seconds_column(path, rows, "ms", _MS)
+        tables.append(
+            _table(path, rows, column, device, _PUBLISHED[str(kernel)], "scan", shape, source=source, seconds=seconds)
         )
     return tables
 

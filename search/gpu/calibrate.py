@@ -55,7 +55,7 @@ _FREE_OF_FEW: dict[Operator, tuple[str, ...]] = {  # those that differ most firs
     "rowwise": ("launch_us", "row_us", "memory_share", "lane_cycles", "cache_share"),
     "experts": ("launch_us", "rate_share", "row_ns", "memory_share", "overlap_loss"),
     "latent": ("host_us", "rate_share", "memory_share", "tile_us"),
-    "scan": ("launch_us", "chunk_us", "head_us", "memory_share", "token_us", "copied", "overlap_loss", "rate_share"),
+    "scan": ("launch_us", "copied", "rate_share", "chunk_us", "head_us", "memory_share", "token_us", "overlap_loss"),
     "short_conv": (
         "launch_us",
         "block_ns",

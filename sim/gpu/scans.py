@@ -31,9 +31,11 @@ __all__ = ["POWER_TIME_S", "SCAN_FAMILIES", "ScanFamily", "scan_times", "slowed"
 POWER_TIME_S = 4e-3
 _LEAST_CHUNK = 16  # of Triton's kernels: the least side of a tensor core's product
 _VALUE, _STATE = 2, 4  # bytes of an operand, of an element of the state
-#: Bytes of Triton's stages, as often as they move a vector of a token: of each value head (K K^T and its inverse, w
-#: and u, the state kernel, the result), of each key head (norms of queries and keys), and the states between chunks.
-_VALUE_MOVES, _KEY_MOVES, _STATE_MOVES = 11, 8, 2
+#: Bytes of Triton's stages, as often as they move a vector of a token: of each value head, of each key head, and the
+#: states between chunks. The delta rule: K K^T and its inverse, w and u, the state kernel, the result; norms of queries
+#: and keys. Retention: the state kernel reads keys and values, the result queries too. With a gate of 32 bits a key
+#: channel: its sum, and reading it in each stage.
+_DELTA, _RETENTION, _GATED = (11, 8, 2), (3, 3, 2), (3, 13, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,8 @@ class ScanFamily:
     ``chunk``: tokens of a chunk. ``kind``: "persistent" (one kernel, state on chip), "dealt" (as that, with heads dealt
     to multiprocessors singly and cost by tokens), "prepared" (a kernel over all chunks before the persistent one),
     "stages" (a kernel a stage), "products" (one stage that the tensor cores bound). ``moves_state``: reading and
-    writing the states is not hidden. ``parameters``: those that mean something; ``relatives``, ``alone``: as for
-    attention.
+    writing the states is not hidden. ``moves``: in stages, how often vectors and states are moved. ``parameters``:
+    those that mean something; ``relatives``, ``alone``: as for attention.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ScanFamily:
     kind: str
     parameters: tuple[str, ...]
     moves_state: bool = False
+    moves: tuple[int, int, int] = _DELTA
     relatives: tuple[str, ...] = ()
     alone: bool = True
 
@@ -92,6 +95,32 @@ for _family in (
     ScanFamily(
         name="kda_fla",
         summary="Kimi delta attention, Triton (SGLang)",
+        chunk=64,
+        kind="stages",
+        parameters=_STAGES,
+        relatives=("gdn_fla",),
+    ),
+    ScanFamily(
+        name="retention_fla",
+        summary="retention, Triton (flash-linear-attention)",
+        chunk=64,
+        kind="stages",
+        parameters=_STAGES,
+        moves=_RETENTION,
+        relatives=("gdn_fla",),
+    ),
+    ScanFamily(
+        name="gla_fla",
+        summary="gated linear attention, Triton (flash-linear-attention)",
+        chunk=64,
+        kind="stages",
+        parameters=_STAGES,
+        moves=_GATED,
+        relatives=("retention_fla", "gdn_fla"),
+    ),
+    ScanFamily(
+        name="gdn_fla_host",
+        summary="gated delta rule, Triton (flash-linear-attention, launched by the host)",
         chunk=64,
         kind="stages",
         parameters=_STAGES,
@@ -208,7 +237,8 @@ def _staged(device: GpuDevice, family: ScanFamily, parameters: ScanParameters, c
     values = tokens * columns["heads"] * columns["value_dim"] * _VALUE
     keys = tokens * columns["key_heads"] * columns["key_dim"] * _VALUE
     between = heads * n_chunks * columns["key_dim"] * columns["value_dim"] * _VALUE
-    moved = parameters.copied * (_VALUE_MOVES * values + _KEY_MOVES * keys + _STATE_MOVES * between)
+    of_values, of_keys, of_states = family.moves
+    moved = parameters.copied * (of_values * values + of_keys * keys + of_states * between)
     moved = moved + 2 * _states(columns)
     missed = miss_share(4 * values + 4 * keys + between, device.l2_bytes * parameters.cache_share)
     dram = moved * missed / (device.dram_bytes_per_s * parameters.memory_share)

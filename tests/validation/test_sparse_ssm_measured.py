@@ -80,6 +80,7 @@ WORTH = {
     ("h200", _TOP_K, "dsa_indexer"): (7.1, 25.7),
     ("h100", "mamba2_conv1d_update_decode_ms", "conv_update_trtllm"): (6.0, None),
     ("h100", "nsa_kernel_ms", "nsa"): (2.5, None),
+    ("h100", "linear_attention_kernels_published_ms", "retention_fla"): (2.5, None),
 }
 
 
@@ -208,3 +209,17 @@ def test_where_native_sparse_attention_pays() -> None:
 
     print(f"NSA over FlashAttention-2: {ratio(4096):.2f} at 4,096, {ratio(8192):.2f} at 8,192, {ratio(16384):.2f}")
     assert ratio(4096) > 1 > ratio(8192)
+
+
+def test_where_retention_pays() -> None:
+    """Between 2,048 and 4,096 tokens on an H100, against causal FlashAttention-2: four sequences, 8 heads of 256."""
+    h100 = load_machine("h100")
+
+    def ratio(tokens: int) -> float:
+        scan = {"batch": 4, "tokens": tokens, "heads": 8, "key_heads": 8, "key_dim": 256, "value_dim": 256}
+        whole = {"batch": 4, "queries": tokens, "keys": tokens, "heads": 8, "kv_heads": 8, "head_dim": 256}
+        chunked = kernel_seconds(h100, "scan", "retention_fla", **scan)
+        return chunked / kernel_seconds(h100, "attention", "fa2_prefill", **whole)
+
+    print(f"retention over FlashAttention-2: {ratio(2048):.2f} at 2,048, {ratio(4096):.2f} at 4,096")
+    assert ratio(2048) > 1 > ratio(4096)
