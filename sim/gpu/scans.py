@@ -30,6 +30,7 @@ __all__ = ["POWER_TIME_S", "SCAN_FAMILIES", "ScanFamily", "scan_times", "slowed"
 #: Runs longer than this feel the power limit in full; half of it at this length.
 POWER_TIME_S = 4e-3
 _LEAST_CHUNK = 16  # of Triton's kernels: the least side of a tensor core's product
+_TILE_VALUES = 64  # columns of the state in a thread block of Triton's state kernel
 _VALUE, _STATE = 2, 4  # bytes of an operand, of an element of the state
 #: Bytes of Triton's stages, as often as they move a vector of a token: of each value head, of each key head, and the
 #: states between chunks. The delta rule: K K^T and its inverse, w and u, the state kernel, the result; norms of queries
@@ -221,8 +222,10 @@ def _chunks(family: ScanFamily, tokens: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _walk(device: GpuDevice, family: ScanFamily, parameters: ScanParameters, columns: Columns) -> Numbers:
-    """Waves of heads over the multiprocessors, each chunk by chunk."""
+    """Waves of heads (in stages, of tiles of their values) over the multiprocessors, each chunk by chunk."""
     share = columns["batch"] * columns["heads"] / device.n_sms
+    if family.kind == "stages":
+        share = share * np.ceil(columns["value_dim"] / _TILE_VALUES)
     chunk, n_chunks = _chunks(family, columns["tokens"])
     length = columns["tokens"] / family.chunk if family.kind == "dealt" else n_chunks * chunk / family.chunk
     rounds = share if family.kind == "dealt" else np.ceil(share)
@@ -240,7 +243,7 @@ def _staged(device: GpuDevice, family: ScanFamily, parameters: ScanParameters, c
     of_values, of_keys, of_states = family.moves
     moved = parameters.copied * (of_values * values + of_keys * keys + of_states * between)
     moved = moved + 2 * _states(columns)
-    missed = miss_share(4 * values + 4 * keys + between, device.l2_bytes * parameters.cache_share)
+    missed = miss_share(4 * values + 4 * keys + between + _states(columns), device.l2_bytes * parameters.cache_share)
     dram = moved * missed / (device.dram_bytes_per_s * parameters.memory_share)
     return np.asarray(dram + moved * (1 - missed) / max(device.l2_bytes_per_s / 2, device.dram_bytes_per_s))
 
