@@ -254,7 +254,8 @@ class RowListParameters:
     ``launch_us``: of the kernel. ``row_us``: one row (a query, or a block of them) on one multiprocessor; ``block_us``:
     each block of keys in its list. For some families only, else 0: ``short_share``, part of a row that is saved where
     fewer keys than its list has room for exist; ``power_loss``: as for scans; ``dense_loss``: by how much heads
-    without lists take longer than in a kernel without any.
+    without lists take longer than in a kernel without any; ``page_loss``: by how much 10^9 bytes of keys, whose pages
+    are more than address translation holds, slow their walk.
     """
 
     __pydantic_config__ = _STRICT
@@ -264,4 +265,5 @@ class RowListParameters:
     block_us: Annotated[float, Ge(0), Le(50)] = 0.0
     short_share: Annotated[float, Ge(0), Le(0.7)] = 0.0
     dense_loss: Annotated[float, Ge(0), Le(1)] = 0.0
+    page_loss: Annotated[float, Ge(0), Le(5)] = 0.0
     power_loss: Annotated[float, Ge(0), Le(0.7)] = 0.0

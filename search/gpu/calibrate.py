@@ -170,7 +170,9 @@ _START: dict[Operator, Parameters] = {
     "state_step": StreamParameters(
         launch_us=3, memory_share=0.85, cache_share=0.65, token_us=0.8, sm_gb_per_s=40, miss_us=1
     ),
-    "token_top_k": RowListParameters(launch_us=4, row_us=5, block_us=1.1, short_share=0.03, power_loss=0.05),
+    "token_top_k": RowListParameters(
+        launch_us=4, row_us=5, block_us=1.1, short_share=0.03, power_loss=0.05, page_loss=0.3
+    ),
     "block_lists": RowListParameters(launch_us=8, row_us=3, block_us=1.3, dense_loss=0.05),
 }
 

@@ -29,6 +29,7 @@ __all__ = ["BLOCK_LIST_FAMILIES", "TOKEN_TOP_K_FAMILIES", "RowListFamily", "bloc
 
 _KEPT = 2048  # keys of a query
 _TILE_QUERIES, _TILE_KEYS = 4, 256  # of the indexer
+_KEY_BYTES = 132  # of the indexer: 128 values of 8 bits and a scale
 _MILLI = 1000
 
 
@@ -56,7 +57,7 @@ for _family in (
         name="dsa_indexer",
         summary="fp8 scores of all keys, 64 heads",
         scores=True,
-        parameters=("launch_us", "row_us", "block_us", "power_loss"),
+        parameters=("launch_us", "row_us", "block_us", "power_loss", "page_loss"),
     ),
 ):
     TOKEN_TOP_K_FAMILIES.register(_family.name, _family)
@@ -86,7 +87,8 @@ def token_top_k_times(
         spanned = np.where(queries >= _TILE_QUERIES, 1, np.minimum(np.ceil(_TILE_QUERIES / queries), batch))
         # In one wave the last tile, which sees most keys, decides; in several the mean one.
         keys = cached + np.where(share <= 1, queries, (queries + 1) / 2)
-        row = parameters.row_us + parameters.block_us * np.ceil(keys * spanned / _TILE_KEYS)
+        pages = 1 + parameters.page_loss * batch * (cached + queries) * _KEY_BYTES * 1e-9
+        row = parameters.row_us + parameters.block_us * np.ceil(keys * spanned / _TILE_KEYS) * pages
     else:
         share = batch * queries / device.n_sms
         short = np.clip(_KEPT - cached, 0, queries) / queries
