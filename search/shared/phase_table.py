@@ -149,6 +149,8 @@ class PhaseTable:
         noted = []
         for share in self.shares:
             recorder = WorkRecorder()
-            self.phase.lower(self.phase.core(self._costs, n_groups=share.n_groups, builder=recorder), tiling)
+            core = self.phase.core(self._costs, n_groups=share.n_groups, builder=recorder)
+            core.share = share.share
+            self.phase.lower(core, tiling)
             noted.append(np.array(recorder.noted, dtype=np.int64).reshape(-1, 3))
         return noted

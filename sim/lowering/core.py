@@ -181,6 +181,7 @@ class TileCore(Generic[C]):
         self.used_by: dict[Operand, int] = {}
         self.staged_bytes: dict[str, int] = {}
         self.only_declare = False
+        self.share: Any = None  # what of the layer this core does, where pieces differ; None for all that is counted
         self.begins = False  # whether this is the first phase of a dataflow
         self.pools: dict[str, Pool] = {}
         self._first_engine = first_engine

@@ -19,6 +19,7 @@ from tilewright.sim.engine.trace import TraceCommand, TraceWindow, trace_program
 from tilewright.sim.figures import figures_of
 from tilewright.sim.lowering.core import BuffersDeclared, TileCore, WorkCounter, WorkTotals
 from tilewright.sim.lowering.costs import ASSUMPTIONS, TileCosts, Work
+from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, channels_by_share, levels_of
 from tilewright.sim.lowering.mapped_work import MappedWork, mapped_work
 from tilewright.sim.lowering.mapping import Dataflow, Layer, Phase, Tiling, plain_mapping
@@ -47,10 +48,13 @@ SHARED_NOTE = " (or what the dataflow brings once for several of them)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreShare:
-    """``n_cores`` identical cores in lock step, each with ``n_groups`` pieces of the layer."""
+    """``n_cores`` identical cores in lock step, each with ``n_groups`` pieces of the layer; ``share``: which, where
+    these are not alike.
+    """
 
     n_groups: int
     n_cores: int
+    share: Any = None
 
 
 def core_shares(layer: Layer, machine: MachineSpec) -> tuple[CoreShare, ...]:
@@ -58,6 +62,12 @@ def core_shares(layer: Layer, machine: MachineSpec) -> tuple[CoreShare, ...]:
 
     Cores beyond the number of pieces stay idle.
     """
+    if getattr(layer, "blocks", None) is not None:
+        deal = family_of(layer).dealt
+        return tuple(
+            CoreShare(n_groups=sum(count for _, count in share), n_cores=n_cores, share=share)
+            for share, n_cores in deal(layer, machine.n_cores)
+        )
     groups = layer.n_groups
     base, extra = divmod(groups, machine.n_cores)
     shares = [
@@ -107,6 +117,7 @@ def build_phase(
             name=suffix,
             channels=numbers[i] if len(channels) > 1 else (),
         )
+        core.share = share.share
         if ahead is not None:
             core.reserve("next weights", ahead.n_bytes, holds="weights")
         phase.lower(core, tiling)
@@ -125,7 +136,9 @@ def count_phase(phase: Phase, costs: TileCosts, tiling: Tiling) -> WorkTotals:
     level_bytes: dict[int, int] = {}
     for share in core_shares(costs.layer, costs.machine):
         counter = WorkCounter()
-        phase.lower(phase.core(costs, n_groups=share.n_groups, builder=counter), tiling)
+        core = phase.core(costs, n_groups=share.n_groups, builder=counter)
+        core.share = share.share
+        phase.lower(core, tiling)
         work = counter.totals()
         most = most or work  # the first share has the most heads
         n_bytes += work.channel_bytes * share.n_cores
@@ -272,9 +285,10 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
     shares = core_shares(layer, machine)
     notes += _rounding(machine, shares)
     if machine.n_cores > 1:
+        pieces = "rows of lists" if shares[0].share else "heads, groups, cuts"
         dealt = ", ".join(f"{share.n_cores} cores x {share.n_groups}" for share in shares)
         notes.append(
-            f"independent pieces (heads, groups, cuts) are dealt out to the cores whole: {dealt}; each loads its own "
+            f"independent pieces ({pieces}) are dealt out to the cores whole: {dealt}; each loads its own "
             f"operands{SHARED_NOTE if dataflow.fills_buffers else ''}, and they share the DRAM channel fairly"
         )
     return tuple(notes)

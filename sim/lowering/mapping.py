@@ -233,7 +233,9 @@ def usual_dataflows(layer: Layer, machine: MachineSpec) -> tuple[Dataflow, ...]:
     native = tuple(flow for flow in known if flow.is_native and not flow.refusal(layer, machine))
     usual = DATAFLOWS.get(family.usual)
     if not native and usual.refusal(layer, machine):
-        return tuple(flow for flow in known if not flow.refusal(layer, machine))[:1] or (usual,)
+        able = [flow for flow in known if not flow.refusal(layer, machine)]
+        best = [flow for flow in able if flow.name in family.in_networks]
+        return tuple(best or able)[:1] or (usual,)
     return native or (usual,)
 
 

@@ -45,7 +45,8 @@ class RowBlock(NamedTuple):
     ``new``: how many of the tiles (the last ones) must be brought on chip for this block; -1 means all of
     them. ``release``: resident tiles may be given up after this block. ``step`` and ``over``: the tile
     count is ``tiles + step * (trip of loop over)``. The last four fields are set only when the block is
-    to be run on numbers: kv head, first query row, first key tile, and serial number.
+    to be run on numbers: kv head, first query row, first key tile, and serial number; ``keys`` are those
+    that it sees, where these come from a list.
     """
 
     rows: int
@@ -59,10 +60,13 @@ class RowBlock(NamedTuple):
     row: int = 0
     tile: int = 0
     serial: int = 0
+    keys: tuple[int, ...] = ()
 
 
 class Tile(NamedTuple):
-    """One key tile of a row block. ``fresh``: it must be loaded for this block; ``index`` counts in N."""
+    """One key tile of a row block. ``fresh``: it must be loaded for this block; ``index`` counts in N, or, for the
+    ``listed`` keys of a list, in the list.
+    """
 
     keys: int
     fresh: bool
@@ -70,6 +74,7 @@ class Tile(NamedTuple):
     first: bool
     last: bool
     index: int = 0  # type: ignore[assignment]  # a tuple has an index(), which no one needs here
+    listed: tuple[int, ...] = ()
 
     @property
     def is_new(self) -> bool:
@@ -265,7 +270,8 @@ def tile_groups(block: RowBlock, key: int, *, concrete: bool = False) -> Iterato
         for j in range(block.tiles):
             last = j == block.tiles - 1
             keys = block.tail if last else key
-            yield 1, 0, Tile(keys, j >= block.tiles - new, block.release, j == 0, last, block.tile + j)
+            tile = Tile(keys, j >= block.tiles - new, block.release, j == 0, last, block.tile + j)
+            yield 1, 0, tile._replace(listed=block.keys[j * key : j * key + keys]) if block.keys else tile
         return
     if block.tiles == 1 and not block.step:
         yield 1, 0, Tile(block.tail, new == 1, block.release, True, True)

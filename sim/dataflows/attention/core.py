@@ -8,6 +8,7 @@ from typing import Any
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile, key_tiles, pipeline, row_blocks
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.dataflows.attention.engine import EnginePasses
+from tilewright.sim.dataflows.attention.listed import RowKind, kinds_of, listed_row_blocks
 from tilewright.sim.engine.program import Channel
 from tilewright.sim.lowering.core import TileCore
 from tilewright.sim.lowering.levels import channels_of
@@ -45,6 +46,9 @@ class AttentionCore(TileCore[AttentionCosts]):
     def row_blocks(self, query: int, key: int, *, resident: bool = False) -> tuple[Any, ...]:
         """The tree of row blocks; every pool must have been declared before."""
         self.declared()
+        if self.layer.blocks is not None:
+            unroll = self.builder.unroll
+            return listed_row_blocks(self.layer, self.row_kinds, query=query, key=key, concrete=unroll)
         return row_blocks(
             self.layer,
             n_groups=self.n_groups,
@@ -53,6 +57,11 @@ class AttentionCore(TileCore[AttentionCosts]):
             resident=resident,
             concrete=self.builder.unroll,
         )
+
+    @property
+    def row_kinds(self) -> tuple[tuple[RowKind, int], ...]:
+        """Kinds of rows of blocks that this core does, under a mask of lists: its share, or all."""
+        return kinds_of(self.layer) if self.share is None else self.share
 
     def windows(self, tree: Sequence[Any], stages: int) -> Iterator[tuple[Any, ...]]:
         return pipeline(self, tree, stages)

@@ -17,7 +17,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.attention import AttentionLayer
-from tilewright.workloads.homes import held_in
+from tilewright.workloads.homes import Place, held_in
 from tilewright.workloads.vector_work import SOFT_CAP
 
 __all__ = ["ARRAY_SOFTMAX", "AttentionCosts", "Joining", "attention_assumptions", "costs_of", "join_operations"]
@@ -57,6 +57,12 @@ _NARROW_P_ASSUMPTION = (
 )
 
 
+_LISTS_ASSUMPTION = (
+    "listed blocks are computed whole, and gathered from the DRAM as runs at their mean distance, anew for each row; "
+    "the lists are there and known to the load engine (choosing and reading them is not counted here)"
+)
+
+
 def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
     """What is taken for granted about the costs of ``layer``."""
     return (
@@ -68,6 +74,7 @@ def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
         *((_STRIPES_ASSUMPTION.format(layer.stripes),) if layer.stripes > 1 else ()),
         *((_SINK_ASSUMPTION,) if layer.sinks else ()),
         *((_SOFT_CAP_ASSUMPTION,) if layer.soft_cap else ()),
+        *((_LISTS_ASSUMPTION,) if layer.blocks is not None else ()),
     )
 
 
@@ -134,6 +141,37 @@ class AttentionCosts(TileCosts):
         self.bias_bits = layer.bias_bits if layer.has_bias else 0
         self.sink_bits = layer.sink_bits if layer.sinks else 0
         self._joining = join_operations(layer)
+
+    # -- loads of K and V --------------------------------------------------------------------------------
+
+    def load_keys(self, n_keys: int) -> Work:
+        """A tile of K; keys of a list are gathered."""
+        return self._load_listed(n_keys, self.layer.head_dim, self.key_bits, self.layer.homes.k)
+
+    def load_values(self, n_keys: int) -> Work:
+        """A tile of V; of the keys of a list, gathered."""
+        return self._load_listed(n_keys, self.layer.value_dim, self.value_bits, self.layer.homes.v)
+
+    def _load_listed(self, n_keys: int, width: int, bits: int | Fraction, home: Place) -> Work:
+        """Blocks of a list are runs of their own, at the mean distance of listed blocks; the last may be shorter."""
+        mask = self.layer.blocks
+        if mask is None or n_keys <= mask.block_keys:
+            return self.load(1, n_keys * width, bits, home=home)
+        block = mask.block_keys
+        apart = max(1, round(1 / mask.density)) * block * width
+        full, rest = divmod(n_keys, block)
+        many = self.load(full, block * width, bits, stride_elements=apart if full > 1 else 0, home=home)
+        if not rest:
+            return many
+        last = self.load(1, rest * width, bits, home=home)
+        return Work(
+            max(many.cycles, last.cycles),
+            many.n_bytes + last.n_bytes,
+            0,
+            many.energy_pj + last.energy_pj,
+            many.counters + last.counters,
+            many.channel,
+        )
 
     # -- sizes on chip ---------------------------------------------------------------------------------
 

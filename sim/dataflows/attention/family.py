@@ -14,6 +14,7 @@ from tilewright.sim.dataflows.attention.bound import lower_bound
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.costs import attention_assumptions, costs_of
 from tilewright.sim.dataflows.attention.engine import on_engine
+from tilewright.sim.dataflows.attention.listed import dealt
 from tilewright.sim.lowering.family import Family, register_family
 from tilewright.sim.lowering.levels import levels_of
 from tilewright.sim.result import LengthLimit
@@ -85,6 +86,7 @@ ATTENTION = register_family(
         least=_least,
         assumptions=attention_assumptions,
         limit=_limit,
+        dealt=dealt,
         remedy="or a dataflow whose need does not grow with the length (fusemax, flash2)",
     )
 )

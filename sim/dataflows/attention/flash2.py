@@ -23,6 +23,7 @@ FLASH2 = register(
     Dataflow(
         name="flash2",
         heeds_homes=True,
+        heeds_lists=True,
         summary="FlashAttention-2: one-pass softmax on the vector unit, queries outside, keys inside",
         source="FlashAttention-2, arXiv 2307.08691",
         phases=(Phase(name="attention", parameters=parts.STANDARD, lower=lower, legal=parts.legal),),

@@ -61,6 +61,8 @@ def lower_steps(core: AttentionCore, tiling: Tiling, store_sums: StoreRows | Non
                 run=("divide_rows", old),
             )
             online.store_rows(core, data, old, data.o)
+    if store_sums is None:
+        online.store_empty(core, data, tiling)
 
 
 def _softmax(

@@ -67,6 +67,7 @@ def lower(core: AttentionCore, tiling: Tiling) -> None:
             _running_sum(core, middle, sum_ready)
         if old is not None and old.last:
             online.store_rows(core, data, old, data.o)
+    online.store_empty(core, data, tiling)
 
 
 def _running_maximum(
@@ -203,6 +204,7 @@ FUSEMAX = register(
     Dataflow(
         name="fusemax",
         heeds_homes=True,
+        heeds_lists=True,
         summary="one-pass softmax as a cascade over both units; buffer need independent of the length",
         source="FuseMax, arXiv 2406.10491 (MICRO 2024)",
         phases=(Phase(name="attention", parameters=(*parts.STANDARD, ROWS, INTERLEAVE), lower=lower, legal=_legal),),

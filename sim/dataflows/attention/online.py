@@ -14,6 +14,7 @@ from tilewright.sim.dataflows.attention import parts
 from tilewright.sim.dataflows.attention.blocks import Repeat, RowBlock, Run, Tile, tile_groups
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
+from tilewright.sim.dataflows.attention.listed import empty_rows
 from tilewright.sim.lowering.core import Pool
 from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import ceil_div
@@ -161,7 +162,7 @@ def _load_keys(core: AttentionCore, data: OnlineData, step: Step) -> None:
         data.staging.load("k", step, data.k, step.keys * layer.head_dim, run)
         return
     core.load(
-        costs.load(1, step.keys * layer.head_dim, costs.key_bits, home=layer.homes.k),
+        costs.load_keys(step.keys),
         waits=[data.k.free],
         signals=[data.k.full],
         label="load K",
@@ -175,7 +176,7 @@ def _load_values(core: AttentionCore, data: OnlineData, step: Step) -> None:
         data.staging.load("v", step, data.v, step.keys * layer.value_dim, run)
         return
     core.load(
-        costs.load(1, step.keys * layer.value_dim, costs.value_bits, home=layer.homes.v),
+        costs.load_values(step.keys),
         waits=[data.v.free],
         signals=[data.v.full],
         label="load V",
@@ -209,6 +210,28 @@ def score_command(
         label="Q K^T",
         run=("scores_rows", step),
     )
+
+
+def store_empty(core: AttentionCore, data: OnlineData, tiling: Tiling) -> None:
+    """Zeros for the row blocks of a list that see nothing."""
+    layer, costs = core.layer, core.costs
+    if layer.blocks is None:
+        return
+    own = empty_rows(layer, core.row_kinds, query=tiling["query"], key=tiling["key"], concrete=core.unroll)
+    for count, block in own:
+        for _ in core.loop(count, name="empty rows"):
+            for offset in range(0, block.rows, data.sub):
+                rows = min(data.sub, block.rows - offset)
+                step = Step(rows, 0, False, False, True, True, True, True, block, None, offset)
+                bits = rows * layer.value_dim * costs.accumulator_bits
+                core.vector(
+                    costs.vector((), reads_bits=0, writes_bits=bits),
+                    waits=[data.o.free],
+                    signals=[data.o.full],
+                    label="zeros",
+                    run=("clear_rows", step),
+                )
+                store_rows(core, data, step, data.o)
 
 
 def store_rows(core: AttentionCore, data: OnlineData, step: Step, done: Pool) -> None:

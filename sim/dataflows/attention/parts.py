@@ -15,6 +15,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
+from tilewright.sim.dataflows.attention.listed import legal_lists, list_key_sizes
 from tilewright.sim.lowering.core import Pool
 from tilewright.sim.lowering.mapping import Parameter, Tiling, tile_sizes
 from tilewright.units import ceil_div
@@ -24,6 +25,8 @@ from tilewright.workloads.attention import AttentionLayer
 
 
 def _query_sizes(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, ...]:
+    if layer.blocks is not None:
+        return tile_sizes(min(layer.blocks.block_rows, layer.query_len), machine.matrix.rows)
     heads = layer.query_heads // layer.kv_heads
     sizes = tile_sizes(layer.query_len, machine.matrix.rows)
     # A head of few rows (decode) may share a tile with the other heads of its group.
@@ -33,11 +36,23 @@ def _query_sizes(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, ...]
 
 
 def _key_sizes(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, ...]:
+    if layer.blocks is not None:
+        return list_key_sizes(layer, machine)
     return tile_sizes(layer.key_len, machine.matrix.columns)
 
 
 def _most_query_rows(layer: AttentionLayer) -> int:
+    if layer.blocks is not None:
+        return min(layer.blocks.block_rows, layer.query_len)
     return layer.query_len * (layer.query_heads // layer.kv_heads)
+
+
+def _least_rows(layer: AttentionLayer, machine: MachineSpec) -> int:
+    return min(_most_query_rows(layer) if layer.blocks is not None else layer.query_len, machine.matrix.rows)
+
+
+def _least_keys(layer: AttentionLayer, machine: MachineSpec) -> int:
+    return min(_key_sizes(layer, machine) if layer.blocks is not None else (layer.key_len, machine.matrix.columns))
 
 
 def query_parameter(name: str = "query") -> Parameter:
@@ -47,7 +62,7 @@ def query_parameter(name: str = "query") -> Parameter:
         meaning="query rows of a row block",
         candidates=_query_sizes,
         largest=_most_query_rows,
-        least=lambda layer, machine: min(layer.query_len, machine.matrix.rows),
+        least=_least_rows,
     )
 
 
@@ -58,7 +73,7 @@ def key_parameter(name: str = "key") -> Parameter:
         meaning="keys of a key/value tile",
         candidates=_key_sizes,
         largest=lambda layer: layer.key_len,
-        least=lambda layer, machine: min(layer.key_len, machine.matrix.columns),
+        least=_least_keys,
     )
 
 
@@ -78,9 +93,9 @@ def resident_parameter() -> Parameter:
     return Parameter(
         name="resident",
         meaning="1 keeps a head's K and V on chip for all its row blocks, 0 streams them for each",
-        candidates=lambda layer, machine: (0, 1) if layer.mask != "banded" else (0,),
+        candidates=lambda layer, machine: (0, 1) if layer.mask not in ("banded", "blocks") else (0,),
         smallest=0,
-        largest=lambda layer: 0 if layer.mask == "banded" else 1,
+        largest=lambda layer: 0 if layer.mask in ("banded", "blocks") else 1,
     )
 
 
@@ -95,6 +110,8 @@ def legal(layer: AttentionLayer, tiling: Tiling) -> bool:
     """Leave out what cannot win: a third slot for resident tiles, masks cut by tiles that do not nest."""
     if tiling.get("resident") and tiling.get("depth", 2) > 2:
         return False
+    if layer.blocks is not None:
+        return legal_lists(layer, tiling)
     if layer.mask != "none" and tiling["query"] * layer.stripes % tiling["key"]:
         return ceil_div(layer.query_len, tiling["query"]) <= FEW_BLOCKS
     return True

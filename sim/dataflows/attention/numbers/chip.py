@@ -14,7 +14,7 @@ from tilewright.sim.numbers.hazards import FloatArray, HazardError, Store
 from tilewright.sim.numbers.interpreter import given
 from tilewright.units import BITS_PER_BYTE
 from tilewright.workloads.attention import AttentionLayer
-from tilewright.workloads.attention_reference import bias_shape
+from tilewright.workloads.attention_reference import bias_shape, visible_pairs
 
 __all__ = ["JOINED", "Chip", "Dram"]
 
@@ -56,8 +56,12 @@ class Dram:
         self.q = q.reshape(groups, rows, layer.head_dim) / math.sqrt(layer.head_dim)
         self.k = k.reshape(groups, layer.key_len, layer.head_dim)
         self.v = v.reshape(groups, layer.key_len, layer.value_dim)
-        entries = np.stack([_seen_keys(layer, entry) for entry in range(layer.batch)])
-        self.visible = np.repeat(np.tile(entries, (1, layer.queries_per_kv_head, 1)), kv_heads, axis=0)
+        if layer.blocks is None:
+            entries = np.stack([_seen_keys(layer, entry) for entry in range(layer.batch)])
+            self.visible = np.repeat(np.tile(entries, (1, layer.queries_per_kv_head, 1)), kv_heads, axis=0)
+        else:
+            heads_seen = visible_pairs(layer).reshape(kv_heads, rows, layer.key_len)
+            self.visible = np.tile(heads_seen, (layer.batch, 1, 1))
         self.s = np.where(self.visible, np.nan, -np.inf)
         self.p = np.where(self.visible, np.nan, 0.0)
         self.o = np.full((groups, rows, layer.value_dim), np.nan)

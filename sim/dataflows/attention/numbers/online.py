@@ -10,7 +10,7 @@ import numpy as np
 
 from tilewright.sim.dataflows.attention.numbers.chip import Chip
 from tilewright.sim.dataflows.attention.numbers.joins import joined_scores, scores_state, sink_logits
-from tilewright.sim.dataflows.attention.numbers.parts import Part, step_part
+from tilewright.sim.dataflows.attention.numbers.parts import Part, Rows, step_part
 from tilewright.sim.dataflows.attention.numbers.stages import (
     MAXIMUM,
     SUM,
@@ -52,12 +52,24 @@ def _divide(chip: Chip, run: Execution, step: Step) -> None:
     part = step_part(step)
     place = output_place(chip, part.rows)
     total = run.read(_running(chip, part, SUM), after("sum", part.tiles))
+    total = np.where(total == 0, 1.0, total)  # rows of a listed block that the causal rule hides see nothing: 0
     run.write(place, "O divided", run.read(place, after("O", part.tiles)) / total[:, None])
+
+
+@operation("clear_rows")
+def _clear(chip: Chip, run: Execution, step: Step) -> None:
+    rows = _rows_of(step)
+    run.write(output_place(chip, rows), "O divided", np.zeros((rows.n, chip.dram.layer.value_dim)), opens=True)
+
+
+def _rows_of(step: Step) -> Rows:
+    assert step.block is not None
+    return Rows(step.block.group, step.block.row + step.offset, step.rows)
 
 
 @operation("store_o_rows")
 def _store_o(chip: Chip, run: Execution, step: Step) -> None:
-    store_output(chip, run, step_part(step).rows, "O divided")
+    store_output(chip, run, _rows_of(step), "O divided")
 
 
 @operation("store_undivided_rows")

@@ -67,6 +67,8 @@ def rows_of_block(block: RowBlock) -> Rows:
     return Rows(block.group, block.row, block.rows)
 
 
-def tile_keys(chip: Chip, tile: Tile) -> slice:
-    """The keys of a tile."""
+def tile_keys(chip: Chip, tile: Tile) -> slice | list[int]:
+    """The keys of a tile: side by side, or those of a list."""
+    if tile.listed:
+        return list(tile.listed)
     return slice(tile.index * chip.key, tile.index * chip.key + tile.keys)

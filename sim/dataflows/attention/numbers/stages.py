@@ -198,7 +198,9 @@ def _tile_to_dram(chip: Chip, run: Execution, array: FloatArray, part: Part, wha
 
 
 def _tile_at(chip: Chip, part: Part) -> tuple[int, slice, slice]:
-    return (*part.rows.at, tile_keys(chip, part.tile))
+    keys = tile_keys(chip, part.tile)
+    assert isinstance(keys, slice)  # rows of S and P in the DRAM are those of a band
+    return (*part.rows.at, keys)
 
 
 @operation("store_o")
@@ -221,7 +223,7 @@ def scores_of_tile(chip: Chip, run: Execution, part: Part) -> FloatArray:
     """S of one tile, minus infinity where the mask hides it."""
     keys = run.read(_key_place(chip, part.block, part.tile), "K")
     product = run.read(_query_place(chip, part.rows), "Q") @ keys.T
-    return np.where(chip.dram.visible[_tile_at(chip, part)], product, -np.inf)
+    return np.where(chip.dram.visible[part.rows.at][:, tile_keys(chip, part.tile)], product, -np.inf)
 
 
 @operation("scores", "scores_tiled")

@@ -1,0 +1,180 @@
+"""Dataflows over lists of key blocks: right numbers, exact work, never below the bound, fair shares of cores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tilewright.errors import InputError
+from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.api import simulate
+from tilewright.sim.dataflows.attention.listed import dealt, kinds_of
+from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
+from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate
+from tilewright.sim.lowering.mapped_work import mapped_work
+from tilewright.sim.lowering.mapping import DATAFLOWS, get_dataflow
+from tilewright.units import ceil_div
+from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.attention_reference import reference_attention
+from tilewright.workloads.load import load_workload
+from tilewright.workloads.masks.family import lists_of
+from tilewright.workloads.masks.lists import BlockMask
+
+FLOWS = ("flash2", "fusemax")
+EDGE = load_machine("edge-16x16")
+
+
+def _layer(text: str) -> AttentionLayer:
+    return load_workload(f"attention:{text}")
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> AttentionLayer:
+    rows, keys = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    causal = draw(st.booleans())
+    keys = max(rows, keys) if causal else keys
+    block_rows, block_keys = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    kv_heads, shared = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    shape = ceil_div(rows, block_rows), ceil_div(keys, block_keys)
+    allowed = np.ones(shape, dtype=bool)
+    if causal:
+        last = np.minimum((np.arange(shape[0]) + 1) * block_rows, rows) - 1 + keys - rows
+        allowed = np.arange(shape[1])[None] * block_keys <= last[:, None]
+    random = np.random.default_rng(draw(st.integers(0, 10**6)))
+    share = draw(st.sampled_from([0.0, 0.2, 0.5, 0.9]))
+    mask = BlockMask(
+        text="drawn", query_len=rows, key_len=keys, block_rows=block_rows, block_keys=block_keys,
+        patterns=tuple(lists_of((random.random(shape) < share) & allowed) for _ in range(2)),
+        of_head=tuple(int(i) for i in random.integers(0, 2, size=kv_heads * shared)), causal=causal,
+    )  # fmt: skip
+    return AttentionLayer(
+        name="drawn", batch=draw(st.integers(1, 2)), query_heads=kv_heads * shared, kv_heads=kv_heads, query_len=rows,
+        key_len=keys, head_dim=3, value_dim=2, mask="blocks", blocks=mask, sinks=draw(st.booleans()),
+        soft_cap=draw(st.booleans()),
+    )  # fmt: skip
+
+
+def _tiling(flow: str, layer: AttentionLayer, data: st.DataObject) -> dict[str, int]:
+    mask = layer.blocks
+    assert mask is not None
+    block = mask.block_keys
+    most = ceil_div(layer.key_len, block)
+    keys = [min(n * block, layer.key_len) for n in range(1, most + 1)]
+    keys += [n for n in range(1, block + 1) if block % n == 0 and n <= layer.key_len]
+    query = data.draw(st.integers(1, min(mask.block_rows, layer.query_len)))
+    tiling = {"query": query, "key": data.draw(st.sampled_from(keys)), "depth": data.draw(st.sampled_from([1, 2, 3]))}
+    if flow == "fusemax":
+        rows = data.draw(st.integers(1, query))
+        tiling |= {"rows": rows if rows < query else 2**20, "interleave": data.draw(st.sampled_from([0, 1]))}
+    return tiling | {"resident": 0}
+
+
+@given(layers(), st.sampled_from(FLOWS), st.data())
+@settings(max_examples=60, deadline=None)
+def test_lists_on_numbers(layer: AttentionLayer, flow: str, data: st.DataObject) -> None:
+    random = np.random.default_rng(5)
+    q = random.standard_normal((layer.batch, layer.query_heads, layer.query_len, layer.head_dim))
+    k = random.standard_normal((layer.batch, layer.kv_heads, layer.key_len, layer.head_dim))
+    v = random.standard_normal((layer.batch, layer.kv_heads, layer.key_len, layer.value_dim))
+    more: dict[str, Any] = {"sinks": random.standard_normal(layer.query_heads)} if layer.sinks else {}
+    more |= {"soft_cap": 2.0} if layer.soft_cap else {}
+    tiling = _tiling(flow, layer, data)
+    found = run_on_numbers(get_dataflow(flow), layer, EDGE, tiling, q, k, v, **more)
+    np.testing.assert_allclose(found, reference_attention(layer, q, k, v, **more), rtol=1e-9, atol=1e-12)
+
+
+@given(layers(), st.sampled_from(FLOWS), st.integers(1, 5), st.data())
+@settings(max_examples=50, deadline=None)
+def test_traffic_and_bound(layer: AttentionLayer, flow: str, n_cores: int, data: st.DataObject) -> None:
+    machine = EDGE.with_(n_cores=n_cores)
+    dataflow, tiling = get_dataflow(flow), _tiling(flow, layer, data)
+    result = evaluate(dataflow, layer, machine, tiling)
+    assert result.cycles >= result.lower_bound.cycles
+    mask = layer.with_plain_mask().blocks
+    if mask is None:
+        return
+    costs = dataflow.costs(layer, machine)
+    counted = [count_phase(phase, costs, tiling) for phase in dataflow.phases]
+    work = mapped_work([build_phase(phase, costs, tiling) for phase in dataflow.phases])
+    assert work.counters.macs.get("fp16", 0) == layer.batch * mask.n_computed_pairs * (3 + 2)
+    assert sum(one.channel_bytes for one in counted) == work.channel_bytes
+    assert result.cycles >= max(one.matrix_cycles for one in counted)
+    assert work.counters.dram_read_bytes + work.counters.dram_write_bytes >= layer.compulsory_bytes
+
+
+@pytest.mark.parametrize("causal", ["false", "true"])
+@pytest.mark.parametrize("flow", FLOWS)
+def test_lists_of_all_take_exactly_what_no_lists_take(flow: str, causal: str) -> None:
+    lists = _layer(f"heads=3,seq=200,head_dim=32,mask=top_blocks:density=1,block=16,causal={causal}")
+    plain = _layer("heads=3,seq=200,head_dim=32" + (",mask=causal" if causal == "true" else ""))
+    one, other = (simulate(layer, EDGE, flow) for layer in (lists, plain))
+    assert (one.cycles, one.energy_pj, one.dram_bytes, one.tiling) == (
+        other.cycles,
+        other.energy_pj,
+        other.dram_bytes,
+        other.tiling,
+    )
+    almost = _layer(f"heads=3,seq=200,head_dim=32,mask=top_blocks:density=0.5,block=16,causal={causal}")
+    assert simulate(almost, EDGE, flow).cycles < one.cycles
+
+
+def test_only_those_that_follow_lists_take_them() -> None:
+    layer = _layer("heads=2,seq=256,head_dim=32,mask=band:density=0.2,block=16")
+    for name, flow in DATAFLOWS.items():
+        if flow.operator == "attention":
+            assert bool(flow.refusal(layer, EDGE)) == (name not in FLOWS)
+    with pytest.raises(InputError, match="follows no lists"):
+        simulate(layer, EDGE, "mas")
+
+
+def test_rows_are_dealt_evenly() -> None:
+    layer = _layer("heads=5,seq=4096,head_dim=32,mask=threshold:density=0.1,spread=80,block=64")
+    total = sum(kind.rows * kind.keys * n for kind, n in kinds_of(layer))
+    for n_cores in (1, 2, 3, 7):
+        shares = dealt(layer, n_cores)
+        assert sum(n for _, n in shares) == n_cores
+        loads = [sum(kind.rows * kind.keys * n for kind, n in kinds) for kinds, cores in shares for _ in range(cores)]
+        assert sum(loads) == total
+        assert max(loads) <= total / n_cores * 1.01
+
+
+def test_one_long_row_sets_the_pace() -> None:
+    blocks = np.zeros((8, 64), dtype=bool)
+    blocks[:, 0] = True
+    blocks[3] = True
+    mask = BlockMask(
+        text="uneven", query_len=8 * 16, key_len=64 * 16, block_rows=16, block_keys=16, patterns=(lists_of(blocks),),
+        of_head=(0,),
+    )  # fmt: skip
+    layer = AttentionLayer(
+        name="uneven", batch=1, query_heads=1, kv_heads=1, query_len=128, key_len=1024, head_dim=32, value_dim=32,
+        mask="blocks", blocks=mask,
+    )  # fmt: skip
+    tiling = {"query": 16, "key": 64, "depth": 2, "resident": 0}
+    one, four = (_cycles(layer, n, tiling) for n in (1, 4))
+    alone = replace(layer, blocks=None, mask="none", query_len=16)
+    assert _cycles(alone, 1, tiling) <= four < one
+
+
+def _cycles(layer: AttentionLayer, n_cores: int, tiling: dict[str, int]) -> int:
+    machine: MachineSpec = EDGE.with_(n_cores=n_cores)
+    return evaluate(get_dataflow("flash2"), layer, machine, tiling).cycles
+
+
+def test_a_program_grows_with_the_kinds_of_rows_and_not_with_the_length() -> None:
+    dataflow = get_dataflow("flash2")
+    sizes = []
+    for n in (2048, 8192, 17_408):
+        layer = _layer(f"heads=24,seq={n},head_dim=64,mask=top_blocks:keep=10,by=layer")
+        assert len(kinds_of(layer)) == 1
+        program = build_phase(
+            dataflow.phases[0], dataflow.costs(layer, EDGE), {"query": 64, "key": 128, "depth": 2, "resident": 0}
+        )
+        sizes.append(sum(1 for _ in program.commands()))
+    assert len(set(sizes)) == 1
