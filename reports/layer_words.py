@@ -7,6 +7,7 @@ from typing import Any
 from tilewright.reports.quantity import count_text
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
+from tilewright.workloads.scan import ScanLayer
 
 __all__ = ["layer_words", "network_words", "plural"]
 
@@ -27,6 +28,10 @@ def layer_words(layer: Any) -> str:
     if isinstance(layer, VectorLayer):
         rows = layer.groups * layer.rows
         return f"vector work: {rows:,} rows, of each {layer.read_bytes:,} bytes in and {layer.write_bytes:,} out"
+    if isinstance(layer, ScanLayer):
+        one = layer.whole or layer
+        heads = f"{one.groups * one.heads:,} heads, states of {one.key_dim:,} x {one.value_dim:,}"
+        return f"scan: {one.n_tokens:,} tokens, {heads}, {count_text(layer.macs)} multiply-adds with the state"
     return ""
 
 

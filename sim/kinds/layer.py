@@ -20,6 +20,7 @@ from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
 from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.products import LEAST_ACCUMULATOR_BITS, accumulator_bits, compute_format, value_bits
+from tilewright.workloads.scan import ScanLayer
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, on_vector_unit, statistics_pass, unit_values, vector_work
 
@@ -35,7 +36,7 @@ __all__ = [
     "vector_layer",
 ]
 
-JobLayer: TypeAlias = GemmLayer | VectorLayer | AttentionLayer | FallbackLayer
+JobLayer: TypeAlias = GemmLayer | VectorLayer | AttentionLayer | ScanLayer | FallbackLayer
 #: From a stream and an operator with those that are fused behind it, the layer that is mapped.
 Lowering: TypeAlias = Callable[[OperatorStream, Sequence[Operator]], JobLayer]
 

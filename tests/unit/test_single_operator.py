@@ -13,6 +13,7 @@ from tilewright.search.workload import layer_of
 from tilewright.sim.jobs import jobs_of
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.network import load_network
+from tilewright.workloads.scan import ScanLayer
 from tilewright.workloads.single_operator import operator_stream, operator_texts
 
 SMALL = "gemm:m=64,n=48,k=32"
@@ -53,7 +54,7 @@ def test_a_convolution_counts_its_multiply_adds(text: str, macs: int, out: tuple
 def test_every_example_is_one_job(kind: str) -> None:
     stream = load_network(operator_texts()[kind][1].example)
     (job,) = jobs_of(stream)
-    assert isinstance(job.layer, GemmLayer if kind in ("gemm", "conv") else VectorLayer)
+    assert isinstance(job.layer, GemmLayer if kind in ("gemm", "conv") else VectorLayer | ScanLayer)
     assert set(operator_texts()[kind][1].needed) <= set(operator_texts()[kind][1].keys)
 
 

@@ -1,0 +1,339 @@
+"""A scan on a machine with matrix and vector units: chunk by chunk, the state on chip between chunks or in the DRAM.
+
+A *round* is a chunk of tokens for some heads (or value columns of one): its inputs are loaded, decays are formed on the
+vector unit, products run on the matrix unit, results and the new state are finished on the vector unit, and results
+are stored. The next round of the same columns waits for that state. Loads of a round, its scores and the stores of the
+one before overlap. ``recurrent=1`` does everything on the vector unit, token by token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+from tilewright.hw_models.matrix_unit import no_rate
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.dataflows.scan.costs import Product, ScanCosts, ScanTile, scan_bound
+from tilewright.sim.dataflows.spans import Span, spans
+from tilewright.sim.lowering.core import TileCore
+from tilewright.sim.lowering.family import Family, register_family
+from tilewright.sim.lowering.mapping import Dataflow, Parameter, Phase, Tiling, register, tile_sizes
+from tilewright.units import BITS_PER_BYTE, bits_to_bytes, ceil_div
+from tilewright.workloads.scan import ScanLayer
+
+__all__ = ["SCAN", "ScanCore"]
+
+_HEADS_OUTER, _STATES_MOVE, _STATES_STAY = 0, 1, 2
+_CHUNKS = (16, 32, 64, 128, 256)
+
+
+class ScanCore(TileCore[ScanCosts]):
+    """A core as the lowering of a scan sees it."""
+
+    layer: ScanLayer
+
+
+def lower(core: ScanCore, tiling: Tiling) -> None:
+    """All rounds of all groups, in the order that ``order`` says."""
+    rounds = _Rounds(core, tiling)
+    core.declared()
+    layer, chunk = core.layer, rounds.chunk
+    for _ in core.loop(core.n_groups, name="groups"):
+        if rounds.order == _HEADS_OUTER:
+            for tile in rounds.tiles():
+                for tokens in spans(core, layer.n_tokens, chunk, "chunks"):
+                    rounds.keys(tokens.size)
+                    rounds.round(tokens, tile, first=True, last=True)
+            continue
+        for tokens in spans(core, layer.n_tokens, chunk, "chunks"):
+            rounds.keys(tokens.size)
+            for tile, first, last in rounds.tiles_in_turn():
+                rounds.round(tokens, tile, first=first, last=last)
+
+
+class _Rounds:
+    """The pools of a tiling and the commands of its rounds."""
+
+    def __init__(self, core: ScanCore, tiling: Tiling) -> None:
+        layer, costs = core.layer, core.costs
+        self.core, self.layer, self.costs = core, layer, costs
+        self.order, self.recurrent = tiling["order"], bool(tiling["recurrent"])
+        self.chunk = min(tiling["chunk"], layer.n_tokens)
+        self.values = min(tiling["values"], layer.value_dim)
+        self.heads = min(tiling["heads"], layer.heads) if self.values == layer.value_dim else 1
+        self.products = layer.has_products and not self.recurrent
+        largest = ScanTile(self.chunk, self.heads, self.values)
+        state = max(1, bits_to_bytes(costs.state_bits(largest)))
+        n_tiles = ceil_div(layer.heads, self.heads) * ceil_div(layer.value_dim, self.values)
+        slots = n_tiles if self.order == _STATES_STAY else 2
+        self.key_pool = core.pool("keys", slots=2, slot_bytes=costs.key_bytes(self.chunk))
+        self.inputs = core.pool("values", slots=2, slot_bytes=max(1, bits_to_bytes(costs.input_bits(largest))))
+        self.states = core.pool("states", slots=slots, slot_bytes=state, holds="sums")
+        self.out = core.pool("results", slots=2, slot_bytes=costs.out_bytes(largest), holds="sums")
+        if self.products:
+            self.squares = core.pool("scores", slots=1, slot_bytes=costs.square_bytes(self.chunk), holds="sums")
+            self.weights = core.pool("decayed scores", slots=1, slot_bytes=costs.weight_bytes(largest))
+            self.multiplied = core.semaphore("round multiplied")
+            self.gated = core.semaphore("keys gated")
+        self.updated = core.semaphore("state updated")
+        self.kept = core.semaphore("state to be stored")
+        self.moved = core.semaphore("state stored")
+
+    # -- loops -------------------------------------------------------------------------------------------
+
+    def tiles(self) -> Iterator[ScanTile]:
+        """Heads and value columns of a group."""
+        for tile, _, _ in self.tiles_in_turn():
+            yield tile
+
+    def tiles_in_turn(self) -> Iterator[tuple[ScanTile, bool, bool]]:
+        """The same, and whether it is the first or the last of a chunk."""
+        for heads in spans(self.core, self.layer.heads, self.heads, "heads"):
+            for values in spans(self.core, self.layer.value_dim, self.values, "values"):
+                yield (
+                    ScanTile(0, heads.size, values.size),
+                    heads.first and values.first,
+                    heads.last and values.last,
+                )
+
+    # -- rounds ------------------------------------------------------------------------------------------
+
+    def keys(self, tokens: int) -> None:
+        """Keys and queries of a chunk, and their products where no gate goes into them."""
+        bits = self.layer.key_bits
+        work = self.costs.load(1, tokens * 2 * self.layer.key_dim, bits)
+        self.core.load(work, waits=[self.key_pool.free], signals=[self.key_pool.full], label="load keys")
+        if self.products and not self.layer.by_channel:
+            self._scores(tokens, [self.key_pool.full])
+
+    def _scores(self, tokens: int, waits: Sequence[int]) -> None:
+        self._multiply(self.costs.scores(tokens), [*waits, self.squares.free], [self.squares.full])
+
+    def round(self, tokens: Span, of: ScanTile, *, first: bool, last: bool) -> None:
+        """One chunk of some columns; ``first`` and ``last`` of those that use the chunk's keys."""
+        tile = of._replace(tokens=tokens.size)
+        begins = tokens.first or self.order == _STATES_MOVE
+        ends = tokens.last or self.order == _STATES_MOVE
+        loaded = begins and self._load_state(tile, tokens)
+        self.core.load(
+            self.costs.load(1, max(1, bits_to_bytes(self.costs.input_bits(tile))), BITS_PER_BYTE),
+            waits=[self.inputs.free],
+            signals=[self.inputs.full],
+            label="load values",
+        )
+        ready = ([self.states.full] if loaded else [self.states.free]) if begins else [self.updated]
+        stored = ends and (self.layer.writes_state or not tokens.last)
+        over = ([self.kept] if stored else [self.states.free]) if ends else [self.updated]
+        release = [self.key_pool.free] if last else []
+        if self.products:
+            self._chunked(tile, ready, [*over, *release], first=first, last=last)
+        else:
+            self._on_vector_unit(tile, [*ready, *([self.key_pool.full] if first else [])], [*over, *release])
+        self.core.store(
+            self.costs.store(1, tile.tokens * tile.columns, self.layer.out_bits),
+            waits=[self.out.full],
+            signals=[self.out.free],
+            label="store results",
+        )
+        if stored:
+            self._store_state(tile, tokens)
+
+    def _chunked(self, tile: ScanTile, ready: Sequence[int], over: Sequence[int], *, first: bool, last: bool) -> None:
+        core, costs, layer = self.core, self.costs, self.layer
+        waits = [self.inputs.full]
+        if layer.by_channel:
+            bits = tile.tokens * 2 * layer.key_dim * layer.key_bits
+            work = costs.vector_work(costs.gated_keys(tile), bits, bits)
+            entry = [*waits, *([self.key_pool.full] if first else [])]
+            core.vector(work, waits=entry, signals=[self.gated], label="gates into keys")
+            self._scores(tile.tokens, [self.gated])
+            waits = []
+        if first or layer.by_channel:
+            waits.append(self.squares.full)
+        bits = costs.square_bytes(tile.tokens) * BITS_PER_BYTE
+        work = costs.vector_work(
+            costs.common(tile) + costs.decays(tile), bits, costs.weight_bytes(tile) * BITS_PER_BYTE
+        )
+        signals = [self.weights.full, *([self.squares.free] if last or layer.by_channel else [])]
+        core.vector(work, waits=[*waits, self.weights.free], signals=signals, label="decays")
+        self._multiply(
+            costs.products(tile), [self.weights.full, *ready, self.out.free], [self.multiplied, self.weights.free]
+        )
+        bits = costs.state_bits(tile) + tile.tokens * tile.columns * 32
+        work = costs.vector_work(costs.finish(tile), bits, bits)
+        ends = [self.inputs.free, self.out.full, *over]
+        core.vector(work, waits=[self.multiplied], signals=ends, label="new state")
+
+    def _on_vector_unit(self, tile: ScanTile, ready: Sequence[int], over: Sequence[int]) -> None:
+        core, costs, layer = self.core, self.costs, self.layer
+        inputs = costs.input_bits(tile)
+        work = costs.vector_work(costs.common(tile), inputs, inputs)
+        core.vector(work, waits=[self.inputs.full, *ready, self.out.free], label="gates")
+        state, of_token = costs.state_bits(tile), Fraction(inputs + 2 * layer.key_dim * layer.key_bits, tile.tokens)
+        ends = [self.inputs.free, self.out.full, *over]
+        if not self.recurrent:
+            work = costs.vector_work(costs.tree(tile), tile.tokens * state, tile.tokens * state)
+            core.vector(work, signals=ends, label="scan of a chunk")
+            return
+        work = costs.vector_work(costs.step(tile), state + of_token, state + tile.columns * layer.out_bits)
+        for _ in core.loop(tile.tokens - 1, name="tokens"):
+            core.vector(work, label="step of a token")
+        core.vector(work, signals=ends, label="step of a token")
+
+    def _multiply(self, products: Sequence[Product], waits: Sequence[int], signals: Sequence[int]) -> None:
+        """Products one behind the other; the first waits, the last signals."""
+        core, last = self.core, len(products) - 1
+        for at, one in enumerate(products):
+            work, begins, ends = self.costs.work_of(one), at == 0, at == last
+            alone = begins + ends if one.times > 1 else 1
+            entry, leave = list(waits) if begins else [], list(signals) if ends else []
+            if one.times == 1:
+                core.matrix(work, waits=entry, signals=leave, label=one.label)
+                continue
+            if begins:
+                core.matrix(work, waits=entry, label=one.label)
+            if one.times > alone:
+                for _ in core.loop(one.times - alone, name="products of heads"):
+                    core.matrix(work, label=one.label)
+            if ends:
+                core.matrix(work, signals=leave, label=one.label)
+
+    # -- states ------------------------------------------------------------------------------------------
+
+    def _load_state(self, tile: ScanTile, tokens: Span) -> bool:
+        """Bring the state of a tile and the parameters of its columns; whether there is anything to bring."""
+        layer = self.layer
+        has_state = layer.reads_state or not tokens.first
+        bits = tile.columns * ((layer.key_dim * layer.state_bits if has_state else 0) + layer.parameter_bits)
+        if not bits:
+            return False
+        self.core.load(
+            self.costs.load(1, bits_to_bytes(bits), BITS_PER_BYTE),
+            waits=[self.states.free, *([] if tokens.first else [self.moved])],
+            signals=[self.states.full],
+            label="load state",
+        )
+        return True
+
+    def _store_state(self, tile: ScanTile, tokens: Span) -> None:
+        moved = [] if tokens.last else [self.moved]
+        self.core.store(
+            self.costs.store(1, tile.columns * self.layer.key_dim, self.layer.state_bits),
+            waits=[self.kept],
+            signals=[self.states.free, *moved],
+            label="store state",
+        )
+
+
+def _bound(layer: ScanLayer, machine: MachineSpec) -> Any:
+    rates = machine.matrix.multiplies_per_pe_per_cycle
+    if layer.has_products and layer.compute_format not in rates:
+        raise no_rate(layer.compute_format, rates, place=machine.name)
+    return scan_bound(layer, machine)
+
+
+def _pieces(layer: ScanLayer, machine: MachineSpec) -> tuple[ScanLayer, ...]:
+    return layer.cuts(machine.n_cores)
+
+
+register_family(
+    Family(
+        operator="scan",
+        layer=ScanLayer,
+        costs=ScanCosts,
+        bound=_bound,
+        usual="scan",
+        core=ScanCore,
+        pieces=_pieces,
+    )
+)
+
+
+def _chunk_sizes(layer: ScanLayer, machine: MachineSpec) -> tuple[int, ...]:
+    if layer.chunk:
+        return (layer.chunk,)
+    sizes = [n for n in _CHUNKS if n < layer.n_tokens]
+    return tuple(sizes) if len(sizes) == len(_CHUNKS) else (*sizes, layer.n_tokens)
+
+
+def _value_sizes(layer: ScanLayer, machine: MachineSpec) -> tuple[int, ...]:
+    return tile_sizes(layer.value_dim, machine.matrix.columns, most=8)
+
+
+def _head_sizes(layer: ScanLayer, machine: MachineSpec) -> tuple[int, ...]:
+    return tile_sizes(layer.heads, 1, most=5)
+
+
+def _legal(layer: ScanLayer, tiling: Tiling) -> bool:
+    """Several heads at a time only with all their columns; a token's products only where there are several tokens."""
+    if tiling["values"] < layer.value_dim and tiling["heads"] > 1:
+        return False
+    return not (layer.n_tokens == 1 and tiling["order"] != _HEADS_OUTER)
+
+
+def _distinct(layer: ScanLayer, tiling: Tiling) -> bool:
+    """Orders differ where there are several chunks and several tiles."""
+    one_tile = tiling["values"] >= layer.value_dim and tiling["heads"] >= layer.heads
+    return tiling["order"] == _HEADS_OUTER or not (one_tile or tiling["chunk"] >= layer.n_tokens)
+
+
+SCAN = register(
+    Dataflow(
+        name="scan",
+        heeds_homes=True,
+        summary="state passed from chunk to chunk, products of a chunk on the matrix unit; or token by token",
+        source="arXiv 2405.21060, section 6; arXiv 2312.06635, section 4; arXiv 2412.06464, section 3",
+        phases=(
+            Phase(
+                name="scan",
+                parameters=(
+                    Parameter(
+                        name="chunk",
+                        meaning="tokens of a chunk",
+                        candidates=_chunk_sizes,
+                        largest=lambda layer: layer.chunk or layer.n_tokens,
+                    ),
+                    Parameter(
+                        name="heads",
+                        meaning="heads of a round, which share keys",
+                        candidates=_head_sizes,
+                        largest=lambda layer: layer.heads,
+                    ),
+                    Parameter(
+                        name="values",
+                        meaning="value columns of a head in a round",
+                        candidates=_value_sizes,
+                        largest=lambda layer: layer.value_dim,
+                    ),
+                    Parameter(
+                        name="order",
+                        meaning="0 does all chunks of some heads first, their state on chip; 1 all heads of a chunk, "
+                        "states in the DRAM between chunks; 2 the same, all states on chip",
+                        candidates=lambda layer, machine: (0, 1, 2),
+                        smallest=0,
+                        largest=lambda layer: 2,
+                    ),
+                    Parameter(
+                        name="recurrent",
+                        meaning="1 does it token by token on the vector unit, 0 by chunks: products on the matrix "
+                        "unit, or a tree of the chunk where there are none",
+                        candidates=lambda layer, machine: (0, 1),
+                        smallest=0,
+                        largest=lambda layer: 1,
+                    ),
+                ),
+                lower=lower,
+                legal=_legal,
+                distinct=_distinct,
+            ),
+        ),
+        assumptions=(
+            "a scan's matrix unit forms whole squares of a chunk, also above the diagonal; the vector unit forms the "
+            "decays of the causal half alone, and the triangular inverse of the delta rule by substitution",
+            "a scan's parameters (decays, skip connections) are read with each state",
+        ),
+        operator="scan",
+    ),
+    rank=10,
+)
