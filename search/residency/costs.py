@@ -21,7 +21,7 @@ from tilewright.sim.jobs import JobLayer
 from tilewright.sim.lowering.family import family_of
 from tilewright.workloads.homes import Place
 
-__all__ = ["Choice", "JobCosts", "Pattern", "Search", "Searched", "canonical"]
+__all__ = ["MOST_FREE", "Choice", "JobCosts", "Pattern", "Search", "Searched", "canonical"]
 
 #: For each tensor of a job, in the order of :func:`canonical`, whether it is on chip.
 Pattern = tuple[bool, ...]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search.residency.costs import MOST_FREE
 from tilewright.search.residency.plan import memories_of
-from tilewright.search.residency.tensors import residents_of, with_homes
+from tilewright.search.residency.tensors import JobOperands, residents_of, with_homes
 from tilewright.sim.jobs import JobLayer, jobs_on
 from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.levels import level_called
@@ -23,8 +26,9 @@ __all__ = ["Outlook", "outlook_of"]
 class Outlook:
     """Tensors that could stay in ``memory``: ``n_bytes`` of activations and weights, of which each by itself fits.
 
-    ``bound_cycles``: the bounds of all operators one after the other with every one of them there, as if they took no
-    room; ``bound_now_cycles``: with all in the DRAM.
+    ``bound_cycles``: the bounds of all operators one after the other with every one of them there (in a level: each
+    there or in the DRAM, whichever is lower: a slow port makes it worse), as if they took no room;
+    ``bound_now_cycles``: with all in the DRAM.
     """
 
     memory: Place
@@ -57,8 +61,12 @@ def outlook_of(stream: OperatorStream, machine: MachineSpec, *, fuse: bool = Tru
         ]
         if not own:
             continue
-        there = {one.name: memory for one in own}
-        cycles = sum(bound(with_homes(job.layer, use, there)) for job, use in zip(jobs, operands, strict=True))
+        names = {one.name for one in own}
+        near = memory == machine.working_buffer.name
+        cycles = sum(
+            min(bound(with_homes(job.layer, use, there)) for there in _homes(use, names, memory, every=near))
+            for job, use in zip(jobs, operands, strict=True)
+        )
         if best is None or cycles < best.bound_cycles:
             best = Outlook(
                 memory=memory,
@@ -69,3 +77,16 @@ def outlook_of(stream: OperatorStream, machine: MachineSpec, *, fuse: bool = Tru
                 bound_now_cycles=sum(bound(job.layer) for job in jobs),
             )
     return best
+
+
+def _homes(use: JobOperands, names: set[str], memory: Place, *, every: bool) -> Iterator[dict[str, Place]]:
+    """Where a job's tensors may be in a plan: ``every`` one that may stay in the memory, or any of them there."""
+    own = tuple(name for name in use.names if name in names)
+    if every:
+        choices: Iterable[tuple[str, ...]] = (own,)
+    elif len(own) <= MOST_FREE:
+        choices = chain.from_iterable(combinations(own, n) for n in range(len(own) + 1))
+    else:
+        reads = tuple(name for name in own if name in use.reads)
+        choices = ((), own, reads, tuple(name for name in own if name not in reads))
+    return (dict.fromkeys(there, memory) for there in choices)

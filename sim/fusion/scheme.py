@@ -112,7 +112,10 @@ class FusionScheme(Protocol):
 
 @runtime_checkable
 class HomedScheme(FusionScheme, Protocol):
-    """A scheme whose programs heed where operands are kept, and have the room that is left: ``heeds_homes`` is true."""
+    """A scheme whose programs heed where operands are kept, and have the room that is left: ``heeds_homes`` is true.
+
+    One that moves nothing of what is in the working buffer says so with ``works_in_place``; searches are then shorter.
+    """
 
     @property
     def heeds_homes(self) -> bool: ...
@@ -189,6 +192,13 @@ class Memoised:
     def heeds_homes(self) -> bool:
         """Whether programs of the scheme find and leave operands in memories on chip."""
         return bool(getattr(self.scheme, "heeds_homes", False))
+
+    @property
+    def works_in_place(self) -> bool:
+        """Whether programs of the scheme move nothing of what is in the working buffer, so that none with a part of it
+        in the DRAM is faster.
+        """
+        return bool(getattr(self.scheme, "works_in_place", False))
 
     def programs(
         self,

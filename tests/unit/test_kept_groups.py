@@ -24,6 +24,7 @@ from tilewright.search.fusion.plan import ordered
 from tilewright.search.fusion.problem import FusionProblem
 from tilewright.sim.fusion.graph.build import fusion_graph
 from tilewright.sim.fusion.scheme import get_scheme
+from tilewright.sim.lowering.levels import level_called
 from tilewright.testing.schemes import plans
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
@@ -55,8 +56,17 @@ def with_level(kib: float) -> MachineSpec:
     return machine.with_(**{"buffers.l1.capacity_kib": 16, "dram.bandwidth_gb_per_s": 2})
 
 
-def searched(machine: MachineSpec, memory: str, capacity: int, name: str) -> tuple[GroupSearch, list[int]]:
-    stream = network()
+def with_slow_level(kib: float) -> MachineSpec:
+    """Behind a level that groups do not use one whose port is slower than the DRAM."""
+    machine = with_level(64)
+    slow = replace(machine.buffers[1], name="l3", capacity_kib=kib, read_bytes_per_cycle=1, write_bytes_per_cycle=1)
+    pj = {"l1": 1.0, "l2": 3.0, "l3": 6.0}
+    energy = replace(EDGE.energy, buffer_read_pj_per_byte=pj, buffer_write_pj_per_byte=pj)
+    return replace(machine, buffers=(*machine.buffers, slow), energy=energy)
+
+
+def searched(stream: OperatorStream, machine: MachineSpec, memory: str, name: str) -> tuple[GroupSearch, list[int]]:
+    capacity = level_called(machine, memory).capacity_bytes
     graph = fusion_graph(stream, absorb=True)
     scheme = get_scheme(name, machine.working_buffer.capacity_bytes)
     problem = FusionProblem(
@@ -86,8 +96,12 @@ def searched(machine: MachineSpec, memory: str, capacity: int, name: str) -> tup
 )
 def test_the_best_of_all_partitions_and_residents(scheme: str, kib: int) -> None:
     """Every partition, every choice of what each group has on chip, at its exact cost: none is better."""
-    machine = with_buffer(kib)
-    search, groups = searched(machine, "l1", kib * 1024, scheme)
+    search, groups = searched(network(), with_buffer(kib), "l1", scheme)
+    holds_for_all(search, groups)
+
+
+def holds_for_all(search: GroupSearch, groups: list[int]) -> None:
+    """The plan and its bound are the best of all partitions and residents; no floor is above a cost."""
     costs, best = search.costs, None
     for partition in plans(list(range(len(costs.graph)))):
         plan = ordered(costs.graph, tuple(partition))
@@ -109,11 +123,55 @@ def test_the_best_of_all_partitions_and_residents(scheme: str, kib: int) -> None
                 if all(way is not None for way in found):
                     total = sum(way.cost for way in found if way is not None)
                     best = total if best is None else min(best, total)
+                for mask, way in zip(plan, found, strict=True):
+                    assert way is None or costs.floor_of(mask, patterns[mask]) <= way.cost
     assert search.best is not None
     assert search.best.cost == best
     assert search.bound == best
     assert search.without is not None
     assert search.best.cost <= search.without.cost
+
+
+def with_slow_ports() -> MachineSpec:
+    """Whose DRAM is faster than copies within the working buffer."""
+    slow = replace(EDGE.buffers[0], capacity_kib=24, read_bytes_per_cycle=1, write_bytes_per_cycle=1)
+    return replace(EDGE, buffers=(slow,))
+
+
+SLOW = [
+    pytest.param(with_slow_level(24), "l2", False, id="a level"),
+    pytest.param(with_slow_level(24), "l3", True, id="a slow level"),
+    pytest.param(with_slow_ports(), "l1", True, id="slow copies"),
+    pytest.param(
+        with_buffer(6).with_(**{"dram.ports": "separate", "dram.bandwidth_gb_per_s": 0.2}),
+        "l1",
+        False,
+        id="two ways to the DRAM",
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["lbdf", "brr", "depth_first"])
+@pytest.mark.parametrize(("machine", "memory", "is_slow"), SLOW)
+def test_what_is_on_chip_is_not_always_nearer_than_the_dram(
+    scheme: str, machine: MachineSpec, memory: str, is_slow: bool
+) -> None:
+    """In a level everything comes through its port: groups and jobs may be faster with a part of it in the DRAM; so do
+    copies within the working buffer.
+    """
+    b = Layers("small", activations="int8", weights="int8")
+    x = b.conv(b.conv(b.input("image", (1, 8, 8, 8)), 32, 1, "expand"), 32, 3, "depthwise", groups=32)
+    stream = b.finish([b.conv(x, 16, 1, "project", stride=2)])
+    search, groups = searched(stream, machine, memory, scheme)
+    holds_for_all(search, groups)
+    costs, n_slower = search.costs, 0
+    for mask in groups:
+        every = [costs.exact(mask, pattern, search.capacity) for pattern in costs.tensors.patterns(mask)]
+        nearest = costs.search(mask, costs.tensors.nearest(mask))
+        n_slower += bool(nearest) and any(way is not None and way.cost < nearest[0].cost for way in every)
+    if is_slow and (memory != "l1" or not costs.scheme.works_in_place):
+        assert n_slower > 0
 
 
 def test_everything_stays() -> None:

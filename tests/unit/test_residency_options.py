@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tilewright.__main__ import main
 from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.spec import BufferSpec
 from tilewright.search.network import simulate_stream
 from tilewright.search.residency.outlook import outlook_of
 from tilewright.workloads.network import load_network
@@ -61,6 +63,19 @@ def test_what_could_stay_is_not_above_what_a_plan_gives() -> None:
     planned = simulate_stream(stream, machine, residency=True)
     assert found.bound_cycles <= planned.cycles < found.bound_now_cycles
     assert outlook_of(stream, machine.with_(n_cores=2)) is None  # no memory that all cores reach
+
+
+def test_what_could_stay_in_a_slow_level() -> None:
+    """Where the DRAM is faster than the level, what is best there, not everything."""
+    b = Layers("small", activations="int8", weights="int8")
+    network = b.finish([b.linear(b.linear(b.input("x", (1, 32, 32)), 64, "up"), 32, "down")])
+    edge = load_machine("edge-16x16")
+    slow = BufferSpec(name="l2", capacity_kib=64, read_bytes_per_cycle=1, write_bytes_per_cycle=1, shared_by_cores=True)
+    pj = {"l1": 1.0, "l2": 3.0}
+    energy = replace(edge.energy, buffer_read_pj_per_byte=pj, buffer_write_pj_per_byte=pj)
+    found = outlook_of(network, replace(edge, buffers=(*edge.buffers, slow), energy=energy, n_cores=2))
+    assert found is not None and found.memory == "l2"
+    assert found.bound_cycles <= found.bound_now_cycles
 
 
 def test_a_hint_ends_no_run() -> None:

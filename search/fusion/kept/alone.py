@@ -65,13 +65,18 @@ class JobWays:
         return None if found is None else found[0].exact(found[1], room)
 
     def floor(self, mask: int) -> int | None:
-        """What the group as a job costs at least, with everything on chip."""
+        """What the group as a job costs at least, whatever is on chip: in the working buffer with everything there, in
+        a level with what is best there.
+        """
         if len(self.jobs.get(mask, ())) > 1:
             return self._of_several(mask).cost
         if mask not in self.jobs:
             return None
         costs, names = self._job(mask)
-        return costs.floor((True,) * len(names))
+        if costs.is_near:
+            return costs.floor((True,) * len(names))
+        found = [self._pattern(mask, pattern) for pattern in self.tensors.patterns(mask)]
+        return min(own.floor(near) for own, near in filter(None, found))
 
     @property
     def n_searches(self) -> int:

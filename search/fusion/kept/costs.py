@@ -1,7 +1,10 @@
 """What a group costs with some of its operands on chip: exact runs of its programs and mappings, or floors.
 
 A floor is what no run can be below: the work of its units, each command as large as it can be, one unit beside the
-other; later its best run with everything on chip; and always the time that the DRAM needs for what is there.
+other; later its best run, whatever is on chip; and always the time that the DRAM needs for what is there. The best run
+is that with everything on chip where nothing of that is moved: line buffers and mappings in a working buffer. In a
+level all of it comes through the level's ports, and copies within a buffer go through its ports, so that a run with a
+part of it in the DRAM may be the fastest: there all that may be on chip is tried.
 """
 
 from __future__ import annotations
@@ -75,42 +78,56 @@ class PlanCosts:
         return self._floors[mask]
 
     def is_known(self, mask: int) -> bool:
-        """Whether the group was run with everything on chip."""
+        """Whether the group's best run is known, whatever is on chip."""
         return mask in self._nearest
 
     def search_nearest(self, mask: int) -> None:
-        """Run the group with everything on chip, as if that took no room there; its floor is then the best of these."""
+        """Run the group with what makes it fastest on chip, as if that took no room there; its floor is then the best
+        of these runs.
+        """
         alone = self.jobs.floor(mask)
         best = [NEVER if alone is None else alone]
         if not mask & ~self.scheme.fusable_mask(self.graph):
-            homes = self.homes(mask, self.tensors.nearest(mask))
 
             def limit() -> int:
                 return NEVER if self.is_energy else min(best)
 
-            with suppress(InputError, MappingError):  # it does not run this way, or does not fit
-                of = self.scheme.with_homes()
-                for one in of.fast_programs(self.stream, self.graph, mask, self.machine, homes, limit):
-                    self.n_runs += 1
-                    best.append(self._cost(one))
+            of = self.scheme.with_homes()
+            for pattern in self._fastest(mask):
+                if self.floor_of(mask, pattern) >= limit():
+                    continue
+                homes = self.homes(mask, pattern)
+                with suppress(InputError, MappingError):  # it does not run this way, or does not fit
+                    for one in of.fast_programs(self.stream, self.graph, mask, self.machine, homes, limit):
+                        self.n_runs += 1
+                        best.append(self._cost(one))
         self._nearest.add(mask)
         self._floors[mask] = max(self._floors.get(mask, 0), min(best))
+
+    def _fastest(self, mask: int) -> list[Pattern]:
+        """What may be on chip where the group is fastest: everything, if that is then not moved; else anything."""
+        nearest = self.tensors.nearest(mask)
+        if self.place == self.machine.working_buffer.name and self.scheme.works_in_place:
+            return [nearest]
+        return sorted(self.tensors.patterns(mask), key=lambda pattern: pattern != nearest)
 
     def floor_of(self, mask: int, pattern: Pattern) -> int:
         """What the group costs at least with these operands on chip: at least the time of the others in the DRAM."""
         if self.is_energy:
             return self.floor(mask)
-        return max(self.floor(mask), ceil(self.far_bytes(mask, pattern) / bytes_per_cycle(self.machine)))
+        read, written = self.far_bytes(mask, pattern)
+        n_bytes = max(read, written) if self.machine.dram.ports == "separate" else read + written
+        return max(self.floor(mask), ceil(n_bytes / bytes_per_cycle(self.machine)))
 
-    def far_bytes(self, mask: int, pattern: Pattern) -> int:
-        """Bytes that the group moves from and to the DRAM at least (a job may read a part of a map alone)."""
+    def far_bytes(self, mask: int, pattern: Pattern) -> tuple[int, int]:
+        """Bytes that the group reads from the DRAM and writes there at least (a job may read a part of a map alone)."""
         if mask in self.jobs.jobs:
-            return 0
+            return 0, 0
         near = {self.tensors.maps[number].name for number in pattern.maps}
-        moved = list(self.graph.read_from_outside(mask))
-        moved += [self.graph.nodes[i].output for i in self.graph.needed_outside(mask)]
-        maps = sum(tensor.n_bytes for tensor in moved if tensor.name not in near)
-        return maps if pattern.weights else maps + self.tensors.of(mask).weight_bytes
+        read = sum(tensor.n_bytes for tensor in self.graph.read_from_outside(mask) if tensor.name not in near)
+        left = (self.graph.nodes[i].output for i in self.graph.needed_outside(mask))
+        weights = 0 if pattern.weights else self.tensors.of(mask).weight_bytes
+        return read + weights, sum(tensor.n_bytes for tensor in left if tensor.name not in near)
 
     def work(self, mask: int) -> int:
         """What the units of the core need for the group at least, one beside the other (energy: of their work)."""

@@ -46,7 +46,8 @@ PLAN_ASSUMPTIONS = (
     "what is kept lives in one memory: maps from the group that makes them to the last that reads them, weights, of a "
     "group all or none, from one inference to the next (figures are those of an inference behind the first)",
     "inputs and results of the network are in the DRAM",
-    "the bound takes it that a group is never slower with more on chip or with more room",
+    "the bound takes it that a group is never slower with more room, nor, where it is read in its place in the working "
+    "buffer, with more on chip",
 )
 
 

@@ -1,8 +1,9 @@
 """The search: which groups run together and which tensors stay on chip, with what no plan is below.
 
-First the cheapest partition where everything stays on chip, whatever room that takes: its groups are run until none of
-its costs is a floor, and no plan is below it. Then the best of what stays for that partition and for the jobs of the
-network one by one. What is left between the two is searched over all groups that could be part of something better.
+First the cheapest partition where each group has on chip what makes it fastest (:mod:`costs` says what that is),
+whatever room that takes: its groups are run until none of its costs is a floor, and no plan is below it. Then the best
+of what stays for that partition and for the jobs of the network one by one. What is left between the two is searched
+over all groups that could be part of something better.
 """
 
 from __future__ import annotations
@@ -82,10 +83,11 @@ class GroupSearch:
         """Whether the best plan meets the bound."""
         return self.best is not None and self.best.cost <= self.bound
 
-    # -- everything on chip --------------------------------------------------------------------------------------------
+    # -- each group at its fastest -------------------------------------------------------------------------------------
 
     def _nearest(self, steps: Steps) -> Plan:
-        """The cheapest partition where everything is on chip, as far as a third of the time allows; sets the bound.
+        """The cheapest partition with what makes each group fastest on chip, as far as a third of the time allows; sets
+        the bound.
 
         Groups that have not been run are taken for as much dearer than their floors as others were, so that good plans
         are found early; then for half as much, and at last for their floors, so that the bound is proven.
@@ -110,7 +112,7 @@ class GroupSearch:
             over = 1 + share * self._usual_excess()
             plan = steps.best({mask: cost if known(mask) else ceil(cost * over) for mask, cost in floors.items()})
             new = [mask for mask in plan if not known(mask)]
-            self._tell("groups with everything on chip")
+            self._tell("groups at their fastest")
             if not new:
                 return plan
             for mask in new:

@@ -59,6 +59,7 @@ class LineBuffers:
     name = LBDF
     has_programs = True
     heeds_homes = True
+    works_in_place = True
     source = "Goetschalckx and Verhelst, JETCAS 9(2) 2019; Shi et al., JETCAS 11(4) 2021; formulas derived here"
     assumptions = (
         "all weights of a group stay on chip, loaded once",

@@ -103,7 +103,7 @@ def _say_what_could_stay(run: NetworkRun, result: NetworkResult) -> None:
     note(
         f"every tensor goes through the DRAM between operators; {bytes_text(found.n_bytes)} of them could stay in "
         f"{found.memory} ({bytes_text(found.capacity_bytes)}): --residency plan finds the best that fits (bounds of "
-        f"all operators {found.bound_now_cycles:,} cycles now, {found.bound_cycles:,} with all of it there)"
+        f"all operators {found.bound_now_cycles:,} cycles now, {found.bound_cycles:,} with it there)"
     )
 
 
