@@ -95,6 +95,13 @@ class MeasuredTable:
             least = LEAST_SIZES.get(column, 1)
             if len(values) and values.min() < least:
                 raise InputError(f"{self.name}: {column}: given {values.min()}; allowed {least} or more")
+        mean, longest = self.columns.get("mean_milli"), self.columns.get("longest")
+        if mean is not None and longest is not None and (mean > longest * 1000).any():
+            at = int((mean > longest * 1000).argmax())
+            raise InputError(
+                f"{self.name}: mean_milli: given {mean[at]} with a longest list of {longest[at]} blocks; "
+                f"allowed at most {longest[at] * 1000}"
+            )
         groups = self.columns.get("heads"), self.columns.get("kv_heads")
         if groups[0] is not None and groups[1] is not None and (groups[0] % groups[1] != 0).any():
             at = int((groups[0] % groups[1] != 0).argmax())

@@ -101,5 +101,10 @@ def test_what_is_refused(tmp_path: Path) -> None:
     h100 = load_machine("h100")
     with pytest.raises(InputError, match="energy of short_conv kernels conv_last is not modelled"):
         kernel_energy(h100, "short_conv", "conv_last", batch=1, tokens=8, channels=512)
+    lists = {"batch": 1, "heads": 1, "queries": 512, "head_dim": 64, "row_tokens": 128, "block": 128}
+    with pytest.raises(
+        InputError, match="mean_milli: given 5000 with a longest list of 4 blocks; allowed at most 4000"
+    ):
+        kernel_seconds(h100, "block_lists", "flex_blocks", **lists, mean_milli=5000, longest=4)
     with pytest.raises(InputError, match="allowed batch, tokens, channels"):
         kernel_seconds(h100, "short_conv", "conv_last", batch=1, tokens=8)
