@@ -63,6 +63,7 @@ def pooled(site: Site, rows: int, keys: int) -> Selection:
     return Selection(
         what="scores of pooled blocks, and the choice among them",
         macs=n_scores * site.head_dim, n_exponentials=n_scores, n_comparisons=n_scores,
+        n_additions=(site.heads * site.query_len + site.kv_heads * site.key_len) * site.head_dim,
     )  # fmt: skip
 
 
@@ -181,15 +182,18 @@ def _top_tokens(text: str, site: Site, values: Mapping[str, Any]) -> BlockMask:
         text=text, query_len=site.query_len, key_len=site.key_len, block_rows=1, block_keys=1,
         patterns=(_drawn(np.random.default_rng(values["seed"]), counts, limits),), of_head=(0,) * site.heads,
         causal=values["causal"],
-        selection=indexer(int(limits.sum()), values["index_heads"], values["index_dim"]),
+        selection=indexer(
+            int(limits.sum()), values["index_heads"], values["index_dim"], site.query_len, site.key_len
+        ),
     )  # fmt: skip
 
 
-def indexer(n_pairs: int, heads: int, width: int, number_format: str = "fp8_e4m3") -> Selection:
-    """An indexer that scores ``n_pairs`` in all its ``heads`` of ``width``, adds up these, and takes the best."""
+def indexer(n_pairs: int, heads: int, width: int, n_rows: int, n_keys: int) -> Selection:
+    """An indexer in fp8 that scores ``n_pairs`` in all its ``heads`` of ``width``, adds up and takes the best."""
     return Selection(
         what="an indexer's scores, and the choice of the best",
-        macs=n_pairs * heads * width, n_comparisons=n_pairs, macs_format=number_format,
+        macs=n_pairs * heads * width, n_additions=n_pairs * heads, n_comparisons=n_pairs, macs_format="fp8_e4m3",
+        n_bytes=(n_rows * heads + n_keys) * width, reads_operands=False,
     )  # fmt: skip
 
 

@@ -74,16 +74,19 @@ class RowLists:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What choosing the lists costs, for one batch entry: products, exponentials, comparisons of a selection, and
-    bytes read and written for it. ``macs_format``: what the products are multiplied in ("": as Q and K are).
+    """What choosing the lists costs, for one batch entry: products, exponentials, additions (pooling), comparisons, and
+    bytes that it reads; with ``reads_operands`` also Q and K. ``macs_format``: what the products are multiplied in
+    ("": as Q and K are).
     """
 
     what: str
     macs: int = 0
     n_exponentials: int = 0
+    n_additions: int = 0
     n_comparisons: int = 0
     n_bytes: int = 0
     macs_format: str = ""
+    reads_operands: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,6 +74,15 @@ MarkdownOption = Annotated[
     str | None,
     typer.Option("--markdown", metavar="FILE|-", help="Write the tables as Markdown.", rich_help_panel="Output"),
 ]
+DensityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mask-density",
+        metavar="1,0.5,...",
+        help="An attention layer at these shares of its mask's blocks, and the density below which it beats dense.",
+        show_default=False,
+    ),
+]
 
 
 def compare(
@@ -94,6 +103,7 @@ def compare(
     launch: LaunchOption = None,
     unknown: UnknownOption = None,
     map_: MapOption = None,
+    mask_density: DensityOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
     markdown: MarkdownOption = None,
@@ -123,6 +133,19 @@ def compare(
     is_network = [one.kind == "network" for one in named]
     if given and not any(is_network):
         raise InputError(f"{given[0]}: is for whole networks; given layers and operators only")
+    if mask_density is not None:
+        from tilewright.cli.density import DensityCall, densities_of, show_densities
+
+        if is_front or kernels == "library" or any(is_network):
+            raise InputError(
+                "--mask-density: is for one attention layer, its schedules and one objective; given others"
+            )
+        density_call = DensityCall(
+            texts=tuple(one.text for one in named), machines=tuple(specs), densities=densities_of(mask_density),
+            dataflows=dataflow, objective=goal, method=way, seed=seed,
+        )  # fmt: skip
+        show_densities(outputs, density_call)
+        return
     if is_front:
         front_call = ParetoCall(
             named=tuple(named), machines=tuple(specs), dataflows=dataflow, formats=formats, fuse=True, unknown=choice,
