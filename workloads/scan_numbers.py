@@ -229,13 +229,15 @@ def _tree(factors: FloatArray, summands: FloatArray) -> tuple[FloatArray, FloatA
     return products, sums
 
 
-def causal_conv(x: FloatArray, weight: FloatArray, bias: FloatArray, *, state: FloatArray | None = None) -> Scanned:
+def causal_conv(
+    x: FloatArray, weight: FloatArray, bias: FloatArray, *, state: FloatArray | None = None, plain: bool = False
+) -> Scanned:
     """silu(bias + sum of weight[i] x[t - width + 1 + i]); x (batch, tokens, channels), weight (channels, width).
 
-    The state holds the last width - 1 tokens: (batch, width - 1, channels).
+    The state holds the last width - 1 tokens: (batch, width - 1, channels). ``plain``: without the SiLU.
     """
     width = weight.shape[1]
     before = np.zeros((x.shape[0], width - 1, x.shape[2])) if state is None else state
     all_tokens = np.concatenate([before, x], axis=1)
     y = bias + sum(weight[:, i] * all_tokens[:, i : i + x.shape[1]] for i in range(width))
-    return y / (1 + np.exp(-y)), all_tokens[:, all_tokens.shape[1] - width + 1 :]
+    return y if plain else y / (1 + np.exp(-y)), all_tokens[:, all_tokens.shape[1] - width + 1 :]

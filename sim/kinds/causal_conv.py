@@ -17,7 +17,8 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
     if operator.attributes.get("state"):
         state = inputs[-1].reshape(batch, channels, width - 1).transpose(0, 2, 1)
     x, weight = inputs[0].reshape(batch, tokens, channels), inputs[1].reshape(channels, width)
-    y, _ = causal_conv(x, weight, inputs[2].reshape(channels), state=state)
+    plain = bool(operator.attributes.get("plain"))
+    y, _ = causal_conv(x, weight, inputs[2].reshape(channels), state=state, plain=plain)
     return np.asarray(y.reshape(shape))
 
 

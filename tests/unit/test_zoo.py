@@ -118,7 +118,7 @@ PUBLISHED = {
 # Published in a few digits only. SSDLite and DeepLabV3 on MobileNetV2: arXiv 1801.04381, Tables 6 and 7 (80 classes);
 # Inception v2: tensorflow/models' 3.883e9 operations. CNV and MLP: QuTiBench's table of topologies. The U-Net:
 # TensorFlow's tutorial says 4,660,323 parameters, beside those of MobileNetV2 without its head; its
-# multiply-accumulates are not published.
+# multiply-accumulates are not published, nor are those of Mamba (checkpoints; tests/unit/test_state_space_models.py).
 ROUGHLY = {
     "ssdlite-mobilenet-v2:image=320,classes=80": (4.3, 0.8),
     "deeplabv3-mobilenet-v2": (2.11, 8.8),
@@ -126,6 +126,17 @@ ROUGHLY = {
     "inception-v2": (11.2, 3.883 / 2),
     "cnv": (6.16, 0.47 / 2),
     "mlp": (10.01, 0.02 / 2),
+    "mamba-130m:seq=1": (129.135, None),
+    "mamba-370m:seq=1": (371.516, None),
+    "mamba-790m:seq=1": (793.204, None),
+    "mamba-1.4b:seq=1": (1_372.178, None),
+    "mamba-2.8b:seq=1": (2_768.346, None),
+    "mamba2-130m:seq=1": (130, None),
+    "mamba2-370m:seq=1": (370, None),
+    "mamba2-780m:seq=1": (780, None),
+    "mamba2-1.3b:seq=1": (1_344, None),
+    "mamba2-2.7b:seq=1": (2_703, None),
+    "mamba2-attention-2.7b:prefill=1": (2_700, None),
 }
 
 

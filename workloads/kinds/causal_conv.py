@@ -2,7 +2,7 @@
 
 Inputs (x, weight, bias[, state]): x (batch, tokens, channels), weight (channels, width), bias (channels), state (batch,
 channels, width - 1): the last tokens before these, which is read and written in place. y[t] = silu(bias + sum of
-weight[i] x[t - width + 1 + i]).
+weight[i] x[t - width + 1 + i]). ``plain``: without the SiLU.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def _macs(operator: Operator) -> int:
 
 def _work(operator: Operator) -> Counter[str]:
     """The bias is the first summand."""
+    if operator.attributes.get("plain"):
+        return Counter()
     return times(ELEMENTWISE["silu"], _n_values(operator))
 
 
@@ -70,7 +72,7 @@ register_kind(
         name="causal_conv",
         word="a short causal convolution",
         attributes=dict.fromkeys(_EXTENTS, "count"),
-        optional={"state": "flag"},
+        optional={"state": "flag", "plain": "flag"},
         least_inputs=3,
         sizes=_sizes,
         macs=_macs,

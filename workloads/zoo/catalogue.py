@@ -19,6 +19,7 @@ from tilewright.workloads.zoo import (
     edge,
     inception,
     mobile,
+    state_space,
     transformers,
     vision,
 )
@@ -33,6 +34,7 @@ _FORMATS = ("weights", "activations", "cache")
 _LOGITS = ("last", "all")
 _MAY_BE_ZERO = ("prefill", "decode", "context", "rotary", "concatenated")
 _USUAL_FORMAT = "fp16"
+_STATE_FORMAT = "fp32"  # of the states of scans; those of convolutions are activations' numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class _Entry:
     source: str
     generates: bool = False  # has a key/value cache
     has_logits: bool = False
+    has_states: bool = False  # of a fixed size, whatever came before
 
 
 _PICTURE = {"batch": 1, "image": 224, "classes": 1000}
@@ -51,6 +54,9 @@ _WIDTH = {"width": 100}
 _BOXES = {"batch": 1, "image": 640, "classes": 80}
 _PIXELS = {"batch": 1, "height": 540, "width": 960}
 _TEXT = {"batch": 1, "seq": 128}
+_STATES = {"batch": 1, "seq": 2048, "decode": 0}
+_MAMBA_SIZES = (("130m", 768, 24), ("370m", 1024, 48), ("790m", 1536, 48), ("1.4b", 2048, 48), ("2.8b", 2560, 64))
+_MAMBA_2_SIZES = (("130m", 768, 24), ("370m", 1024, 48), ("780m", 1536, 48), ("1.3b", 2048, 48), ("2.7b", 2560, 64))
 _GENERATE = {"batch": 1, "prefill": 2048, "decode": 0, "context": 0}
 
 
@@ -162,6 +168,29 @@ def _llama(config: transformers.DecoderConfig) -> Build:
         )
 
     return build
+
+
+def _mamba(config: state_space.MambaConfig) -> Build:
+    def build(b: Layers, options: Options) -> OperatorStream:
+        n_new = options["decode"] or options.get("seq") or options.get("prefill", 0)
+        return state_space.mamba(
+            b,
+            config,
+            batch=options["batch"],
+            n_new=n_new,
+            with_state=bool(options["decode"] or options.get("context")),
+            context=options.get("context", 0),
+            logits=_LOGITS[options["logits"]],
+        )
+
+    return build
+
+
+def _mamba_2(hidden: int, layers: int, attention: state_space.StateAttention | None = None) -> Build:
+    config = state_space.MambaConfig(
+        hidden=hidden, layers=layers, states=128, vocabulary=50288, head_dim=64, attention=attention
+    )
+    return _mamba(config)
 
 
 def _llama_block(config: transformers.DecoderConfig) -> Build:
@@ -509,6 +538,33 @@ _NETWORKS: Mapping[str, _Entry] = {
         generates=True,
         has_logits=True,
     ),
+    **{
+        f"mamba-{size}": _Entry(
+            build=_mamba(state_space.MambaConfig(hidden=hidden, layers=layers, states=16, vocabulary=50280)),
+            options=_STATES,
+            source="arXiv 2312.00752, Table 12; the published checkpoints, whose vocabulary is padded to 50,280",
+            has_logits=True,
+            has_states=True,
+        )
+        for size, hidden, layers in _MAMBA_SIZES
+    },
+    **{
+        f"mamba2-{size}": _Entry(
+            build=_mamba_2(hidden, layers),
+            options=_STATES,
+            source="arXiv 2405.21060, Table 9; the published checkpoints, whose vocabulary is padded to 50,288",
+            has_logits=True,
+            has_states=True,
+        )
+        for size, hidden, layers in _MAMBA_2_SIZES
+    },
+    "mamba2-attention-2.7b": _Entry(
+        build=_mamba_2(2560, 64, state_space.HYBRID_ATTENTION),
+        options=_GENERATE,
+        source="arXiv 2405.21060, section 9.2.3, the published checkpoint; without its rotary embeddings",
+        generates=True,
+        has_logits=True,
+    ),
     "dit-xl-2": _Entry(build=_dit, options={"batch": 1, "image": 256, "steps": 1}, source="arXiv 2212.09748, Table 1"),
     "pixart-sigma": _Entry(
         build=_pixart,
@@ -539,7 +595,8 @@ def network_options(name: str) -> dict[str, int | str]:
     usual: dict[str, int | str] = dict(entry.options)
     if entry.has_logits:
         usual["logits"] = "last"
-    return usual | {key: _USUAL_FORMAT for key in _FORMATS if key != "cache" or entry.generates}
+    formats = {key: _USUAL_FORMAT for key in _FORMATS if key != "cache" or entry.generates}
+    return usual | formats | ({"cache": _STATE_FORMAT} if entry.has_states else {})
 
 
 def build_network(name: str, options: Mapping[str, str]) -> OperatorStream:
@@ -562,6 +619,8 @@ def build_network(name: str, options: Mapping[str, str]) -> OperatorStream:
         numbers["logits"] = _logits(what, options.get("logits", "last"))
     if entry.generates:
         _settle_tokens(what, numbers, options)
+    if entry.has_states and numbers["decode"] and "seq" in options:
+        raise InputError(f"{what}: seq: is another run than decode; given both; allowed one of seq, decode")
     formats = {key: options[key] for key in _FORMATS if key in options}
     for key, value in formats.items():
         _need_format(what, key, value)
