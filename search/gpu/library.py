@@ -9,19 +9,28 @@ from typing import cast
 from tilewright.errors import InputError
 from tilewright.formats import element_format, format_bits
 from tilewright.hw_models.gpu.calibration import CalibrationSpec, Operator, Parameters, calibration_of
-from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.hw_models.gpu.parameters import (
+    AttentionParameters,
+    GemmParameters,
+    RowwiseParameters,
+    ScanParameters,
+    StreamParameters,
+)
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.search.gpu.stand_in import parameters_of
+from tilewright.search.gpu.stand_in import kernel_family, parameters_of
 from tilewright.sim.gpu.attention import ATTENTION_FAMILIES, AttentionFamily
 from tilewright.sim.gpu.device import GpuDevice, gpu_device
 from tilewright.sim.gpu.families import GEMM_FAMILIES, GemmFamily
-from tilewright.sim.gpu.launches.launch import AttentionShape, KernelClass, ProductShape
+from tilewright.sim.gpu.launches.launch import AttentionShape, KernelClass, ProductShape, SequenceShape
 from tilewright.sim.gpu.launches.times import Library
 from tilewright.sim.gpu.rowwise import ROWWISE_FAMILIES, RowwiseFamily
+from tilewright.sim.gpu.scans import ScanFamily
+from tilewright.sim.gpu.streams import StreamFamily
 
 __all__ = ["LibraryOfMachine", "has_library_kernels"]
 
 _EIGHT_BITS = 8
+_SEQUENCES = {"scan": "scans", "short_conv": "short convolutions", "state_step": "steps of a state"}
 _ROWS = {"normalise": "layernorm_graph", "softmax": "softmax_graph"}
 _ELEMENTWISE = "gelu_graph"
 
@@ -60,7 +69,7 @@ class LibraryOfMachine:
 
     def kernels(self) -> Library:
         """What :func:`tilewright.sim.gpu.launches.times.kernel_times` asks."""
-        return Library(product=self.product, attention=self.attention, rows=self.rows)
+        return Library(product=self.product, attention=self.attention, rows=self.rows, sequence=self.sequence)
 
     def product(self, shape: ProductShape) -> tuple[GemmFamily, GemmParameters]:
         """The family of products in the formats of ``shape``."""
@@ -80,6 +89,19 @@ class LibraryOfMachine:
         """The family of element-wise and row-wise kernels of a class."""
         name, parameters = self._chosen("rowwise", (_ROWS.get(kernel, _ELEMENTWISE),))
         return ROWWISE_FAMILIES.get(name), cast("RowwiseParameters", parameters)
+
+    def sequence(
+        self, shape: SequenceShape
+    ) -> tuple[ScanFamily | StreamFamily, ScanParameters | StreamParameters] | None:
+        """The family of scans, short convolutions or steps for ``shape``; None where none is calibrated."""
+        try:
+            name, parameters = self._chosen(shape.operator, shape.families)
+        except InputError:
+            self.notes[
+                f"{_SEQUENCES[shape.operator]}: no such kernels are calibrated, timed by the bytes they move"
+            ] = None
+            return None
+        return kernel_family(shape.operator, name), parameters  # type: ignore[return-value]
 
     def _chosen(self, operator: Operator, names: Sequence[str]) -> tuple[str, Parameters]:
         key = operator, tuple(names)

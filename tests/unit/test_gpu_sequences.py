@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tilewright
 from tilewright.errors import InputError
 from tilewright.hw_models.gpu.calibration import calibration_of
 from tilewright.hw_models.load import load_machine
@@ -108,3 +109,31 @@ def test_what_is_refused(tmp_path: Path) -> None:
         kernel_seconds(h100, "block_lists", "flex_blocks", **lists, mean_milli=5000, longest=4)
     with pytest.raises(InputError, match="allowed batch, tokens, channels"):
         kernel_seconds(h100, "short_conv", "conv_last", batch=1, tokens=8)
+
+
+#: An operator, a machine, and the kernels that time it there.
+OPERATORS = {
+    ("ssd:tokens=4096,heads=64,key_heads=8,key_dim=128,value_dim=64", "b200"): "ssd_trtllm",
+    ("ssd:tokens=4096,heads=64,key_heads=8,key_dim=128,value_dim=64", "h100"): "chunked_triton",
+    ("delta_rule:tokens=4096,heads=32,key_heads=16,key_dim=128,value_dim=128", "h100"): "gdn_fla",
+    ("delta_rule:tokens=1,heads=32,key_heads=16,key_dim=128,value_dim=128,batch=64,state=yes", "h100"): "gdn_step",
+    ("causal_conv:tokens=4096,channels=8192", "l40s"): "conv_last",
+}
+
+
+@pytest.mark.parametrize(("text", "name"), OPERATORS, ids=lambda part: part.partition(":")[0])
+def test_operators_that_scan_are_these_kernels(text: str, name: str) -> None:
+    """What ``simulate`` says of an operator alone is its calibrated kernel, and never below the bound."""
+    machine = load_machine(name)
+    result = tilewright.simulate(text, machine)
+    assert result.dataflow == OPERATORS[text, name]
+    assert result.cycles >= result.lower_bound.cycles
+
+
+def test_a_step_simulated_is_the_step_predicted() -> None:
+    """To a cycle."""
+    h100 = load_machine("h100")
+    text = "delta_rule:tokens=1,heads=32,key_heads=16,key_dim=128,value_dim=128,batch=64,state=yes"
+    result = tilewright.simulate(text, h100)
+    shape = {"batch": 64, "heads": 32, "key_heads": 16, "key_dim": 128, "value_dim": 128}
+    assert result.seconds == pytest.approx(kernel_seconds(h100, "state_step", "gdn_step", **shape), rel=1e-4)

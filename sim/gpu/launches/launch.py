@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-__all__ = ["TENSOR_KERNELS", "AttentionShape", "KernelClass", "Launch", "ProductShape", "Use"]
+__all__ = ["TENSOR_KERNELS", "AttentionShape", "KernelClass", "Launch", "ProductShape", "SequenceShape", "Use"]
 
 #: What a kernel is, for tables and for the figures that time it. ``statistics``: of a batch norm's few channels.
 KernelClass: TypeAlias = Literal[
     "matmul", "conv", "attention", "depthwise", "elementwise", "normalise", "softmax", "reduce", "pooling", "copy",
-    "statistics",
+    "statistics", "scan",
 ]  # fmt: skip
 #: Those that work on the tensor cores; the others read, do little, and write, and are timed by the bytes they move.
 TENSOR_KERNELS: tuple[KernelClass, ...] = ("matmul", "conv", "attention")
@@ -52,6 +52,17 @@ class AttentionShape(NamedTuple):
     cache_bits: int
 
 
+class SequenceShape(NamedTuple):
+    """A scan, short convolution or step of a state: the ``operator`` and ``columns`` of its calibrated kernels.
+
+    ``families``: libraries' kernels that compute it, the usual one first.
+    """
+
+    operator: Literal["scan", "short_conv", "state_step"]
+    families: tuple[str, ...]
+    columns: tuple[tuple[str, int], ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """A kernel of ``operators`` (names in the stream; the first one leads). ``in_place``: writes where it read first.
@@ -68,6 +79,7 @@ class Launch:
     writes: tuple[Use, ...] = ()
     product: ProductShape | None = None
     attention: AttentionShape | None = None
+    sequence: SequenceShape | None = None
     rows: tuple[int, int] | None = None
     in_place: bool = False
     macs: int = 0

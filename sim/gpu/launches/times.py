@@ -9,20 +9,30 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from tilewright.hw_models.gpu.launches import LaunchFigures, MovingFigures
-from tilewright.hw_models.gpu.parameters import AttentionParameters, GemmParameters, RowwiseParameters
+from tilewright.hw_models.gpu.parameters import (
+    AttentionParameters,
+    GemmParameters,
+    RowwiseParameters,
+    ScanParameters,
+    StreamParameters,
+)
 from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.attention import AttentionFamily, AttentionShapes, attention_forecast
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.families import GemmFamily
 from tilewright.sim.gpu.gemm import GemmShapes, GemmTraffic, gemm_forecast
-from tilewright.sim.gpu.launches.launch import AttentionShape, KernelClass, Launch, ProductShape
+from tilewright.sim.gpu.launches.launch import AttentionShape, KernelClass, Launch, ProductShape, SequenceShape
 from tilewright.sim.gpu.launches.residence import Found
 from tilewright.sim.gpu.rowwise import RowwiseFamily, RowwiseShapes, rowwise_forecast
+from tilewright.sim.gpu.scans import ScanFamily, scan_times
+from tilewright.sim.gpu.streams import StreamFamily, conv_times, step_times
 
 __all__ = ["KernelBound", "KernelTime", "Library", "kernel_times"]
 
 KernelBound: TypeAlias = Literal["launch", "compute", "dram", "l2"]
 _BOUNDS: tuple[KernelBound, ...] = ("launch", "compute", "dram")
+SequenceFamily: TypeAlias = ScanFamily | StreamFamily
+SequenceParameters: TypeAlias = ScanParameters | StreamParameters
 _COLD = 1000  # sets of operands that rotate: nothing of them lies in the L2
 _BLOCK_VALUES = 1024  # values that a thread block of an element-wise kernel works on
 
@@ -48,12 +58,13 @@ class KernelTime(NamedTuple):
 class Library:
     """The families that time kernels: what a shape or class is done by, with its parameters on the device.
 
-    ``rows``: element-wise and row-wise kernels by class.
+    ``rows``: element-wise and row-wise kernels by class. ``sequence``: None where no such kernel is calibrated.
     """
 
     product: Callable[[ProductShape], tuple[GemmFamily, GemmParameters]] = field(hash=False)
     attention: Callable[[AttentionShape], tuple[AttentionFamily, AttentionParameters]] = field(hash=False)
     rows: Callable[[KernelClass], tuple[RowwiseFamily, RowwiseParameters]] = field(hash=False)
+    sequence: Callable[[SequenceShape], tuple[SequenceFamily, SequenceParameters] | None] = field(hash=False)
 
 
 def kernel_times(
@@ -77,6 +88,8 @@ def kernel_times(
             products.setdefault((launch.kernel == "conv", name), []).append(at)
         elif launch.attention is not None:
             times[at] = _attention_time(device, library, launch, found[at], sustained=sustained)
+        elif launch.sequence is not None and (chosen := library.sequence(launch.sequence)) is not None:
+            times[at] = _sequence_time(device, *chosen, launch, launch.sequence, found[at])
         elif launch.kernel in figures.moving:
             times[at] = _moving_time(device, figures, figures.moving[launch.kernel], launch, found[at])
         else:
@@ -175,6 +188,33 @@ def _attention_time(
     crossing = dram if share == 1 else min(dram, found.read_bytes(launch) + found.write_bytes(launch))
     bound = _BOUNDS[int(cold.bound[0])]
     return KernelTime(seconds, bound, family.name, family.multiply_format, crossing, l2, lanes)
+
+
+def _sequence_time(
+    device: GpuDevice,
+    family: SequenceFamily,
+    parameters: SequenceParameters,
+    launch: Launch,
+    shape: SequenceShape,
+    found: Found,
+) -> KernelTime:
+    """By its closed form, which holds with operands just touched; at least the DRAM's time for what is not there."""
+    columns = {name: np.array([float(size)]) for name, size in shape.columns}
+    if isinstance(family, ScanFamily) and isinstance(parameters, ScanParameters):
+        seconds, bound = scan_times(device, family, parameters, columns)
+    elif isinstance(family, StreamFamily) and isinstance(parameters, StreamParameters):
+        timed = conv_times if shape.operator == "short_conv" else step_times
+        seconds, bound = timed(device, family, parameters, columns)
+    else:
+        raise AssertionError(shape.operator)
+    crossing = found.read_bytes(launch) + found.write_bytes(launch)
+    moved = float(launch.read_bytes + launch.write_bytes)
+    operations = float(sum(n for _, n in launch.operations))
+    dram = crossing / device.dram_bytes_per_s
+    limit = "dram" if dram > seconds[0] else _BOUNDS[int(bound[0])]
+    return KernelTime(
+        max(float(seconds[0]), dram), limit, family.name, "bf16" if launch.macs else "", crossing, moved, operations
+    )
 
 
 def _rows_time(device: GpuDevice, library: Library, launch: Launch, found: Found) -> KernelTime:
