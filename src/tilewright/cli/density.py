@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tilewright.sim.result import SimulationResult
     from tilewright.workloads.attention import AttentionLayer
 
-__all__ = ["DensityCall", "densities_of", "show_densities"]
+__all__ = ["DensityCall", "best_run", "densities_of", "show_densities"]
 
 _BAR = 24
 
@@ -63,7 +63,7 @@ def show_densities(outputs: Outputs, call: DensityCall) -> None:
     (layer,) = workloads_of(call.texts, machine)
     if not isinstance(layer, AttentionLayer):
         raise InputError(f"--mask-density: is for attention layers; given {layer.name}; allowed an attention layer")
-    found = compare_densities(layer, machine, call.densities, lambda one: _best(one, machine, call))
+    found = compare_densities(layer, machine, call.densities, lambda one: best_run(one, machine, call))
     _show(outputs, found, layer, machine)
 
     from tilewright.reports.origin import Origin, layer_facts
@@ -89,7 +89,7 @@ def show_densities(outputs: Outputs, call: DensityCall) -> None:
     outputs.write_csv(rows, origin)
 
 
-def _best(layer: AttentionLayer, machine: MachineSpec, call: DensityCall) -> SimulationResult:
+def best_run(layer: AttentionLayer, machine: MachineSpec, call: DensityCall) -> SimulationResult:
     """The best of the dataflows that can take the layer; named ones, where any of them can."""
     import tilewright.search.api as api
     from tilewright.reports.ranking import best_of

@@ -44,7 +44,10 @@ TargetArgument = Annotated[
     ),
 ]
 OverOption = Annotated[
-    str, typer.Option("--over", metavar="bits|fusion|joint|pipeline|tiling", help="What is chosen.", show_default=False)
+    str,
+    typer.Option(
+        "--over", metavar="bits|fusion|joint|mask|pipeline|tiling", help="What is chosen.", show_default=False
+    ),
 ]
 SearchedMachineOption = Annotated[
     str | None,
@@ -82,7 +85,8 @@ BudgetOption = Annotated[
         "--budget",
         metavar="N|COST=AMOUNT",
         help="Most plans or runs to try. Of --over bits: the most of a cost, as latency=0.6x, size=5.5MB, "
-        "energy=2mJ, dram=10MB, bops=72G; may be repeated. Of --over joint: as sensitivity=0.5.",
+        "energy=2mJ, dram=10MB, bops=72G; may be repeated. Of --over joint: as sensitivity=0.5; of mask: as 0.95 "
+        "or mean=0.95.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -91,7 +95,8 @@ SensitivityOption = Annotated[
     typer.Option(
         "--sensitivity",
         metavar="FILE",
-        help="Of --over bits and joint: what each format of each layer adds to the loss (JSON).",
+        help="Of --over bits and joint: what each format of each layer adds to the loss (JSON); of mask: what "
+        "each mask keeps of each head's attention mass.",
         rich_help_panel=_SEARCH,
     ),
 ]

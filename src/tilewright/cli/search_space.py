@@ -95,6 +95,5 @@ def count(texts: Sequence[str]) -> int:
     return int(text)
 
 
-SPACES: Registry[SearchSpace] = Registry(
-    "space", rooms=[f"tilewright.cli.search_{name}" for name in ("bits", "fusion", "joint", "pipeline", "tiling")]
-)
+_OWN = ("bits", "fusion", "joint", "mask", "pipeline", "tiling")
+SPACES: Registry[SearchSpace] = Registry("space", rooms=[f"tilewright.cli.search_{name}" for name in _OWN])
