@@ -26,7 +26,7 @@ def _compared(tmp_path: Path, *more: str, machine: str = "edge-16x16", layer: st
 
 
 def test_points_and_break_even(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = _compared(tmp_path, "1,0.5,0.25")
+    data = _compared(tmp_path, "1,0.5,0.25", "-d", "flash2")
     points = data["points"]
     assert isinstance(points, list)
     dense = data["dense"]
@@ -43,7 +43,9 @@ def test_points_and_break_even(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_sparse_may_never_pay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layer = "attention:heads=2,seq=64,head_dim=32"
-    data = _compared(tmp_path, "0.9,0.8", machine="edge-16x16 with dram.bandwidth_gb_per_s=0.5", layer=layer)
+    data = _compared(
+        tmp_path, "0.9,0.8", "-d", "flash2", machine="edge-16x16 with dram.bandwidth_gb_per_s=0.5", layer=layer
+    )
     assert data["break_even_density"] is None
     assert "never, at these densities" in capsys.readouterr().out
 
