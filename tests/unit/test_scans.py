@@ -9,6 +9,7 @@ import tilewright
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.search.network import simulate_stream
+from tilewright.sim.dataflows.scan.costs import ScanCosts, ScanTile
 from tilewright.sim.jobs import jobs_of
 from tilewright.sim.lowering.evaluation import evaluate
 from tilewright.sim.lowering.mapping import DATAFLOWS
@@ -16,6 +17,7 @@ from tilewright.testing import check_operator_kind
 from tilewright.workloads import scan_numbers as scans
 from tilewright.workloads.network import load_network
 from tilewright.workloads.scan import ScanLayer
+from tilewright.workloads.scan_counts import ChunkedScan, delta_rule_counts, linear_attention_counts, ssd_counts
 
 TEXTS = (
     "ssd:tokens=37,heads=6,key_heads=2,key_dim=8,value_dim=5",
@@ -113,6 +115,34 @@ def test_what_is_moved_is_what_is_there() -> None:
     of_each = 4 * 16 * 16 * 4
     assert stay >= job.layer.compulsory_bytes
     assert move - stay >= 2 * 3 * of_each
+
+
+@pytest.mark.parametrize("kind", ["ssd", "linear_attention", "delta_rule"])
+def test_products_are_those_counted_by_stage(kind: str) -> None:
+    """Whole squares, chunks that divide the length: each product of the published stages once."""
+    spec = load_machine("edge-16x16")
+    (job,) = jobs_of(load_network(f"{kind}:tokens=64,heads=4,key_heads=4,key_dim=8,value_dim=16"))
+    costs = ScanCosts(job.layer, spec)
+    of_chunk = (*costs.scores(16), *costs.products(ScanTile(tokens=16, heads=1, values=16)))
+    extents = ChunkedScan(batch=1, n_tokens=64, n_heads=4, n_key_heads=4, key_dim=8, value_dim=16, chunk=16)
+    counts = {
+        "ssd": lambda: ssd_counts(extents, causal=False),
+        "linear_attention": lambda: linear_attention_counts(extents, causal=False),
+        "delta_rule": lambda: delta_rule_counts(extents),
+    }[kind]()
+    on_vector_unit = ("cumulative_sum", "state_passing", "inverse", "diagonal")
+    n_macs = sum(stage.flop for stage in counts.stages if stage.name not in on_vector_unit) // 2
+    assert 4 * 4 * sum(one.times * one.m * one.k * one.n for one in of_chunk) == n_macs
+
+
+@pytest.mark.slow
+def test_a_state_pays_behind_a_long_context() -> None:
+    """docs/ssm.md: a step of Mamba takes the same time anywhere, one of a transformer passes it."""
+    step = tilewright.simulate_network("mamba-1.4b:decode=1", "edge-16x16").cycles
+    near, far = (
+        tilewright.simulate_network(f"llama-3.2-1b:decode=1,context={n}", "edge-16x16").cycles for n in (8192, 10240)
+    )
+    assert near < step < far
 
 
 def test_cost_does_not_grow_with_length() -> None:

@@ -331,6 +331,8 @@ SCAN = register(
         assumptions=(
             "a scan's matrix unit forms whole squares of a chunk, also above the diagonal; the vector unit forms the "
             "decays of the causal half alone, and the triangular inverse of the delta rule by substitution",
+            "a scan's products are in the wider of the formats of values and keys, to which decayed scores and states "
+            "are rounded; sums and kept states are in their own",
             "a scan's parameters (decays, skip connections) are read with each state",
         ),
         operator="scan",
