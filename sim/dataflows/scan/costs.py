@@ -20,10 +20,10 @@ from tilewright.units import bits_to_bytes, exact
 from tilewright.workloads.homes import held_in
 from tilewright.workloads.scan import ScanLayer
 
-__all__ = ["Product", "ScanCosts", "ScanTile", "scan_bound"]
+__all__ = ["SUM_BITS", "Product", "ScanCosts", "ScanTile", "scan_bound"]
 
 _SUB_CHUNK = 16  # tokens between which the decay of a key channel is formed pair by pair
-_SUM_BITS = 32
+SUM_BITS = 32
 
 
 class ScanTile(NamedTuple):
@@ -74,7 +74,7 @@ class ScanCosts(TileCosts):
 
     def square_bytes(self, tokens: int) -> int:
         """Scores of a chunk, before any head's decay."""
-        return bits_to_bytes((2 if self.layer.is_delta else 1) * tokens * tokens * _SUM_BITS)
+        return bits_to_bytes((2 if self.layer.is_delta else 1) * tokens * tokens * SUM_BITS)
 
     def weight_bytes(self, tile: ScanTile) -> int:
         """Scores with the decay of each head; of the delta rule also the inverse, W and U."""
@@ -85,7 +85,12 @@ class ScanCosts(TileCosts):
         return bits_to_bytes((2 * squares + w_and_u) * layer.value_bits)
 
     def out_bytes(self, tile: ScanTile) -> int:
-        return bits_to_bytes(tile.tokens * tile.columns * max(_SUM_BITS, self.layer.out_bits))
+        return bits_to_bytes(tile.tokens * tile.columns * max(SUM_BITS, self.layer.out_bits))
+
+    def part_elements(self, tile: ScanTile) -> int:
+        """What a round adds to the state, and to what comes from the state, before decays are applied to these."""
+        results = 0 if self.layer.by_channel else tile.tokens
+        return tile.columns * (self.layer.key_dim + results)
 
     # -- matrix work -------------------------------------------------------------------------------------
 
@@ -120,9 +125,9 @@ class ScanCosts(TileCosts):
             number_format=layer.compute_format,
             a_bits=layer.key_bits,
             b_bits=layer.value_bits,
-            out_bits=_SUM_BITS,
-            partial_bits=_SUM_BITS,
-            add_to=one.label in ("within chunk", "into state", "W S"),
+            out_bits=SUM_BITS,
+            partial_bits=SUM_BITS,
+            add_to=one.label == "W S" or (one.label == "within chunk" and layer.by_channel),
         )
 
     # -- vector work -------------------------------------------------------------------------------------
@@ -162,10 +167,9 @@ class ScanCosts(TileCosts):
         return done
 
     def finish(self, tile: ScanTile) -> Counter[str]:
-        """Behind the products: results by their decay from the state, states by that of the chunk."""
-        n_states = self.layer.key_dim * tile.columns
-        results = 0 if self.layer.by_channel else tile.tokens * tile.columns
-        return Counter(mul=n_states + results, add=results)
+        """Behind the products: what came from the state by its decay, the state by that of the chunk, and sums."""
+        n = self.part_elements(tile)
+        return Counter(mul=n, add=n)
 
     def vector_work(self, work: Mapping[str, int], reads_bits: int | Fraction, writes_bits: int | Fraction) -> Work:
         pairs = tuple((kind, n) for kind, n in sorted(work.items()) if n)

@@ -14,7 +14,7 @@ from typing import Any
 
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.dataflows.scan.costs import Product, ScanCosts, ScanTile, scan_bound
+from tilewright.sim.dataflows.scan.costs import SUM_BITS, Product, ScanCosts, ScanTile, scan_bound
 from tilewright.sim.dataflows.spans import Span, spans
 from tilewright.sim.lowering.core import TileCore
 from tilewright.sim.lowering.family import Family, register_family
@@ -74,6 +74,8 @@ class _Rounds:
         if self.products:
             self.squares = core.pool("scores", slots=1, slot_bytes=costs.square_bytes(self.chunk), holds="sums")
             self.weights = core.pool("decayed scores", slots=1, slot_bytes=costs.weight_bytes(largest))
+            parts = costs.part_elements(largest) * SUM_BITS
+            core.reserve("parts of a round", bits_to_bytes(parts), holds="sums")
             self.multiplied = core.semaphore("round multiplied")
             self.gated = core.semaphore("keys gated")
         self.updated = core.semaphore("state updated")
@@ -160,8 +162,8 @@ class _Rounds:
         self._multiply(
             costs.products(tile), [self.weights.full, *ready, self.out.free], [self.multiplied, self.weights.free]
         )
-        bits = costs.state_bits(tile) + tile.tokens * tile.columns * 32
-        work = costs.vector_work(costs.finish(tile), bits, bits)
+        bits = costs.state_bits(tile) + tile.tokens * tile.columns * SUM_BITS
+        work = costs.vector_work(costs.finish(tile), bits + costs.part_elements(tile) * SUM_BITS, bits)
         ends = [self.inputs.free, self.out.full, *over]
         core.vector(work, waits=[self.multiplied], signals=ends, label="new state")
 
