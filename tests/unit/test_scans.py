@@ -10,6 +10,7 @@ from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.search.network import simulate_stream
 from tilewright.sim.dataflows.scan.costs import ScanCosts, ScanTile
+from tilewright.sim.dataflows.scan.numbers import run_scan_on_numbers
 from tilewright.sim.jobs import jobs_of
 from tilewright.sim.lowering.evaluation import evaluate
 from tilewright.sim.lowering.mapping import DATAFLOWS
@@ -177,6 +178,30 @@ def test_what_is_wrong_is_said_in_one_line(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         load_network(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("recurrent", [0, 1])
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("state", ["no", "yes"])
+@pytest.mark.parametrize("kind", ["linear_attention", "delta_rule"])
+def test_programs_compute_the_recurrence(kind: str, state: str, order: int, recurrent: int) -> None:
+    """On numbers, with two groups, heads that three do not divide, columns and chunks that do not divide either."""
+    text = f"{kind}:tokens=11,heads=8,key_heads=2,key_dim=3,value_dim=5,gate=head,state={state}"
+    (job,) = jobs_of(load_network(text))
+    assert isinstance(job.layer, ScanLayer)
+    numbers = np.random.default_rng(3)
+    given = {"q": numbers.standard_normal((1, 11, 2, 3)), "k": numbers.standard_normal((1, 11, 2, 3)) / 3}
+    given |= {"v": numbers.standard_normal((1, 11, 8, 5)), "decays": -numbers.random((1, 11, 8))}
+    given |= {"beta": numbers.random((1, 11, 8))} if kind == "delta_rule" else {}
+    start = numbers.standard_normal((1, 8, 3, 5))
+    define = scans.delta_scan if kind == "delta_rule" else scans.decay_scan
+    y, last = define(**given, state=start if state == "yes" else None)
+    for heads, values in ((3, 5), (1, 2), (4, 5)):
+        tiling = {"chunk": 4, "heads": heads, "values": values, "order": order, "recurrent": recurrent}
+        found, states = run_scan_on_numbers(job.layer, load_machine("edge-16x16"), tiling, given, start)
+        np.testing.assert_allclose(found, y, rtol=1e-9, atol=1e-11)
+        if state == "yes":
+            np.testing.assert_allclose(states, last, rtol=1e-9, atol=1e-11)
 
 
 def test_a_given_chunk_is_kept() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
@@ -22,7 +22,7 @@ from tilewright.sim.lowering.mapping import Dataflow, Parameter, Phase, Tiling, 
 from tilewright.units import BITS_PER_BYTE, bits_to_bytes, ceil_div
 from tilewright.workloads.scan import ScanLayer
 
-__all__ = ["SCAN", "ScanCore"]
+__all__ = ["SCAN", "Round", "ScanCore"]
 
 _HEADS_OUTER, _STATES_MOVE, _STATES_STAY = 0, 1, 2
 _CHUNKS = (16, 32, 64, 128, 256)
@@ -39,17 +39,35 @@ def lower(core: ScanCore, tiling: Tiling) -> None:
     rounds = _Rounds(core, tiling)
     core.declared()
     layer, chunk = core.layer, rounds.chunk
-    for _ in core.loop(core.n_groups, name="groups"):
+    for group in core.loop(core.n_groups, name="groups"):
         if rounds.order == _HEADS_OUTER:
-            for tile in rounds.tiles():
+            for heads, values in rounds.tiles():
                 for tokens in spans(core, layer.n_tokens, chunk, "chunks"):
-                    rounds.keys(tokens.size)
-                    rounds.round(tokens, tile, first=True, last=True)
+                    at = Round(group, tokens, heads, values)
+                    rounds.keys(at)
+                    rounds.round(at, first=True, last=True)
             continue
         for tokens in spans(core, layer.n_tokens, chunk, "chunks"):
-            rounds.keys(tokens.size)
-            for tile, first, last in rounds.tiles_in_turn():
-                rounds.round(tokens, tile, first=first, last=last)
+            rounds.keys(Round(group, tokens, _ALL, _ALL))
+            for heads, values in rounds.tiles():
+                first, last = heads.first and values.first, heads.last and values.last
+                rounds.round(Round(group, tokens, heads, values), first=first, last=last)
+
+
+class Round(NamedTuple):
+    """Where the loops stand."""
+
+    group: int
+    tokens: Span
+    heads: Span
+    values: Span
+
+    @property
+    def tile(self) -> ScanTile:
+        return ScanTile(self.tokens.size, self.heads.size, self.values.size)
+
+
+_ALL = Span(0, True, True)  # keys serve all heads
 
 
 class _Rounds:
@@ -84,65 +102,63 @@ class _Rounds:
 
     # -- loops -------------------------------------------------------------------------------------------
 
-    def tiles(self) -> Iterator[ScanTile]:
+    def tiles(self) -> Iterator[tuple[Span, Span]]:
         """Heads and value columns of a group."""
-        for tile, _, _ in self.tiles_in_turn():
-            yield tile
-
-    def tiles_in_turn(self) -> Iterator[tuple[ScanTile, bool, bool]]:
-        """The same, and whether it is the first or the last of a chunk."""
         for heads in spans(self.core, self.layer.heads, self.heads, "heads"):
             for values in spans(self.core, self.layer.value_dim, self.values, "values"):
-                yield (
-                    ScanTile(0, heads.size, values.size),
-                    heads.first and values.first,
-                    heads.last and values.last,
-                )
+                yield heads, values
 
     # -- rounds ------------------------------------------------------------------------------------------
 
-    def keys(self, tokens: int) -> None:
+    def keys(self, at: Round) -> None:
         """Keys and queries of a chunk, and their products where no gate goes into them."""
-        bits = self.layer.key_bits
-        work = self.costs.load(1, tokens * 2 * self.layer.key_dim, bits)
-        self.core.load(work, waits=[self.key_pool.free], signals=[self.key_pool.full], label="load keys")
+        tokens, pool = at.tokens.size, self.key_pool
+        work = self.costs.load(1, tokens * 2 * self.layer.key_dim, self.layer.key_bits)
+        run = ("scan_keys", at)
+        self.core.load(work, waits=[pool.free], signals=[pool.full], label="load keys", run=run)
         if self.products and not self.layer.by_channel:
             self._scores(tokens, [self.key_pool.full])
 
     def _scores(self, tokens: int, waits: Sequence[int]) -> None:
         self._multiply(self.costs.scores(tokens), [*waits, self.squares.free], [self.squares.full])
 
-    def round(self, tokens: Span, of: ScanTile, *, first: bool, last: bool) -> None:
+    def round(self, at: Round, *, first: bool, last: bool) -> None:
         """One chunk of some columns; ``first`` and ``last`` of those that use the chunk's keys."""
-        tile = of._replace(tokens=tokens.size)
+        tokens, tile = at.tokens, at.tile
         begins = tokens.first or self.order == _STATES_MOVE
         ends = tokens.last or self.order == _STATES_MOVE
-        loaded = begins and self._load_state(tile, tokens)
+        loaded = begins and self._load_state(at)
         self.core.load(
             self.costs.load(1, max(1, bits_to_bytes(self.costs.input_bits(tile))), BITS_PER_BYTE),
             waits=[self.inputs.free],
             signals=[self.inputs.full],
             label="load values",
+            run=("scan_values", at),
         )
         ready = ([self.states.full] if loaded else [self.states.free]) if begins else [self.updated]
         stored = ends and (self.layer.writes_state or not tokens.last)
         over = ([self.kept] if stored else [self.states.free]) if ends else [self.updated]
         release = [self.key_pool.free] if last else []
         if self.products:
-            self._chunked(tile, ready, [*over, *release], first=first, last=last)
+            self._chunked(at, ready, [*over, *release], begins=begins and not loaded, first=first, last=last)
         else:
-            self._on_vector_unit(tile, [*ready, *([self.key_pool.full] if first else [])], [*over, *release])
+            self._on_vector_unit(
+                at, begins and not loaded, [*ready, *([self.key_pool.full] if first else [])], [*over, *release]
+            )
         self.core.store(
             self.costs.store(1, tile.tokens * tile.columns, self.layer.out_bits),
             waits=[self.out.full],
             signals=[self.out.free],
             label="store results",
+            run=("scan_results", at),
         )
         if stored:
-            self._store_state(tile, tokens)
+            self._store_state(at)
 
-    def _chunked(self, tile: ScanTile, ready: Sequence[int], over: Sequence[int], *, first: bool, last: bool) -> None:
-        core, costs, layer = self.core, self.costs, self.layer
+    def _chunked(
+        self, at: Round, ready: Sequence[int], over: Sequence[int], *, begins: bool, first: bool, last: bool
+    ) -> None:
+        core, costs, layer, tile = self.core, self.costs, self.layer, at.tile
         waits = [self.inputs.full]
         if layer.by_channel:
             bits = tile.tokens * 2 * layer.key_dim * layer.key_bits
@@ -160,38 +176,44 @@ class _Rounds:
         signals = [self.weights.full, *([self.squares.free] if last or layer.by_channel else [])]
         core.vector(work, waits=[*waits, self.weights.free], signals=signals, label="decays")
         self._multiply(
-            costs.products(tile), [self.weights.full, *ready, self.out.free], [self.multiplied, self.weights.free]
+            costs.products(tile),
+            [self.weights.full, *ready, self.out.free],
+            [self.multiplied, self.weights.free],
+            run=("scan_from_state", at, begins),
         )
         bits = costs.state_bits(tile) + tile.tokens * tile.columns * SUM_BITS
         work = costs.vector_work(costs.finish(tile), bits + costs.part_elements(tile) * SUM_BITS, bits)
         ends = [self.inputs.free, self.out.full, *over]
-        core.vector(work, waits=[self.multiplied], signals=ends, label="new state")
+        run = ("scan_finish", at, begins, True)
+        core.vector(work, waits=[self.multiplied], signals=ends, label="new state", run=run)
 
-    def _on_vector_unit(self, tile: ScanTile, ready: Sequence[int], over: Sequence[int]) -> None:
-        core, costs, layer = self.core, self.costs, self.layer
+    def _on_vector_unit(self, at: Round, begins: bool, ready: Sequence[int], over: Sequence[int]) -> None:
+        core, costs, layer, tile = self.core, self.costs, self.layer, at.tile
         inputs = costs.input_bits(tile)
         work = costs.vector_work(costs.common(tile), inputs, inputs)
         core.vector(work, waits=[self.inputs.full, *ready, self.out.free], label="gates")
         state, of_token = costs.state_bits(tile), Fraction(inputs + 2 * layer.key_dim * layer.key_bits, tile.tokens)
-        ends = [self.inputs.free, self.out.full, *over]
+        ends, run = [self.inputs.free, self.out.full, *over], ("scan_finish", at, begins, False)
         if not self.recurrent:
             work = costs.vector_work(costs.tree(tile), tile.tokens * state, tile.tokens * state)
-            core.vector(work, signals=ends, label="scan of a chunk")
+            core.vector(work, signals=ends, label="scan of a chunk", run=run)
             return
         work = costs.vector_work(costs.step(tile), state + of_token, state + tile.columns * layer.out_bits)
         for _ in core.loop(tile.tokens - 1, name="tokens"):
             core.vector(work, label="step of a token")
-        core.vector(work, signals=ends, label="step of a token")
+        core.vector(work, signals=ends, label="step of a token", run=run)
 
-    def _multiply(self, products: Sequence[Product], waits: Sequence[int], signals: Sequence[int]) -> None:
-        """Products one behind the other; the first waits, the last signals."""
+    def _multiply(
+        self, products: Sequence[Product], waits: Sequence[int], signals: Sequence[int], run: Any = None
+    ) -> None:
+        """Products one behind the other; the first waits (and is ``run`` on numbers), the last signals."""
         core, last = self.core, len(products) - 1
         for at, one in enumerate(products):
             work, begins, ends = self.costs.work_of(one), at == 0, at == last
             alone = begins + ends if one.times > 1 else 1
             entry, leave = list(waits) if begins else [], list(signals) if ends else []
             if one.times == 1:
-                core.matrix(work, waits=entry, signals=leave, label=one.label)
+                core.matrix(work, waits=entry, signals=leave, label=one.label, run=run if begins else None)
                 continue
             if begins:
                 core.matrix(work, waits=entry, label=one.label)
@@ -203,10 +225,10 @@ class _Rounds:
 
     # -- states ------------------------------------------------------------------------------------------
 
-    def _load_state(self, tile: ScanTile, tokens: Span) -> bool:
+    def _load_state(self, at: Round) -> bool:
         """Bring the state of a tile and the parameters of its columns; whether there is anything to bring."""
-        layer = self.layer
-        has_state = layer.reads_state or not tokens.first
+        layer, tokens, tile = self.layer, at.tokens, at.tile
+        has_state = layer.reads_state or self.order == _STATES_MOVE  # there zeros lie in the DRAM at first
         bits = tile.columns * ((layer.key_dim * layer.state_bits if has_state else 0) + layer.parameter_bits)
         if not bits:
             return False
@@ -215,16 +237,18 @@ class _Rounds:
             waits=[self.states.free, *([] if tokens.first else [self.moved])],
             signals=[self.states.full],
             label="load state",
+            run=("scan_state", at),
         )
         return True
 
-    def _store_state(self, tile: ScanTile, tokens: Span) -> None:
-        moved = [] if tokens.last else [self.moved]
+    def _store_state(self, at: Round) -> None:
+        tile, moved = at.tile, [] if at.tokens.last else [self.moved]
         self.core.store(
             self.costs.store(1, tile.columns * self.layer.key_dim, self.layer.state_bits),
             waits=[self.kept],
             signals=[self.states.free, *moved],
             label="store state",
+            run=("scan_kept", at),
         )
 
 
@@ -311,7 +335,7 @@ SCAN = register(
                     Parameter(
                         name="order",
                         meaning="0 does all chunks of some heads first, their state on chip; 1 all heads of a chunk, "
-                        "states in the DRAM between chunks; 2 the same, all states on chip",
+                        "states in the DRAM between chunks, zeros at first; 2 the same, all states on chip",
                         candidates=lambda layer, machine: (0, 1, 2),
                         smallest=0,
                         largest=lambda layer: 2,
