@@ -204,6 +204,39 @@ def test_programs_compute_the_recurrence(kind: str, state: str, order: int, recu
             np.testing.assert_allclose(states, last, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("recurrent", [0, 1])
+@pytest.mark.parametrize("kind", ["linear_attention", "delta_rule"])
+def test_programs_with_gates_by_channel_compute_the_recurrence(kind: str, recurrent: int, order: int) -> None:
+    (job,) = jobs_of(load_network(f"{kind}:tokens=11,heads=3,key_dim=3,value_dim=5,gate=channel"))
+    assert isinstance(job.layer, ScanLayer)
+    numbers = np.random.default_rng(4)
+    given = {name: numbers.standard_normal((1, 11, 3, n)) / 3 for name, n in (("q", 3), ("k", 3), ("v", 5))}
+    given |= {"decays": -numbers.random((1, 11, 3, 3))}
+    given |= {"beta": numbers.random((1, 11, 3))} if kind == "delta_rule" else {}
+    y, _ = (scans.delta_scan if kind == "delta_rule" else scans.decay_scan)(**given)
+    tiling = {"chunk": 4, "heads": 1, "values": 2, "order": order, "recurrent": recurrent}
+    found, _ = run_scan_on_numbers(job.layer, load_machine("edge-16x16"), tiling, given, np.zeros((1, 3, 3, 5)))
+    np.testing.assert_allclose(found, y, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("recurrent", [0, 1])
+def test_programs_of_the_selective_scan_compute_it(recurrent: int, order: int) -> None:
+    (job,) = jobs_of(load_network("selective_scan:tokens=11,channels=7,states=3,state=yes"))
+    assert isinstance(job.layer, ScanLayer)
+    numbers = np.random.default_rng(5)
+    given = {name: numbers.standard_normal((1, 11, 1, n)) for name, n in (("q", 3), ("k", 3), ("v", 7))}
+    given |= {"decays": numbers.random((1, 11, 1, 7)), "a": -numbers.random((7, 3))}
+    start = numbers.standard_normal((1, 1, 3, 7))
+    q, k, v, step = (given[name][:, :, 0] for name in ("q", "k", "v", "decays"))
+    y, last = scans.selective_scan(v, step, given["a"], k, q, state=start[:, 0].transpose(0, 2, 1))
+    tiling = {"chunk": 4, "heads": 1, "values": 2, "order": order, "recurrent": recurrent}
+    found, states = run_scan_on_numbers(job.layer, load_machine("edge-16x16"), tiling, given, start)
+    np.testing.assert_allclose(found[:, :, 0], y, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(states[:, 0], last.transpose(0, 2, 1), rtol=1e-9, atol=1e-11)
+
+
 def test_a_given_chunk_is_kept() -> None:
     (job,) = jobs_of(load_network("ssd:tokens=64,heads=2,key_dim=8,value_dim=8,chunk=32"))
     chunks = DATAFLOWS.get("scan").parameters[0].candidates(job.layer, load_machine("edge-16x16"))

@@ -21,7 +21,13 @@ from tilewright.sim.lowering.mapping import Tiling, check_tiling
 from tilewright.sim.numbers.hazards import Execution, FloatArray, HazardError, Place, Store
 from tilewright.sim.numbers.interpreter import interpret, operation
 from tilewright.workloads.scan import ScanLayer
-from tilewright.workloads.scan_numbers import chunked_decay_scan, chunked_delta_scan, decay_scan, delta_scan
+from tilewright.workloads.scan_numbers import (
+    chunked_decay_scan,
+    chunked_delta_scan,
+    decay_scan,
+    delta_scan,
+    selective_scan,
+)
 
 __all__ = ["run_scan_on_numbers"]
 
@@ -31,8 +37,9 @@ def run_scan_on_numbers(
 ) -> tuple[FloatArray, FloatArray]:
     """Results and last states of a scan of one sequence, as the commands of ``tiling`` compute them.
 
-    ``given``: q, k, v, decays, of the delta rule beta, as in :mod:`tilewright.workloads.scan_numbers`; ``state`` lies
-    in the DRAM, and is used where the layer reads it. Raises HazardError when a command uses data that is not there.
+    ``given``: q, k, v, decays, of the delta rule beta, as in :mod:`tilewright.workloads.scan_numbers` (of the selective
+    scan C, B, x and steps by these names, and ``a``); ``state`` lies in the DRAM, and is used where the layer reads it.
+    Raises HazardError when a command uses data that is not there.
     """
     check_tiling(SCAN, layer, tiling)
     costs = ScanCosts(layer, machine)
@@ -73,6 +80,8 @@ class _ScanChip:
         return slice(start, start + at.heads.size)
 
     def run(self, at: Round, state: FloatArray | None, *, by_chunk: bool) -> tuple[FloatArray, FloatArray]:
+        if self.layer.form == "selective":
+            return self._selective(at, state)
         tokens, heads, group = _range(at.tokens), self.heads(at), slice(at.group, at.group + 1)
         part = {name: self.given[name][:, tokens, group] for name in ("q", "k")}
         part["v"] = self.given["v"][:, tokens, heads, _range(at.values)]
@@ -85,6 +94,14 @@ class _ScanChip:
         if by_chunk:
             return chunked_decay_scan(**part, chunk=at.tokens.size, state=state)
         return decay_scan(**part, state=state)
+
+    def _selective(self, at: Round, state: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+        tokens, columns, given = _range(at.tokens), _range(at.values), self.given
+        x, step = (given[name][:, tokens, 0, columns] for name in ("v", "decays"))
+        b, c = (given[name][:, tokens, 0] for name in ("k", "q"))
+        before = None if state is None else state[:, 0].transpose(0, 2, 1)
+        y, last = selective_scan(x, step, given["a"][columns], b, c, state=before)
+        return y[:, :, None], last.transpose(0, 2, 1)[:, None]
 
 
 _NONE = Span(0, True, True)
