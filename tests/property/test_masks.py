@@ -50,6 +50,16 @@ def _radial(size: int) -> Rule:
     return kept
 
 
+def _frame_windows(frames: int, size: int, window: int, every: int) -> Rule:
+    def kept(i: int, j: int) -> bool:
+        if i >= frames * size or j >= frames * size:
+            return True
+        begins = min(max(i % size - window // 2, 0), size - window)
+        return (i // size - j // size) % every == 0 and begins <= j % size < begins + window
+
+    return kept
+
+
 # (text, tokens, rule of head 0, rule of the last head, block, causal)
 RULES: list[tuple[str, int, Rule, Rule, int, bool]] = [
     (
@@ -62,6 +72,11 @@ RULES: list[tuple[str, int, Rule, Rule, int, bool]] = [
     ),
     ("radial:frames=12,block=3", 48, _radial(4), _radial(4), 3, False),
     ("radial:frames=20,block=4", 40, _radial(2), _radial(2), 4, False),
+    *(
+        (f"frame_windows:frames=5,window={w},every={e},text={t},block=4", 35 + t, rule, rule, 4, False)
+        for w, e, t in ((3, 2, 4), (7, 3, 0), (1, 1, 1))
+        for rule in [_frame_windows(5, 7, w, e)]
+    ),
     *(
         (f"band:density={d},block=4", 37, rule, rule, 4, False)
         for d in (0.2, 0.9)

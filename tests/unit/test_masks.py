@@ -110,6 +110,8 @@ BAD = [
     ("top_tokens:keep=2000", "allowed 1 to 1024"),
     ("spatial_temporal:frames=7,spatial=1", "divisors of the tokens"),
     ("spatial_temporal:frames=8,spatial=5", "allowed 0 to 2"),
+    ("frame_windows:frames=7,window=2", "divisors of the tokens"),
+    ("frame_windows:frames=8,window=999", "allowed 1 to the"),
     ("vertical_slash:vertical=2000,slash=1", "vertical: given 2000"),
     ("sink_window:first=1,window=8,dense=3", "allowed 0 to 2"),
     ("sliding_tiles:canvas=2", 'did you mean "sliding_tile"'),
@@ -158,3 +160,14 @@ def test_lists_go_with_the_layer_they_are_for() -> None:
             replace(layer, **change)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="bias"):
         load_workload("attention:heads=2,seq=1024,head_dim=64,mask=band:density=0.1,bias=shared")
+
+
+def test_windows_of_frames_with_what_a_whole_step_left() -> None:
+    """Re-ttention on CogVideoX-2B: 3.1 % of a video token's pairs; L x D values of 2 bytes, a ratio a row and head."""
+    text = "frame_windows:frames=13,window=50,text=226,cached=2,block=128"
+    mask = load_workload(f"attention:heads=30,seq=17776,head_dim=64,mask={text}").blocks
+    assert mask is not None and mask.n_rule_pairs is not None and mask.selection is not None
+    video = mask.n_rule_pairs // 30 - 226 * 17_776
+    assert video / (17_550 * 17_776) == pytest.approx(0.031, abs=2e-4)
+    assert mask.selection.n_bytes == 17_776 * 1_920 * 2 + 30 * 17_776 * 4
+    assert mask.selection.macs == 0

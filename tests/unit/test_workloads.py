@@ -185,8 +185,8 @@ _WHOLE = "allowed whole numbers from 1 to 2147483647"
         (
             "t5:mask=casual",
             't5:mask=casual: mask: unknown mask; given "casual"; allowed none, causal, banded, sliding_tile, '
-            "spatial_temporal, band, radial, vertical_slash, sink_window, top_blocks, threshold, top_tokens, file "
-            '(did you mean "causal"?)',
+            "spatial_temporal, band, radial, frame_windows, vertical_slash, sink_window, top_blocks, threshold, "
+            'top_tokens, file (did you mean "causal"?)',
         ),
         (
             "attention:heads=2,head_dim=8",

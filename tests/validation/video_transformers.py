@@ -15,7 +15,6 @@ import numpy.typing as npt
 from tilewright.hw_models.load import load_machine
 from tilewright.search.gpu.predict import kernel_seconds
 from tilewright.search.network import simulate_stream
-from tilewright.workloads.masks.bands import of_intervals
 from tilewright.workloads.masks.family import Site, make_mask
 from tilewright.workloads.zoo.layers import Layers
 
@@ -113,17 +112,13 @@ def radial(model: VideoTransformer) -> BoolArray:
 
 def windows(model: VideoTransformer, window: int) -> tuple[BoolArray, float]:
     """Blocks of Re-ttention, and the share of pairs that its rule keeps: a window of positions in each second frame."""
-    n = model.frames * model.per_frame
-    frame, position = np.divmod(np.arange(n), model.per_frame)
-    first = np.clip(position - window // 2, 0, model.per_frame - window)
-    intervals = []
-    for other in range(model.frames):
-        there = (frame - other) % 2 == 0
-        begins = other * model.per_frame + first
-        intervals.append((np.where(there, begins, 0), np.where(there, begins + window, 0)))
-    lists, pairs = of_intervals(Site(1, 1, n, n, model.head_dim), BLOCK, intervals)
-    share = (pairs + n * model.text) / (n * model.tokens)  # of a row of the video
-    return with_text(model, _blocks(lists.rows, lists.indices, model.tokens)), share
+    n = model.tokens
+    text = f"frame_windows:frames={model.frames},window={window},text={model.text},block={BLOCK}"
+    mask = make_mask(text, Site(1, 1, n, n, model.head_dim), what=model.name)
+    assert mask.n_rule_pairs is not None
+    video = n - model.text
+    share = (mask.n_rule_pairs - model.text * n) / (video * n)  # of a row of the video
+    return _blocks(mask.patterns[0].rows, mask.patterns[0].indices, n), share
 
 
 def with_text(model: VideoTransformer, seen: BoolArray) -> BoolArray:

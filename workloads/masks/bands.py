@@ -241,7 +241,7 @@ register_mask(
         ),
         make=_vertical_slash,
     ),
-    rank=5,
+    rank=6,
 )
 
 
@@ -282,5 +282,5 @@ register_mask(
         ),
         make=_sink_window,
     ),
-    rank=6,
+    rank=7,
 )

@@ -118,7 +118,7 @@ register_mask(
         ),
         make=_top_blocks,
     ),
-    rank=7,
+    rank=8,
 )
 
 # --- all above a threshold --------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ register_mask(
         ),
         make=_threshold,
     ),
-    rank=8,
+    rank=9,
 )
 
 # --- the best tokens of each query ------------------------------------------------------------------------------------
@@ -219,5 +219,5 @@ register_mask(
         ),
         make=_top_tokens,
     ),
-    rank=9,
+    rank=10,
 )

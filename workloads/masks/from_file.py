@@ -104,5 +104,5 @@ register_mask(
         ),
         make=_make,
     ),
-    rank=10,
+    rank=11,
 )
