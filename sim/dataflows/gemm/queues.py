@@ -8,7 +8,7 @@ product, fused work and store, and the passes over an operand that follow when a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +30,9 @@ Int64Array = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-#: Figures of tiles, asked once for each different tile: columns of the tiles' extents, and what is asked.
-Tables = Callable[[tuple[Int64Array, ...], Callable[..., tuple[float, ...]]], FloatArray]
+#: Figures of tiles, asked once for each different tile: what they are, with all homes that they depend on; columns of
+#: the tiles' extents, and what is asked.
+Tables = Callable[[Hashable, tuple[Int64Array, ...], Callable[..., tuple[float, ...]]], FloatArray]
 
 
 class Tilings(NamedTuple):
@@ -143,7 +144,7 @@ class _Queues:
 
     # -- operands --------------------------------------------------------------------------------------------
 
-    def _tiles_of_a(self, tile: Callable[[Span, Span, int, int], float]) -> _Operand:
+    def _tiles_of_a(self, what: Hashable, tile: Callable[[Span, Span, int, int], float]) -> _Operand:
         layer = self.layer
 
         def make(m: int, k: int) -> tuple[float, ...]:
@@ -153,9 +154,9 @@ class _Queues:
             first = tile(rows[0][0], depths[0][0], m, k)
             return once, of_rows[0], of_rows[-1], first, tile(rows[-1][0], depths[-1][0], m, k)
 
-        return _Operand(*self.tables((self.t.m, self.t.k), make))
+        return _Operand(*self.tables(("queue of a", what), (self.t.m, self.t.k), make))
 
-    def _tiles_of_b(self, tile: Callable[[int, int], float]) -> _Operand:
+    def _tiles_of_b(self, what: Hashable, tile: Callable[[int, int], float]) -> _Operand:
         layer = self.layer
 
         def make(k: int, n: int) -> tuple[float, ...]:
@@ -165,23 +166,27 @@ class _Queues:
             first = tile(depths[0][0], columns[0][0])
             return once, of_columns[0], of_columns[-1], first, tile(depths[-1][0], columns[-1][0])
 
-        return _Operand(*self.tables((self.t.k, self.t.n), make))
+        return _Operand(*self.tables(("queue of b", what), (self.t.k, self.t.n), make))
 
     def _loads(self, operand: str, home: Place | None) -> _Operand:
-        costs = self.costs
+        costs, homes = self.costs, self.layer.homes
         if operand == "a":
             return self._tiles_of_a(
-                lambda rows, k, m, d: self._time(costs.load_a(rows, k, row_tile=m, depth_tile=d, home=home))
+                ("loads", homes.a if home is None else home),
+                lambda rows, k, m, d: self._time(costs.load_a(rows, k, row_tile=m, depth_tile=d, home=home)),
             )
-        return self._tiles_of_b(lambda depth, columns: self._time(costs.load_b(depth, columns, home=home)))
+        return self._tiles_of_b(
+            ("loads", homes.b if home is None else home),
+            lambda depth, columns: self._time(costs.load_b(depth, columns, home=home)),
+        )
 
     def _fetches(self, operand: str, to: Place, n_served: int) -> _Operand:
-        costs = self.costs
+        costs, what = self.costs, ("fetches", to, n_served)
         if operand == "a":
             return self._tiles_of_a(
-                lambda rows, k, m, d: self._time(costs.fetch_a(to, rows, k, row_tile=m, depth_tile=d), n_served)
+                what, lambda rows, k, m, d: self._time(costs.fetch_a(to, rows, k, row_tile=m, depth_tile=d), n_served)
             )
-        return self._tiles_of_b(lambda depth, columns: self._time(costs.fetch_b(to, depth, columns), n_served))
+        return self._tiles_of_b(what, lambda depth, columns: self._time(costs.fetch_b(to, depth, columns), n_served))
 
     def _moved(self, operand: str) -> tuple[_Operand, _Operand]:
         """(by the load engine, by the engine that fetches it into a level)."""
@@ -235,7 +240,7 @@ class _Queues:
                 of(rows[0][0], columns[-1][0], last),
             )  # fmt: skip
 
-        return _Products(*self.tables((self.t.m, self.t.n, self.t.k), make))
+        return _Products(*self.tables("queue of products", (self.t.m, self.t.n, self.t.k), make))
 
     def _results(self) -> _Results:
         costs, layer = self.costs, self.layer
@@ -251,7 +256,8 @@ class _Queues:
             fused, stores, extras = (sum(tile[i] * times for tile, times in tiles) for i in range(3))
             return fused, stores, extras, tiles[0][0][0], *tiles[-1][0]
 
-        return _Results(*self.tables((self.t.m, self.t.n), make))
+        what = ("queue of results", layer.homes.out, layer.homes.extras)
+        return _Results(*self.tables(what, (self.t.m, self.t.n), make))
 
     # -- queues ----------------------------------------------------------------------------------------------
 

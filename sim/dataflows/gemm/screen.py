@@ -2,12 +2,13 @@
 
 The same rules as :class:`tilewright.sim.dataflows.gemm.lower.Nest` declares its pools by and as
 :mod:`tilewright.sim.dataflows.gemm.floor` counts by, over columns of tilings instead of one tiling at a time; tests
-hold them to these. What a tile costs is asked of the costs once for each different tile.
+hold them to these. What a tile costs is asked of the costs once for each different tile, and remembered for the same
+layer with its operands in other homes (:mod:`tilewright.sim.dataflows.gemm.figures`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
+from tilewright.sim.dataflows.gemm.figures import figures_of
 from tilewright.sim.dataflows.gemm.floor import LOSS, products_of, sizes_of
 from tilewright.sim.dataflows.gemm.queues import Tilings, queue_cycles, tiles_along
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
@@ -24,7 +26,7 @@ from tilewright.sim.lowering.costs import Work
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, channels_of
 from tilewright.sim.lowering.screen import Screened, TilingTable
 from tilewright.units import ceil_div
-from tilewright.workloads.homes import DRAM
+from tilewright.workloads.homes import DRAM, Place
 
 __all__ = ["screen"]
 
@@ -63,7 +65,7 @@ class _Columns:
 
     def __init__(self, costs: GemmCosts, tilings: TilingTable) -> None:
         layer = costs.layer
-        self.costs, self.layer = costs, layer
+        self.costs, self.layer, self._figures_of = costs, layer, figures_of(costs)
         self._known: dict[tuple[int, ...], tuple[list[tuple[int, ...]], Int64Array]] = {}
         self._numbered: dict[int, tuple[Int64Array, Int64Array]] = {}
 
@@ -106,15 +108,15 @@ class _Columns:
         n_outputs = layer.groups * self.rows * self.columns
         streamed = np.minimum(self.depth, n_outputs * self.panel)
         outputs = np.minimum(self.outputs, n_outputs)
-        total: Int64Array = outputs * self._of((self.m, self.n), costs.c_bytes)
+        total: Int64Array = outputs * self._of("c", (self.m, self.n), costs.c_bytes)
         if costs.loaded_extras:
-            total += outputs * self._of((self.m, self.n), costs.extra_bytes)
+            total += outputs * self._of(("extras", costs.loaded_extras), (self.m, self.n), costs.extra_bytes)
         if not costs.is_near["a"]:
             slots = np.where(self.keep_a, self._kept_slots(self.rows, self.columns), streamed)
-            total += slots * self._of((self.m, self.k), costs.a_bytes)
+            total += slots * self._of("a", (self.m, self.k), costs.a_bytes)
         if not costs.is_near["b"]:
             slots = np.where(self.keep_b, self._kept_slots(self.columns, self.rows), streamed)
-            total += slots * self._of((self.k, self.n), costs.b_bytes)
+            total += slots * self._of("b", (self.k, self.n), costs.b_bytes)
         return total
 
     def _kept_slots(self, n_panels: Int64Array, n_inner: Int64Array) -> Int64Array:
@@ -142,13 +144,13 @@ class _Columns:
         ):
             slots = np.minimum(2, groups * parts)
             copies = n_copies(layer, costs.machine, costs.n_sharing[operand], level)
-            total += np.where(here & staged, slots * copies * self._of((extent,), size), 0)
+            total += np.where(here & staged, slots * copies * self._of(("staged", operand), (extent,), size), 0)
         return total
 
-    def _of(self, tiles: tuple[Int64Array, ...], size: Callable[..., int]) -> Int64Array:
-        """A figure of tiles, asked once for each different one."""
+    def _of(self, what: Hashable, tiles: tuple[Int64Array, ...], size: Callable[..., int]) -> Int64Array:
+        """The room of tiles, asked once for each different one."""
         distinct, at = self._distinct(tiles)
-        sizes: Int64Array = np.array([size(*tile) for tile in distinct], dtype=np.int64)
+        sizes: Int64Array = np.array(self._figures_of.told(("room", what), distinct, size), dtype=np.int64)
         found: Int64Array = sizes[at]
         return found
 
@@ -164,7 +166,7 @@ class _Columns:
             cycles, energy_pj = costs.of_tiles(tiling, lambda: products_of(costs, tiling))
             return _Total(cycles=cycles, energy_pj=energy_pj)
 
-        return self._each((self.m, self.n, self.k), make)
+        return self._each("products", (self.m, self.n, self.k), make)
 
     @cached_property
     def results(self) -> _Sum:
@@ -184,9 +186,9 @@ class _Columns:
                         total = total.plus(costs.store_c(rows, columns), times)
             return total
 
-        return self._each((self.m, self.n), make)
+        return self._each(("results", layer.homes.out, layer.homes.extras), (self.m, self.n), make)
 
-    def _a(self, load: Callable[[Span, Span, int, int], Work]) -> _Sum:
+    def _a(self, what: Hashable, load: Callable[[Span, Span, int, int], Work]) -> _Sum:
         """One pass over the tiles of A."""
         layer = self.layer
 
@@ -197,9 +199,9 @@ class _Columns:
                     total = total.plus(load(rows, depth, m, k), n_rows * n_depths)
             return total
 
-        return self._each((self.m, self.k), make)
+        return self._each(what, (self.m, self.k), make)
 
-    def _b(self, load: Callable[[int, int], Work]) -> _Sum:
+    def _b(self, what: Hashable, load: Callable[[int, int], Work]) -> _Sum:
         """One pass over the tiles of B."""
         layer = self.layer
 
@@ -210,17 +212,11 @@ class _Columns:
                     total = total.plus(load(depth, columns), n_depths * n_columns)
             return total
 
-        return self._each((self.k, self.n), make)
+        return self._each(what, (self.k, self.n), make)
 
-    def _each(self, tiles: tuple[Int64Array, ...], make: Callable[..., _Total]) -> _Sum:
-        """Totals by tile, made once for each different one."""
-        distinct, at = self._distinct(tiles)
-        totals = [make(*tile) for tile in distinct]
-
-        def column(name: str) -> FloatArray:
-            return np.array([getattr(total, name) for total in totals], dtype=np.float64)[at]
-
-        return _Sum(column("cycles"), column("dram_bytes"), column("port_bytes"), column("energy_pj"))
+    def _each(self, what: Hashable, tiles: tuple[Int64Array, ...], make: Callable[..., _Total]) -> _Sum:
+        """Totals by tile, made once for each different one; ``what`` they are, with all homes that they depend on."""
+        return _Sum(*self._figures(("totals", what), tiles, make))
 
     @cached_property
     def moved(self) -> _Moved:
@@ -263,17 +259,20 @@ class _Columns:
             busiest = np.maximum(busiest, ports[number] / rate)
         return _Moved(layer.groups * dram, layer.groups * busiest, layer.groups * energy)
 
-    def _own(self, operand: str, home: str | None) -> _Sum:
-        costs = self.costs
+    def _own(self, operand: str, home: Place | None) -> _Sum:
+        costs, what = self.costs, ("loads", operand, self._home(operand) if home is None else home)
         if operand == "a":
-            return self._a(lambda rows, k, m, d: costs.load_a(rows, k, row_tile=m, depth_tile=d, home=home))
-        return self._b(lambda depth, columns: costs.load_b(depth, columns, home=home))
+            return self._a(what, lambda rows, k, m, d: costs.load_a(rows, k, row_tile=m, depth_tile=d, home=home))
+        return self._b(what, lambda depth, columns: costs.load_b(depth, columns, home=home))
 
-    def _fetched(self, operand: str, to: str) -> _Sum:
-        costs = self.costs
+    def _home(self, operand: str) -> Place:
+        return self.layer.homes.a if operand == "a" else self.layer.homes.b
+
+    def _fetched(self, operand: str, to: Place) -> _Sum:
+        costs, what = self.costs, ("fetches", operand, to)
         if operand == "a":
-            return self._a(lambda rows, k, m, d: costs.fetch_a(to, rows, k, row_tile=m, depth_tile=d))
-        return self._b(lambda depth, columns: costs.fetch_b(to, depth, columns))
+            return self._a(what, lambda rows, k, m, d: costs.fetch_a(to, rows, k, row_tile=m, depth_tile=d))
+        return self._b(what, lambda depth, columns: costs.fetch_b(to, depth, columns))
 
     def product_cycles(self) -> FloatArray:
         """Cycles of the products of the busiest core."""
@@ -302,9 +301,11 @@ class _Columns:
             self._known[key] = _distinct(tiles, [self._numbered[at] for at in key])
         return self._known[key]
 
-    def _figures(self, tiles: tuple[Int64Array, ...], make: Callable[..., tuple[float, ...]]) -> FloatArray:
+    def _figures(
+        self, what: Hashable, tiles: tuple[Int64Array, ...], make: Callable[..., tuple[float, ...]]
+    ) -> FloatArray:
         distinct, at = self._distinct(tiles)
-        table = np.array([make(*tile) for tile in distinct], dtype=np.float64)
+        table = np.array(self._figures_of.told(what, distinct, make), dtype=np.float64)
         found: FloatArray = table.T[:, at]
         return found
 
@@ -337,7 +338,8 @@ class _Columns:
             work = costs.load_b(k, n)
             return _Total(work.cycles, work.n_bytes if work.channel == DRAM_CHANNEL else 0)
 
-        return self._each((self.m, self.k), of_a) if operand == "a" else self._each((self.k, self.n), of_b)
+        what = ("first", operand, self._home(operand))
+        return self._each(what, (self.m, self.k), of_a) if operand == "a" else self._each(what, (self.k, self.n), of_b)
 
     def _behind(self) -> FloatArray:
         """Cycles behind the last product: the vector unit's work on its tile, and the store of that."""
@@ -353,7 +355,7 @@ class _Columns:
             is_dram = work.channel == DRAM_CHANNEL
             return _Total(cycles + work.cycles, work.n_bytes * at_work if is_dram else 0)
 
-        last = self._each((self.m, self.n), of_last)
+        last = self._each(("last", layer.homes.out), (self.m, self.n), of_last)
         return last.cycles + last.dram_bytes / float(costs.rate)
 
     def energy_pj(self) -> FloatArray:
