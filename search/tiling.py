@@ -4,7 +4,8 @@ For a candidate that fits on chip the work of each unit is counted without runni
 its busiest unit has done its work, so that time (and the energy, which is exact but for idle power) bounds the
 candidate from below. Where a dataflow tells a floor of that work faster, only what could come next is counted.
 Candidates are run exactly, in batches, in the order of that bound; the search ends when the next bound is not below
-the best result: nothing left can be better.
+the best result: nothing left can be better. Where only cycles are asked for and a floor leaves no doubt that a
+candidate must be run, it is counted only if it turns out to be the best, for its energy.
 
 Phases of a dataflow are separated by a barrier, so their cycles and energies add up and each is searched alone;
 for the energy-delay product, which does not add up, the Pareto fronts of the phases are combined.
@@ -67,11 +68,12 @@ BATCH = 64  # later ones double up to this
 
 
 class Candidate(NamedTuple):
-    """A tiling of one phase with its bounds; ``dynamic_pj`` is exact."""
+    """A tiling of one phase with its bounds; ``dynamic_pj`` is exact (a floor, where it was not counted)."""
 
     bound_cycles: int
     dynamic_pj: float
     tiling: dict[str, int]
+    is_counted: bool = True
 
 
 class _Queued(NamedTuple):
@@ -229,7 +231,7 @@ class _Fitting:
         if self.least is None:
             return None
         cycles, energy_pj = self.least
-        return Candidate(int(cycles[number]), float(energy_pj[number]), self.tiling(number))
+        return Candidate(int(cycles[number]), float(energy_pj[number]), self.tiling(number), is_counted=False)
 
     def where(self, which: npt.NDArray[np.bool_]) -> _Fitting:
         least = None if self.least is None else (self.least[0][which], self.least[1][which])
@@ -376,8 +378,14 @@ class PhaseSearch:
             return min(found, key=self.score) if found and prune and not keep_front else None
 
         done = 0
-        for batch in self.batches(best, to_beat):
-            found += self.evaluate(batch)
+        fastest_only = self.objective == "latency" and prune and not keep_front
+        for batch in self.batches(best, to_beat, fastest_only=fastest_only):
+            if fastest_only:
+                known = best()
+                limits = [one for one in (to_beat, None if known is None else self.score(known)) if one is not None]
+                found += self._fastest(batch, min(limits, default=None))
+            else:
+                found += self.evaluate(batch)
             done += len(batch)
             if progress is not None:
                 progress(done)
@@ -390,17 +398,21 @@ class PhaseSearch:
         return pareto(found) if keep_front else [min(found, key=self.score)]
 
     def batches(
-        self, best: Callable[[], Evaluated | None], to_beat: tuple[float, float] | None = None
+        self,
+        best: Callable[[], Evaluated | None],
+        to_beat: tuple[float, float] | None = None,
+        *,
+        fastest_only: bool = False,
     ) -> Iterator[list[Candidate]]:
         """Candidates in the order of their bounds, until none left can beat ``best()`` (asked before each batch), nor
-        ``to_beat``.
+        ``to_beat``. ``fastest_only``: those whose floors are below these in cycles are not counted.
         """
         queue = self._queue()
         size = FIRST_BATCH
         while True:
             known = best()
             limits = [limit for limit in (to_beat, None if known is None else self.score(known)) if limit is not None]
-            batch = self._next(queue, size, min(limits, default=None))
+            batch = self._next(queue, size, min(limits, default=None), fastest_only=fastest_only)
             if not batch:
                 return
             yield batch
@@ -419,7 +431,9 @@ class PhaseSearch:
         bounds = list(zip(first[order].tolist(), second[order].tolist(), strict=True))
         return _Queue(bounds[::-1], order[::-1].tolist(), [])
 
-    def _next(self, queue: _Queue, size: int, to_beat: tuple[float, float] | None) -> list[Candidate]:
+    def _next(
+        self, queue: _Queue, size: int, to_beat: tuple[float, float] | None, *, fastest_only: bool = False
+    ) -> list[Candidate]:
         """The next candidates by bound, at most ``size``, all below ``to_beat``; they are counted when it is needed."""
         batch: list[Candidate] = []
         while len(batch) < size:
@@ -430,7 +444,8 @@ class PhaseSearch:
                     break
                 waiting.pop()
                 queue.at.pop()
-                candidate = self._counted_of(at)
+                below = fastest_only and to_beat is not None and floor[0] < to_beat[0]
+                candidate = (self._fitting.candidate(at) if below else None) or self._counted_of(at)
                 heappush(counted, _Queued(max(floor, self.bound(candidate)), at, candidate))
             elif counted and (to_beat is None or counted[0].bound < to_beat):
                 batch.append(heappop(counted).candidate)
@@ -443,15 +458,30 @@ class PhaseSearch:
         return score(self.objective, result.cycles, result.energy_pj)
 
     def evaluate(self, batch: Sequence[Candidate]) -> list[Evaluated]:
-        """Run the candidates exactly, on all cores."""
+        """Run the candidates, which were counted, exactly, on all cores."""
+        return [self._evaluated(one, cycles) for one, cycles in zip(batch, self._cycles(batch), strict=True)]
+
+    def _fastest(self, batch: Sequence[Candidate], to_beat: tuple[float, float] | None) -> list[Evaluated]:
+        """Of the candidates those that take the fewest cycles, none where these are more than those ``to_beat``."""
+        cycles = self._cycles(batch)
+        least = min(cycles)
+        if to_beat is not None and least > to_beat[0]:
+            return []
+        fastest = [one for one, its in zip(batch, cycles, strict=True) if its == least]
+        return [self._evaluated(one if one.is_counted else self._counted(one.tiling), least) for one in fastest]
+
+    def _evaluated(self, candidate: Candidate, cycles: int) -> Evaluated:
+        return Evaluated(cycles, candidate.dynamic_pj + self.static_pj * cycles, candidate.tiling)
+
+    def _cycles(self, batch: Sequence[Candidate]) -> list[int]:
+        """Of exact runs."""
         images = [pack(build_phase(self.phase, self.costs, candidate.tiling))[0] for candidate in batch]
         self.n_simulated += len(batch)
         results = []
         for candidate, n_cycles in zip(batch, run_images(images), strict=True):
             if n_cycles < 0:
                 raise AssertionError(f"{self.phase.name} deadlocks with tiling {candidate.tiling}")
-            cycles = int(n_cycles)
-            results.append(Evaluated(cycles, candidate.dynamic_pj + self.static_pj * cycles, candidate.tiling))
+            results.append(int(n_cycles))
         return results
 
 

@@ -11,8 +11,12 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
 from tilewright.search.mapping_cache import ForgetfulCache
 from tilewright.search.network import Mapped, best_mapping
-from tilewright.search.tiling import better_tiling
+from tilewright.search.tiling import better_tiling, tiling_space
 from tilewright.search.workload import pieces
+from tilewright.sim.dataflows.gemm import screen as screen_module
+from tilewright.sim.dataflows.gemm.costs import GemmCosts
+from tilewright.sim.dataflows.gemm.figures import Figures
+from tilewright.sim.dataflows.gemm.screen import screen
 from tilewright.sim.jobs import Job, jobs_on
 from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.workloads.gemm import GemmLayer
@@ -75,3 +79,17 @@ def test_mappings_at_other_homes_leave_the_best() -> None:
         )
         assert begun == alone
         found.append(alone)
+
+
+def test_figures_of_tiles_are_those_of_their_homes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remembered from searches with other homes or not: all that is told of tilings is the same."""
+    spec, homes = machine(), (*HOMES, Homes("", "l2", "", (), (("l2", 900),)))
+    layers = [piece for one in homes for piece in pieces(job_of(one).layer, spec, STAGED)]
+    phase = STAGED.phases[0]
+    spaces = [tiling_space(phase, layer, spec, {}) for layer in layers]
+    shared = [screen(GemmCosts(layer, spec), space) for layer, space in zip(layers, spaces, strict=True)]
+    monkeypatch.setattr(screen_module, "figures_of", lambda costs: Figures())
+    for layer, space, of_all in zip(layers, spaces, shared, strict=True):
+        alone = screen(GemmCosts(layer, spec), space)
+        assert alone is not None and of_all is not None
+        assert all((one == other).all() for one, other in zip(alone, of_all, strict=True))
