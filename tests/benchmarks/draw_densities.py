@@ -144,7 +144,7 @@ def draw(rows: list[dict[str, Any]], picture: Path) -> None:
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("time, of dense attention's")
-    panels[0].legend(fontsize=8, loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=5)
     figure.savefig(picture, dpi=110)
 
 
