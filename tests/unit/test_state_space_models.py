@@ -13,7 +13,7 @@ from tilewright.workloads.network import load_network
 
 DIMENSIONS = Path(__file__).resolve().parents[3] / "shared" / "sparse_ssm" / "ssm_model_dims.csv"
 
-# Of the published checkpoints, their padded vocabularies counted once for embedding and head.
+# From the published dimensions, the padded vocabularies counted once for embedding and head.
 PARAMETERS = {
     "mamba-130m": 129_135_360,
     "mamba-370m": 371_516_416,
@@ -29,7 +29,7 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize("name", ["mamba-130m", "mamba-2.8b", "mamba2-130m", "mamba2-1.3b"])
-def test_parameters_are_those_of_the_checkpoints(name: str) -> None:
+def test_parameters_follow_from_published_dimensions(name: str) -> None:
     stream = load_network(f"{name}:seq=1")
     assert stream.n_parameters == stream.n_weights == PARAMETERS[name]
 

@@ -118,7 +118,7 @@ PUBLISHED = {
 # Published in a few digits only. SSDLite and DeepLabV3 on MobileNetV2: arXiv 1801.04381, Tables 6 and 7 (80 classes);
 # Inception v2: tensorflow/models' 3.883e9 operations. CNV and MLP: QuTiBench's table of topologies. The U-Net:
 # TensorFlow's tutorial says 4,660,323 parameters, beside those of MobileNetV2 without its head; its
-# multiply-accumulates are not published, nor are those of Mamba (checkpoints; tests/unit/test_state_space_models.py).
+# multiply-accumulates are not published, nor are those of Mamba (tests/unit/test_state_space_models.py).
 ROUGHLY = {
     "ssdlite-mobilenet-v2:image=320,classes=80": (4.3, 0.8),
     "deeplabv3-mobilenet-v2": (2.11, 8.8),
