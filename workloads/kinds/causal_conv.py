@@ -78,7 +78,7 @@ register_kind(
         macs=_macs,
         work=_work,
         write_bytes=_write_bytes,
-        colour="#2f7fa8",
+        colour="#2c789f",
         text=OperatorText(
             example="causal_conv:tokens=2048,channels=1536",
             keys=("tokens", "channels", "width", "batch", "state", *TWO_FORMATS),
