@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, format_bits, tensor_format
 from tilewright.workloads.kinds.kind import AttributeType, need_elements
-from tilewright.workloads.kinds.text import TextKeys
+from tilewright.workloads.kinds.text import TextKeys, add_result
 from tilewright.workloads.operators import Operator, stored_bits
 from tilewright.workloads.products import value_bits
 from tilewright.workloads.scan import ScanForm, ScanLayer
@@ -23,6 +23,8 @@ __all__ = [
     "SCAN_OPTIONAL",
     "ScanInputs",
     "add_state",
+    "build_gated",
+    "check_gate",
     "check_scan",
     "common_work",
     "scan_layer",
@@ -191,3 +193,30 @@ def add_state(built: StreamBuilder, given: TextKeys, sizes: Mapping[str, int]) -
             raise InputError(f"{given.what}: state_format: {fault}") from None
     shape = tuple(sizes[key] for key in ("batch", "heads", "key_dim", "value_dim"))
     return [built.input("state", shape, role="cache", number_format=name)], {"state": True}
+
+
+def check_gate(operator: Operator, gates: Sequence[str]) -> None:
+    """Where the gate is none of ``gates``, or is by channel with keys that several heads share: raises InputError."""
+    gate = operator.text("gate")
+    if gate not in gates:
+        raise unknown("gate", gate, gates, place=operator.name)
+    if gate == "channel" and operator.count("heads") != operator.count("key_heads"):
+        raise InputError(
+            f"{operator.name}: key_heads: given {operator.count('key_heads')} for {operator.count('heads')} heads; "
+            "allowed as many as heads with gates by channel"
+        )
+
+
+def build_gated(built: StreamBuilder, given: TextKeys, kind: str, gates: Sequence[str], *more: str) -> str:
+    """A text as an operator of q, k, v, gates where they depend on the token, and ``more`` with a number a head."""
+    sizes, gate = text_extents(given), given.word("gate", tuple(gates))
+    batch, tokens, heads, key_heads, key_dim, value_dim = (sizes[key] for key in SCAN_ATTRIBUTES)
+    shapes: dict[str, tuple[int, ...]] = {"q": (key_heads, key_dim), "k": (key_heads, key_dim), "v": (heads, value_dim)}
+    if gate in ("head", "channel"):
+        shapes["gates"] = (heads, key_dim) if gate == "channel" else (heads,)
+    shapes |= dict.fromkeys(more, (heads,))
+    form = given.format("a_format")
+    inputs = [built.input(name, (batch, tokens, *shape), number_format=form) for name, shape in shapes.items()]
+    state, said = add_state(built, given, sizes)
+    shape = (batch, tokens, heads, value_dim)
+    return add_result(built, given, kind, [*inputs, *state], shape, {"gate": gate, **sizes, **said})

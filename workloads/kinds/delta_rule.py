@@ -7,20 +7,19 @@ al., arXiv 2412.06464) or ``key_dim`` of them ("channel", Kimi delta attention, 
 
 from __future__ import annotations
 
-from tilewright.errors import InputError, unknown
 from tilewright.workloads.kinds.kind import OperatorKind, always, register_kind
-from tilewright.workloads.kinds.text import FORMATS, OperatorText, TextKeys, add_result
+from tilewright.workloads.kinds.text import FORMATS, OperatorText, TextKeys
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.scan_operators import (
     SCAN_ATTRIBUTES,
     SCAN_OPTIONAL,
     ScanInputs,
-    add_state,
+    build_gated,
+    check_gate,
     check_scan,
     scan_macs,
     scan_sizes,
     scan_write_bytes,
-    text_extents,
 )
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
@@ -33,14 +32,7 @@ _GATES = ("head", "channel")
 
 def _check(operator: Operator) -> None:
     check_scan(operator)
-    gate = operator.text("gate")
-    if gate not in _GATES:
-        raise unknown("gate", gate, _GATES, place=operator.name)
-    if gate == "channel" and operator.count("heads") != operator.count("key_heads"):
-        raise InputError(
-            f"{operator.name}: key_heads: given {operator.count('key_heads')} for {operator.count('heads')} heads; "
-            "allowed as many as heads with gates by channel"
-        )
+    check_gate(operator, _GATES)
 
 
 def _sizes(operator: Operator, stream: OperatorStream) -> None:
@@ -52,15 +44,7 @@ def _macs(operator: Operator) -> int:
 
 
 def _build(built: StreamBuilder, given: TextKeys) -> str:
-    sizes, gate = text_extents(given), given.word("gate", _GATES)
-    batch, tokens, heads, key_heads, key_dim, value_dim = (sizes[key] for key in SCAN_ATTRIBUTES)
-    shapes: dict[str, tuple[int, ...]] = {"q": (key_heads, key_dim), "k": (key_heads, key_dim), "v": (heads, value_dim)}
-    shapes |= {"gates": (heads, key_dim) if gate == "channel" else (heads,), "beta": (heads,)}
-    form = given.format("a_format")
-    inputs = [built.input(name, (batch, tokens, *shape), number_format=form) for name, shape in shapes.items()]
-    state, said = add_state(built, given, sizes)
-    shape = (batch, tokens, heads, value_dim)
-    return add_result(built, given, "delta_rule", [*inputs, *state], shape, {"gate": gate, **sizes, **said})
+    return build_gated(built, given, "delta_rule", _GATES, "beta")
 
 
 register_kind(

@@ -7,20 +7,20 @@ number a token and head), or "channel" (gated linear attention, arXiv 2312.06635
 
 from __future__ import annotations
 
-from tilewright.errors import InputError, unknown
+from tilewright.errors import InputError
 from tilewright.workloads.kinds.kind import OperatorKind, always, register_kind
-from tilewright.workloads.kinds.text import FORMATS, OperatorText, TextKeys, add_result
+from tilewright.workloads.kinds.text import FORMATS, OperatorText, TextKeys
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.scan_operators import (
     SCAN_ATTRIBUTES,
     SCAN_OPTIONAL,
     ScanInputs,
-    add_state,
+    build_gated,
+    check_gate,
     check_scan,
     scan_macs,
     scan_sizes,
     scan_write_bytes,
-    text_extents,
 )
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
@@ -37,17 +37,11 @@ def linear_inputs(operator: Operator) -> ScanInputs:
 
 def _check(operator: Operator) -> None:
     check_scan(operator)
+    check_gate(operator, GATES)
     gate = operator.text("gate")
-    if gate not in GATES:
-        raise unknown("gate", gate, GATES, place=operator.name)
     needed = 3 + (gate in ("head", "channel")) + bool(operator.attributes.get("state"))
     if len(operator.inputs) != needed:
         raise InputError(f"{operator.name}: inputs: given {len(operator.inputs)}; allowed {needed} with gate {gate}")
-    if gate == "channel" and operator.count("heads") != operator.count("key_heads"):
-        raise InputError(
-            f"{operator.name}: key_heads: given {operator.count('key_heads')} for {operator.count('heads')} heads; "
-            "allowed as many as heads with gates by channel"
-        )
 
 
 def _sizes(operator: Operator, stream: OperatorStream) -> None:
@@ -55,16 +49,7 @@ def _sizes(operator: Operator, stream: OperatorStream) -> None:
 
 
 def _build(built: StreamBuilder, given: TextKeys) -> str:
-    sizes, gate = text_extents(given), given.word("gate", GATES)
-    batch, tokens, heads, key_heads, key_dim, value_dim = (sizes[key] for key in SCAN_ATTRIBUTES)
-    shapes: dict[str, tuple[int, ...]] = {"q": (key_heads, key_dim), "k": (key_heads, key_dim), "v": (heads, value_dim)}
-    if gate in ("head", "channel"):
-        shapes["gates"] = (heads, key_dim) if gate == "channel" else (heads,)
-    form = given.format("a_format")
-    inputs = [built.input(name, (batch, tokens, *shape), number_format=form) for name, shape in shapes.items()]
-    state, said = add_state(built, given, sizes)
-    shape = (batch, tokens, heads, value_dim)
-    return add_result(built, given, "linear_attention", [*inputs, *state], shape, {"gate": gate, **sizes, **said})
+    return build_gated(built, given, "linear_attention", GATES)
 
 
 register_kind(
