@@ -114,6 +114,10 @@ PUBLISHED = {
     "dit-xl-2": (674_834_720, 118.6, 0.05),
     "pixart-sigma:image=512,text=120": (610_856_096, 618.0, 0.5),
     "sd-1.5-unet": (859_520_964, 401.6, 0.5),
+    # 3,719.50 TFLOP in 50 steps; 2.98876 and 2.14062 T multiply-adds without those of attention's two products
+    "flux-dev": (11_901_408_320, 37_195.0, 3),
+    "sdxl-unet": (2_567_463_684, 2_988.76 + 391.96, 0.2),
+    "pixart-alpha": (610_856_096, 2_140.62 + 1_114.04, 0.2),
 }
 # Published in a few digits only. SSDLite and DeepLabV3 on MobileNetV2: arXiv 1801.04381, Tables 6 and 7 (80 classes);
 # Inception v2: tensorflow/models' 3.883e9 operations. CNV and MLP: QuTiBench's table of topologies. The U-Net:
@@ -137,6 +141,7 @@ ROUGHLY = {
     "mamba2-1.3b:seq=1": (1_344, None),
     "mamba2-2.7b:seq=1": (2_703, None),
     "mamba2-attention-2.7b:prefill=1": (2_700, None),
+    "qwen-image:text=27": (20_430.4, 274.33e3 / 4 / 2),  # prompts of the published count are of some 27 tokens
 }
 
 

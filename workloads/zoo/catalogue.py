@@ -18,6 +18,7 @@ from tilewright.workloads.zoo import (
     diffusion,
     edge,
     inception,
+    joint_diffusion,
     mobile,
     state_space,
     transformers,
@@ -235,6 +236,31 @@ def _unet(b: Layers, options: Options) -> OperatorStream:
     b.n_steps = options["steps"]
     latent = options["image"] // 8
     return diffusion.unet(b, batch=options["batch"], latent=latent, text=options["text"], text_width=768)
+
+
+def _sdxl(b: Layers, options: Options) -> OperatorStream:
+    _need_multiple(b.name, options, "image", 32)
+    b.n_steps = options["steps"]
+    sizes = {"batch": options["batch"], "latent": options["image"] // 8, "text": options["text"]}
+    return diffusion.unet(b, diffusion.SDXL, **sizes, text_width=2048)
+
+
+def _joint(make: Callable[..., OperatorStream], config: joint_diffusion.JointConfig) -> Build:
+    """A transformer over text and the rows of a packed latent image, 16 pixels to a row's side."""
+
+    def build(b: Layers, options: Options) -> OperatorStream:
+        _need_multiple(b.name, options, "image", 16)
+        b.n_steps = options["steps"]
+        n_image = (options["image"] // 16) ** 2
+        return make(b, config, batch=options["batch"], n_image=n_image, text=options["text"])
+
+    return build
+
+
+_FLUX = joint_diffusion.JointConfig(
+    hidden=3072, head_dim=128, double=19, single=38, channels=64, text_width=4096, pooled=768, guidance=True
+)
+_QWEN_IMAGE = joint_diffusion.JointConfig(hidden=3072, head_dim=128, double=60, single=0, channels=64, text_width=3584)
 
 
 _LLAMA_3_8B = transformers.DecoderConfig(
@@ -570,6 +596,26 @@ _NETWORKS: Mapping[str, _Entry] = {
         build=_pixart,
         options={"batch": 1, "image": 1024, "text": 300, "steps": 1},
         source="arXiv 2403.04692; widths as in arXiv 2310.00426",
+    ),
+    "pixart-alpha": _Entry(
+        build=_pixart,
+        options={"batch": 1, "image": 1024, "text": 120, "steps": 1},
+        source="arXiv 2310.00426, the model for 1,024 pixels, without its embeddings of size and aspect ratio",
+    ),
+    "flux-dev": _Entry(
+        build=_joint(joint_diffusion.flux, _FLUX),
+        options={"batch": 1, "image": 1024, "text": 512, "steps": 1},
+        source="black-forest-labs/flux, src/flux/util.py, flux-dev",
+    ),
+    "qwen-image": _Entry(
+        build=_joint(joint_diffusion.qwen_image, _QWEN_IMAGE),
+        options={"batch": 1, "image": 1024, "text": 128, "steps": 1},
+        source="arXiv 2508.02324 and its published configuration",
+    ),
+    "sdxl-unet": _Entry(
+        build=_sdxl,
+        options={"batch": 1, "image": 1024, "text": 77, "steps": 1},
+        source="arXiv 2307.01952, Table 1; the published configuration of the base model",
     ),
     "sd-1.5-unet": _Entry(
         build=_unet,

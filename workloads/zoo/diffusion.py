@@ -1,4 +1,4 @@
-"""Networks that draw: diffusion transformers and the U-Net of Stable Diffusion 1.5, one denoising step each."""
+"""Networks that draw: diffusion transformers and the U-Nets of Stable Diffusion, one denoising step each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
-__all__ = ["DiffusionConfig", "dit", "pixart", "unet"]
+__all__ = ["SDXL", "SD_1_5", "DiffusionConfig", "UnetConfig", "dit", "pixart", "unet"]
 
 _N_FREQUENCIES = 256  # sines and cosines of the time step, before its first product
 
@@ -133,44 +133,83 @@ def pixart(
     return b.finish([b.view(x, (batch, 2 * config.channels, latent, latent), "image")], n_parameters=b.n_parameters)
 
 
-_UNET_WIDTHS = (320, 640, 1280, 1280)
-_UNET_HEADS = 8
 _UNET_GROUPS = 32
 
 
-def unet(b: Layers, *, batch: int, latent: int, text: int, text_width: int) -> OperatorStream:
-    """The U-Net of Stable Diffusion 1.5 (Rombach et al., arXiv 2112.10752): two residual blocks down and three up at
-    each of four widths, with self- and cross-attention at the first three and in the middle.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnetConfig:
+    """A U-Net of Stable Diffusion: the ``widths`` of its levels and how many blocks of a transformer stand behind each
+    residual block there (``depths``; the middle has those of the last level that has some).
+
+    ``heads``: of each transformer, or of ``head_dim`` each where that is given. ``extra``: width of a row of further
+    conditions (pooled text and sizes) that goes into the embedding of time, 0 for none. ``joined``: a transformer takes
+    rows in and out by products, not by convolutions of 1x1.
+    """
+
+    widths: tuple[int, ...] = (320, 640, 1280, 1280)
+    depths: tuple[int, ...] = (1, 1, 1, 0)
+    middle: int = 1
+    heads: int = 8
+    head_dim: int = 0
+    extra: int = 0
+    joined: bool = False
+
+    def heads_of(self, width: int) -> int:
+        """Heads of a transformer of ``width``."""
+        return width // self.head_dim if self.head_dim else self.heads
+
+
+SD_1_5 = UnetConfig()
+#: Podell et al., arXiv 2307.01952, Table 1, and the published configuration.
+SDXL = UnetConfig(widths=(320, 640, 1280), depths=(0, 2, 10), middle=10, head_dim=64, extra=2816, joined=True)
+
+
+def unet(
+    b: Layers, config: UnetConfig = SD_1_5, *, batch: int, latent: int, text: int, text_width: int
+) -> OperatorStream:
+    """A U-Net of Stable Diffusion (Rombach et al., arXiv 2112.10752): two residual blocks down and three up at each
+    width, with self- and cross-attention at the levels that have transformers and in the middle.
     """
     caption = b.input("text", (batch, text, text_width))
-    time = _time(b, batch, _UNET_WIDTHS[0], 4 * _UNET_WIDTHS[0])
-    x = b.conv(b.input("latent", (batch, 4, latent, latent)), _UNET_WIDTHS[0], 3, "first")
+    widths, last = config.widths, len(config.widths) - 1
+    time = _time(b, batch, widths[0], 4 * widths[0])
+    if config.extra:
+        time = _with_extra(b, time, batch, config.extra, 4 * widths[0])
+    x = b.conv(b.input("latent", (batch, 4, latent, latent)), widths[0], 3, "first")
     skips = [x]
-    for level, width in enumerate(_UNET_WIDTHS):
+    for level, width in enumerate(widths):
         with b.scope("down", level):
             for index in range(2):
-                x = _unet_block(b, x, time, caption if level < 3 else "", width, index)
+                x = _unet_block(b, config, x, time, caption, width, index, config.depths[level])
                 skips.append(x)
-            if level < 3:
+            if level < last:
                 x = b.conv(x, width, 3, "downsample", stride=2)
                 skips.append(x)
     with b.scope("middle"):
-        x = _unet_block(b, x, time, caption, _UNET_WIDTHS[3], 0)
-        x = _unet_residual(b, x, time, _UNET_WIDTHS[3], "residual1")
-    for level, width in reversed(list(enumerate(_UNET_WIDTHS))):
-        with b.scope("up", 3 - level):
+        x = _unet_block(b, config, x, time, caption, widths[last], 0, config.middle)
+        x = _unet_residual(b, x, time, widths[last], "residual1")
+    for level, width in reversed(list(enumerate(widths))):
+        with b.scope("up", last - level):
             for index in range(3):
                 x = b.concat([x, skips.pop()], 1, f"concat{index}")
-                x = _unet_block(b, x, time, caption if level < 3 else "", width, index)
+                x = _unet_block(b, config, x, time, caption, width, index, config.depths[level])
             if level:
                 x = b.conv(b.upsample(x, 2), width, 3, "upsample.conv")
     x = b.elementwise("silu", b.norm(x, "last.norm", function="group", groups=_UNET_GROUPS), name="last.silu")
     return b.finish([b.conv(x, 4, 3, "last.conv")], n_parameters=b.n_parameters)
 
 
-def _unet_block(b: Layers, x: str, time: str, caption: str, width: int, index: int) -> str:
+def _with_extra(b: Layers, time: str, batch: int, n_in: int, width: int) -> str:
+    with b.scope("extra"):
+        x = b.elementwise("silu", b.linear(b.input("conditions", (batch, n_in)), width, "linear1"))
+        return b.elementwise("add", time, b.linear(x, width, "linear2"), name="add")
+
+
+def _unet_block(
+    b: Layers, config: UnetConfig, x: str, time: str, caption: str, width: int, index: int, depth: int
+) -> str:
     x = _unet_residual(b, x, time, width, f"residual{index}")
-    return _unet_attention(b, x, caption, f"attention{index}") if caption else x
+    return _unet_attention(b, config, x, caption, depth, f"attention{index}") if depth else x
 
 
 def _unet_residual(b: Layers, x: str, time: str, width: int, name: str) -> str:
@@ -185,20 +224,36 @@ def _unet_residual(b: Layers, x: str, time: str, width: int, name: str) -> str:
         return b.elementwise("add", shortcut, y, name="add")
 
 
-def _unet_attention(b: Layers, x: str, caption: str, name: str) -> str:
+def _unet_attention(b: Layers, config: UnetConfig, x: str, caption: str, depth: int, name: str) -> str:
     batch, width, *size = b.shape(x)
-    config = DiffusionConfig(hidden=width, heads=_UNET_HEADS, layers=1, patch=1, channels=width)
+    widths = DiffusionConfig(hidden=width, heads=config.heads_of(width), layers=depth, patch=1, channels=width)
+    shape = (batch, size[0] * size[1], width)
     with b.scope(name):
-        y = b.conv(b.norm(x, "norm", function="group", groups=_UNET_GROUPS), width, 1, "in")
-        rows = b.view(y, (batch, size[0] * size[1], width), "rows")
-        normed = b.norm(rows, "norm1")
-        rows = b.elementwise("add", _attend(b, normed, normed, config, "self", bias=False), rows, name="add1")
-        rows = b.elementwise(
-            "add", _attend(b, b.norm(rows, "norm2"), caption, config, "cross", bias=False), rows, name="add2"
-        )
-        rows = b.elementwise("add", _gated_mlp(b, b.norm(rows, "norm3"), width), rows, name="add3")
-        y = b.conv(b.view(rows, (batch, width, *size), "map"), width, 1, "out")
+        y = b.norm(x, "norm", function="group", groups=_UNET_GROUPS)
+        if config.joined:
+            rows = b.linear(b.view(y, shape, "rows"), width, "in")
+        else:
+            rows = b.view(b.conv(y, width, 1, "in"), shape, "rows")
+        for index in range(depth):
+            rows = _unet_layer(b, rows, caption, widths, index) if config.joined else _layer(b, rows, caption, widths)
+        if config.joined:
+            y = b.view(b.linear(rows, width, "out"), (batch, width, *size), "map")
+        else:
+            y = b.conv(b.view(rows, (batch, width, *size), "map"), width, 1, "out")
         return b.elementwise("add", y, x, name="add")
+
+
+def _unet_layer(b: Layers, rows: str, caption: str, widths: DiffusionConfig, index: int) -> str:
+    with b.scope("layers", index):
+        return _layer(b, rows, caption, widths)
+
+
+def _layer(b: Layers, rows: str, caption: str, widths: DiffusionConfig) -> str:
+    normed = b.norm(rows, "norm1")
+    rows = b.elementwise("add", _attend(b, normed, normed, widths, "self", bias=False), rows, name="add1")
+    crossed = _attend(b, b.norm(rows, "norm2"), caption, widths, "cross", bias=False)
+    rows = b.elementwise("add", crossed, rows, name="add2")
+    return b.elementwise("add", _gated_mlp(b, b.norm(rows, "norm3"), widths.hidden), rows, name="add3")
 
 
 def _gated_mlp(b: Layers, x: str, width: int) -> str:
