@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.formats import element_format, format_bits
-from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.attention import MASKS, AttentionLayer
+from tilewright.workloads.masks.family import Site, kept_mask
 from tilewright.workloads.operators import Operator, TensorSpec
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def attention_layer(operator: Operator, stream: OperatorStream | None = None) ->
     """
     given: dict[str, Any] = {key: operator.count(key) for key in _EXTENTS}
     given |= {key: operator.attributes[key] for key in _OPTIONAL if key in operator.attributes}
+    given |= _lists(operator, given)
     inputs = attention_inputs(operator)
     given |= {"sinks": bool(inputs.sinks), "soft_cap": _has_soft_cap(operator)}
     if stream is None:
@@ -70,6 +72,22 @@ def attention_layer(operator: Operator, stream: OperatorStream | None = None) ->
     if inputs.bias:
         given |= _bias_extents(operator, stream.tensor(inputs.bias).shape)
     return AttentionLayer(name=operator.name, **given)
+
+
+def _lists(operator: Operator, given: dict[str, Any]) -> dict[str, Any]:
+    """Lists of key blocks in place of a mask that is one of a family, by its text."""
+    text = operator.text("mask")
+    if text in (*MASKS, "blocks"):
+        return {}
+    heads, kv_heads = given["query_heads"], given["kv_heads"]
+    site = Site(
+        heads=heads,
+        kv_heads=kv_heads if heads % kv_heads == 0 else heads,
+        query_len=given["query_len"],
+        key_len=given["key_len"],
+        head_dim=given["head_dim"],
+    )
+    return {"mask": "blocks", "blocks": kept_mask(text, site, what=operator.name)}
 
 
 def _has_soft_cap(operator: Operator) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from tilewright.errors import InputError, unknown
 from tilewright.formats import format_bits, tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT, MASKS, AttentionLayer
-from tilewright.workloads.masks.family import FAMILIES, Site, check_mask, make_mask
+from tilewright.workloads.masks.family import Site, check_mask, items_with_mask, make_mask
 
 __all__ = ["BIASES", "KEYS", "Fields", "check_field", "layer_from_fields", "override_fields", "parse_fields"]
 
@@ -55,7 +55,7 @@ def parse_fields(text: str, *, what: str) -> dict[str, Value]:
     unknown mask, bias or number format.
     """
     fields: dict[str, Value] = {}
-    for item in _items(text):
+    for item in items_with_mask(text, KEYS):
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not key or not value:
             raise InputError(f'{what}: expected key=value; given "{item.strip()}"; allowed keys {", ".join(KEYS)}')
@@ -65,24 +65,6 @@ def parse_fields(text: str, *, what: str) -> dict[str, Value]:
             raise InputError(f'{what}: {key}: given twice; given "{fields[key]}" and "{value}"; allowed once')
         fields[key] = check_field(key, _as_number(value) if key in (*_COUNTS, *_WINDOWS, *_BIAS) else value, what=what)
     return fields
-
-
-def _items(text: str) -> list[str]:
-    """The ``key=value`` of ``text``; the options of a family of masks, behind its name, stay with it."""
-    items: list[str] = []
-    options: set[str] = set()
-    for item in text.split(","):
-        key, _, value = (part.strip() for part in item.partition("="))
-        if key in options:
-            items[-1 - next(i for i, one in enumerate(reversed(items)) if one.startswith("mask"))] += f",{item.strip()}"
-            continue
-        items.append(item.strip())
-        family = value.partition(":")[0].strip()
-        if key == "mask" and family not in MASKS and family in dict(FAMILIES.items()):
-            options = {option.name for option in FAMILIES.get(family).options} - set(KEYS)
-            if ":" not in value:
-                items[-1] += ":"
-    return items
 
 
 def _as_number(text: str) -> int | str:

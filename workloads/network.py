@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from tilewright import errors
 from tilewright.errors import InputError
+from tilewright.workloads.masks.family import items_with_mask
 from tilewright.workloads.single_operator import is_operator, operator_stream
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -59,16 +60,17 @@ def load_network(network: str | Path, *, unknown: str | Mapping[str, str] = "err
     text = str(network).strip().removeprefix(_PREFIX).strip()
     if is_operator(text):
         return operator_stream(text)
-    place, options_text = _split(text)
-    if place.endswith(_ENDINGS) or "/" in place or os.path.isfile(place):
-        return _from_file(Path(place), parse_options(text, options_text), unknown)
     from tilewright.workloads.zoo.catalogue import build_network
     from tilewright.workloads.zoo.catalogue import network_names as names
 
-    if place not in names():
-        raise errors.unknown("network", text, names(), shown=_WAYS)
-    _refuse_choice(text, unknown)
-    return build_network(place, parse_options(text, options_text))
+    name, _, options_text = (part.strip() for part in text.partition(":"))
+    if name in names():
+        _refuse_choice(text, unknown)
+        return build_network(name, parse_options(text, options_text, own=tuple(network_options(name))))
+    place, options_text = _split(text)
+    if place.endswith(_ENDINGS) or "/" in place or os.path.isfile(place):
+        return _from_file(Path(place), parse_options(text, options_text), unknown)
+    raise errors.unknown("network", text, names(), shown=_WAYS)
 
 
 def network_stream(
@@ -107,10 +109,13 @@ def _split(text: str) -> tuple[str, str]:
     return (place.strip(), options.strip()) if colon and not text.endswith(_ENDINGS) and "/" not in text else (text, "")
 
 
-def parse_options(what: str, text: str) -> dict[str, str]:
-    """``key=value,key=value`` as a mapping; raises InputError for an item that is none, or a key given twice."""
+def parse_options(what: str, text: str, *, own: Sequence[str] = ()) -> dict[str, str]:
+    """``key=value,key=value`` as a mapping; raises InputError for an item that is none, or a key given twice.
+
+    Options of a mask's family stay behind its name, where they are none of the network's ``own``.
+    """
     options: dict[str, str] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
+    for item in filter(None, items_with_mask(text, own) if "mask" in own else map(str.strip, text.split(","))):
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not key or not value:
             raise InputError(f'{what}: expected key=value; given "{item}"')

@@ -60,6 +60,11 @@ def _frame_windows(frames: int, size: int, window: int, every: int) -> Rule:
     return kept
 
 
+def _beside_text(video: int, rule: Rule) -> Rule:
+    """Text behind the video, which sees all and is seen by all."""
+    return lambda i, j: i >= video or j >= video or rule(i, j)
+
+
 # (text, tokens, rule of head 0, rule of the last head, block, causal)
 RULES: list[tuple[str, int, Rule, Rule, int, bool]] = [
     (
@@ -72,6 +77,16 @@ RULES: list[tuple[str, int, Rule, Rule, int, bool]] = [
     ),
     ("radial:frames=12,block=3", 48, _radial(4), _radial(4), 3, False),
     ("radial:frames=20,block=4", 40, _radial(2), _radial(2), 4, False),
+    (
+        "spatial_temporal:frames=6,spatial=1,near=1,beside=1,text=7,block=5",
+        61,
+        _beside_text(54, lambda i, j: abs(i // 9 - j // 9) <= 1),
+        _beside_text(54, lambda i, j: abs(i // 6 - j // 6) <= 1),
+        5,
+        False,
+    ),
+    ("radial:frames=12,text=5,block=3", 53, *[_beside_text(48, _radial(4))] * 2, 3, False),
+    ("band:density=0.2,text=3,block=4", 40, *[_beside_text(37, lambda i, j: abs(i - j) <= 4)] * 2, 4, False),
     *(
         (f"frame_windows:frames=5,window={w},every={e},text={t},block=4", 35 + t, rule, rule, 4, False)
         for w, e, t in ((3, 2, 4), (7, 3, 0), (1, 1, 1))
@@ -122,6 +137,15 @@ def test_columns_and_diagonals(n: int, columns: int, diagonals: int, block: int,
 
     assert (mask.visible(0) == _blocks_of(rule, n, block, causal=True)).all()
     assert mask.n_rule_pairs == 2 * sum(rule(i, j) for i in range(n) for j in range(n))
+
+
+def test_text_behind_tiles_sees_all_and_is_seen_by_all() -> None:
+    tiles = "canvas=2x4x4,tile=1x2x2,window=1x2x2"
+    own, beside = (_layer(f"sliding_tile:{tiles}{text}", n).blocks for text, n in (("", 32), (",text=6", 38)))
+    assert own is not None and beside is not None
+    for head in range(2):
+        assert (beside.visible(head)[:32, :32] == own.visible(head)).all()
+        assert beside.visible(head)[32:].all() and beside.visible(head)[:, 32:].all()
 
 
 @given(st.data())

@@ -122,7 +122,8 @@ PUBLISHED = {
 # Published in a few digits only. SSDLite and DeepLabV3 on MobileNetV2: arXiv 1801.04381, Tables 6 and 7 (80 classes);
 # Inception v2: tensorflow/models' 3.883e9 operations. CNV and MLP: QuTiBench's table of topologies. The U-Net:
 # TensorFlow's tutorial says 4,660,323 parameters, beside those of MobileNetV2 without its head; its
-# multiply-accumulates are not published, nor are those of Mamba (tests/unit/test_state_space_models.py).
+# multiply-accumulates are not published, nor are those of Mamba (tests/unit/test_state_space_models.py). Videos and
+# SANA: the published checkpoints, exactly in tests/unit/test_video_networks.py.
 ROUGHLY = {
     "ssdlite-mobilenet-v2:image=320,classes=80": (4.3, 0.8),
     "deeplabv3-mobilenet-v2": (2.11, 8.8),
@@ -142,6 +143,14 @@ ROUGHLY = {
     "mamba2-2.7b:seq=1": (2_703, None),
     "mamba2-attention-2.7b:prefill=1": (2_700, None),
     "qwen-image:text=27": (20_430.4, 274.33e3 / 4 / 2),  # prompts of the published count are of some 27 tokens
+    "wan-2.1-1.3b:frames=1": (1_419, None),
+    "wan-2.1-14b:frames=1": (14_288, None),
+    "cogvideox-2b:frames=1": (1_694, None),
+    "cogvideox-5b:frames=1": (5_570, None),
+    "cogvideox-1.5-5b:frames=1": (5_570, None),
+    "hunyuan-video:frames=1": (12_821, None),
+    "sana-0.6b:height=32": (592, None),
+    "sana-1.6b:height=32": (1_604, None),
 }
 
 

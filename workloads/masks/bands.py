@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 BLOCK = Option(name="block", meaning="rows and keys of a block", default=64)
 FRAMES = Option(name="frames", meaning="frames of the video, which divide the tokens")
+TEXT = Option(
+    name="text", meaning="tokens of text behind the video, which see all and are seen by all", kind="number", default=0
+)
 
 
 def of_intervals(site: Site, block: int, intervals: Intervals) -> tuple[RowLists, int]:
@@ -41,6 +44,19 @@ def of_intervals(site: Site, block: int, intervals: Intervals) -> tuple[RowLists
     return lists_of(edges.cumsum(axis=1)[:, :n_keys] > 0), pairs
 
 
+def beside_text(site: Site, n_text: int, intervals: Intervals) -> Intervals:
+    """``intervals`` of the video's rows, which see the ``n_text`` tokens behind it, too; these see all."""
+    import numpy as np
+
+    if not n_text:
+        return intervals
+    video = site.query_len - n_text
+    is_text = np.arange(site.query_len) >= video
+    own = [(np.where(is_text, 0, first), np.where(is_text, 0, np.minimum(stop, video))) for first, stop in intervals]
+    whole = (np.where(is_text, 0, video), np.full(site.query_len, site.key_len))
+    return [*own, whole]
+
+
 def _mask(
     text: str, site: Site, block: int, patterns: Sequence[tuple[RowLists, int]], of_head: Sequence[int], **more: Any
 ) -> BlockMask:
@@ -56,12 +72,13 @@ def _mask(
 
 def _spatial_temporal(text: str, site: Site, values: Mapping[str, Any]) -> BlockMask:
     frames, near, heads = values["frames"], values["near"], values["spatial"]
-    n_tokens = _tokens_of_frame(text, site, frames)
+    n_text = values["text"]
+    n_tokens = tokens_of_frame(text, site, frames, n_text)
     if heads > site.heads:
         raise InputError(f"mask {text}: spatial: given {heads} heads; allowed 0 to {site.heads}")
     own = [
-        of_intervals(site, values["block"], _groups(site, n_tokens, near)),  # frame by frame
-        of_intervals(site, values["block"], _groups(site, frames, values["beside"])),  # position by position
+        of_intervals(site, values["block"], beside_text(site, n_text, _groups(site, size, reach)))
+        for size, reach in ((n_tokens, near), (frames, values["beside"]))  # frame by frame, position by position
     ]
     of_head = [0] * heads + [1] * (site.heads - heads)
     used = sorted(set(of_head))
@@ -84,13 +101,14 @@ def _groups(site: Site, size: int, near: int) -> Intervals:
     return [((group - near) * size, (group + near + 1) * size)]
 
 
-def _tokens_of_frame(text: str, site: Site, frames: int) -> int:
-    if site.query_len != site.key_len or site.query_len % frames:
+def tokens_of_frame(text: str, site: Site, frames: int, n_text: int) -> int:
+    """Tokens of one of ``frames`` in a layer's, of which the last ``n_text`` are text."""
+    if site.query_len != site.key_len or n_text >= site.query_len or (site.query_len - n_text) % frames:
         raise InputError(
-            f"mask {text}: frames: given {frames} for {site.query_len} queries and {site.key_len} keys; allowed "
-            "divisors of the tokens, as many queries as keys"
+            f"mask {text}: frames: given {frames}, text: {n_text}, for {site.query_len} queries and {site.key_len} "
+            "keys; allowed divisors of the tokens without text, as many queries as keys"
         )
-    return site.query_len // frames
+    return (site.query_len - n_text) // frames
 
 
 register_mask(
@@ -107,6 +125,7 @@ register_mask(
             Option(
                 name="sampled", meaning="thousandths of the rows on which both are tried", kind="number", default=10
             ),
+            TEXT,
             BLOCK,
         ),
         make=_spatial_temporal,
@@ -124,9 +143,12 @@ def _band(text: str, site: Site, values: Mapping[str, Any]) -> BlockMask:
         raise InputError(
             f"mask {text}: given {site.query_len} queries and {site.key_len} keys; allowed as many of both"
         )
-    half = round(site.query_len * (1 - (1 - values["density"]) ** 0.5))
+    n_text = values["text"]
+    if n_text >= site.query_len:
+        raise InputError(f"mask {text}: text: given {n_text} of {site.query_len} tokens; allowed fewer")
+    half = round((site.query_len - n_text) * (1 - (1 - values["density"]) ** 0.5))
     row = np.arange(site.query_len)
-    own = of_intervals(site, values["block"], [(row - half, row + half + 1)])
+    own = of_intervals(site, values["block"], beside_text(site, n_text, [(row - half, row + half + 1)]))
     return _mask(text, site, values["block"], [own], [0] * site.heads)
 
 
@@ -135,7 +157,7 @@ register_mask(
         name="band",
         summary="a band around the diagonal that keeps a share of all pairs: half-width L (1 - sqrt(1 - density))",
         source="the share of a band of a square",
-        options=(Option(name="density", meaning="share of the pairs that is kept", kind="share"), BLOCK),
+        options=(Option(name="density", meaning="share of the pairs that is kept", kind="share"), TEXT, BLOCK),
         make=_band,
     ),
     rank=3,
@@ -146,7 +168,7 @@ def _radial(text: str, site: Site, values: Mapping[str, Any]) -> BlockMask:
     import numpy as np
 
     frames, block = values["frames"], values["block"]
-    size = _tokens_of_frame(text, site, frames)
+    size = tokens_of_frame(text, site, frames, values["text"])
     frame, position = np.divmod(np.arange(site.query_len), size)
     intervals = []
     for distance in range(-(frames - 1), frames):
@@ -158,7 +180,8 @@ def _radial(text: str, site: Site, values: Mapping[str, Any]) -> BlockMask:
         first = other * size + np.maximum(position - kept, 0)
         stop = other * size + np.minimum(position + kept + 1, size)
         intervals.append((np.where(there, first, 0), np.where(there, stop, 0)))
-    return _mask(text, site, block, [of_intervals(site, block, intervals)], [0] * site.heads)
+    own = of_intervals(site, block, beside_text(site, values["text"], intervals))
+    return _mask(text, site, block, [own], [0] * site.heads)
 
 
 def _half_width(distance: int, size: int) -> int:
@@ -181,7 +204,7 @@ register_mask(
         name="radial",
         summary="all of the own and the next frame; the width is halved whenever the distance of frames doubles",
         source="Radial Attention, arXiv 2506.19852",
-        options=(FRAMES, BLOCK),
+        options=(FRAMES, TEXT, BLOCK),
         make=_radial,
     ),
     rank=4,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilewright.errors import InputError, unknown
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["FAMILIES", "MaskFamily", "Option", "Site", "check_mask", "lists_of", "make_mask", "register_mask"]
+__all__ = [
+    "FAMILIES",
+    "MaskFamily",
+    "Option",
+    "Site",
+    "check_mask",
+    "items_with_mask",
+    "kept_mask",
+    "lists_of",
+    "make_mask",
+    "register_mask",
+]
 
 
 class Site(NamedTuple):
@@ -93,6 +105,45 @@ def make_mask(text: str, site: Site, *, what: str) -> BlockMask:
         return family.make(text, site, values)
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
+
+
+@cache
+def _kept(text: str, site: Site) -> BlockMask:
+    family, values = check_mask(text, what="mask")
+    return family.make(text, site, values)
+
+
+def kept_mask(text: str, site: Site, *, what: str) -> BlockMask:
+    """As :func:`make_mask`, made once for the many layers of a network that share it; files are read each time."""
+    _, values = check_mask(text, what=what)
+    if "path" in values:
+        return make_mask(text, site, what=what)
+    try:
+        return _kept(text, site)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+
+
+def items_with_mask(text: str, own: Collection[str]) -> list[str]:
+    """The ``key=value`` of ``text``, where the options of a family of masks, behind its name, stay with it.
+
+    ``own``: keys that are not the family's, whatever its options are called.
+    """
+    items: list[str] = []
+    options: set[str] = set()
+    place = 0
+    for item in map(str.strip, text.split(",")):
+        key, _, value = (part.strip() for part in item.partition("="))
+        if key in options:
+            items[place] += item if items[place].endswith(":") else f",{item}"
+            continue
+        items.append(item)
+        family = value.partition(":")[0].strip()
+        if key == "mask" and family in dict(FAMILIES.items()):
+            options, place = {option.name for option in FAMILIES.get(family).options} - set(own), len(items) - 1
+            if ":" not in value:
+                items[-1] += ":"
+    return items
 
 
 def lists_of(blocks: npt.NDArray[np.bool_]) -> RowLists:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tilewright.errors import InputError
-from tilewright.workloads.masks.bands import BLOCK, FRAMES, of_intervals
+from tilewright.workloads.masks.bands import BLOCK, FRAMES, TEXT, beside_text, of_intervals, tokens_of_frame
 from tilewright.workloads.masks.family import MaskFamily, Option, Site, register_mask
 from tilewright.workloads.masks.lists import BlockMask, Selection
 
@@ -21,38 +21,22 @@ def _make(text: str, site: Site, values: Mapping[str, Any]) -> BlockMask:
     import numpy as np
 
     frames, window, every, block = (values[name] for name in ("frames", "window", "every", "block"))
-    size = _tokens_of_frame(text, site, frames, values["text"])
+    size = tokens_of_frame(text, site, frames, values["text"])
     if window > size:
         raise InputError(f"mask {text}: window: given {window}; allowed 1 to the {size} tokens of a frame")
     frame, position = np.divmod(np.arange(site.query_len), size)
     begins = np.clip(position - window // 2, 0, size - window)  # moved inside the frame at its edges
-    is_text = frame >= frames
     intervals = []
     for other in range(frames):
         seen = (frame - other) % every == 0
         first, stop = other * size + begins, other * size + begins + window
-        intervals.append(
-            (
-                np.where(is_text, other * size, np.where(seen, first, 0)),
-                np.where(is_text, (other + 1) * size, np.where(seen, stop, 0)),
-            )
-        )
-    behind = np.full(site.query_len, frames * size)
-    lists, pairs = of_intervals(site, block, [*intervals, (behind, np.full(site.query_len, site.key_len))])
+        intervals.append((np.where(seen, first, 0), np.where(seen, stop, 0)))
+    lists, pairs = of_intervals(site, block, beside_text(site, values["text"], intervals))
     return BlockMask(
         text=text, query_len=site.query_len, key_len=site.key_len, block_rows=block, block_keys=block,
         patterns=(lists,), of_head=(0,) * site.heads, n_rule_pairs=site.heads * pairs,
         selection=_cached(site, values["cached"]) if values["cached"] else None,
     )  # fmt: skip
-
-
-def _tokens_of_frame(text: str, site: Site, frames: int, n_text: int) -> int:
-    if site.query_len != site.key_len or n_text >= site.query_len or (site.query_len - n_text) % frames:
-        raise InputError(
-            f"mask {text}: frames: given {frames}, text: {n_text}, for {site.query_len} queries and {site.key_len} "
-            "keys; allowed divisors of the tokens without text, as many queries as keys"
-        )
-    return (site.query_len - n_text) // frames
 
 
 def _cached(site: Site, n_element_bytes: int) -> Selection:
@@ -75,7 +59,7 @@ register_mask(
             FRAMES,
             Option(name="window", meaning="positions of each frame that a token sees"),
             Option(name="every", meaning="of how many frames one is seen", default=2),
-            Option(name="text", meaning="tokens of text", kind="number", default=0),
+            TEXT,
             Option(
                 name="cached",
                 meaning="bytes of one value of the residual that each step reads and adds (0: none)",

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tilewright.errors import InputError
+from tilewright.units import ceil_div
+from tilewright.workloads.masks.bands import TEXT
 from tilewright.workloads.masks.family import (
     MaskFamily,
     Option,
@@ -25,15 +27,19 @@ def _make(text: str, site: Site, values: Mapping[str, Any]) -> BlockMask:
 
     canvas, tile, window = values["canvas"], values["tile"], values["window"]
     _check(text, canvas, tile, window)
-    need_square(text, site, math.prod(canvas), f"a canvas of {extents_text(canvas)}")
+    n_text = values["text"]
+    also = f" with {n_text} tokens of text" if n_text else ""
+    need_square(text, site, math.prod(canvas) + n_text, f"a canvas of {extents_text(canvas)}{also}")
     seen = np.ones((1, 1), dtype=bool)
     for whole, of_tile, of_window in zip(canvas, tile, window, strict=True):
         n, kept = whole // of_tile, of_window // of_tile
         first = np.clip(np.arange(n) - kept // 2, 0, n - kept)[:, None]  # moved inside the canvas at its edges
         at = np.arange(n)[None, :]
         seen = np.kron(seen, (at >= first) & (at < first + kept))
-    patterns, of_head = one_for_all(lists_of(seen), site.heads)
     block = math.prod(tile)
+    if n_text:
+        seen = np.pad(seen, (0, ceil_div(n_text, block)), constant_values=True)
+    patterns, of_head = one_for_all(lists_of(seen), site.heads)
     return BlockMask(
         text=text, query_len=site.query_len, key_len=site.key_len, block_rows=block, block_keys=block,
         patterns=patterns, of_head=of_head,
@@ -68,6 +74,7 @@ register_mask(
             Option(name="canvas", meaning="tokens on each axis (frames, rows, columns)", kind="extents"),
             Option(name="tile", meaning="tokens of a tile on each axis", kind="extents"),
             Option(name="window", meaning="tokens of the window on each axis", kind="extents"),
+            TEXT,
         ),
         make=_make,
     ),

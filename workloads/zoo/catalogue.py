@@ -9,6 +9,7 @@ from typing import Any
 from tilewright.errors import InputError, unknown
 from tilewright.formats import tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT
+from tilewright.workloads.masks.family import FAMILIES
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo import (
     boxes,
@@ -25,6 +26,7 @@ from tilewright.workloads.zoo import (
     vision,
 )
 from tilewright.workloads.zoo.layers import Layers
+from tilewright.workloads.zoo.video_networks import VIDEO_NETWORKS
 
 __all__ = ["build_network", "network_names", "network_options", "network_source"]
 
@@ -35,6 +37,7 @@ _FORMATS = ("weights", "activations", "cache")
 _LOGITS = ("last", "all")
 _MAY_BE_ZERO = ("prefill", "decode", "context", "rotary", "concatenated")
 _USUAL_FORMAT = "fp16"
+_USUAL_MASK = "none"
 _STATE_FORMAT = "fp32"  # of the states of scans; those of convolutions are activations' numbers
 
 
@@ -48,6 +51,7 @@ class _Entry:
     generates: bool = False  # has a key/value cache
     has_logits: bool = False
     has_states: bool = False  # of a fixed size, whatever came before
+    masks: bool = False  # its self-attention takes the mask that is asked for
 
 
 _PICTURE = {"batch": 1, "image": 224, "classes": 1000}
@@ -622,6 +626,10 @@ _NETWORKS: Mapping[str, _Entry] = {
         options={"batch": 1, "image": 512, "text": 77, "steps": 1},
         source="arXiv 2112.10752; widths of the published configuration of version 1.5",
     ),
+    **{
+        name: _Entry(build=one.build, options=one.options, source=one.source, masks=one.masks)
+        for name, one in VIDEO_NETWORKS.items()
+    },
 }
 
 
@@ -641,6 +649,8 @@ def network_options(name: str) -> dict[str, int | str]:
     usual: dict[str, int | str] = dict(entry.options)
     if entry.has_logits:
         usual["logits"] = "last"
+    if entry.masks:
+        usual["mask"] = _USUAL_MASK
     formats = {key: _USUAL_FORMAT for key in _FORMATS if key != "cache" or entry.generates}
     return usual | formats | ({"cache": _STATE_FORMAT} if entry.has_states else {})
 
@@ -649,8 +659,9 @@ def build_network(name: str, options: Mapping[str, str]) -> OperatorStream:
     """The stream of the built-in network ``name`` with ``options`` as a person wrote them.
 
     Whole numbers: batch, image (side in pixels), classes, seq, text (tokens), prefill, decode, context (tokens), steps.
-    ``rotary`` and ``concatenated`` are 0 or 1. ``logits`` is last or all; ``weights``, ``activations`` and ``cache``
-    are number formats. Raises InputError that names the option, what was given and what is allowed.
+    ``rotary`` and ``concatenated`` are 0 or 1. ``logits`` is last or all; ``mask`` is that of self-attention;
+    ``weights``, ``activations`` and ``cache`` are number formats. Raises InputError that names the option, what was
+    given and what is allowed.
     """
     entry = _entry(name)
     allowed = network_options(name)
@@ -670,7 +681,10 @@ def build_network(name: str, options: Mapping[str, str]) -> OperatorStream:
     formats = {key: options[key] for key in _FORMATS if key in options}
     for key, value in formats.items():
         _need_format(what, key, value)
-    stream = entry.build(Layers(what), numbers)
+    b = Layers(what)
+    if entry.masks:
+        b.mask = _mask(what, options.get("mask", _USUAL_MASK))
+    stream = entry.build(b, numbers)
     return stream.with_formats(**formats) if formats else stream
 
 
@@ -690,6 +704,14 @@ def _number(what: str, key: str, text: str) -> int:
         allowed = f"whole numbers from {least} to {LARGEST_EXTENT}"
         raise InputError(f'{what}: {key}: must be a whole number; given "{text}"; allowed {allowed}')
     return value
+
+
+def _mask(what: str, text: str) -> str:
+    """A mask that is none, or one of a family, whose options are checked when the network's sizes are known."""
+    family = text.partition(":")[0].strip()
+    if text != _USUAL_MASK and family not in dict(FAMILIES.items()):
+        raise unknown("mask", family, (_USUAL_MASK, *dict(FAMILIES.items())), place=f"{what}: mask")
+    return text
 
 
 def _logits(what: str, text: str) -> int:

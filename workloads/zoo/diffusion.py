@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
-__all__ = ["SDXL", "SD_1_5", "DiffusionConfig", "UnetConfig", "dit", "pixart", "unet"]
+__all__ = [
+    "SDXL",
+    "SD_1_5",
+    "DiffusionConfig",
+    "UnetConfig",
+    "dit",
+    "gated",
+    "modulated",
+    "pixart",
+    "time_embedding",
+    "unet",
+]
 
 _N_FREQUENCIES = 256  # sines and cosines of the time step, before its first product
 
@@ -37,7 +48,7 @@ def _patches(b: Layers, config: DiffusionConfig, batch: int, latent: int) -> str
     return b.elementwise("add", x, b.constant("position", (1, n_tokens, config.hidden)), name="position.add")
 
 
-def _time(b: Layers, batch: int, n_in: int, width: int) -> str:
+def time_embedding(b: Layers, batch: int, n_in: int, width: int) -> str:
     """Time step to a row: sines and cosines, a product, SiLU, a product."""
     with b.scope("time"):
         x = b.elementwise("sin", b.input("angles", (batch, n_in)), name="frequencies")
@@ -45,7 +56,7 @@ def _time(b: Layers, batch: int, n_in: int, width: int) -> str:
         return b.linear(x, width, "linear2")
 
 
-def _modulated(b: Layers, x: str, rows: str, first: int, name: str) -> str:
+def modulated(b: Layers, x: str, rows: str, first: int, name: str) -> str:
     """x (1 + scale) + shift, with the shift and scale that stand at ``first`` and behind in ``rows`` (batch, n,
     width).
     """
@@ -53,7 +64,8 @@ def _modulated(b: Layers, x: str, rows: str, first: int, name: str) -> str:
     return b.elementwise("modulate", x, shift, b.elementwise("add", scale, name=f"{name}.scale"), name=name)
 
 
-def _gated(b: Layers, x: str, y: str, rows: str, index: int, name: str) -> str:
+def gated(b: Layers, x: str, y: str, rows: str, index: int, name: str) -> str:
+    """x plus y times the gate that stands at ``index`` in ``rows``."""
     gated = b.elementwise("mul", b.part(rows, index, 1, axis=1), y, name=f"{name}.gate")
     return b.elementwise("add", gated, x, name=f"{name}.add")
 
@@ -81,7 +93,7 @@ def dit(b: Layers, config: DiffusionConfig, *, batch: int, latent: int) -> Opera
     """
     hidden = config.hidden
     x = _patches(b, config, batch, latent)
-    time = _time(b, batch, _N_FREQUENCIES, hidden)
+    time = time_embedding(b, batch, _N_FREQUENCIES, hidden)
     label = b.embedding(b.indices("class", batch), 1001, hidden, "class_table")
     condition = b.elementwise("add", time, label, name="condition")
     for index in range(config.layers):
@@ -90,16 +102,16 @@ def dit(b: Layers, config: DiffusionConfig, *, batch: int, latent: int) -> Opera
             x = _dit_block(b, x, b.view(rows, (batch, 6, hidden), "rows"), config)
     with b.scope("final"):
         rows = b.view(b.linear(b.elementwise("silu", condition), 2 * hidden, "modulation"), (batch, 2, hidden), "rows")
-        x = _modulated(b, b.norm(x, "norm", affine=False), rows, 0, "modulate")
+        x = modulated(b, b.norm(x, "norm", affine=False), rows, 0, "modulate")
         x = b.linear(x, config.patch**2 * 2 * config.channels, "linear")
     return b.finish([b.view(x, (batch, 2 * config.channels, latent, latent), "image")], n_parameters=b.n_parameters)
 
 
 def _dit_block(b: Layers, x: str, rows: str, config: DiffusionConfig) -> str:
-    y = _modulated(b, b.norm(x, "norm1", affine=False), rows, 0, "modulate1")
-    x = _gated(b, x, _attend(b, y, y, config, "attention"), rows, 2, "half1")
-    y = _modulated(b, b.norm(x, "norm2", affine=False), rows, 3, "modulate2")
-    return _gated(b, x, _mlp(b, y, config), rows, 5, "half2")
+    y = modulated(b, b.norm(x, "norm1", affine=False), rows, 0, "modulate1")
+    x = gated(b, x, _attend(b, y, y, config, "attention"), rows, 2, "half1")
+    y = modulated(b, b.norm(x, "norm2", affine=False), rows, 3, "modulate2")
+    return gated(b, x, _mlp(b, y, config), rows, 5, "half2")
 
 
 def pixart(
@@ -111,7 +123,7 @@ def pixart(
     """
     hidden = config.hidden
     x = _patches(b, config, batch, latent)
-    time = _time(b, batch, _N_FREQUENCIES, hidden)
+    time = time_embedding(b, batch, _N_FREQUENCIES, hidden)
     shared = b.linear(b.elementwise("silu", time, name="modulation.silu"), 6 * hidden, "modulation")
     shared = b.view(shared, (batch, 6, hidden), "rows")
     with b.scope("caption"):
@@ -120,15 +132,15 @@ def pixart(
     for index in range(config.layers):
         with b.scope("blocks", index):
             rows = b.elementwise("add", b.trained("table", 1, 6, hidden), shared, name="modulation.add")
-            y = _modulated(b, b.norm(x, "norm1", affine=False), rows, 0, "modulate1")
-            x = _gated(b, x, _attend(b, y, y, config, "attention"), rows, 2, "half1")
+            y = modulated(b, b.norm(x, "norm1", affine=False), rows, 0, "modulate1")
+            x = gated(b, x, _attend(b, y, y, config, "attention"), rows, 2, "half1")
             x = b.elementwise("add", _attend(b, x, caption, config, "cross_attention"), x, name="cross_add")
-            y = _modulated(b, b.norm(x, "norm2", affine=False), rows, 3, "modulate2")
-            x = _gated(b, x, _mlp(b, y, config), rows, 5, "half2")
+            y = modulated(b, b.norm(x, "norm2", affine=False), rows, 3, "modulate2")
+            x = gated(b, x, _mlp(b, y, config), rows, 5, "half2")
     with b.scope("final"):
         time_rows = b.view(time, (batch, 1, hidden), "row")
         rows = b.elementwise("add", b.trained("table", 1, 2, hidden), time_rows, name="modulation.add")
-        x = _modulated(b, b.norm(x, "norm", affine=False), rows, 0, "modulate")
+        x = modulated(b, b.norm(x, "norm", affine=False), rows, 0, "modulate")
         x = b.linear(x, config.patch**2 * 2 * config.channels, "linear")
     return b.finish([b.view(x, (batch, 2 * config.channels, latent, latent), "image")], n_parameters=b.n_parameters)
 
@@ -172,7 +184,7 @@ def unet(
     """
     caption = b.input("text", (batch, text, text_width))
     widths, last = config.widths, len(config.widths) - 1
-    time = _time(b, batch, widths[0], 4 * widths[0])
+    time = time_embedding(b, batch, widths[0], 4 * widths[0])
     if config.extra:
         time = _with_extra(b, time, batch, config.extra, 4 * widths[0])
     x = b.conv(b.input("latent", (batch, 4, latent, latent)), widths[0], 3, "first")

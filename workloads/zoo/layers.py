@@ -18,10 +18,12 @@ INDEX_FORMAT = "int32"
 class Layers(StreamBuilder):
     """A :class:`StreamBuilder` that speaks in layers; each method returns the name of the layer's result.
 
-    ``n_parameters`` counts the trained parameters as published, also those that inference folds away.
+    ``n_parameters`` counts the trained parameters as published, also those that inference folds away. ``mask`` is the
+    mask of self-attention that was asked for, of networks that have the option.
     """
 
     n_parameters = 0
+    mask = "none"
 
     # --- tensors ------------------------------------------------------------------------------------------------------
 
@@ -46,6 +48,12 @@ class Layers(StreamBuilder):
             inputs.append(self.trained(f"{name}.bias", n_out))
         sizes = {"batch": 1, "m": math.prod(lead), "k": n_in, "n": n_out}
         return self.add("matmul", name, inputs, [*lead, n_out], sizes, role=role)
+
+    def product(self, a: str, b: str, name: str) -> str:
+        """a (batch, heads, m, k) times b (batch, heads, k, n), both computed by the network."""
+        *lead, m, k = self.shape(a)
+        n = self.shape(b)[-1]
+        return self.add("matmul", name, [a, b], [*lead, m, n], {"batch": math.prod(lead), "m": m, "k": k, "n": n})
 
     def conv(
         self,
@@ -139,7 +147,7 @@ class Layers(StreamBuilder):
         name: str,
         *,
         head_dim: int,
-        mask: Mask = "none",
+        mask: Mask | str = "none",
         window_left: int | None = None,
         window_right: int | None = None,
         bias: str = "",
@@ -190,13 +198,25 @@ class Layers(StreamBuilder):
         attributes = {"function": function, "n_elements": math.prod(shape)}
         return self.add("elementwise", name or function, inputs, shape, attributes, role=role)
 
-    def norm(self, x: str, name: str, *, function: str = "layer", groups: int = 1, affine: bool = True) -> str:
-        """Layer or RMS norm over the last dimension of x, or group norm over channels of (batch, channels, ...)."""
+    def norm(
+        self,
+        x: str,
+        name: str,
+        *,
+        function: str = "layer",
+        groups: int = 1,
+        affine: bool = True,
+        weights: Sequence[str] = (),
+    ) -> str:
+        """Layer or RMS norm over the last dimension of x, or group norm over channels of (batch, channels, ...).
+
+        ``weights`` names scale and shift that are there already.
+        """
         shape = self.shape(x)
         width = shape[1] if function == "group" else shape[-1]
         rows = shape[0] * groups if function == "group" else math.prod(shape) // width
-        inputs = [x]
-        if affine:
+        inputs = [x, *weights]
+        if affine and not weights:
             inputs.append(self.trained(f"{name}.weight", width))
             inputs += [self.trained(f"{name}.bias", width)] if function != "rms" else []
         attributes = {"function": function, "rows": rows, "columns": math.prod(shape) // rows}
