@@ -1,0 +1,1 @@
+"""Published methods that decide which blocks run at which step, a file each kind of rule."""
