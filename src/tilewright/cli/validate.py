@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tilewright.cli import complete
 from tilewright.cli.devices import are_run_tables, calibrate_from_runs, validate_runs
 from tilewright.cli.inputs import command_line, machine_of
 from tilewright.cli.options import CsvOption, JsonOption, MachineOption, ReportOption, SetOption
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar
+from tilewright.cli.systems import are_system_tables, validate_systems
 from tilewright.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ FilesArgument = Annotated[
     typer.Argument(
         metavar="FILE",
         help="Measured times. Any machine: CSV with the columns network (or layer) and ms (or fps). GPU kernels: JSON "
-        "of tilewright measure, CSV of aiconfigurator or LLMCompass.",
+        "of tilewright measure, CSV of aiconfigurator or LLMCompass. Language models on whole systems: CSV with model, "
+        "system and decode_tokens_per_s.",
         show_default=False,
     ),
 ]
@@ -36,7 +39,17 @@ FilesArgument = Annotated[
 def validate(
     context: typer.Context,
     files: FilesArgument,
-    machine: MachineOption,
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            "--machine",
+            "-a",
+            metavar="MACHINE",
+            help="A built-in machine or a YAML file; tables of whole systems name theirs.",
+            show_default=False,
+            autocompletion=complete.machines,
+        ),
+    ] = None,
     set_: SetOption = None,
     calibration: Annotated[
         str | None,
@@ -56,10 +69,19 @@ def validate(
 
     Columns of your own table: network (or layer, as text) and ms (or fps); mj or w, batch, weights, activations, unit
     and notes may follow. Tables of GPU kernels: error by table, size and bound, without the rows that calibrated a
-    parameter; files of tile sweeps show how well tilings are ranked.
+    parameter; files of tile sweeps show how well tilings are ranked. Tables of language models on whole systems
+    (model, system, decode_tokens_per_s) need no machine.
     """
     outputs = Outputs(json=json, csv=csv, report=report)
     outputs.check(*files, machine, calibration)
+    if are_system_tables(files):
+        given = {"--machine": machine, "--set": set_, "--calibration": calibration}
+        if option := next((name for name, value in given.items() if value), None):
+            raise InputError(f"{option}: tables of whole systems name theirs; allowed without")
+        validate_systems(outputs, files, command=command_line(context))
+        return
+    if machine is None:
+        raise InputError("--machine (-a): needed for tables of networks, layers and kernels; given none")
     spec = machine_of(machine, set_, for_engine=False)
     if are_run_tables(files, spec):
         if calibration is not None:
