@@ -515,6 +515,7 @@ class DramSpec:
     ``ports``: whether loads and stores share the bandwidth ("shared"), or each way has all of it ("separate").
     ``sustained_share``: the share of ``bandwidth_gb_per_s`` that a long transfer gets; a data sheet gives the rate of
     the pins, a controller keeps some of it. Beside what ``detail`` counts.
+    ``capacity_gib``: how much it holds, in units of 2^30 bytes (left out: runs over time are not checked against it).
     """
 
     __pydantic_config__ = _STRICT
@@ -527,6 +528,7 @@ class DramSpec:
     grade: Text | None = None
     timing: RowTimingSpec | None = None
     sustained_share: Annotated[float, Gt(0), Le(1)] = 1.0
+    capacity_gib: Annotated[float, Gt(0), Le(1_048_576)] | None = None
 
     def __post_init__(self) -> None:
         if self.grade is not None and self.timing is not None:
@@ -538,6 +540,11 @@ class DramSpec:
                 "detail: row_buffer needs the rows' timing; allowed together with a grade "
                 f"({', '.join(grade_names())}) or a timing of one's own"
             )
+
+    @property
+    def capacity_bytes(self) -> int | None:
+        """Whole bytes that it holds; None where the file does not say."""
+        return None if self.capacity_gib is None else int(exact(self.capacity_gib) * KIB**3)
 
     @property
     def row_timing(self) -> RowTimingSpec | None:

@@ -32,7 +32,9 @@ def most_live_bytes(stream: OperatorStream, jobs: Sequence[Job]) -> int:
                     born.setdefault(tensor.name, at)
                     dies[tensor.name] = at
     for name in stream.outputs:
-        dies[stream.base(name).name] = len(jobs) - 1
+        if stream.base(name).role == "activation":
+            born.setdefault(stream.base(name).name, 0)
+            dies[stream.base(name).name] = len(jobs) - 1
     sizes = {name: stream.base(name).n_bytes for name in dies}
     return max(
         (sum(sizes[name] for name, last in dies.items() if born[name] <= at <= last) for at in range(len(jobs))),

@@ -13,7 +13,16 @@ from tilewright.workloads.masks.family import items_with_mask
 from tilewright.workloads.single_operator import is_operator, operator_stream
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["Module", "load_network", "network_names", "network_options", "network_source", "network_stream"]
+__all__ = [
+    "Module",
+    "load_network",
+    "network_names",
+    "network_options",
+    "network_source",
+    "network_stream",
+    "parse_options",
+    "split_options",
+]
 
 #: A PyTorch module (``torch.nn.Module``); the library is optional.
 Module: TypeAlias = Any
@@ -63,11 +72,10 @@ def load_network(network: str | Path, *, unknown: str | Mapping[str, str] = "err
     from tilewright.workloads.zoo.catalogue import build_network
     from tilewright.workloads.zoo.catalogue import network_names as names
 
-    name, _, options_text = (part.strip() for part in text.partition(":"))
-    if name in names():
+    place, options_text = split_options(text)
+    if place in names():
         _refuse_choice(text, unknown)
-        return build_network(name, parse_options(text, options_text, own=tuple(network_options(name))))
-    place, options_text = _split(text)
+        return build_network(place, parse_options(text, options_text, own=tuple(network_options(place))))
     if place.endswith(_ENDINGS) or "/" in place or os.path.isfile(place):
         return _from_file(Path(place), parse_options(text, options_text), unknown)
     raise errors.unknown("network", text, names(), shown=_WAYS)
@@ -101,8 +109,13 @@ def network_stream(
     return stream_from_torch(network, given, unknown=unknown)
 
 
-def _split(text: str) -> tuple[str, str]:
-    """Name or path, and the options behind it: the last colon that is followed by ``key=value`` parts them."""
+def split_options(text: str) -> tuple[str, str]:
+    """Name or path, and the options behind it: of a built-in name all behind the first colon, else the last colon that
+    is followed by ``key=value`` parts them.
+    """
+    name, _, behind = (part.strip() for part in text.partition(":"))
+    if name in network_names():
+        return name, behind
     place, colon, options = text.rpartition(":")
     if colon and ("=" in options or not options.strip()) and "/" not in options.partition("=")[0]:
         return place.strip(), options.strip()

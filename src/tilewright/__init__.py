@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from tilewright.search.bits.choose import search_bits
     from tilewright.search.fusion.run import fusion_methods, search_fusion
+    from tilewright.search.runs.run import simulate_run
     from tilewright.search.sensitivity.table import measure_sensitivity
     from tilewright.search.sweep.run import sweep
     from tilewright.workloads.load import load_workload, workload_names
@@ -57,6 +58,7 @@ __all__ = [
     "simulate",
     "simulate_network",
     "simulate_pipeline",
+    "simulate_run",
     "sweep",
     "trace",
     "why",
@@ -85,6 +87,7 @@ _HOME_OF_NAME = {
     "simulate": "tilewright.search.api",
     "simulate_network": "tilewright.search.api",
     "simulate_pipeline": "tilewright.search.api",
+    "simulate_run": "tilewright.search.runs.run",
     "sweep": "tilewright.search.sweep.run",
     "trace": "tilewright.search.api",
     "why": "tilewright.search.api",

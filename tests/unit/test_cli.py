@@ -206,7 +206,7 @@ def test_every_fault_of_a_machine_file_gets_its_line(tw: Run, stand_in_api: Modu
     [
         (["smulate"], "tilewright: error: no such command 'smulate'. Did you mean 'simulate'?; see tilewright --help"),
         (["compare", "--al"], "tilewright: error: no such option: --al"),
-        (["simulate"], "tilewright: error: missing argument 'WORKLOAD'; see tilewright simulate --help"),
+        (["why"], "tilewright: error: missing argument 'WORKLOAD'; see tilewright why --help"),
         (["simulate", "x"], "tilewright: error: missing option '--machine' / '-a'; see tilewright simulate --help"),
     ],
 )

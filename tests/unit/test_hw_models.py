@@ -177,7 +177,8 @@ def test_the_description_has_units_and_the_grades_timing() -> None:
             "bandwidth_gb_per_s: 30",
             "bandwidth: 30",
             "21:3: dram.bandwidth: unknown field; given 30; allowed bandwidth_gb_per_s, first_access_latency_ns, "
-            'burst_bytes, detail, ports, grade, timing, sustained_share (did you mean "bandwidth_gb_per_s"?)',
+            "burst_bytes, detail, ports, grade, timing, sustained_share, capacity_gib (did you mean "
+            '"bandwidth_gb_per_s"?)',
         ),
         (
             "bandwidth_gb_per_s: 30",
@@ -295,7 +296,8 @@ def test_changes_are_checked_and_noted() -> None:
             "dram.bandwith",
             1,
             'dram.bandwith: unknown field; given "bandwith"; allowed bandwidth_gb_per_s, first_access_latency_ns, '
-            'burst_bytes, detail, ports, grade, timing, sustained_share (did you mean "bandwidth_gb_per_s"?)',
+            "burst_bytes, detail, ports, grade, timing, sustained_share, capacity_gib (did you mean "
+            '"bandwidth_gb_per_s"?)',
         ),
         (
             "buffers.l3.capacity_kib",

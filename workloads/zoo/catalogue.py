@@ -724,7 +724,11 @@ def _settle_tokens(what: str, numbers: dict[str, int], options: Mapping[str, str
     """Either prefill or decode; decode alone continues behind its context, or behind a prefill's length."""
     if numbers["decode"]:
         if "prefill" in options and numbers["prefill"]:
-            raise InputError(f"{what}: prefill: is another run than decode; given both; allowed one of prefill, decode")
+            name, n_new = what.partition(":")[0], numbers["decode"]
+            raise InputError(
+                f"{what}: prefill: is another run than decode; given both; allowed one of prefill, decode, or a run "
+                f"over time, {name}:prompt={numbers['prefill']},generate={n_new}"
+            )
         if not numbers["context"]:
             raise InputError(f"{what}: context: missing; decode needs the number of cached tokens; allowed 1 or more")
     elif not numbers["prefill"]:

@@ -36,6 +36,8 @@ __all__ = [
     "ObjectiveOption",
     "PipelineOption",
     "ReportOption",
+    "RunOption",
+    "RunnableArgument",
     "SeedOption",
     "SetOption",
     "SimulatedArgument",
@@ -65,6 +67,18 @@ SimulatedArgument = Annotated[
         help="A layer: bert-base, attention:heads=12,seq=512,head_dim=64, a YAML file. An operator: "
         "gemm:m=512,n=768,k=768, conv:, softmax:, norm:, pool:, elementwise:. A network: resnet-50, "
         "llama-3-8b:prefill=2048, network:bert-base, model.onnx, config.json, a saved stream.",
+        show_default=False,
+        autocompletion=complete.workloads,
+    ),
+]
+RunnableArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="WORKLOAD",
+        help="A layer: bert-base, attention:heads=12,seq=512,head_dim=64, a YAML file. An operator: "
+        "gemm:m=512,n=768,k=768, conv:, softmax:, norm:, pool:, elementwise:. A network: resnet-50, "
+        "llama-3-8b:prefill=2048, network:bert-base, model.onnx, config.json, a saved stream. A run over time: "
+        "llama-3.2-1b:prompt=512,generate=128,batch=4,kv=int8, or --run FILE instead.",
         show_default=False,
         autocompletion=complete.workloads,
     ),
@@ -189,6 +203,15 @@ ActivationsOption = Annotated[
         "--activations",
         metavar="FORMAT",
         help="Number format of the activations, as int8.",
+        rich_help_panel=_NETWORKS,
+    ),
+]
+RunOption = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="FILE",
+        help="A run over time, from a YAML file: prompts and tokens of a decoder, steps of a diffusion model.",
         rich_help_panel=_NETWORKS,
     ),
 ]

@@ -29,9 +29,10 @@ from tilewright.cli.options import (
     PipelineOption,
     ReportOption,
     ResidencyOption,
+    RunnableArgument,
+    RunOption,
     SeedOption,
     SetOption,
-    SimulatedArgument,
     SimulatedDataflowOption,
     TileOption,
     UnknownOption,
@@ -46,6 +47,7 @@ from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.pareto import PARETO, ParetoCall, refuse_options, show_fronts
 from tilewright.cli.pipeline import USUAL_IMAGES, PipelineRun, count_of, show_pipeline, stages_of
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
+from tilewright.cli.runs import RunCall, show_run
 from tilewright.errors import InputError
 from tilewright.workloads.naming import Named, what_is_named
 
@@ -62,8 +64,9 @@ _FORMAT_KEYS = {
 
 def simulate(
     context: typer.Context,
-    workload: SimulatedArgument,
     machine: MachineOption,
+    workload: RunnableArgument = None,
+    run: RunOption = None,
     set_: SetOption = None,
     dataflow: SimulatedDataflowOption = None,
     tile: TileOption = None,
@@ -90,13 +93,18 @@ def simulate(
     csv: CsvOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Run one attention layer, one operator, or a whole network: cycles, energy, traffic, distance from the bound.
+    """Run one attention layer, one operator, a whole network, or a run over time: cycles, energy, traffic, and how far
+    they are from the bound.
 
     Sizes that --tile does not give are searched for; a network runs each operator at its own best tiling.
     See: tilewright list dataflows, tilewright list networks
     """
     outputs = Outputs(json=json, csv=csv, report=report)
-    outputs.check(workload, machine)
+    outputs.check(workload, machine, run)
+    if _is_run(workload, run):
+        _simulate_run(context, outputs)
+        return
+    assert workload is not None
     choice = unknown_of(unknown, map_)
     if objective == PARETO:
         meaningless = {"--tile": tile, "--method": method, "--seed": seed, "--no-cache": no_cache}
@@ -172,12 +180,8 @@ def simulate(
         )  # fmt: skip
         show_pipeline(outputs, asked, stream)
         return
-    for option, value in {"--images": images, "--beside": beside}.items():
-        if value:
-            raise InputError(
-                f"{option}: means nothing without --pipeline; allowed with --pipeline N or --pipeline auto"
-            )
-    run = NetworkRun(
+    _refuse_without_pipeline({"--images": images, "--beside": beside})
+    network = NetworkRun(
         network=named.text,
         note=named.note,
         machine=spec,
@@ -197,7 +201,59 @@ def simulate(
         command=command_line(context),
         unknown=choice,
     )
-    simulate_network(outputs, run)
+    simulate_network(outputs, network)
+
+
+def _is_run(workload: str | None, run: str | None) -> bool:
+    """Whether a run over time is meant; raises InputError where two things are, or none."""
+    from tilewright.workloads.runs.load import is_run
+
+    if run is not None and workload is not None:
+        raise InputError(f'--run: says itself what runs; given "{workload}" too; allowed one of the two')
+    if workload is None and run is None:
+        raise InputError("workload: missing; allowed the name of a workload, or --run FILE")
+    return workload is None or is_run(workload)
+
+
+_NOT_FOR_RUNS = (
+    "tile", "method", "weight_density", "unknown", "map_", "all_operators", "pipeline", "images", "beside",
+)  # fmt: skip
+
+
+def _simulate_run(context: typer.Context, outputs: Outputs) -> None:
+    given = context.params
+    if given["objective"] == PARETO:
+        raise InputError("--objective: pareto is for layers and networks; a run over time has one of the others")
+    for name in _NOT_FOR_RUNS:
+        if given[name]:
+            raise InputError(f"--{name.strip('_').replace('_', '-')}: means nothing for a run over time")
+    if is_given(context, "seed"):
+        raise InputError("--seed: means nothing for a run over time")
+    dataflow, plan = given["dataflow"], residency_of(given["residency"])
+    mapping = {f"--{name.replace('_', '-')}": given[name] for name in ("dataflow", "no_fuse", "no_prefetch")}
+    mapping["--residency"] = plan == "plan"
+    spec = machine_of(
+        given["machine"], given["set_"], kernels=given["kernels"], launch=given["launch"], mapping=mapping
+    )
+    if dataflow is not None:
+        check_dataflows([dataflow])
+    call = RunCall(
+        source=given["run"] or given["workload"],
+        machine=spec,
+        objective=objective_of(given["objective"]),
+        weights=given["weights"],
+        activations=given["activations"],
+        kv_cache=given["kv_cache"],
+        prefetch=not given["no_prefetch"],
+        fuse=not given["no_fuse"],
+        residency=None if plan is None else plan == "plan",
+        keep_mappings=not given["no_cache"],
+        dataflow=dataflow,
+        kernels=_kernels_of(spec, given["kernels"], mapping),
+        launch=given["launch"],
+        command=command_line(context),
+    )
+    show_run(outputs, call)
 
 
 def _images(given: str | None) -> int:
@@ -211,6 +267,14 @@ def _refuse_for_pipeline(goal: Objective, given: dict[str, object]) -> None:
     for option, value in given.items():
         if value:
             raise InputError(f"{option}: means nothing with --pipeline")
+
+
+def _refuse_without_pipeline(given: dict[str, Any]) -> None:
+    for option, value in given.items():
+        if value:
+            raise InputError(
+                f"{option}: means nothing without --pipeline; allowed with --pipeline N or --pipeline auto"
+            )
 
 
 def _kernels_of(spec: MachineSpec, kernels: str | None, mapping: dict[str, bool]) -> str | None:

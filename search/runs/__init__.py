@@ -1,0 +1,1 @@
+"""Runs over time on a machine: every step at its mapping."""

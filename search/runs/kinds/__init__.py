@@ -1,0 +1,1 @@
+"""How the kinds of runs are evaluated, a file each."""

@@ -1,0 +1,1 @@
+"""Runs over time: what the phases of one cost together."""

@@ -1,0 +1,106 @@
+"""Runs over time: read from files and names, evaluated step by step, refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tilewright.cli.app import app
+from tilewright.errors import InputError
+from tilewright.search.api import simulate_network
+from tilewright.search.runs.run import simulate_run
+from tilewright.workloads.runs.kinds.generate import CacheSpec, GenerateRun, RequestSpec
+from tilewright.workloads.runs.load import is_run, load_run, parse_run
+
+BLOCK = "llama-3-8b-block"
+
+
+def test_a_name_with_options_is_a_run() -> None:
+    run = load_run("llama-3.2-1b:prompt=512,generate=16,batch=4,kv=int8,values=int4-g32,weights=int4-g128,block=16")
+    assert run == GenerateRun(
+        network="llama-3.2-1b:weights=int4-g128",
+        requests=(RequestSpec(prompt=512, generate=16, count=4),),
+        cache=CacheSpec(keys="int8", values="int4-g32", block=16),
+    )
+    assert not is_run("llama-3.2-1b:prefill=512") and not is_run("gemm:m=1,n=2,k=3")
+
+
+def test_a_file_is_a_run() -> None:
+    text = "run: generate\nnetwork: x\nrequests: [{prompt: 5, generate: 2}]\ncache: {keys: int8-g32}\nhead: fp16\n"
+    run = parse_run(text, name="mine.yaml")
+    assert run == GenerateRun(
+        network="x", requests=(RequestSpec(prompt=5, generate=2),), cache=CacheSpec(keys="int8-g32"), head="fp16"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("network: x", "mine.yaml: run: this field is missing; allowed generate"),
+        ("run: generat", 'mine.yaml: run: unknown kind of run; given "generat"; allowed generate'),
+        ("run: generate\nnetwork: x\nrequests: []", "requests: too few entries"),
+        ("run: generate\nnetwork: x\nrequests: [{prompt: 0, generate: 1}]", "requests.0.prompt: out of range"),
+        ("run: generate\nnetwork: x\nrequest: [{prompt: 1, generate: 1}]", 'did you mean "requests"'),
+        ("run: generate\nnetwork: x\nrequests: [{prompt: 1, generate: 1}]\ncache: {keys: int99}", "keys: unknown"),
+        ("- 1", "mine.yaml: "),
+    ],
+)
+def test_a_faulty_file_is_one_line(text: str, fault: str) -> None:
+    with pytest.raises(InputError, match=r".+") as error:
+        parse_run(text, name="mine.yaml")
+    assert fault in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["llama-3.2-1b:prompt=5"], "generate: missing; a generation is written NAME:prompt=512,generate=16"),
+        (["llama-3.2-1b:prompt=5,generate=0"], "generate: must be a whole number"),
+        (["llama-3.2-1b:prompt=5,generate=2,decode=1"], "decode: the run says this itself"),
+        (["bert-base:prompt=5,generate=2"], "reads no prompt and writes no tokens"),
+        (["llama-3.2-1b:prefill=5,decode=2"], "llama-3.2-1b:prompt=5,generate=2"),
+        (["--run", "nowhere.yaml"], "no such file"),
+        (["llama-3.2-1b:prompt=5,generate=2", "--tile", "query=4"], "--tile: means nothing for a run over time"),
+        (["llama-3.2-1b:prompt=5,generate=2", "--objective", "pareto"], "--objective: pareto"),
+        (
+            ["llama-3-8b-block:prompt=5,generate=900000", "--set", "dram.capacity_gib=1"],
+            "holds 1,024 MiB (dram.capacity_gib); 155,",
+        ),
+        ([], "workload: missing"),
+    ],
+)
+def test_a_faulty_call_is_one_line(arguments: list[str], fault: str) -> None:
+    result = CliRunner().invoke(app, ["simulate", *arguments, "-a", "edge-16x16"])
+    assert isinstance(result.exception, InputError) and fault in str(result.exception)
+
+
+def test_a_generation_is_its_steps() -> None:
+    """The prompt, then every token alone, in cycles, bytes and energy."""
+    result = simulate_run(f"{BLOCK}:prompt=6,generate=3,kv=int8", "edge-16x16")
+    texts = [f"{BLOCK}:prefill=6,batch=1", *(f"{BLOCK}:decode=1,context={n},batch=1" for n in (6, 7))]
+    alone = [simulate_network(text, "edge-16x16", kv_cache="int8") for text in texts]
+    assert result.cycles == sum(one.cycles for one in alone)
+    assert result.dram_read_bytes == sum(one.dram_read_bytes for one in alone)
+    assert result.energy_pj == pytest.approx(sum(one.energy_pj for one in alone), rel=1e-12)
+    assert result.measure("time_to_first_token_s") == alone[0].seconds
+    assert result.measure("time_per_token_s") == pytest.approx((alone[1].seconds + alone[2].seconds) / 2)
+    assert [phase.n_made for phase in result.phases] == [1, 2]
+    assert result.peak_bytes > alone[0].weight_bytes + 2 * 8 * 128 * 8
+
+
+def test_the_command_writes_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"run: generate\nnetwork: {BLOCK}\nrequests: [{{prompt: 6, generate: 2}}]\n", encoding="utf-8")
+    told, rows = tmp_path / "run.json", tmp_path / "run.csv"
+    done = CliRunner().invoke(
+        app, ["simulate", "--run", str(file), "-a", "edge-16x16", "--json", str(told), "--csv", str(rows)]
+    )
+    assert done.exit_code == 0, done.output
+    data = json.loads(told.read_text(encoding="utf-8"))
+    result = simulate_run(file, "edge-16x16")
+    assert data["measures"]["seconds"] == result.seconds and data["run"] == "generate"
+    assert len(rows.read_text(encoding="utf-8").splitlines()) == 1 + len(result.phases)
+    assert "time to first token" in done.output

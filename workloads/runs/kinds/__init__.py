@@ -1,0 +1,1 @@
+"""The kinds of runs that come with the package, a file each."""

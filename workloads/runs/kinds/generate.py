@@ -1,0 +1,160 @@
+"""``generate``: a decoder reads prompts into its cache and writes tokens, one step for each of all requests at a time.
+
+The prompt's step gives the first token; every further one is a step with the token before as its input, behind the
+tokens cached so far: token number i of a request with a prompt of p tokens is made behind p + i - 2 cached ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le, MinLen
+
+from tilewright.document import STRICT_FIELDS
+from tilewright.errors import InputError
+from tilewright.formats import tensor_format
+from tilewright.workloads.runs.kind import RunKind, register_run
+
+__all__ = ["CacheSpec", "GenerateRun", "RequestSpec"]
+
+_MOST_TOKENS = 2**31 - 1
+
+Text = Annotated[str, MinLen(1)]
+Count = Annotated[int, Ge(1), Le(_MOST_TOKENS)]
+
+
+def _check_formats(owner: object, *names: str) -> None:
+    for name in names:
+        given = getattr(owner, name)
+        if given is None:
+            continue
+        try:
+            tensor_format(given)
+        except InputError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSpec:
+    """How keys and values are kept: formats of their own (None: as the network has them).
+
+    ``block``: tokens of a block; a sequence holds whole blocks. ``residual``: so many of the newest tokens stay in the
+    format that they are made in.
+    """
+
+    __pydantic_config__ = STRICT_FIELDS
+
+    keys: Text | None = None
+    values: Text | None = None
+    block: Count = 1
+    residual: Annotated[int, Ge(0), Le(_MOST_TOKENS)] = 0
+
+    def __post_init__(self) -> None:
+        _check_formats(self, "keys", "values")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSpec:
+    """``count`` equal requests: tokens of the prompt, and tokens to be made."""
+
+    __pydantic_config__ = STRICT_FIELDS
+
+    prompt: Count
+    generate: Count
+    count: Count = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRun:
+    """Requests to one decoder, all begun together: their prompts one after the other, then steps for all at once.
+
+    ``network``: a name, a configuration or a name with options other than those of tokens. ``weights`` and
+    ``activations``: number formats (None: as the network has them); ``head``: that of the weights of the last product,
+    which gives the logits.
+    """
+
+    __pydantic_config__ = STRICT_FIELDS
+
+    run: Literal["generate"] = "generate"
+    network: Text
+    requests: Annotated[tuple[RequestSpec, ...], MinLen(1)]
+    cache: CacheSpec = CacheSpec()
+    weights: Text | None = None
+    activations: Text | None = None
+    head: Text | None = None
+
+    def __post_init__(self) -> None:
+        _check_formats(self, "weights", "activations", "head")
+
+    @property
+    def title(self) -> str:
+        """What results call it."""
+        return self.network
+
+    @property
+    def n_sequences(self) -> int:
+        """Requests in all."""
+        return sum(request.count for request in self.requests)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that are made, over all requests."""
+        return sum(request.count * request.generate for request in self.requests)
+
+
+_OPTIONS = {
+    "prompt": "tokens of the prompt",
+    "generate": "tokens to be made, the first of them by the prompt's step",
+    "batch": "equal requests at once (1)",
+    "kv": "number format of keys and values in the cache",
+    "keys": "that of the keys",
+    "values": "that of the values",
+    "block": "tokens of a block of the cache (1)",
+    "residual": "newest tokens that stay in the format they are made in (0)",
+    "head": "number format of the last product's weights",
+}
+_NUMBERS = ("prompt", "generate", "batch", "block", "residual")
+
+
+def _of_options(network: str, options: Mapping[str, str]) -> GenerateRun:
+    numbers = {key: _whole(network, key, options[key]) for key in _NUMBERS if key in options}
+    for key in ("prompt", "generate"):
+        if key not in numbers:
+            raise InputError(f"{network}: {key}: missing; a generation is written NAME:prompt=512,generate=16")
+    keys, values = (options.get(key, options.get("kv")) for key in ("keys", "values"))
+    try:
+        return GenerateRun(
+            network=network,
+            requests=(
+                RequestSpec(prompt=numbers["prompt"], generate=numbers["generate"], count=numbers.get("batch", 1)),
+            ),
+            cache=CacheSpec(
+                keys=keys, values=values, block=numbers.get("block", 1), residual=numbers.get("residual", 0)
+            ),
+            head=options.get("head"),
+        )
+    except ValueError as fault:
+        raise InputError(f"{network}: {fault}") from None
+
+
+def _whole(network: str, key: str, text: str) -> int:
+    least = 0 if key == "residual" else 1
+    if not text.isdecimal() or not least <= int(text) <= _MOST_TOKENS:
+        allowed = f"whole numbers from {least} to {_MOST_TOKENS}"
+        raise InputError(f'{network}: {key}: must be a whole number; given "{text}"; allowed {allowed}')
+    return int(text)
+
+
+register_run(
+    RunKind(
+        name="generate",
+        summary="a decoder reads prompts and writes tokens",
+        description=GenerateRun,
+        options=_OPTIONS,
+        marks=frozenset({"prompt", "generate"}),
+        of_options=_of_options,
+    ),
+    rank=1,
+)
