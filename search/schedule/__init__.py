@@ -1,0 +1,1 @@
+"""Schedules of task graphs on a system on a chip with proof: the shortest one, or the gap to it."""

@@ -1,0 +1,1 @@
+"""Schedulers of ready tasks: a file each."""
