@@ -19,7 +19,7 @@ from tilewright.sim.soc.run import SocRun, TaskRun, run_jobs
 from tilewright.workloads.task_graphs.graph import Edge, Job, TaskGraph, in_order_of_arrival
 
 if TYPE_CHECKING:
-    from ortools.sat.python.cp_model import CpSolver, IntervalVar, IntVar, Literal
+    from ortools.sat.python.cp_model import CpSolver, IntervalVar, IntVar, LiteralT
 
 __all__ = ["ProvenSchedule", "shortest_schedule"]
 
@@ -173,7 +173,7 @@ class _Model:
         at = self.soc.cluster_of.index
         for one, leaves in source.in_cluster.items():
             for other, enters in target.in_cluster.items():
-                when: list[Literal | IntVar] = [leaves, enters]
+                when: list[LiteralT] = [leaves, enters]
                 to = at(other)
                 if one == other:
                     stays = self.soc.moving_ticks(edge.volume, to, to)
