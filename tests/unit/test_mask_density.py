@@ -89,7 +89,7 @@ def test_what_a_choice_takes() -> None:
         ([LAYER, "bert-base", "--mask-density", "1"], "--mask-density: is for one attention layer on one machine"),
         (["gemm:m=8,n=8,k=8", "--mask-density", "1"], "--mask-density: is for attention layers"),
         (["resnet-18", "--mask-density", "1"], "--mask-density: is for one attention layer"),
-        ([LAYER, "-d", "mas", "--mask-density", "0.5"], "dataflow: mas follows no lists"),
+        ([LAYER, "-d", "flat", "--mask-density", "0.5"], "dataflow: flat follows no lists"),
     ],
 )
 def test_refused_in_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

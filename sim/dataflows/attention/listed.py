@@ -20,7 +20,16 @@ from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.masks.lists import BlockMask
 
-__all__ = ["RowKind", "dealt", "empty_rows", "kinds_of", "legal_lists", "list_key_sizes", "listed_row_blocks"]
+__all__ = [
+    "RowKind",
+    "dealt",
+    "empty_rows",
+    "kinds_of",
+    "legal_lists",
+    "list_key_sizes",
+    "listed_row_blocks",
+    "most_listed_keys",
+]
 
 
 class RowKind(NamedTuple):
@@ -142,11 +151,16 @@ def list_key_sizes(layer: AttentionLayer, machine: MachineSpec) -> tuple[int, ..
     """Whole listed blocks, up to all that any row lists, and parts of one."""
     mask = _lists(layer)
     block = min(mask.block_keys, mask.key_len)
-    most = max((kind.keys for kind, _ in kinds_of(layer)), default=0)
+    most = most_listed_keys(layer)
     many = [min(n * block, mask.key_len) for n in tile_sizes(max(1, ceil_div(most, block)), 1)]
     least = machine.matrix.columns
     parts = [block // n for n in range(2, block + 1) if block % n == 0 and block // n >= least]
     return tuple(dict.fromkeys([*many, *parts]))
+
+
+def most_listed_keys(layer: AttentionLayer) -> int:
+    """Keys of the widest list; 1 where all are empty."""
+    return max(1, max((kind.keys for kind, _ in kinds_of(layer)), default=0))
 
 
 def legal_lists(layer: AttentionLayer, tiling: Tiling) -> bool:

@@ -45,6 +45,7 @@ def lower(core: AttentionCore, tiling: Tiling) -> None:
         if old is not None:
             parts.softmax_stage(core, old, data.key, joins, tile_waits=[made], tile_signals=[normalised])
             parts.values_stage(core, data, old, tile_waits=[normalised], last_signals=[s.free])
+    parts.store_empty(core, data, tiling["query"])
 
 
 # -- proactive overwrite -----------------------------------------------------------------------------------
@@ -247,6 +248,7 @@ MAS = register(
     Dataflow(
         name="mas",
         heeds_homes=True,
+        heeds_lists=True,
         summary="matrix and vector streams bound only by data; optional proactive overwrite",
         source="MAS-Attention, arXiv 2411.17720",
         phases=(Phase(name="attention", parameters=(*parts.STANDARD, OVERWRITE), lower=lower, legal=_legal),),

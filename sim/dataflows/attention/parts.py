@@ -15,7 +15,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
-from tilewright.sim.dataflows.attention.listed import legal_lists, list_key_sizes
+from tilewright.sim.dataflows.attention.listed import empty_rows, legal_lists, list_key_sizes, most_listed_keys
 from tilewright.sim.lowering.core import Pool
 from tilewright.sim.lowering.mapping import Parameter, Tiling, tile_sizes
 from tilewright.units import ceil_div
@@ -127,6 +127,8 @@ def rows_of(layer: AttentionLayer, query: int) -> int:
 
 def row_width(layer: AttentionLayer, key: int, query: int) -> int:
     """Keys of the widest row block, in whole tiles but not beyond N."""
+    if layer.blocks is not None:
+        return min(layer.key_len, most_listed_keys(layer))
     if layer.mask != "banded":
         return layer.key_len
     return min(layer.key_len, _most_tiles(layer, key, min(query, layer.query_len)) * key)
@@ -261,7 +263,7 @@ def load_key(core: AttentionCore, data: Operands, block: RowBlock, tile: Tile, *
         data.staging.load("k", tile, data.k, tile.keys * core.layer.head_dim, (block, tile))
         return
     core.load(
-        core.costs.load(1, tile.keys * core.layer.head_dim, core.costs.key_bits, home=core.layer.homes.k),
+        core.costs.load_keys(tile.keys),
         waits=[data.k.free, *waits],
         signals=[data.k.full],
         label="load K",
@@ -367,7 +369,7 @@ def load_value(core: AttentionCore, data: Operands, block: RowBlock, tile: Tile)
         data.staging.load("v", tile, data.v, tile.keys * core.layer.value_dim, (block, tile))
     else:
         core.load(
-            core.costs.load(1, tile.keys * core.layer.value_dim, core.costs.value_bits, home=core.layer.homes.v),
+            core.costs.load_values(tile.keys),
             waits=[data.v.free],
             signals=[data.v.full],
             label="load V",
@@ -412,6 +414,24 @@ def store_output(core: AttentionCore, data: Operands, block: RowBlock) -> None:
         label="store O",
         run=("store_o", block),
     )
+
+
+def store_empty(core: AttentionCore, data: Operands, query: int) -> None:
+    """Zeros for the row blocks of a list that see nothing."""
+    layer, costs = core.layer, core.costs
+    if layer.blocks is None:
+        return
+    for count, block in empty_rows(layer, core.row_kinds, query=query, key=data.key, concrete=core.unroll):
+        for _ in core.loop(count, name="empty rows"):
+            bits = block.rows * layer.value_dim * costs.accumulator_bits
+            core.vector(
+                costs.vector((), reads_bits=0, writes_bits=bits),
+                waits=[data.o.free],
+                signals=[data.o.full],
+                label="zeros",
+                run=("clear", block),
+            )
+            store_output(core, data, block)
 
 
 def prefixed_standard(prefix: str) -> tuple[Parameter, ...]:

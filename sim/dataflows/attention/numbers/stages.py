@@ -203,6 +203,13 @@ def _tile_at(chip: Chip, part: Part) -> tuple[int, slice, slice]:
     return (*part.rows.at, keys)
 
 
+@operation("clear")
+def _clear(chip: Chip, run: Execution, block: RowBlock) -> None:
+    rows = rows_of_block(block)
+    zeros = np.zeros((rows.n, chip.dram.layer.value_dim))
+    run.write(output_place(chip, rows), after("O", 0), zeros, opens=True)
+
+
 @operation("store_o")
 def _store_o(chip: Chip, run: Execution, block: RowBlock) -> None:
     store_output(chip, run, rows_of_block(block), after("O", block.tiles))
@@ -268,14 +275,15 @@ def _exponentials_over_k(chip: Chip, run: Execution, block: RowBlock, tile: Tile
 
 def _exponentials_and_sum(chip: Chip, run: Execution, part: Part) -> FloatArray:
     maximum = run.read(_row_state(chip, part, MAXIMUM), after("maximum", part.tiles))
-    value = np.exp(run.read(_score_place(chip, part), scores_state(chip)) - maximum[:, None])
+    seen = np.where(np.isneginf(maximum), 0.0, maximum)  # rows that see nothing of a listed block
+    value = np.exp(run.read(_score_place(chip, part), scores_state(chip)) - seen[:, None])
     place = _row_state(chip, part, SUM)
     total = value.sum(axis=1)
     sinks = sink_logits(chip, run, part.rows)
     if part.seen:
         total = total + run.read(place, after("sum", part.seen))
     elif sinks is not None:
-        total = total + np.exp(sinks - maximum)
+        total = total + np.exp(sinks - seen)
     run.write(place, after("sum", part.seen + 1), total)
     return value
 
@@ -285,6 +293,7 @@ def _normalise(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> None:
     part = part_of_block(block, tile)
     total = run.read(_row_state(chip, part, SUM), after("sum", part.tiles))
     place = _weight_place(chip, part)
+    total = np.where(total == 0, 1.0, total)  # of rows that see nothing: 0
     run.write(place, "P", run.read(place, "exp(S)") / total[:, None])
 
 
