@@ -105,7 +105,8 @@ class SharedSearch:
 
     def best(self, machine: MachineSpec, objective: Objective) -> TilingSearch:
         """As :func:`tilewright.search.tiling.best_tiling` on ``machine``, which must have the signature."""
-        if machine.working_buffer.parts:  # room by operand is not recorded
+        # Room by operand, and rows of lists dealt by the tiling, are not recorded.
+        if machine.working_buffer.parts or getattr(self.layer, "blocks", None) is not None:
             return best_tiling(self.dataflow, self.layer, machine, objective=objective)
         refusal: InputError | None = None
         try:

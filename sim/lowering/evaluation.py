@@ -57,16 +57,16 @@ class CoreShare:
     share: Any = None
 
 
-def core_shares(layer: Layer, machine: MachineSpec) -> tuple[CoreShare, ...]:
+def core_shares(layer: Layer, machine: MachineSpec, tiling: Tiling | None = None) -> tuple[CoreShare, ...]:
     """How the pieces of a layer (kv heads, say) are dealt out to the cores: as evenly as whole pieces allow.
 
-    Cores beyond the number of pieces stay idle.
+    Cores beyond the number of pieces stay idle. ``tiling``: where pieces are not alike, how they go may hang on it.
     """
     if getattr(layer, "blocks", None) is not None:
         deal = family_of(layer).dealt
         return tuple(
             CoreShare(n_groups=sum(count for _, count in share), n_cores=n_cores, share=share)
-            for share, n_cores in deal(layer, machine.n_cores)
+            for share, n_cores in deal(layer, machine.n_cores, tiling or {})
         )
     groups = layer.n_groups
     base, extra = divmod(groups, machine.n_cores)
@@ -96,7 +96,7 @@ def build_phase(
 
     Raises MappingError when it does not fit.
     """
-    shares = core_shares(costs.layer, costs.machine)
+    shares = core_shares(costs.layer, costs.machine, tiling)
     engines = [
         engine
         for i, share in enumerate(shares)
@@ -134,7 +134,7 @@ def count_phase(phase: Phase, costs: TileCosts, tiling: Tiling) -> WorkTotals:
     most: WorkTotals | None = None
     n_bytes, energy_pj = 0, 0.0
     level_bytes: dict[int, int] = {}
-    for share in core_shares(costs.layer, costs.machine):
+    for share in core_shares(costs.layer, costs.machine, tiling):
         counter = WorkCounter()
         core = phase.core(costs, n_groups=share.n_groups, builder=counter)
         core.share = share.share
@@ -252,14 +252,14 @@ def timed_result(
         peak_buffer_bytes={machine.working_buffer.name: work.peak_buffer_bytes},
         lower_bound=dataflow.bound(layer, machine),
         length_limit=limit,
-        assumptions=_assumptions(dataflow, layer, machine),
+        assumptions=_assumptions(dataflow, layer, machine, tiling),
         search=search,
         layer=layer,
         machine_spec=machine,
     )
 
 
-def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tuple[str, ...]:
+def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec, tiling: Tiling) -> tuple[str, ...]:
     """Everything taken for granted in this result, in sentences."""
     notes = [*machine.stated, *ASSUMPTIONS, *dataflow.family.assumptions(layer), *dataflow.assumptions]
     if machine.dram.detail == "bandwidth":
@@ -282,7 +282,7 @@ def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec) -> tupl
             if unit.partial_use
             else "every product fills and drains the whole array, however little of it is used (matrix.partial_use)"
         )
-    shares = core_shares(layer, machine)
+    shares = core_shares(layer, machine, tiling)
     notes += _rounding(machine, shares)
     if machine.n_cores > 1:
         pieces = "rows of lists" if shares[0].share else "heads, groups, cuts"

@@ -36,7 +36,7 @@ def _no_cycles(layer: Any, machine: MachineSpec) -> int:
     return 0
 
 
-def _not_dealt(layer: Any, n_cores: int) -> tuple[tuple[Any, int], ...]:
+def _not_dealt(layer: Any, n_cores: int, tiling: Mapping[str, int]) -> tuple[tuple[Any, int], ...]:
     raise InputError(f"layer: pieces that are not alike cannot be dealt; given {layer.name}; allowed like pieces")
 
 
@@ -58,8 +58,8 @@ class Family:
     cycles that no run of a piece undercuts (``bound`` is about the whole). ``assumptions(layer)``: what its costs take
     for granted. ``limit(dataflow, layer, machine, fixed tiles)``: how long the sequence can grow, where it has one.
     ``remedy``: what else would help, beyond buffers and formats, where no tiling fits. ``uses_array``: whether its
-    layers have products at all. ``dealt(layer, n_cores)``: shares of a layer whose pieces are not alike, as (kinds and
-    how many of each, cores that do so), most work first.
+    layers have products at all. ``dealt(layer, n_cores, tiling)``: shares of a layer whose pieces are not alike, as
+    (kinds and how many of each, cores that do so), most work first.
     """
 
     operator: str
@@ -77,7 +77,7 @@ class Family:
     assumptions: Callable[[Any], tuple[str, ...]] = _nothing
     limit: Callable[[Any, Any, MachineSpec, Mapping[str, int]], LengthLimit] | None = None
     remedy: str = ""
-    dealt: Callable[[Any, int], tuple[tuple[Any, int], ...]] = _not_dealt
+    dealt: Callable[[Any, int, Mapping[str, int]], tuple[tuple[Any, int], ...]] = _not_dealt
     uses_array: bool = True
 
 

@@ -66,7 +66,8 @@ class _Slot:
 
 
 class Store:
-    """A pool of ``n_slots`` slots, taken in rotation; a slot holds numbered parts under one tag.
+    """A pool of ``n_slots`` slots, taken in rotation (or as they are given back); a slot holds numbered parts under one
+    tag.
 
     ``slot_bits`` is the room of a slot (None: not limited), ``bits_of`` the width of one value in a state.
     """
@@ -84,8 +85,17 @@ class Store:
         self.slot_bits = slot_bits
         self.bits_of = bits_of
         self.n_taken = 0
+        self.free: deque[_Slot] | None = None
+
+    def gives_back(self) -> None:
+        """From now on slots are taken not in rotation, but as they were given back (:meth:`Execution.release`)."""
+        self.free = deque(self.slots)
 
     def next_slot(self) -> _Slot:
+        if self.free is not None:
+            if not self.free:
+                raise HazardError(f'pool "{self.name}" has no slot that was given back')
+            return self.free.popleft()
         slot = self.slots[self.n_taken % len(self.slots)]
         self.n_taken += 1
         return slot
@@ -188,6 +198,12 @@ class Execution:
             array[at] = value
 
         self._at_finish.append(put)
+
+    def release(self, place: Place) -> None:
+        """Give the slot of ``place`` back to its store when the command finishes."""
+        slot, store = self._slot(place, "releases"), place.store
+        assert store.free is not None
+        self._at_finish.append(lambda: store.free.append(slot))  # type: ignore[union-attr]
 
     def finish(self) -> None:
         """What the command wrote is there from now on."""

@@ -15,6 +15,7 @@ from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.api import simulate
+from tilewright.sim.dataflows.attention.kept import Stretch, dealt_in_stretches
 from tilewright.sim.dataflows.attention.listed import dealt, kinds_of
 from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
 from tilewright.sim.lowering.evaluation import build_phase, count_phase, evaluate
@@ -75,7 +76,8 @@ def _tiling(flow: str, layer: AttentionLayer, data: st.DataObject) -> dict[str, 
         tiling |= {"rows": rows if rows < query else 2**20, "interleave": data.draw(st.sampled_from([0, 1]))}
     if flow == "mas":
         tiling["overwrite"] = 0
-    return tiling | {"resident": 0}
+    divides = block % tiling["key"] == 0 or tiling["key"] == mask.key_len <= block
+    return tiling | {"resident": data.draw(st.sampled_from([0, 1, 2])) if divides else 0}
 
 
 @given(layers(), st.sampled_from(FLOWS), st.data())
@@ -125,6 +127,74 @@ def test_lists_of_all_take_exactly_what_no_lists_take(flow: str, causal: str) ->
     )
     almost = _layer(f"heads=3,seq=200,head_dim=32,mask=top_blocks:density=0.5,block=16,causal={causal}")
     assert simulate(almost, EDGE, flow).cycles < one.cycles
+
+
+@given(layers(), st.sampled_from(FLOWS), st.sampled_from([1, 2]), st.integers(1, 4), st.data())
+@settings(max_examples=25, deadline=None)
+def test_blocks_that_stay_are_loaded_as_enumeration_says(
+    layer: AttentionLayer, flow: str, resident: int, n_cores: int, data: st.DataObject
+) -> None:
+    """Bytes of K and V, pair by pair of neighbouring row blocks; never more than where nothing stays."""
+    layer = replace(layer.with_plain_mask(), sinks=False)
+    mask = layer.blocks
+    if mask is None:
+        return
+    most = min(mask.block_keys, mask.key_len)
+    key = data.draw(st.sampled_from([n for n in range(1, most + 1) if mask.block_keys % n == 0]))
+    tiling = _tiling(flow, layer, data) | {"key": key, "resident": resident}
+    machine = EDGE.with_(n_cores=n_cores, **{"dram.burst_bytes": 1})
+    costs = get_dataflow(flow).costs(layer, machine)
+    n_keys = mask.keys_in(np.arange(mask.n_block_keys)).tolist()
+    sizes = [
+        sum(costs.load_keys(part).n_bytes + costs.load_values(part).n_bytes for part in _parts(n, key)) for n in n_keys
+    ]
+    expected = sum(
+        n * cores * sum(sizes[block] for block in _brought(layer, stretch, resident))
+        for stretches, cores in dealt_in_stretches(layer, n_cores)
+        for stretch, n in stretches
+    )
+    whole = evaluate(get_dataflow(flow), layer, machine, tiling)
+    rows = sum(kind.rows * n for kind, n in kinds_of(layer) if kind.keys)
+    assert whole.figures.dram_read_bytes == expected + rows * layer.head_dim * 2
+    again = evaluate(get_dataflow(flow), layer, machine, tiling | {"resident": 0})
+    assert whole.dram_bytes <= again.dram_bytes
+    assert whole.cycles >= whole.lower_bound.cycles
+
+
+def _parts(n_keys: int, key: int) -> list[int]:
+    return [min(key, n_keys - first) for first in range(0, n_keys, key)]
+
+
+def _brought(layer: AttentionLayer, stretch: Stretch, resident: int) -> list[int]:
+    """The blocks that come, row block by row block, with what is there before as a set."""
+    assert layer.blocks is not None
+    there: set[int] = set()
+    came: list[int] = []
+    for row in range(stretch.first, stretch.stop):
+        for pattern in stretch.patterns:
+            listed = set(layer.blocks.patterns[pattern].of_row(row).tolist())
+            if listed:
+                came += listed - there
+                there = there | listed if resident == 2 else listed
+    return came
+
+
+def test_blocks_that_stay_lift_a_machine_short_of_bandwidth() -> None:
+    """A sliding window of blocks: each comes once for a head and not for each of its row blocks; 16 rows of the
+    same block use it, too.
+    """
+    layer = _layer("heads=2,seq=2048,head_dim=64,mask=band:density=0.2,block=128")
+    slow = EDGE.with_(**{"dram.bandwidth_gb_per_s": 2.0})
+    best, anew = simulate(layer, slow, "mas"), simulate(layer, slow, "mas", tiling={"resident": 0})
+    assert best.tiling["resident"]
+    assert best.dram_bytes == layer.compulsory_bytes
+    assert best.cycles < 0.7 * anew.cycles
+
+
+def test_tiles_that_stay_are_parts_of_one_block() -> None:
+    layer = _layer("heads=2,seq=256,head_dim=32,mask=band:density=0.2,block=16")
+    with pytest.raises(InputError, match='tile "key": blocks stay on chip'):
+        simulate(layer, EDGE, "mas", tiling={"query": 16, "key": 32, "depth": 2, "resident": 1, "overwrite": 0})
 
 
 def test_only_those_that_follow_lists_take_them() -> None:

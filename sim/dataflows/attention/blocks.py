@@ -46,7 +46,8 @@ class RowBlock(NamedTuple):
     them. ``release``: resident tiles may be given up after this block. ``step`` and ``over``: the tile
     count is ``tiles + step * (trip of loop over)``. The last four fields are set only when the block is
     to be run on numbers: kv head, first query row, first key tile, and serial number; ``keys`` are those
-    that it sees, where these come from a list.
+    that it sees, where these come from a list. ``given``: its tiles and how many there are of each, in their order,
+    where they are not told by the rest.
     """
 
     rows: int
@@ -61,11 +62,13 @@ class RowBlock(NamedTuple):
     tile: int = 0
     serial: int = 0
     keys: tuple[int, ...] = ()
+    given: tuple[tuple[int, Tile], ...] = ()
 
 
 class Tile(NamedTuple):
     """One key tile of a row block. ``fresh``: it must be loaded for this block; ``index`` counts in N, or, for the
-    ``listed`` keys of a list, in the list.
+    ``listed`` keys of a list, in the list. ``brought``: the serial number of the row block for which it came, where
+    tiles stay for later ones of a list.
     """
 
     keys: int
@@ -75,6 +78,7 @@ class Tile(NamedTuple):
     last: bool
     index: int = 0  # type: ignore[assignment]  # a tuple has an index(), which no one needs here
     listed: tuple[int, ...] = ()
+    brought: int = 0
 
     @property
     def is_new(self) -> bool:
@@ -265,6 +269,9 @@ def tile_groups(block: RowBlock, key: int, *, concrete: bool = False) -> Iterato
     The first and the last tile always stand alone, so that a lowering can hang the waits and signals of a
     whole row block on them.
     """
+    if block.given:
+        yield from ((count, 0, tile) for count, tile in block.given)
+        return
     new = block.tiles if block.new < 0 else block.new
     if concrete:
         for j in range(block.tiles):

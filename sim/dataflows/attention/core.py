@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile, key_tiles, pipeline, row_blocks
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.dataflows.attention.engine import EnginePasses
-from tilewright.sim.dataflows.attention.listed import RowKind, kinds_of, listed_row_blocks
+from tilewright.sim.dataflows.attention.kept import Stretch, kept_row_blocks
+from tilewright.sim.dataflows.attention.listed import RowKind, kinds_in, kinds_of, listed_row_blocks
 from tilewright.sim.engine.program import Channel
 from tilewright.sim.lowering.core import TileCore
 from tilewright.sim.lowering.levels import channels_of
@@ -43,25 +45,35 @@ class AttentionCore(TileCore[AttentionCosts]):
         if passes is not None:
             passes.run()
 
-    def row_blocks(self, query: int, key: int, *, resident: bool = False) -> tuple[Any, ...]:
+    def row_blocks(self, query: int, key: int, *, resident: int = 0) -> tuple[Any, ...]:
         """The tree of row blocks; every pool must have been declared before."""
         self.declared()
         if self.layer.blocks is not None:
             unroll = self.builder.unroll
+            if resident:
+                return kept_row_blocks(self.layer, self.share, query=query, key=key, keep=resident, concrete=unroll)
             return listed_row_blocks(self.layer, self.row_kinds, query=query, key=key, concrete=unroll)
         return row_blocks(
             self.layer,
             n_groups=self.n_groups,
             query=query,
             key=key,
-            resident=resident,
+            resident=bool(resident),
             concrete=self.builder.unroll,
         )
 
     @property
     def row_kinds(self) -> tuple[tuple[RowKind, int], ...]:
         """Kinds of rows of blocks that this core does, under a mask of lists: its share, or all."""
-        return kinds_of(self.layer) if self.share is None else self.share
+        if self.share is None:
+            return kinds_of(self.layer)
+        kinds: Counter[RowKind] = Counter()
+        for one, count in self.share:
+            if not isinstance(one, Stretch):
+                return self.share  # type: ignore[no-any-return]
+            for kind, n in kinds_in(self.layer, one.patterns, one.first, one.stop):
+                kinds[kind] += n * count
+        return tuple(kinds.items())
 
     def windows(self, tree: Sequence[Any], stages: int) -> Iterator[tuple[Any, ...]]:
         return pipeline(self, tree, stages)

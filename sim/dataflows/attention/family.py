@@ -14,6 +14,7 @@ from tilewright.sim.dataflows.attention.bound import lower_bound
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.costs import attention_assumptions, costs_of
 from tilewright.sim.dataflows.attention.engine import on_engine
+from tilewright.sim.dataflows.attention.kept import dealt_in_stretches
 from tilewright.sim.dataflows.attention.listed import dealt
 from tilewright.sim.lowering.family import Family, register_family
 from tilewright.sim.lowering.levels import levels_of
@@ -70,6 +71,11 @@ def _limit(dataflow: Any, layer: AttentionLayer, machine: MachineSpec, fixed: Ma
     return LengthLimit(lambda: longest_sequence(dataflow, layer, machine, fixed=fixed))
 
 
+def _dealt(layer: AttentionLayer, n_cores: int, tiling: Mapping[str, int]) -> tuple[tuple[Any, int], ...]:
+    """Rows of lists one by one; in stretches where blocks of keys stay for the next."""
+    return dealt_in_stretches(layer, n_cores) if tiling.get("resident") else dealt(layer, n_cores)
+
+
 ATTENTION = register_family(
     Family(
         operator="attention",
@@ -86,7 +92,7 @@ ATTENTION = register_family(
         least=_least,
         assumptions=attention_assumptions,
         limit=_limit,
-        dealt=dealt,
+        dealt=_dealt,
         remedy="or a dataflow whose need does not grow with the length (fusemax, flash2)",
     )
 )

@@ -24,6 +24,7 @@ __all__ = [
     "RowKind",
     "dealt",
     "empty_rows",
+    "kinds_in",
     "kinds_of",
     "legal_lists",
     "list_key_sizes",
@@ -42,15 +43,26 @@ class RowKind(NamedTuple):
 @lru_cache(maxsize=256)
 def kinds_of(layer: AttentionLayer) -> tuple[tuple[RowKind, int], ...]:
     """The kinds of the layer's rows of blocks and how many there are of each, over all heads; longest first."""
+    mask = _lists(layer)
+    own = kinds_in(layer, mask.of_head, 0, mask.n_block_rows)
+    return tuple((kind, n * layer.batch) for kind, n in own)
+
+
+@lru_cache(maxsize=256)
+def kinds_in(
+    layer: AttentionLayer, patterns: tuple[int, ...], first: int, stop: int
+) -> tuple[tuple[RowKind, int], ...]:
+    """The kinds of rows [first, stop) of blocks of heads with these ``patterns``, as :func:`kinds_of`."""
     import numpy as np
 
     mask = _lists(layer)
-    rows = mask.rows_in(np.arange(mask.n_block_rows))
+    rows = mask.rows_in(np.arange(first, stop))
     found: Counter[RowKind] = Counter()
-    for number, times in Counter(mask.of_head).items():
-        pairs, counts = np.unique(np.stack([rows, mask.listed_keys(number)]), axis=1, return_counts=True)
+    for number, times in Counter(patterns).items():
+        keys = mask.listed_keys(number)[first:stop]
+        pairs, counts = np.unique(np.stack([rows, keys]), axis=1, return_counts=True)
         for (n_rows, n_keys), n in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-            found[RowKind(n_rows, n_keys)] += n * times * layer.batch
+            found[RowKind(n_rows, n_keys)] += n * times
     return tuple(sorted(found.items(), key=lambda item: (-item[0].rows * item[0].keys, item[0])))
 
 
@@ -167,6 +179,8 @@ def legal_lists(layer: AttentionLayer, tiling: Tiling) -> bool:
     """Row blocks inside a block of rows; tiles of whole blocks of keys, or parts of one that divide it."""
     mask = _lists(layer)
     query, key, block = tiling["query"], tiling["key"], mask.block_keys
+    if tiling.get("resident") and block % key and not (key == mask.key_len <= block):
+        return False
     return query <= mask.block_rows and (key % block == 0 or block % key == 0 or key == mask.key_len)
 
 

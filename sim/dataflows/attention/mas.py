@@ -33,6 +33,7 @@ def lower(core: AttentionCore, tiling: Tiling) -> None:
         return
     data = parts.Operands(core, tiling)
     s = parts.score_pool(core, tiling, slots=2)
+    zeros = parts.zeros_pool(core, tiling)
     joins = parts.joins_of(core, tiling)
     made = core.semaphore("S tile ready")
     normalised = core.semaphore("P tile ready")
@@ -45,7 +46,7 @@ def lower(core: AttentionCore, tiling: Tiling) -> None:
         if old is not None:
             parts.softmax_stage(core, old, data.key, joins, tile_waits=[made], tile_signals=[normalised])
             parts.values_stage(core, data, old, tile_waits=[normalised], last_signals=[s.free])
-    parts.store_empty(core, data, tiling["query"])
+    parts.store_empty(core, zeros, tiling)
 
 
 # -- proactive overwrite -----------------------------------------------------------------------------------

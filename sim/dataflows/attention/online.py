@@ -58,9 +58,7 @@ class OnlineData:
         n_sub = ceil_div(rows, self.sub) + 1
         self.staging = core.staging(tiling)
         self.comes_again = core.comes_again(tiling)
-        slots = tiling["depth"]
-        if self.resident:
-            slots = ceil_div(layer.key_len, self.key) * max(1, tiling["depth"] - 1)
+        slots = parts.slots_of_keys(layer, tiling)
         self.q = core.pool("Q", slots=n_sub, slot_bytes=costs.query_bytes(self.sub * layer.head_dim))
         self.k = core.pool("K", slots=slots, slot_bytes=costs.key_bytes(self.key * layer.head_dim), holds="weights")
         self.v = core.pool("V", slots=slots, slot_bytes=costs.value_bytes(self.key * layer.value_dim), holds="weights")
@@ -83,7 +81,7 @@ class OnlineData:
 
 def steps(core: AttentionCore, tiling: Tiling, sub: int) -> tuple[Any, ...]:
     """The tree of steps of all row blocks."""
-    follows = bool(tiling["resident"]) or core.comes_again(tiling)  # which row block is the first to need a tile
+    follows = tiling["resident"] or int(core.comes_again(tiling))  # which row block is the first to need a tile
     blocks = core.row_blocks(tiling["query"], tiling["key"], resident=follows)
     return tuple(_expand(core, blocks, tiling["key"], sub))
 

@@ -15,7 +15,14 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
-from tilewright.sim.dataflows.attention.listed import empty_rows, legal_lists, list_key_sizes, most_listed_keys
+from tilewright.sim.dataflows.attention.kept import HEAD, most_kept, worth_keeping
+from tilewright.sim.dataflows.attention.listed import (
+    empty_rows,
+    kinds_of,
+    legal_lists,
+    list_key_sizes,
+    most_listed_keys,
+)
 from tilewright.sim.lowering.core import Pool
 from tilewright.sim.lowering.mapping import Parameter, Tiling, tile_sizes
 from tilewright.units import ceil_div
@@ -92,11 +99,27 @@ def resident_parameter() -> Parameter:
     """Whether a head's K and V stay on chip."""
     return Parameter(
         name="resident",
-        meaning="1 keeps a head's K and V on chip for all its row blocks, 0 streams them for each",
-        candidates=lambda layer, machine: (0, 1) if layer.mask not in ("banded", "blocks") else (0,),
+        meaning="1 keeps a head's K and V on chip for all its row blocks, 0 streams them for each; of a list 1 keeps "
+        "blocks that the next row block lists, too, 2 all until the last that lists them",
+        candidates=lambda layer, machine: tuple(range(_most_resident(layer, search=True) + 1)),
         smallest=0,
-        largest=lambda layer: 0 if layer.mask in ("banded", "blocks") else 1,
+        largest=_most_resident,
     )
+
+
+def _most_resident(layer: AttentionLayer, *, search: bool = False) -> int:
+    if layer.blocks is not None:
+        return HEAD if not search or worth_keeping(layer) else 0
+    return 0 if layer.mask == "banded" else 1
+
+
+def slots_of_keys(layer: AttentionLayer, tiling: Tiling) -> int:
+    """Slots of K, and of V: tiles on their way, and those that stay."""
+    depth, resident = tiling["depth"], tiling.get("resident", 0)
+    if resident and layer.blocks is not None:
+        return depth + most_kept(layer, tiling["query"], tiling["key"], resident)
+    # One copy of the head's tiles; with depth 2 the next head's are brought in behind them.
+    return ceil_div(layer.key_len, tiling["key"]) * max(1, depth - 1) if resident else depth
 
 
 STANDARD = (query_parameter(), key_parameter(), depth_parameter(), resident_parameter())
@@ -185,11 +208,9 @@ class Operands:
         self.resident = bool(tiling.get("resident"))
         self.staging = core.staging(tiling)
         self.comes_again = core.comes_again(tiling)  # from a level, for every row block
-        self.follows = self.resident or self.comes_again  # which row block is the first to need a tile
-        slots = tiling["depth"]
-        if self.resident:
-            # One copy of the head's tiles; with depth 2 the next head's are brought in behind them.
-            slots = ceil_div(layer.key_len, self.key) * max(1, tiling["depth"] - 1)
+        # Which row block is the first to need a tile, and how long it stays.
+        self.follows = tiling.get("resident", 0) or int(self.comes_again)
+        slots = slots_of_keys(layer, tiling)
         key_bytes = costs.key_bytes(self.key * layer.head_dim)
         value_bytes = costs.value_bytes(self.key * layer.value_dim)
         if scores:
@@ -416,22 +437,38 @@ def store_output(core: AttentionCore, data: Operands, block: RowBlock) -> None:
     )
 
 
-def store_empty(core: AttentionCore, data: Operands, query: int) -> None:
+def zeros_pool(core: AttentionCore, tiling: Tiling) -> Pool | None:
+    """Room for the zeros of row blocks that see nothing; None where all of the layer see something."""
+    layer = core.layer
+    if layer.blocks is None or not empty_rows(layer, kinds_of(layer), query=tiling["query"], key=tiling["key"]):
+        return None
+    n_bytes = core.costs.accumulator_bytes(rows_of(layer, tiling["query"]) * layer.value_dim)
+    return core.pool("zeros", slots=1, slot_bytes=n_bytes, holds="sums")
+
+
+def store_empty(core: AttentionCore, zeros: Pool | None, tiling: Tiling) -> None:
     """Zeros for the row blocks of a list that see nothing."""
-    layer, costs = core.layer, core.costs
-    if layer.blocks is None:
+    if zeros is None:
         return
-    for count, block in empty_rows(layer, core.row_kinds, query=query, key=data.key, concrete=core.unroll):
+    layer, costs = core.layer, core.costs
+    own = empty_rows(layer, core.row_kinds, query=tiling["query"], key=tiling["key"], concrete=core.unroll)
+    for count, block in own:
         for _ in core.loop(count, name="empty rows"):
             bits = block.rows * layer.value_dim * costs.accumulator_bits
             core.vector(
                 costs.vector((), reads_bits=0, writes_bits=bits),
-                waits=[data.o.free],
-                signals=[data.o.full],
+                waits=[zeros.free],
+                signals=[zeros.full],
                 label="zeros",
                 run=("clear", block),
             )
-            store_output(core, data, block)
+            core.store(
+                costs.store_o(block.rows),
+                waits=[zeros.full],
+                signals=[zeros.free],
+                label="store zeros",
+                run=("store_zeros", block),
+            )
 
 
 def prefixed_standard(prefix: str) -> tuple[Parameter, ...]:

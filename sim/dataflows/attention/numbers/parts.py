@@ -29,11 +29,17 @@ class Rows(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The rows and the key tile that a command works on, of a row block."""
+    """The rows and the key tile that a command works on, of a row block; ``closes``: the last of its sub-blocks."""
 
     block: RowBlock
     rows: Rows
     tile: Tile
+    closes: bool = True
+
+    @property
+    def is_last_use(self) -> bool:
+        """Whether its tile of K or V, one of those that stay for later row blocks of a list, goes after this."""
+        return bool(self.block.given) and self.tile.release and self.closes
 
     @property
     def tag(self) -> str:
@@ -59,7 +65,7 @@ def step_part(step: Step) -> Part:
     block, tile = step.block, step.tile
     if block is None or tile is None:
         raise ProgramError("a step without coordinates: only an unrolled lowering runs on numbers")
-    return Part(block, Rows(block.group, block.row + step.offset, step.rows), tile)
+    return Part(block, Rows(block.group, block.row + step.offset, step.rows), tile, step.closes)
 
 
 def rows_of_block(block: RowBlock) -> Rows:

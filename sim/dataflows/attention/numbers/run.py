@@ -75,4 +75,7 @@ def run_phase(phase: Phase, costs: AttentionCosts, tiling: Tiling, dram: Dram) -
     (key,) = (p.name for p in phase.parameters if p.name == "key" or p.name.endswith("_key"))
     chip = Chip(dram, core, tiling[key])
     chip.comes_again = core.comes_again(tiling)
+    if core.layer.blocks is not None and tiling.get("resident"):
+        for name in "KV":
+            chip.stores[name].gives_back()
     interpret(program, chip)

@@ -35,6 +35,8 @@ K_TAIL = "K tail, then P"
 
 def _key_tag(chip: Chip, block: RowBlock, tile: Tile) -> str:
     """Streamed tiles belong to the row block that they are loaded for, resident ones to their head."""
+    if block.given:
+        return f"keys from {tile.listed[0]} of kv head {block.group}, there since row block {tile.brought}"
     resident = block.new >= 0 and not chip.comes_again
     owner = f"kv head {block.group}" if resident else f"kv head {block.group} for row block {block.serial}"
     return f"key tile {tile.index} of {owner}"
@@ -206,8 +208,17 @@ def _tile_at(chip: Chip, part: Part) -> tuple[int, slice, slice]:
 @operation("clear")
 def _clear(chip: Chip, run: Execution, block: RowBlock) -> None:
     rows = rows_of_block(block)
-    zeros = np.zeros((rows.n, chip.dram.layer.value_dim))
-    run.write(output_place(chip, rows), after("O", 0), zeros, opens=True)
+    run.write(_zeros_place(chip, rows), "O", np.zeros((rows.n, chip.dram.layer.value_dim)), opens=True)
+
+
+def _zeros_place(chip: Chip, rows: Rows) -> Place:
+    return Place(chip.stores["zeros"], rows.tag)
+
+
+@operation("store_zeros")
+def _store_zeros(chip: Chip, run: Execution, block: RowBlock) -> None:
+    rows = rows_of_block(block)
+    _rows_to_dram(chip, run, rows, run.read(_zeros_place(chip, rows), "O"))
 
 
 @operation("store_o")
@@ -217,7 +228,10 @@ def _store_o(chip: Chip, run: Execution, block: RowBlock) -> None:
 
 def store_output(chip: Chip, run: Execution, rows: Rows, state: str) -> None:
     """O of some rows to DRAM; it must be in ``state``."""
-    value = run.read(output_place(chip, rows), state)
+    _rows_to_dram(chip, run, rows, run.read(output_place(chip, rows), state))
+
+
+def _rows_to_dram(chip: Chip, run: Execution, rows: Rows, value: FloatArray) -> None:
     if not np.isnan(chip.dram.o[rows.at]).all():
         raise run.error(f"stores O of {rows.tag}, which was stored before")
     run.store(chip.dram.o, rows.at, value)
@@ -228,7 +242,10 @@ def store_output(chip: Chip, run: Execution, rows: Rows, state: str) -> None:
 
 def scores_of_tile(chip: Chip, run: Execution, part: Part) -> FloatArray:
     """S of one tile, minus infinity where the mask hides it."""
-    keys = run.read(_key_place(chip, part.block, part.tile), "K")
+    place = _key_place(chip, part.block, part.tile)
+    keys = run.read(place, "K")
+    if part.is_last_use:
+        run.release(place)
     product = run.read(_query_place(chip, part.rows), "Q") @ keys.T
     return np.where(chip.dram.visible[part.rows.at][:, tile_keys(chip, part.tile)], product, -np.inf)
 
@@ -302,7 +319,10 @@ def _normalise(chip: Chip, run: Execution, block: RowBlock, tile: Tile) -> None:
 
 def weights_times_values(chip: Chip, run: Execution, part: Part, weights: Place) -> FloatArray:
     """P V of one tile."""
-    values = run.read(Place(chip.stores["V"], _key_tag(chip, part.block, part.tile)), "V")
+    place = Place(chip.stores["V"], _key_tag(chip, part.block, part.tile))
+    values = run.read(place, "V")
+    if part.is_last_use:
+        run.release(place)
     return run.read(weights, "P") @ values
 
 
