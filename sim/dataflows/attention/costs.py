@@ -58,7 +58,8 @@ _NARROW_P_ASSUMPTION = (
 
 
 _LISTS_ASSUMPTION = (
-    "listed blocks are computed whole, and gathered from the DRAM as runs at their mean distance, anew for each row; "
+    "listed blocks are computed whole, and gathered from the DRAM as runs at their mean distance, anew for each row "
+    "block where they do not stay on chip (resident); "
     "the lists are there and known to the load engine (choosing and reading them is not counted here)"
 )
 
