@@ -46,6 +46,7 @@ NAMES = (
     "jetson-agx-orin",
     "jetson-orin-nano",
     "jetson-thor",
+    "l20",
     "l40s",
     "mi210",
     "nvdla-2048",

@@ -142,6 +142,8 @@ ROUGHLY = {
     "mamba2-1.3b:seq=1": (1_344, None),
     "mamba2-2.7b:seq=1": (2_703, None),
     "mamba2-attention-2.7b:prefill=1": (2_700, None),
+    "t5-xxl-encoder": (4_762.3, None),
+    "vae-decoder:channels=4": (49.49, None),
     "qwen-image:text=27": (20_430.4, 274.33e3 / 4 / 2),  # prompts of the published count are of some 27 tokens
     "wan-2.1-1.3b:frames=1": (1_419, None),
     "wan-2.1-14b:frames=1": (14_288, None),

@@ -18,6 +18,7 @@ from tilewright.workloads.zoo import (
     convolutional,
     diffusion,
     edge,
+    image_ends,
     inception,
     joint_diffusion,
     mobile,
@@ -247,6 +248,12 @@ def _sdxl(b: Layers, options: Options) -> OperatorStream:
     b.n_steps = options["steps"]
     sizes = {"batch": options["batch"], "latent": options["image"] // 8, "text": options["text"]}
     return diffusion.unet(b, diffusion.SDXL, **sizes, text_width=2048)
+
+
+def _vae_decoder(b: Layers, options: Options) -> OperatorStream:
+    _need_multiple(b.name, options, "image", 8)
+    sizes = {"batch": options["batch"], "latent": options["image"] // 8, "channels": options["channels"]}
+    return image_ends.vae_decoder(b, **sizes)
 
 
 def _joint(make: Callable[..., OperatorStream], config: joint_diffusion.JointConfig) -> Build:
@@ -615,6 +622,18 @@ _NETWORKS: Mapping[str, _Entry] = {
         build=_joint(joint_diffusion.qwen_image, _QWEN_IMAGE),
         options={"batch": 1, "image": 1024, "text": 128, "steps": 1},
         source="arXiv 2508.02324 and its published configuration",
+    ),
+    "t5-xxl-encoder": _Entry(
+        build=lambda b, o: image_ends.t5_encoder(
+            b, batch=o["batch"], seq=o["seq"], hidden=4096, heads=(64, 64), wide=10240, layers=24, vocabulary=32128
+        ),
+        options={"batch": 1, "seq": 512},
+        source="arXiv 1910.10683 and the published configuration of version 1.1",
+    ),
+    "vae-decoder": _Entry(
+        build=_vae_decoder,
+        options={"batch": 1, "image": 1024, "channels": 16},
+        source="arXiv 2112.10752; the published configurations (4 channels of Stable Diffusion, 16 of FLUX.1)",
     ),
     "sdxl-unet": _Entry(
         build=_sdxl,
