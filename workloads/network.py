@@ -30,6 +30,7 @@ Module: TypeAlias = Any
 _WAYS = "a built-in name, NAME:key=value,..., a stream (.json), an ONNX file (.onnx) or a config.json"
 _PREFIX = "network:"  # where a layer could be meant, too; here it always is a network
 _ENDINGS = (".json", ".onnx")
+_OF_CONFIGURATIONS = ("batch", "frames", "height", "width", "text", "mask")  # not options of a mask's family
 
 
 def network_names() -> tuple[str, ...]:
@@ -77,7 +78,8 @@ def load_network(network: str | Path, *, unknown: str | Mapping[str, str] = "err
         _refuse_choice(text, unknown)
         return build_network(place, parse_options(text, options_text, own=tuple(network_options(place))))
     if place.endswith(_ENDINGS) or "/" in place or os.path.isfile(place):
-        return _from_file(Path(place), parse_options(text, options_text), unknown)
+        own = _OF_CONFIGURATIONS if place.endswith(".json") else ()
+        return _from_file(Path(place), parse_options(text, options_text, own=own), unknown)
     raise errors.unknown("network", text, names(), shown=_WAYS)
 
 
@@ -110,12 +112,16 @@ def network_stream(
 
 
 def split_options(text: str) -> tuple[str, str]:
-    """Name or path, and the options behind it: of a built-in name all behind the first colon, else the last colon that
-    is followed by ``key=value`` parts them.
+    """Name or path, and the options behind it: of a built-in name all behind the first colon, of a file all behind
+    that of its ending, else the last colon that is followed by ``key=value`` parts them.
     """
     name, _, behind = (part.strip() for part in text.partition(":"))
     if name in network_names():
         return name, behind
+    for ending in _ENDINGS:
+        file, found, behind = text.partition(f"{ending}:")
+        if found and "=" in behind:
+            return f"{file}{ending}".strip(), behind.strip()
     place, colon, options = text.rpartition(":")
     if colon and ("=" in options or not options.strip()) and "/" not in options.partition("=")[0]:
         return place.strip(), options.strip()

@@ -271,7 +271,7 @@ def test_libraries_say_nothing_when_a_model_is_refused(capfd: pytest.CaptureFixt
     [
         ({"model_type": "no_such_model"}, "refuses it"),
         ({"model_type": ""}, "model_type: missing"),
-        ({"_class_name": "UNet"}, "is a configuration of diffusers"),
+        ({"_class_name": "UNet"}, "unknown class of diffusers"),
     ],
 )
 def test_configurations_that_are_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:

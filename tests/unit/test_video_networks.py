@@ -152,3 +152,21 @@ def test_refused(text: str, says: str) -> None:
     with pytest.raises(InputError) as fault:
         load_network(text)
     assert says in str(fault.value) and "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("WanTransformer2DModel", "", 'unknown class of diffusers; given "WanTransformer2DModel"'),
+        ("WanTransformer3DModel", ":image=3", 'unknown option; given "image"'),
+        ("WanTransformer3DModel", ":text=0", 'text: must be a whole number; given "0"'),
+        ("WanTransformer3DModel", ":mask=sliding", 'unknown mask; given "sliding"'),
+        ("SanaTransformer2DModel", ":mask=radial", 'unknown option; given "mask"'),
+    ],
+)
+def test_configurations_of_diffusers_that_are_refused(tmp_path: Path, name: str, options: str, says: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(f'{{"_class_name": "{name}"}}', encoding="utf-8")
+    with pytest.raises(InputError) as fault:
+        load_network(f"{path}{options}")
+    assert says in str(fault.value) and "\n" not in str(fault.value)

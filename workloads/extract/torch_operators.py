@@ -324,6 +324,14 @@ def _gather(call: Call, name: str, outputs: list[str]) -> bool:
     return True
 
 
+def _meshgrid(call: Call, name: str, outputs: list[str]) -> bool:
+    """Each vector repeated along the others."""
+    for vector, output in zip(call.tensors(), outputs, strict=True):
+        call.draft.values[output].view_of = vector
+        call.draft.values[output].view_kind = "expand"
+    return True
+
+
 def _create(call: Call, name: str, outputs: list[str]) -> bool:
     for output in outputs:
         call.draft.values[output].role = "constant"
@@ -433,6 +441,7 @@ HANDLERS: Mapping[str, Handler] = {
     "gelu": _gelu,
     "glu": _glu,
     "linear": _linear,
+    "meshgrid": _meshgrid,
     "scaled_dot_product_attention": _attention,
 }
 

@@ -248,6 +248,7 @@ CREATES = frozenset(
         "randn_like",
         "tril_indices",
         "triu_indices",
+        "fill",
     )
 )
 #: Operators that compute nothing on tensors.

@@ -33,10 +33,15 @@ def stream_from_config(
     ``source`` is the file, its folder, or its content. Options: ``batch`` (1); ``seq`` tokens (128) or ``image``
     pixels (the configuration's); for models that generate, ``prefill`` tokens that fill a cache, or ``decode`` tokens
     behind a cache of ``context``, and ``logits`` of the last token or of all; ``weights``, ``activations`` and
-    ``cache`` as number formats. Raises InputError, one sentence, for a file that is none, a model that transformers
-    does not know or torch cannot export, and options that do not fit.
+    ``cache`` as number formats. One of diffusers (``_class_name``) has the options of
+    :func:`~tilewright.workloads.extract.diffusers_config.stream_from_diffusers`. Raises InputError, one sentence, for
+    a file that is none, a model that transformers does not know or torch cannot export, and options that do not fit.
     """
     data, what = (dict(source), name or "configuration") if isinstance(source, Mapping) else _read(Path(source), name)
+    if "_class_name" in data:
+        from tilewright.workloads.extract.diffusers_config import stream_from_diffusers
+
+        return stream_from_diffusers(data, options or {}, what=what, unknown_operators=unknown)
     numbers, formats, logits = _checked(what, options or {})
     with silence():
         transformers, torch = _libraries()
@@ -101,10 +106,6 @@ def _checked(what: str, options: Mapping[str, str | int]) -> tuple[dict[str, int
 def _model(what: str, transformers: Any, torch: Any, data: Mapping[str, Any]) -> Any:
     """The model of a configuration on the meta device, with fused attention where it has that."""
     kind = data.get("model_type")
-    if "_class_name" in data:
-        raise InputError(
-            f"{what}: is a configuration of diffusers; allowed those of transformers, which have model_type"
-        )
     if not kind:
         raise InputError(f"{what}: model_type: missing; allowed the name of a model that transformers knows")
     try:

@@ -9,7 +9,6 @@ from typing import Any
 from tilewright.errors import InputError, unknown
 from tilewright.formats import tensor_format
 from tilewright.workloads.attention import LARGEST_EXTENT
-from tilewright.workloads.masks.family import FAMILIES
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo import (
     boxes,
@@ -27,7 +26,7 @@ from tilewright.workloads.zoo import (
     vision,
 )
 from tilewright.workloads.zoo.layers import Layers
-from tilewright.workloads.zoo.video_networks import VIDEO_NETWORKS
+from tilewright.workloads.zoo.video_networks import VIDEO_NETWORKS, known_mask, need_multiple
 
 __all__ = ["build_network", "network_names", "network_options", "network_source"]
 
@@ -108,7 +107,7 @@ def _mnasnet(*, squeezed: bool) -> Build:
 
 def _vgg(*depths: int) -> Build:
     def build(b: Layers, options: Options) -> OperatorStream:
-        _need_multiple(b.name, options, "image", 32)
+        need_multiple(b.name, options, "image", 32)
         return convolutional.vgg(b, depths=depths, **_picture(options))
 
     return build
@@ -118,7 +117,7 @@ def _of_32(make: Callable[..., OperatorStream], **settings: Any) -> Build:
     """Networks that halve a picture five times and join what they had before."""
 
     def build(b: Layers, options: Options) -> OperatorStream:
-        _need_multiple(b.name, options, "image", 32)
+        need_multiple(b.name, options, "image", 32)
         return make(b, **settings, **_picture(options))
 
     return build
@@ -134,7 +133,7 @@ def _vision_transformer(
     """``as_module``: those of torchvision, whose attention is the framework's own module."""
 
     def build(b: Layers, options: Options) -> OperatorStream:
-        _need_multiple(b.name, options, "image", patch)
+        need_multiple(b.name, options, "image", patch)
         return vision.vision_transformer(
             b, hidden=hidden, heads=heads, layers=layers, patch=patch, as_module=as_module, **_picture(options)
         )
@@ -144,7 +143,7 @@ def _vision_transformer(
 
 def _convnext(depths: tuple[int, ...], widths: tuple[int, ...]) -> Build:
     def build(b: Layers, options: Options) -> OperatorStream:
-        _need_multiple(b.name, options, "image", 32)
+        need_multiple(b.name, options, "image", 32)
         return convnext.convnext(b, depths=depths, widths=widths, **_picture(options))
 
     return build
@@ -223,28 +222,28 @@ def _flag(what: str, options: Options, key: str) -> bool:
 
 def _dit(b: Layers, options: Options) -> OperatorStream:
     config = diffusion.DiffusionConfig(hidden=1152, heads=16, layers=28, patch=2, channels=4)
-    _need_multiple(b.name, options, "image", 16)
+    need_multiple(b.name, options, "image", 16)
     b.n_steps = options["steps"]
     return diffusion.dit(b, config, batch=options["batch"], latent=options["image"] // 8)
 
 
 def _pixart(b: Layers, options: Options) -> OperatorStream:
     config = diffusion.DiffusionConfig(hidden=1152, heads=16, layers=28, patch=2, channels=4)
-    _need_multiple(b.name, options, "image", 16)
+    need_multiple(b.name, options, "image", 16)
     b.n_steps = options["steps"]
     latent = options["image"] // 8
     return diffusion.pixart(b, config, batch=options["batch"], latent=latent, text=options["text"], text_width=4096)
 
 
 def _unet(b: Layers, options: Options) -> OperatorStream:
-    _need_multiple(b.name, options, "image", 64)
+    need_multiple(b.name, options, "image", 64)
     b.n_steps = options["steps"]
     latent = options["image"] // 8
     return diffusion.unet(b, batch=options["batch"], latent=latent, text=options["text"], text_width=768)
 
 
 def _sdxl(b: Layers, options: Options) -> OperatorStream:
-    _need_multiple(b.name, options, "image", 32)
+    need_multiple(b.name, options, "image", 32)
     b.n_steps = options["steps"]
     sizes = {"batch": options["batch"], "latent": options["image"] // 8, "text": options["text"]}
     return diffusion.unet(b, diffusion.SDXL, **sizes, text_width=2048)
@@ -260,7 +259,7 @@ def _joint(make: Callable[..., OperatorStream], config: joint_diffusion.JointCon
     """A transformer over text and the rows of a packed latent image, 16 pixels to a row's side."""
 
     def build(b: Layers, options: Options) -> OperatorStream:
-        _need_multiple(b.name, options, "image", 16)
+        need_multiple(b.name, options, "image", 16)
         b.n_steps = options["steps"]
         n_image = (options["image"] // 16) ** 2
         return make(b, config, batch=options["batch"], n_image=n_image, text=options["text"])
@@ -702,7 +701,7 @@ def build_network(name: str, options: Mapping[str, str]) -> OperatorStream:
         _need_format(what, key, value)
     b = Layers(what)
     if entry.masks:
-        b.mask = _mask(what, options.get("mask", _USUAL_MASK))
+        b.mask = known_mask(what, options.get("mask", _USUAL_MASK))
     stream = entry.build(b, numbers)
     return stream.with_formats(**formats) if formats else stream
 
@@ -723,14 +722,6 @@ def _number(what: str, key: str, text: str) -> int:
         allowed = f"whole numbers from {least} to {LARGEST_EXTENT}"
         raise InputError(f'{what}: {key}: must be a whole number; given "{text}"; allowed {allowed}')
     return value
-
-
-def _mask(what: str, text: str) -> str:
-    """A mask that is none, or one of a family, whose options are checked when the network's sizes are known."""
-    family = text.partition(":")[0].strip()
-    if text != _USUAL_MASK and family not in dict(FAMILIES.items()):
-        raise unknown("mask", family, (_USUAL_MASK, *dict(FAMILIES.items())), place=f"{what}: mask")
-    return text
 
 
 def _logits(what: str, text: str) -> int:
@@ -759,9 +750,3 @@ def _need_format(what: str, key: str, value: str) -> None:
         tensor_format(value)
     except InputError as fault:
         raise InputError(f"{what}: {key}: {fault}") from None
-
-
-def _need_multiple(what: str, options: Options, key: str, of: int) -> None:
-    if options[key] % of:
-        allowed = f"{of}, {2 * of}, ..."
-        raise InputError(f"{what}: {key}: must be a multiple of {of}; given {options[key]}; allowed {allowed}")

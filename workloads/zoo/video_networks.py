@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, unknown
 from tilewright.workloads.attention import MASKS
 from tilewright.workloads.masks.family import FAMILIES, check_mask, extents_text
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo import sana, video
 from tilewright.workloads.zoo.layers import Layers
 
-__all__ = ["VIDEO_NETWORKS", "VideoNetwork", "latent_canvas", "latent_image"]
+__all__ = [
+    "VIDEO_NETWORKS",
+    "VideoNetwork",
+    "completed_mask",
+    "known_mask",
+    "latent_canvas",
+    "latent_image",
+    "need_multiple",
+]
 
 Options = Mapping[str, int]
 
@@ -58,25 +66,36 @@ def need_multiple(what: str, options: Options, key: str, of: int) -> None:
         raise InputError(f"{what}: {key}: must be a multiple of {of}; given {options[key]}; allowed {allowed}")
 
 
-def _masked(b: Layers, canvas: tuple[int, int, int], n_text: int) -> None:
-    """The mask that was asked for, told the canvas, frames and text of this network where its family asks for them."""
-    if b.mask in MASKS:
-        return
-    family, _, rest = b.mask.partition(":")
+def known_mask(what: str, text: str) -> str:
+    """``text`` where it is none or begins with a family of masks, whose options are checked with the sizes."""
+    family = text.partition(":")[0].strip()
+    if text != "none" and family not in dict(FAMILIES.items()):
+        raise unknown("mask", family, ("none", *dict(FAMILIES.items())), place=f"{what}: mask")
+    return text
+
+
+def completed_mask(what: str, mask: str, canvas: Sequence[int], n_text: int) -> str:
+    """The mask, told the canvas, frames and text of a network where its family asks for them; raises InputError for
+    options that it cannot have.
+    """
+    if mask in MASKS:
+        return mask
+    family, _, rest = mask.partition(":")
     known = {"canvas": extents_text(canvas), "frames": str(canvas[0]), "text": str(n_text)}
     given = [item.strip() for item in rest.split(",") if item.strip()]
     keys = {item.partition("=")[0].strip() for item in given}
     options = {option.name for option in FAMILIES.get(family.strip()).options}
     given += [f"{key}={value}" for key, value in known.items() if key in options - keys and value != "0"]
-    b.mask = f"{family.strip()}:{','.join(given)}"
-    check_mask(b.mask, what=b.name)
+    completed = f"{family.strip()}:{','.join(given)}"
+    check_mask(completed, what=what)
+    return completed
 
 
 def _wan(config: video.WanConfig) -> Callable[[Layers, Options], OperatorStream]:
     def build(b: Layers, options: Options) -> OperatorStream:
         canvas = latent_canvas(b.name, options)
         b.n_steps = options["steps"]
-        _masked(b, canvas.tokens, 0)
+        b.mask = completed_mask(b.name, b.mask, canvas.tokens, 0)
         return video.wan(b, config, batch=options["batch"], canvas=canvas, text=options["text"])
 
     return build
@@ -87,7 +106,7 @@ def _cogvideox(config: video.CogVideoXConfig) -> Callable[[Layers, Options], Ope
         canvas = latent_canvas(b.name, options)
         b.n_steps = options["steps"]
         frames = -(-canvas.frames // max(1, config.patch_frames))
-        _masked(b, (frames, *canvas.tokens[1:]), options["text"])
+        b.mask = completed_mask(b.name, b.mask, (frames, *canvas.tokens[1:]), options["text"])
         return video.cogvideox(b, config, batch=options["batch"], canvas=canvas, text=options["text"])
 
     return build
@@ -97,7 +116,7 @@ def _hunyuan(config: video.HunyuanVideoConfig) -> Callable[[Layers, Options], Op
     def build(b: Layers, options: Options) -> OperatorStream:
         canvas = latent_canvas(b.name, options)
         b.n_steps = options["steps"]
-        _masked(b, canvas.tokens, options["text"])
+        b.mask = completed_mask(b.name, b.mask, canvas.tokens, options["text"])
         return video.hunyuan_video(b, config, batch=options["batch"], canvas=canvas, text=options["text"])
 
     return build
