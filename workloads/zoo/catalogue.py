@@ -250,7 +250,7 @@ def _sdxl(b: Layers, options: Options) -> OperatorStream:
 
 
 def _vae_decoder(b: Layers, options: Options) -> OperatorStream:
-    _need_multiple(b.name, options, "image", 8)
+    need_multiple(b.name, options, "image", 8)
     sizes = {"batch": options["batch"], "latent": options["image"] // 8, "channels": options["channels"]}
     return image_ends.vae_decoder(b, **sizes)
 
