@@ -30,7 +30,7 @@ from tilewright.sim.gpu.power import kernel_power
 if TYPE_CHECKING:
     from tilewright.sim.gpu.attention import AttentionShapes
 
-__all__ = ["Prediction", "attention_shapes", "kernel_energy", "kernel_seconds", "predict", "predict_with"]
+__all__ = ["Prediction", "attention_shapes", "kernel_energy", "kernel_seconds", "predict", "predict_with", "ready"]
 
 _COLD = 1000  # nothing of the operands lies in the L2 yet
 #: What a shape has that does not say it.
@@ -48,7 +48,7 @@ def kernel_seconds(machine: MachineSpec, operator: Operator, family: str, **shap
     machine that is no GPU, a family that is not calibrated, and a shape with other or not positive extents.
     """
     table = one_kernel(machine, operator, family, shape)
-    device, parameters, calibration = _ready(machine, operator, family)
+    device, parameters, calibration = ready(machine, operator, family)
     return float(_limited(device, calibration, predict_with(device, parameters, table)).seconds[0])
 
 
@@ -61,7 +61,7 @@ def kernel_energy(
     products are zeros, which switch less. Power is the mean over the kernel, at most the board's limit.
     """
     table = one_kernel(machine, operator, family, shape)
-    device, parameters, calibration = _ready(machine, operator, family)
+    device, parameters, calibration = ready(machine, operator, family)
     found = predict_with(device, parameters, table)
     if found.activity is None:
         raise InputError(f"{machine.name}: the energy of {operator} kernels {family} is not modelled")
@@ -100,7 +100,8 @@ def one_kernel(machine: MachineSpec, operator: Operator, family: str, shape: Map
 
 
 @lru_cache(maxsize=64)
-def _ready(machine: MachineSpec, operator: Operator, family: str) -> tuple[GpuDevice, Parameters, CalibrationSpec]:
+def ready(machine: MachineSpec, operator: Operator, family: str) -> tuple[GpuDevice, Parameters, CalibrationSpec]:
+    """Device, parameters of the family, and the calibration that comes with ``machine``."""
     device, calibration = gpu_device(machine), calibration_of(machine)
     return device, parameters_of(device, calibration, operator, family).parameters, calibration
 

@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tilewright.errors import InputError
+from tilewright.hw_models.systems.cards import card_named
 from tilewright.kernels.reading.systems import SystemRow, SystemTable
 from tilewright.search.gpu.validate import ErrorFigures, error_figures
 from tilewright.search.systems.decode import USUAL_CONTEXT, case_of_row, decode_step
+from tilewright.search.systems.throughput import largest_batch, throughput
+from tilewright.workloads.language.catalogue import language_model
+from tilewright.workloads.language.served import served_named
+from tilewright.workloads.language.stored import storage_of
 
 __all__ = ["SystemsComparison", "SystemsRow", "compare_systems"]
 
@@ -95,12 +100,25 @@ class SystemsComparison:
         }
 
 
+#: Tokens of the requests of tables of throughput, which do not say them.
+PROMPT, GENERATE = 1024, 512
+_DIFFERENT = 0.1  # rates that differ by more have an order
 _DECODE_ASSUMPTIONS = (
     "every matrix is read once a step, of a mixture's experts those that a token goes to (all choices alike)",
     "one share of the data sheet's bandwidth for a class of devices: GPUs as bf16 products on an A100, the rest as the "
     "machine's file says; nothing is fitted to the rows",
     f"a token behind {USUAL_CONTEXT} others where the table does not say",
     "power is that of the part that does the work and of an idle host, not of supplies; tables of the wall hold peaks",
+)
+
+
+_SERVE_ASSUMPTIONS = (
+    f"requests of {PROMPT:,} tokens in and {GENERATE} out, all of a batch in step: prompts first, then a token each",
+    "the table's batch, else the largest power of two that fits into 0.9 of the memory beside weights, buffers for the "
+    "activations of all prompts at once, and 1.5 GB of the runtime's own",
+    "caches in attention are converted and multiplied on the lanes, for each query head; the weights of W4A8 come in "
+    "4 bits and multiply in int8",
+    "nothing is fitted to such tables: products and what overlaps are the calibration of library kernels",
 )
 
 
@@ -111,12 +129,21 @@ def compare_systems(tables: Sequence[SystemTable]) -> SystemsComparison:
     """
     rows: list[SystemsRow] = []
     left_out: list[tuple[str, str]] = []
+    remarks: list[tuple[str, str]] = []
     for table in tables:
+        fitting: list[bool] = []
         for row in table.rows:
             try:
-                rows.append(_decoded(table.name, row))
+                if table.kind == "serve":
+                    served, agrees = _served(table.name, row)
+                    fitting += [agrees]
+                    rows += [served] if served is not None else []
+                else:
+                    rows.append(_decoded(table.name, row))
             except InputError as fault:
                 left_out.append((f"{row.system}, {row.model} ({row.place})", _short(str(fault))))
+        if table.kind == "serve":
+            remarks += _remarks(fitting, [row for row in rows if row.table == table.name])
     if not rows:
         raise InputError(f"no row can be compared ({'; '.join(reason for _, reason in left_out[:2])})")
     return SystemsComparison(
@@ -124,7 +151,13 @@ def compare_systems(tables: Sequence[SystemTable]) -> SystemsComparison:
         left_out=tuple(left_out),
         overall=_errors(rows),
         by_table={name: _errors([row for row in rows if row.table == name]) for name in {row.table: 0 for row in rows}},
-        assumptions=_DECODE_ASSUMPTIONS,
+        assumptions=tuple(
+            text
+            for kind, texts in (("decode", _DECODE_ASSUMPTIONS), ("serve", _SERVE_ASSUMPTIONS))
+            if any(table.kind == kind for table in tables)
+            for text in texts
+        ),
+        remarks=tuple(remarks),
     )
 
 
@@ -142,6 +175,68 @@ def _decoded(table: str, row: SystemRow) -> SystemsRow:
         limited_by=step.limited_by,
         seconds_by_part=step.seconds_by_part,
     )
+
+
+def _served(table: str, row: SystemRow) -> tuple[SystemsRow | None, bool]:
+    """The row, nothing where it does not fit; and whether that is as measured."""
+    card, precision = card_named(row.system), served_named(row.runtime)
+    model = language_model(row.model)
+    fits = largest_batch(model, precision, card, prompt=PROMPT, generate=GENERATE)
+    if row.tokens_per_s is None or fits < 1:
+        return None, (row.tokens_per_s is None) == (fits < 1)
+    found = throughput(model, precision, card, prompt=PROMPT, generate=GENERATE, batch=row.batch)
+    return SystemsRow(
+        table=table,
+        row=row,
+        machine=card.machine,
+        stored=storage_of(precision.storage).told,
+        tokens_per_s=found.tokens_per_s,
+        batch=found.batch,
+        watts=None,
+        limited_by=found.limited_by,
+        seconds_by_part={
+            "prompt": found.prompt_s,
+            "step": found.step_s,
+            "products": found.products_s,
+            "cache": found.cache_s,
+            "lanes": found.lanes_s,
+            "host": found.host_s,
+        },
+    ), True
+
+
+def _remarks(fitting: Sequence[bool], rows: Sequence[SystemsRow]) -> list[tuple[str, str]]:
+    """What fits, and the order of formats where a card runs a model in several that differ by a tenth."""
+    from itertools import combinations
+
+    pairs = [
+        (first, second)
+        for first, second in combinations(rows, 2)
+        if (first.row.system, first.row.model) == (second.row.system, second.row.model)
+        and max(_measured(first), _measured(second)) > (1 + _DIFFERENT) * min(_measured(first), _measured(second))
+    ]
+    wrong = [(a, b) for a, b in pairs if (_measured(a) > _measured(b)) != (a.tokens_per_s > b.tokens_per_s)]
+    told = "; wrong: " + ", ".join(
+        f"{a.row.runtime} and {b.row.runtime} ({a.row.system}, {a.row.model})" for a, b in wrong
+    )
+    systems = {row.row.system: 0 for row in rows}
+    errors = {name: _errors([row for row in rows if row.row.system == name]) for name in systems}
+    return [
+        *(
+            (name, f"median {_percent(part.median)}, mean {_percent(part.mape)} of {part.n}")
+            for name, part in errors.items()
+        ),
+        ("what fits into memory", f"{sum(fitting):,} of {len(fitting):,} rows as measured"),
+        ("order of formats", f"{len(pairs) - len(wrong):,} of {len(pairs):,} pairs{told if wrong else ''}"),
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
+
+
+def _measured(row: SystemsRow) -> float:
+    return row.row.tokens_per_s or 0.0
 
 
 def _short(reason: str) -> str:

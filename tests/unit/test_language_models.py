@@ -8,11 +8,14 @@ import pytest
 
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
+from tilewright.hw_models.systems.cards import card_named
 from tilewright.hw_models.systems.catalogue import system_named
+from tilewright.search.systems.throughput import largest_batch, throughput
 from tilewright.sim.decoding.time import gpu_share, rates_of, step_time
 from tilewright.sim.decoding.work import cache_bytes, distinct_experts, step_work
 from tilewright.workloads.language.catalogue import language_model, language_model_names
 from tilewright.workloads.language.runtimes import runtime_named
+from tilewright.workloads.language.served import served_named
 from tilewright.workloads.language.stored import STORAGES, storage_of
 from tilewright.workloads.network import load_network
 
@@ -147,3 +150,34 @@ def test_what_is_not_known_is_told() -> None:
         runtime_named("olama-server")
     with pytest.raises(ValueError, match="top_k"):
         replace(language_model("qwen3-30b-a3b"), top_k=500)
+
+
+# --- serving ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_of_a_cache_the_memory_holds() -> None:
+    """24 GB of fp16 cache beside 16 GB of weights; nothing of 69 GB on a card of 48."""
+    card, fp16 = card_named("L40S 48GB"), served_named("TRT-LLM FP16")
+    model = language_model("Llama-3-8B")
+    free = 46_068 * 2**20 * 0.9 - 2 * model.n_parameters - 1.5e9
+    each = 131_072 * 1536 + 1024 * (2 * 14_336 + 3 * 4096) * 2
+    assert largest_batch(model, fp16, card, prompt=1024, generate=512) == int(free // each)
+    assert largest_batch(language_model("Yi-34B"), fp16, card, prompt=1024, generate=512) < 1
+    with pytest.raises(InputError, match="out of memory"):
+        throughput(language_model("Yi-34B"), fp16, card, prompt=1024, generate=512)
+
+
+def test_narrow_caches_are_bound_by_lanes_on_one_card_and_by_bytes_on_the_other() -> None:
+    """The lesson of QServe: KV4 of many heads is bytes on an L40S, and conversions on an A100."""
+    model, kv4 = language_model("llama-2-7b"), served_named("qserve-w4a8kv4")
+    found = {
+        name: throughput(model, kv4, card_named(name), prompt=1024, generate=512, batch=128)
+        for name in ("L40S 48GB", "A100 80GB")
+    }
+    assert found["L40S 48GB"].limited_by == "cache" and found["A100 80GB"].limited_by == "lanes"
+    with pytest.raises(InputError, match="dense models"):
+        throughput(language_model("gpt-oss-20b"), kv4, card_named("A100 80GB"), prompt=64, generate=64)
+    with pytest.raises(InputError, match="not described"):
+        card_named("abacus")
+    with pytest.raises(InputError, match="served precision"):
+        served_named("trt-llm-w2")
