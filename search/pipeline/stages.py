@@ -28,7 +28,7 @@ from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.homes import Place
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["CORES", "FALLBACK", "Stage", "group_of", "made_ready", "prepared_handovers"]
+__all__ = ["CORES", "FALLBACK", "Stage", "group_of", "made_ready", "prepared_handovers", "programs_at_clock"]
 
 CORES, FALLBACK = "the cores are free", "the fallback is free"
 DRAM = "dram"  # the channel that all units share
@@ -129,7 +129,7 @@ def made_ready(
             here = [replace(job, layer=layer) for job, layer in zip(here, planned.layers, strict=True)]
         mapped = {job.layer: costs.mapped(job, job.layer, own) for job in here}
         runs = tuple(runs_in_turn(here, mapped, own, prefetch=prefetch))
-        programs = _at_clock(runs, unit)
+        programs = programs_at_clock(runs, unit)
         found.append(
             Stage(
                 first=choice.first,
@@ -178,7 +178,7 @@ def _jobs_of(costs: StageCosts, choices: Sequence[StageChoice], options: Sequenc
     return found
 
 
-def _at_clock(runs: Sequence[JobRun], unit: Unit) -> tuple[tuple[Program, ...], ...]:
+def programs_at_clock(runs: Sequence[JobRun], unit: Unit) -> tuple[tuple[Program, ...], ...]:
     """The programs of ``runs`` in cycles of the first machine's clock; equal ones stay one."""
     if not unit.number:
         return tuple(tuple(run.programs) for run in runs)

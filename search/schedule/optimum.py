@@ -30,17 +30,20 @@ _SECONDS = 60.0
 class ProvenSchedule:
     """The best schedule found (``tasks`` by job and task), its ``cost``, and the ``bound`` that no schedule is below.
 
-    Both in ticks: until the job is done; of several jobs the sum of their latencies.
+    Both in ticks: until the job is done; of several jobs the sum of their latencies, among the schedules with the
+    fewest jobs behind their deadlines. ``n_late``: how many are; ``least_late``: that no schedule has fewer.
     """
 
     tasks: tuple[TaskRun, ...]
     cost: int
     bound: int
+    n_late: int = 0
+    least_late: int = 0
 
     @property
     def is_proven(self) -> bool:
         """Whether nothing is better."""
-        return self.bound >= self.cost
+        return self.least_late >= self.n_late and self.bound >= self.cost
 
     @property
     def gap(self) -> float:
@@ -51,21 +54,26 @@ class ProvenSchedule:
 def shortest_schedule(
     soc: SocSpec, jobs: Sequence[Job] | TaskGraph, *, seconds: float | None = _SECONDS, seed: int = 0
 ) -> ProvenSchedule:
-    """The schedule of least latency, summed over ``jobs`` (a single job may be given as its graph).
+    """The schedule with the fewest late jobs, and of these that of least latency, summed over ``jobs`` (a single job
+    may be given as its graph).
 
     The search begins with the best run of the registered schedulers and ends after ``seconds`` of the clock at the
     latest (None: when it is proven). Raises InputError where no element can run a task.
     """
     wanted = (Job(graph=jobs, arrival=0),) if isinstance(jobs, TaskGraph) else in_order_of_arrival(jobs)
     runs = (run_jobs(soc, wanted, scheduler) for scheduler in SCHEDULERS.values())
-    first = min(runs, key=lambda run: sum(run.latencies))
+    first = min(runs, key=lambda run: (run.n_late, sum(run.latencies)))
     model = _Model(soc, first)
     solver = new_solver(seed=seed, seconds=seconds)
     found = has_answer(solver, model.model)
-    bound = max(model.least, round(solver.best_objective_bound) if found else 0)
-    tasks = model.tasks(solver) if found else first.tasks
-    cost = round(solver.objective_value) if found else sum(first.latencies)
-    return ProvenSchedule(tasks=tasks, cost=cost, bound=bound)
+    if not found:
+        return ProvenSchedule(tasks=first.tasks, cost=sum(first.latencies), bound=model.least, n_late=first.n_late)
+    n_late, cost = divmod(round(solver.objective_value), model.of_a_late_one)
+    least_late, bound = divmod(max(0, round(solver.best_objective_bound)), model.of_a_late_one)
+    if least_late < n_late:
+        bound = model.least
+    bound = max(model.least, bound)
+    return ProvenSchedule(tasks=model.tasks(solver), cost=cost, bound=bound, n_late=n_late, least_late=least_late)
 
 
 class _Task:
@@ -98,21 +106,35 @@ class _Model:
         #: No schedule is below: every job alone, on its longest way of least run times.
         self.least = sum(shortest)
         spare = sum(first.latencies) - self.least
-        finishes = []
+        if first.n_late:  # a schedule with fewer late ones may take longer in all: one task after the other at the most
+            spare = sum(map(_longest, self.all)) + self._most_moving() + max(job.arrival for job in self.jobs)
+        #: What a late job weighs: more than all latencies together.
+        self.of_a_late_one = sum(shortest) + len(self.jobs) * spare + 1
+        finishes, late = [], []
         for job, tasks, way, least in zip(self.jobs, self.all, ways, shortest, strict=True):
             latest = job.arrival + least + spare
-            finishes.append(self._add_job(job, tasks, way, latest))
+            finish = self._add_job(job, tasks, way, latest)
+            finishes.append(finish)
+            if job.deadline:
+                late.append(self.model.new_bool_var(""))
+                self.model.add(finish <= job.arrival + job.deadline).only_enforce_if(~late[-1])
         for intervals in self.on_element:
             self.model.add_no_overlap(intervals)
         for name, intervals in self.in_cluster.items():
             if len(intervals) > 1 and soc.clusters[name].count > 1:
                 self.model.add_cumulative(intervals, [1] * len(intervals), soc.clusters[name].count)
-        self.model.minimize(sum(finishes) - sum(job.arrival for job in self.jobs))
+        latency = sum(finishes) - sum(job.arrival for job in self.jobs)
+        self.model.minimize(self.of_a_late_one * sum(late) + latency)
         for run in first.tasks:
             task = self.all[run.job][run.task]
             self.model.add_hint(task.start, run.start)
             for element, is_on in task.on.items():
                 self.model.add_hint(is_on, element == run.element)
+
+    def _most_moving(self) -> int:
+        each = range(self.soc.n_elements)
+        volumes = [edge.volume for job in self.jobs for edge in job.graph.edges]
+        return sum(max(self.soc.moving_ticks(one, a, b) for a in each for b in each) for one in volumes)
 
     def tasks(self, solver: CpSolver) -> tuple[TaskRun, ...]:
         """The schedule that the solver found."""
@@ -186,6 +208,10 @@ class _Model:
                 ticks = self.soc.moving_ticks(edge.volume, at(one), to)
                 if ticks:
                     model.add(target.start >= source.end + ticks).only_enforce_if(when)
+
+
+def _longest(tasks: Sequence[_Task]) -> int:
+    return sum(max(task.ticks.values()) for task in tasks)
 
 
 def _ways(graph: TaskGraph, tasks: Sequence[_Task]) -> tuple[list[int], list[int]]:
