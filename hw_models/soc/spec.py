@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, MinLen
 
-from tilewright.errors import InputError, unknown
+from tilewright.errors import unknown
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict
@@ -149,7 +149,7 @@ class SocSpec:
         )
         if not found:
             known = {each for spec in self.clusters.values() for each in spec.latency}
-            raise InputError(str(unknown(f"{self.name}: task", task, sorted(known))))
+            raise unknown("task", task, sorted(known), place=self.name)
         return found
 
     @cached_property

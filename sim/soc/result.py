@@ -54,8 +54,8 @@ class JobsResult(Shown):
     """``scheduler``'s schedule of all jobs; ``compared``: what every scheduler comes to.
 
     ``spans`` by tables, ``exact_spans`` as they ran with all elements on one DRAM (empty: tasks of tables alone).
-    ``bound_us`` (optimal): no schedule has a lower sum of latencies; None where nothing was searched. ``latency_us``: that
-    of this one, ``n_late`` its late jobs, of which no schedule has fewer than ``least_late``.
+    ``bound_us`` (optimal): no schedule has a lower sum of latencies; None where nothing was searched. ``latency_us``:
+    that of this one, ``n_late`` its late jobs, of which no schedule has fewer than ``least_late``.
     """
 
     name: str

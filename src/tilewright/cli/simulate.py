@@ -53,6 +53,7 @@ from tilewright.workloads.naming import Named, what_is_named
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
+    from tilewright.workloads.runs.kind import RunDescription
 
 __all__ = ["simulate"]
 
@@ -220,8 +221,30 @@ _NOT_FOR_RUNS = (
 )  # fmt: skip
 
 
-def _simulate_run(context: typer.Context, outputs: Outputs) -> None:
+#: What means something for jobs on a system on a chip: the rest is told in their file.
+_FOR_JOBS = ("machine", "run", "workload", "no_cache", "json", "csv", "report")
+
+
+def _simulate_jobs(context: typer.Context, outputs: Outputs, described: RunDescription) -> None:
+    from tilewright.cli.jobs import show_jobs
+    from tilewright.workloads.runs.kinds.jobs import JobsRun
+
+    assert isinstance(described, JobsRun)
+    for name in context.params:
+        if name not in _FOR_JOBS and is_given(context, name):
+            raise InputError(f"--{name.strip('_').replace('_', '-')}: means nothing for jobs on a system on a chip")
     given = context.params
+    show_jobs(outputs, described, given["machine"], keep_mappings=not given["no_cache"], command=command_line(context))
+
+
+def _simulate_run(context: typer.Context, outputs: Outputs) -> None:
+    from tilewright.workloads.runs.load import load_run
+
+    given = context.params
+    described = load_run(given["run"] or given["workload"])
+    if described.run == "jobs":
+        _simulate_jobs(context, outputs, described)
+        return
     if given["objective"] == PARETO:
         raise InputError("--objective: pareto is for layers and networks; a run over time has one of the others")
     for name in _NOT_FOR_RUNS:

@@ -1,0 +1,1 @@
+"""Jobs on a system on a chip: tables, the Gantt chart, the page."""
