@@ -11,6 +11,7 @@ import tilewright
 from tilewright import plugins
 from tilewright.cli.catalogue import list_names
 from tilewright.cli.compare import compare
+from tilewright.cli.decode import decode
 from tilewright.cli.measure import measure
 from tilewright.cli.once import OnceCommand
 from tilewright.cli.report import report
@@ -67,6 +68,7 @@ def _common(
 app.command("simulate", cls=OnceCommand)(simulate)
 app.command("compare", cls=OnceCommand)(compare)
 app.command("why", cls=OnceCommand)(why)
+app.command("decode", cls=OnceCommand)(decode)
 app.command("search", cls=OnceCommand)(search)
 app.command("sweep", cls=OnceCommand)(sweep)
 app.command("report", cls=OnceCommand)(report)
