@@ -57,6 +57,8 @@ class _Stage:
     run: DiffusionRun
     spec: StageSpec
     simulator: RunSimulator
+    given: NetworkBlocks | None = None
+    wanted: Schedule | None = None
     network: NetworkBlocks = field(init=False)
     schedule: Schedule = field(init=False)
     plans: tuple[StepPlan, ...] = field(init=False)
@@ -65,10 +67,10 @@ class _Stage:
     _done: dict[object, _Done] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        stream, row_bytes = self._stream(1)
-        self.network = network_blocks(stream)
+        stream, row_bytes = self._stream(1) if self.given is None else (self.given.stream, 0)
+        self.network = network_blocks(stream) if self.given is None else self.given
         guidance = self.spec.guidance or 1
-        made = make_schedule(str(self.spec.schedule), self.network, self.spec.steps)
+        made = self.wanted or make_schedule(str(self.spec.schedule), self.network, self.spec.steps)
         own = any(step.forwards > 1 for step in made.steps)  # a method that says itself how often the network runs
         if own and guidance > 1:
             raise InputError(f"guidance: {made.method} says it itself; given {guidance} too; allowed 1")
@@ -142,9 +144,18 @@ def _with_batch(text: str, batch: int) -> str:
     return f"{place}:{','.join(f'{key}={value}' for key, value in given.items())}"
 
 
-def evaluate_diffusion(run: DiffusionRun, simulator: RunSimulator) -> DiffusionResult:
-    """The run on the simulator's machine. Raises InputError for what the machine cannot hold or run."""
-    stages = [_Stage(run, spec, simulator) for spec in run.all_stages]
+def evaluate_diffusion(
+    run: DiffusionRun,
+    simulator: RunSimulator,
+    *,
+    network: NetworkBlocks | None = None,
+    schedule: Schedule | None = None,
+) -> DiffusionResult:
+    """The run on the simulator's machine. Raises InputError for what the machine cannot hold or run.
+
+    ``network`` and ``schedule`` stand in for what the run names.
+    """
+    stages = [_Stage(run, spec, simulator, network, schedule) for spec in run.all_stages]
     phases: list[RunPhase] = []
     memory: list[MemoryPoint] = []
     now = 0.0

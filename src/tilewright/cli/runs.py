@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from tilewright.cli.inputs import runs_engine
 from tilewright.cli.options import Objective
-from tilewright.cli.outputs import Outputs
+from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tilewright.hw_models.spec import MachineSpec
+    from tilewright.sim.runs.result import RunResult
 
 __all__ = ["RunCall", "show_run"]
 
@@ -67,11 +70,24 @@ def show_run(outputs: Outputs, call: RunCall) -> None:
             progress=progress,
         )
     if outputs.speaks:
-        outputs.show(phases_table(outputs.console(), result), run_table(result))
+        outputs.show(phases_table(outputs.console(), result), *_own_tables(outputs, result), run_table(result))
     origin = Origin(machines=(call.machine,), facts={"objective": call.objective})
     outputs.write_json(result.to_dict(), origin)
     outputs.write_csv(result.rows(), origin)
     if outputs.report is not None:
         from tilewright.errors import InputError
+        from tilewright.sim.runs.diffusion import DiffusionResult
 
-        raise InputError("--report: a run over time has no page yet; allowed --json and --csv")
+        if not isinstance(result, DiffusionResult):
+            raise InputError("--report: a run over time has no page yet; allowed --json and --csv")
+        from tilewright.reports.runs.diffusion_page import write_diffusion_report
+
+        note(f"wrote {write_diffusion_report(outputs.report, result, command=call.command)}")
+
+
+def _own_tables(outputs: Outputs, result: RunResult) -> list[Table]:
+    """Tables that only this kind of run has."""
+    from tilewright.reports.runs.diffusion import steps_table
+    from tilewright.sim.runs.diffusion import DiffusionResult
+
+    return [steps_table(outputs.console(), result)] if isinstance(result, DiffusionResult) else []

@@ -46,7 +46,7 @@ TargetArgument = Annotated[
 OverOption = Annotated[
     str,
     typer.Option(
-        "--over", metavar="bits|fusion|joint|mask|pipeline|tiling", help="What is chosen.", show_default=False
+        "--over", metavar="bits|fusion|joint|mask|pipeline|steps|tiling", help="What is chosen.", show_default=False
     ),
 ]
 SearchedMachineOption = Annotated[
@@ -75,7 +75,7 @@ SearchedMethodOption = Annotated[
         "--method",
         metavar="NAME",
         help=f"How it is searched. Of --over tiling: {', '.join(METHODS)}; of fusion: dp (default), cp_sat, local, "
-        "nsga2, random, get-local, get-nsga2, get-random.",
+        "nsga2, random, get-local, get-nsga2, get-random; of steps: dp, bac, groups.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -86,7 +86,7 @@ BudgetOption = Annotated[
         metavar="N|COST=AMOUNT",
         help="Most plans or runs to try. Of --over bits: the most of a cost, as latency=0.6x, size=5.5MB, "
         "energy=2mJ, dram=10MB, bops=72G; may be repeated. Of --over joint: as sensitivity=0.5; of mask: as 0.95 "
-        "or mean=0.95.",
+        "or mean=0.95; of steps: latency=0.5x, energy=20J, updates=10, groups=5.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -96,7 +96,7 @@ SensitivityOption = Annotated[
         "--sensitivity",
         metavar="FILE",
         help="Of --over bits and joint: what each format of each layer adds to the loss (JSON); of mask: what "
-        "each mask keeps of each head's attention mass.",
+        "each mask keeps of each head's attention mass; of steps: how alike blocks' results are from step to step.",
         rich_help_panel=_SEARCH,
     ),
 ]
