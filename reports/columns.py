@@ -249,6 +249,7 @@ def result_rows(result: SimulationResult) -> list[tuple[str, str]]:
         *_model_rows(result),
         ("tiling", tiling_text(result.tiling)),
         ("cycles", cycles_text(result.cycles)),
+        *_beside_rows(result),
         ("time", seconds_text(result.seconds)),
         (
             "lower bound",
@@ -266,6 +267,21 @@ def result_rows(result: SimulationResult) -> list[tuple[str, str]]:
     if result.search is not None:
         rows.append(("tiling found by", search_sentence(result)))
     return rows
+
+
+_BESIDE = {
+    "choosing": "choosing the lists",
+    "reorder": "tokens in another order",
+    "cached": "what an earlier step left",
+}
+
+
+def _beside_rows(result: SimulationResult) -> list[tuple[str, str]]:
+    """What of the cycles is for more than the attention itself."""
+    return [
+        (f"of these, {_BESIDE[name]}", f"{cycles_text(n)} ({percent_text(n / result.cycles)})")
+        for name, n in result.beside_cycles.items()
+    ]
 
 
 def _workload_rows(result: SimulationResult) -> list[tuple[str, str]]:

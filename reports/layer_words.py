@@ -55,6 +55,8 @@ def _attention_parts(layer: AttentionLayer) -> list[str]:
         sides = ", ".join(f"{side} {n:,}" for side, n in windows.items() if n is not None)
         parts.append(f"{layer.mask} mask ({sides})" if sides else f"{layer.mask} mask")
     joined = {"bias": layer.bias_heads, "sinks": layer.sinks, "soft cap": layer.soft_cap}
+    joined |= {"lists chosen": layer.choosing, f"tokens reordered ({layer.reorder})": bool(layer.reorder)}
+    joined |= {f"residual in {layer.residual_format}": bool(layer.residual_format), "ratios of rows": layer.ratios}
     return [*parts, *(name for name, has in joined.items() if has)]
 
 

@@ -112,7 +112,7 @@ def compare_densities(
     layers = {density: at_density(layer, density) for density in sorted(set(densities), reverse=True)}
     some = next(iter(layers.values()))
     whole: Mask = "causal" if some.blocks is not None and some.blocks.causal else "none"
-    dense = best(replace(layer, mask=whole, blocks=None, window_left=None, window_right=None))
+    dense = best(layer.without_lists(whole))
     points = []
     for density, sparse in layers.items():
         lists = sparse.blocks

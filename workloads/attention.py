@@ -25,11 +25,13 @@ from tilewright.units import bits_to_bytes
 from tilewright.workloads.homes import ALL_IN_DRAM, DRAM, AttentionHomes
 from tilewright.workloads.masks.lists import BlockMask
 
-__all__ = ["LARGEST_EXTENT", "MASKS", "AttentionLayer", "Mask"]
+__all__ = ["LARGEST_EXTENT", "MASKS", "RATIO_BITS", "REORDERS", "AttentionLayer", "Mask"]
 
 Mask = Literal["none", "causal", "banded", "blocks"]
 MASKS: tuple[str, ...] = tuple(name for name in get_args(Mask) if name != "blocks")
 LARGEST_EXTENT = 2**31 - 1
+REORDERS = ("copy", "gather")
+RATIO_BITS = 32
 
 _EXTENTS = ("batch", "query_heads", "kv_heads", "query_len", "key_len", "head_dim", "value_dim")
 _WINDOWS = ("window_left", "window_right")
@@ -63,7 +65,13 @@ class AttentionLayer:
     stands for all of them, which run side by side, and sees what the one that sees most does. ``key_parts``: its keys
     are one of so many parts of the whole's (:meth:`key_cuts`), also batch entries.
 
-    ``blocks``: the mask ``blocks`` as lists of key blocks, by query head, the same for all batch entries.
+    ``blocks``: the mask ``blocks`` as lists of key blocks, by query head, the same for all batch entries. ``choosing``:
+    they are chosen here, which costs what the mask says. ``reorder``: its tokens are stored in another order than that
+    of the mask; ``copy``: Q, K and V are put into its order before, and the result back behind it; ``gather``: tiles
+    are gathered from, and scattered to, where they are.
+
+    ``residual_format``: to the result is added a tensor as large as it, in this format, that an earlier step left
+    (empty: none); ``ratios``: before, each row of it is multiplied by a ratio in fp32 that such a step left.
 
     ``engine``: the machine's quantised engine that does it; the formats of Q, K and V are then those that its pass over
     them leaves.
@@ -102,6 +110,10 @@ class AttentionLayer:
     stripes: int = 1
     key_parts: int = 1
     blocks: BlockMask | None = None
+    choosing: bool = False
+    reorder: str = ""
+    residual_format: str = ""
+    ratios: bool = False
 
     def __post_init__(self) -> None:
         if not self.probability_format:
@@ -119,6 +131,43 @@ class AttentionLayer:
                 "kv_heads", "must divide the number of query heads", self.kv_heads, f"a divisor of {self.query_heads}"
             )
         self._check_mask()
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        """Choosing and reordering go with lists that say what these are."""
+        for field in ("choosing", "ratios"):
+            if type(getattr(self, field)) is not bool:
+                raise self._fault(field, "must be true or false", getattr(self, field), "true, false")
+        if self.residual_format:
+            self._require_format("residual_format")
+        if self.reorder not in ("", *REORDERS):
+            raise unknown("reorder", self.reorder, REORDERS, place=f"{self.name}: reorder")
+        lists = self.blocks
+        if self.choosing and (lists is None or lists.selection is None):
+            raise self._fault(
+                "choosing", "needs lists that are chosen", self.mask_text, "a mask that says how, or false"
+            )
+        if self.reorder and (lists is None or lists.order is None):
+            raise self._fault(
+                "reorder", "needs a mask over tokens in an order of its own", self.mask_text,
+                "sliding_tile, spatial_temporal, or none",
+            )  # fmt: skip
+
+    @property
+    def mask_text(self) -> str:
+        """The mask as a person writes it, without windows."""
+        return self.blocks.text if self.blocks is not None else self.mask
+
+    @property
+    def takes_cached(self) -> bool:
+        """Whether what an earlier step left joins the result."""
+        return bool(self.residual_format) or self.ratios
+
+    def without_lists(self, mask: Mask) -> AttentionLayer:
+        """The layer with ``mask`` in place of lists, and without what goes with these."""
+        return replace(
+            self, mask=mask, blocks=None, window_left=None, window_right=None, choosing=False, reorder=""
+        )  # fmt: skip
 
     def _check_mask(self) -> None:
         if self.mask not in (*MASKS, "blocks"):
@@ -223,7 +272,7 @@ class AttentionLayer:
         mask: Mask
         if self.blocks is not None:
             mask = "causal" if self.blocks.causal else "none"
-            return replace(self, mask=mask, blocks=None).with_plain_mask() if self.blocks.is_full else self
+            return self.without_lists(mask).with_plain_mask() if self.blocks.is_full else self
         before, after = self._reach
         keys = self.key_len - self.visible_keys(0)[0]  # the last row sees the last key, so only early keys are hidden
         if before is not None and before >= keys - 1:  # the last row still sees the first key
@@ -468,9 +517,21 @@ class AttentionLayer:
         return bits_to_bytes(self.query_heads * self.sink_bits) if self.sinks else 0
 
     @property
+    def residual_bits(self) -> int | Fraction:
+        """Bits moved for one value of the residual; 0 without one."""
+        return _bits(self.residual_format, self.query_len, self.value_dim) if self.residual_format else 0
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes that an earlier step left for this one: the residual, and the ratios of rows."""
+        rows = self.batch * self.query_heads * self.query_len
+        return bits_to_bytes(rows * (self.value_dim * self.residual_bits + RATIO_BITS * self.ratios))
+
+    @property
     def read_bytes(self) -> int:
-        """Bytes of all that it must read, each once: Q, the keys and values that are seen, bias and sinks."""
-        return self.query_bytes + self.key_bytes + self.value_bytes + self.bias_bytes + self.sink_bytes
+        """Bytes of all that it must read, each once: Q, the keys and values seen, bias, sinks, what is cached."""
+        own = self.query_bytes + self.key_bytes + self.value_bytes
+        return own + self.bias_bytes + self.sink_bytes + self.cached_bytes
 
     @property
     def compulsory_bytes(self) -> int:
@@ -479,7 +540,12 @@ class AttentionLayer:
             return self.whole.compulsory_bytes
         homes = self.homes
         own = zip(homes, (self.query_bytes, self.key_bytes, self.value_bytes, self.output_bytes), strict=False)
-        return sum(n_bytes for home, n_bytes in own if home == DRAM) + self.bias_bytes + self.sink_bytes
+        return (
+            sum(n_bytes for home, n_bytes in own if home == DRAM)
+            + self.bias_bytes
+            + self.sink_bytes
+            + self.cached_bytes
+        )
 
     @property
     def score_bytes(self) -> int:

@@ -18,7 +18,7 @@ __all__ = ["AttentionInputs", "attention_inputs", "attention_layer", "split_atte
 
 _EXTENTS = ("batch", "query_heads", "kv_heads", "query_len", "key_len", "head_dim", "value_dim")
 LEAST_SCORE_BITS = 16
-_OPTIONAL = ("mask", "window_left", "window_right")
+_OPTIONAL = ("mask", "window_left", "window_right", "choosing", "reorder", "residual_format", "ratios")
 
 
 class AttentionInputs(NamedTuple):
@@ -140,6 +140,11 @@ def split_attention(operator: Operator, stream: OperatorStream) -> tuple[tuple[O
     for a bias and a mask; ``soft_cap`` and ``sinks`` as here).
     """
     layer = attention_layer(operator, stream)
+    if layer.takes_cached:
+        raise InputError(
+            f"{operator.name}: residual_format: an attention that adds what an earlier step left has no parts to fuse; "
+            f"given {layer.residual_format or 'ratios'}; allowed none in a fused group"
+        )
     query, keys, values = operator.inputs[:3]
     shape = (layer.batch, layer.query_heads, layer.query_len, layer.key_len)
     scores, weights = (

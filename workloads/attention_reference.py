@@ -28,6 +28,8 @@ def reference_attention(
     bias: FloatArray | None = None,
     sinks: FloatArray | None = None,
     soft_cap: float | None = None,
+    residual: FloatArray | None = None,
+    ratios: FloatArray | None = None,
 ) -> FloatArray:
     """The layer's result, softmax(Q K^T / sqrt(E)) V with its mask and what joins its scores, in float64.
 
@@ -38,11 +40,15 @@ def reference_attention(
     infinity before the softmax, whose row maximum is subtracted first. A layer with them also takes ``bias``
     (bias_batch, bias_heads, bias_rows, key_len), ``sinks`` (query_heads) and ``soft_cap`` (above 0): the scores S
     become soft_cap tanh(S / soft_cap) + bias, and the sum of a row's exponentials has one more of the sink's logit.
+    ``ratios`` (batch, query_heads, query_len) multiply the rows of the result, to which ``residual``, as large as it,
+    is added.
     Raises InputError when a shape is another, and for an array that the layer has not or lacks.
     """
     import numpy as np
 
-    _require_shapes(layer, {"q": q, "k": k, "v": v, "bias": bias, "sinks": sinks})
+    _require_shapes(
+        layer, {"q": q, "k": k, "v": v, "bias": bias, "sinks": sinks, "residual": residual, "ratios": ratios}
+    )
     _require_cap(layer, soft_cap)
     grouped = np.asarray(q, dtype=np.float64).reshape(
         layer.batch, layer.kv_heads, layer.queries_per_kv_head, layer.query_len, layer.head_dim
@@ -65,7 +71,10 @@ def reference_attention(
         total = total + np.exp(logits - highest)
     total = np.where(total == 0, 1.0, total)
     output: FloatArray = np.einsum("bgrmn,bgnf->bgrmf", weights / total, values)
-    return output.reshape(layer.batch, layer.query_heads, layer.query_len, layer.value_dim)
+    output = output.reshape(layer.batch, layer.query_heads, layer.query_len, layer.value_dim)
+    if ratios is not None:
+        output = output * np.asarray(ratios, dtype=np.float64)[..., None]
+    return output if residual is None else output + np.asarray(residual, dtype=np.float64)
 
 
 def visible_pairs(layer: AttentionLayer) -> npt.NDArray[np.bool_]:
@@ -100,12 +109,15 @@ def spread_bias(layer: AttentionLayer, bias: FloatArray) -> FloatArray:
 
 def _require_shapes(layer: AttentionLayer, given: Mapping[str, FloatArray | None]) -> None:
     keys = (layer.batch, layer.kv_heads, layer.key_len)
+    rows = (layer.batch, layer.query_heads, layer.query_len)
     wanted: dict[str, tuple[int, ...] | None] = {
         "q": (layer.batch, layer.query_heads, layer.query_len, layer.head_dim),
         "k": (*keys, layer.head_dim),
         "v": (*keys, layer.value_dim),
         "bias": bias_shape(layer) if layer.has_bias else None,
         "sinks": (layer.query_heads,) if layer.sinks else None,
+        "residual": (*rows, layer.value_dim) if layer.residual_format else None,
+        "ratios": rows if layer.ratios else None,
     }
     for field, array in given.items():
         shape = wanted[field]

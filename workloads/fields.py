@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from tilewright.errors import InputError, unknown
 from tilewright.formats import format_bits, tensor_format
-from tilewright.workloads.attention import LARGEST_EXTENT, MASKS, AttentionLayer
+from tilewright.workloads.attention import LARGEST_EXTENT, MASKS, REORDERS, AttentionLayer
 from tilewright.workloads.masks.family import Site, check_mask, items_with_mask, make_mask
 
 __all__ = ["BIASES", "KEYS", "Fields", "check_field", "layer_from_fields", "override_fields", "parse_fields"]
@@ -22,10 +22,12 @@ Fields: TypeAlias = Mapping[str, Value]
 _COUNTS = ("batch", "heads", "kv_heads", "seq", "query_len", "key_len", "head_dim", "value_dim", "hidden")
 _WINDOWS = ("window_left", "window_right")
 _ELEMENT_FORMATS = ("score_format", "probability_format", "accumulator_format")
-_STORED_FORMATS = ("qkv_format", "key_format", "value_format", "output_format", "bias_format", "sink_format")
+_STORED_FORMATS = (
+    *("qkv_format", "key_format", "value_format", "output_format", "bias_format", "sink_format", "residual_format"),
+)
 _FORMATS = (*_STORED_FORMATS, *_ELEMENT_FORMATS)
 _BIAS = ("bias_batch", "bias_heads", "bias_rows")
-_SWITCHES = ("sinks", "soft_cap")
+_SWITCHES = ("sinks", "soft_cap", "choosing", "ratios")
 _YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 #: Which of batch, heads and rows a bias has values of its own for.
 BIASES: Mapping[str, tuple[bool, bool, bool]] = {
@@ -36,7 +38,7 @@ BIASES: Mapping[str, tuple[bool, bool, bool]] = {
     "head": (False, True, True),
     "full": (True, True, True),
 }
-KEYS = (*_COUNTS, "mask", *_WINDOWS, "bias", *_BIAS, *_SWITCHES, *_FORMATS)
+KEYS = (*_COUNTS, "mask", *_WINDOWS, "reorder", "bias", *_BIAS, *_SWITCHES, *_FORMATS)
 
 # A key given anew takes the place of these older ones: "seq" of both lengths, "hidden" of the head width and so on.
 _REPLACES = {
@@ -91,6 +93,10 @@ def check_field(key: str, value: Any, *, what: str) -> Value:
         if value not in MASKS:
             check_mask(str(value), what=what)
         return str(value)
+    if key == "reorder":
+        if value not in ("none", *REORDERS):
+            raise unknown("reorder", value, ("none", *REORDERS), place=f"{what}: reorder")
+        return str(value)
     if key in _SWITCHES:
         return _switch(key, value, what=what)
     if key == "bias":
@@ -142,6 +148,8 @@ def layer_from_fields(name: str, fields: Fields) -> AttentionLayer:
     seq = given.get("seq")
     head_dim = _head_dim(name, given, heads)
     given |= _lists(name, given, heads, head_dim)
+    if given.get("reorder") == "none":
+        del given["reorder"]
     return AttentionLayer(
         name=name,
         batch=given.get("batch", 1),
@@ -152,7 +160,7 @@ def layer_from_fields(name: str, fields: Fields) -> AttentionLayer:
         head_dim=head_dim,
         value_dim=given.get("value_dim", head_dim),
         **_bias_extents(name, given, heads),  # type: ignore[arg-type]
-        **{key: given[key] for key in ("mask", "blocks", *_WINDOWS, *_SWITCHES, *_FORMATS) if key in given},
+        **{key: given[key] for key in ("mask", "blocks", "reorder", *_WINDOWS, *_SWITCHES, *_FORMATS) if key in given},
     )
 
 

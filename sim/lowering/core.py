@@ -182,6 +182,7 @@ class TileCore(Generic[C]):
         self.staged_bytes: dict[str, int] = {}
         self.only_declare = False
         self.share: Any = None  # what of the layer this core does, where pieces differ; None for all that is counted
+        self.n_working = 1  # cores that have anything to do
         self.begins = False  # whether this is the first phase of a dataflow
         self.pools: dict[str, Pool] = {}
         self._first_engine = first_engine
@@ -275,6 +276,9 @@ class TileCore(Generic[C]):
         self._check_levels()
         if self.only_declare:
             raise BuffersDeclared
+
+    def ended(self) -> None:
+        """Called when a lowering that begins a dataflow has written its commands."""
 
     def _check_parts(self) -> None:
         """Every operand fits into its part; those without one into what is left."""

@@ -118,6 +118,7 @@ def build_phase(
             channels=numbers[i] if len(channels) > 1 else (),
         )
         core.share = share.share
+        core.n_working = sum(one.n_cores for one in shares)
         if ahead is not None:
             core.reserve("next weights", ahead.n_bytes, holds="weights")
         phase.lower(core, tiling)
@@ -134,10 +135,12 @@ def count_phase(phase: Phase, costs: TileCosts, tiling: Tiling) -> WorkTotals:
     most: WorkTotals | None = None
     n_bytes, energy_pj = 0, 0.0
     level_bytes: dict[int, int] = {}
-    for share in core_shares(costs.layer, costs.machine, tiling):
+    shares = core_shares(costs.layer, costs.machine, tiling)
+    for share in shares:
         counter = WorkCounter()
         core = phase.core(costs, n_groups=share.n_groups, builder=counter)
         core.share = share.share
+        core.n_working = sum(one.n_cores for one in shares)
         phase.lower(core, tiling)
         work = counter.totals()
         most = most or work  # the first share has the most heads

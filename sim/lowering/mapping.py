@@ -127,6 +127,7 @@ class _Beginning:
     def __call__(self, core: Any, tiling: Tiling) -> None:
         core.begins = True
         self.lower(core, tiling)
+        core.ended()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ class _NoLists:
         lists = getattr(layer, "blocks", None)
         if lists is not None and not lists.is_full:
             return "follows no lists of key blocks (flash2 does)"
+        if getattr(layer, "takes_cached", False):
+            return "adds nothing that an earlier step left (flash2 does)"
         return self.own(layer, machine)
 
 
@@ -152,8 +155,8 @@ class Dataflow:
     on chip (its parameter ``prefetched``). ``fills_buffers``: it keeps data in the buffers behind the working one.
     ``pieces(layer, machine)``: its own ways to cut a layer for the cores; None for its family's.
     ``heeds_homes``: its programs take operands from where they live and leave results there (the ``homes`` of a layer);
-    any other runs layers whose operands are all in the DRAM. ``heeds_lists``: it follows a mask of lists of key blocks;
-    any other refuses one.
+    any other runs layers whose operands are all in the DRAM. ``heeds_lists``: it follows a mask of lists of key blocks,
+    and takes in what an earlier step left for the result; any other refuses both.
     """
 
     name: str

@@ -58,7 +58,7 @@ def layers(draw: st.DrawFn) -> AttentionLayer:
     return AttentionLayer(
         name="drawn", batch=draw(st.integers(1, 2)), query_heads=kv_heads * shared, kv_heads=kv_heads, query_len=rows,
         key_len=keys, head_dim=3, value_dim=2, mask="blocks", blocks=mask, sinks=draw(st.booleans()),
-        soft_cap=draw(st.booleans()),
+        soft_cap=draw(st.booleans()), residual_format=draw(st.sampled_from(["", "fp16"])), ratios=draw(st.booleans()),
     )  # fmt: skip
 
 
@@ -89,6 +89,9 @@ def test_lists_on_numbers(layer: AttentionLayer, flow: str, data: st.DataObject)
     v = random.standard_normal((layer.batch, layer.kv_heads, layer.key_len, layer.value_dim))
     more: dict[str, Any] = {"sinks": random.standard_normal(layer.query_heads)} if layer.sinks else {}
     more |= {"soft_cap": 2.0} if layer.soft_cap else {}
+    rows = (layer.batch, layer.query_heads, layer.query_len)
+    more |= {"residual": random.standard_normal((*rows, layer.value_dim))} if layer.residual_format else {}
+    more |= {"ratios": random.random(rows)} if layer.ratios else {}
     tiling = _tiling(flow, layer, data)
     found = run_on_numbers(get_dataflow(flow), layer, EDGE, tiling, q, k, v, **more)
     np.testing.assert_allclose(found, reference_attention(layer, q, k, v, **more), rtol=1e-9, atol=1e-12)
@@ -135,7 +138,7 @@ def test_blocks_that_stay_are_loaded_as_enumeration_says(
     layer: AttentionLayer, flow: str, resident: int, n_cores: int, data: st.DataObject
 ) -> None:
     """Bytes of K and V, pair by pair of neighbouring row blocks; never more than where nothing stays."""
-    layer = replace(layer.with_plain_mask(), sinks=False)
+    layer = replace(layer.with_plain_mask(), sinks=False, residual_format="", ratios=False)
     mask = layer.blocks
     if mask is None:
         return

@@ -3,8 +3,9 @@
 Inputs (Q, K, V[, bias][, sinks]). ``mask``, ``window_left`` and ``window_right`` say which keys are seen; ``bias``
 (true or false): an input that is added to the scores, whose shape spreads over (batch, query_heads, query_len, key_len)
 and which hides nothing; ``sinks``: one logit per query head; ``soft_cap``: the number that caps the scores.
-``as_module``: the model calls its framework's own module for all heads (PyTorch's ``nn.MultiheadAttention``), which at
-inference takes kernels of its own on some GPUs. ``written_out`` and ``written_small``: the model has it as so many
+``choosing``, ``reorder``, ``residual_format`` and ``ratios`` as of a layer (what an earlier step left is no tensor of
+the stream, but is read). ``as_module``: the model calls its framework's own module for all heads (PyTorch's
+``nn.MultiheadAttention``), which at inference takes kernels of its own on some GPUs. ``written_out`` and ``written_small``: the model has it as so many
 steps, each a kernel of its framework.
 """
 
@@ -40,7 +41,8 @@ def _read_bytes(operator: Operator, stream: OperatorStream) -> int:
     seen = {inputs.keys: layer.key_bytes, inputs.values: layer.value_bytes, inputs.bias: layer.bias_bytes}
     whole = layer.n_scores_per_head == layer.query_len * layer.key_len  # nothing is hidden: what is stored
     moved = {name: stream.moved_bytes(name) for name in filter(None, inputs)}
-    return sum(n if whole else min(n, seen.get(name, n)) for name, n in moved.items())
+    own = sum(n if whole else min(n, seen.get(name, n)) for name, n in moved.items())
+    return own + layer.cached_bytes
 
 
 def _size(operator: Operator) -> str:
@@ -66,6 +68,10 @@ register_kind(
             "bias": "flag",
             "sinks": "flag",
             "soft_cap": "number",
+            "choosing": "flag",
+            "reorder": "text",
+            "residual_format": "text",
+            "ratios": "flag",
             "as_module": "flag",
             "written_out": "whole",
             "written_small": "whole",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
 from tilewright.workloads.masks.family import MaskFamily, Option, Site, lists_of, register_mask
-from tilewright.workloads.masks.lists import BlockMask, RowLists, Selection
+from tilewright.workloads.masks.lists import BlockMask, RowLists, Selection, TokenOrder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,11 +85,14 @@ def _spatial_temporal(text: str, site: Site, values: Mapping[str, Any]) -> Block
     sampled = -(-site.query_len * values["sampled"] // 1000)  # rows on which both are tried
     pairs = 2 * site.heads * sampled * site.key_len
     selection = Selection(
-        what="both patterns on a sample of the rows", macs=2 * pairs * site.head_dim, n_exponentials=pairs
+        what="both patterns on a sample of the rows",
+        macs=2 * pairs * site.head_dim,
+        n_exponentials=pairs,
+        columns=site.key_len,
     )
     return _mask(
         text, site, values["block"], [own[i] for i in used], [used.index(i) for i in of_head],
-        selection=selection if sampled else None,
+        selection=selection if sampled else None, order=TokenOrder(1, n_tokens) if heads < site.heads else None,
     )  # fmt: skip
 
 

@@ -193,7 +193,7 @@ def indexer(n_pairs: int, heads: int, width: int, n_rows: int, n_keys: int) -> S
     return Selection(
         what="an indexer's scores, and the choice of the best",
         macs=n_pairs * heads * width, n_additions=n_pairs * heads, n_comparisons=n_pairs, macs_format="fp8_e4m3",
-        n_bytes=(n_rows * heads + n_keys) * width, reads_operands=False,
+        n_bytes=(n_rows * heads + n_keys) * width, reads_operands=False, depth=width, columns=n_keys,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tilewright.errors import InputError
 from tilewright.units import ceil_div
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     IntArray = npt.NDArray[np.int64]
     BoolArray = npt.NDArray[np.bool_]
 
-__all__ = ["INDEX_BYTES", "BlockMask", "RowLists", "Selection"]
+__all__ = ["INDEX_BYTES", "BlockMask", "RowLists", "Selection", "TokenOrder"]
 
 #: Bytes of one entry of a list, and of one row pointer.
 INDEX_BYTES = 4
@@ -76,7 +76,8 @@ class RowLists:
 class Selection:
     """What choosing the lists costs, for one batch entry: products, exponentials, additions (pooling), comparisons, and
     bytes that it reads; with ``reads_operands`` also Q and K. ``macs_format``: what the products are multiplied in
-    ("": as Q and K are).
+    ("": as Q and K are). They are those with a matrix of ``depth`` (0: width of a head) by ``columns`` (0: blocks of
+    keys).
     """
 
     what: str
@@ -87,6 +88,17 @@ class Selection:
     n_bytes: int = 0
     macs_format: str = ""
     reads_operands: bool = True
+    depth: int = 0
+    columns: int = 0
+
+
+class TokenOrder(NamedTuple):
+    """The mask's order of tokens in the one in which they are stored: ``run`` neighbours lie side by side there, and
+    the next such are ``stride`` tokens further.
+    """
+
+    run: int
+    stride: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +109,7 @@ class BlockMask:
     each may be smaller. ``patterns``: the different lists, ``of_head``: which of them each query head has.
     ``causal``: within listed blocks a row sees no key behind its own position. ``n_rule_pairs``: pairs that the rule
     asks for, over all heads, where it is finer than blocks; else None. ``selection``: what choosing the lists costs.
+    ``order``: where its tokens lie, if not in its own order.
     ``text``: how a person wrote it. A row without any block sees nothing, and its result is 0.
 
     Raises InputError for lists of another size, entries outside the keys, out of order or given twice.
@@ -112,6 +125,7 @@ class BlockMask:
     causal: bool = False
     n_rule_pairs: int | None = None
     selection: Selection | None = None
+    order: TokenOrder | None = None
 
     def __post_init__(self) -> None:
         for lists in self.patterns:

@@ -19,7 +19,7 @@ from tilewright.workloads.masks.family import (
     one_for_all,
     register_mask,
 )
-from tilewright.workloads.masks.lists import BlockMask
+from tilewright.workloads.masks.lists import BlockMask, TokenOrder
 
 
 def _make(text: str, site: Site, values: Mapping[str, Any]) -> BlockMask:
@@ -42,8 +42,18 @@ def _make(text: str, site: Site, values: Mapping[str, Any]) -> BlockMask:
     patterns, of_head = one_for_all(lists_of(seen), site.heads)
     return BlockMask(
         text=text, query_len=site.query_len, key_len=site.key_len, block_rows=block, block_keys=block,
-        patterns=patterns, of_head=of_head,
+        patterns=patterns, of_head=of_head, order=_order(canvas, tile),
     )  # fmt: skip
+
+
+def _order(canvas: tuple[int, ...], tile: tuple[int, ...]) -> TokenOrder | None:
+    """Tokens of a tile that lie side by side where the video is stored row by row; None where all tiles do."""
+    run = 1
+    for whole, part in zip(reversed(canvas), reversed(tile), strict=True):
+        run *= part
+        if part < whole:
+            return TokenOrder(run, run // part * whole) if run < math.prod(tile) else None
+    return None
 
 
 def _check(text: str, canvas: tuple[int, ...], tile: tuple[int, ...], window: tuple[int, ...]) -> None:

@@ -7,8 +7,10 @@ three times bounds the run:
 * vector: for every unmasked score what a soft cap and a bias ask for, a maximum, a subtraction, an exponential and an
   addition, the last four also for every row with a sink (all left out where the matrix array can do them), and one
   division per output value or per score, whichever are fewer;
-* DRAM: Q, the keys and values that some query sees, the bias of the scores, the sinks, and O, each moved once, at full
-  bandwidth.
+* DRAM: Q, the keys and values that some query sees, the bias of the scores, the sinks, what an earlier step left, and
+  O, each moved once, at full bandwidth.
+
+Where the layer's description asks for them, choosing the lists and copying tokens into the mask's order are part of it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from functools import lru_cache
 from tilewright.hw_models.dram import dram_rate
 from tilewright.hw_models.matrix_unit import no_rate
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.dataflows.attention.beside import choosing_of, copies_of
 from tilewright.sim.dataflows.attention.costs import ARRAY_SOFTMAX, join_operations
 from tilewright.sim.dataflows.attention.engine import engine_passes
 from tilewright.sim.result import LowerBound
@@ -53,6 +56,10 @@ def _matrix_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
         if rate is None:
             raise no_rate(number_format, unit.multiplies_per_pe_per_cycle, place=machine.name)
         cycles += Fraction(layer.n_scores * width) / (elements * exact(rate))
+    chosen = choosing_of(layer, unit.multiplies_per_pe_per_cycle)
+    if chosen is not None:
+        rate = unit.multiplies_per_pe_per_cycle[chosen.number_format]
+        cycles += Fraction(layer.batch * chosen.selection.macs) / (elements * exact(rate))
     return _up(cycles)
 
 
@@ -66,10 +73,19 @@ def _vector_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     )
     sinks = layer.n_rows * layer.sinks
     work = layer.n_scores * per_score + sinks * per_row + layer.n_divisions * unit.cycles["div"]
+    each = unit.cycles["mul"] * layer.ratios + unit.cycles["add"] * bool(layer.residual_format)
+    work += layer.n_rows * layer.value_dim * each
     work += sum(one.n_elements * unit.cycles[kind] for one in engine_passes(layer) for kind in one.kinds)
+    chosen = choosing_of(layer, machine.matrix.multiplies_per_pe_per_cycle)
+    if chosen is not None:
+        work += chosen.exponentials * (unit.cycles["sub"] + unit.cycles["exp"] + unit.cycles["add"])
+        work += chosen.additions * unit.cycles["add"] + chosen.comparisons * unit.cycles["max"]
     return _up(Fraction(work, unit.lanes * machine.n_cores))
 
 
 def _dram_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     passed = sum(one.least_bytes for one in engine_passes(layer))
+    passed += sum(2 * one.n_bytes for one in copies_of(layer))
+    chosen = choosing_of(layer, machine.matrix.multiplies_per_pe_per_cycle)
+    passed += chosen.n_bytes if chosen is not None else 0
     return _up((layer.compulsory_bytes + passed) / dram_rate(machine))

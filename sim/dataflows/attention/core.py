@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tilewright.sim.dataflows.attention.beside import Beside
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile, key_tiles, pipeline, row_blocks
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
 from tilewright.sim.dataflows.attention.engine import EnginePasses
@@ -23,6 +24,7 @@ class AttentionCore(TileCore[AttentionCosts]):
     """A core as an attention lowering sees it."""
 
     layer: AttentionLayer
+    _beside: Beside | None = None
     levers = "use a smaller query or key tile, or stream K and V instead of keeping them resident"
 
     @classmethod
@@ -39,11 +41,19 @@ class AttentionCore(TileCore[AttentionCosts]):
 
     def declared(self) -> None:
         """As of any core; then come the passes of a quantised engine, before the first phase."""
-        first = self.begins and self.layer.engine is not None
-        passes = EnginePasses(self) if first else None
+        passes = EnginePasses(self) if self.begins and self.layer.engine is not None else None
+        if self.begins and (self.layer.choosing or self.layer.reorder == "copy"):
+            self._beside = Beside(self)
         super().declared()
         if passes is not None:
             passes.run()
+        if self._beside is not None:
+            self._beside.before()
+
+    def ended(self) -> None:
+        """What comes behind the attention: its result in the order in which tokens are stored."""
+        if self._beside is not None:
+            self._beside.after()
 
     def row_blocks(self, query: int, key: int, *, resident: int = 0) -> tuple[Any, ...]:
         """The tree of row blocks; every pool must have been declared before."""

@@ -14,13 +14,23 @@ from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.matrix_unit import elementwise
 from tilewright.hw_models.quantised.attention import QuantisedAttention
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.dataflows.attention.beside import BESIDE_ASSUMPTION
 from tilewright.sim.lowering.costs import TileCosts, Work
 from tilewright.units import bits_to_bytes, ceil_div
-from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.attention import RATIO_BITS, AttentionLayer
 from tilewright.workloads.homes import Place, held_in
+from tilewright.workloads.masks.lists import TokenOrder
 from tilewright.workloads.vector_work import SOFT_CAP
 
-__all__ = ["ARRAY_SOFTMAX", "AttentionCosts", "Joining", "attention_assumptions", "costs_of", "join_operations"]
+__all__ = [
+    "ARRAY_SOFTMAX",
+    "AttentionCosts",
+    "Joining",
+    "attention_assumptions",
+    "costs_of",
+    "join_operations",
+    "joined",
+]
 
 _ATTENTION_ASSUMPTIONS = (
     "Q K^T is multiplied in the wider of the formats of Q and K, P V in the wider of those of P and V; a narrower "
@@ -64,6 +74,16 @@ _LISTS_ASSUMPTION = (
 )
 
 
+_GATHER_ASSUMPTION = (
+    "tokens stay in the order in which they are stored: tiles of Q, K, V and the result are runs of those that lie "
+    "side by side there, at one distance"
+)
+_CACHED_ASSUMPTION = (
+    "what an earlier step left (a residual, ratios of rows) comes for each block of rows from the DRAM and joins the "
+    "result before it is stored; the step that makes it is another layer"
+)
+
+
 def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
     """What is taken for granted about the costs of ``layer``."""
     return (
@@ -76,6 +96,9 @@ def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
         *((_SINK_ASSUMPTION,) if layer.sinks else ()),
         *((_SOFT_CAP_ASSUMPTION,) if layer.soft_cap else ()),
         *((_LISTS_ASSUMPTION,) if layer.blocks is not None else ()),
+        *((_CACHED_ASSUMPTION,) if layer.takes_cached else ()),
+        *((BESIDE_ASSUMPTION,) if layer.choosing or layer.reorder == "copy" else ()),
+        *((_GATHER_ASSUMPTION,) if layer.reorder == "gather" else ()),
     )
 
 
@@ -118,6 +141,21 @@ def join_operations(layer: AttentionLayer) -> tuple[tuple[str, int], ...]:
     return (*cap, ("add", 1)) if layer.has_bias else cap
 
 
+def joined(works: Sequence[Work]) -> Work:
+    """Transfers of one channel as one: the longer latency, and all bytes."""
+    first, *rest = works
+    for other in rest:
+        first = Work(
+            max(first.cycles, other.cycles),
+            first.n_bytes + other.n_bytes,
+            0,
+            first.energy_pj + other.energy_pj,
+            first.counters + other.counters,
+            first.channel,
+        )
+    return first
+
+
 def costs_of(layer: AttentionLayer, machine: MachineSpec) -> AttentionCosts:
     """Costs of the tiles of ``layer``, and of merging what parts of its keys give."""
     if layer.key_parts == 1:
@@ -156,6 +194,9 @@ class AttentionCosts(TileCosts):
     def _load_listed(self, n_keys: int, width: int, bits: int | Fraction, home: Place) -> Work:
         """Blocks of a list are runs of their own, at the mean distance of listed blocks; the last may be shorter."""
         mask = self.layer.blocks
+        order = self._gathered
+        if order is not None:
+            return self._load_apart(n_keys, width, bits, order, home)
         if mask is None or n_keys <= mask.block_keys:
             return self.load(1, n_keys * width, bits, home=home)
         block = mask.block_keys
@@ -164,15 +205,19 @@ class AttentionCosts(TileCosts):
         many = self.load(full, block * width, bits, stride_elements=apart if full > 1 else 0, home=home)
         if not rest:
             return many
-        last = self.load(1, rest * width, bits, home=home)
-        return Work(
-            max(many.cycles, last.cycles),
-            many.n_bytes + last.n_bytes,
-            0,
-            many.energy_pj + last.energy_pj,
-            many.counters + last.counters,
-            many.channel,
-        )
+        return joined([many, self.load(1, rest * width, bits, home=home)])
+
+    @property
+    def _gathered(self) -> TokenOrder | None:
+        """Where tokens lie that tiles are gathered from; None where they lie in the mask's order."""
+        mask = self.layer.blocks
+        return mask.order if mask is not None and self.layer.reorder == "gather" else None
+
+    def _load_apart(self, n: int, width: int, bits: int | Fraction, order: TokenOrder, home: Place) -> Work:
+        full, rest = divmod(n, order.run)
+        stride = order.stride * width if full > 1 else 0
+        works = [self.load(full, order.run * width, bits, stride_elements=stride, home=home)] if full else []
+        return joined([*works, *([self.load(1, rest * width, bits, home=home)] if rest else [])])
 
     # -- sizes on chip ---------------------------------------------------------------------------------
 
@@ -217,11 +262,24 @@ class AttentionCosts(TileCosts):
 
     def load_q(self, rows: int) -> Work:
         """Bring ``rows`` rows of Q: side by side, or each in its stripe."""
+        if self._gathered is not None:
+            return self._load_apart(rows, self.layer.head_dim, self.query_bits, self._gathered, self.layer.homes.q)
         n_runs, width, stride = self._row_runs(rows, self.layer.head_dim)
         return self.load(n_runs, width, self.query_bits, stride_elements=stride, home=self.layer.homes.q)
 
     def store_o(self, rows: int) -> Work:
         """Write ``rows`` rows of the output, which lie as those of Q do."""
+        order = self._gathered
+        if order is not None:
+            full, rest = divmod(rows, order.run)
+            width, home = self.layer.value_dim, self.layer.homes.out
+            stride = order.stride * width if full > 1 else 0
+            works = [
+                self.store(n, size * width, self.output_bits, stride_elements=apart, home=home)
+                for n, size, apart in ((full, order.run, stride), (1 if rest else 0, rest, 0))
+                if n
+            ]
+            return joined(works)
         n_runs, width, stride = self._row_runs(rows, self.layer.value_dim)
         return self.store(n_runs, width, self.output_bits, stride_elements=stride, home=self.layer.homes.out)
 
@@ -229,6 +287,22 @@ class AttentionCosts(TileCosts):
         """(runs, elements of a run, their distance) of neighbouring rows of a piece."""
         stripes = self.layer.stripes
         return (1, rows * width, 0) if stripes == 1 else (rows, width, stripes * width)
+
+    def load_cached(self, rows: int) -> Work:
+        """Bring the residual and the ratios of ``rows`` rows."""
+        layer = self.layer
+        n_runs, width, stride = self._row_runs(rows, layer.value_dim)
+        works = []
+        if layer.residual_format:
+            works.append(self.load(n_runs, width, layer.residual_bits, stride_elements=stride))
+        if layer.ratios:
+            works.append(self.load(1, rows, RATIO_BITS))
+        return joined(works)
+
+    def cached_bytes(self, rows: int) -> int:
+        """Room for the residual and the ratios of ``rows`` rows."""
+        layer = self.layer
+        return bits_to_bytes(rows * (layer.value_dim * layer.residual_bits + RATIO_BITS * layer.ratios))
 
     # -- transfers of what joins the scores -------------------------------------------------------------
 

@@ -67,7 +67,7 @@ def _limit(dataflow: Any, layer: AttentionLayer, machine: MachineSpec, fixed: Ma
     from tilewright.sim.dataflows.attention.limit import longest_sequence  # which asks whether mappings fit
 
     if layer.blocks is not None:  # lists are for one length
-        layer = replace(layer, mask="none", blocks=None)
+        layer = layer.without_lists("none")
     return LengthLimit(lambda: longest_sequence(dataflow, layer, machine, fixed=fixed))
 
 

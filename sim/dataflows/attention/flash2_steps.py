@@ -54,9 +54,13 @@ def lower_steps(core: AttentionCore, tiling: Tiling, store_sums: StoreRows | Non
         elif old is not None and old.last:
             bits = old.rows * width * costs.accumulator_bits
             core.vector(
-                costs.vector((("div", old.rows * width),), reads_bits=bits, writes_bits=bits),
-                waits=[added],
-                signals=[data.o.full],
+                costs.vector(
+                    (("div", old.rows * width), *data.cached.operations(old.rows * width)),
+                    reads_bits=bits + data.cached.reads_bits(core, old.rows),
+                    writes_bits=bits,
+                ),
+                waits=[added, *data.cached.waits],
+                signals=[data.o.full, *data.cached.signals],
                 label="divide by row sum",
                 run=("divide_rows", old),
             )

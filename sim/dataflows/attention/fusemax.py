@@ -165,8 +165,13 @@ def _update_output(
     )
     if step.last:
         core.vector(
-            costs.vector((("div", n),), reads_bits=bits, writes_bits=bits),
-            signals=[data.o.full, *last_signals],
+            costs.vector(
+                (("div", n), *data.cached.operations(n)),
+                reads_bits=bits + data.cached.reads_bits(core, step.rows),
+                writes_bits=bits,
+            ),
+            waits=data.cached.waits,
+            signals=[data.o.full, *data.cached.signals, *last_signals],
             label="divide by row sum",
             run=("divide_rows", step),
         )

@@ -18,6 +18,7 @@ from fractions import Fraction
 from tilewright.errors import InputError
 from tilewright.sim.dataflows.attention import parts
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.cached import Cached
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.lowering.core import Pool
@@ -35,18 +36,23 @@ def lower(core: AttentionCore, tiling: Tiling) -> None:
     s = parts.score_pool(core, tiling, slots=2)
     zeros = parts.zeros_pool(core, tiling)
     joins = parts.joins_of(core, tiling)
+    cached = Cached(core, rows=parts.rows_of(core.layer, tiling["query"]))
     made = core.semaphore("S tile ready")
     normalised = core.semaphore("P tile ready")
+    joined = core.semaphore("O joined") if cached.pool is not None else -1
     blocks = core.row_blocks(tiling["query"], tiling["key"], resident=data.follows)
-    for new, old in core.windows(blocks, 2):
+    for new, old, *done in core.windows(blocks, 2 if cached.pool is None else 3):
         if old is not None:
             joins.load_row(core, old)
+            cached.load(core, old.rows, run=("load_cached", old))
         if new is not None:
             parts.scores_stage(core, data, new, first_waits=[s.free], tile_signals=[made])
         if old is not None:
             parts.softmax_stage(core, old, data.key, joins, tile_waits=[made], tile_signals=[normalised])
-            parts.values_stage(core, data, old, tile_waits=[normalised], last_signals=[s.free])
-    parts.store_empty(core, zeros, tiling)
+            parts.values_stage(core, data, old, tile_waits=[normalised], last_signals=[s.free], stores=not done)
+        if done and done[0] is not None:
+            parts.join_cached(core, data, done[0], cached, joined)
+    parts.store_empty(core, zeros, cached, tiling)
 
 
 # -- proactive overwrite -----------------------------------------------------------------------------------
@@ -62,6 +68,8 @@ def overwritten_tiles(layer: AttentionLayer, tiling: Tiling) -> int:
 def lower_with_overwrite(core: AttentionCore, tiling: Tiling) -> None:
     """As :func:`lower` with one row block of S, and P over the last K tiles, which are loaded again."""
     layer, costs, key = core.layer, core.costs, tiling["key"]
+    if layer.takes_cached:
+        raise InputError('tile "overwrite": 1 leaves no room for what an earlier step left; given 1; allowed 0')
     if not tiling["resident"]:
         raise InputError('tile "overwrite": 1 needs resident=1: only resident K tiles can be written over')
     n_tiles = ceil_div(layer.key_len, key)
@@ -223,6 +231,7 @@ def _legal(layer: AttentionLayer, tiling: Tiling) -> bool:
             tiling["resident"] == 1
             and tiling["depth"] == 2
             and layer.mask == "none"
+            and not layer.takes_cached
             and _tail_fits(layer, tiling, n_tiles)
         )
     return parts.legal(layer, tiling)
@@ -236,7 +245,7 @@ def _tail_fits(layer: AttentionLayer, tiling: Tiling, n_tiles: int) -> bool:
 OVERWRITE = Parameter(
     name="overwrite",
     meaning="1 writes P over K tiles that are loaded again (needs resident=1)",
-    candidates=lambda layer, machine: (0, 1) if layer.mask == "none" else (0,),
+    candidates=lambda layer, machine: (0, 1) if layer.mask == "none" and not layer.takes_cached else (0,),
     smallest=0,
     largest=lambda layer: 1 if layer.mask == "none" else 0,
 )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from tilewright.sim.dataflows.attention import parts
 from tilewright.sim.dataflows.attention.blocks import Repeat, RowBlock, Run, Tile, tile_groups
+from tilewright.sim.dataflows.attention.cached import Cached
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.dataflows.attention.listed import empty_rows
@@ -68,6 +69,7 @@ class OnlineData:
         tile_bytes = costs.score_bytes(self.sub * self.key) if scores_in_buffer else 0
         self.s = core.pool("S/P", slots=2, slot_bytes=tile_bytes, holds="sums")
         self.joins = Joins(core, rows=self.sub, key=self.key)
+        self.cached = Cached(core, rows=self.sub)
         core.reserve("row maxima and sums", n_sub * costs.accumulator_bytes(2 * self.sub), holds="sums")
 
     def loads(self, step: Step) -> bool:
@@ -146,6 +148,8 @@ def load_for_scores(core: AttentionCore, data: OnlineData, step: Step) -> None:
     if data.loads(step):
         _load_keys(core, data, step)
     data.joins.load_tile(core, step.rows, step.keys, run=("load_bias_rows", step))
+    if step.last:
+        data.cached.load(core, step.rows, run=("load_cached_rows", step))
 
 
 def load_for_values(core: AttentionCore, data: OnlineData, step: Step) -> None:
@@ -222,10 +226,12 @@ def store_empty(core: AttentionCore, data: OnlineData, tiling: Tiling) -> None:
                 rows = min(data.sub, block.rows - offset)
                 step = Step(rows, 0, False, False, True, True, True, True, block, None, offset)
                 bits = rows * layer.value_dim * costs.accumulator_bits
+                cached = data.cached
+                cached.load(core, rows, run=("load_cached_rows", step))
                 core.vector(
-                    costs.vector((), reads_bits=0, writes_bits=bits),
-                    waits=[data.o.free],
-                    signals=[data.o.full],
+                    costs.vector((), reads_bits=cached.reads_bits(core, rows), writes_bits=bits),
+                    waits=[data.o.free, *cached.waits],
+                    signals=[data.o.full, *cached.signals],
                     label="zeros",
                     run=("clear_rows", step),
                 )

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.cached import Cached
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
 from tilewright.sim.dataflows.attention.kept import HEAD, most_kept, worth_keeping
@@ -367,8 +368,9 @@ def values_stage(
     tile_waits: Sequence[int] = (),
     tile_signals: Sequence[int] = (),
     last_signals: Sequence[int] = (),
+    stores: bool = True,
 ) -> None:
-    """O of one row block: per key tile load V and multiply with P; then store O."""
+    """O of one row block: per key tile load V and multiply with P; then store O, unless something is to join it."""
     for tile in core.key_tiles(block, data.key):
         load_value(core, data, block, tile)
         value_tile(
@@ -379,7 +381,8 @@ def values_stage(
             waits=[*(first_waits if tile.first else ()), *tile_waits],
             signals=[*tile_signals, *(last_signals if tile.last else ())],
         )
-    store_output(core, data, block)
+    if stores:
+        store_output(core, data, block)
 
 
 def load_value(core: AttentionCore, data: Operands, block: RowBlock, tile: Tile) -> None:
@@ -426,11 +429,27 @@ def value_tile(
     )
 
 
-def store_output(core: AttentionCore, data: Operands, block: RowBlock) -> None:
+def join_cached(core: AttentionCore, data: Operands, block: RowBlock, cached: Cached, joined: int) -> None:
+    """What an earlier step left joins O of one row block, which is then stored."""
+    n = block.rows * core.layer.value_dim
+    bits = n * core.costs.accumulator_bits
+    core.vector(
+        core.costs.vector(
+            cached.operations(n), reads_bits=bits + cached.reads_bits(core, block.rows), writes_bits=bits
+        ),
+        waits=[data.o.full, *cached.waits],
+        signals=[joined, *cached.signals],
+        label="add cached",
+        run=("add_cached", block),
+    )
+    store_output(core, data, block, ready=joined)
+
+
+def store_output(core: AttentionCore, data: Operands, block: RowBlock, *, ready: int | None = None) -> None:
     """Write O of one row block to DRAM and free its slot."""
     core.store(
         core.costs.store_o(block.rows),
-        waits=[data.o.full],
+        waits=[data.o.full if ready is None else ready],
         signals=[data.o.free],
         label="store O",
         run=("store_o", block),
@@ -446,7 +465,7 @@ def zeros_pool(core: AttentionCore, tiling: Tiling) -> Pool | None:
     return core.pool("zeros", slots=1, slot_bytes=n_bytes, holds="sums")
 
 
-def store_empty(core: AttentionCore, zeros: Pool | None, tiling: Tiling) -> None:
+def store_empty(core: AttentionCore, zeros: Pool | None, cached: Cached, tiling: Tiling) -> None:
     """Zeros for the row blocks of a list that see nothing."""
     if zeros is None:
         return
@@ -455,10 +474,11 @@ def store_empty(core: AttentionCore, zeros: Pool | None, tiling: Tiling) -> None
     for count, block in own:
         for _ in core.loop(count, name="empty rows"):
             bits = block.rows * layer.value_dim * costs.accumulator_bits
+            cached.load(core, block.rows, run=("load_cached", block))
             core.vector(
-                costs.vector((), reads_bits=0, writes_bits=bits),
-                waits=[zeros.free],
-                signals=[zeros.full],
+                costs.vector((), reads_bits=cached.reads_bits(core, block.rows), writes_bits=bits),
+                waits=[zeros.free, *cached.waits],
+                signals=[zeros.full, *cached.signals],
                 label="zeros",
                 run=("clear", block),
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -46,7 +45,7 @@ def selection_cost(layer: AttentionLayer, machine: MachineSpec) -> SelectionCost
     on_lanes = sum((Fraction(n * vector.cycles[kind], lanes) for kind, n in done.items()), Fraction(0))
     n_bytes = batch * chosen.n_bytes
     if chosen.reads_operands:
-        whole = replace(layer, mask="none", blocks=None)  # all of Q and K, whatever is then kept
+        whole = layer.without_lists("none")  # all of Q and K, whatever is then kept
         n_bytes += whole.query_bytes + whole.key_bytes
     cycles = max(matrix + on_lanes, n_bytes / dram_rate(machine))
     counters = Counters(macs={number_format: batch * chosen.macs}, vector_operations=done, dram_read_bytes=n_bytes)

@@ -21,6 +21,11 @@ def attention_shape(layer: AttentionLayer) -> AttentionShape:
             f"{layer.name}: mask: no kernel is known for lists of key blocks; given {layer.blocks.text}; allowed none, "
             "causal, banded on a GPU"
         )
+    if layer.takes_cached:
+        raise InputError(
+            f"{layer.name}: residual_format: no kernel is known that adds what an earlier step left; given "
+            f"{layer.residual_format or 'ratios'}; allowed none on a GPU"
+        )
     layer = layer.with_plain_mask() if layer.blocks is not None else layer
     causal = layer.mask == "causal" or (layer.mask == "banded" and layer.window_right == 0)
     window = layer.window_left or 0 if causal else 0

@@ -13,7 +13,7 @@ from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.numbers.hazards import FloatArray, HazardError, Store
 from tilewright.sim.numbers.interpreter import given
 from tilewright.units import BITS_PER_BYTE
-from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.attention import RATIO_BITS, AttentionLayer
 from tilewright.workloads.attention_reference import bias_shape, visible_pairs
 
 __all__ = ["JOINED", "Chip", "Dram"]
@@ -41,6 +41,8 @@ class Dram:
         bias: npt.ArrayLike | None = None,
         sinks: npt.ArrayLike | None = None,
         soft_cap: float | None = None,
+        residual: npt.ArrayLike | None = None,
+        ratios: npt.ArrayLike | None = None,
     ) -> None:
         heads, kv_heads = layer.query_heads, layer.kv_heads
         groups, rows = layer.batch * kv_heads, layer.queries_per_kv_head * layer.query_len
@@ -50,6 +52,16 @@ class Dram:
         self.layer = layer
         self.bias = given("bias", [] if bias is None else bias, bias_shape(layer) if layer.has_bias else (0,))
         self.sinks = given("sinks", [] if sinks is None else sinks, (heads,) if layer.sinks else (0,))
+        shape = (layer.batch, heads, layer.query_len)
+        of_values, of_rows = (*shape, layer.value_dim), shape
+        self.residual = given(
+            "residual", [] if residual is None else residual, of_values if layer.residual_format else (0,)
+        )
+        self.ratios = given("ratios", [] if ratios is None else ratios, of_rows if layer.ratios else (0,))
+        if layer.residual_format:
+            self.residual = self.residual.reshape(groups, rows, layer.value_dim)
+        if layer.ratios:
+            self.ratios = self.ratios.reshape(groups, rows)
         self.soft_cap = soft_cap
         if layer.soft_cap != (soft_cap is not None and soft_cap > 0):
             raise InputError(f"soft_cap: given {soft_cap}; allowed {'a number above 0' if layer.soft_cap else 'none'}")
@@ -123,6 +135,7 @@ class Chip:
         layer = costs.layer
         of_operand = {"Q": costs.query_bits, "K": costs.key_bits, "V": costs.value_bits}
         of_operand |= {"bias": layer.bias_bits, "sinks": layer.sink_bits}
+        of_operand |= {"residual": layer.residual_bits, "ratio": RATIO_BITS}
         if state in of_operand:
             return of_operand[state]
         return costs.score_bits if state in ("S", JOINED, "exp(S)", "P") else costs.accumulator_bits

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tilewright.sim.dataflows.attention.numbers.cached import with_cached
 from tilewright.sim.dataflows.attention.numbers.chip import Chip
 from tilewright.sim.dataflows.attention.numbers.joins import joined_scores, scores_state, sink_logits
 from tilewright.sim.dataflows.attention.numbers.parts import Part, Rows, step_part
@@ -53,13 +54,15 @@ def _divide(chip: Chip, run: Execution, step: Step) -> None:
     place = output_place(chip, part.rows)
     total = run.read(_running(chip, part, SUM), after("sum", part.tiles))
     total = np.where(total == 0, 1.0, total)  # rows of a listed block that the causal rule hides see nothing: 0
-    run.write(place, "O divided", run.read(place, after("O", part.tiles)) / total[:, None])
+    divided = run.read(place, after("O", part.tiles)) / total[:, None]
+    run.write(place, "O divided", with_cached(chip, run, part.rows, divided))
 
 
 @operation("clear_rows")
 def _clear(chip: Chip, run: Execution, step: Step) -> None:
     rows = _rows_of(step)
-    run.write(output_place(chip, rows), "O divided", np.zeros((rows.n, chip.dram.layer.value_dim)), opens=True)
+    zeros = with_cached(chip, run, rows, np.zeros((rows.n, chip.dram.layer.value_dim)))
+    run.write(output_place(chip, rows), "O divided", zeros, opens=True)
 
 
 def _rows_of(step: Step) -> Rows:

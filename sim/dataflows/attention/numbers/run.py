@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.dataflows.attention.costs import AttentionCosts
-from tilewright.sim.dataflows.attention.numbers import online  # noqa: F401  (what commands do)
+from tilewright.sim.dataflows.attention.numbers import cached, online  # noqa: F401  (what commands do)
 from tilewright.sim.dataflows.attention.numbers.chip import Chip, Dram
 from tilewright.sim.engine.program import ProgramBuilder
 from tilewright.sim.lowering.mapping import Dataflow, Phase, Tiling, check_tiling
@@ -38,12 +38,15 @@ def run_on_numbers(
     bias: npt.ArrayLike | None = None,
     sinks: npt.ArrayLike | None = None,
     soft_cap: float | None = None,
+    residual: npt.ArrayLike | None = None,
+    ratios: npt.ArrayLike | None = None,
 ) -> FloatArray:
     """The output (batch, query_heads, query_len, value_dim) that ``dataflow`` computes on ``machine``.
 
     Shapes: ``q`` (batch, query_heads, query_len, head_dim), ``k`` (batch, kv_heads, key_len, head_dim), ``v``
     (batch, kv_heads, key_len, value_dim), finite; ``bias`` (bias_batch, bias_heads, bias_rows, key_len), ``sinks``
-    (query_heads) and ``soft_cap`` for a layer that has them. ``tiling`` gives every parameter of the dataflow.
+    (query_heads), ``soft_cap``, ``residual`` (as the output) and ``ratios`` (batch, query_heads, query_len) for a layer
+    that has them. ``tiling`` gives every parameter of the dataflow.
 
     Raises InputError for a wrong shape or tiling, MappingError when the tiles do not fit the working buffer,
     DeadlockError when the program gets stuck and HazardError when a command uses data that is not there.
@@ -52,7 +55,7 @@ def run_on_numbers(
     missing = [parameter.name for parameter in dataflow.parameters if parameter.name not in tiling]
     if missing:
         raise InputError(f"tile: {dataflow.name} needs every parameter to run on numbers; missing {', '.join(missing)}")
-    dram = Dram(layer, q, k, v, bias=bias, sinks=sinks, soft_cap=soft_cap)
+    dram = Dram(layer, q, k, v, bias=bias, sinks=sinks, soft_cap=soft_cap, residual=residual, ratios=ratios)
     if layer.key_parts > 1:
         from tilewright.sim.dataflows.attention.numbers.key_parts import run_key_parts_on_numbers
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
+from tilewright.sim.dataflows.attention.numbers.cached import with_cached
 from tilewright.sim.dataflows.attention.numbers.chip import Chip
 from tilewright.sim.dataflows.attention.numbers.joins import joined_scores, scores_state, sink_logits
 from tilewright.sim.dataflows.attention.numbers.parts import Part, Rows, part_of_block, rows_of_block, tile_keys
@@ -208,11 +209,19 @@ def _tile_at(chip: Chip, part: Part) -> tuple[int, slice, slice]:
 @operation("clear")
 def _clear(chip: Chip, run: Execution, block: RowBlock) -> None:
     rows = rows_of_block(block)
-    run.write(_zeros_place(chip, rows), "O", np.zeros((rows.n, chip.dram.layer.value_dim)), opens=True)
+    zeros = with_cached(chip, run, rows, np.zeros((rows.n, chip.dram.layer.value_dim)))
+    run.write(_zeros_place(chip, rows), "O", zeros, opens=True)
 
 
 def _zeros_place(chip: Chip, rows: Rows) -> Place:
     return Place(chip.stores["zeros"], rows.tag)
+
+
+@operation("add_cached")
+def _add_cached(chip: Chip, run: Execution, block: RowBlock) -> None:
+    rows = rows_of_block(block)
+    place, state = output_place(chip, rows), after("O", block.tiles)
+    run.write(place, state, with_cached(chip, run, rows, run.read(place, state)))
 
 
 @operation("store_zeros")
