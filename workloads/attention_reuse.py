@@ -45,7 +45,7 @@ class AttentionReuse:
     cache_bytes: int
 
     def layers(self, whole_steps: Sequence[bool]) -> tuple[tuple[AttentionLayer, ...], ...]:
-        """What each step runs; ``whole_steps``: whether it computes all. Raises InputError for a first that does not."""
+        """What each step runs; ``whole_steps``: which compute all. Raises InputError where the first does not."""
         if whole_steps and not whole_steps[0] and self.cache_bytes:
             raise InputError("steps: the first has nothing to reuse; given a reused step; allowed a whole one")
         return tuple(self.whole_step if whole else self.reused_step for whole in whole_steps)

@@ -5,8 +5,8 @@ Inputs (Q, K, V[, bias][, sinks]). ``mask``, ``window_left`` and ``window_right`
 and which hides nothing; ``sinks``: one logit per query head; ``soft_cap``: the number that caps the scores.
 ``choosing``, ``reorder``, ``residual_format`` and ``ratios`` as of a layer (what an earlier step left is no tensor of
 the stream, but is read). ``as_module``: the model calls its framework's own module for all heads (PyTorch's
-``nn.MultiheadAttention``), which at inference takes kernels of its own on some GPUs. ``written_out`` and ``written_small``: the model has it as so many
-steps, each a kernel of its framework.
+``nn.MultiheadAttention``), which at inference takes kernels of its own on some GPUs. ``written_out`` and
+``written_small``: the model has it as so many steps, each a kernel of its framework.
 """
 
 from __future__ import annotations
