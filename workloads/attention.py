@@ -30,7 +30,7 @@ __all__ = ["LARGEST_EXTENT", "MASKS", "RATIO_BITS", "REORDERS", "AttentionLayer"
 Mask = Literal["none", "causal", "banded", "blocks"]
 MASKS: tuple[str, ...] = tuple(name for name in get_args(Mask) if name != "blocks")
 LARGEST_EXTENT = 2**31 - 1
-REORDERS = ("copy", "gather")
+REORDERS = ("copy", "in_place")
 RATIO_BITS = 32
 
 _EXTENTS = ("batch", "query_heads", "kv_heads", "query_len", "key_len", "head_dim", "value_dim")
@@ -67,7 +67,7 @@ class AttentionLayer:
 
     ``blocks``: the mask ``blocks`` as lists of key blocks, by query head, the same for all batch entries. ``choosing``:
     they are chosen here, which costs what the mask says. ``reorder``: its tokens are stored in another order than that
-    of the mask; ``copy``: Q, K and V are put into its order before, and the result back behind it; ``gather``: tiles
+    of the mask; ``copy``: Q, K and V are put into its order before, and the result back behind it; ``in_place``: tiles
     are gathered from, and scattered to, where they are.
 
     ``residual_format``: to the result is added a tensor as large as it, in this format, that an earlier step left

@@ -144,8 +144,9 @@ def test_a_built_in_network_with_changes(text: str, fields: dict[str, Any]) -> N
 
 _KEYS = (
     "batch, heads, kv_heads, seq, query_len, key_len, head_dim, value_dim, hidden, mask, window_left, window_right, "
-    "bias, bias_batch, bias_heads, bias_rows, sinks, soft_cap, qkv_format, key_format, value_format, output_format, "
-    "bias_format, sink_format, score_format, probability_format, accumulator_format"
+    "reorder, bias, bias_batch, bias_heads, bias_rows, sinks, soft_cap, choosing, ratios, qkv_format, key_format, "
+    "value_format, output_format, bias_format, sink_format, residual_format, score_format, probability_format, "
+    "accumulator_format"
 )
 _WHOLE = "allowed whole numbers from 1 to 2147483647"
 

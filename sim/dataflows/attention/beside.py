@@ -196,7 +196,7 @@ class Beside:
                     costs.vector((("add", n),) if n else (), reads_bits=block.size * BITS_PER_BYTE, writes_bits=0),
                     waits=[self.read.full],
                     signals=[self.read.free, *((self.pooled,) if block.last else ())],
-                    label="pool" if pools else "take in",
+                    label="pool values" if pools else "take in",
                 )
         own_rows = self._own(what.rows)
         if not own_rows:

@@ -98,7 +98,7 @@ def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
         *((_LISTS_ASSUMPTION,) if layer.blocks is not None else ()),
         *((_CACHED_ASSUMPTION,) if layer.takes_cached else ()),
         *((BESIDE_ASSUMPTION,) if layer.choosing or layer.reorder == "copy" else ()),
-        *((_GATHER_ASSUMPTION,) if layer.reorder == "gather" else ()),
+        *((_GATHER_ASSUMPTION,) if layer.reorder == "in_place" else ()),
     )
 
 
@@ -211,7 +211,7 @@ class AttentionCosts(TileCosts):
     def _gathered(self) -> TokenOrder | None:
         """Where tokens lie that tiles are gathered from; None where they lie in the mask's order."""
         mask = self.layer.blocks
-        return mask.order if mask is not None and self.layer.reorder == "gather" else None
+        return mask.order if mask is not None and self.layer.reorder == "in_place" else None
 
     def _load_apart(self, n: int, width: int, bits: int | Fraction, order: TokenOrder, home: Place) -> Work:
         full, rest = divmod(n, order.run)
