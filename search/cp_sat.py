@@ -21,10 +21,11 @@ def new_solver(
     is_linear: bool = False,
     seconds: float | None = None,
     deterministic_seconds: float | None = None,
+    relative_gap: float = 0.0,
 ) -> CpSolver:
     """A solver for :func:`has_answer`. ``is_linear``: the model is nearly a linear program, whose relaxation then
     bounds it. ``seconds`` of the clock, or, where the answer must be the same every time, the solver's own
-    ``deterministic_seconds``; None: no limit.
+    ``deterministic_seconds``; None: no limit. ``relative_gap``: of answer and bound, at which it ends.
     """
     from ortools.sat.python import cp_model
 
@@ -36,6 +37,8 @@ def new_solver(
         solver.parameters.linearization_level = 2
     if seconds is not None:
         solver.parameters.max_time_in_seconds = seconds
+    if relative_gap > 0:
+        solver.parameters.relative_gap_limit = relative_gap
     if deterministic_seconds is not None:
         solver.parameters.max_deterministic_time = deterministic_seconds
     return solver

@@ -266,26 +266,47 @@ class PhaseSearch:
         self.costs = costs
         self.objective = objective
         self.n_simulated = 0
-        layer, machine = costs.layer, costs.machine
-        self.static_pj = static_pj_per_cycle(machine)
-        space = tiling_space(phase, layer, machine, fixed, parts=least_parts(machine))
-        self.n_candidates = len(space)
+        self.static_pj = static_pj_per_cycle(costs.machine)
         self._known: dict[tuple[int, ...], WorkTotals] = {}
         self._floors: dict[tuple[int, ...], WorkTotals] = {}
         self._channels: tuple[Channel, ...] = ()
         self._names = [parameter.name for parameter in phase.parameters if parameter.changes_work]
         self._most_cycles = int(to_beat[0]) if to_beat is not None and objective == "latency" else None
-        fitting = self._screened(space)
-        if len(fitting) < FEW_FITTING:
-            n_before = len(space)
-            fitting = _with_smaller_tiles(phase, costs, fixed, fitting, self._screened)
-            self.n_candidates += len(fitting.space) - n_before
-        if not len(fitting):
-            raise nothing_fits(phase, costs, fitting.space, fixed)
+        fitting = self._shortlisted(fixed)
+        if fitting is None:
+            fitting = self._all_fitting(fixed)
         if to_beat is not None and fitting.least is not None:
             first, second = self._bounds(*fitting.least)
             fitting = fitting.where((first < to_beat[0]) | ((first == to_beat[0]) & (second < to_beat[1])))
         self._fitting = fitting
+
+    def _space(self, fixed: Tiling) -> Sequence[dict[str, int]]:
+        layer, machine = self.costs.layer, self.costs.machine
+        return tiling_space(self.phase, layer, machine, fixed, parts=least_parts(machine))
+
+    def _shortlisted(self, fixed: Tiling) -> _Fitting | None:
+        """What may beat the score, where that is told sooner; None where that is not so, or few of all fit."""
+        if self._most_cycles is None or self.phase.shortlist is None or fixed:
+            return None
+        told = self.phase.shortlist(self.costs, self._most_cycles, lambda: self._space(fixed), self.phase)
+        if told is None or told.n_fitting < FEW_FITTING:
+            return None
+        self.n_candidates = told.n_candidates
+        at = np.arange(len(told.tilings), dtype=np.int64)
+        return _Fitting(told.tilings, at, (np.minimum(told.bound_cycles, MAX_CYCLES), told.energy_pj))
+
+    def _all_fitting(self, fixed: Tiling) -> _Fitting:
+        """All tilings that fit, those for a part of the array among them where few others do."""
+        phase, costs = self.phase, self.costs
+        space = self._space(fixed)
+        self.n_candidates = len(space)
+        fitting = self._screened(space)
+        if len(fitting) < FEW_FITTING:
+            fitting = _with_smaller_tiles(phase, costs, fixed, fitting, self._screened)
+            self.n_candidates += len(fitting.space) - len(space)
+        if not len(fitting):
+            raise nothing_fits(phase, costs, fitting.space, fixed)
+        return fitting
 
     def _screened(self, space: Sequence[dict[str, int]]) -> _Fitting:
         """What fits of ``space``, with what counting it cannot undercut where that is told faster."""
@@ -475,7 +496,7 @@ class PhaseSearch:
 
     def _cycles(self, batch: Sequence[Candidate]) -> list[int]:
         """Of exact runs."""
-        images = [pack(build_phase(self.phase, self.costs, candidate.tiling))[0] for candidate in batch]
+        images = [self._image(candidate.tiling) for candidate in batch]
         self.n_simulated += len(batch)
         results = []
         for candidate, n_cycles in zip(batch, run_images(images), strict=True):
@@ -483,6 +504,11 @@ class PhaseSearch:
                 raise AssertionError(f"{self.phase.name} deadlocks with tiling {candidate.tiling}")
             results.append(int(n_cycles))
         return results
+
+    def _image(self, tiling: dict[str, int]) -> npt.NDArray[np.int64]:
+        """The packed program of a tiling."""
+        written = None if self.phase.image is None else self.phase.image(self.phase, self.costs, tiling)
+        return pack(build_phase(self.phase, self.costs, tiling))[0] if written is None else written
 
 
 def least_parts(machine: MachineSpec) -> int:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["PlannedJob", "Solved", "first_bound", "solve"]
 
 MOST_ROUNDS = 60
+NEAR_ENOUGH = 0.2  # of what is left to prove: so near to its bound need a round's plan by floors be
+MOST_GAP = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +72,13 @@ def solve(
     if to_beat is None:
         greedy = _evaluated(jobs, residents, capacity, _greedy(jobs, residents, capacity))
         best = _better(best, greedy)
-    bound, n_rounds = 0, 0
+    bound, n_rounds, gap = 0, 0, MOST_GAP
     while n_rounds < MOST_ROUNDS:
         n_rounds += 1
         if progress is not None:
             progress(n_rounds, MOST_ROUNDS, "which tensors stay on chip")
         model = _Model(jobs, residents, capacity)
-        found = model.solved(best.kept, max(0.5, until - time.process_time()))
+        found = model.solved(best.kept, max(0.5, until - time.process_time()), relative_gap=gap)
         if found is None:
             break
         kept, bound_now = found
@@ -85,10 +87,11 @@ def solve(
             return None
         if bound >= best.cost:
             break
-        plan = _evaluated(jobs, residents, capacity, kept)
-        best = _better(best, plan)
+        before = _n_searches(jobs)
+        best = _better(best, _evaluated(jobs, residents, capacity, kept))
         if bound >= best.cost:
             break
+        gap = min(MOST_GAP, NEAR_ENOUGH * (best.cost - bound) / best.cost) if _n_searches(jobs) > before else 0.0
         known = _Model(jobs, residents, capacity, exact=True).solved(best.kept, max(0.5, until - time.process_time()))
         if known is not None:  # what has been searched so far, put together anew
             best = _better(best, _evaluated(jobs, residents, capacity, known[0]))
@@ -154,6 +157,10 @@ def _evaluated(
     return _Plan(kept=tuple(kept), patterns=tuple(patterns), rooms=tuple(rooms), cost=sum(costs))
 
 
+def _n_searches(jobs: Sequence[PlannedJob]) -> int:
+    return sum(job.costs.n_searches for job in jobs)
+
+
 def _greedy(jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int) -> list[bool]:
     """Tensors by bytes that they save for each byte and job that they live, while half of the memory stays free."""
     kept = [False] * len(residents)
@@ -215,11 +222,13 @@ class _Model:
         more = sum((choice.cost - least) * one for one, choice in zip(picked, choices, strict=True))
         return least + more
 
-    def solved(self, hint: Sequence[bool], seconds: float) -> tuple[list[bool], int] | None:
-        """What lives on chip in the best plan, and what no plan is below."""
+    def solved(
+        self, hint: Sequence[bool], seconds: float, *, relative_gap: float = 0.0
+    ) -> tuple[list[bool], int] | None:
+        """What lives on chip in the best plan, or one so near to the bound; and that: no plan is below."""
         for variable, value in zip(self.kept, hint, strict=True):
             self.model.add_hint(variable, value)
-        solver = new_solver(seed=1, is_linear=True, seconds=seconds)
+        solver = new_solver(seed=1, is_linear=True, seconds=seconds, relative_gap=relative_gap)
         if not has_answer(solver, self.model):
             return None
         bound = int(-(-solver.best_objective_bound // self.scale))

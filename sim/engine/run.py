@@ -8,6 +8,7 @@ whether that is still to come, so that a command line can say so.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 Int64Array = npt.NDArray[np.int64]
+
+SHORT_S = 0.005  # what programs take of the clock before threads for the others are worth their making
+FEW = 8
 
 
 class DeadlockError(ProgramError):
@@ -134,11 +138,14 @@ def run_images(images: Sequence[Int64Array], *, skip: bool = True, n_threads: in
     per_program = max(2 * int(image[kernel.N_ENGINES]) + int(image[kernel.N_CHANNELS]) for image in images)
     outs = np.zeros((n, kernel.OUT_FIXED_FIELDS + per_program), dtype=np.int64)
     threads = n_threads or os.cpu_count() or 1
-    if threads == 1 or n < 2 * threads:
-        kernel.run_batch(flat, offsets, 0, n, skip, outs)
-    else:
+    begun, done = time.perf_counter(), 0
+    while done < n and (threads == 1 or n - done < 2 * threads or time.perf_counter() - begun < SHORT_S):
+        some = n - done if threads == 1 or n - done < 2 * threads else min(FEW, n - done)
+        kernel.run_batch(flat, offsets, done, done + some, skip, outs)
+        done += some
+    if done < n:
         # Several chunks a thread, so that one slow program does not hold up the rest.
-        bounds = np.linspace(0, n, min(n, 4 * threads) + 1).astype(int)
+        bounds = np.linspace(done, n, min(n - done, 4 * threads) + 1).astype(int)
         with ThreadPoolExecutor(threads) as pool:
             jobs = [
                 pool.submit(kernel.run_batch, flat, offsets, int(a), int(b), skip, outs) for a, b in pairwise(bounds)

@@ -7,11 +7,14 @@ built-in ones use too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Integral
 from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from tilewright.errors import InputError, unknown
 from tilewright.hw_models.spec import MachineSpec
@@ -19,7 +22,7 @@ from tilewright.registry import LAST, Registry
 from tilewright.sim.lowering.core import TileCore, WorkTotals
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.family import FAMILIES, Family, family_of
-from tilewright.sim.lowering.screen import Column, Flags, Screened
+from tilewright.sim.lowering.screen import Column, Flags, Screened, Shortlist
 from tilewright.sim.result import LowerBound
 from tilewright.units import ceil_div
 
@@ -90,7 +93,11 @@ class Phase:
     ``floor(costs, tiling)``: work that counting the lowering never undercuts, where that is told much faster; a search
     then counts only tilings that could be the best. ``screen(costs, tilings, most_cycles)``: which fit, and their
     floors, for all at once; of those that take more cycles only that they do; None for layers for which it cannot tell.
-    ``distinct_of_all``: ``distinct`` over columns of tilings, for a phase in which all are legal.
+    ``distinct_of_all``: ``distinct`` over columns of tilings, for a phase in which all are legal. ``shortlist(costs,
+    most_cycles, space, what)``: of the ``space``, made when it is called, those that fit and may take no more cycles,
+    told sooner than by ``screen`` for a layer that is searched again with other homes in the same space (``what``);
+    None where it cannot tell. ``image(phase, costs, tiling)``: the packed program of a tiling that fits, written sooner
+    than it is lowered; None where it must be.
     """
 
     name: str
@@ -102,6 +109,8 @@ class Phase:
     floor: Callable[[Any, Tiling], WorkTotals] | None = None
     screen: Callable[[Any, Sequence[dict[str, int]], int | None], Screened | None] | None = None
     distinct_of_all: Callable[[Any, Mapping[str, Column]], Flags] | None = None
+    shortlist: Callable[[Any, int, Callable[[], Sequence[dict[str, int]]], Hashable], Shortlist | None] | None = None
+    image: Callable[[Phase, Any, Tiling], npt.NDArray[np.int64] | None] | None = None
 
     def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:
         """Every candidate tiling of this phase (capacity not yet checked)."""

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Column", "Flags", "Screened", "TilingTable"]
+__all__ = ["Column", "Flags", "Screened", "Shortlist", "TilingTable"]
 
 Column: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -62,3 +62,17 @@ class TilingTable(Sequence[dict[str, int]]):
     def where(self, which: Flags | Column | slice) -> TilingTable:
         """Some of the tilings."""
         return TilingTable(self.names, self.rows[which])
+
+
+class Shortlist(NamedTuple):
+    """What a search with a score to beat needs of a space: the tilings that fit and may be as fast, in the order of the
+    space, with cycles and energy that counting and running never undercut.
+
+    ``n_candidates``: in the space; ``n_fitting``: at least so many of them fit.
+    """
+
+    tilings: TilingTable
+    bound_cycles: Column
+    energy_pj: npt.NDArray[np.float64]
+    n_candidates: int
+    n_fitting: int

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from random import Random
 
+import numpy as np
 import pytest
 
 from tilewright.hw_models.load import load_machine
@@ -16,8 +18,11 @@ from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.gemm import screen as screen_module
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.gemm.figures import Figures
-from tilewright.sim.dataflows.gemm.screen import screen
+from tilewright.sim.dataflows.gemm.images import image
+from tilewright.sim.dataflows.gemm.screen import screen, shortlist
+from tilewright.sim.engine.image import pack
 from tilewright.sim.jobs import Job, jobs_on
+from tilewright.sim.lowering.evaluation import build_phase, fits
 from tilewright.sim.lowering.mapping import get_dataflow
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import Homes
@@ -93,3 +98,49 @@ def test_figures_of_tiles_are_those_of_their_homes(monkeypatch: pytest.MonkeyPat
         alone = screen(GemmCosts(layer, spec), space)
         assert alone is not None and of_all is not None
         assert all((one == other).all() for one, other in zip(alone, of_all, strict=True))
+
+
+@pytest.mark.parametrize("homes", HOMES)
+def test_shortlists_are_what_screens_leave(homes: Homes) -> None:
+    """Of a new space and of a remembered one: the same tilings in the same order, with the same bounds."""
+    phase, spec = STAGED.phases[0], machine()
+    for piece in pieces(job_of(homes).layer, spec, STAGED)[:4]:
+        costs, space = GemmCosts(piece, spec), tiling_space(phase, piece, spec, {})
+        told = screen(costs, space)
+        assert told is not None
+        typical = int(np.median(told.bound_cycles[told.fits]))
+        for most_cycles in (typical, typical // 2, 2 * typical):
+            short = shortlist(costs, most_cycles, lambda space=space: space, phase)  # type: ignore[misc]
+            assert short is not None
+            meant = np.flatnonzero(told.fits & (told.bound_cycles <= most_cycles))
+            own = short.bound_cycles <= most_cycles
+            assert [tiling for tiling, is_own in zip(short.tilings, own, strict=True) if is_own] == [
+                space[at] for at in meant.tolist()
+            ]
+            assert (short.bound_cycles[own] == told.bound_cycles[meant]).all()
+            assert (short.energy_pj[own] == told.energy_pj[meant]).all()
+            assert short.n_candidates == len(space) and short.n_fitting <= told.fits.sum()
+
+
+@pytest.mark.parametrize("homes", [*HOMES, Homes("", "", "l2")])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_images_are_those_of_the_lowering(homes: Homes, kernel: int) -> None:
+    """Written from another tiling's of the same form or lowered and packed: the same to the last figure."""
+    spec, random = replace(machine(), n_cores=2).with_(**{"buffers.l1.capacity_kib": 32}), Random(1)
+    b = Layers("small", activations="int8", weights="int8")
+    x = b.input("image", (1, 24, 11, 10))
+    stream = b.finish([b.elementwise("add", b.conv(x, 24, kernel, "conv"), x)])
+    (job,) = jobs_on(stream, spec)
+    assert isinstance(job.layer, GemmLayer) and job.layer.fused.extra_bits
+    phase, n_written = STAGED.phases[0], 0
+    for piece in pieces(replace(job.layer, homes=homes), spec, STAGED):
+        costs, space = GemmCosts(piece, spec), tiling_space(phase, piece, spec, {})
+        for at in random.sample(range(len(space)), min(16, len(space))):
+            tiling = {**space[at], "prefetched": int(random.random() < 0.2)}
+            if not fits(phase, costs, tiling):
+                continue
+            written = image(phase, costs, tiling)
+            if written is not None:
+                n_written += 1
+                assert (written == pack(build_phase(phase, costs, tiling))[0]).all()
+    assert n_written > 20

@@ -72,6 +72,7 @@ class GemmCosts(TileCosts):
         self.n_sharing = {operand: n_sharing(layer, machine, operand) for operand in ("a", "b")}
         self.multicasts = multicasts(machine)
         self._of_tiles: dict[tuple[int, int, int], tuple[int, float]] = {}
+        self._of_slabs: dict[tuple[Span, int, int, int], tuple[int, int, int]] = {}
 
     # -- all tiles -----------------------------------------------------------------------------------------
 
@@ -142,6 +143,16 @@ class GemmCosts(TileCosts):
         layer, window = self.layer, self.layer.window
         if window is None:
             return rows.size, depth.size, self._gap(depth.size, layer.k)
+        key = (rows, depth.size, row_tile, depth_tile)
+        known = self._of_slabs.get(key)
+        if known is None:
+            known = self._of_slabs[key] = self._slab_runs(window, rows, depth, row_tile, depth_tile)
+        return known
+
+    def _slab_runs(
+        self, window: ConvWindow, rows: Span, depth: Span, row_tile: int, depth_tile: int
+    ) -> tuple[int, int, int]:
+        layer = self.layer
         slab = self.slab(rows, row_tile)
         channels, of_channels = self.channels(depth.size, depth_tile), layer.k // window.taps
         if channels < of_channels:

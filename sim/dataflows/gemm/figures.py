@@ -6,7 +6,7 @@ searches each layer, cut in each way, with many homes and rooms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sized
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,9 +15,10 @@ from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import IN_DRAM
 
-__all__ = ["Figures", "figures_of"]
+__all__ = ["Figures", "figures_of", "keep_space"]
 
 MOST_LAYERS = 500
+MOST_ROWS = 1_000_000  # of tilings of all spaces
 MOST_MACHINES = 2  # often one is asked again and again, and so is another that it is held against
 
 Figure = TypeVar("Figure")
@@ -26,10 +27,11 @@ Figure = TypeVar("Figure")
 class Figures:
     """What has been told of the tiles of one layer: by what it is and the tile's extents."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "spaces")
 
     def __init__(self) -> None:
         self._known: dict[Hashable, dict[tuple[int, ...], object]] = {}
+        self.spaces: dict[Hashable, Sized] = {}  # what shortlists know of its tilings
 
     def told(self, what: Hashable, tiles: Iterable[tuple[int, ...]], make: Callable[..., Figure]) -> list[Figure]:
         """``make(*tile)`` of each tile, made once."""
@@ -69,3 +71,12 @@ def _layers_on(machine: MachineSpec) -> dict[GemmLayer, Figures]:
         _figures.pop(0)
     _figures.append((machine, {}))
     return _figures[-1][1]
+
+
+def keep_space(figures: Figures, key: Hashable, space: Sized) -> None:
+    """Remember ``space``, one item a tiling; others are forgotten where they become many."""
+    known = [own.spaces for _, layers in _figures for own in layers.values()]
+    if sum(len(one) for spaces in known for one in spaces.values()) + len(space) > MOST_ROWS:
+        for spaces in known:
+            spaces.clear()
+    figures.spaces[key] = space

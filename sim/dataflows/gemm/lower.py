@@ -19,6 +19,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from tilewright.hw_models.dram import dram_rate
 from tilewright.hw_models.links import multicasts, of_each_core
 from tilewright.hw_models.matrix_unit import no_rate
@@ -28,7 +31,7 @@ from tilewright.sim.dataflows.gemm.costs import GemmCosts, vector_operations
 from tilewright.sim.dataflows.gemm.engine_costs import costs_of
 from tilewright.sim.dataflows.gemm.engines import engine_bound, gemm_assumptions, on_machine
 from tilewright.sim.dataflows.gemm.floor import work_floor
-from tilewright.sim.dataflows.gemm.screen import screen
+from tilewright.sim.dataflows.gemm.screen import screen, shortlist
 from tilewright.sim.dataflows.gemm.space import (
     KEEPS_A,
     KEEPS_B,
@@ -423,16 +426,29 @@ class Nest:
         mover = self.core.movers.get(operand)
         return [stage.free] if mover is None else [stage.free, mover.begin]
 
+    def load_a_work(self, rows: Span, depth: Span) -> Work:
+        """Bringing a tile of A into the working buffer, from its home or from where it is staged."""
+        home, tile = None if self.stage_a is None else self.stage_a.level, self.tile
+        return self.core.costs.load_a(rows, depth, row_tile=tile["m"], depth_tile=tile["k"], home=home)
+
+    def load_b_work(self, depth: int, columns: int) -> Work:
+        """The same of B."""
+        return self.core.costs.load_b(depth, columns, home=None if self.stage_b is None else self.stage_b.level)
+
+    def fetch_a_work(self, stage: Stage, rows: Span, depth: Span) -> Work:
+        """Bringing a tile of A into the level where it is staged."""
+        return self.core.costs.fetch_a(stage.level, rows, depth, row_tile=self.tile["m"], depth_tile=self.tile["k"])
+
     def _load_a(self, step: Step) -> None:
         assert self.a is not None
         costs, tiles = self.core.costs, {"row_tile": self.tile["m"], "depth_tile": self.tile["k"]}
-        run, stage, rows = ("load_a", step), self.stage_a, step.all_rows
+        run, stage = ("load_a", step), self.stage_a
         at_once = [step.columns.first, step.columns.last] if not self.keep_a else [True, True]
         waits, signals = [self.a.free], [self.a.full]
         if stage is not None:
             if step.part.columns.first and (step.columns.first or self.keep_a):
                 begins = step.rows.first and step.k.first
-                fetch = costs.fetch_a(stage.level, rows, step.k, **tiles)
+                fetch = self.fetch_a_work(stage, step.all_rows, step.k)
                 to = [*([stage.free] if begins else []), *self._a_awaits(step)]
                 self._fetch("a", fetch, stage, waits=to, begins=begins, step=step)
                 waits += self._has_come("a", stage)
@@ -440,13 +456,13 @@ class Nest:
                 signals += self._gives_up("a", stage)
         else:
             waits += self._a_awaits(step)
-        home = None if stage is None else stage.level
         if self.sends["a"]:
+            home, rows = None if stage is None else stage.level, step.all_rows
             send = costs.send_a(rows, step.k, costs.n_sharing["a"], **tiles)
             works = costs.bring_a(rows, step.k, **tiles, home=home), send
             self.core.load_shared("a", works, waits=waits, signals=signals, run=step)
             return
-        work = costs.load_a(rows, step.k, **tiles, home=home)
+        work = self.load_a_work(step.all_rows, step.k)
         self.core.load(work, waits=waits, signals=signals, label="load A", run=run)
 
     def _load_b(self, step: Step) -> None:
@@ -464,13 +480,13 @@ class Nest:
             is_last_row = step.rows.last or self.keep_b
             if (part.last or not stage.stays) and step.columns.last and step.k.last and is_last_row:
                 signals += self._gives_up("b", stage)
-        home = None if stage is None else stage.level
         if self.sends["b"]:
+            home = None if stage is None else stage.level
             send = costs.send_b(step.k.size, step.columns.size, costs.n_sharing["b"])
             works = costs.bring_b(step.k.size, step.columns.size, home=home), send
             self.core.load_shared("b", works, waits=waits, signals=signals, run=step)
             return
-        work = costs.load_b(step.k.size, step.columns.size, home=home)
+        work = self.load_b_work(step.k.size, step.columns.size)
         self.core.load_weights(work, waits=waits, signals=signals, label="load B", run=run)
 
     def multiply(self, step: Step) -> None:
@@ -619,6 +635,14 @@ register_family(
         assumptions=gemm_assumptions,
     )
 )
+
+
+def _image(phase: Phase, costs: GemmCosts, tiling: Tiling) -> npt.NDArray[np.int64] | None:
+    from tilewright.sim.dataflows.gemm.images import image  # which writes what this lowers
+
+    return image(phase, costs, tiling)
+
+
 ASSUMPTIONS = (
     "weights lie in DRAM in the order in which their tiles are read; activations row by row, those of a "
     "grouped convolution group by group",
@@ -641,6 +665,8 @@ GEMM = register(
                 floor=work_floor,
                 screen=screen,
                 distinct_of_all=distinct_of_all,
+                shortlist=shortlist,
+                image=_image,
             ),
         ),
         assumptions=ASSUMPTIONS,
@@ -676,6 +702,8 @@ STAGED = register(
                 floor=work_floor,
                 screen=screen,
                 distinct_of_all=distinct_stagings,
+                shortlist=shortlist,
+                image=_image,
             ),
         ),
         assumptions=(

@@ -9,6 +9,7 @@ layer with its operands in other homes (:mod:`tilewright.sim.dataflows.gemm.figu
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
-from tilewright.sim.dataflows.gemm.figures import figures_of
+from tilewright.sim.dataflows.gemm.figures import figures_of, keep_space
 from tilewright.sim.dataflows.gemm.floor import LOSS, products_of, sizes_of
 from tilewright.sim.dataflows.gemm.queues import Tilings, queue_cycles, tiles_along
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B
@@ -24,11 +25,11 @@ from tilewright.sim.dataflows.gemm.stages import n_copies, n_staging
 from tilewright.sim.dataflows.spans import Span
 from tilewright.sim.lowering.costs import Work
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, channels_of
-from tilewright.sim.lowering.screen import Screened, TilingTable
+from tilewright.sim.lowering.screen import Screened, Shortlist, TilingTable
 from tilewright.units import ceil_div
 from tilewright.workloads.homes import DRAM, Place
 
-__all__ = ["screen"]
+__all__ = ["screen", "shortlist"]
 
 Int64Array = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -58,6 +59,101 @@ def screen(costs: GemmCosts, tilings: Sequence[dict[str, int]], most_cycles: int
         fitting = _Columns(costs, table.where(left))
         cycles[left], energy_pj[left] = fitting.bound_cycles(), fitting.energy_pj()
     return Screened(fits=fits, bound_cycles=cycles, energy_pj=energy_pj)
+
+
+MORE = 1.25  # cycles of products up to which tilings are remembered, for each that is asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Space:
+    """Tilings of a space that fit where nothing else is held, and whose products take at most ``most_cycles``, those
+    that take least first: their places in the space, the room that they take, and cycles of their products.
+    """
+
+    tilings: TilingTable
+    places: Int64Array
+    near_bytes: Int64Array
+    staged_bytes: tuple[Int64Array, ...]
+    product_cycles: Int64Array
+    most_cycles: int
+    n_candidates: int
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def fitting(self, costs: GemmCosts) -> Int64Array:
+        """Those that fit beside what is held."""
+        needs = (self.near_bytes, *self.staged_bytes)
+        fits = [
+            need <= n_bytes - costs.held_bytes(name) for need, (name, n_bytes) in zip(needs, _rooms(costs), strict=True)
+        ]
+        return np.flatnonzero(np.logical_and.reduce(fits))
+
+
+def _rooms(costs: GemmCosts) -> list[tuple[str, int]]:
+    """The working buffer and the levels, with their bytes."""
+    levels = [(level.name, level.capacity_bytes) for level in costs.levels]
+    return [(costs.working.name, costs.working.capacity_bytes), *levels]
+
+
+def shortlist(
+    costs: GemmCosts, most_cycles: int, space: Callable[[], Sequence[dict[str, int]]], what: Hashable
+) -> Shortlist | None:
+    """As :func:`screen` tells it, of what may take no more than ``most_cycles``. What depends neither on the levels in
+    which operands live nor on the room that others leave is remembered, by ``what`` space it is.
+    """
+    if costs.layer.engine is not None or costs.working.parts:
+        return None
+    known = _known_space(costs, most_cycles, space, what)
+    fitting = known.fitting(costs)
+    left = fitting[: np.searchsorted(fitting, np.searchsorted(known.product_cycles, most_cycles, side="right"))]
+    if len(left):
+        left = left[_whole(_Columns(costs, known.tilings.where(left)).queue_cycles()) <= most_cycles]
+    left = left[np.argsort(known.places[left])]
+    tilings = known.tilings.where(left)
+    columns = _Columns(costs, tilings) if len(left) else None
+    return Shortlist(
+        tilings=tilings,
+        bound_cycles=np.zeros(0, dtype=np.int64) if columns is None else columns.bound_cycles(),
+        energy_pj=np.zeros(0) if columns is None else columns.energy_pj(),
+        n_candidates=known.n_candidates,
+        n_fitting=len(fitting),
+    )
+
+
+def _known_space(
+    costs: GemmCosts, most_cycles: int, space: Callable[[], Sequence[dict[str, int]]], what: Hashable
+) -> _Space:
+    figures, homes, near = figures_of(costs), costs.layer.homes, costs.is_near
+    key = (what, homes.a == DRAM, homes.b == DRAM, near["a"], near["b"], costs.loaded_extras)
+    known = figures.spaces.get(key)
+    if not isinstance(known, _Space) or known.most_cycles < most_cycles:
+        known = _space(costs, TilingTable.of(space()), int(MORE * most_cycles))
+        keep_space(figures, key, known)
+    return known
+
+
+def _space(costs: GemmCosts, tilings: TilingTable, most_cycles: int) -> _Space:
+    columns = _Columns(costs, tilings)
+    needs = (columns.near_bytes(), *(columns.staged_bytes(number) for number in range(len(costs.levels))))
+    fits = np.logical_and.reduce([need <= n_bytes for need, (_, n_bytes) in zip(needs, _rooms(costs), strict=True)])
+    places = np.flatnonzero(fits)
+    cycles = np.zeros(0, dtype=np.int64)
+    if len(places):
+        cycles = _whole(_Columns(costs, tilings.where(places)).product_cycles())
+    order = np.argsort(cycles, kind="stable")
+    order = order[: np.searchsorted(cycles[order], most_cycles, side="right")]
+    places = places[order]
+    near_bytes, *staged_bytes = (need[places] for need in needs)
+    return _Space(
+        tilings=tilings.where(places),
+        places=places,
+        near_bytes=near_bytes,
+        staged_bytes=tuple(staged_bytes),
+        product_cycles=cycles[order],
+        most_cycles=most_cycles,
+        n_candidates=len(tilings),
+    )
 
 
 class _Columns:
