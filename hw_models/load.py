@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tilewright.errors import InputError
+from tilewright.hw_models.pim.load import pim_names
 from tilewright.hw_models.settings import changed_by_text, parted_name
 from tilewright.hw_models.shipped import Shipped
 from tilewright.hw_models.spec import MachineSpec
@@ -29,6 +31,11 @@ def load_machine(name_or_path: str | Path, settings: Sequence[str] = ()) -> Mach
     name with the nearest one, or every fault of the file with its line.
     """
     name, own = (name_or_path, []) if isinstance(name_or_path, Path) else parted_name(name_or_path)
+    if name in pim_names() and name not in machine_names():
+        raise InputError(
+            f'machine: "{name}" is a memory that computes, and nobody commands it; allowed a machine with it '
+            "(pim: NAME), such as npu-with-lpddr5x-pim"
+        )
     machine, wanted = _MACHINES.load(name), [*own, *settings]
     return changed_by_text(machine, wanted) if wanted else machine
 

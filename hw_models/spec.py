@@ -773,6 +773,7 @@ class MachineSpec(Shown):
     ``lacks``: operators of networks that the cores cannot do, as kinds ("softmax") or kinds of one function
     ("elementwise:silu", "pool:average", "conv:depthwise", "conv:other_kernel"); ``fallback`` does them, and where there
     is none they are refused. ``host``: the link that inputs and results of an inference cross.
+    ``pim``: the memory that computes behind the chip, by name or file (:mod:`tilewright.hw_models.pim`).
     ``residency``: whether networks run by a plan of what stays on chip ("plan"), or with every tensor in the DRAM
     between operators ("none").
     ``assumptions`` are sentences on what the description idealises; results repeat them.
@@ -799,6 +800,7 @@ class MachineSpec(Shown):
     lacks: tuple[Text, ...] = ()
     fallback: FallbackSpec | None = None
     host: HostLinkSpec | None = None
+    pim: Text | None = None
     assumptions: tuple[str, ...] = ()
     sources: tuple[SourceSpec, ...] = ()
 

@@ -26,7 +26,7 @@ from tilewright.sim.pim.program import (
     multiply,
 )
 
-__all__ = ["BlockPlace", "DecoderShape", "block_program", "embedding_program", "matrix_vector"]
+__all__ = ["BlockPlace", "DecoderShape", "block_program", "embedding_program", "matrix_vector", "packed_vectors"]
 
 # rows with a name; any other is one that is not open
 _X, _X_COPY, _NORM, _XQ, _XK, _GATE, _KEYS, _MORE_KEYS, _SCORES = range(1, 10)
@@ -269,6 +269,28 @@ def matrix_vector(memory: PimOrganisationSpec, k: int, n: int, banks: int, *, wi
                 items.append(Repeat(n=count, body=function()))
             items.append(accumulators_out(count))
     return _joined(items)
+
+
+def packed_vectors(memory: PimOrganisationSpec, k: int, n: int, banks: int) -> Program:
+    """As :func:`matrix_vector` for a short vector: several columns of the matrix lie in one row of a bank, which stays
+    open for all of them.
+    """
+    columns = _up(n, banks)
+    accesses = _up(k, memory.multiplies_per_bank)
+    per_row = max(1, min(memory.accesses_per_row // accesses, memory.accumulators_per_bank))
+
+    def row(number: int, count: int) -> tuple[Item, ...]:
+        return accumulators_in(count), Repeat(n=count, body=(mac(accesses, number),)), accumulators_out(count)
+
+    whole, left = divmod(columns, per_row)
+    items: list[Item] = [buffer_in(accesses)]
+    if whole > 1:  # no two rows that follow each other are the same one
+        items.append(Repeat(n=whole // 2, body=(*row(_KEYS, per_row), *row(_MORE_KEYS, per_row))))
+    if whole % 2:
+        items += row(_KEYS, per_row)
+    if left:
+        items += row(_SCORES, left)
+    return tuple(items)
 
 
 def _joined(items: list[Item]) -> Program:

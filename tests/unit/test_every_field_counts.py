@@ -31,6 +31,7 @@ DESCRIPTIVE = {
     "MachineSpec.description": "words for lists",
     "MachineSpec.assumptions": "sentences that results repeat",
     "MachineSpec.sources": "where figures come from",
+    "MachineSpec.pim": "a name, of a file with figures of its own; plans with banks (`search --over pim`) read it",
     "BufferSpec.name": "a name",
     "BufferPartSpec.name": "a name",
     "FallbackSpec.name": "a name",

@@ -9,18 +9,21 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tilewright.hw_models.pim import load_pim
+from tilewright.sim.pim.closed_form import row_cycles
 from tilewright.sim.pim.commands import Command
-from tilewright.sim.pim.decoder_block import DecoderShape
+from tilewright.sim.pim.decoder_block import DecoderShape, matrix_vector
+from tilewright.sim.pim.energy import channel_energy_pj
 from tilewright.sim.pim.program import CONFIGURE, Program, Repeat, accumulators_in, accumulators_out, buffer_in, mac
 from tilewright.sim.pim.program import multiply as elementwise
 from tilewright.sim.pim.register_banks import register_product
 from tilewright.sim.pim.run import run_program
-from tilewright.sim.pim.system import PimSystem
+from tilewright.sim.pim.system import PimSystem, TokenTime
 
 pytestmark = pytest.mark.validation
 
@@ -144,6 +147,116 @@ def test_blocks_of_cent() -> None:
     assert worst["accelerator_latency"] < 1e-6
     assert worst["embedding_latency"] < 0.005
     assert worst["throughput_tokens_per_s"] < 0.02
+
+
+def test_headlines_of_cent() -> None:
+    """Whole queries (512 in, 3,584 out) against measured GPUs; contexts are sampled, with the mean of theirs."""
+    device = load_pim("cent")
+    published = {(row["quantity"], row["model"]): float(row["value"]) for row in rows("pim_cent_headline_ratios.csv")}
+    measured = {(row["model"], row["phase"]): row for row in rows("pim_cent_gpu_max_batch.csv")}
+    contexts = (1088, 3136)
+    n_devices = {"Llama2-7B": 8, "Llama2-13B": 20, "Llama2-70B": 32}
+    product = 1.0
+    for model, (shape, blocks) in LLAMA.items():
+        gpu = measured[model, "end_to_end"]
+
+        def tokens(
+            stages: int, model: str = model, shape: DecoderShape = shape, blocks: int = blocks
+        ) -> list[TokenTime]:
+            system = PimSystem(device=device, devices=n_devices[model], shape=shape, blocks=blocks, stages=stages)
+            return [system.token(context) for context in contexts]
+
+        alone, together = tokens(1), tokens(blocks)
+        latency = float(gpu["batch1_end_to_end_latency_s"]) / (4096 * sum(one.seconds for one in alone) / len(alone))
+        rate = sum(one.tokens_per_second for one in together) / len(together) / float(gpu["throughput_tokens_per_s"])
+        product *= rate
+        wanted = published["latency_ratio_gpu_over_cent", model], published[f"{_RATE}", model]
+        print(f"\n{model}: latency {latency:.2f} ({wanted[0]:.2f}), throughput {rate:.2f} ({wanted[1]:.2f})")
+        assert latency == pytest.approx(wanted[0], rel=0.02)
+        assert rate == pytest.approx(wanted[1], rel=0.02)
+    assert product ** (1 / 3) == pytest.approx(published[f"{_RATE}_geomean", "Geomean"], rel=0.02)
+
+
+_RATE = "throughput_ratio_cent_over_gpu_end_to_end"
+#: Blocks and width of eight models of up to 1.4 billion parameters, sizes of the GPT-2 and GPT-3 papers.
+GPT = {
+    "GPT2-small": (12, 768), "GPT2-medium": (24, 1024), "GPT2-large": (36, 1280), "GPT2-XL": (48, 1600),
+    "GPT3-small": (12, 768), "GPT3-medium": (24, 1024), "GPT3-large": (24, 1536), "GPT3-XL": (24, 2048),
+}  # fmt: skip
+
+
+def test_pim_gpt_beside_a_roofline() -> None:
+    """The published speed-up over a T4 is that over a framework; over the T4's memory it is six to seven."""
+    pim = load_pim("pim-gpt")
+    published = {row["quantity"]: row["value"] for row in rows("pim_pimgpt_published.csv")}
+    ratios, overheads = {}, []
+    for name, (blocks, width) in GPT.items():
+        weights = blocks * 12 * width**2 + 50257 * width
+        sizes = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)] * blocks + [(width, 50257)]
+        cycles = {
+            size: run_program(matrix_vector(pim.organisation, *size, pim.organisation.n_banks), pim.timing, 16).cycles
+            for size in set(sizes)
+        }
+        seconds = pim.seconds(sum(cycles[size] for size in sizes))
+        roofline = 2 * weights / 320e9
+        ratios[name] = roofline / seconds
+        least = float(published["gpu_speedup_min"]) * seconds - roofline
+        overheads.append(least / blocks)
+        print(
+            f"{name}: banks {1e3 * seconds:.2f} ms, T4's memory {1e3 * roofline:.2f} ms: {ratios[name]:.1f}x", end="; "
+        )
+        print(f"a speed-up of 41 means {1e6 * least / blocks:.0f} us of overhead a block")
+    assert all(3 < ratio < 8 for ratio in ratios.values())
+    assert all(0.3e-3 < one < 2e-3 for one in overheads)  # a framework's, not a memory's
+
+
+def test_in_bank_bandwidths() -> None:
+    """Of AttAcc and NeuPIMs parameters are published: what they make of them is the banks' bandwidth."""
+    attacc, neupims = load_pim("attacc"), load_pim("neupims")
+    table = {row["parameter"]: row["value"] for row in rows("pim_attacc_params.csv")}
+    stack = float(table["HBM3 stack bandwidth"])
+    for pim, limit in ((attacc, 6), (attacc, 4), (neupims, 2)):
+        organisation = pim.organisation
+        timing = replace(pim.timing, column_long_cycles=limit)
+        peak = organisation.n_banks * organisation.access_bytes * timing.clock_ghz / limit
+        row = row_cycles(timing, organisation.accesses_per_row)
+        by_rows = organisation.n_banks * organisation.row_bytes * timing.clock_ghz / row
+        outside = pim.commander.bandwidth_gb_per_s
+        print(f"\n{pim.name}, columns {limit} apart: {peak / outside:.1f}x the pins at peak", end=", ")
+        print(f"{by_rows / outside:.1f}x with rows")
+    unlimited = attacc.organisation.n_banks * 32 * 1.3 / 4 / 5
+    assert unlimited / stack == pytest.approx(float(table["bank-level PIM bandwidth multiple, unlimited"]), rel=0.01)
+    parameters = {row["parameter"]: row["value"] for row in rows("pim_neupims_params.csv")}
+    assert neupims.organisation.banks_per_channel == int(parameters["banks_per_channel"])
+    assert neupims.organisation.multiplies_per_bank == int(parameters["multipliers_per_bank"])
+    assert neupims.organisation.n_channels == int(parameters["channels"])
+    for name, cycles in {
+        "CL": neupims.timing.read_latency_cycles,
+        "RCD": neupims.timing.activate_to_mac_cycles,
+        "RP": neupims.timing.precharge_cycles,
+        "RAS": neupims.timing.row_open_cycles,
+        "RFC": neupims.timing.refresh_cycles,
+        "REFI": neupims.timing.refresh_interval_cycles,
+        "CCD_L": neupims.timing.column_long_cycles,
+    }.items():
+        assert cycles == int(parameters[name])
+
+
+def test_energy_of_cent() -> None:
+    """Published token energies are those of commands, with controllers and a 32nd of what standby takes."""
+    device = load_pim("cent")
+    for row in list(rows("pim_cent_simulation.csv"))[::70]:
+        shape, blocks = LLAMA[row["model"]]
+        if int(row["pipeline_parallel"]) != blocks:
+            continue
+        system = PimSystem(device=device, devices=int(row["devices"]), shape=shape, blocks=blocks, stages=blocks)
+        block = system.block(int(row["sequence_length"]))
+        by_part = channel_energy_pj(device, block.run).by_part
+        n = system.place.channels * blocks / 1e9
+        commands = n * sum(value for part, value in by_part.items() if not part.startswith("standby"))
+        published = float(row["token_energy_mJ"])
+        print(f"\n{row['model']} at {row['sequence_length']}: commands {commands:.1f} of {published:.1f} mJ", end="")
+        assert 0.85 < commands / published < 1
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from tilewright.cli.options import (
     BesideOption,
     CsvOption,
     JsonOption,
+    KvCacheOption,
     MapOption,
     ResidencyOption,
     SetOption,
@@ -24,6 +25,7 @@ from tilewright.cli.options import (
 from tilewright.cli.outputs import Outputs
 from tilewright.cli.search_options import (
     AllOperatorsOption,
+    BatchesOption,
     BudgetOption,
     BufferOption,
     ExplainerOption,
@@ -68,6 +70,7 @@ def search(
     dataflow: SearchedDataflowOption = None,
     weights: WeightsOption = None,
     activations: ActivationsOption = None,
+    kv_cache: KvCacheOption = None,
     unknown: UnknownOption = None,
     map_: MapOption = None,
     json: JsonOption = None,
@@ -76,6 +79,7 @@ def search(
     stages: StagesOption = None,
     images: SearchedImagesOption = None,
     beside: BesideOption = None,
+    batches: BatchesOption = None,
     report: SearchedReportOption = None,
 ) -> None:
     """Search a large space of choices for the best one, and say how far it is from what is proven."""
@@ -96,12 +100,14 @@ def search(
         "dataflow": dataflow,
         "weights": weights,
         "activations": activations,
+        "kv_cache": kv_cache,
         "unknown": unknown,
         "map": tuple(map_ or ()) or None,
         "residency": residency,
         "stages": stages,
         "images": images,
         "beside": tuple(beside or ()) or None,
+        "batches": batches,
         "report": report,
     }
     space = SPACES.get(over) if over in SPACES.names() else None

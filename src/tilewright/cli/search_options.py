@@ -11,6 +11,7 @@ from tilewright.cli.options import METHODS
 
 __all__ = [
     "AllOperatorsOption",
+    "BatchesOption",
     "BudgetOption",
     "BufferOption",
     "ExplainerOption",
@@ -46,7 +47,7 @@ TargetArgument = Annotated[
 OverOption = Annotated[
     str,
     typer.Option(
-        "--over", metavar="bits|fusion|joint|mask|pipeline|steps|tiling", help="What is chosen.", show_default=False
+        "--over", metavar="bits|fusion|joint|mask|pim|pipeline|steps|tiling", help="What is chosen.", show_default=False
     ),
 ]
 SearchedMachineOption = Annotated[
@@ -162,6 +163,16 @@ StagesOption = Annotated[
         "--stages",
         metavar="N|auto",
         help="Of --over pipeline: how many stages (as many as are best).",
+        show_default=False,
+        rich_help_panel=_SEARCH,
+    ),
+]
+BatchesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--batches",
+        metavar="1,2,4,...",
+        help="Of --over pim: the network at these batches, and the batch at which banks stop paying.",
         show_default=False,
         rich_help_panel=_SEARCH,
     ),

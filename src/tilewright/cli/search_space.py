@@ -95,5 +95,5 @@ def count(texts: Sequence[str]) -> int:
     return int(text)
 
 
-_OWN = ("bits", "fusion", "joint", "mask", "pipeline", "steps", "tiling")
+_OWN = ("bits", "fusion", "joint", "mask", "pim", "pipeline", "steps", "tiling")
 SPACES: Registry[SearchSpace] = Registry("space", rooms=[f"tilewright.cli.search_{name}" for name in _OWN])

@@ -182,6 +182,23 @@ def simulate(
         show_pipeline(outputs, asked, stream)
         return
     _refuse_without_pipeline({"--images": images, "--beside": beside})
+    if spec.pim is not None:
+        from tilewright.cli.pim import PimRun, refuse_for_banks, show_plan
+
+        refuse_for_banks(
+            spec.name,
+            {
+                "--no-prefetch": no_prefetch, "--residency": residency, "--weight-density": weight_density,
+                "--kernels": kernels, "--launch": launch, "--dataflow": dataflow, "--all-operators": all_operators,
+                "--objective": goal != "latency",
+            },
+        )  # fmt: skip
+        banks = PimRun(
+            network=named.text, machine=spec, weights=weights, activations=activations, kv_cache=kv_cache,
+            fuse=not no_fuse, keep_mappings=not no_cache, unknown=choice,
+        )  # fmt: skip
+        show_plan(outputs, banks)
+        return
     network = NetworkRun(
         network=named.text,
         note=named.note,

@@ -1,0 +1,143 @@
+"""What an operator of a network takes in the banks of a memory that computes, or why they cannot do it.
+
+A product needs its weights in the banks, in the width that they multiply; every vector of a batch passes over all rows
+again. Attention needs keys and values in the banks, a head of one request in one channel: scores come out to the host,
+which makes probabilities of them and writes them back as the vector of the second product. Whatever is fused behind a
+product is the host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+
+from tilewright.hw_models.pim.spec import PimSpec
+from tilewright.hw_models.spec import MachineSpec
+from tilewright.sim.jobs import JobLayer
+from tilewright.sim.pim.decoder_block import matrix_vector, packed_vectors
+from tilewright.sim.pim.energy import channel_energy_pj
+from tilewright.sim.pim.register_banks import register_product
+from tilewright.sim.pim.run import ChannelRun, run_program
+from tilewright.workloads.attention import AttentionLayer
+from tilewright.workloads.gemm import GemmLayer
+
+__all__ = ["BANK_ASSUMPTIONS", "BankWork", "bank_work"]
+
+BANK_ASSUMPTIONS = (
+    "banks: what lies in them lies there already (weights, keys and values in the order that their commands need; a "
+    "new key or value costs the host what it costs without them)",
+    "banks: nothing overlaps: vectors go in, rows are multiplied, sums come out, the host does what is fused behind; "
+    "weights of a host's operator are not brought ahead in a plan with banks",
+    "banks: sums come out in full width, are read by the host, and results written by it",
+)
+_SOFTMAX = {"max": 1, "sub": 1, "exp": 1, "add": 1, "mul": 1}  # a score; the reciprocal is one a row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankWork:
+    """An operator in the banks: ``bank_seconds``, then ``host_seconds`` for what only the host does; ``energy_pj`` of
+    the memory (None: its file gives none).
+    """
+
+    bank_seconds: float
+    host_seconds: float
+    energy_pj: float | None
+
+    @property
+    def seconds(self) -> float:
+        """Both, one after the other."""
+        return self.bank_seconds + self.host_seconds
+
+
+def bank_work(layer: JobLayer, pim: PimSpec, machine: MachineSpec) -> BankWork | str:
+    """What ``layer`` takes in the banks of ``pim``, commanded by ``machine``; a reason where they cannot do it."""
+    if isinstance(layer, GemmLayer):
+        return _product(layer, pim, machine)
+    if isinstance(layer, AttentionLayer):
+        return _attention(layer, pim, machine)
+    return "element-wise work stays with the host"
+
+
+def _product(layer: GemmLayer, pim: PimSpec, machine: MachineSpec) -> BankWork | str:
+    bits = pim.organisation.operand_bits
+    if not layer.b_is_weight:
+        return "both operands are made while the network runs"
+    if layer.window is not None:
+        return "a convolution"
+    for what, width in (("weights", layer.b_bits), ("vectors", layer.a_bits)):
+        if width != bits:
+            return f"{what} of {width} bits; the banks multiply {bits}"
+    bytes_needed = layer.groups * layer.k * layer.n * bits // 8
+    if bytes_needed > pim.organisation.capacity_bytes:
+        return f"{bytes_needed} bytes of weights; the banks hold {pim.organisation.capacity_bytes}"
+    part = _vectors(pim, layer.n, layer.k, layer.m, pim.organisation.n_channels)
+    n_results = layer.m * layer.n * layer.groups
+    host = part.host_bytes * layer.groups + n_results * (layer.out_bits + sum(layer.fused.extra_bits)) / 8
+    seconds = host / (pim.commander.bandwidth_gb_per_s * 1e9)
+    seconds += _elementwise(machine, n_results, dict(layer.fused.operations))
+    energy = None if part.energy_pj is None else part.energy_pj * layer.groups
+    return BankWork(bank_seconds=part.seconds * layer.groups, host_seconds=seconds, energy_pj=energy)
+
+
+def _attention(layer: AttentionLayer, pim: PimSpec, machine: MachineSpec) -> BankWork | str:
+    bits = pim.organisation.operand_bits
+    if layer.blocks is not None or layer.window_left is not None or layer.window_right is not None:
+        return "only some of the keys are seen"
+    if layer.mask != "none" and layer.query_len > 1:
+        return f"mask {layer.mask} over {layer.query_len} queries"
+    if layer.bias_heads or layer.sinks or layer.soft_cap:
+        return "scores are changed before the softmax"
+    for what, width in (("keys", layer.key_bits), ("values", layer.value_bits)):
+        if width != bits:
+            return f"{what} of {width} bits; the banks multiply {bits}"
+    pairs = layer.batch * layer.kv_heads
+    queries = layer.query_heads // layer.kv_heads * layer.query_len
+    channels = pim.organisation.n_channels
+    rounds = -(-pairs // channels)
+    scores = _vectors(pim, layer.key_len, layer.head_dim, queries, 1)
+    sums = _vectors(pim, layer.value_dim, layer.key_len, queries, 1)
+    n_scores = pairs * queries * layer.key_len
+    host = pairs * (scores.host_bytes + sums.host_bytes) + pairs * queries * layer.value_dim * bits / 8
+    seconds = host / (pim.commander.bandwidth_gb_per_s * 1e9)
+    seconds += _elementwise(machine, n_scores, _SOFTMAX) + _elementwise(machine, pairs * queries, {"div": 1})
+    energy = None if scores.energy_pj is None or sums.energy_pj is None else pairs * (scores.energy_pj + sums.energy_pj)
+    return BankWork(bank_seconds=rounds * (scores.seconds + sums.seconds), host_seconds=seconds, energy_pj=energy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """Vectors times one matrix; ``host_bytes`` are what the host moves beside the commands."""
+
+    seconds: float
+    host_bytes: int
+    energy_pj: float | None
+
+
+def _vectors(pim: PimSpec, outputs: int, k: int, n: int, channels: int) -> _Part:
+    """``n`` vectors of ``k`` elements times a matrix with ``outputs`` results, over ``channels``."""
+    if pim.registers is not None:
+        there = replace(pim, organisation=replace(pim.organisation, n_channels=channels))
+        product = register_product(there, outputs, k, n)
+        cycles = product.cycles
+        seconds = float(cycles) / (pim.timing.clock_ghz * 1e9)
+        return _Part(seconds=seconds, host_bytes=product.host_bytes_in + product.host_bytes_out, energy_pj=None)
+    run = _run(pim, outputs, k, channels)
+    energy = None if pim.energy is None else channel_energy_pj(pim, run).total_pj * channels * n
+    return _Part(seconds=n * pim.seconds(run.cycles), host_bytes=0, energy_pj=energy)
+
+
+@cache
+def _run(pim: PimSpec, outputs: int, k: int, channels: int) -> ChannelRun:
+    organisation = pim.organisation
+    banks = channels * organisation.banks_per_channel
+    is_narrow = 2 * k <= organisation.operands_per_row
+    lower = packed_vectors if is_narrow else matrix_vector
+    return run_program(lower(organisation, k, outputs, banks), pim.timing, organisation.banks_per_channel)
+
+
+def _elementwise(machine: MachineSpec, n: int, operations: Mapping[str, int]) -> float:
+    """Seconds of the host's lanes for ``n`` values."""
+    costs = machine.vector.cycles
+    cycles = sum(times * costs.get(name, 1) for name, times in operations.items())
+    return machine.seconds(-(-n * cycles // (machine.vector.lanes * machine.n_cores)))
