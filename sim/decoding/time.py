@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
+from tilewright.formats import number_format
 from tilewright.hw_models.gpu.calibration import load_calibration
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.decoding.work import StepWork
@@ -126,9 +127,13 @@ def step_time(
     rates = rates_of(machine)
     limits = {"memory": 0.0, "multipliers": 0.0, "unpacking": 0.0}
     slots = runtime.processor_operations * rates.on_processor or runtime.lane_operations
+    as_stored = work.batch > 1 and work.element in machine.matrix.multiplies_per_pe_per_cycle
+    as_stored = as_stored and number_format(work.element).kind == "float"
+    each_row = work.batch > 1 and runtime.unpacks_each_row and machine.gpu is not None
     lanes = 0.0
     for part in work.parts:
-        unpacked = part.n_weights * slots if part.narrow else 0.0
+        turned = part.macs if each_row else part.n_weights
+        unpacked = turned * slots if part.narrow and not as_stored else 0.0
         # A matrix-vector kernel of one sequence multiplies on the lanes; a batch has rows enough for the multipliers.
         on_lanes = unpacked if part.narrow else part.macs if work.batch == 1 else 0.0
         multiplied = part.macs / rates.macs_per_s if work.batch > 1 else 0.0

@@ -41,7 +41,7 @@ class Part:
 class StepWork:
     """One step of a batch. ``parts``: products with weights; ``cache_read``, ``cache_written``: bytes of caches and
     states; ``cache_values``: numbers of caches that are read; ``attention_macs``: of the products with them, over all
-    query heads; ``logits_bytes``: of the results that the host reads.
+    query heads; ``logits_bytes``: of the results that the host reads. ``element``: what narrow weights are.
     """
 
     batch: int
@@ -52,6 +52,7 @@ class StepWork:
     cache_narrow: bool
     attention_macs: float
     logits_bytes: float
+    element: str
 
     @property
     def weight_bytes(self) -> float:
@@ -102,11 +103,18 @@ def step_work(
             macs=float(batch) * weight.used * weight.n + (before.macs if before else 0),
             narrow=bits < _KEPT_BITS or bool(before and before.narrow),
         )
-    return _with_cache(model, tuple(parts.values()), batch=batch, context=context, cache_format=cache_format)
+    return _with_cache(
+        model,
+        tuple(parts.values()),
+        batch=batch,
+        context=context,
+        cache_format=cache_format,
+        element=storage.element,
+    )
 
 
 def _with_cache(
-    model: LanguageModel, parts: tuple[Part, ...], *, batch: int, context: int, cache_format: str
+    model: LanguageModel, parts: tuple[Part, ...], *, batch: int, context: int, cache_format: str, element: str
 ) -> StepWork:
     bits = float(bits_per_element(cache_format)) / 8
     seen = [model.visible(layer, context) for layer in range(model.layers) if model.keeps_cache(layer)]
@@ -122,4 +130,5 @@ def _with_cache(
         cache_narrow=bits < _KEPT_BITS / 8,
         attention_macs=float(batch * sum(seen) * model.heads * width),
         logits_bytes=4.0 * batch * model.vocabulary,
+        element=element,
     )

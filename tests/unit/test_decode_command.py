@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from tilewright.cli.app import app
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
+from tilewright.search.api import simulate_network
 from tilewright.search.systems.steps import DecodedStep, DecodeQuestion, decoded_step
 from tilewright.sim.decoding.experts import pinned_hits
 from tilewright.workloads.language.catalogue import language_model
@@ -114,3 +115,16 @@ def test_batches_share_what_they_read() -> None:
     assert dense[0].weight_bytes == dense[1].weight_bytes and 4 * dense[0].cache_read == dense[1].cache_read
     used = [decoded_step(question("qwen3-30b-a3b", batch=n), machine).experts for n in (1, 8, 64, 1024)]
     assert used[0] == pytest.approx(8) and used == sorted(used) and used[-1] == pytest.approx(128)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("machine", "apart"), [("raspberry-pi-5", 0.02), ("apple-m4", 0.15), ("jetson-orin-nano", 0.2)]
+)
+def test_the_engine_says_the_same(machine: str, apart: float) -> None:
+    """The closed form beside exact schedules of every operator (on a GPU: library kernels) of the same step."""
+    spec = load_machine(machine)
+    run = simulate_network("llama-3.2-1b:prefill=0,decode=1,context=256", spec, weights="int4-g32")
+    step = decoded_step(question("llama-3.2-1b", storage="int4-g32"), spec)
+    assert step.time.seconds == pytest.approx(run.figures.seconds, rel=apart)
+    assert step.work.n_bytes == pytest.approx(run.figures.dram_read_bytes + run.figures.dram_write_bytes, rel=0.02)

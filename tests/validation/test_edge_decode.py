@@ -38,7 +38,18 @@ def test_decoding_on_systems(found: SystemsComparison) -> None:
     print(f"one sequence: {len(single)} rows, median {np.median(single):.1%}")
     assert found.overall.median <= 0.15
     assert np.median(single) <= 0.15
-    assert found.by_table[WALL.stem].median <= 0.15
+    assert all(part.median <= 0.15 for part in found.by_table.values())
+
+
+def test_narrow_weights_at_batch(found: SystemsComparison) -> None:
+    """On Thor a batch of 8 gains 5.6 times with NVFP4 and 2.7 times with INT4, which is unpacked for each row."""
+    rows = [row for row in found.rows if "Thor" in row.row.system and "Llama-3.1-8B" in row.row.model]
+    rates = {(row.row.precision, row.batch): row for row in rows}
+    for precision, most in (("NVFP4", 0.4), ("INT4 AWQ", 0.1)):
+        one, eight = rates[precision, 1], rates[precision, 8]
+        measured = (eight.row.tokens_per_s or 0) / (one.row.tokens_per_s or 1)
+        print(f"{precision}: {eight.tokens_per_s / one.tokens_per_s:.2f} times, measured {measured:.2f}")
+        assert eight.tokens_per_s / one.tokens_per_s == pytest.approx(measured, rel=most)
 
 
 def test_rows_that_are_left_out_say_why(found: SystemsComparison) -> None:

@@ -27,7 +27,8 @@ class Runtime:
     """``kernels`` of a dense layer, ``mixture_kernels``, ``state_kernels`` more where a layer has experts or a state,
     ``cache_kernels`` more where its cache is narrow, ``end_kernels`` behind the layers. ``lane_operations``: slots
     of a GPU's 32-bit lane for a narrow weight in a matrix-vector kernel; ``processor_operations``: of a lane of a
-    processor that has dot products of int8. ``storage``: its usual way to store weights.
+    processor that has dot products of int8. ``unpacks_each_row``:
+    in a batch, weights in narrow integers are turned anew for each row. ``storage``: its usual way to store weights.
     """
 
     __pydantic_config__ = _STRICT
@@ -43,6 +44,7 @@ class Runtime:
     lane_operations: Annotated[float, Ge(0), Le(100)]
     processor_operations: Annotated[float, Ge(0), Le(100)]
     storage: Annotated[str, MinLen(1)]
+    unpacks_each_row: bool = False
 
     def launches(self, model: LanguageModel, *, narrow_cache: bool = False) -> int:
         """Kernels of one step."""

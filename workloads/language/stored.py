@@ -32,11 +32,13 @@ Bits = Callable[[LanguageModel, Weight], Fraction]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """A way to store weights: ``bits`` of one by its matrix; ``told``: in words. Narrow ones are turned on the way."""
+    """A way to store weights: ``bits`` of one by its matrix; ``told``: in words. ``element``: what
+    the narrow ones are; multipliers that take floating-point ones as they are need not have them turned."""
 
     name: str
     told: str
     bits: Bits
+    element: str = "int4"
 
     def n_bytes(self, model: LanguageModel) -> Fraction:
         """Bytes of all matrices and of the table of embeddings, where that is not the head."""
@@ -109,6 +111,7 @@ STORAGES: dict[str, Storage] = {
             name="nvfp4",
             told="NVFP4; a head of its own too, one that is the table of embeddings in fp16",
             bits=_layers_in("nvfp4", head="nvfp4", tied_head="fp16"),
+            element="fp4_e2m1",
         ),
         Storage(
             name="q4f16_1",
