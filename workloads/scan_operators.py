@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tilewright.errors import InputError, unknown
 from tilewright.formats import element_format, format_bits, tensor_format
@@ -27,6 +27,7 @@ __all__ = [
     "check_gate",
     "check_scan",
     "common_work",
+    "gated_shapes",
     "scan_layer",
     "scan_macs",
     "scan_sizes",
@@ -38,7 +39,8 @@ SCAN_ATTRIBUTES: Mapping[str, AttributeType] = dict.fromkeys(
     ("batch", "tokens", "heads", "key_heads", "key_dim", "value_dim"), "count"
 )
 #: ``state``: the last input is the state, which is read, and written in place; ``keeps_state``: the state is written
-#: at the end; ``state_format``: in which it is held, where it is no input; ``chunk``: tokens of a chunk.
+#: at the end, as it is where it is the second result; ``state_format``: in which it is held, where it is no input;
+#: ``chunk``: tokens of a chunk.
 SCAN_OPTIONAL: Mapping[str, AttributeType] = {
     "state": "flag",
     "keeps_state": "flag",
@@ -91,8 +93,10 @@ def scan_macs(operator: Operator) -> int:
 
 
 def scan_write_bytes(operator: Operator, stream: OperatorStream) -> int:
-    """Results, and the state where it is kept."""
+    """Results, and the state where it is kept and no result."""
     written = sum(stream.moved_bytes(name) for name in operator.outputs)
+    if len(operator.outputs) > 1:
+        return written
     bits = _state_bits(stream, operator)
     keeps = operator.attributes.get("state") or operator.attributes.get("keeps_state")
     n = math.prod(operator.count(key) for key in ("batch", "heads", "key_dim", "value_dim"))
@@ -140,7 +144,7 @@ def scan_layer(
         parameter_bits=Fraction(sum(_bits(stream, operator.inputs[place]) for place in own.parameters), columns),
         state_bits=_state_bits(stream, operator),
         reads_state=has_state,
-        writes_state=has_state or bool(operator.attributes.get("keeps_state")),
+        writes_state=has_state or bool(operator.attributes.get("keeps_state")) or len(operator.outputs) > 1,
         chunk=chunk if isinstance(chunk, int) else 0,
         gate_operations=tuple(sorted(gate_work.items())),
         value_operations=tuple(sorted(value_work.items())),
@@ -164,6 +168,8 @@ def _bits(stream: OperatorStream, name: str) -> int:
 def _state_bits(stream: OperatorStream, operator: Operator) -> int | Fraction:
     if operator.attributes.get("state"):
         return value_bits(stream, operator.inputs[-1])
+    if len(operator.outputs) > 1:
+        return value_bits(stream, operator.outputs[1])
     return format_bits(element_format(operator.text("state_format") or "fp32"))
 
 
@@ -220,3 +226,20 @@ def build_gated(built: StreamBuilder, given: TextKeys, kind: str, gates: Sequenc
     state, said = add_state(built, given, sizes)
     shape = (batch, tokens, heads, value_dim)
     return add_result(built, given, kind, [*inputs, *state], shape, {"gate": gate, **sizes, **said})
+
+
+def gated_shapes(inputs: Sequence[tuple[int, ...]], n_more: int) -> dict[str, Any]:
+    """Attributes of an operator of q, k, v, gates, ``n_more`` numbers a head, and a state, by their shapes.
+
+    Gates have a dimension for the key channels, or none; what is left over behind them is the state.
+    """
+    (batch, tokens, key_heads, key_dim), (_, _, heads, value_dim) = inputs[0], inputs[2]
+    sizes: dict[str, Any] = dict(
+        zip(SCAN_ATTRIBUTES, (batch, tokens, heads, key_heads, key_dim, value_dim), strict=True)
+    )
+    rest = list(inputs[3:])
+    gates = {(batch, tokens, heads): "head", (batch, tokens, heads, key_dim): "channel"}
+    sizes["gate"] = gates[rest.pop(0)] if rest and rest[0] in gates else "none"
+    if len(rest) > n_more:
+        sizes["state"] = True
+    return sizes

@@ -18,7 +18,9 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
         state = inputs[-1].reshape(batch, channels, width - 1).transpose(0, 2, 1)
     x, weight = inputs[0].reshape(batch, tokens, channels), inputs[1].reshape(channels, width)
     plain = bool(operator.attributes.get("plain"))
-    y, _ = causal_conv(x, weight, inputs[2].reshape(channels), state=state, plain=plain)
+    has_bias = len(inputs) - (state is not None) > 2
+    bias = inputs[2].reshape(channels) if has_bias else np.zeros(channels)
+    y, _ = causal_conv(x, weight, bias, state=state, plain=plain)
     return np.asarray(y.reshape(shape))
 
 

@@ -1,7 +1,8 @@
 """PyTorch modules as operator streams, by ``torch.export``: shapes alone, no weights needed.
 
 Put the module on the meta device (``with torch.device("meta"): model = Model()``) and give inputs there as well; a
-module with weights works too. Nothing is taken apart: attention, convolutions, linear layers and norms stay whole.
+module with weights works too. Nothing is taken apart: attention, convolutions, linear layers and norms stay whole, and
+so do the scans of transformers' models (``reference_scans.py``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
 from tilewright.workloads.extract.draft import Draft
+from tilewright.workloads.extract.reference_scans import as_operators
 from tilewright.workloads.extract.simplify import simplify
 from tilewright.workloads.extract.torch_nodes import GraphReader, writes_into_views
 from tilewright.workloads.extract.unknown import Unknown
@@ -52,7 +54,7 @@ def stream_from_torch(
     was_training = module.training
     module.eval()
     try:
-        with torch.no_grad(), silence():
+        with torch.no_grad(), silence(), as_operators(module):
             program = torch.export.export(module, tuple(inputs), dict(keywords or {}), strict=False)
     except Exception as fault:
         # whatever a user's module raises, a person reads one sentence

@@ -138,7 +138,10 @@ class GraphReader:
         """A part of the graph under another setting (no gradients, no autocast): it is read in place."""
         region = next((self._made.get(one) for one in node.args if hasattr(self._made.get(one), "graph")), None)
         if region is None:
-            raise InputError(f"{self._draft.name}: {node_path(node)}: control flow ({node.target}) is not supported")
+            raise InputError(
+                f"{self._draft.name}: {node_path(node)}: control flow ({node.target}) is not supported; allowed a scan "
+                "as one operator of your own (torch.library), mapped by name (--map LIBRARY.NAME=kind:KIND)"
+            )
         index = next(i for i, one in enumerate(node.args) if self._made.get(one) is region)
         inner = region.graph.find_nodes(op="placeholder")
         given = {place: self._resolve(one) for place, one in zip(inner, node.args[index + 1 :], strict=False)}

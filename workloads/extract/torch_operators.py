@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tilewright.workloads.extract import emit
 from tilewright.workloads.extract.draft import Draft
+from tilewright.workloads.extract.reference_scans import LIBRARY
 from tilewright.workloads.extract.torch_tables import CREATES, ELEMENTWISE, MOVES, REDUCTIONS, VIEWS
 from tilewright.workloads.extract.torch_values import format_of, node_path, result_shape
+from tilewright.workloads.kinds import KINDS
 
 __all__ = ["HANDLERS", "Call", "Literal", "flat"]
 
@@ -324,6 +327,25 @@ def _gather(call: Call, name: str, outputs: list[str]) -> bool:
     return True
 
 
+def _scan(call: Call, name: str, outputs: list[str]) -> bool:
+    """A scan that was kept whole; a state that it begins with is written in place, else the last one is a result."""
+    draft, kind = call.draft, KINDS.get(name.partition(".")[2])
+    result, after = outputs
+    state = call.name("state")
+    inputs = [one for one in call.tensors() if one != state] + [state] * bool(state)
+    if kind.of_shapes is None:
+        return False
+    attributes = dict(kind.of_shapes([draft.shape(one) for one in inputs], draft.shape(result)))
+    attributes |= {"plain": True} if call["plain"] is True else {}
+    kept = [result]
+    if state:
+        draft.values[after].view_of, draft.values[after].view_kind = state, "cast"
+    elif any(one.target is operator.getitem and one.args[1] == 1 and one.users for one in call.node.users):
+        kept.append(after)
+    draft.step(kind.name, call.path, inputs, kept, attributes)
+    return True
+
+
 def _meshgrid(call: Call, name: str, outputs: list[str]) -> bool:
     """Each vector repeated along the others."""
     for vector, output in zip(call.tensors(), outputs, strict=True):
@@ -442,6 +464,7 @@ HANDLERS: Mapping[str, Handler] = {
     "glu": _glu,
     "linear": _linear,
     "meshgrid": _meshgrid,
+    **dict.fromkeys((f"{LIBRARY}.{kind}" for kind in ("selective_scan", "ssd", "delta_rule", "causal_conv")), _scan),
     "scaled_dot_product_attention": _attention,
 }
 

@@ -1,13 +1,15 @@
 """``causal_conv``: a short causal convolution of each channel over the tokens before, with SiLU.
 
-Inputs (x, weight, bias[, state]): x (batch, tokens, channels), weight (channels, width), bias (channels), state (batch,
-channels, width - 1): the last tokens before these, which is read and written in place. y[t] = silu(bias + sum of
-weight[i] x[t - width + 1 + i]). ``plain``: without the SiLU.
+Inputs (x, weight[, bias][, state]): x (batch, tokens, channels), weight (channels, width), bias (channels), state
+(batch, channels, width - 1): the last tokens before these, which is read and written in place. y[t] = silu(bias + sum
+of weight[i] x[t - width + 1 + i]). ``plain``: without the SiLU.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from tilewright.workloads.kinds.kind import OperatorKind, need_elements, register_kind
 from tilewright.workloads.kinds.text import TWO_FORMATS, OperatorText, TextKeys, add_result
@@ -67,13 +69,20 @@ def _build(built: StreamBuilder, given: TextKeys) -> str:
     return add_result(built, given, "causal_conv", inputs, (batch, tokens, channels), attributes)
 
 
+def _of_shapes(inputs: Sequence[tuple[int, ...]], result: tuple[int, ...]) -> dict[str, Any]:
+    (batch, tokens, channels), width = inputs[0], inputs[1][-1]
+    has_state = len(inputs) > 2 and len(inputs[-1]) == len(inputs[0])
+    return dict(zip(_EXTENTS, (batch, tokens, channels, width), strict=True)) | ({"state": True} if has_state else {})
+
+
 register_kind(
     OperatorKind(
         name="causal_conv",
         word="a short causal convolution",
         attributes=dict.fromkeys(_EXTENTS, "count"),
         optional={"state": "flag", "plain": "flag"},
-        least_inputs=3,
+        least_inputs=2,
+        of_shapes=_of_shapes,
         sizes=_sizes,
         macs=_macs,
         work=_work,

@@ -7,6 +7,9 @@ al., arXiv 2412.06464) or ``key_dim`` of them ("channel", Kimi delta attention, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from tilewright.workloads.kinds.kind import OperatorKind, always, register_kind
 from tilewright.workloads.kinds.text import FORMATS, OperatorText, TextKeys
 from tilewright.workloads.operators import Operator
@@ -17,6 +20,7 @@ from tilewright.workloads.scan_operators import (
     build_gated,
     check_gate,
     check_scan,
+    gated_shapes,
     scan_macs,
     scan_sizes,
     scan_write_bytes,
@@ -47,6 +51,10 @@ def _build(built: StreamBuilder, given: TextKeys) -> str:
     return build_gated(built, given, "delta_rule", _GATES, "beta")
 
 
+def _of_shapes(inputs: Sequence[tuple[int, ...]], result: tuple[int, ...]) -> dict[str, Any]:
+    return gated_shapes(inputs, 1)
+
+
 register_kind(
     OperatorKind(
         name="delta_rule",
@@ -54,6 +62,7 @@ register_kind(
         attributes={**SCAN_ATTRIBUTES, "gate": "text"},
         optional=SCAN_OPTIONAL,
         least_inputs=5,
+        of_shapes=_of_shapes,
         check=_check,
         sizes=_sizes,
         macs=_macs,

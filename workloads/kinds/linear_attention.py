@@ -7,6 +7,9 @@ number a token and head), or "channel" (gated linear attention, arXiv 2312.06635
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from tilewright.errors import InputError
 from tilewright.workloads.kinds.kind import OperatorKind, always, register_kind
 from tilewright.workloads.kinds.text import FORMATS, OperatorText, TextKeys
@@ -18,6 +21,7 @@ from tilewright.workloads.scan_operators import (
     build_gated,
     check_gate,
     check_scan,
+    gated_shapes,
     scan_macs,
     scan_sizes,
     scan_write_bytes,
@@ -52,6 +56,10 @@ def _build(built: StreamBuilder, given: TextKeys) -> str:
     return build_gated(built, given, "linear_attention", GATES)
 
 
+def _of_shapes(inputs: Sequence[tuple[int, ...]], result: tuple[int, ...]) -> dict[str, Any]:
+    return gated_shapes(inputs, 0)
+
+
 register_kind(
     OperatorKind(
         name="linear_attention",
@@ -59,6 +67,7 @@ register_kind(
         attributes={**SCAN_ATTRIBUTES, "gate": "text"},
         optional=SCAN_OPTIONAL,
         least_inputs=3,
+        of_shapes=_of_shapes,
         check=_check,
         sizes=_sizes,
         macs=scan_macs,

@@ -7,6 +7,9 @@ With step = softplus(dt): h = exp(step A) h + step x B, y = C h + D x.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from tilewright.errors import InputError
 from tilewright.workloads.kinds.kind import OperatorKind, need_elements, register_kind
 from tilewright.workloads.kinds.text import FORMATS, OperatorText, TextKeys, add_result
@@ -26,6 +29,7 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SELECTIVE_INPUTS"]
 
+_LEAST = 6
 SELECTIVE_INPUTS = ScanInputs(queries=3, keys=2, values=0, gates=(1,), parameters=(4, 5))
 
 
@@ -56,13 +60,20 @@ def _build(built: StreamBuilder, given: TextKeys) -> str:
     return add_result(built, given, "selective_scan", [*inputs, *state], shape, {**sizes, **said})
 
 
+def _of_shapes(inputs: Sequence[tuple[int, ...]], result: tuple[int, ...]) -> dict[str, Any]:
+    (batch, tokens, channels), states = inputs[0], inputs[SELECTIVE_INPUTS.keys][-1]
+    sizes = zip(SCAN_ATTRIBUTES, (batch, tokens, 1, 1, states, channels), strict=True)
+    return dict(sizes) | ({"state": True} if len(inputs) > _LEAST else {})
+
+
 register_kind(
     OperatorKind(
         name="selective_scan",
         word="a scan of Mamba",
         attributes=SCAN_ATTRIBUTES,
         optional=SCAN_OPTIONAL,
-        least_inputs=6,
+        least_inputs=_LEAST,
+        of_shapes=_of_shapes,
         check=_check,
         sizes=_sizes,
         macs=scan_macs,

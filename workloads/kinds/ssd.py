@@ -7,6 +7,9 @@ B (step x)^T, and y = S^T C + D x.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from tilewright.workloads.kinds.kind import OperatorKind, always, register_kind
 from tilewright.workloads.kinds.text import FORMATS, OperatorText, TextKeys, add_result
 from tilewright.workloads.operators import Operator
@@ -26,6 +29,7 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["SSD_INPUTS"]
 
+_LEAST = 7
 SSD_INPUTS = ScanInputs(queries=3, keys=2, values=0, gates=(1,), parameters=(4, 5, 6))
 
 
@@ -44,13 +48,20 @@ def _build(built: StreamBuilder, given: TextKeys) -> str:
     return add_result(built, given, "ssd", [*inputs, *state], (batch, tokens, heads, value_dim), {**sizes, **said})
 
 
+def _of_shapes(inputs: Sequence[tuple[int, ...]], result: tuple[int, ...]) -> dict[str, Any]:
+    (batch, tokens, heads, value_dim), (_, _, key_heads, key_dim) = inputs[0], inputs[SSD_INPUTS.keys]
+    sizes = zip(SCAN_ATTRIBUTES, (batch, tokens, heads, key_heads, key_dim, value_dim), strict=True)
+    return dict(sizes) | ({"state": True} if len(inputs) > _LEAST else {})
+
+
 register_kind(
     OperatorKind(
         name="ssd",
         word="a scan of Mamba-2",
         attributes=SCAN_ATTRIBUTES,
         optional=SCAN_OPTIONAL,
-        least_inputs=7,
+        least_inputs=_LEAST,
+        of_shapes=_of_shapes,
         check=check_scan,
         sizes=_sizes,
         macs=scan_macs,
