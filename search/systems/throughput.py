@@ -70,7 +70,10 @@ class Throughput:
 def largest_batch(
     model: LanguageModel, precision: ServedPrecision, card: CardSpec, *, prompt: int, generate: int
 ) -> int:
-    """Sequences of ``prompt`` and ``generate`` tokens that the card's memory holds; below 1: not one."""
+    """Sequences of ``prompt`` and ``generate`` tokens that the card's memory holds; below 1: not one.
+
+    In 0.9 of the memory, as servers are told by default; where not one fits there, in all of it.
+    """
     storage = storage_of(precision.storage)
     weights = float(storage.n_bytes(model))
     if not model.tied:
@@ -80,7 +83,9 @@ def largest_batch(
     kept = model.cache_values * model.n_cached_layers * float(bits_per_element(precision.cache)) / 8
     live = 2 * model.intermediate + 3 * model.hidden
     each = kept * (prompt + generate) + prompt * live * precision.workspace_bits / 8
-    return int((card.memory_bytes * _MEMORY_USED - weights - _RUNTIME_BYTES) // each)
+    free = card.memory_bytes - weights - _RUNTIME_BYTES
+    usual = int((free - card.memory_bytes * (1 - _MEMORY_USED)) // each)
+    return usual if usual >= 1 else min(1, int(free // each))
 
 
 def throughput(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from tilewright.formats import bits_per_element
 from tilewright.workloads.language.model import LanguageModel
@@ -90,26 +91,51 @@ def step_work(
 
     Matrices are read once a step, of a mixture's experts those that some token of the batch goes to (``distinct``).
     """
-    parts: dict[str, Part] = {}
-    for weight in model.weights():
-        bits = storage.bits(model, weight)
-        used = distinct(weight.copies, weight.used, batch) if weight.copies > 1 else 1.0
-        before = parts.get(weight.role)
-        n = used * weight.n
-        parts[weight.role] = Part(
-            role=weight.role,
-            n_weights=n + (before.n_weights if before else 0),
-            n_bytes=n * float(bits) / 8 + (before.n_bytes if before else 0),
-            macs=float(batch) * weight.used * weight.n + (before.macs if before else 0),
-            narrow=bits < _KEPT_BITS or bool(before and before.narrow),
+    parts = []
+    for kind in _kinds(model, storage):
+        read = distinct(kind.copies, kind.used, batch) if kind.copies > 1 else 1.0
+        parts.append(
+            Part(
+                role=kind.role,
+                n_weights=read * kind.n,
+                n_bytes=read * kind.n_bytes,
+                macs=float(batch) * kind.used * kind.n,
+                narrow=kind.narrow,
+            )
         )
     return _with_cache(
         model,
-        tuple(parts.values()),
+        tuple(parts),
         batch=batch,
         context=context,
         cache_format=cache_format,
         element=storage.element,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """All matrices of a role: weights and bytes of one copy each, of ``copies`` of which a token uses ``used``."""
+
+    role: str
+    copies: int
+    used: int
+    n: int
+    n_bytes: float
+    narrow: bool
+
+
+@lru_cache(maxsize=256)
+def _kinds(model: LanguageModel, storage: Storage) -> tuple[_Kind, ...]:
+    found: dict[tuple[str, int, int], tuple[int, Fraction, bool]] = {}
+    for weight in model.weights():
+        bits = storage.bits(model, weight)
+        key = (weight.role, weight.copies, weight.used)
+        n, n_bits, narrow = found.get(key, (0, Fraction(0), False))
+        found[key] = (n + weight.n, n_bits + bits * weight.n, narrow or bits < _KEPT_BITS)
+    return tuple(
+        _Kind(role=role, copies=copies, used=used, n=n, n_bytes=float(n_bits / 8), narrow=narrow)
+        for (role, copies, used), (n, n_bits, narrow) in found.items()
     )
 
 

@@ -163,6 +163,8 @@ def test_what_of_a_cache_the_memory_holds() -> None:
     each = 131_072 * 1536 + 1024 * (2 * 14_336 + 3 * 4096) * 2
     assert largest_batch(model, fp16, card, prompt=1024, generate=512) == int(free // each)
     assert largest_batch(language_model("Yi-34B"), fp16, card, prompt=1024, generate=512) < 1
+    w4a16 = served_named("TRT-LLM W4A16")  # one sequence of 4 GB in what is left beside 41 GB of weights
+    assert largest_batch(language_model("Qwen1.5-72B"), w4a16, card, prompt=1024, generate=512) == 1
     with pytest.raises(InputError, match="out of memory"):
         throughput(language_model("Yi-34B"), fp16, card, prompt=1024, generate=512)
 
