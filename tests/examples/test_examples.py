@@ -36,6 +36,14 @@ def test_example(name: str) -> None:
     assert re.search(SAYS[name], done.stdout), done.stdout
 
 
+def test_the_run_of_diffusion_steps() -> None:
+    """Guidance runs the network twice; seven of its twenty steps are full."""
+    run = tilewright.simulate_run(ROOT / "examples" / "diffusion_steps.yaml", "edge-16x16")
+    assert len((ROOT / "examples" / "diffusion_steps.yaml").read_text().splitlines()) < 20
+    assert run.measure("full_steps") == 7
+    assert 2.5 < run.measure("speedup_steps") < run.measure("speedup_flop") < 3
+
+
 def test_the_notebook_runs_and_each_cell_shows_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cell after cell in one namespace, as a kernel does; the last expression of a cell is what it shows."""
     monkeypatch.chdir(tmp_path)

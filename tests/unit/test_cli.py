@@ -142,7 +142,7 @@ MISTAKES = [
     (
         ["list", "machine"],
         'tilewright: error: unknown list; given "machine"; allowed machines, workloads, operators, networks, '
-        'dataflows, engines (did you mean "machines"?)',
+        'dataflows, engines, schedules (did you mean "machines"?)',
     ),
     (
         ["simulate", *BASE, "--json", "no/a.json"],

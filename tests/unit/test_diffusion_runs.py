@@ -141,6 +141,14 @@ def test_what_does_not_fit_is_said_in_a_sentence(more: dict[str, str], fault: st
     assert fault in str(error.value)
 
 
+def test_the_example_runs() -> None:
+    run = load_run(Path(__file__).parents[2] / "examples" / "diffusion_steps.yaml")
+    assert isinstance(run, DiffusionRun)
+    assert run.after == ("vae-decoder:image=256,channels=4",)
+    found = simulate_run(DiffusionRun(network=NETWORKS[8], steps=run.steps, schedule=run.schedule), MACHINE)
+    assert found.measure("full_steps") == 7
+
+
 def test_more_than_the_memory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(f"base: {MACHINE}\nname: small\ndram: {{capacity_gib: 0.0001}}\n")

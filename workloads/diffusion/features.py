@@ -123,6 +123,7 @@ class _Graph:
 
     def __init__(self, network: NetworkBlocks) -> None:
         self.network, stream = network, network.stream
+        self._alive: dict[object, tuple[frozenset[str], tuple[Feature, ...]]] = {}
         self.stream = stream
         self.block_of = {name: block.name for block in network.blocks for name in block.operators}
         self.reads = {op.name: tuple(dict.fromkeys(stream.base(n).name for n in op.inputs)) for op in stream.operators}
@@ -161,7 +162,15 @@ class _Graph:
     def alive(
         self, step: Step, off: frozenset[str], leaves: Iterable[Feature]
     ) -> tuple[frozenset[str], tuple[Feature, ...]]:
-        """The operators that must run, and what they take from earlier steps."""
+        """The operators that must run, and what they take from earlier steps; worked out once for like steps."""
+        key = (step, frozenset(leaves))
+        if key not in self._alive:
+            self._alive[key] = self._alive_at(step, off, key[1])
+        return self._alive[key]
+
+    def _alive_at(
+        self, step: Step, off: frozenset[str], leaves: Iterable[Feature]
+    ) -> tuple[frozenset[str], tuple[Feature, ...]]:
         whole = frozenset(
             name for block, part in step.cached if not part for name in self.network.block(block).operators
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_names"]
 
-_KINDS = ("machines", "workloads", "operators", "networks", "dataflows", "engines")
+_KINDS = ("machines", "workloads", "operators", "networks", "dataflows", "engines", "schedules")
 
 KindArgument = Annotated[
     str,
@@ -32,8 +32,8 @@ KindArgument = Annotated[
 
 
 def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = None) -> None:
-    """List the built-in machines, workloads (attention layers), operators, whole networks, dataflows, or quantised
-    engines.
+    """List the built-in machines, workloads (attention layers), operators, whole networks, dataflows, quantised
+    engines, or schedules of diffusion steps.
     """
     outputs = Outputs(json=json, csv=csv)
     outputs.check()
@@ -46,6 +46,7 @@ def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = Non
         "networks": _networks,
         "dataflows": _dataflows,
         "engines": _engines,
+        "schedules": _schedules,
     }
     rows = makers[kind]()
     outputs.show(_list_table(outputs, kind, rows))
@@ -66,6 +67,9 @@ def _list_table(outputs: Outputs, kind: str, rows: list[dict[str, Any]]) -> Tabl
     if kind == "engines":
         cells = [[row["name"], row["field"], row["formats"], row["options"]] for row in rows]
         return catalogue_table(kind, ["name", "field", "weights x activations", "options"], cells)
+    if kind == "schedules":
+        cells = [[row["name"], row["options"], f"{row['summary']} ({row['source']})"] for row in rows]
+        return catalogue_table(kind, ["name", "options", "which blocks run when"], cells)
     if kind == "operators":
         columns = [
             Column(header="example", cells=[row["example"] for row in rows], right=False),
@@ -116,6 +120,20 @@ def _workloads() -> list[dict[str, Any]]:
     from tilewright.workloads.load import load_workload, workload_names, workload_source
 
     return [_workload_row(load_workload(name), workload_source(name)) for name in workload_names()]
+
+
+def _schedules() -> list[dict[str, Any]]:
+    from tilewright.workloads.diffusion.kind import SCHEDULES
+
+    return [
+        {
+            "name": name,
+            "options": " ".join(f"{key}={value}" for key, value in kind.options.items()),
+            "summary": kind.summary,
+            "source": kind.source or "every step as it is",
+        }
+        for name, kind in SCHEDULES.items()
+    ]
 
 
 def _operators() -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Schedules of U-Nets: DeepCache, with and without T-GATE, and CacheQuant's groups."""
+"""Schedules of U-Nets: DeepCache, with and without T-GATE."""
 
 from __future__ import annotations
 
@@ -40,16 +40,30 @@ def _lengths(down: list[str]) -> list[int]:
 
 
 def _deepcache(asked: Asked) -> list[Step]:
-    cached, every = Step(cached=_deep(asked)), asked.count("N", least=1)
-    return [Step() if at % every == 0 else cached for at in range(asked.n_steps)]
+    every, gate, guided = (asked.count(key, least=least) for key, least in (("N", 1), ("gate", 0), ("guidance", 1)))
+    deep = _deep(asked)
+    crossed = cells((block.name for block in asked.network.with_part("cross_attention")), ("cross_attention",))
+    later = crossed - {(block, "cross_attention") for block, _ in deep}
+    steps = []
+    for at in range(asked.n_steps):
+        begin = (
+            gate if gate and at >= gate else gate - 1 if gate and at == gate - 1 else 0
+        )  # counting begins anew there
+        is_full = (at - begin) % every == 0
+        if gate and at >= gate:
+            steps.append(Step(cached=crossed if is_full else deep | later))
+        else:
+            steps.append(Step(cached=frozenset() if is_full else deep, forwards=guided))
+    return steps
 
 
 register_schedule(
     ScheduleKind(
         name="deepcache",
-        summary="every N-th step full, else the U-Net down to the skip connection `branch` and back from there",
-        source="arXiv 2312.00858",
-        options={"N": 3, "branch": 0},
+        summary="every N-th step full, else the U-Net down to the skip connection `branch` and back from there; with "
+        "T-GATE from the step `gate` on",
+        source="arXiv 2312.00858, and HaozheLiu-ST/T-GATE",
+        options={"N": 3, "branch": 0, "gate": 0, "guidance": 1},
         make=_deepcache,
     ),
     rank=8,
