@@ -63,6 +63,8 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = [
     "ATTENTION_DATAFLOWS",
+    "ChainCost",
+    "Chains",
     "Chosen",
     "JobRun",
     "Mapped",
@@ -71,6 +73,7 @@ __all__ = [
     "flows_of",
     "runs_in_turn",
     "simulate_stream",
+    "weights_ahead",
 ]
 
 
@@ -478,6 +481,36 @@ def _score(mapped: Mapped, objective: Objective) -> tuple[float, float]:
 # -- one after the other -----------------------------------------------------------------------------------
 
 
+def weights_ahead(
+    own: Mapped,
+    peak_bytes: int,
+    costs: TileCosts | None,
+    after: Mapped,
+    after_costs: TileCosts,
+    machine: MachineSpec,
+) -> Ahead | None:
+    """The first weight tiles of the job mapped as ``after``, where a run of ``own`` that takes at most ``peak_bytes``
+    of the working buffer can bring them; ``costs`` are those of ``own``, for machines whose buffer has parts.
+    """
+    layer, n_cores = after.layer, machine.n_cores
+    if after.dataflow.ahead is None or not isinstance(layer, GemmLayer) or not layer.b_is_weight:
+        return None
+    if layer.groups > n_cores or min(own.layer.n_groups, n_cores) != layer.groups:
+        return None  # each core brings its own next tiles, and only those of one piece
+    assert isinstance(after_costs, GemmCosts)
+    tiles = after.dataflow.ahead(layer, after.tiling)
+    if not tiles:
+        return None
+    n_bytes = len(tiles) * after_costs.b_bytes(*tiles[0])
+    if peak_bytes + n_bytes > machine.buffers[0].capacity_bytes:
+        return None
+    if machine.working_buffer.parts and costs is not None:
+        phases = own.dataflow.phases
+        if not all(fits(one, costs, phase_tiling(one, own.tiling), ahead_bytes=n_bytes) for one in phases):
+            return None
+    return Ahead(n_bytes, tuple(after_costs.load_b(*tile) for tile in tiles))
+
+
 class _Runner:
     """Runs of jobs that may find their first weights on chip and may bring their successor's; each made once."""
 
@@ -490,24 +523,11 @@ class _Runner:
     def ahead(self, job: Job, following: Job) -> Ahead | None:
         """The next job's first weight tiles; None when they cannot be brought early."""
         own, after = self._mapped[job.layer], self._mapped[following.layer]
-        layer, n_cores = after.layer, self._machine.n_cores
-        if after.dataflow.ahead is None or not isinstance(layer, GemmLayer) or not layer.b_is_weight:
+        if after.dataflow.ahead is None:
             return None
-        if layer.groups > n_cores or min(own.layer.n_groups, n_cores) != layer.groups:
-            return None  # each core brings its own next tiles, and only those of one piece
-        costs = self._costs_of(following)
-        assert isinstance(costs, GemmCosts)
-        tiles = after.dataflow.ahead(layer, after.tiling)
-        if not tiles:
-            return None
-        n_bytes = len(tiles) * costs.b_bytes(*tiles[0])
-        if max(own.alone.peak_buffer_bytes.values()) + n_bytes > self._machine.buffers[0].capacity_bytes:
-            return None
-        if self._machine.working_buffer.parts:
-            costs_now, phases = self._costs_of(job), own.dataflow.phases
-            if not all(fits(one, costs_now, phase_tiling(one, own.tiling), ahead_bytes=n_bytes) for one in phases):
-                return None
-        return Ahead(n_bytes, tuple(costs.load_b(*tile) for tile in tiles))
+        peak = max(own.alone.peak_buffer_bytes.values())
+        costs = self._costs_of(job) if self._machine.working_buffer.parts else None
+        return weights_ahead(own, peak, costs, after, self._costs_of(following), self._machine)
 
     def run(self, job: Job, *, there: bool, following: Job | None) -> _Run:
         """``following`` is the job whose first weights are brought; ``there`` says that those of ``job`` were."""
@@ -523,20 +543,29 @@ class _Runner:
         return self._costs.setdefault(job.layer, own.dataflow.costs(own.layer, self._machine))
 
 
-def _chain(jobs: Sequence[Job], mapped: dict[JobLayer, Mapped], machine: MachineSpec, *, prefetch: bool) -> list[_Way]:
+def _chain(
+    jobs: Sequence[Job],
+    mapped: dict[JobLayer, Mapped],
+    machine: MachineSpec,
+    *,
+    prefetch: bool,
+    there: bool = False,
+    runner: _Runner | None = None,
+) -> list[_Way]:
     """Each job's run; weights are brought ahead where that makes the whole end earliest.
 
-    Best ways to end with the next job's weights on chip and without them, carried from job to job.
+    Best ways to end with the next job's weights on chip and without them, carried from job to job. ``there``: those of
+    the first job are on chip.
     """
-    runner = _Runner(mapped, machine)
-    ways: dict[bool, tuple[int, _Way | None]] = {False: (0, None)}
+    runner = _Runner(mapped, machine) if runner is None else runner
+    ways: dict[bool, tuple[int, _Way | None]] = {there: (0, None)}
     for job, following in zip(jobs, [*jobs[1:], None], strict=True):
         can_bring = prefetch and following is not None and runner.ahead(job, following) is not None
         after: dict[bool, tuple[int, _Way | None]] = {}
-        for there, (cycles, before) in ways.items():
-            plain = runner.run(job, there=there, following=None)
+        for has, (cycles, before) in ways.items():
+            plain = runner.run(job, there=has, following=None)
             for brings in (False, True) if can_bring else (False,):
-                run = runner.run(job, there=there, following=following) if brings else plain
+                run = runner.run(job, there=has, following=following) if brings else plain
                 total = cycles + run.cycles
                 if brings not in after or total < after[brings][0]:
                     after[brings] = total, _Way(run, plain, before)
@@ -547,6 +576,38 @@ def _chain(jobs: Sequence[Job], mapped: dict[JobLayer, Mapped], machine: Machine
         runs.append(way)
         way = way.before
     return runs[::-1]
+
+
+class ChainCost(NamedTuple):
+    """Jobs one after the other: cycles, busy cycles of the units, and what they do."""
+
+    cycles: int
+    matrix_cycles: int
+    vector_cycles: int
+    counters: Counters
+
+
+class Chains:
+    """What stretches of jobs cost on a machine, each run of a job made once."""
+
+    def __init__(self, mapped: dict[JobLayer, Mapped], machine: MachineSpec, *, prefetch: bool) -> None:
+        self._mapped, self._machine, self._prefetch = mapped, machine, prefetch
+        self._runner = _Runner(mapped, machine)
+
+    def cost(self, jobs: Sequence[Job], *, there: bool) -> ChainCost:
+        """Of ``jobs`` in order; ``there``: the first weights of the first are on chip already."""
+        runs = [
+            way.run
+            for way in _chain(
+                jobs, self._mapped, self._machine, prefetch=self._prefetch, there=there, runner=self._runner
+            )
+        ]
+        return ChainCost(
+            sum(run.cycles for run in runs),
+            sum(run.busy_matrix for run in runs),
+            sum(run.busy_vector for run in runs),
+            sum((run.counters for run in runs), NOTHING),
+        )
 
 
 class JobRun(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
-from tilewright.sim.jobs import jobs_on
+from tilewright.search.runs.simulator import RunSimulator
 from tilewright.sim.live import most_live_bytes
 from tilewright.units import KIB
 from tilewright.workloads.runs.cache import CacheLayer, cached_bytes
@@ -17,9 +17,9 @@ __all__ = ["check_capacity", "live_bytes", "tokens_that_fit"]
 _MIB = KIB**2
 
 
-def live_bytes(stream: OperatorStream, machine: MachineSpec, fuse: bool) -> int:
+def live_bytes(stream: OperatorStream, simulator: RunSimulator) -> int:
     """The most bytes of activations that are alive at a time in a step."""
-    return most_live_bytes(stream, jobs_on(stream, machine, fuse=fuse))
+    return most_live_bytes(stream, simulator.jobs(stream))
 
 
 def tokens_that_fit(layers: Sequence[CacheLayer], room: int, n_sequences: int) -> int:

@@ -11,6 +11,7 @@ from tilewright.search.gpu.kernel_options import KernelOptions
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
 from tilewright.search.objective import Objective
+from tilewright.sim.jobs import Job, jobs_on
 from tilewright.sim.network_result import NetworkResult
 from tilewright.workloads.rated_formats import with_rated_formats
 from tilewright.workloads.stream.graph import OperatorStream
@@ -37,7 +38,7 @@ class RunSimulator:
     progress: Progress | None = None
     keep_formats: tuple[str, ...] = ()
     notes: dict[str, None] = field(default_factory=dict)
-    _known: dict[OperatorStream, NetworkResult] = field(default_factory=dict)
+    _jobs: dict[int, tuple[OperatorStream, tuple[Job, ...]]] = field(default_factory=dict)
 
     def rated(self, stream: OperatorStream) -> OperatorStream:
         """``stream`` in formats that the machine multiplies, but for those that were asked for."""
@@ -46,6 +47,12 @@ class RunSimulator:
         if note:
             self.notes[note] = None
         return found
+
+    def jobs(self, stream: OperatorStream) -> tuple[Job, ...]:
+        """What ``stream`` becomes on the machine."""
+        if id(stream) not in self._jobs:
+            self._jobs[id(stream)] = stream, jobs_on(stream, self.machine, fuse=self.fuse)
+        return self._jobs[id(stream)][1]
 
     def network(self, stream: OperatorStream) -> NetworkResult:
         """One run of ``stream``; raises InputError where the machine cannot run it."""

@@ -64,6 +64,29 @@ class Steps:
             weight_memory_bytes=int(self.weight_memory_bytes.sum()),
         )
 
+    def between(self, at: Ints, n_steps: int) -> Steps:
+        """``n_steps`` steps on lines between these, whose numbers are ``at``."""
+        all_of = np.arange(n_steps)
+
+        def line(column: npt.NDArray[np.generic]) -> Floats:
+            return np.asarray(np.interp(all_of, at, column.astype(float)), dtype=np.float64)
+
+        def whole(column: Ints) -> Ints:
+            return line(column).round().astype(np.int64)
+
+        return Steps(
+            sizes=whole(self.sizes),
+            cycles=whole(self.cycles),
+            seconds=line(self.seconds),
+            energy_by_component={name: line(part) for name, part in self.energy_by_component.items()},
+            dram_read_bytes=whole(self.dram_read_bytes),
+            dram_write_bytes=whole(self.dram_write_bytes),
+            weight_memory_bytes=whole(self.weight_memory_bytes),
+            matrix_busy=line(self.matrix_busy),
+            vector_busy=line(self.vector_busy),
+            macs=whole(self.macs),
+        )
+
     def points(self, start_seconds: float, most: int = MOST_POINTS) -> tuple[StepPoint, ...]:
         """At most so many steps, evenly chosen, with the first and the last."""
         starts = start_seconds + np.concatenate(([0.0], np.cumsum(self.seconds)[:-1]))

@@ -70,19 +70,25 @@ def evaluate_generate(run: GenerateRun, simulator: RunSimulator) -> RunResult:
         steps = steps_of_results([result], [request.prompt])
         phases.append(phase_of(name, stream.name, steps, n_made=request.count, start_seconds=now))
         held += cached_bytes(layers, request.prompt, request.count)
-        memory.append(MemoryPoint(now, name, weights, held, live_bytes(stream, simulator.machine, simulator.fuse)))
+        memory.append(MemoryPoint(now, name, weights, held, live_bytes(stream, simulator)))
         now += result.seconds
         first_tokens.append((now, request.count))
-    decoding = Decoding(networks, simulator, run.cache)
+    decoding = Decoding(networks, simulator, bucket=run.cache.bucket)
     stretches = list(_stretches(run.requests))
     token_seconds: list[tuple[float, int]] = []
     for number, stretch in enumerate(stretches):
         steps = decoding.steps(stretch.groups, stretch.n_steps)
         name = "decode" if len(stretches) == 1 else f"decode {number + 1}"
         n_made = stretch.n_sequences * stretch.n_steps
-        phase = phase_of(name, decoding.name(stretch.groups), steps, n_made=n_made, start_seconds=now)
+        phase = phase_of(
+            name,
+            decoding.line(stretch.groups, stretch.n_steps).at(stretch.groups[0].context).name,
+            steps,
+            n_made=n_made,
+            start_seconds=now,
+        )
         phases.append(phase)
-        working = decoding.live_bytes(stretch.groups)
+        working = decoding.live_bytes(stretch.groups, stretch.n_steps)
         for point in phase.points:
             held = sum(cached_bytes(layers, group.context + point.step + 1, group.count) for group in stretch.groups)
             memory.append(MemoryPoint(point.start_seconds, name, weights, held, working))
@@ -126,7 +132,7 @@ def _check_memory(
     weights: int,
     prompts: Sequence[OperatorStream],
 ) -> None:
-    working = max(live_bytes(stream, simulator.machine, simulator.fuse) for stream in prompts)
+    working = max(live_bytes(stream, simulator) for stream in prompts)
     most = sum(cached_bytes(layers, one.prompt, one.count) for one in run.requests)
     for stretch in _stretches(run.requests):
         ends = (cached_bytes(layers, one.context + stretch.n_steps, one.count) for one in stretch.groups)

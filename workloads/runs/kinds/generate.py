@@ -41,7 +41,8 @@ class CacheSpec:
     """How keys and values are kept: formats of their own (None: as the network has them).
 
     ``block``: tokens of a block; a sequence holds whole blocks. ``residual``: so many of the newest tokens stay in the
-    format that they are made in.
+    format that they are made in. ``bucket``: numbers of keys that share a program of attention, which does as many keys
+    as the largest of them (None: one each, or so many that there are at most 1,024 programs).
     """
 
     __pydantic_config__ = STRICT_FIELDS
@@ -50,6 +51,7 @@ class CacheSpec:
     values: Text | None = None
     block: Count = 1
     residual: Annotated[int, Ge(0), Le(_MOST_TOKENS)] = 0
+    bucket: Count | None = None
 
     def __post_init__(self) -> None:
         _check_formats(self, "keys", "values")
@@ -113,9 +115,10 @@ _OPTIONS = {
     "values": "that of the values",
     "block": "tokens of a block of the cache (1)",
     "residual": "newest tokens that stay in the format they are made in (0)",
+    "bucket": "numbers of keys that share a program of attention (1, of more than 1,024 numbers more)",
     "head": "number format of the last product's weights",
 }
-_NUMBERS = ("prompt", "generate", "batch", "block", "residual")
+_NUMBERS = ("prompt", "generate", "batch", "block", "residual", "bucket")
 
 
 def _of_options(network: str, options: Mapping[str, str]) -> GenerateRun:
@@ -131,7 +134,11 @@ def _of_options(network: str, options: Mapping[str, str]) -> GenerateRun:
                 RequestSpec(prompt=numbers["prompt"], generate=numbers["generate"], count=numbers.get("batch", 1)),
             ),
             cache=CacheSpec(
-                keys=keys, values=values, block=numbers.get("block", 1), residual=numbers.get("residual", 0)
+                keys=keys,
+                values=values,
+                block=numbers.get("block", 1),
+                residual=numbers.get("residual", 0),
+                bucket=numbers.get("bucket"),
             ),
             head=options.get("head"),
         )
