@@ -9,7 +9,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.runs.simulator import RunSimulator
 from tilewright.sim.live import most_live_bytes
 from tilewright.units import KIB
-from tilewright.workloads.runs.cache import CacheLayer, cached_bytes
+from tilewright.workloads.runs.cache import CachedTensor, cached_bytes
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["check_capacity", "live_bytes", "tokens_that_fit"]
@@ -22,7 +22,7 @@ def live_bytes(stream: OperatorStream, simulator: RunSimulator) -> int:
     return most_live_bytes(stream, simulator.jobs(stream))
 
 
-def tokens_that_fit(layers: Sequence[CacheLayer], room: int, n_sequences: int) -> int:
+def tokens_that_fit(layers: Sequence[CachedTensor], room: int, n_sequences: int) -> int:
     """Tokens of each of ``n_sequences`` whose cache takes at most ``room`` bytes."""
     least, beyond = 0, 1
     while cached_bytes(layers, beyond, n_sequences) <= room and beyond < 2**40:
@@ -43,7 +43,7 @@ def check_capacity(
     weights: int,
     cache: int,
     working: int,
-    layers: Sequence[CacheLayer],
+    layers: Sequence[CachedTensor],
     n_sequences: int,
 ) -> None:
     """Raise InputError, with what would fit, where weights, cache and activations are more than the memory holds."""

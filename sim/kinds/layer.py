@@ -172,10 +172,15 @@ def _row_cut(stream: OperatorStream, operator: Operator, layer: VectorLayer) -> 
 
 
 def _independent_rows(stream: OperatorStream, operator: Operator) -> int:
-    """Rows that can be done one without the other: those that statistics are taken of, else those of the result."""
+    """Rows that can be done one without the other: those that statistics are taken of, else those of the result; of
+    what is only written behind what is there, every value.
+    """
     if statistics_pass(operator) is not None:
         return operator.count("rows")
     result = stream.tensor(operator.outputs[0])
+    written = stream.write_bytes(operator)
+    if operator.kind == "reshape" and written < result.n_bytes:
+        return max(1, result.n_elements * written // result.n_bytes)
     return max(1, result.n_elements // (result.shape[-1] if result.shape else 1))
 
 

@@ -91,6 +91,55 @@ def test_a_generation_is_its_steps() -> None:
     assert result.peak_bytes > alone[0].weight_bytes + 2 * 8 * 128 * 8
 
 
+@pytest.mark.parametrize(
+    ("network", "machine", "prompt", "batch", "kv_cache"),
+    [
+        (BLOCK, "edge-16x16", 30, 3, "int8"),
+        (f"{BLOCK}:concatenated=1", "edge-16x16", 12, 1, None),  # more than the keys of attention grows
+        (BLOCK, "h100", 30, 1, None),
+    ],
+)
+def test_a_total_is_that_of_each_token_alone(
+    network: str, machine: str, prompt: int, batch: int, kv_cache: str | None
+) -> None:
+    sign = "," if ":" in network else ":"
+    run = simulate_run(f"{network}{sign}prompt={prompt},generate=4,batch={batch}", machine, kv_cache=kv_cache)
+    decode = run.phases[-1]
+    texts = [f"{network}{sign}decode=1,context={prompt + n},batch={batch}" for n in range(3)]
+    alone = [simulate_network(text, machine, kv_cache=kv_cache) for text in texts]
+    for name in ("cycles", "dram_read_bytes", "dram_write_bytes", "macs"):
+        assert getattr(decode, name) == sum(getattr(one, name) for one in alone), name
+    assert decode.energy_pj == pytest.approx(sum(one.energy_pj for one in alone), rel=1e-9)
+    assert decode.seconds == pytest.approx(sum(one.seconds for one in alone), rel=1e-12)
+    assert [point.seconds for point in decode.points] == pytest.approx([one.seconds for one in alone], rel=1e-12)
+
+
+def test_requests_of_unlike_lengths_attend_each_to_its_own_keys() -> None:
+    """Two sequences in a step: what does not look back is done for both, attention for each alone."""
+    run = GenerateRun(
+        network=BLOCK, requests=(RequestSpec(prompt=40, generate=3), RequestSpec(prompt=9, generate=2, count=2))
+    )
+    result = simulate_run(run, "edge-16x16")
+    assert [phase.name for phase in result.phases] == ["prefill 1", "prefill 2", "decode 1", "decode 2"]
+    assert [phase.n_made for phase in result.phases] == [1, 2, 3, 1]
+    both = simulate_network(f"{BLOCK}:decode=1,context=40,batch=3", "edge-16x16")
+    of_keys = 2 * 8 * 128 * 2
+    assert both.dram_read_bytes - result.phases[2].dram_read_bytes == 2 * (40 - 9) * of_keys
+    alone = simulate_network(f"{BLOCK}:decode=1,context=41", "edge-16x16")
+    assert result.phases[3].cycles == alone.cycles
+
+
+def test_many_tokens_cost_programs_not_tokens() -> None:
+    few = simulate_run(f"{BLOCK}:prompt=30,generate=100,bucket=32", "edge-16x16")
+    assert any("a program for every 32 numbers of keys" in text for text in few.assumptions)
+    first, *_, last = few.phases[-1].points
+    assert first.size == 30 and last.size == 128 and len(few.phases[-1].points) == 99
+    at_bucket = simulate_network(f"{BLOCK}:decode=1,context=63", "edge-16x16")
+    assert few.phases[-1].points[10].seconds == at_bucket.seconds  # 41 keys, done as 64
+    last_of_all = simulate_run(f"{BLOCK}:prompt=30,generate=100", "edge-16x16").phases[-1]
+    assert 0.99 < last_of_all.seconds / few.phases[-1].seconds < 1
+
+
 def test_the_command_writes_the_same(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(f"run: generate\nnetwork: {BLOCK}\nrequests: [{{prompt: 6, generate: 2}}]\n", encoding="utf-8")

@@ -13,16 +13,22 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 def _read_bytes(operator: Operator, stream: OperatorStream) -> int:
     """Of an append only what it appends."""
-    inputs = operator.inputs
-    if operator.text("function") == "append":
-        inputs = tuple(name for name in inputs if stream.base(name).role != "cache" or stream.producer(name))
-    return sum(stream.moved_bytes(name) for name in dict.fromkeys(inputs))
+    old = _appended_to(operator, stream)
+    return sum(stream.moved_bytes(name) for name in dict.fromkeys(operator.inputs) if name not in old)
 
 
 def _write_bytes(operator: Operator, stream: OperatorStream) -> int:
-    if operator.text("function") == "append":
-        return _read_bytes(operator, stream)
-    return sum(stream.moved_bytes(name) for name in operator.outputs)
+    """Of an append what it makes the cache longer by, in the cache's format."""
+    old = sum(stream.moved_bytes(name) for name in _appended_to(operator, stream))
+    return sum(stream.moved_bytes(name) for name in operator.outputs) - old
+
+
+def _appended_to(operator: Operator, stream: OperatorStream) -> tuple[str, ...]:
+    """The cache that an append writes behind; nothing for other moves."""
+    if operator.text("function") != "append":
+        return ()
+    inputs = dict.fromkeys(operator.inputs)
+    return tuple(name for name in inputs if stream.base(name).role == "cache" and not stream.producer(name))
 
 
 register_kind(

@@ -12,7 +12,7 @@ from tilewright.search.runs.memory import check_capacity, live_bytes
 from tilewright.search.runs.simulator import RunSimulator
 from tilewright.sim.runs.result import Measure, MemoryPoint, RunPhase, RunResult, added_figures
 from tilewright.sim.runs.steps import phase_of, steps_of_results
-from tilewright.workloads.runs.cache import CacheLayer, cache_layers, cached_bytes
+from tilewright.workloads.runs.cache import CachedTensor, cached_bytes, cached_tensors
 from tilewright.workloads.runs.kinds.generate import GenerateRun, RequestSpec
 from tilewright.workloads.runs.streams import network_at, with_cache_formats, with_head_format
 from tilewright.workloads.stream.graph import OperatorStream
@@ -55,9 +55,9 @@ def evaluate_generate(run: GenerateRun, simulator: RunSimulator) -> RunResult:
     """The run on the simulator's machine. Raises InputError for what the machine cannot hold or run."""
     networks = _Networks(run)
     prompts: list[OperatorStream] = [networks(prefill=one.prompt, batch=one.count) for one in run.requests]
-    layers = cache_layers(prompts[0], block=run.cache.block, residual=run.cache.residual)
-    if not layers:
-        raise InputError(f"{run.network}: keeps no keys and values in a cache; allowed a decoder that generates")
+    decoding = Decoding(networks, simulator, bucket=run.cache.bucket)
+    stretches = list(_stretches(run.requests))
+    layers = _cache(run, decoding, stretches)
     weights = prompts[0].weight_bytes
     _check_memory(run, simulator, layers, weights, prompts)
     phases: list[RunPhase] = []
@@ -73,9 +73,6 @@ def evaluate_generate(run: GenerateRun, simulator: RunSimulator) -> RunResult:
         memory.append(MemoryPoint(now, name, weights, held, live_bytes(stream, simulator)))
         now += result.seconds
         first_tokens.append((now, request.count))
-    decoding = Decoding(networks, simulator, bucket=run.cache.bucket)
-    stretches = list(_stretches(run.requests))
-    token_seconds: list[tuple[float, int]] = []
     for number, stretch in enumerate(stretches):
         steps = decoding.steps(stretch.groups, stretch.n_steps)
         name = "decode" if len(stretches) == 1 else f"decode {number + 1}"
@@ -93,7 +90,6 @@ def evaluate_generate(run: GenerateRun, simulator: RunSimulator) -> RunResult:
             held = sum(cached_bytes(layers, group.context + point.step + 1, group.count) for group in stretch.groups)
             memory.append(MemoryPoint(point.start_seconds, name, weights, held, working))
         now += phase.seconds
-        token_seconds.append((phase.seconds, stretch.n_steps))
     figures = added_figures([(phase.figures, 1) for phase in phases])
     return RunResult(
         kind=run.run,
@@ -112,6 +108,27 @@ def evaluate_generate(run: GenerateRun, simulator: RunSimulator) -> RunResult:
     )
 
 
+def _cache(run: GenerateRun, decoding: Decoding, stretches: Sequence[_Stretch]) -> tuple[CachedTensor, ...]:
+    """What the network keeps between steps."""
+    if stretches:
+        groups, n_steps = stretches[0].groups, max(2, stretches[0].n_steps)
+    else:
+        first = run.requests[0]
+        groups, n_steps = (Group(first.count, first.prompt),), 2
+    line = decoding.line(groups, n_steps)
+    context = groups[0].context
+    found = cached_tensors(
+        line.at(context),
+        line.at(context + 1),
+        n_sequences=sum(group.count for group in groups),
+        block=run.cache.block,
+        residual=run.cache.residual,
+    )
+    if not found:
+        raise InputError(f"{run.network}: keeps nothing from step to step; allowed a decoder that generates")
+    return found
+
+
 def _stretches(requests: Sequence[RequestSpec]) -> Iterator[_Stretch]:
     """Who takes steps together, from the first step behind the prompts to the last."""
     done = 0
@@ -128,7 +145,7 @@ def _stretches(requests: Sequence[RequestSpec]) -> Iterator[_Stretch]:
 def _check_memory(
     run: GenerateRun,
     simulator: RunSimulator,
-    layers: Sequence[CacheLayer],
+    layers: Sequence[CachedTensor],
     weights: int,
     prompts: Sequence[OperatorStream],
 ) -> None:
