@@ -121,7 +121,7 @@ class _Stage:
             macs=made.stream.macs,
             product_macs=product_macs(made.stream),
             bits=bit_operations(made.stream),
-            live_bytes=live_bytes(made.stream, self.simulator.machine, self.simulator.fuse),
+            live_bytes=live_bytes(made.stream, self.simulator),
             computed=tuple(_share(block.operators, plan.runs, macs) for block in self.network.blocks),
         )
 
@@ -199,7 +199,7 @@ def _once(
     """A network that runs once for the image."""
     stream = load_network(text).with_formats(weights=run.weights, activations=run.activations)
     result = simulator.network(stream)
-    memory.append(MemoryPoint(now, text, stream.weight_bytes, 0, live_bytes(stream, simulator.machine, simulator.fuse)))
+    memory.append(MemoryPoint(now, text, stream.weight_bytes, 0, live_bytes(stream, simulator)))
     point = StepPoint(0, 0, now, result.seconds, result.energy_pj, result.dram_bytes)
     phases.append(
         RunPhase(
