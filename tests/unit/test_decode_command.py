@@ -55,6 +55,15 @@ def test_tables_and_files(tmp_path: Path) -> None:
         assert [row["machine"] for row in csv.DictReader(stream)] == [step["machine"] for step in steps]
 
 
+def test_models_are_listed(tmp_path: Path) -> None:
+    out = tmp_path / "models.json"
+    result = CliRunner().invoke(app, ["list", "models", "--json", str(out)])
+    assert result.exit_code == 0, result.output
+    rows = {row["name"]: row for row in json.loads(out.read_text())["models"]}
+    assert rows["llama-3.1-8b"]["cache_bytes_a_token"] == 131_072
+    assert rows["qwen3-30b-a3b"]["experts"] == "8 of 128" and rows["gpt-oss-20b"]["weights"] == "20.91 G"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_names"]
 
-_KINDS = ("machines", "workloads", "operators", "networks", "dataflows", "engines", "schedules")
+_KINDS = ("machines", "workloads", "operators", "networks", "dataflows", "engines", "schedules", "models")
 
 KindArgument = Annotated[
     str,
@@ -33,7 +33,7 @@ KindArgument = Annotated[
 
 def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = None) -> None:
     """List the built-in machines, workloads (attention layers), operators, whole networks, dataflows, quantised
-    engines, or schedules of diffusion steps.
+    engines, schedules of diffusion steps, or language models (of decode).
     """
     outputs = Outputs(json=json, csv=csv)
     outputs.check()
@@ -47,6 +47,7 @@ def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = Non
         "dataflows": _dataflows,
         "engines": _engines,
         "schedules": _schedules,
+        "models": _models,
     }
     rows = makers[kind]()
     outputs.show(_list_table(outputs, kind, rows))
@@ -176,6 +177,24 @@ def _engines() -> list[dict[str, Any]]:
         for name, engine in ATTENTION_ENGINES.items()
     ]
     return [*products, *attentions]
+
+
+def _models() -> list[dict[str, Any]]:
+    from tilewright.workloads.language.catalogue import language_model, language_model_names
+
+    return [
+        {
+            "name": model.name,
+            "weights": f"{model.n_parameters / 1e9:,.4g} G",
+            "of_a_token": f"{model.n_active / 1e9:,.4g} G",
+            "layers": model.layers,
+            "width": model.hidden,
+            "experts": f"{model.top_k} of {model.experts}" if model.experts else "",
+            "cache_bytes_a_token": model.n_cached_layers * model.cache_values * 2,
+            "source": model.source,
+        }
+        for model in map(language_model, language_model_names())
+    ]
 
 
 def _workload_row(layer: AttentionLayer, source: str) -> dict[str, Any]:

@@ -76,5 +76,7 @@ methods = _of(_methods)
 kernels = _of(lambda: ("eager", "fused", "engine"))
 launches = _of(lambda: ("graph", "host"))
 described_files = _of(lambda: ("machine", "hierarchy"))
-list_kinds = _of(lambda: ("machines", "workloads", "operators", "networks", "dataflows", "engines", "schedules"))
+list_kinds = _of(
+    lambda: ("machines", "workloads", "operators", "networks", "dataflows", "engines", "schedules", "models")
+)
 anything = _of(lambda: [*_machines(), *_workloads(), *_dataflows()])

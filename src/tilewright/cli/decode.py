@@ -27,7 +27,7 @@ def decode(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="llama-3.2-3b, qwen3-30b-a3b, gpt-oss-20b, ...: a model of workloads/language/models.yaml.",
+            help="llama-3.2-3b, qwen3-30b-a3b, gpt-oss-20b, ...: see tilewright list models.",
             show_default=False,
         ),
     ],
