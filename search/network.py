@@ -79,6 +79,8 @@ __all__ = [
 
 NOTHING = Counters()
 
+#: Of a machine whose memory computes, where only its chip was run.
+BANKS_IDLE = "the chip alone: the banks of its memory do not compute (search --over pim plans with them)"
 # Tried for each attention operator; the best wins.
 ATTENTION_DATAFLOWS = ATTENTION.in_networks
 
@@ -228,6 +230,7 @@ def simulate_stream(
             *storage_assumptions(machine),
             *fallback_note(elsewhere, machine),
             *host_assumptions(machine),
+            *([BANKS_IDLE] if machine.pim is not None else ()),
         ),
         objective=objective,
         kernels="engine" if machine.gpu is not None else "",

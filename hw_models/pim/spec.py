@@ -285,8 +285,9 @@ class PimSpec:
 
     ``name``, ``description``: for lists. ``organisation``, ``timing``: see there. ``host``: a memory without one
     computes nothing. ``registers``: banks fed from registers; none: from the channel's buffer. ``controller``: what
-    does the rest beside the banks. ``link``: what joins devices. ``energy``: none where nothing is published.
-    ``assumptions``: what the description idealises. ``sources``: where figures come from.
+    does the rest beside the banks. ``link``: what joins devices. ``refreshes``: whether runs refresh all banks every
+    interval of the timing. ``energy``: none where nothing is published. ``assumptions``: what the description
+    idealises. ``sources``: where figures come from.
     """
 
     __pydantic_config__ = _STRICT
@@ -299,6 +300,7 @@ class PimSpec:
     registers: PimRegistersSpec | None = None
     controller: PimControllerSpec | None = None
     link: PimLinkSpec | None = None
+    refreshes: bool = False
     energy: PimEnergySpec | None = None
     assumptions: tuple[str, ...] = ()
     sources: tuple[SourceSpec, ...] = ()
@@ -313,6 +315,21 @@ class PimSpec:
             raise ValueError(
                 "organisation.buffer_bytes: nothing feeds the banks; given 0; allowed the size of a channel's buffer, "
                 "or registers"
+            )
+        timing, n_banks = self.timing, self.organisation.banks_per_channel
+        one_by_one = n_banks * (
+            max(timing.activate_short_cycles, timing.activate_long_cycles) + timing.precharge_cycles
+        )
+        if timing.refresh_cycles and timing.refresh_interval_cycles <= timing.refresh_cycles + one_by_one:
+            raise ValueError(
+                f"timing.refresh_interval_cycles: the {n_banks} banks of a channel could not be opened one by one "
+                f"between two refreshes; given {timing.refresh_interval_cycles}; allowed more than "
+                f"{timing.refresh_cycles + one_by_one}"
+            )
+        if self.refreshes and not self.timing.refresh_cycles:
+            raise ValueError(
+                "refreshes: timing says not how long and how often; allowed with timing.refresh_cycles and "
+                "timing.refresh_interval_cycles"
             )
         if self.registers is not None and self.registers.input_bits % self.organisation.operand_bits:
             raise ValueError(

@@ -12,6 +12,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.presented import Shown
 from tilewright.progress import Progress
 from tilewright.search.api import simulate_network
+from tilewright.search.network import BANKS_IDLE
 from tilewright.search.pim.place import Placement, best_overlapping, best_sequence
 from tilewright.sim.jobs import jobs_on
 from tilewright.sim.network_result import NetworkResult
@@ -199,7 +200,7 @@ def plan_network(
         least_seconds=least,
         fixed_seconds=fixed,
         host=host,
-        assumptions=(*BANK_ASSUMPTIONS, *pim.assumptions, *host.assumptions),
+        assumptions=(*BANK_ASSUMPTIONS, *pim.assumptions, *(one for one in host.assumptions if one != BANKS_IDLE)),
     )
 
 

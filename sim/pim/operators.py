@@ -15,6 +15,7 @@ from functools import cache
 from tilewright.hw_models.pim.spec import PimSpec
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.jobs import JobLayer
+from tilewright.sim.pim.closed_form import refresh_share
 from tilewright.sim.pim.decoder_block import matrix_vector, packed_vectors
 from tilewright.sim.pim.energy import channel_energy_pj
 from tilewright.sim.pim.register_banks import register_product
@@ -120,7 +121,8 @@ def _vectors(pim: PimSpec, outputs: int, k: int, n: int, channels: int) -> _Part
         there = replace(pim, organisation=replace(pim.organisation, n_channels=channels))
         product = register_product(there, outputs, k, n)
         cycles = product.cycles
-        seconds = float(cycles) / (pim.timing.clock_ghz * 1e9)
+        # rows of registers have no program of their own: refreshes take their share
+        seconds = float(cycles) / (pim.timing.clock_ghz * 1e9) / (1 - (refresh_share(pim) if pim.refreshes else 0))
         return _Part(seconds=seconds, host_bytes=product.host_bytes_in + product.host_bytes_out, energy_pj=None)
     run = _run(pim, outputs, k, channels)
     energy = None if pim.energy is None else channel_energy_pj(pim, run).total_pj * channels * n
@@ -133,7 +135,8 @@ def _run(pim: PimSpec, outputs: int, k: int, channels: int) -> ChannelRun:
     banks = channels * organisation.banks_per_channel
     is_narrow = 2 * k <= organisation.operands_per_row
     lower = packed_vectors if is_narrow else matrix_vector
-    return run_program(lower(organisation, k, outputs, banks), pim.timing, organisation.banks_per_channel)
+    program = lower(organisation, k, outputs, banks)
+    return run_program(program, pim.timing, organisation.banks_per_channel, refresh=pim.refreshes)
 
 
 def _elementwise(machine: MachineSpec, n: int, operations: Mapping[str, int]) -> float:

@@ -87,13 +87,13 @@ class PimSystem:
         tensor = 1 if self.stages == self.blocks else self.devices // self.stages
         return BlockPlace(channels=channels // self.blocks_at_once, channels_per_device=channels, devices=tensor)
 
-    def block(self, context: int, *, refresh: bool = False) -> BlockTime:
+    def block(self, context: int) -> BlockTime:
         """One token through one block with ``context`` tokens behind it."""
         device, shape = self.device, self.shape
         assert device.link is not None and device.controller is not None
         organisation = device.organisation
         program = block_program(shape, context, self.place, organisation)
-        run = run_program(program, device.timing, organisation.banks_per_channel, refresh=refresh)
+        run = run_program(program, device.timing, organisation.banks_per_channel, refresh=device.refreshes)
         lanes = device.link.lanes // self.devices
         if self.stages == self.blocks:
             link = vector_seconds(device.link, shape.dim, lanes)
@@ -106,14 +106,13 @@ class PimSystem:
             run=run,
         )
 
-    def token(self, context: int, *, refresh: bool = False) -> TokenTime:
+    def token(self, context: int) -> TokenTime:
         """One token through all blocks, with the embeddings and what the host does with it."""
-        block = self.block(context, refresh=refresh)
-        organisation = self.device.organisation
+        block = self.block(context)
+        device, organisation = self.device, self.device.organisation
         program = embedding_program(self.shape, self.place, organisation)
-        embedding = self.device.seconds(
-            run_program(program, self.device.timing, organisation.banks_per_channel, refresh=refresh).cycles
-        )
+        run = run_program(program, device.timing, organisation.banks_per_channel, refresh=device.refreshes)
+        embedding = device.seconds(run.cycles)
         seconds = self.blocks * block.seconds + embedding + self.beyond_seconds
         energy = channel_energy_pj(self.device, block.run).total_pj * self.place.channels * self.place.devices
         return TokenTime(

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tilewright.errors import InputError
-from tilewright.hw_models.pim import load_pim, pim_names
+from tilewright.hw_models.pim import PimTimingSpec, load_pim, pim_names
 from tilewright.hw_models.pim.load import _MEMORIES
 from tilewright.sim.pim.commands import Command
 from tilewright.sim.pim.decoder_block import BlockPlace, DecoderShape, block_program, matrix_vector
 from tilewright.sim.pim.energy import channel_energy_pj
-from tilewright.sim.pim.program import CONFIGURE, Repeat, accumulators_in, accumulators_out, buffer_in, mac, multiply
+from tilewright.sim.pim.program import (
+    CONFIGURE,
+    SYNC,
+    Instruction,
+    Item,
+    Repeat,
+    access,
+    accumulators_in,
+    accumulators_out,
+    buffer_in,
+    function,
+    mac,
+    multiply,
+)
 from tilewright.sim.pim.register_banks import register_product
 from tilewright.sim.pim.run import run_program
 from tilewright.sim.pim.system import PimSystem
@@ -154,3 +168,46 @@ def test_systems_refuse_what_cannot_be_shared_out() -> None:
         PimSystem(device=load_pim("cent"), devices=8, shape=shape, blocks=32, stages=3)
     with pytest.raises(InputError, match="gddr6-aim: has no controller"):
         PimSystem(device=AIM, devices=8, shape=shape, blocks=32, stages=8)
+
+
+def every_program() -> list[tuple[Item, ...]]:
+    """Programs in which each rule of the times binds somewhere."""
+    banks = (0, 5)
+    copies = (access(Command.COPY_OUT, (2,), 3, row=1), access(Command.COPY_IN, (1,), 3, row=2))
+    host = (access(Command.WRITE, banks, 2, row=3), access(Command.READ, banks, 2, row=3), SYNC)
+    return [
+        (mac(1), mac(1), *copies),
+        (buffer_in(2), accumulators_in(2), accumulators_out(2), buffer_in(1), accumulators_in(), SYNC),
+        (multiply(1), multiply(3), mac(1), access(Command.READ, (1,), 1, row=7)),
+        (*host, access(Command.WRITE, (1, 2, 6), 1, row=4), mac(1), accumulators_out()),
+        (Instruction(command=Command.WRITE_ALL, row=1), mac(1), *function(), accumulators_out()),
+        (access(Command.READ, banks, 1, row=1), access(Command.WRITE, banks, 1, row=1), buffer_in(1), *copies),
+        (Repeat(n=99, body=(mac(64),)),),
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(PimTimingSpec.__dataclass_fields__))
+def test_every_time_moves_a_run(name: str) -> None:
+    if name == "clock_ghz":
+        assert replace(AIM, timing=replace(AIM.timing, clock_ghz=1)).seconds(10) == 2 * AIM.seconds(10)
+        return
+    value = getattr(AIM.timing, name)
+    longer = replace(AIM.timing, **{name: value + 250})
+    plain, changed = (
+        [run_program(program, timing, BANKS, refresh=name.startswith("refresh")).cycles for program in every_program()]
+        for timing in (AIM.timing, longer)
+    )
+    assert plain != changed, f"nothing waits for {name}"
+
+
+def test_refreshes_are_turned_on_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: cent\nname: mine\nrefreshes: true\n", encoding="utf-8")
+    shape = DecoderShape(dim=1024, ffn=2048, heads=8, kv_heads=8)
+    plain, refreshed = (
+        PimSystem(device=load_pim(one), devices=2, shape=shape, blocks=4, stages=2).block(256) for one in ("cent", path)
+    )
+    assert 1.05 < refreshed.bank_seconds / plain.bank_seconds < 1.15
+    path.write_text("base: lpddr5x-pim\nname: mine\nrefreshes: true\n", encoding="utf-8")
+    with pytest.raises(InputError, match="refreshes: timing says not how long and how often"):
+        load_pim(path)

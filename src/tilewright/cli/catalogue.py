@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_names"]
 
-_KINDS = ("machines", "workloads", "operators", "networks", "dataflows", "engines", "schedules", "models")
+_KINDS = ("machines", "workloads", "operators", "networks", "dataflows", "engines", "schedules", "models", "memories")
 
 KindArgument = Annotated[
     str,
@@ -33,7 +33,7 @@ KindArgument = Annotated[
 
 def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = None) -> None:
     """List the built-in machines, workloads (attention layers), operators, whole networks, dataflows, quantised
-    engines, schedules of diffusion steps, or language models (of decode).
+    engines, schedules of diffusion steps, language models (of decode), or memories that compute.
     """
     outputs = Outputs(json=json, csv=csv)
     outputs.check()
@@ -48,6 +48,7 @@ def list_names(kind: KindArgument, json: JsonOption = None, csv: CsvOption = Non
         "engines": _engines,
         "schedules": _schedules,
         "models": _models,
+        "memories": _memories,
     }
     rows = makers[kind]()
     outputs.show(_list_table(outputs, kind, rows))
@@ -60,7 +61,7 @@ def _list_table(outputs: Outputs, kind: str, rows: list[dict[str, Any]]) -> Tabl
     from tilewright.reports.quantity import count_text
     from tilewright.reports.table import Column, catalogue_table, fitted_table
 
-    if kind == "machines":
+    if kind in ("machines", "memories"):
         return catalogue_table(kind, ["name", "description"], [[row["name"], row["description"]] for row in rows])
     if kind == "dataflows":
         cells = [[row["name"], row["runs"], f"{row['summary']} (tiles: {row['tiles']})"] for row in rows]
@@ -114,6 +115,23 @@ def _machines() -> list[dict[str, Any]]:
             "description": m.description,
         }
         for m in map(load_machine, machine_names())
+    ]
+
+
+def _memories() -> list[dict[str, Any]]:
+    from tilewright.hw_models.pim import load_pim, pim_names
+
+    return [
+        {
+            "name": pim.name,
+            "channels": pim.organisation.n_channels,
+            "banks": pim.organisation.n_banks,
+            "operand_bits": pim.organisation.operand_bits,
+            "host": pim.commander.kind,
+            "host_gb_per_s": pim.commander.bandwidth_gb_per_s,
+            "description": pim.description,
+        }
+        for pim in map(load_pim, pim_names())
     ]
 
 
