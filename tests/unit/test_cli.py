@@ -142,7 +142,7 @@ MISTAKES = [
     (
         ["list", "machine"],
         'tilewright: error: unknown list; given "machine"; allowed machines, workloads, operators, networks, '
-        'dataflows, engines, schedules (did you mean "machines"?)',
+        'dataflows, engines, schedules, models, memories (did you mean "machines"?)',
     ),
     (
         ["simulate", *BASE, "--json", "no/a.json"],
