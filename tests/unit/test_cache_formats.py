@@ -20,6 +20,7 @@ CACHED = {
     "llama-3-8b": (32, 8, 128),
     "llama-3-8b-block": (1, 8, 128),
     "llama-3.2-1b": (16, 8, 64),
+    "llama-3.2-3b": (28, 8, 128),
     "mamba2-attention-2.7b": (6, 30, 128),
 }
 #: Bits of a value, with its part of scales and zero points.

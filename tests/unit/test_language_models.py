@@ -64,7 +64,7 @@ def test_files_are_as_large_as_published(which: tuple[str, str], gigabytes: floa
     assert float(STORAGES[storage].n_bytes(language_model(model))) / 1e9 == pytest.approx(gigabytes, rel=0.015)
 
 
-@pytest.mark.parametrize("name", ["llama-3-8b", "llama-3.2-1b"])
+@pytest.mark.parametrize("name", ["llama-3-8b", "llama-3.2-3b"])
 def test_weights_and_caches_are_those_of_the_stream(name: str) -> None:
     """The closed form reads what the network of the same name reads, tensor by tensor."""
     model = language_model(name)

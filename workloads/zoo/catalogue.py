@@ -276,6 +276,30 @@ _QWEN_IMAGE = joint_diffusion.JointConfig(hidden=3072, head_dim=128, double=60, 
 _LLAMA_3_8B = transformers.DecoderConfig(
     hidden=4096, heads=32, kv_heads=8, head_dim=128, intermediate=14336, layers=32, vocabulary=128256
 )
+
+
+def _language_model(name: str) -> Build:
+    """A decoder of Llama's kind with the widths of ``workloads/language/models.yaml``, read when it is built."""
+
+    def build(b: Layers, options: Options) -> OperatorStream:
+        from tilewright.workloads.language.catalogue import language_model
+
+        one = language_model(name)
+        config = transformers.DecoderConfig(
+            hidden=one.hidden,
+            heads=one.heads,
+            kv_heads=one.kv_heads,
+            head_dim=one.head_dim,
+            intermediate=one.intermediate,
+            layers=one.layers,
+            vocabulary=one.vocabulary,
+            tied=one.tied,
+        )
+        return _llama(config)(b, options)
+
+    return build
+
+
 _LLAMA_3_2_1B = transformers.DecoderConfig(
     hidden=2048, heads=32, kv_heads=8, head_dim=64, intermediate=8192, layers=16, vocabulary=128256, tied=True
 )
@@ -571,6 +595,13 @@ _NETWORKS: Mapping[str, _Entry] = {
         build=_llama(_LLAMA_3_2_1B),
         options=_GENERATE,
         source="Llama 3.2 1B, its published configuration",
+        generates=True,
+        has_logits=True,
+    ),
+    "llama-3.2-3b": _Entry(
+        build=_language_model("llama-3.2-3b"),
+        options=_GENERATE,
+        source="Llama 3.2 3B, its published configuration",
         generates=True,
         has_logits=True,
     ),
