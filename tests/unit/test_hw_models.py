@@ -49,6 +49,8 @@ NAMES = (
     "l20",
     "l40s",
     "mi210",
+    "npu-with-lpddr5x-pim",
+    "npu-with-neupims",
     "nvdla-2048",
     "nvdla-512",
     "nvdla-small",
