@@ -36,6 +36,15 @@ def test_example(name: str) -> None:
     assert re.search(SAYS[name], done.stdout), done.stdout
 
 
+def test_the_run_of_a_chat() -> None:
+    text = (ROOT / "examples" / "chat.yaml").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 20
+    run = tilewright.simulate_run(ROOT / "examples" / "chat.yaml", "h100")
+    assert [phase.n_made for phase in run.phases] == [1, 3, 4 * 63, 64]
+    per_token = 16 * 8 * 64 * ((8 + 16 / 32) + (4 + 16 / 32)) / 8
+    assert max(point.cache_bytes for point in run.memory) == (576 + 3 * 160) * per_token  # in blocks of 16
+
+
 def test_the_run_of_diffusion_steps() -> None:
     """Guidance runs the network twice; seven of its twenty steps are full."""
     run = tilewright.simulate_run(ROOT / "examples" / "diffusion_steps.yaml", "edge-16x16")

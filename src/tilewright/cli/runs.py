@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tilewright.cli.inputs import runs_engine
@@ -75,14 +76,18 @@ def show_run(outputs: Outputs, call: RunCall) -> None:
     outputs.write_json(result.to_dict(), origin)
     outputs.write_csv(result.rows(), origin)
     if outputs.report is not None:
-        from tilewright.errors import InputError
-        from tilewright.sim.runs.diffusion import DiffusionResult
+        note(f"wrote {_written(outputs.report, result, call.command)}")
 
-        if not isinstance(result, DiffusionResult):
-            raise InputError("--report: a run over time has no page yet; allowed --json and --csv")
-        from tilewright.reports.runs.diffusion_page import write_diffusion_report
 
-        note(f"wrote {write_diffusion_report(outputs.report, result, command=call.command)}")
+def _written(folder: str, result: RunResult, command: str) -> Path:
+    """The report's page."""
+    from tilewright.reports.runs.diffusion_page import write_diffusion_report
+    from tilewright.reports.runs.page import write_run_report
+    from tilewright.sim.runs.diffusion import DiffusionResult
+
+    if isinstance(result, DiffusionResult):
+        return write_diffusion_report(folder, result, command=command)
+    return write_run_report(folder, result, command=command)
 
 
 def _own_tables(outputs: Outputs, result: RunResult) -> list[Table]:
