@@ -36,7 +36,7 @@ __all__ = ["MOST_PROGRAMS", "Decoding", "Group"]
 #: Programs of attention of one stretch of steps; more numbers of keys share programs, unless the run says otherwise.
 MOST_PROGRAMS = 1024
 #: Steps of library kernels that are timed one by one; between more of them is a line.
-MOST_TIMED = 65
+MOST_TIMED = 33
 
 Ints = npt.NDArray[np.int64]
 

@@ -105,3 +105,8 @@ def test_groups_lie_in_one_head() -> None:
     )
     with pytest.raises(InputError, match="groups of 48 do not divide a head of 64"):
         with_cache_formats(stream, keys="int4-g48", values=None)
+
+
+def test_scaled_formats_are_timed_on_gpus_too() -> None:
+    result = simulate_network("llama-3-8b-block:decode=1,context=63", "h100", kv_cache="int8-g32")
+    assert result.operators[-1].cycles > 0

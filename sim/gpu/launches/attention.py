@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tilewright.errors import InputError
-from tilewright.formats import format_bits
+from tilewright.formats import element_format, format_bits
 from tilewright.sim.gpu.launches.launch import AttentionShape, Launch, ProductShape, Use
 from tilewright.units import bits_to_bytes
 from tilewright.workloads.attention import AttentionLayer
@@ -38,7 +38,7 @@ def attention_shape(layer: AttentionLayer) -> AttentionShape:
         layer.head_dim,
         window,
         causal and layer.query_len > 1,
-        8 if format_bits(layer.key_format) <= _NARROW_BITS else 16,
+        8 if format_bits(element_format(layer.key_format)) <= _NARROW_BITS else 16,
     )
 
 
