@@ -146,6 +146,8 @@ ROUGHLY = {
     "t5-xxl-encoder": (4_762.3, None),
     "vae-decoder:channels=4": (49.49, None),
     "qwen-image:text=27": (20_430.4, 274.33e3 / 4 / 2),  # prompts of the published count are of some 27 tokens
+    "jamba-v0.1:prefill=1": (51_570, None),
+    "zamba2-2.7b:prefill=1": (2_662, None),
     "wan-2.1-1.3b:frames=1": (1_419, None),
     "wan-2.1-14b:frames=1": (14_288, None),
     "cogvideox-2b:frames=1": (1_694, None),

@@ -17,6 +17,7 @@ from tilewright.workloads.zoo import (
     convolutional,
     diffusion,
     edge,
+    hybrids,
     image_ends,
     inception,
     joint_diffusion,
@@ -196,6 +197,38 @@ def _mamba_2(hidden: int, layers: int, attention: state_space.StateAttention | N
         hidden=hidden, layers=layers, states=128, vocabulary=50288, head_dim=64, attention=attention
     )
     return _mamba(config)
+
+
+_JAMBA = hybrids.JambaConfig(
+    mixer=state_space.MambaConfig(hidden=4096, layers=32, states=16, vocabulary=65536, normed=True),
+    heads=32,
+    kv_heads=8,
+    intermediate=14336,
+)
+_ZAMBA_2 = hybrids.ZambaConfig(
+    mixer=state_space.MambaConfig(hidden=2560, layers=54, states=64, vocabulary=32000, head_dim=64),
+    heads=32,
+    intermediate=10240,
+    hybrid=(6, 12, 18, 24, 30, 36, 42, 47, 51),
+    blocks=2,
+    adapter=128,
+)
+
+
+def _hybrid(make: Callable[..., OperatorStream], config: Any) -> Build:
+    """One with caches of ``context`` tokens beside its states."""
+
+    def build(b: Layers, options: Options) -> OperatorStream:
+        return make(
+            b,
+            config,
+            batch=options["batch"],
+            n_new=options["decode"] or options["prefill"],
+            context=options["context"],
+            logits=_LOGITS[options["logits"]],
+        )
+
+    return build
 
 
 def _llama_block(config: transformers.DecoderConfig) -> Build:
@@ -629,6 +662,20 @@ _NETWORKS: Mapping[str, _Entry] = {
         build=_mamba_2(2560, 64, state_space.HYBRID_ATTENTION),
         options=_GENERATE,
         source="arXiv 2405.21060, section 9.2.3, the published checkpoint; without its rotary embeddings",
+        generates=True,
+        has_logits=True,
+    ),
+    "jamba-v0.1": _Entry(
+        build=_hybrid(hybrids.jamba, _JAMBA),
+        options=_GENERATE,
+        source="arXiv 2403.19887; the published configuration of Jamba-v0.1; rows spread evenly over experts",
+        generates=True,
+        has_logits=True,
+    ),
+    "zamba2-2.7b": _Entry(
+        build=_hybrid(hybrids.zamba_2, _ZAMBA_2),
+        options=_GENERATE,
+        source="arXiv 2411.15242; layers and widths as transformers has them, two shared blocks in turn",
         generates=True,
         has_logits=True,
     ),

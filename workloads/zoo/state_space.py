@@ -9,7 +9,7 @@ from tilewright.workloads.operators import Role
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
-__all__ = ["HYBRID_ATTENTION", "MambaConfig", "StateAttention", "mamba"]
+__all__ = ["HYBRID_ATTENTION", "MambaConfig", "StateAttention", "mamba", "mamba_2_mixer", "mamba_mixer"]
 
 _EXPAND = 2
 _WIDTH = 4  # of the short convolution
@@ -27,7 +27,9 @@ class StateAttention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MambaConfig:
-    """Widths of a state-space model. ``head_dim`` and ``groups`` are of Mamba-2; 0 is Mamba."""
+    """Widths of a state-space model. ``head_dim`` and ``groups`` are of Mamba-2; 0 is Mamba. ``normed``: norms of
+    steps, keys and queries before the scan, as Jamba has them.
+    """
 
     hidden: int
     layers: int
@@ -36,6 +38,7 @@ class MambaConfig:
     head_dim: int = 0
     groups: int = 1
     attention: StateAttention | None = None
+    normed: bool = False
 
     @property
     def inner(self) -> int:
@@ -70,9 +73,9 @@ def mamba(
                 y, pair = _attention(b, y, config.attention, with_state=with_state, context=context)
                 kept += pair
             elif config.head_dim:
-                y = _mamba_2_mixer(b, y, config, with_state=with_state)
+                y = mamba_2_mixer(b, y, config, with_state=with_state)
             else:
-                y = _mamba_mixer(b, y, config, with_state=with_state)
+                y = mamba_mixer(b, y, config, with_state=with_state)
             x = b.elementwise("add", y, x, name="add")
     x = b.norm(x, "norm", function="rms")
     if logits == "last":
@@ -81,22 +84,26 @@ def mamba(
     return b.finish([result, *kept], n_parameters=b.n_parameters)
 
 
-def _mamba_mixer(b: Layers, x: str, config: MambaConfig, *, with_state: bool) -> str:
+def mamba_mixer(b: Layers, x: str, config: MambaConfig, *, with_state: bool) -> str:
+    """Projections, convolution, selective scan and gate of a layer of Mamba."""
     batch, tokens, _ = b.shape(x)
     inner, n, rank = config.inner, config.states, config.step_rank
     both = b.linear(x, 2 * inner, "in_proj", bias=False)
     gate = b.elementwise("silu", b.part(both, inner, inner), name="gate")
     x = _convolution(b, b.part(both, 0, inner), with_state=with_state)
     projected = b.linear(x, rank + 2 * n, "x_proj", bias=False)
-    step = b.linear(b.part(projected, 0, rank), inner, "dt_proj")
-    inputs = [x, step, b.part(projected, rank, n), b.part(projected, rank + n, n)]
+    parts = [b.part(projected, at, width) for at, width in ((0, rank), (rank, n), (rank + n, n))]
+    if config.normed:
+        parts = [b.norm(one, f"norm_{name}", function="rms") for one, name in zip(parts, ["dt", "B", "C"], strict=True)]
+    inputs = [x, b.linear(parts[0], inner, "dt_proj"), *parts[1:]]
     inputs += [b.trained("A", inner, n), b.trained("D", inner)]
     sizes = {"batch": batch, "tokens": tokens, "heads": 1, "key_heads": 1, "key_dim": n, "value_dim": inner}
     y = _scan(b, "selective_scan", inputs, (batch, tokens, inner), sizes, with_state=with_state)
     return b.linear(b.elementwise("mul", y, gate, name="gated"), config.hidden, "out_proj", bias=False)
 
 
-def _mamba_2_mixer(b: Layers, x: str, config: MambaConfig, *, with_state: bool) -> str:
+def mamba_2_mixer(b: Layers, x: str, config: MambaConfig, *, with_state: bool) -> str:
+    """Projections, convolution, scan, gate and norm of a layer of Mamba-2."""
     batch, tokens, _ = b.shape(x)
     inner, n, groups = config.inner, config.states, config.groups
     heads, shared = inner // config.head_dim, 2 * groups * n
