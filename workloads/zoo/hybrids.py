@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilewright.workloads.attention import Mask
+from tilewright.workloads.operators import Role
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.state_space import MambaConfig, mamba_2_mixer, mamba_mixer
@@ -125,7 +126,7 @@ def _cached_attention(
     n_new, head_dim = b.shape(x)[1], hidden // heads
     with b.scope("attention"):
         q = b.linear(x, hidden, "query", bias=False)
-        role = "activation" if context else "cache"
+        role: Role = "activation" if context else "cache"
         k, v = (b.linear(x, kv_heads * head_dim, name, bias=False, role=role) for name in ("key", "value"))
         k, v = _appended(b, k, v, context)
         mask: Mask = "none" if n_new == 1 else "causal"
@@ -165,8 +166,8 @@ def _experts(b: Layers, x: str, config: JambaConfig) -> str:
         y = results[0] if len(results) == 1 else b.concat(results, 0, "join")
         y = b.elementwise("mul", y, b.view(best, (n_rows * chosen, 1), "column"), name="weigh")
         y = b.view(b.lookup(y, order, "back"), (n_rows, chosen, hidden), "of_token")
-        sizes = {"function": "sum", "rows": n_rows * hidden, "columns": chosen}
-        return b.view(b.add("reduction", "sum", [y], (n_rows, hidden), sizes), (batch, n_new, hidden), "tokens")
+        summed = {"function": "sum", "rows": n_rows * hidden, "columns": chosen}
+        return b.view(b.add("reduction", "sum", [y], (n_rows, hidden), summed), (batch, n_new, hidden), "tokens")
 
 
 def _shares(b: Layers, rows: str, experts: int) -> list[tuple[str, int, int]]:
