@@ -111,12 +111,11 @@ def choice_figures(result: StepsResult) -> Table:
         text = seconds_text if result.kind == "latency" else _energy
         price, whole = result.price * _PJ, result.whole_price * _PJ
         rows.append((result.kind, f"{text(price)} of {text(whole)} ({percent_text(price / whole)})"))
-    if result.run is not None:
-        rows += [
-            ("simulated", f"{seconds_text(result.run.seconds)}, {energy_text(result.run.energy_pj)}"),
-            ("faster", f"{result.run.measure('speedup_steps'):.3g}x than with nothing kept"),
-            ("most kept between steps", bytes_text(result.run.measure("cache_peak_bytes"))),
-        ]
+    rows += [
+        ("simulated", f"{seconds_text(result.run.seconds)}, {energy_text(result.run.energy_pj)}"),
+        ("faster", f"{result.run.measure('speedup_steps'):.3g}x than with nothing kept"),
+        ("most kept between steps", bytes_text(result.run.measure("cache_peak_bytes"))),
+    ]
     return figures_table(f"{result.network} on {result.machine}, {result.n_steps} steps", rows)
 
 

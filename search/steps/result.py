@@ -37,7 +37,7 @@ class StepsResult(Shown):
 
     ``mean_similarity``: over all units and steps; ``bound``: no choice within the budget has more. ``price``
     and ``whole_price``: of all steps as the search adds them up, and with nothing kept (picoseconds or picojoules).
-    ``run``: the schedule simulated (None where formats were chosen, too).
+    ``run``: the schedule simulated, each update in its format.
     """
 
     network: str
@@ -53,7 +53,7 @@ class StepsResult(Shown):
     price: int
     whole_price: int
     assumptions: tuple[str, ...]
-    run: DiffusionResult | None = field(default=None, compare=False)
+    run: DiffusionResult = field(compare=False)
 
     @property
     def proven(self) -> bool:
@@ -97,7 +97,7 @@ class StepsResult(Shown):
             "bound": self.bound,
             "proven": self.proven,
             self.kind: {"search": self.price, "nothing_kept": self.whole_price},
-            **({} if self.run is None else {"run": self.run.to_dict()}),
+            "run": self.run.to_dict(),
             "units": units,
             "assumptions": list(self.assumptions),
         }

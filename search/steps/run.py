@@ -26,7 +26,7 @@ from tilewright.sim.runs.diffusion import DiffusionResult
 from tilewright.workloads.diffusion.blocks import NetworkBlocks, network_blocks
 from tilewright.workloads.diffusion.features import StepPlan, plan_steps
 from tilewright.workloads.diffusion.step import Cell, Schedule, Step
-from tilewright.workloads.diffusion.streams import step_stream
+from tilewright.workloads.diffusion.streams import OperatorFormats, step_stream, with_operator_formats
 from tilewright.workloads.network import network_stream
 from tilewright.workloads.runs.kinds.diffusion import DiffusionRun
 from tilewright.workloads.stream.graph import OperatorStream
@@ -39,7 +39,10 @@ _ADDED = (
     "similarities of units are added: what one that is kept changes in those behind it is not seen",
 )
 _JOINED = "the units of a block are computed at every step at which one of a block behind it is (block-wise caching)"
-_FORMATS = "all other operators, and the change of formats, are as the network has them"
+_FORMATS = (
+    "a format is that of a unit's weights and of what only its own operators read; what it takes in and gives is as "
+    "the network has it"
+)
 _MOST_TRIES = 6
 
 
@@ -94,7 +97,7 @@ def search_steps(
     for _ in range(_MOST_TRIES):
         units, found = best.within(limit, progress)
         run = _simulated(blocks, table, units, asked, simulator)
-        over = 0 if run is None else _price(run, asked.kind) - best.limit
+        over = _price(run, asked.kind) - best.limit
         if over <= 0 or limit <= best.least:
             break
         limit = max(best.least, min(limit - over, best.fixed + found.price - 1))
@@ -147,8 +150,9 @@ def _prices(
     bottom = _price(_run_step(blocks.stream, none, simulator), kind)
     for at, formats in enumerate(table.formats):
         simulator.tell(at, len(table.formats), f"a step in {formats.name}")
-        given = {"weights": formats.weights or None, "activations": formats.activations or None}
-        result = _run_step(blocks.stream.with_formats(**given), every, simulator)
+        own = OperatorFormats(formats.weights, formats.activations)
+        names = [name for block, part in cells for name in blocks.block(block).of(part)]
+        result = _run_step(blocks.stream, every, simulator, dict.fromkeys(names, own) if any(own) else {})
         of_operator = {one.name: _price(one, kind) for one in result.operators}
         raw = {cell: sum(of_operator.get(name, 0) for name in blocks.block(cell[0]).of(cell[1])) for cell in cells}
         share = max(0, _price(result, kind) - bottom) / max(1, sum(raw.values()))
@@ -158,10 +162,15 @@ def _prices(
     return _Prices(none=bottom, whole=whole, units={cell: tuple(own) for cell, own in found.items()})
 
 
-def _run_step(stream: OperatorStream, plan: StepPlan, simulator: RunSimulator) -> NetworkResult:
+def _run_step(
+    stream: OperatorStream,
+    plan: StepPlan,
+    simulator: RunSimulator,
+    formats: Mapping[str, OperatorFormats] | None = None,
+) -> NetworkResult:
     made = step_stream(stream, plan).stream
     assert made is not None
-    return simulator.network(made)
+    return simulator.network(with_operator_formats(made, formats) if formats else made)
 
 
 def _price(result: NetworkResult | OperatorResult | DiffusionResult, kind: str) -> int:
@@ -231,10 +240,16 @@ def _chosen(table: Similarities, cells: Sequence[Cell], steps: dict[Cell, set[in
 
 def _simulated(
     blocks: NetworkBlocks, table: Similarities, units: Sequence[UnitChoice], asked: StepBudget, simulator: RunSimulator
-) -> DiffusionResult | None:
-    """The steps as a run; None where formats were chosen as well."""
-    if any(update.format for unit in units for update in unit.updates):
-        return None
+) -> DiffusionResult:
+    """The steps as a run, each update in its format."""
     run = DiffusionRun(network=blocks.stream.name, steps=table.n_steps, schedule=f"steps within {asked.text}")
     schedule = schedule_of(asked.text, table.n_steps, units)
-    return evaluate_diffusion(run, simulator, network=blocks, schedule=schedule)
+    formats: dict[int, dict[str, OperatorFormats]] = {}
+    for unit in units:
+        for update in unit.updates:
+            chosen = table.formats[update.format]
+            given = OperatorFormats(chosen.weights, chosen.activations)
+            if any(given):
+                names = blocks.block(unit.cell[0]).of(unit.cell[1])
+                formats.setdefault(update.step, {}).update(dict.fromkeys(names, given))
+    return evaluate_diffusion(run, simulator, network=blocks, schedule=schedule, formats=formats)

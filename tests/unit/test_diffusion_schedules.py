@@ -61,6 +61,13 @@ def test_single_blocks_of_flux_are_one_branch() -> None:
     assert set(flux.blocks[0].parts) == {"attention", "mlp", "rest"}
 
 
+def test_blocks_of_networks_that_make_videos() -> None:
+    hunyuan = network_blocks(load_network("hunyuan-video:frames=1,height=64,width=64"))
+    assert {name.rpartition(".")[2] for name in hunyuan.blocks[-1].of("rest")} == {"silu", "modulation", "gate", "add"}
+    sana = network_blocks(load_network("sana-1.6b:height=256,width=256"))
+    assert set(sana.blocks[0].parts) == {"attention", "cross_attention", "mlp", "rest"}
+
+
 @pytest.mark.parametrize(
     ("text", "full"),
     [

@@ -28,7 +28,7 @@ _NUMBERED = re.compile(r"^((?:[A-Za-z_]\w*\.)*?[A-Za-z_]\w*\.\d+)(?:\.|$)", re.A
 _NAMES = (
     ("cross_attention", re.compile(r"^(cross(_?att(ention|n))?|att(ention|n)2)$")),
     ("attention", re.compile(r"^(self(_?att(ention|n))?|att(ention|n)1?|sdpa)$")),
-    ("mlp", re.compile(r"mlp|^ff(n|_|$)|feed_?forward")),
+    ("mlp", re.compile(r"mlp|^ff(n|_|$)|feed_?forward|^mix$")),
 )
 
 
@@ -136,7 +136,7 @@ def _named(operator: Operator, block: str) -> str:
 
 
 def _join_parts(stream: OperatorStream, operators: Sequence[Operator], part: dict[str, str]) -> None:
-    """A product of what several parts made, side by side (FLUX.1's single blocks): one part, called attention."""
+    """A product of what attention and others made side by side (FLUX.1's single blocks): one part, called attention."""
     by_name = {operator.name: operator for operator in operators}
 
     def makers(operator: Operator) -> set[str]:
@@ -149,8 +149,8 @@ def _join_parts(stream: OperatorStream, operators: Sequence[Operator], part: dic
 
     for operator in operators:
         if part[operator.name] == REST and operator.of_kind.is_product:
-            joined = makers(operator) - {REST}
-            if len(joined) > 1:
+            joined = makers(operator)
+            if len(joined) > 1 and joined != {REST}:
                 for name, own in part.items():
-                    part[name] = PARTS[0] if own in joined else own
+                    part[name] = PARTS[0] if own in joined and own != REST else own
                 part[operator.name] = PARTS[0]

@@ -150,7 +150,8 @@ class _Graph:
             found.update(own)
         for operator in self.stream.operators:  # what only joins blocks that are not computed is not, either
             name, makers = operator.name, {self.maker(one) for one in self.reads[operator.name]} - {""}
-            if name not in self.block_of and makers and makers <= found and self.readers[name] <= found:
+            joins = makers and self.readers[name] and makers | self.readers[name] <= found
+            if joins and name not in self.block_of and not set(operator.outputs) & set(self.results):
                 found.add(name)
         return frozenset(found)
 

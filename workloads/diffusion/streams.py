@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.diffusion.features import Feature, StepPlan
@@ -12,7 +12,22 @@ from tilewright.workloads.operators import Operator, TensorSpec
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import SOFTMAX, vector_work
 
-__all__ = ["StepStream", "flops_of", "product_macs", "step_stream"]
+__all__ = [
+    "OperatorFormats",
+    "StepStream",
+    "bit_operations",
+    "flops_of",
+    "product_macs",
+    "step_stream",
+    "with_operator_formats",
+]
+
+
+class OperatorFormats(NamedTuple):
+    """Number formats of an operator's weights and of what it makes; empty: as they are."""
+
+    weights: str = ""
+    activations: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +184,28 @@ def bit_operations(stream: OperatorStream) -> int:
     )
 
 
-def kinds_of(stream: OperatorStream) -> Mapping[str, int]:
-    """How many operators of each kind."""
-    return Counter(operator.kind for operator in stream.operators)
+def with_operator_formats(stream: OperatorStream, formats: Mapping[str, OperatorFormats]) -> OperatorStream:
+    """``stream`` with the operators that ``formats`` names in other formats: the weights of their products, and the
+    results that only operators of the same formats read.
+    """
+    readers: dict[str, set[OperatorFormats | None]] = {}
+    for operator in stream.operators:
+        for name in operator.inputs:
+            readers.setdefault(stream.base(name).name, set()).add(formats.get(operator.name))
+    given = {stream.base(name).name for name in stream.outputs}
+    changed: dict[str, str] = {}
+    for operator in stream.operators:
+        own = formats.get(operator.name)
+        if own is None:
+            continue
+        if operator.of_kind.is_product and own.weights:
+            weight = stream.base(operator.inputs[1])
+            if weight.role == "weight":
+                changed[weight.name] = own.weights
+        for name in operator.outputs:
+            if own.activations and readers.get(name, {None}) == {own} and name not in given:
+                changed[name] = own.activations
+    tensors = tuple(
+        replace(one, number_format=changed.get(stream.base(one.name).name, one.number_format)) for one in stream.tensors
+    )
+    return replace(stream, tensors=tensors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tilewright.errors import InputError
@@ -19,7 +19,15 @@ from tilewright.workloads.diffusion.blocks import NetworkBlocks, network_blocks
 from tilewright.workloads.diffusion.features import StepPlan, plan_steps
 from tilewright.workloads.diffusion.kind import make_schedule
 from tilewright.workloads.diffusion.step import Schedule
-from tilewright.workloads.diffusion.streams import StepStream, bit_operations, flops_of, product_macs, step_stream
+from tilewright.workloads.diffusion.streams import (
+    OperatorFormats,
+    StepStream,
+    bit_operations,
+    flops_of,
+    product_macs,
+    step_stream,
+    with_operator_formats,
+)
 from tilewright.workloads.diffusion.time_tables import with_time_tables
 from tilewright.workloads.network import load_network, parse_options, split_options
 from tilewright.workloads.runs.kinds.diffusion import DiffusionRun, StageSpec
@@ -59,6 +67,7 @@ class _Stage:
     simulator: RunSimulator
     given: NetworkBlocks | None = None
     wanted: Schedule | None = None
+    formats: Mapping[int, Mapping[str, OperatorFormats]] = field(default_factory=dict)
     network: NetworkBlocks = field(init=False)
     schedule: Schedule = field(init=False)
     plans: tuple[StepPlan, ...] = field(init=False)
@@ -96,32 +105,34 @@ class _Stage:
         """A full step, with all runs of the network."""
         everything = frozenset(operator.name for operator in self.network.stream.operators)
         step = next((plan.step for plan in self.plans if plan.step.kind == "full"), self.plans[0].step)
-        return self.done(StepPlan(at=0, step=step, runs=everything), self.most_forwards)
+        return self.done(StepPlan(at=-1, step=step, runs=everything), self.most_forwards)
 
     def done(self, plan: StepPlan, forwards: int) -> _Done:
         """The step of ``plan``, run once for all that are alike."""
         batch = forwards if self.run.guidance_as == "batch" else 1
-        key = (batch, plan.runs, plan.takes, plan.leaves)
+        own = self.formats.get(plan.at, {})
+        key = (batch, plan.runs, plan.takes, plan.leaves, frozenset(own.items()))
         if key not in self._done:
-            self._done[key] = self._run(plan, batch)
+            self._done[key] = self._run(plan, batch, own)
         return self._done[key]
 
-    def _run(self, plan: StepPlan, batch: int) -> _Done:
+    def _run(self, plan: StepPlan, batch: int, formats: Mapping[str, OperatorFormats]) -> _Done:
         if batch > 1 and batch not in self._batched:
             self._batched[batch] = self._stream(batch)[0]
         network = self._batched[batch] if batch > 1 else self.network.stream
         made = step_stream(network, plan)
         if made.stream is None:
             return _Done(made, None, computed=(0.0,) * len(self.network.blocks))
+        stream = with_operator_formats(made.stream, formats) if formats else made.stream
         macs = {operator.name: operator.macs for operator in self.network.stream.operators}
         return _Done(
             made,
-            self.simulator.network(made.stream),
-            flops=flops_of(made.stream),
-            macs=made.stream.macs,
-            product_macs=product_macs(made.stream),
-            bits=bit_operations(made.stream),
-            live_bytes=live_bytes(made.stream, self.simulator),
+            self.simulator.network(stream),
+            flops=flops_of(stream),
+            macs=stream.macs,
+            product_macs=product_macs(stream),
+            bits=bit_operations(stream),
+            live_bytes=live_bytes(stream, self.simulator),
             computed=tuple(_share(block.operators, plan.runs, macs) for block in self.network.blocks),
         )
 
@@ -150,12 +161,13 @@ def evaluate_diffusion(
     *,
     network: NetworkBlocks | None = None,
     schedule: Schedule | None = None,
+    formats: Mapping[int, Mapping[str, OperatorFormats]] | None = None,
 ) -> DiffusionResult:
     """The run on the simulator's machine. Raises InputError for what the machine cannot hold or run.
 
-    ``network`` and ``schedule`` stand in for what the run names.
+    ``network`` and ``schedule`` stand in for what the run names; ``formats``: of operators, by step.
     """
-    stages = [_Stage(run, spec, simulator, network, schedule) for spec in run.all_stages]
+    stages = [_Stage(run, spec, simulator, network, schedule, formats or {}) for spec in run.all_stages]
     phases: list[RunPhase] = []
     memory: list[MemoryPoint] = []
     now = 0.0

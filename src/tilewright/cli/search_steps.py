@@ -73,10 +73,6 @@ def run(call: SearchCall[StepsOptions]) -> None:
     call.outputs.write_json(result.to_dict(), origin)
     call.outputs.write_csv(result.rows(), origin)
     if call.outputs.report is not None:
-        if result.run is None:
-            raise InputError(
-                "--report: shows a schedule that is simulated; given a table with formats; allowed without"
-            )
         from tilewright.reports.runs.diffusion_page import write_diffusion_report
 
         note(f"wrote {write_diffusion_report(call.outputs.report, result.run, command=call.command)}")
@@ -88,10 +84,8 @@ def _show(call: SearchCall[StepsOptions], result: StepsResult) -> None:
     from tilewright.reports.runs.diffusion import choice_figures, choice_table, steps_table
 
     console = call.outputs.console()
-    parts = [choice_table(console, result)]
-    if result.run is not None:
-        parts.append(steps_table(console, result.run))
-    call.outputs.show(*parts, choice_figures(result))
+    parts = (choice_table(console, result), steps_table(console, result.run), choice_figures(result))
+    call.outputs.show(*parts)
 
 
 SPACES.register("steps", SearchSpace(name="steps", options=StepsOptions, run=run, budget=_budget), rank=7)
