@@ -148,6 +148,8 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
         yield "machine", "residency", machine.residency
     if machine.lacks:
         yield "machine", "lacks", ", ".join(machine.lacks)
+    if machine.pim is not None:
+        yield "machine", "pim", machine.pim
     for section in ("dram", "energy", "area", "gpu", "overheads", "weights", "fallback", "host", "links", "dma"):
         for name, value in _leaves(getattr(machine, section), ""):
             if (section, name, value) not in _NO_FIGURES:
