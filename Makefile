@@ -129,7 +129,7 @@ validation: setup
 TILEWRIGHT ?= $(BIN)/tilewright
 gpu:
 	@mkdir -p "$(OUT)"
-	$(TILEWRIGHT) measure --suite unseen,energy,attention,gemm,fusion,elementwise -o "$(OUT)/gpu.json" --budget 5m
+	$(TILEWRIGHT) measure --suite unseen,energy,attention,sparse,scan,gemm,fusion,elementwise -o "$(OUT)/gpu.json" --budget 5m
 	$(TILEWRIGHT) measure --suite networks -o "$(OUT)/gpu-networks.json" --budget 2m
 
 bench: setup

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilewright.kernels import operations
-from tilewright.kernels.tiles import AttentionTiles, MlpTiles, ProductTiles
+from tilewright.kernels.tiles import AttentionTiles, MlpTiles, ProductTiles, ScanTiles
 
 __all__ = ["BUILDERS", "Build", "Call", "Setting"]
 
@@ -152,6 +152,29 @@ def _triton_sparse_attention(s: Setting) -> Call:
     return Call(run, (q, k, v, out))
 
 
+def _triton_scan(s: Setting, *, persistent: bool) -> Call:
+    import torch
+
+    shape = s.shape
+    batch, tokens, heads, groups = (shape[name] for name in ("batch", "tokens", "heads", "groups"))
+    x = s.normal(batch, tokens, heads, shape["head_dim"])
+    b, c = (s.normal(batch, tokens, groups, shape["state_dim"]) for _ in range(2))
+    dt = torch.rand(batch, tokens, heads, device=s.device) * 0.1
+    a, skip = -1 - 15 * torch.rand(heads, device=s.device), torch.ones(heads, device=s.device)
+    out = torch.empty_like(x)
+    tiles = ScanTiles(**s.tiles) if s.tiles else ScanTiles()
+    run = operations.scan_call(x, dt, a, b, c, skip, persistent=persistent, tiles=tiles, out=out)
+    return Call(run, (x, dt, b, c, out))
+
+
+def _triton_persistent_scan(s: Setting) -> Call:
+    return _triton_scan(s, persistent=True)
+
+
+def _triton_chunked_scan(s: Setting) -> Call:
+    return _triton_scan(s, persistent=False)
+
+
 def _mlp_inputs(s: Setting) -> tuple[Tensor, Tensor, Tensor]:
     width, hidden = s.shape["width"], s.shape["hidden"]
     return s.normal(s.shape["m"], width), s.normal(width, hidden) / 16, s.normal(hidden, s.shape["out_width"]) / 16
@@ -231,6 +254,8 @@ BUILDERS: Mapping[tuple[str, str], Build] = {
     ("attention", "triton_fused"): _triton_fused_attention,
     ("attention", "triton_unfused"): _triton_unfused_attention,
     ("block_sparse_attention", "triton"): _triton_sparse_attention,
+    ("scan", "triton_ssd_persistent"): _triton_persistent_scan,
+    ("scan", "triton_ssd_chunked"): _triton_chunked_scan,
     ("mlp", "torch"): _torch_mlp,
     ("mlp", "triton_fused"): _triton_mlp,
     ("norm_gemm", "torch"): _torch_norm_gemm,

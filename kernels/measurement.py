@@ -23,10 +23,12 @@ from tilewright.errors import InputError
 __all__ = ["OPERATORS", "Measurement", "MeasurementDevice", "MeasurementFile", "load_measurements"]
 
 Operator = Literal[
-    "gemm", "attention", "block_sparse_attention", "mlp", "norm_gemm", "elementwise", "softmax", "rmsnorm", "network"
-]
+    "gemm", "attention", "block_sparse_attention", "scan", "mlp", "norm_gemm", "elementwise", "softmax", "rmsnorm",
+    "network",
+]  # fmt: skip
 OPERATORS: tuple[str, ...] = (
-    "gemm", "attention", "block_sparse_attention", "mlp", "norm_gemm", "elementwise", "softmax", "rmsnorm", "network"
+    "gemm", "attention", "block_sparse_attention", "scan", "mlp", "norm_gemm", "elementwise", "softmax", "rmsnorm",
+    "network",
 )  # fmt: skip
 
 Text = Annotated[str, MinLen(1)]

@@ -10,22 +10,25 @@ from collections.abc import Callable
 from typing import Any
 
 from tilewright.errors import InputError
-from tilewright.kernels.tiles import AttentionTiles, MlpTiles, ProductTiles
+from tilewright.kernels.tiles import AttentionTiles, MlpTiles, ProductTiles, ScanTiles
 
 __all__ = [
     "block_sparse_attention",
+    "chunk_scan",
     "fused_attention",
     "fused_mlp",
     "int4_weight_product",
     "norm_product",
     "pack_int4",
     "product",
+    "scan_call",
     "sparse_call",
     "unfused_attention",
 ]
 
 Tensor = Any  # torch.Tensor; torch is optional
 
+PASSED_VALUES = 512  # of a state, in one block of the kernel that passes them on
 _WIDEST = 1 << 30  # a window without an end
 
 
@@ -140,6 +143,83 @@ def sparse_call(
         )  # fmt: skip
 
     return run
+
+
+def chunk_scan(
+    x: Tensor,
+    dt: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    skip: Tensor,
+    *,
+    persistent: bool = True,
+    tiles: ScanTiles | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The scan of Mamba-2 over whole sequences: S = exp(dt A) S + B (dt x)^T, y = S^T C + D x, from a state of zeros.
+
+    x (B, L, H, P), dt (B, L, H), a and skip (H), b and c (B, L, G, N): G divides H, P and N are powers of two of at
+    least 16; dt, a and skip are in fp32. ``persistent``: one kernel that walks the chunks of a head, each one tile
+    of tokens; else three, parallel over chunks, with the states (fp32) in memory between them.
+    """
+    import torch
+
+    tiles = tiles or ScanTiles()
+    _check_scan(x.shape[2], x.shape[3], b.shape[2], b.shape[3], tiles)
+    out = torch.empty_like(x) if out is None else out
+    scan_call(x, dt, a, b, c, skip, persistent=persistent, tiles=tiles, out=out)()
+    return out
+
+
+def scan_call(
+    x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, skip: Tensor, *, persistent: bool, tiles: ScanTiles,
+    out: Tensor,
+) -> Callable[[], None]:  # fmt: skip
+    """A call that writes :func:`chunk_scan` to ``out``; room for the states is taken here, once."""
+    import torch
+
+    kernels = _kernels("scan")
+    batch, tokens, heads, dim = x.shape
+    groups, state = b.shape[2:]
+    planes, parts = batch * heads, _ceil_div(dim, tiles.value)
+    shape: dict[str, Any] = {"heads": heads, "groups": groups, "dim": dim, "state": state, "block_p": tiles.value}
+    launch: dict[str, Any] = {"num_stages": tiles.stages, "num_warps": tiles.warps}
+    if persistent:
+
+        def walk() -> None:
+            kernels.chunk_scan_heads[(planes, parts)](
+                x, dt, a, b, c, skip, out, tokens, **shape, block_t=tiles.chunk, **launch
+            )
+
+        return walk
+    n_chunks = _ceil_div(tokens, tiles.chunk)
+    states = torch.empty((planes, n_chunks, state, dim), dtype=torch.float32, device=x.device)
+    totals = torch.empty((planes, n_chunks), dtype=torch.float32, device=x.device)
+    shape["block_t"] = tiles.rows
+    size, of_chunk = state * dim, tiles.chunk // tiles.rows
+    block = min(size, PASSED_VALUES)
+
+    def run() -> None:
+        kernels.chunk_states[(n_chunks, planes, parts)](
+            x, dt, a, b, states, totals, tokens, n_chunks, tiles.chunk, **shape, **launch
+        )
+        kernels.pass_states[(planes, size // block)](states, totals, n_chunks, size=size, block=block)
+        kernels.chunk_outputs[(n_chunks * of_chunk, planes, parts)](
+            x, dt, a, b, c, skip, states, out, tokens, n_chunks, tiles.chunk, **shape, **launch
+        )
+
+    return run
+
+
+def _check_scan(heads: int, dim: int, groups: int, state: int, tiles: ScanTiles) -> None:
+    if heads % groups:
+        raise InputError(f"b: given {groups} groups; allowed divisors of the {heads} heads")
+    for name, width in (("x", dim), ("b", state)):
+        if width < 16 or width & (width - 1):
+            raise InputError(f"{name}: given a width of {width}; allowed 16, 32, 64, 128, 256")
+    if tiles.value > dim:
+        raise InputError(f"tile value: given {tiles.value}; allowed up to the {dim} values of a head")
 
 
 def product(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["attention", "block_sparse_attention", "int4_weights", "mlp", "norm_product"]
+__all__ = ["attention", "block_sparse_attention", "chunk_scan", "int4_weights", "mlp", "norm_product"]
 
 Array = NDArray[np.float64]
 
@@ -28,6 +28,19 @@ def block_sparse_attention(q: Array, k: Array, v: Array, kept: NDArray[np.bool_]
     seen = kept.repeat(query, axis=1)[:, : q.shape[1]].repeat(key, axis=2)[:, :, : k.shape[1]]
     scores = np.where(seen, q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]), -np.inf)
     return np.asarray(np.where(seen.any(-1, keepdims=True), _softmax(scores), 0.0) @ v)
+
+
+def chunk_scan(x: Array, dt: Array, a: Array, b: Array, c: Array, skip: Array) -> Array:
+    """Token by token; shapes as in ``operations.chunk_scan``."""
+    heads = x.shape[2]
+    keys, queries = (np.repeat(one, heads // one.shape[2], axis=2) for one in (b, c))
+    held = np.zeros((x.shape[0], heads, b.shape[3], x.shape[3]))
+    out = np.empty_like(x)
+    for t in range(x.shape[1]):
+        held *= np.exp(dt[:, t] * a)[..., None, None]
+        held += keys[:, t, :, :, None] * (dt[:, t, :, None] * x[:, t])[:, :, None]
+        out[:, t] = np.einsum("bhnp,bhn->bhp", held, queries[:, t]) + skip[:, None] * x[:, t]
+    return out
 
 
 def int4_weights(codes: NDArray[np.int64], scales: Array, group_size: int) -> Array:

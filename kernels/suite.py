@@ -79,6 +79,27 @@ _ATTENTION_TILES = [
     {"query": query, "key": key, "stages": stages, "warps": 8 if query >= 128 else 4}
     for query, key, stages in product((32, 64, 128), (32, 64, 128), (2, 3))
 ]
+_SPARSE = ((1, 16, 16, 4096, 4096, 64), (1, 24, 24, 17_408, 17_408, 64), (1, 32, 32, 8192, 8192, 128))
+_SPARSE_TILES = [
+    {"query": query, "key": key, "stages": 2, "warps": 8 if query >= 128 else 4}
+    for query, key in product((32, 64, 128), (32, 64, 128))
+]
+_SCANS = (  # batch, tokens, heads, groups, head_dim, state_dim: Mamba-2 of 130 M and of 2.7 B parameters, Nemotron-H
+    (8, 2048, 24, 1, 64, 128),
+    (1, 8192, 80, 1, 64, 128),
+    (1, 8192, 128, 8, 64, 128),
+)
+_SCAN_TILES = [
+    *(
+        ("persistent", {"chunk": chunk, "rows": chunk, "value": value, "stages": stages, "warps": 4})
+        for chunk, value, stages in product((32, 64, 128), (32, 64), (1, 2))
+    ),
+    *(
+        ("chunked", {"chunk": chunk, "rows": rows, "value": 64, "stages": 2, "warps": 4})
+        for chunk, rows in product((64, 128, 256), (32, 64, 128))
+        if rows <= chunk
+    ),
+]
 _ROWS = ((1, 4096), (64, 4096), (1024, 4096), (8192, 4096), (32768, 4096), (4096, 16384), (65536, 768))
 
 
@@ -134,6 +155,27 @@ def _sparse() -> Iterator[Configuration]:
         shape = _attention_shape((1, 16, 16, 4096, 4096, 64), False) | {"kept_per_mille": kept}
         tiles = {"query": 64, "key": 64, "stages": 2, "warps": 4}
         yield Configuration(operator="block_sparse_attention", kernel="triton", shape=shape, formats=_FP16, tiles=tiles)
+
+
+def _sparse_tiles() -> Iterator[Configuration]:
+    """Lists of several densities over the tiles, as long as videos and prompts are, beside dense attention."""
+    for layer in _SPARSE:
+        yield Configuration(
+            operator="attention", kernel="torch_sdpa", shape=_attention_shape(layer, False), formats=_FP16
+        )
+    for tiles, layer, kept in product(_SPARSE_TILES, _SPARSE, (500, 250, 100)):
+        shape = _attention_shape(layer, False) | {"kept_per_mille": kept}
+        yield Configuration(operator="block_sparse_attention", kernel="triton", shape=shape, formats=_FP16, tiles=tiles)
+
+
+def _scan() -> Iterator[Configuration]:
+    """Mamba-2 layers in both forms over their tiles."""
+    names = ("batch", "tokens", "heads", "groups", "head_dim", "state_dim")
+    for (form, tiles), layer in product(_SCAN_TILES, _SCANS):
+        shape = dict(zip(names, layer, strict=True))
+        yield Configuration(
+            operator="scan", kernel=f"triton_ssd_{form}", shape=shape, formats={"a": "fp16", "out": "fp16"}, tiles=tiles
+        )
 
 
 def _fusion() -> Iterator[Configuration]:
@@ -230,6 +272,11 @@ def _tiny() -> Iterator[Configuration]:
     sparse = _attention_shape((1, 2, 2, 32, 32, 16), False) | {"kept_per_mille": 500}
     pair = {"query": 16, "key": 16, "stages": 1, "warps": 1}
     yield Configuration(operator="block_sparse_attention", kernel="triton", shape=sparse, formats=_FP16, tiles=pair)
+    scan = {"batch": 1, "tokens": 40, "heads": 2, "groups": 1, "head_dim": 16, "state_dim": 16}
+    chunks = {"chunk": 32, "rows": 16, "value": 16, "stages": 1, "warps": 1}
+    for kernel in ("triton_ssd_persistent", "triton_ssd_chunked"):
+        formats = {"a": "fp16", "out": "fp16"}
+        yield Configuration(operator="scan", kernel=kernel, shape=scan, formats=formats, tiles=chunks)
     mlp = {"m": 16, "width": 16, "hidden": 32, "out_width": 16}
     yield Configuration(operator="mlp", kernel="torch", shape=mlp, formats=_FP16)
     row = {"row": 16, "hidden": 16, "stages": 1, "warps": 1}
@@ -244,6 +291,8 @@ def _tiny() -> Iterator[Configuration]:
 #: Each suite in parts; parts are measured in turn, so that a budget cuts all of them and none off.
 SUITES: Registry[tuple[Callable[[], Iterator[Configuration]], ...]] = Registry("suite")
 SUITES.register("attention", (_attention, _attention_tiles, _sparse))
+SUITES.register("sparse", (_sparse_tiles,))
+SUITES.register("scan", (_scan,))
 SUITES.register("gemm", (_gemm, _gemm_tiles, _gemm_quantised_tiles))
 SUITES.register("fusion", (_fusion,))
 SUITES.register("elementwise", (_elementwise,))

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from tilewright.errors import InputError
 
-__all__ = ["AttentionTiles", "MlpTiles", "ProductTiles"]
+__all__ = ["AttentionTiles", "MlpTiles", "ProductTiles", "ScanTiles"]
 
 
 def _check(tiles: object, powers: tuple[str, ...]) -> None:
@@ -61,6 +61,25 @@ class MlpTiles:
 
     def __post_init__(self) -> None:
         _check(self, ("row", "hidden"))
+
+    def to_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanTiles:
+    """Tokens of a chunk, and of a tile in it (all or a part that divides it); values of a head in a tile."""
+
+    chunk: int = 128
+    rows: int = 64
+    value: int = 64
+    stages: int = 2
+    warps: int = 4
+
+    def __post_init__(self) -> None:
+        _check(self, ("chunk", "rows", "value"))
+        if self.rows > self.chunk:
+            raise InputError(f"tile rows: given {self.rows}; allowed up to the {self.chunk} tokens of a chunk")
 
     def to_dict(self) -> dict[str, int]:
         return asdict(self)

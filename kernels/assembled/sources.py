@@ -99,6 +99,47 @@ def _sparse(numbers: Numbers) -> KernelSource:
     )
 
 
+_OF_SCAN = {"x": "*fp16", "dt": "*fp32", "a": "*fp32", "b": "*fp16"}
+_SCAN_HEADS, _SCAN_CHUNKS = 8, 4
+_LONG = 512  # tokens of a chunk, so that loops over its tiles run a few times
+
+
+def _scan(function: str, numbers: Numbers) -> KernelSource:
+    """One of the kernels of the scan of Mamba-2; ``tokens`` are some chunks."""
+    more: dict[str, dict[str, str]] = {
+        "chunk_scan_heads": {"c": "*fp16", "skip": "*fp32", "y": "*fp16", "tokens": "i32"},
+        "chunk_states": {"states": "*fp32", "totals": "*fp32", "tokens": "i32", "n_chunks": "i32", "chunk": "i32"},
+        "chunk_outputs": {
+            "c": "*fp16", "skip": "*fp32", "states": "*fp32", "y": "*fp16", "tokens": "i32", "n_chunks": "i32",
+            "chunk": "i32",
+        },
+    }  # fmt: skip
+    whole = function == "chunk_scan_heads"
+    tiles = {"block_t": numbers["chunk" if whole else "rows"], "block_p": numbers["value"]}
+    shape = {"heads": _SCAN_HEADS, "groups": 1, "dim": numbers["dim"], "state": numbers["state"]}
+    return KernelSource(
+        module="scan",
+        function=function,
+        types=_OF_SCAN | more[function],
+        constants=shape | tiles,
+        arguments={"tokens": _SCAN_CHUNKS * _LONG, "n_chunks": _SCAN_CHUNKS, "chunk": _LONG},
+        warps=numbers["warps"],
+        stages=numbers["stages"],
+    )
+
+
+def _passed(numbers: Numbers) -> KernelSource:
+    return KernelSource(
+        module="scan",
+        function="pass_states",
+        types={"states": "*fp32", "totals": "*fp32", "n_chunks": "i32"},
+        constants={"size": numbers["size"], "block": numbers["block"]},
+        arguments={"n_chunks": _TRIPS},
+        warps=numbers["warps"],
+        stages=numbers["stages"],
+    )
+
+
 def _softmax(numbers: Numbers) -> KernelSource:
     return KernelSource(
         module="attention",
@@ -132,6 +173,10 @@ KERNELS: dict[str, Callable[[Numbers], KernelSource]] = {
     "attention": _attention,
     "block-sparse attention": _sparse,
     "softmax": _softmax,
+    "chunk scan": lambda numbers: _scan("chunk_scan_heads", numbers),
+    "chunk states": lambda numbers: _scan("chunk_states", numbers),
+    "passed states": _passed,
+    "chunk outputs": lambda numbers: _scan("chunk_outputs", numbers),
 }
 
 

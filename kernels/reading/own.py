@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tilewright.errors import InputError
-from tilewright.kernels.measured import MeasuredOperator, MeasuredTable
+from tilewright.kernels.measured import COLUMNS, MeasuredOperator, MeasuredTable
 from tilewright.kernels.measurement import Measurement, load_measurements
 from tilewright.kernels.suite import Configuration
 
@@ -105,6 +105,13 @@ def placed(entry: Measurement | Configuration) -> tuple[MeasuredOperator, str, d
         )
     if entry.operator in _ROWWISE:
         return "rowwise", f"{_ROWWISE[entry.operator]}_graph", {"m": shape["rows"], "n": shape["columns"]}
+    if entry.operator == "scan":
+        names = {"key_heads": "groups", "key_dim": "state_dim", "value_dim": "head_dim"}
+        return (
+            "scan",
+            entry.kernel,
+            {name: shape[names.get(name, name)] for name in COLUMNS["scan"]},
+        )
     columns = {
         "batch": shape["batch"],
         "queries": shape["query_len"],

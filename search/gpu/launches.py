@@ -10,7 +10,8 @@ import numpy as np
 
 from tilewright.errors import InputError
 from tilewright.kernels.measured import MeasuredTable
-from tilewright.kernels.tiles import AttentionTiles, ProductTiles
+from tilewright.kernels.operations import PASSED_VALUES
+from tilewright.kernels.tiles import AttentionTiles, ProductTiles, ScanTiles
 from tilewright.search.gpu.schedules import ScheduleKey
 from tilewright.sim.gpu.scheduled import ScheduledWork
 
@@ -154,6 +155,71 @@ def _sparse(_: MeasuredTable, row: Row) -> list[Launch]:
     return [Launch(key=key, work=_attention_work(row, tiles, np.maximum(kept, 1).tolist()))]
 
 
+def _scan(table: MeasuredTable, row: Row) -> list[Launch]:
+    """The scan of Mamba-2: one kernel that walks each head's chunks, or three over chunks."""
+    tiles = _tiles(row, "chunk", "rows", "value", "stages", "warps") if table.tile_columns else ScanTiles().to_dict()
+    tokens, state, dim = row["tokens"], row["key_dim"], row["value_dim"]
+    planes, parts = row["batch"] * row["heads"], math.ceil(row["value_dim"] / tiles["value"])
+    n_chunks = math.ceil(tokens / tiles["chunk"])
+    numbers = tiles | {"dim": dim, "state": state}
+    x = 2.0 * row["batch"] * tokens * row["heads"] * dim
+    keys = 2.0 * row["batch"] * tokens * row["key_heads"] * state
+    steps = 4.0 * row["batch"] * tokens * row["heads"]
+    if not table.family.endswith("_chunked"):
+        size, values = tiles["chunk"], tiles["value"]
+        walk = ScheduledWork(
+            n_blocks=planes * parts,
+            trips=float(n_chunks),
+            loaded_bytes=planes * parts * n_chunks * size * (4.0 * state + 2.0 * tiles["value"] + 4.0),
+            read_bytes=x + 2 * keys + steps,
+            written_bytes=x,
+            macs=float(planes * parts * n_chunks * size * (size * (state + values) + 2 * state * values)),
+            multiply_format="fp16",
+        )
+        return [Launch(key=ScheduleKey(kernel="chunk scan", numbers=numbers), work=walk)]
+    states = 4.0 * planes * n_chunks * state * dim
+    of_chunk = tiles["chunk"] // tiles["rows"]
+    added = ScheduledWork(
+        n_blocks=planes * parts * n_chunks,
+        trips=float(of_chunk),
+        loaded_bytes=planes * parts * n_chunks * tiles["chunk"] * (2.0 * state + 2.0 * tiles["value"] + 4.0),
+        read_bytes=x + keys + steps,
+        written_bytes=states,
+        macs=float(planes * n_chunks * tiles["chunk"] * state * dim),
+        multiply_format="fp16",
+    )
+    size = state * dim
+    block = min(size, PASSED_VALUES)
+    passed = ScheduledWork(
+        n_blocks=planes * (size // block),
+        trips=float(n_chunks),
+        loaded_bytes=states,
+        read_bytes=states,
+        written_bytes=states,
+        macs=0.0,
+        multiply_format="fp16",
+    )
+    walks = [back + 1 for back in range(of_chunk)] * n_chunks
+    trips = sum(walks) * planes * parts
+    made = ScheduledWork(
+        n_blocks=len(walks) * planes * parts,
+        trips=float(of_chunk) if of_chunk == 1 else tuple(walks) * (planes * parts),
+        loaded_bytes=trips * tiles["rows"] * (2.0 * state + 2.0 * tiles["value"] + 4.0) + states * of_chunk,
+        read_bytes=x + 2 * keys + steps + states,
+        written_bytes=x,
+        macs=float(
+            trips * tiles["rows"] ** 2 * (state + tiles["value"]) + planes * n_chunks * tiles["chunk"] * state * dim
+        ),
+        multiply_format="fp16",
+    )
+    of_passed = {"size": size, "block": block, "warps": _SOFTMAX_WARPS, "stages": _SOFTMAX_STAGES}
+    return [
+        Launch(key=ScheduleKey(kernel="chunk states", numbers=numbers), work=added),
+        Launch(key=ScheduleKey(kernel="passed states", numbers=of_passed), work=passed),
+        Launch(key=ScheduleKey(kernel="chunk outputs", numbers=numbers), work=made),
+    ]
+
+
 def _unfused(row: Row, causal: bool) -> list[Launch]:
     """Keys and values copied for each query head, keys turned, the products with scores in fp32 and weights between."""
     planes, queries, keys, dim = row["batch"] * row["heads"], row["queries"], row["keys"], row["head_dim"]
@@ -196,4 +262,5 @@ _MAKERS: dict[str, Callable[[MeasuredTable, Row], list[Launch]]] = {
     "mlp": _perceptron,
     "attention": _attention,
     "block_sparse_attention": _sparse,
+    "scan": _scan,
 }

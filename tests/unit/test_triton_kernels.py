@@ -13,7 +13,7 @@ import pytest
 
 from tilewright.errors import InputError
 from tilewright.kernels import operations, reference
-from tilewright.kernels.tiles import AttentionTiles, MlpTiles, ProductTiles
+from tilewright.kernels.tiles import AttentionTiles, MlpTiles, ProductTiles, ScanTiles
 
 pytestmark = pytest.mark.extras
 
@@ -85,6 +85,39 @@ def test_block_sparse_attention() -> None:
     out = poisoned(3, 50, 32)
     operations.block_sparse_attention(q, k, v, kept, tiles=AttentionTiles(query=16, key=32), out=out)
     close(out, reference.block_sparse_attention(exact(q), exact(k), exact(v), kept.cpu().numpy(), 16, 32))
+
+
+@pytest.mark.usefixtures("seed")
+@pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "chunked"])
+@pytest.mark.parametrize("layer", [(2, 70, 4, 2, 32, 16), (1, 1, 1, 1, 16, 32), (1, 64, 3, 1, 16, 16)], ids=str)
+@pytest.mark.parametrize("tile", [(16, 16, 16), (32, 16, 16), (64, 32, 16)], ids=str)
+def test_chunk_scan(layer: tuple[int, ...], tile: tuple[int, int, int], persistent: bool) -> None:
+    batch, tokens, heads, groups, dim, state = layer
+    x = normal(batch, tokens, heads, dim)
+    b, c = normal(batch, tokens, groups, state), normal(batch, tokens, groups, state)
+    dt = torch.rand(batch, tokens, heads, device=DEVICE)
+    a, skip = -3 * torch.rand(heads, device=DEVICE), torch.rand(heads, device=DEVICE)
+    out = poisoned(batch, tokens, heads, dim)
+    tiles = ScanTiles(chunk=tile[0], rows=tile[1], value=tile[2])
+    operations.chunk_scan(x, dt, a, b, c, skip, persistent=persistent, tiles=tiles, out=out)
+    close(out, reference.chunk_scan(*(exact(one) for one in (x, dt, a, b, c, skip))), 4e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "tiles", "message"),
+    [
+        ((3, 2, 16, 16), {}, "given 2 groups; allowed divisors of the 3 heads"),
+        ((2, 2, 24, 16), {}, "x: given a width of 24"),
+        ((2, 2, 16, 16), {"value": 32}, "tile value: given 32; allowed up to the 16"),
+        ((2, 2, 16, 16), {"rows": 256}, "tile rows: given 256; allowed up to the 128"),
+    ],
+)
+def test_scans_that_cannot_be(shape: tuple[int, ...], tiles: dict[str, int], message: str) -> None:
+    heads, groups, dim, state = shape
+    x, b, dt = normal(1, 16, heads, dim), normal(1, 16, groups, state), torch.rand(1, 16, heads, device=DEVICE)
+    a = torch.rand(heads, device=DEVICE)
+    with pytest.raises(InputError, match=message):
+        operations.chunk_scan(x, dt, a, b, b, a, tiles=ScanTiles(**{"value": 16, **tiles}))
 
 
 @pytest.mark.usefixtures("seed")
