@@ -13,6 +13,7 @@ from tilewright.kernels.measured import MeasuredTable
 from tilewright.kernels.operations import PASSED_VALUES
 from tilewright.kernels.tiles import AttentionTiles, ProductTiles, ScanTiles
 from tilewright.search.gpu.schedules import ScheduleKey
+from tilewright.sim.gpu.activity import SCORE_OPERATIONS
 from tilewright.sim.gpu.scheduled import ScheduledWork
 
 __all__ = ["Launch", "launches_of", "rows_of"]
@@ -143,6 +144,7 @@ def _attention_work(row: Row, tiles: Row, walk: list[int]) -> ScheduledWork:
         written_bytes=queries,
         macs=2.0 * n_heads * row["queries"] * row["keys"] * row["head_dim"] * share,
         multiply_format="fp16",
+        lane_operations=n_heads * row["queries"] * row["keys"] * share * SCORE_OPERATIONS,
     )
 
 
@@ -175,6 +177,7 @@ def _scan(table: MeasuredTable, row: Row) -> list[Launch]:
             written_bytes=x,
             macs=float(planes * parts * n_chunks * size * (size * (state + values) + 2 * state * values)),
             multiply_format="fp16",
+            lane_operations=3.0 * planes * parts * n_chunks * size * size,
         )
         return [Launch(key=ScheduleKey(kernel="chunk scan", numbers=numbers), work=walk)]
     states = 4.0 * planes * n_chunks * state * dim
@@ -211,6 +214,7 @@ def _scan(table: MeasuredTable, row: Row) -> list[Launch]:
             trips * tiles["rows"] ** 2 * (state + tiles["value"]) + planes * n_chunks * tiles["chunk"] * state * dim
         ),
         multiply_format="fp16",
+        lane_operations=3.0 * trips * tiles["rows"] ** 2,
     )
     of_passed = {"size": size, "block": block, "warps": _SOFTMAX_WARPS, "stages": _SOFTMAX_STAGES}
     return [
@@ -235,6 +239,7 @@ def _unfused(row: Row, causal: bool) -> list[Launch]:
         written_bytes=2.0 * scores,
         macs=0.0,
         multiply_format="fp16",
+        lane_operations=float(scores * SCORE_OPERATIONS),
     )
     launches = [_copy(stored, all_keys), _copy(stored, all_keys), replace(_copy(all_keys, all_keys), turned=True)]
     launches.append(_product("fp16", tiles, m=queries, n=keys, k=dim, result="fp32", planes=planes))

@@ -173,7 +173,7 @@ def predict_with(device: GpuDevice, parameters: Parameters, table: MeasuredTable
 def _listed(
     device: GpuDevice, parameters: ScanParameters | StreamParameters | RowListParameters, table: MeasuredTable
 ) -> Prediction:
-    """Scans, convolutions, steps of a state, attention over lists: closed forms that say no activity."""
+    """Scans, convolutions, steps of a state, attention over lists: closed forms, without what they do."""
     from tilewright.sim.gpu.row_lists import block_list_times, token_top_k_times
     from tilewright.sim.gpu.scans import scan_times
     from tilewright.sim.gpu.streams import conv_times, step_times

@@ -13,7 +13,7 @@ from tilewright.hw_models.gpu.calibration import calibration_of
 from tilewright.hw_models.gpu.schedule import CompiledSchedule, schedules_of
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.kernels.measured import COLUMNS, MeasuredOperator, MeasuredTable
-from tilewright.kernels.tiles import AttentionTiles, MlpTiles, ProductTiles
+from tilewright.kernels.tiles import AttentionTiles, MlpTiles, ProductTiles, ScanTiles
 from tilewright.search.gpu.launches import launches_of, rows_of
 from tilewright.search.gpu.predict import predict
 from tilewright.search.gpu.schedules import find_schedule, target_of
@@ -24,7 +24,12 @@ from tilewright.sim.gpu.scheduled import resident_blocks
 __all__ = ["TILED_KERNELS", "RankedTiling", "rank_tilings"]
 
 
-_TILES: dict[str, type[ProductTiles | AttentionTiles | MlpTiles]] = {"attention": AttentionTiles, "mlp": MlpTiles}
+_TILES: dict[str, type[ProductTiles | AttentionTiles | MlpTiles | ScanTiles]] = {
+    "attention": AttentionTiles,
+    "block_sparse_attention": AttentionTiles,
+    "mlp": MlpTiles,
+    "scan": ScanTiles,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,18 @@ TILED_KERNELS: dict[str, _Kernel] = {
     ),
     "norm-product": _Kernel(operator="norm_gemm", family="triton_fused_norm_gemm", compiled="norm and product"),
     "perceptron": _Kernel(operator="mlp", family="triton_fused_mlp", compiled="perceptron"),
+    "block-sparse-attention": _Kernel(
+        operator="block_sparse_attention",
+        family="triton_block_sparse",
+        compiled="block-sparse attention",
+        defaults={"batch": 1, "kept_per_mille": 100},
+    ),
+    "ssd-persistent": _Kernel(
+        operator="scan", family="triton_ssd_persistent", compiled="chunk scan", defaults={"batch": 1, "key_heads": 1}
+    ),
+    "ssd-chunked": _Kernel(
+        operator="scan", family="triton_ssd_chunked", compiled="chunk outputs", defaults={"batch": 1, "key_heads": 1}
+    ),
 }
 
 
@@ -77,7 +94,8 @@ def rank_tilings(
     """The tilings of ``kernel`` on ``machine`` for ``shape``, fastest first: those of the package, or ``tilings``.
 
     ``shape``: m, n, k of products; batch, queries, keys, heads, kv_heads, head_dim, window of attention; m, width,
-    hidden, out_width of the perceptron. Raises :class:`InputError` for another kernel or shape, a machine whose
+    hidden, out_width of the perceptron; as attention's, with kept_per_mille, of lists of blocks; batch, tokens, heads,
+    key_heads, key_dim, value_dim of scans. Raises :class:`InputError` for another kernel or shape, a machine whose
     generation has no compiled schedules, and a tiling that cannot be compiled here.
     """
     if kernel not in TILED_KERNELS:
@@ -94,7 +112,7 @@ def rank_tilings(
     found = predict(device, calibration_of(machine), table)
     ranked = []
     for tiles, row, seconds, bound in zip(chosen, rows_of(table), found.seconds, found.bound, strict=True):
-        schedule = _schedule(device, table, row)
+        schedule = _schedule(device, of, table, row)
         ranked.append(
             RankedTiling(
                 tiles=tiles,
@@ -120,10 +138,10 @@ def _checked(operator: MeasuredOperator, tiles: Mapping[str, int]) -> dict[str, 
     return whole
 
 
-def _schedule(device: GpuDevice, table: MeasuredTable, row: Mapping[str, int]) -> CompiledSchedule:
-    (launch,) = launches_of(table, row)
-    assert launch.key is not None
-    return find_schedule(device, launch.key)[0]
+def _schedule(device: GpuDevice, of: _Kernel, table: MeasuredTable, row: Mapping[str, int]) -> CompiledSchedule:
+    """Of the launch that gives the kernel its name; others may come before it."""
+    key = next(one.key for one in launches_of(table, row) if one.key is not None and one.key.kernel == of.compiled)
+    return find_schedule(device, key)[0]
 
 
 def _table(
@@ -153,6 +171,10 @@ def _compiled_tilings(device: GpuDevice, of: _Kernel, kernel: str, shape: Mappin
     if of.compiled == "attention":
         causal = int(kernel.startswith("causal") and shape["queries"] > 1)
         fixed = {"dim": shape["head_dim"], "causal": causal, "banded": 0, "single": int(shape["queries"] == 1)}
+    if of.operator == "block_sparse_attention":
+        fixed = {"dim": shape["head_dim"]}
+    if of.operator == "scan":
+        fixed = {"dim": shape["value_dim"], "state": shape["key_dim"]}
     found = []
     for schedule in table.schedules:
         name, numbers = _parts(schedule.name)

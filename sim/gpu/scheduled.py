@@ -40,8 +40,8 @@ class ScheduledWork:
     """What a launch computes: ``trips`` of the main loop of each block (one number: all alike) of ``n_blocks``.
 
     ``read_bytes``, ``written_bytes``: of the operands, each once; ``loaded_bytes``: by all blocks from the L2. ``macs``
-    at the rate of ``multiply_format``. ``cold``: nothing of the operands lies in the L2; else they are of a measurement
-    that rotates through sets of them.
+    at the rate of ``multiply_format``; ``lane_operations``: of the lanes, beside them. ``cold``: nothing of the
+    operands lies in the L2; else they are of a measurement that rotates through sets of them.
     """
 
     n_blocks: int
@@ -52,6 +52,7 @@ class ScheduledWork:
     multiply_format: str
     loaded_bytes: float = 0.0
     cold: bool = False
+    lane_operations: float = 0.0
 
 
 def resident_blocks(device: GpuDevice, schedule: CompiledSchedule) -> int:

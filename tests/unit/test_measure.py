@@ -149,7 +149,7 @@ def test_what_does_not_run_is_left_out_and_said(
     path = tmp_path / "here.json"
     assert command("-o", str(path)) == 0
     said = capsys.readouterr()
-    assert "15 of 16" in said.out and "0 are left" in said.err
+    assert "17 of 18" in said.out and "0 are left" in said.err
     assert "the last that does not run: mlp, triton_fused: RuntimeError: out of shared memory" in said.err
     assert "mlp" not in {each.operator for each in load_measurements(path).measurements if each.kernel != "torch"}
 

@@ -10,6 +10,7 @@ from tilewright.kernels.measured import MeasuredTable
 from tilewright.search.gpu.launches import Launch, launches_of, rows_of
 from tilewright.search.gpu.model import KernelModel, Prediction, register_model
 from tilewright.search.gpu.schedules import find_schedule
+from tilewright.sim.gpu.activity import Activity
 from tilewright.sim.gpu.device import GpuDevice
 from tilewright.sim.gpu.scheduled import copy_seconds, scheduled_seconds
 
@@ -46,6 +47,23 @@ def _launched(device: GpuDevice, parameters: ScheduledParameters, launch: Launch
     return scheduled_seconds(device, parameters, schedule, latencies, launch.work)
 
 
+def _activity(table: MeasuredTable) -> Activity:
+    """Of all launches of each row: products, what blocks load from the L2, operands once from and to the DRAM."""
+    works = [[launch.work for launch in launches_of(table, row)] for row in rows_of(table)]
+    formats = {work.multiply_format for row in works for work in row}
+    return Activity(
+        macs={
+            name: np.array([sum(work.macs for work in row if work.multiply_format == name) for row in works])
+            for name in sorted(formats)
+        },
+        dram_bytes=np.array([sum(work.read_bytes + work.written_bytes for work in row) for row in works]),
+        l2_bytes=np.array(
+            [sum(max(work.loaded_bytes, work.read_bytes) + work.written_bytes for work in row) for row in works]
+        ),
+        lane_operations=np.array([sum(work.lane_operations for work in row) for row in works]),
+    )
+
+
 def _times_once(
     device: GpuDevice, parameters: ScheduledParameters, table: MeasuredTable
 ) -> tuple[list[float], list[int]]:
@@ -66,6 +84,7 @@ def _forecast(device: GpuDevice, calibration: CalibrationSpec, table: MeasuredTa
     return Prediction(
         seconds=np.array(seconds),
         bound=np.array(bound),
+        activity=_activity(table),
         measured=entry.measured,
         measured_on=entry.device or calibration.device,
     )

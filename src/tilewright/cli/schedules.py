@@ -25,7 +25,8 @@ def schedules(
         typer.Argument(
             metavar="KERNEL:SHAPE",
             help="product-fp16:m=4096,n=4096,k=4096 (or -int8, -fp8_e4m3, -int4), attention:heads=32,kv_heads=8,"
-            "queries=4096,keys=4096,head_dim=128, causal-attention, norm-product, perceptron.",
+            "queries=4096,keys=4096,head_dim=128, causal-attention, norm-product, perceptron, block-sparse-attention, "
+            "ssd-persistent:tokens=8192,heads=80,key_dim=128,value_dim=64, ssd-chunked.",
             show_default=False,
         ),
     ] = None,
@@ -52,7 +53,7 @@ def schedules(
     ] = None,
     suite: Annotated[
         str, typer.Option("--suite", metavar="NAMES", help="What --output compiles: suites of tilewright measure.")
-    ] = "attention,gemm,fusion",
+    ] = "attention,gemm,fusion,sparse,scan",
     set_: SetOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
