@@ -30,7 +30,16 @@ from tilewright.sim.gpu.power import kernel_power
 if TYPE_CHECKING:
     from tilewright.sim.gpu.attention import AttentionShapes
 
-__all__ = ["Prediction", "attention_shapes", "kernel_energy", "kernel_seconds", "predict", "predict_with", "ready"]
+__all__ = [
+    "Prediction",
+    "attention_shapes",
+    "kernel_energy",
+    "kernel_seconds",
+    "predict",
+    "predict_with",
+    "ready",
+    "with_activity",
+]
 
 _COLD = 1000  # nothing of the operands lies in the L2 yet
 #: What a shape has that does not say it.
@@ -49,7 +58,10 @@ def kernel_seconds(machine: MachineSpec, operator: Operator, family: str, **shap
     """
     table = one_kernel(machine, operator, family, shape)
     device, parameters, calibration = ready(machine, operator, family)
-    return float(_limited(device, calibration, predict_with(device, parameters, table)).seconds[0])
+    found = predict_with(device, parameters, table)
+    if device.power_limit_w != power_of(device, calibration).limit_w:
+        found = with_activity(device, parameters, table, found)
+    return float(_limited(device, calibration, found).seconds[0])
 
 
 def kernel_energy(
@@ -62,7 +74,7 @@ def kernel_energy(
     """
     table = one_kernel(machine, operator, family, shape)
     device, parameters, calibration = ready(machine, operator, family)
-    found = predict_with(device, parameters, table)
+    found = with_activity(device, parameters, table, predict_with(device, parameters, table))
     if found.activity is None:
         raise InputError(f"{machine.name}: the energy of {operator} kernels {family} is not modelled")
     power = power_of(device, calibration)
@@ -193,6 +205,21 @@ def _listed(
     else:
         raise InputError(f"{table.name}: parameters of another operator than {table.operator}")
     return Prediction(seconds=seconds, bound=bound)
+
+
+def with_activity(
+    device: GpuDevice, parameters: Parameters, table: MeasuredTable, prediction: Prediction
+) -> Prediction:
+    """``prediction`` with what kernels of scans, convolutions, steps of a state and lists do, as others say already."""
+    if prediction.activity is not None or not isinstance(
+        parameters, (ScanParameters, StreamParameters, RowListParameters)
+    ):
+        return prediction
+    from tilewright.sim.gpu.listed_activity import listed_activity
+
+    columns = {name: values.astype(float) for name, values in table.columns.items()}
+    activity = listed_activity(device, table.operator, _family(table), parameters, columns)
+    return replace(prediction, activity=activity)
 
 
 def _family(table: MeasuredTable) -> Any:

@@ -32,6 +32,8 @@ POWER_TIME_S = 4e-3
 _LEAST_CHUNK = 16  # of Triton's kernels: the least side of a tensor core's product
 _TILE_VALUES = 64  # columns of the state in a thread block of Triton's state kernel
 _VALUE, _STATE = 2, 4  # bytes of an operand, of an element of the state
+_ONCE = 2  # of the vectors that stages move: values and results, keys and queries; what else they move is their own
+_BETWEEN_STAGES = 0.5  # of what a call touches, between writing a vector in one stage and reading it in another
 #: Bytes of Triton's stages, as often as they move a vector of a token: of each value head, of each key head, and the
 #: states between chunks. The delta rule: K K^T and its inverse, w and u, the state kernel, the result; norms of queries
 #: and keys. Retention: the state kernel reads keys and values, the result queries too. With a gate of 32 bits a key
@@ -252,18 +254,26 @@ def _walk(device: GpuDevice, family: ScanFamily, parameters: ScanParameters, col
 
 
 def _staged(device: GpuDevice, family: ScanFamily, parameters: ScanParameters, columns: Columns) -> Numbers:
-    """Seconds that Triton's stages need for their bytes; what the L2 holds comes from there."""
+    """Seconds that Triton's stages need for their bytes: inputs, results and states, and what stages write for others.
+
+    What the L2 still holds comes from there: of inputs and states if all that a call touches fits, of what one stage
+    writes and another reads if that half does which lies between the two.
+    """
     tokens, heads = columns["batch"] * columns["tokens"], columns["batch"] * columns["heads"]
     _, n_chunks = _chunks(family, columns["tokens"])
     values = tokens * columns["heads"] * columns["value_dim"] * _VALUE
     keys = tokens * columns["key_heads"] * columns["key_dim"] * _VALUE
     between = heads * n_chunks * columns["key_dim"] * columns["value_dim"] * _VALUE
     of_values, of_keys, of_states = family.moves
-    moved = parameters.copied * (of_values * values + of_keys * keys + of_states * between)
-    moved = moved + 2 * _states(columns)
-    missed = miss_share(4 * values + 4 * keys + between + _states(columns), device.l2_bytes * parameters.cache_share)
-    dram = moved * missed / (device.dram_bytes_per_s * parameters.memory_share)
-    return np.asarray(dram + moved * (1 - missed) / max(device.l2_bytes_per_s / 2, device.dram_bytes_per_s))
+    once = parameters.copied * _ONCE * (values + keys) + 2 * _states(columns)
+    inner = (of_values - _ONCE) * values + (of_keys - _ONCE) * keys + of_states * between
+    touched = 4 * values + 4 * keys + between
+    cache = device.l2_bytes * parameters.cache_share
+    missed = once * miss_share(touched + _states(columns), cache)
+    missed = missed + parameters.copied * inner * miss_share(_BETWEEN_STAGES * touched, cache)
+    found = once + parameters.copied * inner - missed
+    dram = missed / (device.dram_bytes_per_s * parameters.memory_share)
+    return np.asarray(dram + found / max(device.l2_bytes_per_s / 2, device.dram_bytes_per_s))
 
 
 def _products(device: GpuDevice, family: ScanFamily, parameters: ScanParameters, columns: Columns) -> Numbers:

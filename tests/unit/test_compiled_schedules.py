@@ -30,11 +30,19 @@ from tilewright.kernels.assembled.banks import wavefronts
 from tilewright.kernels.assembled.sass import parse_sass
 from tilewright.kernels.assembled.sources import source_of
 from tilewright.kernels.assembled.trace import trace_of
+from tilewright.kernels.measured import MeasuredTable
 from tilewright.kernels.reading import read_tables
+from tilewright.kernels.reading.own import placed
+from tilewright.kernels.suite import configurations
+from tilewright.search.gpu.energy import power_of
 from tilewright.search.gpu.kept_schedules import kept_schedule
 from tilewright.search.gpu.launches import launches_of, rows_of
+from tilewright.search.gpu.predict import kernel_energy, predict
 from tilewright.search.gpu.schedules import ScheduleKey, find_schedule
+from tilewright.search.gpu.suite_schedules import schedule_keys
+from tilewright.search.gpu.tilings import rank_tilings
 from tilewright.sim.gpu.device import GpuDevice, gpu_device
+from tilewright.sim.gpu.power import kernel_power
 from tilewright.sim.gpu.scheduled import ScheduledWork, resident_blocks, scheduled_seconds
 from tilewright.sim.gpu.warps import HOPPER, loop_cycles
 
@@ -340,6 +348,91 @@ def test_what_is_compiled_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert kept_schedule("product", "triton 0", "sm_90", LATENCIES, make) == schedule() and len(made) == 2
     kept_schedule("product", "triton 1", "sm_90", LATENCIES, make)
     assert len(made) == 3
+
+
+# --- lists and scans --------------------------------------------------------------------------------------------------
+
+
+def test_tilings_of_the_suites_of_lists_and_scans_are_in_the_table() -> None:
+    table = schedules_of("sm_90")
+    assert table is not None
+    wanted = {key.name for key in schedule_keys(configurations(["sparse", "scan"]))}
+    assert len(wanted) >= 40
+    assert wanted <= set(table.named())
+
+
+def _suite_table(suite: str, kernel: str) -> MeasuredTable:
+    """The suite's tilings of one kernel for its first shape, as if each had taken a millisecond."""
+    those = [one for one in configurations([suite]) if one.kernel == kernel]
+    those = [one for one in those if one.shape == those[0].shape]
+    places = [placed(one) for one in those]
+    columns = {name: np.array([shape[name] for _, _, shape in places], dtype=np.int64) for name in places[0][2]}
+    columns |= {f"tile_{name}": np.array([one.tiles[name] for one in those], dtype=np.int64) for name in those[0].tiles}
+    operator, family, _ = places[0]
+    return MeasuredTable(
+        name=kernel, operator=operator, family=family, device="h100", columns=columns,
+        seconds=np.full(len(those), 1e-3), source="",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("suite", "kernel"),
+    [("scan", "triton_ssd_persistent"), ("scan", "triton_ssd_chunked"), ("sparse", "triton")],
+)
+def test_lists_and_scans_take_time_and_energy(h100: GpuDevice, suite: str, kernel: str) -> None:
+    """Never less than their products and bytes at full rate take; energy of each row within the board's limit."""
+    table, machine = _suite_table(suite, kernel), load_machine("h100")
+    found = predict(h100, calibration_of(machine), table)
+    assert found.activity is not None
+    (macs,) = found.activity.macs.values()
+    runs = np.isfinite(found.seconds)  # tilings of which a multiprocessor holds no block take for ever
+    assert runs.sum() >= 0.8 * len(table)
+    least = np.maximum(
+        macs / (h100.macs("fp16") * h100.clock_hz * h100.n_sms), found.activity.dram_bytes / h100.dram_bytes_per_s
+    )
+    assert (found.seconds[runs] >= 0.99 * least[runs]).all()
+    power = power_of(h100, calibration_of(machine))
+    drawn = kernel_power(
+        power, found.activity.rows(runs), found.seconds[runs], limit_w=h100.power_limit_w,
+        core_bound=found.bound[runs] == 1,
+    )  # fmt: skip
+    assert (drawn.watts > power.parameters.static_w).all() and (drawn.watts <= 1.001 * h100.power_limit_w).all()
+
+
+def test_tilings_of_a_scan_are_ranked() -> None:
+    shape = {"tokens": 2048, "heads": 24, "key_dim": 128, "value_dim": 64}
+    for kernel, n in (("ssd-persistent", 12), ("ssd-chunked", 8)):
+        ranked = rank_tilings(load_machine("h100"), kernel, shape)
+        assert 0 < len(ranked) <= n and ranked[0].seconds < ranked[-1].seconds
+    lists = {"heads": 8, "queries": 1024, "keys": 1024, "head_dim": 64}
+    few, many = (
+        rank_tilings(load_machine("h100"), "block-sparse-attention", lists | {"kept_per_mille": kept})[0].seconds
+        for kept in (100, 500)
+    )
+    assert few < many
+
+
+_HEADS = {"batch": 1, "heads": 32, "key_dim": 128, "value_dim": 128}
+
+
+@pytest.mark.parametrize(
+    ("operator", "family", "shape"),
+    [
+        ("scan", "gdn_flashinfer", _HEADS | {"tokens": 8192, "key_heads": 16}),
+        ("scan", "kda_fla", _HEADS | {"tokens": 8192, "key_heads": 32}),
+        ("state_step", "gdn_step", {"batch": 64, "heads": 32, "key_heads": 16, "key_dim": 128, "value_dim": 128}),
+        ("short_conv", "conv_last", {"batch": 1, "tokens": 8192, "channels": 8192}),
+        ("token_top_k", "dsa_attention", {"batch": 1, "queries": 4096, "cached": 8192}),
+        ("token_top_k", "dsa_indexer", {"batch": 1, "queries": 4096, "cached": 8192}),
+        ("block_lists", "flex_blocks", {"batch": 1, "heads": 24, "queries": 17408, "head_dim": 64, "row_tokens": 128,
+                                        "block": 128, "mean_milli": 13600, "longest": 14}),
+    ],
+)  # fmt: skip
+def test_closed_forms_of_sequences_say_energy(operator: str, family: str, shape: dict[str, int]) -> None:
+    found = kernel_energy(load_machine("h100"), operator, family, **shape)
+    assert 60 < found.watts <= 700
+    assert found.joules == pytest.approx(sum(found.joules_by_part.values()))
+    assert found.joules == pytest.approx(found.watts * found.seconds)
 
 
 # --- the compiler -----------------------------------------------------------------------------------------------------
