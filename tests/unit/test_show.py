@@ -105,7 +105,7 @@ def test_what_the_shell_completes() -> None:
     assert complete.objectives("e") == ["energy", "edp"]
     assert complete.front_objectives("p") == ["pareto"]
     assert complete.methods("n") == ["nsga2"]
-    assert complete.list_kinds("m") == ["machines"]
+    assert complete.list_kinds("ma") == ["machines"] and complete.list_kinds("mem") == ["memories"]
     assert {"mas", "edge-16x16", "bert-base"} <= set(complete.anything(""))
 
 
