@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,44 @@ class Steps:
             matrix_utilization=float(self.matrix_busy.sum()) / max(1, cycles),
             vector_utilization=float(self.vector_busy.sum()) / max(1, cycles),
             weight_memory_bytes=int(self.weight_memory_bytes.sum()),
+        )
+
+    def take(self, at: Ints) -> Steps:
+        """The steps numbered ``at``."""
+        return self._with(lambda column: column[at])
+
+    def plus(self, other: Steps) -> Steps:
+        """Each step with the one of ``other`` behind it; the size is this one's."""
+        none = np.zeros(len(self))
+        energy = {
+            name: self.energy_by_component.get(name, none) + other.energy_by_component.get(name, none)
+            for name in {**self.energy_by_component, **other.energy_by_component}
+        }
+        return Steps(
+            sizes=self.sizes,
+            cycles=self.cycles + other.cycles,
+            seconds=self.seconds + other.seconds,
+            energy_by_component=energy,
+            dram_read_bytes=self.dram_read_bytes + other.dram_read_bytes,
+            dram_write_bytes=self.dram_write_bytes + other.dram_write_bytes,
+            weight_memory_bytes=self.weight_memory_bytes + other.weight_memory_bytes,
+            matrix_busy=self.matrix_busy + other.matrix_busy,
+            vector_busy=self.vector_busy + other.vector_busy,
+            macs=self.macs + other.macs,
+        )
+
+    def _with(self, change: Callable[[Any], Any]) -> Steps:
+        return Steps(
+            sizes=change(self.sizes),
+            cycles=change(self.cycles),
+            seconds=change(self.seconds),
+            energy_by_component={name: change(part) for name, part in self.energy_by_component.items()},
+            dram_read_bytes=change(self.dram_read_bytes),
+            dram_write_bytes=change(self.dram_write_bytes),
+            weight_memory_bytes=change(self.weight_memory_bytes),
+            matrix_busy=change(self.matrix_busy),
+            vector_busy=change(self.vector_busy),
+            macs=change(self.macs),
         )
 
     def between(self, at: Ints, n_steps: int) -> Steps:

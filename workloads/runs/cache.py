@@ -11,7 +11,7 @@ from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["CachedTensor", "cached_bytes", "cached_tensors"]
+__all__ = ["CachedTensor", "cached_bytes", "cached_tensors", "shared_bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +114,17 @@ def _window(readers: Sequence[Operator]) -> int:
     if not lefts or any(left is None for left in lefts):
         return 0
     return max(int(str(left)) for left in lefts) + 1
+
+
+def shared_bytes(tensors: Sequence[CachedTensor], n_shared: int, n_tokens: int) -> int:
+    """Bytes that a further sequence of ``n_tokens`` does not take where the first ``n_shared`` are another's, too:
+    those of whole blocks, where no window has moved beyond them.
+    """
+    return sum(
+        one.n_bytes(n_shared // one.block * one.block)
+        for one in tensors
+        if one.axis is not None and n_shared >= one.block and not (one.window and n_tokens > one.window)
+    )
 
 
 def cached_bytes(tensors: Sequence[CachedTensor], n_tokens: int, n_sequences: int = 1) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
 
 from tilewright.errors import InputError
 from tilewright.search.runs.decoding import Decoding, Group
@@ -11,8 +14,8 @@ from tilewright.search.runs.evaluator import register_evaluator
 from tilewright.search.runs.memory import check_capacity, live_bytes
 from tilewright.search.runs.simulator import RunSimulator
 from tilewright.sim.runs.result import Measure, MemoryPoint, RunPhase, RunResult, added_figures
-from tilewright.sim.runs.steps import phase_of, steps_of_results
-from tilewright.workloads.runs.cache import CachedTensor, cached_bytes, cached_tensors
+from tilewright.sim.runs.steps import Steps, phase_of, steps_of_results
+from tilewright.workloads.runs.cache import CachedTensor, cached_bytes, cached_tensors, shared_bytes
 from tilewright.workloads.runs.kinds.generate import GenerateRun, RequestSpec
 from tilewright.workloads.runs.streams import network_at, with_cache_formats, with_head_format
 from tilewright.workloads.stream.graph import OperatorStream
@@ -24,26 +27,35 @@ ASSUMPTIONS = (
     "prompts are read one after the other in order, equal ones together; then all requests that go on take a step at a "
     "time, and one that has its tokens leaves with its cache",
 )
+SHARED = "tokens that sequences share are read from the cache for each of them"
+GUESSED = (
+    "speculative decoding: each round the draft takes its steps one by one, then the network checks them and gives one "
+    "more; guesses are right independently of each other, rounds make as many tokens as in the mean, and wrong guesses "
+    "cost nothing but their steps",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Networks:
-    """The run's network at a step, in the run's formats."""
+    """A network at a step, in the run's formats."""
 
     run: GenerateRun
+    network: str
 
     def __call__(self, **sizes: int) -> OperatorStream:
         run = self.run
-        stream = network_at(run.network, sizes).with_formats(weights=run.weights, activations=run.activations)
+        stream = network_at(self.network, sizes).with_formats(weights=run.weights, activations=run.activations)
         stream = with_cache_formats(stream, keys=run.cache.keys, values=run.cache.values)
         return with_head_format(stream, run.head) if run.head is not None else stream
 
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Steps between two requests that leave: who goes on, each group behind so many cached tokens at the first."""
+    """Steps between two changes of who goes on: requests with their groups, behind so many steps."""
 
+    requests: tuple[RequestSpec, ...]
     groups: tuple[Group, ...]
+    done: int
     n_steps: int
 
     @property
@@ -51,119 +63,185 @@ class _Stretch:
         return sum(group.count for group in self.groups)
 
 
+class _Model:
+    """One network of the run: its weights, its cache, its steps."""
+
+    def __init__(self, run: GenerateRun, network: str, simulator: RunSimulator, *, n_new: int = 1) -> None:
+        self._run, self.networks, self._simulator = run, _Networks(run, network), simulator
+        self.decoding = Decoding(self.networks, simulator, n_new=n_new, bucket=run.cache.bucket)
+        self.prompts = [list(self._prompt(request)) for request in run.requests]
+        self.weight_bytes = self.prompts[0][0].weight_bytes
+        self.tensors = self._cache()
+
+    def _prompt(self, one: RequestSpec) -> Iterator[OperatorStream]:
+        """The steps that read a prompt: at once, or what is shared and then what is not."""
+        if not one.shared or one.count == 1:
+            yield self.networks(prefill=one.prompt, batch=one.count)
+            return
+        yield self.networks(prefill=one.shared, batch=1)
+        if one.shared < one.prompt:
+            yield self.networks(decode=one.prompt - one.shared, context=one.shared, batch=one.count)
+
+    def _cache(self) -> tuple[CachedTensor, ...]:
+        first = self._run.requests[0]
+        pair = (self.networks(decode=1, context=first.prompt + more, batch=1) for more in (0, 1))
+        cache = self._run.cache
+        found = cached_tensors(*pair, n_sequences=1, block=cache.block, residual=cache.residual)
+        if not found:
+            raise InputError(
+                f"{self.networks.network}: keeps nothing from step to step; allowed a decoder that generates"
+            )
+        return found
+
+    def held(self, request: RequestSpec, n_tokens: int, n_sequences: int) -> int:
+        """Bytes of ``n_sequences`` of a request with ``n_tokens`` in the cache each."""
+        whole = cached_bytes(self.tensors, n_tokens, n_sequences)
+        return whole - (n_sequences - 1) * shared_bytes(self.tensors, request.shared, n_tokens)
+
+
 def evaluate_generate(run: GenerateRun, simulator: RunSimulator) -> RunResult:
     """The run on the simulator's machine. Raises InputError for what the machine cannot hold or run."""
-    networks = _Networks(run)
-    prompts: list[OperatorStream] = [networks(prefill=one.prompt, batch=one.count) for one in run.requests]
-    decoding = Decoding(networks, simulator, bucket=run.cache.bucket)
-    stretches = list(_stretches(run.requests))
-    layers = _cache(run, decoding, stretches)
-    weights = prompts[0].weight_bytes
-    _check_memory(run, simulator, layers, weights, prompts)
-    phases: list[RunPhase] = []
-    memory = [MemoryPoint(0.0, "weights", weights, 0, 0)]
-    now, first_tokens, held = 0.0, [], 0
-    for number, (request, stream) in enumerate(zip(run.requests, prompts, strict=True)):
-        simulator.tell(number, len(prompts) + 1, f"prompt of {request.prompt} tokens")
-        result = simulator.network(stream)
-        name = "prefill" if len(prompts) == 1 else f"prefill {number + 1}"
-        steps = steps_of_results([result], [request.prompt])
-        phases.append(phase_of(name, stream.name, steps, n_made=request.count, start_seconds=now))
-        held += cached_bytes(layers, request.prompt, request.count)
-        memory.append(MemoryPoint(now, name, weights, held, live_bytes(stream, simulator)))
-        now += result.seconds
-        first_tokens.append((now, request.count))
-    for number, stretch in enumerate(stretches):
-        steps = decoding.steps(stretch.groups, stretch.n_steps)
-        name = "decode" if len(stretches) == 1 else f"decode {number + 1}"
-        n_made = stretch.n_sequences * stretch.n_steps
-        phase = phase_of(
-            name,
-            decoding.line(stretch.groups, stretch.n_steps).at(stretch.groups[0].context).name,
-            steps,
-            n_made=n_made,
-            start_seconds=now,
+    return _Generation(run, simulator).result()
+
+
+class _Generation:
+    def __init__(self, run: GenerateRun, simulator: RunSimulator) -> None:
+        self._run, self._simulator = run, simulator
+        guess = run.speculative
+        self._model = _Model(run, run.network, simulator, n_new=1 if guess is None else guess.tokens + 1)
+        self._draft = None if guess is None else _Model(run, guess.draft, simulator)
+        self._models = [one for one in (self._model, self._draft) if one is not None]
+        self._weights = sum(one.weight_bytes for one in self._models)
+        self._phases: list[RunPhase] = []
+        self._memory = [MemoryPoint(0.0, "weights", self._weights, 0, 0)]
+        self._now, self._made = 0.0, 0
+        self._first: list[tuple[float, int]] = []
+
+    def result(self) -> RunResult:
+        run, simulator = self._run, self._simulator
+        stretches = list(_stretches(run.requests))
+        self._check_memory(stretches)
+        for number in range(len(run.requests)):
+            self._read_prompt(number)
+        for number, stretch in enumerate(stretches):
+            self._decode("decode" if len(stretches) == 1 else f"decode {number + 1}", stretch)
+        notes = [note for model in self._models for note in model.decoding.assumptions]
+        shares = any(one.shared and one.count > 1 for one in run.requests)
+        return RunResult(
+            kind=run.run,
+            name=run.title,
+            machine=simulator.machine.name,
+            phases=tuple(self._phases),
+            figures=added_figures([(phase.figures, 1) for phase in self._phases]),
+            macs=sum(phase.macs for phase in self._phases),
+            own_measures=_measures(run, self._phases, self._first),
+            memory=tuple(self._memory),
+            capacity_bytes=simulator.machine.dram.capacity_bytes,
+            assumptions=(
+                *simulator.notes,
+                *ASSUMPTIONS,
+                *([SHARED] if shares else []),
+                *(GUESSED if run.speculative else []),
+                *dict.fromkeys(notes),
+            ),
+            objective=simulator.objective,
+            facts=_facts(run),
+            machine_spec=simulator.machine,
         )
-        phases.append(phase)
-        working = decoding.live_bytes(stretch.groups, stretch.n_steps)
+
+    def _read_prompt(self, number: int) -> None:
+        request = self._run.requests[number]
+        for model in self._models:
+            streams = model.prompts[number]
+            for at, stream in enumerate(streams):
+                name = "prefill" if len(self._run.requests) == 1 else f"prefill {number + 1}"
+                name += " draft" if model is self._draft else ""
+                name += (" shared", " rest")[at] if len(streams) > 1 else ""
+                self._simulator.tell(number, len(self._run.requests) + 1, name)
+                result = self._simulator.network(stream)
+                is_last = stream is streams[-1]
+                n_made = request.count if model is self._model and is_last else 0
+                steps = steps_of_results([result], [request.prompt])
+                self._phases.append(phase_of(name, stream.name, steps, n_made=n_made, start_seconds=self._now))
+                held = self._held_after(number + is_last)
+                self._memory.append(
+                    MemoryPoint(self._now, name, self._weights, held, live_bytes(stream, self._simulator))
+                )
+                self._now += result.seconds
+                if n_made:
+                    self._first.append((self._now, request.count))
+
+    def _held_after(self, n_requests: int) -> int:
+        """Bytes of the caches when so many prompts are read."""
+        done = self._run.requests[:n_requests]
+        return sum(model.held(one, one.prompt, one.count) for model in self._models for one in done)
+
+    def _held(self, stretch: _Stretch, n_done: int) -> int:
+        """Bytes of the caches after ``n_done`` tokens more than at the stretch's beginning."""
+        pairs = list(zip(stretch.requests, stretch.groups, strict=True))
+        return sum(
+            model.held(request, group.context + n_done, group.count)
+            for model in self._models
+            for request, group in pairs
+        )
+
+    def _decode(self, name: str, stretch: _Stretch) -> None:
+        steps = self._steps(stretch)
+        n_made = stretch.n_sequences * stretch.n_steps
+        line = self._model.decoding.line(stretch.groups, stretch.n_steps)
+        network = line.at(stretch.groups[0].context).name
+        phase = phase_of(name, network, steps, n_made=n_made, start_seconds=self._now)
+        self._phases.append(phase)
+        working = max(model.decoding.live_bytes(stretch.groups, stretch.n_steps) for model in self._models)
+        first = stretch.groups[0].context
         for point in phase.points:
-            held = sum(cached_bytes(layers, group.context + point.step + 1, group.count) for group in stretch.groups)
-            memory.append(MemoryPoint(point.start_seconds, name, weights, held, working))
-        now += phase.seconds
-    figures = added_figures([(phase.figures, 1) for phase in phases])
-    return RunResult(
-        kind=run.run,
-        name=run.title,
-        machine=simulator.machine.name,
-        phases=tuple(phases),
-        figures=figures,
-        macs=sum(phase.macs for phase in phases),
-        own_measures=_measures(run, phases, first_tokens),
-        memory=tuple(memory),
-        capacity_bytes=simulator.machine.dram.capacity_bytes,
-        assumptions=(*simulator.notes, *ASSUMPTIONS, *decoding.assumptions),
-        objective=simulator.objective,
-        facts=_facts(run),
-        machine_spec=simulator.machine,
-    )
+            held = self._held(stretch, point.size - first + 1)
+            self._memory.append(MemoryPoint(point.start_seconds, name, self._weights, held, working))
+        self._now += phase.seconds
 
+    def _steps(self, stretch: _Stretch) -> Steps:
+        guess = self._run.speculative
+        if guess is None or self._draft is None:
+            return self._model.decoding.steps(stretch.groups, stretch.n_steps)
+        n_rounds = ceil(stretch.n_steps / guess.tokens_per_round)
+        begins = np.floor(np.arange(n_rounds) * guess.tokens_per_round).astype(np.int64)
+        rounds = self._model.decoding.steps(stretch.groups, stretch.n_steps).take(begins)
+        guesses = self._draft.decoding.steps(stretch.groups, stretch.n_steps + guess.tokens - 1)
+        for number in range(guess.tokens):
+            rounds = rounds.plus(guesses.take(begins + number))
+        return rounds
 
-def _cache(run: GenerateRun, decoding: Decoding, stretches: Sequence[_Stretch]) -> tuple[CachedTensor, ...]:
-    """What the network keeps between steps."""
-    if stretches:
-        groups, n_steps = stretches[0].groups, max(2, stretches[0].n_steps)
-    else:
-        first = run.requests[0]
-        groups, n_steps = (Group(first.count, first.prompt),), 2
-    line = decoding.line(groups, n_steps)
-    context = groups[0].context
-    found = cached_tensors(
-        line.at(context),
-        line.at(context + 1),
-        n_sequences=sum(group.count for group in groups),
-        block=run.cache.block,
-        residual=run.cache.residual,
-    )
-    if not found:
-        raise InputError(f"{run.network}: keeps nothing from step to step; allowed a decoder that generates")
-    return found
+    def _check_memory(self, stretches: Sequence[_Stretch]) -> None:
+        run = self._run
+        streams = [stream for model in self._models for steps in model.prompts for stream in steps]
+        working = max(live_bytes(stream, self._simulator) for stream in streams)
+        most = max([self._held_after(len(run.requests)), *(self._held(one, one.n_steps) for one in stretches)])
+        check_capacity(
+            run.title,
+            self._simulator.machine,
+            weights=self._weights,
+            cache=most,
+            working=working,
+            layers=[tensor for model in self._models for tensor in model.tensors],
+            n_sequences=run.n_sequences,
+        )
 
 
 def _stretches(requests: Sequence[RequestSpec]) -> Iterator[_Stretch]:
     """Who takes steps together, from the first step behind the prompts to the last."""
     done = 0
-    for end in sorted({request.generate - 1 for request in requests} - {0}):
-        groups = tuple(
-            Group(count=request.count, context=request.prompt + done)
-            for request in requests
-            if request.generate - 1 >= end
-        )
-        yield _Stretch(groups, end - done)
+    for end in sorted(set().union(*(request.ends for request in requests))):
+        going = tuple(request for request in requests if request.n_alive(done + 1))
+        groups = tuple(Group(count=one.n_alive(done + 1), context=one.prompt + done) for one in going)
+        yield _Stretch(going, groups, done, end - done)
         done = end
-
-
-def _check_memory(
-    run: GenerateRun,
-    simulator: RunSimulator,
-    layers: Sequence[CachedTensor],
-    weights: int,
-    prompts: Sequence[OperatorStream],
-) -> None:
-    working = max(live_bytes(stream, simulator) for stream in prompts)
-    most = sum(cached_bytes(layers, one.prompt, one.count) for one in run.requests)
-    for stretch in _stretches(run.requests):
-        ends = (cached_bytes(layers, one.context + stretch.n_steps, one.count) for one in stretch.groups)
-        most = max(most, sum(ends))
-    check_capacity(
-        run.title, simulator.machine, weights=weights, cache=most, working=working, layers=layers,
-        n_sequences=run.n_sequences,
-    )  # fmt: skip
 
 
 def _measures(
     run: GenerateRun, phases: Sequence[RunPhase], first_tokens: Sequence[tuple[float, int]]
 ) -> tuple[Measure, ...]:
     seconds = sum(phase.seconds for phase in phases)
+    n_tokens = sum(phase.n_made for phase in phases)
     joules = sum(phase.energy_pj for phase in phases) * 1e-12
     decodes = [phase for phase in phases if phase.name.startswith("decode")]
     mean_first = sum(at * count for at, count in first_tokens) / run.n_sequences
@@ -171,7 +249,7 @@ def _measures(
     if len(first_tokens) > 1:
         found.append(Measure("time_to_last_first_token_s", "of the last request", first_tokens[-1][0], "s"))
     if decodes:
-        n_steps = sum(phase.n_steps for phase in decodes)
+        n_steps = max(one.generate for one in run.requests) - 1
         decode_seconds = sum(phase.seconds for phase in decodes)
         n_decoded = sum(phase.n_made for phase in decodes)
         decode_joules = sum(phase.energy_pj for phase in decodes) * 1e-12
@@ -184,22 +262,32 @@ def _measures(
         ]
     return (
         *found,
-        Measure("tokens_per_s", "tokens a second, in all", run.n_tokens / seconds, "1/s"),
+        Measure("tokens_per_s", "tokens a second, in all", n_tokens / seconds, "1/s"),
         Measure("requests_per_s", "requests a second", run.n_sequences / seconds, "1/s"),
-        Measure("j_per_token", "energy per token, in all", joules / run.n_tokens, "J"),
+        Measure("j_per_token", "energy per token, in all", joules / n_tokens, "J"),
     )
 
 
 def _facts(run: GenerateRun) -> dict[str, str]:
-    requests = ", ".join(f"{one.count} x ({one.prompt} in, {one.generate} out)" for one in run.requests)
+    requests = ", ".join(map(_request_text, run.requests))
     cache = run.cache
     formats = {"keys": cache.keys, "values": cache.values, "head": run.head}
     found = {"requests": requests, **{name: value for name, value in formats.items() if value}}
+    if run.speculative is not None:
+        guess = run.speculative
+        found["draft"] = f"{guess.draft}, {guess.tokens} tokens a round, {guess.acceptance:g} of them right"
     if cache.block > 1:
         found["block"] = f"{cache.block} tokens"
     if cache.residual:
         found["residual"] = f"{cache.residual} tokens"
     return found
+
+
+def _request_text(one: RequestSpec) -> str:
+    text = f"{one.count} x ({one.prompt} in, {one.generate} out)"
+    if one.shared and one.count > 1:
+        text += f" with {one.shared} shared"
+    return text + "".join(f", {cut.keep} from token {cut.after} on" for cut in one.prune)
 
 
 register_evaluator("generate", evaluate_generate)

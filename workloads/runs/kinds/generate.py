@@ -17,7 +17,7 @@ from tilewright.errors import InputError
 from tilewright.formats import tensor_format
 from tilewright.workloads.runs.kind import RunKind, register_run
 
-__all__ = ["CacheSpec", "GenerateRun", "RequestSpec"]
+__all__ = ["CacheSpec", "GenerateRun", "PruneSpec", "RequestSpec", "SpeculativeSpec"]
 
 _MOST_TOKENS = 2**31 - 1
 
@@ -58,14 +58,74 @@ class CacheSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PruneSpec:
+    """From the token ``after`` on only ``keep`` sequences go on; the others leave with what they alone hold."""
+
+    __pydantic_config__ = STRICT_FIELDS
+
+    after: Count
+    keep: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSpec:
-    """``count`` equal requests: tokens of the prompt, and tokens to be made."""
+    """``count`` equal sequences: tokens of the prompt, and tokens to be made.
+
+    ``shared``: so many first tokens of the prompt are the same for all of them; they are read once, and whole blocks of
+    them are held once. With the whole prompt shared the sequences are paths of one answer (test-time scaling), which
+    ``prune`` makes fewer.
+    """
 
     __pydantic_config__ = STRICT_FIELDS
 
     prompt: Count
     generate: Count
     count: Count = 1
+    shared: Annotated[int, Ge(0), Le(_MOST_TOKENS)] = 0
+    prune: tuple[PruneSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.shared > self.prompt:
+            raise ValueError(f"shared: more than the prompt; given {self.shared}; allowed 0 to {self.prompt}")
+        after, keep = 0, self.count
+        for number, one in enumerate(self.prune):
+            if not after < one.after < self.generate:
+                raise ValueError(f"prune.{number}.after: given {one.after}; allowed {after + 1} to {self.generate - 1}")
+            if one.keep >= keep:
+                raise ValueError(f"prune.{number}.keep: given {one.keep}; allowed 1 to {keep - 1}")
+            after, keep = one.after, one.keep
+
+    def n_alive(self, step: int) -> int:
+        """Sequences that take step ``step`` behind the prompt (from 1), which makes token step + 1."""
+        if step > self.generate - 1:
+            return 0
+        return next((one.keep for one in reversed(self.prune) if one.after <= step), self.count)
+
+    @property
+    def ends(self) -> set[int]:
+        """Steps behind which fewer go on."""
+        return {self.generate - 1, *(one.after - 1 for one in self.prune)} - {0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeculativeSpec:
+    """Speculative decoding: ``draft``, a network, guesses ``tokens`` one by one, which the network checks all at once.
+
+    ``acceptance``: the probability that a guess is right; a round then makes (1 - a^(t + 1)) / (1 - a) tokens in the
+    mean (Leviathan et al., arXiv 2211.17192, eq. 1).
+    """
+
+    __pydantic_config__ = STRICT_FIELDS
+
+    draft: Text
+    tokens: Annotated[int, Ge(1), Le(1024)]
+    acceptance: Annotated[float, Ge(0), Le(1)]
+
+    @property
+    def tokens_per_round(self) -> float:
+        """Tokens that a round makes in the mean."""
+        a, t = self.acceptance, self.tokens
+        return float(t + 1) if a == 1 else (1 - a ** (t + 1)) / (1 - a)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +134,7 @@ class GenerateRun:
 
     ``network``: a name, a configuration or a name with options other than those of tokens. ``weights`` and
     ``activations``: number formats (None: as the network has them); ``head``: that of the weights of the last product,
-    which gives the logits.
+    which gives the logits. ``speculative``: another network guesses tokens.
     """
 
     __pydantic_config__ = STRICT_FIELDS
@@ -86,6 +146,7 @@ class GenerateRun:
     weights: Text | None = None
     activations: Text | None = None
     head: Text | None = None
+    speculative: SpeculativeSpec | None = None
 
     def __post_init__(self) -> None:
         _check_formats(self, "weights", "activations", "head")
@@ -100,11 +161,6 @@ class GenerateRun:
         """Requests in all."""
         return sum(request.count for request in self.requests)
 
-    @property
-    def n_tokens(self) -> int:
-        """Tokens that are made, over all requests."""
-        return sum(request.count * request.generate for request in self.requests)
-
 
 _OPTIONS = {
     "prompt": "tokens of the prompt",
@@ -115,10 +171,11 @@ _OPTIONS = {
     "values": "that of the values",
     "block": "tokens of a block of the cache (1)",
     "residual": "newest tokens that stay in the format they are made in (0)",
+    "shared": "first tokens of the prompt that all of the batch share (0)",
     "bucket": "numbers of keys that share a program of attention (1, of more than 1,024 numbers more)",
     "head": "number format of the last product's weights",
 }
-_NUMBERS = ("prompt", "generate", "batch", "block", "residual", "bucket")
+_NUMBERS = ("prompt", "generate", "batch", "block", "residual", "bucket", "shared")
 
 
 def _of_options(network: str, options: Mapping[str, str]) -> GenerateRun:
@@ -131,7 +188,12 @@ def _of_options(network: str, options: Mapping[str, str]) -> GenerateRun:
         return GenerateRun(
             network=network,
             requests=(
-                RequestSpec(prompt=numbers["prompt"], generate=numbers["generate"], count=numbers.get("batch", 1)),
+                RequestSpec(
+                    prompt=numbers["prompt"],
+                    generate=numbers["generate"],
+                    count=numbers.get("batch", 1),
+                    shared=numbers.get("shared", 0),
+                ),
             ),
             cache=CacheSpec(
                 keys=keys,
@@ -147,7 +209,7 @@ def _of_options(network: str, options: Mapping[str, str]) -> GenerateRun:
 
 
 def _whole(network: str, key: str, text: str) -> int:
-    least = 0 if key == "residual" else 1
+    least = 0 if key in ("residual", "shared") else 1
     if not text.isdecimal() or not least <= int(text) <= _MOST_TOKENS:
         allowed = f"whole numbers from {least} to {_MOST_TOKENS}"
         raise InputError(f'{network}: {key}: must be a whole number; given "{text}"; allowed {allowed}')
