@@ -7,7 +7,7 @@ the very program that is timed runs on numbers, a channel at a time, and must gi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -22,8 +22,17 @@ __all__ = ["attention_in_banks", "product_in_banks"]
 Array: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"
 
 
-def product_in_banks(pim: PimSpec, matrix: Array, vectors: Array) -> Array:
-    """``vectors`` (n, k) times the transpose of ``matrix`` (outputs, k) that lies in the banks: (n, outputs)."""
+def product_in_banks(pim: PimSpec, matrix: Array, vectors: Array, *, split: int = 1) -> Array:
+    """``vectors`` (n, k) times the transpose of ``matrix`` (outputs, k) that lies in the banks: (n, outputs).
+
+    ``split``: of banks with registers, so many groups of channels with a part of the vector each.
+    """
+    if split > 1:
+        part, channels = matrix.shape[1] // split, pim.organisation.n_channels // split
+        group = replace(pim, organisation=replace(pim.organisation, n_channels=channels))
+        pieces = [slice(at * part, (at + 1) * part) for at in range(split)]
+        parts = np.stack([product_in_banks(group, matrix[:, one], vectors[:, one]) for one in pieces])
+        return np.asarray(parts.sum(axis=0))
     if pim.registers is not None:
         return _by_registers(pim, matrix, vectors)
     memory = pim.organisation

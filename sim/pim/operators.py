@@ -18,7 +18,7 @@ from tilewright.sim.jobs import JobLayer
 from tilewright.sim.pim.closed_form import refresh_share
 from tilewright.sim.pim.decoder_block import matrix_vector, packed_vectors
 from tilewright.sim.pim.energy import channel_energy_pj
-from tilewright.sim.pim.register_banks import register_product
+from tilewright.sim.pim.register_banks import RegisterProduct, register_product, splits_of
 from tilewright.sim.pim.run import ChannelRun, run_program
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer
@@ -28,6 +28,8 @@ __all__ = ["BANK_ASSUMPTIONS", "BankWork", "bank_work"]
 BANK_ASSUMPTIONS = (
     "banks: what lies in them lies there already (weights, keys and values in the order that their commands need; a "
     "new key or value costs the host what it costs without them)",
+    "banks: a narrow matrix may be shared out over groups of channels by parts of the vector, the fastest way of them; "
+    "the host adds the sums of the parts",
     "banks: nothing overlaps: vectors go in, rows are multiplied, sums come out, the host does what is fused behind; "
     "weights of a host's operator are not brought ahead in a plan with banks",
     "banks: sums come out in full width, are read by the host, and results written by it",
@@ -77,6 +79,7 @@ def _product(layer: GemmLayer, pim: PimSpec, machine: MachineSpec) -> BankWork |
     host = part.host_bytes * layer.groups + n_results * (layer.out_bits + sum(layer.fused.extra_bits)) / 8
     seconds = host / (pim.commander.bandwidth_gb_per_s * 1e9)
     seconds += _elementwise(machine, n_results, dict(layer.fused.operations))
+    seconds += _elementwise(machine, part.added * layer.groups, {"add": 1})
     energy = None if part.energy_pj is None else part.energy_pj * layer.groups
     return BankWork(bank_seconds=part.seconds * layer.groups, host_seconds=seconds, energy_pj=energy)
 
@@ -108,25 +111,36 @@ def _attention(layer: AttentionLayer, pim: PimSpec, machine: MachineSpec) -> Ban
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """Vectors times one matrix; ``host_bytes`` are what the host moves beside the commands."""
+    """Vectors times one matrix; ``host_bytes`` are what the host moves beside the commands, ``added`` the sums of
+    parts that it adds.
+    """
 
     seconds: float
     host_bytes: int
     energy_pj: float | None
+    added: int = 0
 
 
 def _vectors(pim: PimSpec, outputs: int, k: int, n: int, channels: int) -> _Part:
     """``n`` vectors of ``k`` elements times a matrix with ``outputs`` results, over ``channels``."""
     if pim.registers is not None:
         there = replace(pim, organisation=replace(pim.organisation, n_channels=channels))
-        product = register_product(there, outputs, k, n)
-        cycles = product.cycles
-        # rows of registers have no program of their own: refreshes take their share
-        seconds = float(cycles) / (pim.timing.clock_ghz * 1e9) / (1 - (refresh_share(pim) if pim.refreshes else 0))
-        return _Part(seconds=seconds, host_bytes=product.host_bytes_in + product.host_bytes_out, energy_pj=None)
+        ways = [_by_registers(there, register_product(there, outputs, k, n, split=one)) for one in splits_of(there, k)]
+        return min(ways, key=lambda way: way.seconds + way.host_bytes / (pim.commander.bandwidth_gb_per_s * 1e9))
     run = _run(pim, outputs, k, channels)
     energy = None if pim.energy is None else channel_energy_pj(pim, run).total_pj * channels * n
     return _Part(seconds=n * pim.seconds(run.cycles), host_bytes=0, energy_pj=energy)
+
+
+def _by_registers(pim: PimSpec, product: RegisterProduct) -> _Part:
+    """Rows of registers have no program of their own: refreshes take their share."""
+    seconds = float(product.cycles) / (pim.timing.clock_ghz * 1e9) / (1 - (refresh_share(pim) if pim.refreshes else 0))
+    return _Part(
+        seconds=seconds,
+        host_bytes=product.host_bytes_in + product.host_bytes_out,
+        added=product.padded_m * product.n * (product.split - 1) // product.split,
+        energy_pj=None,
+    )
 
 
 @cache

@@ -7,17 +7,19 @@ The form is that of AMD's GeniePIM, whose figures it gives exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tilewright.hw_models.pim.spec import PimSpec
 
-__all__ = ["RegisterProduct", "register_product"]
+__all__ = ["RegisterProduct", "register_product", "splits_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterProduct:
     """A product of an ``m`` x ``k`` matrix with ``n`` vectors; cycles of the memory's clock (fractions are exact).
+
+    ``split``: so many groups of channels have a part of ``k`` each, and the host adds their sums.
 
     ``padded_m``: rows with those that fill the last round of banks. ``row_cycles``: opening rows. ``mac_cycles``:
     multiplying. ``vector_cycles``: the vector into registers, and turning for it. ``swap_cycles``: sums of blocks that
@@ -36,6 +38,7 @@ class RegisterProduct:
     result_cycles: int
     host_bytes_in: int
     host_bytes_out: int
+    split: int = 1
 
     @property
     def cycles(self) -> Fraction:
@@ -43,8 +46,23 @@ class RegisterProduct:
         return self.row_cycles + self.mac_cycles + self.vector_cycles + self.swap_cycles + self.result_cycles
 
 
-def register_product(pim: PimSpec, m: int, k: int, n: int) -> RegisterProduct:
-    """An ``m`` x ``k`` matrix that lies in the banks, times ``n`` vectors of ``k`` elements, one after another."""
+def splits_of(pim: PimSpec, k: int) -> tuple[int, ...]:
+    """Into how many groups channels can be shared out so that each has an equal part of ``k``."""
+    channels = pim.organisation.n_channels
+    return tuple(one for one in range(1, channels + 1) if channels % one == 0 and k % one == 0)
+
+
+def register_product(pim: PimSpec, m: int, k: int, n: int, *, split: int = 1) -> RegisterProduct:
+    """An ``m`` x ``k`` matrix that lies in the banks, times ``n`` vectors of ``k`` elements, one after another.
+
+    ``split`` (of :func:`splits_of`): the matrix lies as one of ``split`` times the rows and a ``split``-th of the
+    columns, each group of channels with its own piece of the vector: narrow matrices then fill the banks.
+    """
+    if split > 1:
+        assert split in splits_of(pim, k)
+        return replace(
+            register_product(pim, m * split, k // split, n), m=m, k=k, host_bytes_in=_bytes_in(pim, k, n), split=split
+        )
     registers, organisation, timing = pim.registers, pim.organisation, pim.timing
     assert registers is not None
     blocks = _up(m, registers.tile_rows * organisation.n_banks)
@@ -71,9 +89,13 @@ def register_product(pim: PimSpec, m: int, k: int, n: int) -> RegisterProduct:
         vector_cycles=n * rounds * (pieces * column + refills * turn),
         swap_cycles=n * refills * registers.swap_commands * swapped * column,
         result_cycles=n * rounds * (turn + store),
-        host_bytes_in=n * k * organisation.operand_bits // 8,
+        host_bytes_in=_bytes_in(pim, k, n),
         host_bytes_out=n * padded * registers.sum_bits // 8,
     )  # fmt: skip
+
+
+def _bytes_in(pim: PimSpec, k: int, n: int) -> int:
+    return n * k * pim.organisation.operand_bits // 8
 
 
 def _up(n: int, size: int) -> int:

@@ -20,6 +20,7 @@ from tilewright.search.pim.place import best_overlapping, best_sequence
 from tilewright.search.pim.plan import PimPlan, memory_of, plan_network
 from tilewright.sim.pim.numbers import attention_in_banks, product_in_banks
 from tilewright.sim.pim.operators import BankWork, bank_work
+from tilewright.sim.pim.register_banks import register_product, splits_of
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.stream.graph import OperatorStream
@@ -42,6 +43,19 @@ def test_banks_compute_the_product(pim: PimSpec, outputs: int, k: int) -> None:
     matrix, vectors = chance.integers(-8, 8, (outputs, k)), chance.integers(-8, 8, (2, k))
     found = product_in_banks(pim, matrix.astype(float), vectors.astype(float))
     assert (found == vectors @ matrix.T).all()
+
+
+def test_groups_of_channels_share_a_narrow_product() -> None:
+    chance = np.random.default_rng(3)
+    matrix, vectors = chance.integers(-8, 8, (300, 600)), chance.integers(-8, 8, (2, 600))
+    found = product_in_banks(LPDDR, matrix.astype(float), vectors.astype(float), split=4)
+    assert (found == vectors @ matrix.T).all()
+    assert splits_of(LPDDR, 600) == (1, 2, 4, 8)
+    assert splits_of(LPDDR, 601) == (1,)
+    whole, parts = (register_product(LPDDR, 512, 2048, 1, split=split) for split in (1, 4))
+    assert parts.cycles < whole.cycles / 2
+    assert (whole.padded_m, parts.padded_m) == (2048, 2048)  # a quarter of the rows is padding no more
+    assert parts.host_bytes_in == whole.host_bytes_in == 2048
 
 
 @pytest.mark.parametrize("pim", [small(AIM), small(LPDDR)], ids=lambda pim: pim.name)
