@@ -22,6 +22,8 @@ CACHED = {
     "llama-3.2-1b": (16, 8, 64),
     "llama-3.2-3b": (28, 8, 128),
     "mamba2-attention-2.7b": (6, 30, 128),
+    "jamba-v0.1": (4, 8, 128),
+    "zamba2-2.7b": (9, 32, 160),
 }
 #: Bits of a value, with its part of scales and zero points.
 BITS = {
