@@ -13,9 +13,10 @@ from tilewright.reports.table import figures_table, fitted_table
 from tilewright.search.steps.result import StepsResult
 from tilewright.sim.runs.diffusion import DiffusionResult, StepRow
 
-__all__ = ["choice_figures", "choice_table", "like_steps", "number_ranges", "steps_table"]
+__all__ = ["choice_figures", "choice_table", "curve_table", "like_steps", "number_ranges", "steps_table"]
 
 _PJ = 1e-12
+_CURVE_ROWS = 11
 
 
 def like_steps(result: DiffusionResult) -> list[tuple[str, StepRow]]:
@@ -97,6 +98,19 @@ def choice_table(console: Console, result: StepsResult) -> Table:
         if header != "formats" or len(result.formats) > 1
     ]
     return fitted_table(console, f"{result.network} on {result.machine}: when blocks are computed", columns)
+
+
+def curve_table(console: Console, result: StepsResult) -> Table:
+    """Some points of the curve: how alike is best at how much of all steps' price with nothing kept."""
+    n = min(_CURVE_ROWS, len(result.curve))
+    chosen = [result.curve[round(at * (len(result.curve) - 1) / max(1, n - 1))] for at in range(n)]
+    text = seconds_text if result.kind == "latency" else _energy
+    columns = [
+        Column(header=result.kind, cells=[text(price * _PJ) for price, _ in chosen]),
+        Column(header="of nothing kept", cells=[percent_text(price / result.whole_price) for price, _ in chosen]),
+        Column(header="similarity", cells=[f"{value:.6f}" for _, value in chosen]),
+    ]
+    return fitted_table(console, "what is best at other budgets", columns)
 
 
 def choice_figures(result: StepsResult) -> Table:

@@ -17,7 +17,7 @@ from tilewright.errors import InputError
 from tilewright.progress import Progress
 from tilewright.search.steps.updates import Floats, Front, Ints, nondominated
 
-__all__ = ["MOST_STATES", "Choice", "choose"]
+__all__ = ["MOST_STATES", "Choice", "choose", "whole_front"]
 
 MOST_STATES = 100_000
 
@@ -66,10 +66,40 @@ def _choice(fronts: Sequence[Front], ways: Sequence[int], bound: float | None) -
     return Choice(ways=tuple(ways), price=price, value=value, bound=value if bound is None else max(bound, value))
 
 
+def whole_front(fronts: Sequence[Front], progress: Progress | None = None) -> tuple[tuple[int, float], ...]:
+    """Price and value of everything that no other choice beats; prices rounded up where there is too much of it."""
+    most = sum(int(front.prices[-1]) for front in fronts)
+    labels = _labels(fronts, most, 1, progress)
+    if labels is not None:
+        return tuple((int(price), float(value)) for price, value in zip(labels[0], labels[1], strict=True))
+    grid = max(1, most // MOST_STATES)
+    above = [Front(-(-front.prices // grid), front.values, front.ways) for front in fronts]
+    labels = _labels(above, sum(int(front.prices[-1]) for front in above), 0, progress)
+    assert labels is not None
+    return tuple((int(price) * grid, float(value)) for price, value in zip(labels[0], labels[1], strict=True))
+
+
 def _merged(
     fronts: Sequence[Front], budget: int, limited: int, progress: Progress | None
 ) -> tuple[tuple[int, ...], bool]:
     """The best ways, and whether the fronts stayed small enough (where ``limited``; what is found is nothing then)."""
+    labels = _labels(fronts, budget, limited, progress)
+    if labels is None:
+        return (), False
+    _, values, back = labels
+    ways, label = [], int(np.argmax(values))
+    for before, way in reversed(back):
+        ways.append(int(way[label]))
+        label = int(before[label])
+    return tuple(reversed(ways)), True
+
+
+def _labels(
+    fronts: Sequence[Front], budget: int, limited: int, progress: Progress | None
+) -> tuple[Ints, Floats, list[tuple[Ints, Ints]]] | None:
+    """The front over all units within the budget, and for each unit where each entry comes from and its way; None
+    where there are more than ``MOST_STATES`` (and ``limited``).
+    """
     left = [0]
     for front in reversed(fronts):
         left.append(left[-1] + int(front.prices[0]))
@@ -80,17 +110,12 @@ def _merged(
     for at, front in enumerate(fronts):
         if progress is not None:
             progress(at, len(fronts), "units")
-        room = budget - left[at + 1]
         joined = (prices[:, None] + front.prices[None, :]).ravel()
-        within = np.flatnonzero(joined <= room)
-        sums = (values[:, None] + front.values[None, :]).ravel()[within]
-        kept = within[nondominated(joined[within], sums)]
-        prices, values = joined[kept], (values[:, None] + front.values[None, :]).ravel()[kept]
+        within = np.flatnonzero(joined <= budget - left[at + 1])
+        sums = (values[:, None] + front.values[None, :]).ravel()
+        kept = within[nondominated(joined[within], sums[within])]
+        prices, values = joined[kept], sums[kept]
         back.append((kept // len(front), kept % len(front)))
         if limited and len(prices) > MOST_STATES:
-            return (), False
-    ways, label = [], int(np.argmax(values))
-    for before, way in reversed(back):
-        ways.append(int(way[label]))
-        label = int(before[label])
-    return tuple(reversed(ways)), True
+            return None
+    return prices, values, back

@@ -35,9 +35,10 @@ class UnitChoice:
 class StepsResult(Shown):
     """The best steps within a budget.
 
-    ``mean_similarity``: over all units and steps; ``bound``: no choice within the budget has more. ``price``
-    and ``whole_price``: of all steps as the search adds them up, and with nothing kept (picoseconds or picojoules).
-    ``run``: the schedule simulated, each update in its format.
+    ``mean_similarity``: over all units and steps; ``bound``: no choice within the budget has more. ``price`` and
+    ``whole_price``: of all steps as the search adds them up, and with nothing kept (picoseconds or picojoules).
+    ``run``: the schedule simulated, each update in its format. ``curve``: price and mean similarity of what no other
+    choice beats, where asked.
     """
 
     network: str
@@ -54,6 +55,7 @@ class StepsResult(Shown):
     whole_price: int
     assumptions: tuple[str, ...]
     run: DiffusionResult = field(compare=False)
+    curve: tuple[tuple[int, float], ...] = ()
 
     @property
     def proven(self) -> bool:
@@ -98,6 +100,7 @@ class StepsResult(Shown):
             "proven": self.proven,
             self.kind: {"search": self.price, "nothing_kept": self.whole_price},
             "run": self.run.to_dict(),
+            **({"curve": [list(point) for point in self.curve]} if self.curve else {}),
             "units": units,
             "assumptions": list(self.assumptions),
         }

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tilewright.errors import InputError, unknown
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
@@ -17,7 +19,7 @@ from tilewright.search.objective import Objective
 from tilewright.search.runs.kinds.diffusion import evaluate_diffusion
 from tilewright.search.runs.simulator import RunSimulator
 from tilewright.search.steps.budget import METHODS, StepBudget, parse_budget
-from tilewright.search.steps.choose import Choice, choose
+from tilewright.search.steps.choose import Choice, choose, whole_front
 from tilewright.search.steps.result import StepsResult, UnitChoice, schedule_of
 from tilewright.search.steps.similarity import Similarities, load_similarities
 from tilewright.search.steps.updates import Update, best_front, best_updates, grouped
@@ -44,6 +46,7 @@ _FORMATS = (
     "the network has it"
 )
 _MOST_TRIES = 6
+_MOST_POINTS = 101
 
 
 def search_steps(
@@ -54,6 +57,7 @@ def search_steps(
     *,
     method: str | None = None,
     objective: Objective = "latency",
+    curve: bool = False,
     progress: Progress | None = None,
 ) -> StepsResult:
     """Which units of ``network`` are computed at which steps, most alike to all being computed, within ``budget``.
@@ -62,6 +66,8 @@ def search_steps(
     schedule, and the best format of each update where the table has formats), ``updates=10`` (each unit so often, and
     blocks before it join it: ``bac``), ``groups=5`` (all units at once, in groups of about so many steps). ``method``:
     ``dp``, ``bac``, ``groups`` (None: what the budget is of); ``dp`` with ``updates`` leaves joining out.
+
+    ``curve``: with a budget of time or energy, also what is best at every other amount.
 
     Raises InputError for units that the network has not, and for a budget below what is possible.
     """
@@ -88,6 +94,8 @@ def search_steps(
     }
     n_cells = len(cells) * table.n_steps
     if asked.kind not in ("latency", "energy"):
+        if curve:
+            raise InputError(f"--pareto: needs a budget of latency or energy; given {asked.text}")
         units = _updates(table, cells, asked, how) if asked.kind == "updates" else _groups(table, cells, asked)
         mean = sum(unit.value for unit in units) / n_cells
         run = _simulated(blocks, table, units, asked, simulator)
@@ -109,6 +117,7 @@ def search_steps(
         price=best.fixed + found.price,
         whole_price=best.whole,
         run=run,
+        curve=best.curve(n_cells, progress) if curve else (),
     )
 
 
@@ -195,6 +204,12 @@ class _Best:
                 f"budget: {asked.text}: every unit computed once takes {share:g} of all steps with nothing kept; "
                 f"allowed {asked.kind}={share:g}x and more"
             )
+
+    def curve(self, n_cells: int, progress: Progress | None) -> tuple[tuple[int, float], ...]:
+        """Price of all steps and mean similarity of what no other choice beats; of many, some evenly chosen."""
+        found = whole_front(self.fronts, progress)
+        places = np.unique(np.linspace(0, len(found) - 1, min(len(found), _MOST_POINTS)).round().astype(int))
+        return tuple((self.fixed + found[at][0], found[at][1] / n_cells) for at in places)
 
     def within(self, limit: int, progress: Progress | None) -> tuple[tuple[UnitChoice, ...], Choice]:
         """The units' updates, and the choice of their ways."""

@@ -55,7 +55,11 @@ def test_the_best_steps_keep_the_budget_when_they_are_simulated(similarities: Pa
     assert result.price <= 0.7 * result.whole_price
     assert result.run.seconds * 1e12 == pytest.approx(result.price, rel=0.05)
     assert all(unit.updates[0].step == 0 for unit in result.units)
-    whole = search_steps(tiny(), MACHINE, similarities, "latency=2x")
+    whole = search_steps(tiny(), MACHINE, similarities, "latency=2x", curve=True)
+    assert whole.curve[-1][1] == pytest.approx(1)
+    assert [point[1] for point in whole.curve] == sorted(point[1] for point in whole.curve)
+    within = [value for price, value in whole.curve if price <= 0.7 * result.whole_price]
+    assert max(within) == pytest.approx(result.mean_similarity, abs=0.02)
     assert whole.mean_similarity == pytest.approx(1)
     assert result.mean_similarity < 1
 

@@ -105,7 +105,7 @@ ParetoOption = Annotated[
     bool,
     typer.Option(
         "--pareto",
-        help="Of --over bits: the whole curve over the first budget's cost, too.",
+        help="Of --over bits and steps: the whole curve over the first budget's cost, too.",
         show_default=False,
         rich_help_panel=_SEARCH,
     ),

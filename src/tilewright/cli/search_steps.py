@@ -39,6 +39,7 @@ class StepsOptions(NetworkOptions):
     sensitivity: str | None = None
     method: str | None = None
     objective: str = "latency"
+    pareto: bool = False
     report: str | None = None
 
 
@@ -63,6 +64,7 @@ def run(call: SearchCall[StepsOptions]) -> None:
             options.budget,
             method=options.method,
             objective=objective,
+            curve=options.pareto,
             progress=progress,
         )
     _show(call, result)
@@ -81,10 +83,11 @@ def run(call: SearchCall[StepsOptions]) -> None:
 def _show(call: SearchCall[StepsOptions], result: StepsResult) -> None:
     if not call.outputs.speaks:
         return
-    from tilewright.reports.runs.diffusion import choice_figures, choice_table, steps_table
+    from tilewright.reports.runs.diffusion import choice_figures, choice_table, curve_table, steps_table
 
     console = call.outputs.console()
-    parts = (choice_table(console, result), steps_table(console, result.run), choice_figures(result))
+    curve = curve_table(console, result) if result.curve else None
+    parts = (choice_table(console, result), steps_table(console, result.run), curve, choice_figures(result))
     call.outputs.show(*parts)
 
 
