@@ -9,7 +9,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
 from tilewright.search.gpu.kernel_options import KernelOptions
 from tilewright.search.mapping_cache import MappingCache
-from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
+from tilewright.search.network import ATTENTION_DATAFLOWS, BANKS_IDLE, simulate_stream
 from tilewright.search.objective import Objective
 from tilewright.sim.jobs import Job, jobs_on
 from tilewright.sim.network_result import NetworkResult
@@ -39,6 +39,10 @@ class RunSimulator:
     keep_formats: tuple[str, ...] = ()
     notes: dict[str, None] = field(default_factory=dict)
     _jobs: dict[int, tuple[OperatorStream, tuple[Job, ...]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.machine.pim is not None:
+            self.notes[BANKS_IDLE] = None
 
     def rated(self, stream: OperatorStream) -> OperatorStream:
         """``stream`` in formats that the machine multiplies, but for those that were asked for."""

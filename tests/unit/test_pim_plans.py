@@ -15,9 +15,12 @@ from tilewright.__main__ import main
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.pim import PimSpec, load_pim
+from tilewright.search.gpu.kernel_options import kernel_options
+from tilewright.search.network import BANKS_IDLE
 from tilewright.search.pim.batches import plans_by_batch
 from tilewright.search.pim.place import best_overlapping, best_sequence
 from tilewright.search.pim.plan import PimPlan, memory_of, plan_network
+from tilewright.search.runs.simulator import RunSimulator
 from tilewright.sim.pim.numbers import attention_in_banks, product_in_banks
 from tilewright.sim.pim.operators import BankWork, bank_work
 from tilewright.sim.pim.register_banks import register_product, splits_of
@@ -196,6 +199,12 @@ def test_a_plan_is_the_sum_of_its_operators_and_proven(plan: PimPlan) -> None:
     data = plan.to_dict()
     json.dumps(data)
     assert data["proven"]
+
+
+def test_what_runs_on_the_chip_alone_says_so(plan: PimPlan) -> None:
+    assert BANKS_IDLE in plan.host.assumptions
+    assert BANKS_IDLE not in plan.assumptions
+    assert BANKS_IDLE in RunSimulator(machine=NPU, kernels=kernel_options(NPU)).notes
 
 
 def test_a_slow_hand_over_leaves_everything_on_the_chip(plan: PimPlan, tmp_path: Path) -> None:

@@ -242,6 +242,20 @@ def test_in_bank_bandwidths() -> None:
         assert cycles == int(parameters[name])
 
 
+def test_throughputs_of_neupims_say_how_many_requests_ran() -> None:
+    """Batch and requests behind the six figures are not published: what weights alone take says the least batch."""
+    bandwidth = load_pim("neupims").commander.bandwidth_gb_per_s
+    billions = {"GPT3-7B": 6.7, "GPT3-13B": 13.0, "GPT3-30B": 30.0}
+    for row in rows("pim_neupims_throughput.csv"):
+        if row["model"] not in billions:
+            continue
+        stages, tensor = int(row["pipeline_parallel"]), int(row["tensor_parallel"])
+        step = 2e9 * billions[row["model"]] / (stages * tensor) / (bandwidth * 1e9)  # of a stage
+        least = float(row["neupims"]) * step
+        print(f"\n{row['model']}, {tensor} x {stages} devices: at least {least:.0f} requests in each stage", end="")
+        assert 20 < least < 512
+
+
 def test_energy_of_cent() -> None:
     """Published token energies are those of commands, with controllers and a 32nd of what standby takes."""
     device = load_pim("cent")
