@@ -26,12 +26,12 @@ FORMS: tuple[str, ...] = get_args(ScanForm)
 class ScanLayer:
     """``groups`` independent scans over ``n_tokens``, each of ``heads`` heads that share keys and queries.
 
-    A token brings ``key_bits`` for each of a group's keys and queries (2 ``key_dim`` values), ``value_bits`` for each
-    value, ``gates`` numbers of ``gate_bits`` a head and ``column_gates`` a value column; ``parameter_bits`` are read
-    once for each value column. ``gate_operations`` are done on each of these numbers, ``value_operations`` on each
-    value. The state is held in ``state_bits`` a number; ``reads_state`` and ``writes_state``: whether it comes from the
-    DRAM at the beginning, and goes there at the end. ``chunk``: tokens of a chunk, 0 where a mapping may choose.
-    ``whole``: the scan that this is a cut of.
+    A token brings ``key_bits`` for each of a group's keys, ``query_bits`` (0: as many) for each query, ``key_dim`` of
+    either, ``value_bits`` for each value, ``gates`` numbers of ``gate_bits`` a head and ``column_gates`` a value
+    column; ``parameter_bits`` are read once for each value column. ``gate_operations`` are done on each of these
+    numbers, ``value_operations`` on each value. The state is held in ``state_bits`` a number; ``reads_state`` and
+    ``writes_state``: whether it comes from the DRAM at the beginning, and goes there at the end. ``chunk``: tokens of a
+    chunk, 0 where a mapping may choose. ``whole``: the scan that this is a cut of.
     """
 
     name: str
@@ -45,6 +45,7 @@ class ScanLayer:
     value_bits: int | Fraction
     out_bits: int | Fraction
     compute_format: str
+    query_bits: int | Fraction = 0
     gates: int = 0
     column_gates: int = 0
     gate_bits: int | Fraction = 0
@@ -74,6 +75,11 @@ class ScanLayer:
         return self.groups
 
     @property
+    def pair_bits(self) -> int | Fraction:
+        """Of a key and a query."""
+        return self.key_bits + (self.query_bits or self.key_bits)
+
+    @property
     def has_products(self) -> bool:
         """Whether its chunked form has products for a matrix unit."""
         return self.form != "selective"
@@ -99,7 +105,7 @@ class ScanLayer:
         """What comes from and goes to the DRAM at least: inputs and results once, states that are kept there."""
         whole = self.whole or self
         bits = whole.groups * (
-            whole.n_tokens * 2 * whole.key_dim * whole.key_bits
+            whole.n_tokens * whole.key_dim * whole.pair_bits
             + whole.heads * (whole.n_tokens * whole.gates * whole.gate_bits)
             + whole.heads * whole.value_dim * whole.column_bits(whole.n_tokens)
         )

@@ -28,6 +28,7 @@ __all__ = [
     "check_scan",
     "common_work",
     "gated_shapes",
+    "input_format",
     "scan_layer",
     "scan_macs",
     "scan_sizes",
@@ -118,8 +119,8 @@ def scan_layer(
     ``by_column``: gates belong to value columns, not to heads.
     """
     batch, tokens, heads, key_heads, key_dim, value_dim = (operator.count(key) for key in SCAN_ATTRIBUTES)
-    values, keys = operator.inputs[own.values], operator.inputs[own.keys]
-    formats = [element_format(stream.tensor(name).number_format) for name in (values, keys)]
+    values, keys, queries = (operator.inputs[place] for place in (own.values, own.keys, own.queries))
+    formats = [element_format(stream.tensor(name).number_format) for name in (values, keys, queries)]
     n_gates = [stream.tensor(operator.inputs[place]).n_elements for place in own.gates]
     bits = sum(_bits(stream, operator.inputs[place]) for place in own.gates)
     of_token = sum(n_gates) // (batch * tokens * heads * (value_dim if by_column else 1))
@@ -135,6 +136,7 @@ def scan_layer(
         key_dim=key_dim,
         value_dim=value_dim,
         key_bits=value_bits(stream, keys),
+        query_bits=value_bits(stream, queries),
         value_bits=value_bits(stream, values),
         out_bits=value_bits(stream, operator.outputs[0]),
         compute_format=max(formats, key=format_bits),
@@ -201,6 +203,12 @@ def add_state(built: StreamBuilder, given: TextKeys, sizes: Mapping[str, int]) -
     return [built.input("state", shape, role="cache", number_format=name)], {"state": True}
 
 
+def input_format(given: TextKeys, name: str) -> str:
+    """The format of one input (``x_format``), where it is not given that of all."""
+    key = f"{name}_format"
+    return given.format(key if key in given.values else "a_format")
+
+
 def check_gate(operator: Operator, gates: Sequence[str]) -> None:
     """Where the gate is none of ``gates``, or is by channel with keys that several heads share: raises InputError."""
     gate = operator.text("gate")
@@ -221,8 +229,10 @@ def build_gated(built: StreamBuilder, given: TextKeys, kind: str, gates: Sequenc
     if gate in ("head", "channel"):
         shapes["gates"] = (heads, key_dim) if gate == "channel" else (heads,)
     shapes |= dict.fromkeys(more, (heads,))
-    form = given.format("a_format")
-    inputs = [built.input(name, (batch, tokens, *shape), number_format=form) for name, shape in shapes.items()]
+    inputs = [
+        built.input(name, (batch, tokens, *shape), number_format=input_format(given, name))
+        for name, shape in shapes.items()
+    ]
     state, said = add_state(built, given, sizes)
     shape = (batch, tokens, heads, value_dim)
     return add_result(built, given, kind, [*inputs, *state], shape, {"gate": gate, **sizes, **said})

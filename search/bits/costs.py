@@ -25,6 +25,7 @@ from tilewright.sim.network_result import NetworkResult, OperatorResult
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.formats import OperatorFormats, with_operator_formats
 from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.stream.tensor_formats import by_tensor, operand_formats
 
 __all__ = [
     "BitCosts",
@@ -211,6 +212,9 @@ def _check_weights(
     stream: OperatorStream, sensitivity: Sensitivity, layer: LayerSensitivity, members: Sequence[Operator]
 ) -> None:
     """Refuse a layer of another size than its operators': the table of another network has the same names, too."""
+    for one in members:
+        for option in layer.options:
+            operand_formats(one, option.activations)
     weights = {tensor.name: tensor for tensor in (stream.tensor(one.inputs[1]) for one in members)}
     if any(stream.base(name).role != "weight" for name in weights):
         return
@@ -223,10 +227,20 @@ def _check_weights(
 
 
 def in_reference(stream: OperatorStream, sensitivity: Sensitivity) -> OperatorStream:
-    """``stream`` with everything that no layer decides in the widest formats of the table."""
-    options = [option for layer in sensitivity.layers for option in layer.options]
-    widest = max(options, key=lambda option: option.n_bits)
-    return stream.with_formats(weights=widest.weights, activations=widest.activations)
+    """``stream`` with everything that no layer decides in the widest formats of the table.
+
+    What a scan's options say of its state is nothing that weights could take.
+    """
+    of_layer = operators_of(stream, sensitivity)
+    with_weights = [one for one in sensitivity.layers if not all(op.of_kind.tensors for op in of_layer[one.name])]
+    options = [option for layer in with_weights or sensitivity.layers for option in layer.options]
+    plain = [option for option in options if not by_tensor(option.activations)]
+    if not plain:
+        raise InputError(
+            f"sensitivity: {sensitivity.network}: no option has one format for all tensors; allowed one or more"
+        )
+    widest = max(plain, key=lambda option: option.n_bits)
+    return stream.with_formats(weights=widest.weights if with_weights else None, activations=widest.activations)
 
 
 def simulated_costs(

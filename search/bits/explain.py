@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from tilewright.errors import InputError, unknown
-from tilewright.formats import bits_per_element
 from tilewright.progress import Progress
 from tilewright.search.bits.problem import Assignment, BitProblem, Option
 from tilewright.search.bits.sensitivity import Sensitivity
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     FloatArray: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+from tilewright.workloads.stream.tensor_formats import mean_bits
 
 __all__ = ["FEWEST_SAMPLES", "Explanation", "GroupShare", "LayerRole", "explain", "layer_roles", "sample_assignments"]
 
@@ -209,7 +209,7 @@ def _by_layer(problem: BitProblem, effects: FloatArray, taken: FloatArray) -> tu
 
 
 def _bits(option: Option) -> float:
-    return float(bits_per_element(option.weights) + bits_per_element(option.activations))
+    return float(mean_bits(option.weights) + mean_bits(option.activations))
 
 
 def _groups(

@@ -15,9 +15,10 @@ from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from tilewright.errors import InputError, unknown
-from tilewright.formats import bits_per_element, element_format, format_bits
+from tilewright.formats import bits_per_element
 from tilewright.search.bits.cost_kinds import COSTS
 from tilewright.search.bits.sensitivity import LayerSensitivity, OptionSensitivity, Sensitivity
+from tilewright.workloads.stream.tensor_formats import element_bits, mean_bits
 
 __all__ = ["Assignment", "BitProblem", "CostKind", "Decision", "Option", "problem_of"]
 
@@ -188,12 +189,12 @@ def _decision(sensitivity: Sensitivity, layers: Sequence[LayerSensitivity], cost
 
 
 def _wide_first(option: Option) -> tuple[Fraction, float]:
-    return -bits_per_element(option.weights) - bits_per_element(option.activations), option.sensitivity
+    return -mean_bits(option.weights) - mean_bits(option.activations), option.sensitivity
 
 
 def _counted(layer: LayerSensitivity, option: OptionSensitivity) -> dict[CostKind, int]:
     """Costs that need no machine: bits of the weights with the scales of groups, and bit operations."""
-    widths = (format_bits(element_format(name)) for name in (option.weights, option.activations))
+    widths = (element_bits(name) for name in (option.weights, option.activations))
     operations = layer.macs
     for bits in widths:
         operations *= bits

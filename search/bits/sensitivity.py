@@ -17,7 +17,9 @@ are added. A file::
       "pinned": {"stem.conv": {"weights": "int8", "activations": "int8"}}
     }
 
-``operators`` are the operators of the stream that the layer is (left out: the one that is called as the layer is).
+``operators`` are the operators of the stream that the layer is (left out: the one that is called as the layer is). A
+scan has no weights (``n_weights`` 0): its ``weights`` are its state, and its ``activations`` may be said tensor by
+tensor, as ``x=int8,B=int8,C=fp16,dt=fp16``.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from tilewright.document import STRICT_FIELDS, validate_data
 from tilewright.document_text import read_json
 from tilewright.document_yaml import short
 from tilewright.errors import InputError, unknown
-from tilewright.formats import bits_per_element, tensor_format
+from tilewright.workloads.stream.tensor_formats import check_formats, mean_bits
 
 __all__ = [
     "SCHEMA",
@@ -60,7 +62,7 @@ _Loss = Annotated[float, Field(ge=-1e30, le=1e30)]
 
 def _check_format(place: str, name: str) -> None:
     try:
-        tensor_format(name)
+        check_formats(name)
     except InputError as fault:
         raise ValueError(f"{place}: {fault}") from None
 
@@ -91,7 +93,7 @@ class OptionSensitivity:
     @property
     def n_bits(self) -> float:
         """Bits of one weight and one activation together: the order from wide to narrow."""
-        return float(bits_per_element(self.weights) + bits_per_element(self.activations))
+        return float(mean_bits(self.weights) + mean_bits(self.activations))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,8 @@ class OperatorKind:
     several passes, or not at all.
 
     **How it goes with others.** ``n_operands``: how many of its inputs, from the first on, are multiplied with each
-    other (their formats can be chosen); ``is_product``: whether it is the product of the first two, the second often a
+    other (their formats can be chosen); ``tensors``: names of these, where their formats are chosen one by one;
+    ``is_product``: whether it is the product of the first two, the second often a
     weight, on whose tiles element-wise work can be done before they are stored. ``follows``: behind which others it
     can be done while their results are still on chip; it then has ``n_elements`` (of its one result). ``leads``:
     whether anything can be done so behind it. ``by_rows``: whether a row of its result (along the last dimension) needs
@@ -133,6 +134,7 @@ class OperatorKind:
     read_bytes: Callable[[Operator, OperatorStream], int] | None = None
     write_bytes: Callable[[Operator, OperatorStream], int] | None = None
     n_operands: int = 0
+    tensors: tuple[str, ...] = ()
     is_product: bool = False
     follows: Literal["nothing", "products", "anything"] = "nothing"
     leads: bool = True

@@ -20,6 +20,7 @@ from tilewright.workloads.scan_operators import (
     ScanInputs,
     add_state,
     check_scan,
+    input_format,
     scan_macs,
     scan_sizes,
     scan_write_bytes,
@@ -50,9 +51,11 @@ def _build(built: StreamBuilder, given: TextKeys) -> str:
     sizes = {"batch": batch, "tokens": tokens, "heads": 1, "key_heads": 1}
     sizes |= {"key_dim": given.count("states", 16), "value_dim": channels}
     sizes |= {"chunk": given.count("chunk")} if "chunk" in given.values else {}
-    form, states = given.format("a_format"), sizes["key_dim"]
+    states = sizes["key_dim"]
     shapes = {"x": channels, "dt": channels, "B": states, "C": states}
-    inputs = [built.input(name, (batch, tokens, n), number_format=form) for name, n in shapes.items()]
+    inputs = [
+        built.input(name, (batch, tokens, n), number_format=input_format(given, name)) for name, n in shapes.items()
+    ]
     inputs += [built.weight("A", (channels, states), number_format="fp32")]
     inputs += [built.weight("D", (channels,), number_format="fp32")]
     state, said = add_state(built, given, sizes)
@@ -74,6 +77,8 @@ register_kind(
         optional=SCAN_OPTIONAL,
         least_inputs=_LEAST,
         of_shapes=_of_shapes,
+        tensors=("x", "dt", "B", "C"),
+        n_operands=4,
         check=_check,
         sizes=_sizes,
         macs=scan_macs,
@@ -81,7 +86,11 @@ register_kind(
         colour="#3f8f6b",
         text=OperatorText(
             example="selective_scan:tokens=2048,channels=1536",
-            keys=("tokens", "channels", "states", "batch", "chunk", "state", "state_format", *FORMATS),
+            keys=(
+                *("tokens", "channels", "states", "batch", "chunk", "state", "state_format"),
+                *(f"{name}_format" for name in ("x", "dt", "B", "C")),
+                *FORMATS,
+            ),
             needed=("tokens", "channels"),
             build=_build,
         ),

@@ -19,6 +19,7 @@ from tilewright.workloads.scan_operators import (
     ScanInputs,
     add_state,
     check_scan,
+    input_format,
     scan_macs,
     scan_sizes,
     scan_write_bytes,
@@ -40,9 +41,11 @@ def _sizes(operator: Operator, stream: OperatorStream) -> None:
 def _build(built: StreamBuilder, given: TextKeys) -> str:
     sizes = text_extents(given)
     batch, tokens, heads, key_heads, key_dim, value_dim = (sizes[key] for key in SCAN_ATTRIBUTES)
-    form = given.format("a_format")
     shapes = {"x": (heads, value_dim), "dt": (heads,), "B": (key_heads, key_dim), "C": (key_heads, key_dim)}
-    inputs = [built.input(name, (batch, tokens, *shape), number_format=form) for name, shape in shapes.items()]
+    inputs = [
+        built.input(name, (batch, tokens, *shape), number_format=input_format(given, name))
+        for name, shape in shapes.items()
+    ]
     inputs += [built.weight(name, (heads,), number_format="fp32") for name in ("A", "D", "dt_bias")]
     state, said = add_state(built, given, sizes)
     return add_result(built, given, "ssd", [*inputs, *state], (batch, tokens, heads, value_dim), {**sizes, **said})
@@ -62,6 +65,8 @@ register_kind(
         optional=SCAN_OPTIONAL,
         least_inputs=_LEAST,
         of_shapes=_of_shapes,
+        tensors=("x", "dt", "B", "C"),
+        n_operands=4,
         check=check_scan,
         sizes=_sizes,
         macs=scan_macs,
@@ -80,6 +85,7 @@ register_kind(
                 "chunk",
                 "state",
                 "state_format",
+                *(f"{name}_format" for name in ("x", "dt", "B", "C")),
                 *FORMATS,
             ),
             needed=("tokens", "heads", "key_dim", "value_dim"),

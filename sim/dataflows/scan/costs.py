@@ -24,6 +24,7 @@ __all__ = ["SUM_BITS", "Product", "ScanCosts", "ScanTile", "scan_bound"]
 
 _SUB_CHUNK = 16  # tokens between which the decay of a key channel is formed pair by pair
 SUM_BITS = 32
+_OF_QUERIES = ("scores", "from state")
 
 
 class ScanTile(NamedTuple):
@@ -60,7 +61,7 @@ class ScanCosts(TileCosts):
 
     def key_bytes(self, tokens: int) -> int:
         """Keys and queries."""
-        return bits_to_bytes(tokens * 2 * self.layer.key_dim * self.layer.key_bits)
+        return bits_to_bytes(tokens * self.layer.key_dim * self.layer.pair_bits)
 
     def input_bits(self, tile: ScanTile) -> int | Fraction:
         """Values and gates of a tile."""
@@ -123,8 +124,8 @@ class ScanCosts(TileCosts):
             one.k,
             one.n,
             number_format=layer.compute_format,
-            a_bits=layer.key_bits,
-            b_bits=layer.value_bits,
+            a_bits=layer.query_bits or layer.key_bits if one.label in _OF_QUERIES else layer.key_bits,
+            b_bits=layer.key_bits if one.label == "scores" else layer.value_bits,
             out_bits=SUM_BITS,
             partial_bits=SUM_BITS,
             add_to=one.label == "W S" or (one.label == "within chunk" and layer.by_channel),

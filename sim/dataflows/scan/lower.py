@@ -113,7 +113,7 @@ class _Rounds:
     def keys(self, at: Round) -> None:
         """Keys and queries of a chunk, and their products where no gate goes into them."""
         tokens, pool = at.tokens.size, self.key_pool
-        work = self.costs.load(1, tokens * 2 * self.layer.key_dim, self.layer.key_bits)
+        work = self.costs.load(1, tokens * self.layer.key_dim, self.layer.pair_bits)
         run = ("scan_keys", at)
         self.core.load(work, waits=[pool.free], signals=[pool.full], label="load keys", run=run)
         if self.products and not self.layer.by_channel:
@@ -161,7 +161,7 @@ class _Rounds:
         core, costs, layer, tile = self.core, self.costs, self.layer, at.tile
         waits = [self.inputs.full]
         if layer.by_channel:
-            bits = tile.tokens * 2 * layer.key_dim * layer.key_bits
+            bits = tile.tokens * layer.key_dim * layer.pair_bits
             work = costs.vector_work(costs.gated_keys(tile), bits, bits)
             entry = [*waits, *([self.key_pool.full] if first else [])]
             core.vector(work, waits=entry, signals=[self.gated], label="gates into keys")
@@ -192,7 +192,7 @@ class _Rounds:
         inputs = costs.input_bits(tile)
         work = costs.vector_work(costs.common(tile), inputs, inputs)
         core.vector(work, waits=[self.inputs.full, *ready, self.out.free], label="gates")
-        state, of_token = costs.state_bits(tile), Fraction(inputs + 2 * layer.key_dim * layer.key_bits, tile.tokens)
+        state, of_token = costs.state_bits(tile), Fraction(inputs + layer.key_dim * layer.pair_bits, tile.tokens)
         ends, run = [self.inputs.free, self.out.full, *over], ("scan_finish", at, begins, False)
         if not self.recurrent:
             work = costs.vector_work(costs.tree(tile), tile.tokens * state, tile.tokens * state)
