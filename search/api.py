@@ -576,6 +576,7 @@ def simulate_network(
     kernels: str | None = None,
     launch: str | None = None,
     progress: Progress | None = None,
+    n_processes: int | None = None,
 ) -> NetworkResult:
     """A whole network, every distinct operator at its own best mapping: exact cycles, energy and traffic.
 
@@ -593,6 +594,8 @@ def simulate_network(
     ``kernels``: on a GPU library kernels, one operator at a time (``eager``, what None means) or as a compiler fuses
     them (``fused``), or the ``engine``'s schedules, which alone have mappings, fusion, prefetch and residency;
     ``launch``: library kernels as one CUDA ``graph``, or by the ``host``.
+    ``n_processes``: that search mappings at the same time, where that takes longer than a moment (None:
+    ``TILEWRIGHT_JOBS``, or as many as there are cores); results are the same.
 
     Raises InputError for bad names and formats, and for an operator that no mapping fits, with its place.
     """
@@ -619,6 +622,7 @@ def simulate_network(
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,
         kernels=how,
+        n_processes=n_processes,
     )
     return _noting(result, note)
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, floor, inf, nextafter
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from tilewright.errors import InputError, MappingError
@@ -24,6 +25,7 @@ from tilewright.hw_models.matrix_unit import holding_format
 from tilewright.hw_models.overheads import host_assumptions, host_cycles, overhead_assumptions, overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
+from tilewright.search.executors.calls import Call, Helpers, n_jobs
 from tilewright.search.gpu.kernel_options import KernelOptions, kernel_options
 from tilewright.search.gpu.network import library_network
 from tilewright.search.mapping_cache import MappingCache
@@ -69,6 +71,7 @@ __all__ = [
     "JobRun",
     "Mapped",
     "Mappings",
+    "Way",
     "best_mapping",
     "flows_of",
     "runs_in_turn",
@@ -85,6 +88,14 @@ BANKS_IDLE = "the chip alone: the banks of its memory do not compute (search --o
 ATTENTION_DATAFLOWS = ATTENTION.in_networks
 
 
+class Way(NamedTuple):
+    """A mapping by the name of its dataflow, as it passes between processes."""
+
+    layer: JobLayer
+    dataflow: str
+    tiling: dict[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Mapped:
     """A distinct job at its best mapping, run alone; ``layer`` is cut for the cores."""
@@ -93,6 +104,11 @@ class Mapped:
     dataflow: Dataflow
     tiling: dict[str, int]
     alone: SimulationResult
+
+    @property
+    def way(self) -> Way:
+        """The mapping without its run."""
+        return Way(self.layer, self.dataflow.name, self.tiling)
 
 
 Mappings = Mapping[JobLayer, Mapped]
@@ -141,6 +157,7 @@ def simulate_stream(
     chosen: Chosen | None = None,
     residency: bool | None = None,
     kernels: KernelOptions | None = None,
+    n_processes: int | None = None,
 ) -> NetworkResult:
     """Run ``stream`` on ``machine``; exact cycles, energy and traffic by operator and in all.
 
@@ -151,7 +168,9 @@ def simulate_stream(
     ``residency``: whether a plan says which tensors live on chip between operators, and which weights between
     inferences (None: as the machine says); the figures are then those of an inference behind the first.
     ``kernels``: on a GPU which kernels (None: library kernels where they are calibrated); these have no mappings,
-    and of the other options only the objective's name means something to them.
+    and of the other options only the objective's name means something to them. ``n_processes``: that search mappings at
+    the same time, where that takes a while (None: :func:`tilewright.search.executors.calls.n_jobs`), with the same
+    results.
 
     Raises InputError, with the operator's place in the model, for a number format that the machine cannot multiply and
     for an operator that fits in no mapping.
@@ -165,28 +184,22 @@ def simulate_stream(
     refuse_without_fallback(elsewhere, machine)
     if widen:
         jobs = tuple(_widened(job, machine) for job in jobs)
-    mapped: dict[JobLayer, Mapped] = {}
-    planned = only.planned if isinstance(only, Chosen) else None
-    if only is None and (machine.residency == "plan" if residency is None else residency):
-        planning = _Planning(jobs, machine, objective, attention_dataflows, kept)
-        planned = plan_residency(stream, jobs, machine, planning.search, objective=objective, progress=progress)
-        mapped = planning.mapped | planning.with_less_room(() if planned is None else planned.layers)
-    if planned is not None:
-        jobs = tuple(replace(job, layer=layer) for job, layer in zip(jobs, planned.layers, strict=True))
-    mapped = {job.layer: mapped[job.layer] for job in jobs if job.layer in mapped}
-    distinct = list(dict.fromkeys(job.layer for job in jobs))
-    for at, layer in enumerate(distinct):
-        job = next(job for job in jobs if job.layer == layer)
-        if progress is not None:
-            progress(at, len(distinct), job.name)
-        if only is not None:
-            given = only[layer]
-            mapped[layer] = replace(given, alone=evaluate(given.dataflow, given.layer, machine, given.tiling))
-            continue
-        if layer not in mapped:
-            mapped[layer] = best_mapping(job, machine, objective, attention_dataflows, kept)
-        if also is not None and layer in also:
-            mapped[layer] = _better(mapped[layer], also[layer], machine, objective)
+    if only is not None:
+        planned = only.planned if isinstance(only, Chosen) else None
+        jobs = _planned_jobs(jobs, planned)
+        mapped = _given_mappings(jobs, only, machine, progress)
+    else:
+        searching = _Searching(machine, objective, tuple(attention_dataflows), kept)
+        plans = machine.residency == "plan" if residency is None else residency
+        with Helpers(n_jobs(n_processes), _begin_to_help, searching) as helpers:
+            planned, mapped = _searched_mappings(
+                _Searches(jobs, searching, helpers), stream if plans else None, progress
+            )
+        jobs = _planned_jobs(jobs, planned)
+        for layer, rival in (also or {}).items():
+            if layer in mapped:
+                mapped[layer] = _better(mapped[layer], rival, machine, objective)
+    distinct = list(mapped)
     if progress is not None:
         progress(len(distinct), len(distinct), stream.name)
     if chosen is not None:
@@ -245,44 +258,168 @@ def simulate_stream(
     )
 
 
+def _planned_jobs(jobs: tuple[Job, ...], planned: Planned | None) -> tuple[Job, ...]:
+    """``jobs`` with the layers of a plan."""
+    if planned is None:
+        return jobs
+    return tuple(replace(job, layer=layer) for job, layer in zip(jobs, planned.layers, strict=True))
+
+
+def _given_mappings(
+    jobs: Sequence[Job], only: Mappings, machine: MachineSpec, progress: Progress | None
+) -> dict[JobLayer, Mapped]:
+    """Those of ``only``, run on ``machine``."""
+    names: dict[JobLayer, str] = {}
+    for job in jobs:
+        names.setdefault(job.layer, job.name)
+    mapped = {}
+    for at, (layer, name) in enumerate(names.items()):
+        if progress is not None:
+            progress(at, len(names), name)
+        given = only[layer]
+        mapped[layer] = replace(given, alone=evaluate(given.dataflow, given.layer, machine, given.tiling))
+    return mapped
+
+
+def _searched_mappings(
+    searches: _Searches, stream: OperatorStream | None, progress: Progress | None
+) -> tuple[Planned | None, dict[JobLayer, Mapped]]:
+    """The best mapping of each distinct layer, and, where a ``stream`` is given, its plan of what stays on chip."""
+    jobs, planned = tuple(searches.jobs), None
+    if stream is not None:
+        planned = searches.plan(stream, progress)
+        jobs = _planned_jobs(jobs, planned)
+    searches.ahead([(at, job.layer) for at, job in enumerate(jobs)], progress, stops=True)
+    return planned, {job.layer: searches.mapping(at, job.layer) for at, job in enumerate(jobs)}
+
+
 MOST_ALIKE = 4  # mappings of a layer with other homes that a search begins with
 
 
-class _Planning:
-    """Best mappings for a residency plan, each distinct layer searched once."""
+class _Searching(NamedTuple):
+    """What all searches of a network have in common."""
 
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        machine: MachineSpec,
-        objective: Objective,
-        attention_dataflows: Sequence[str],
-        cache: MappingCache,
-    ) -> None:
+    machine: MachineSpec
+    objective: Objective
+    attention_dataflows: tuple[str, ...]
+    cache: MappingCache
+
+
+class _Asked(NamedTuple):
+    """A job whose best mapping is asked for, and mappings that its search begins with."""
+
+    job: Job
+    near: tuple[Way, ...]
+
+
+_help: list[_Searching] = []  # of a process that helps another
+
+
+def _begin_to_help(searching: _Searching) -> None:
+    _help[:] = [searching]
+
+
+class _Told(NamedTuple):
+    """What a helper found, and how often the cache knew it and did not."""
+
+    way: Way
+    n_hits: int
+    n_misses: int
+
+
+def _help_with(asked: _Asked) -> _Told:
+    """What :func:`best_mapping` finds."""
+    (searching,) = _help
+    cache = searching.cache
+    hits, misses = cache.hits, cache.misses
+    found = best_mapping(asked.job, *searching, asked.near)
+    return _Told(found.way, cache.hits - hits, cache.misses - misses)
+
+
+class _Searches:
+    """Best mappings of the jobs of a network, each distinct layer searched once."""
+
+    def __init__(self, jobs: Sequence[Job], searching: _Searching, helpers: Helpers) -> None:
+        self.jobs = jobs
         self.mapped: dict[JobLayer, Mapped] = {}
+        self._faults: dict[JobLayer, InputError] = {}
         self._alike: dict[JobLayer, list[Mapped]] = {}  # by the layer with everything in the DRAM
-        self._jobs, self._machine, self._objective = jobs, machine, objective
-        self._attention_dataflows, self._cache = attention_dataflows, cache
+        self._searching, self._helpers = searching, helpers
+        self._machine, self._objective = searching.machine, searching.objective
+
+    def plan(self, stream: OperatorStream, progress: Progress | None) -> Planned | None:
+        """The best plan of what stays on chip."""
+        planned = plan_residency(
+            stream,
+            self.jobs,
+            self._machine,
+            self.search,
+            objective=self._objective,
+            progress=progress,
+            ahead=self.ahead,
+        )
+        self._with_less_room(() if planned is None else planned.layers)
+        return planned
 
     def search(self, at: int, layer: JobLayer) -> tuple[int, dict[str, int]]:
         """The cost of the best mapping of a layer of job ``at`` (cycles, or pJ), and the rooms of its tiles."""
-        if layer not in self.mapped:
-            job = replace(self._jobs[at], layer=layer)
-            alike = self._alike.setdefault(_anywhere(layer), [])
-            found = best_mapping(
-                job, self._machine, self._objective, self._attention_dataflows, self._cache, alike[-MOST_ALIKE:]
-            )
-            self.mapped[layer] = found
-            alike.append(found)
-        own = self.mapped[layer]
+        own = self.mapping(at, layer)
         rooms = needed_rooms(own.dataflow, own.layer, self._machine, own.tiling)
         return round(own.alone.energy_pj) if self._objective == "energy" else own.alone.cycles, rooms
 
-    def with_less_room(self, layers: Sequence[JobLayer]) -> dict[JobLayer, Mapped]:
-        """The mappings of ``layers``, in which a plan holds much, that were found with more room and fit all the same:
-        with less room none is better.
+    def mapping(self, at: int, layer: JobLayer) -> Mapped:
+        """The best mapping of a layer of job ``at``."""
+        if layer not in self.mapped:
+            self.ahead([(at, layer)])
+        if layer in self._faults:
+            raise self._faults[layer]
+        return self.mapped[layer]
+
+    def ahead(
+        self, wanted: Sequence[tuple[int, JobLayer]], progress: Progress | None = None, *, stops: bool = False
+    ) -> None:
+        """Search what will be asked for: layers, each of a job. ``stops``: at one that fits in no mapping."""
+        missing = {
+            layer: at for at, layer in reversed(wanted) if layer not in self.mapped and layer not in self._faults
+        }
+        asked = [
+            _Asked(replace(self.jobs[at], layer=layer), self._near(layer)) for layer, at in reversed(missing.items())
+        ]
+        calls = [Call(_anywhere(one.job.layer), one) for one in asked]
+
+        def tell(n_done: int) -> None:
+            if progress is not None:
+                progress(n_done, len(asked), asked[min(n_done, len(asked) - 1)].job.name)
+
+        if asked:
+            tell(0)
+        answers = self._helpers.answers(_help_with, calls, self._found, stops=stops, told=tell)
+        for number, answer in sorted(answers.items(), key=itemgetter(0)):
+            self._note(asked[number].job.layer, answer)
+
+    def _near(self, layer: JobLayer) -> tuple[Way, ...]:
+        """Mappings of a layer at other homes."""
+        return tuple(mapped.way for mapped in self._alike.get(_anywhere(layer), [])[-MOST_ALIKE:])
+
+    def _found(self, asked: _Asked) -> Mapped:
+        return best_mapping(asked.job, *self._searching, asked.near)
+
+    def _note(self, layer: JobLayer, answer: Mapped | _Told | InputError) -> None:
+        if isinstance(answer, InputError):
+            self._faults[layer] = answer
+            return
+        if isinstance(answer, _Told):
+            cache, (own, name, tiling) = self._searching.cache, answer.way
+            cache.hits, cache.misses = cache.hits + answer.n_hits, cache.misses + answer.n_misses
+            dataflow = DATAFLOWS.get(name)
+            answer = Mapped(own, dataflow, tiling, evaluate(dataflow, own, self._machine, tiling))
+        self.mapped[layer] = answer
+        self._alike.setdefault(_anywhere(layer), []).append(answer)
+
+    def _with_less_room(self, layers: Sequence[JobLayer]) -> None:
+        """Take for ``layers``, in which a plan holds much, the mappings that were found with more room where they fit
+        all the same: with less room none is better.
         """
-        found: dict[JobLayer, Mapped] = {}
         for layer in layers:
             if isinstance(layer, FallbackLayer) or layer in self.mapped or not layer.homes.held:
                 continue
@@ -291,8 +428,7 @@ class _Planning:
                 kept = _holding(own.layer, layer.homes.held)
                 with suppress(MappingError):
                     run = evaluate(own.dataflow, kept, self._machine, own.tiling)
-                    found[layer] = Mapped(kept, own.dataflow, own.tiling, run)
-        return found
+                    self.mapped[layer] = Mapped(kept, own.dataflow, own.tiling, run)
 
 
 def _holding(layer: JobLayer, held: tuple[tuple[Place, int], ...]) -> JobLayer:
@@ -312,7 +448,7 @@ def best_mapping(
     objective: Objective,
     attention_dataflows: Sequence[str],
     cache: MappingCache,
-    near: Sequence[Mapped] = (),
+    near: Sequence[Way] = (),
 ) -> Mapped:
     """The best mapping of a job, over its dataflows and ways to cut it; raises InputError where none fits.
 
@@ -368,13 +504,13 @@ def _best_of(
 
 
 def _good_way(
-    ways: Sequence[tuple[Dataflow, JobLayer]], near: Sequence[Mapped], machine: MachineSpec, objective: Objective
+    ways: Sequence[tuple[Dataflow, JobLayer]], near: Sequence[Way], machine: MachineSpec, objective: Objective
 ) -> _Begin | None:
     """The best of those ``near`` as one of the ``ways``."""
     best: _Begin | None = None
     for own in near:
         for at, (dataflow, layer) in enumerate(ways):
-            if dataflow.name == own.dataflow.name and _anywhere(layer) == _anywhere(own.layer):
+            if dataflow.name == own.dataflow and _anywhere(layer) == _anywhere(own.layer):
                 with suppress(InputError):
                     run = evaluate(dataflow, layer, machine, own.tiling)
                     reached = score(objective, run.cycles, run.energy_pj)

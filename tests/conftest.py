@@ -24,6 +24,9 @@ settings.register_profile(
 )
 settings.load_profile("fuzz" if _N_FUZZ else "quick")
 
+# Tests run beside each other already; what helper processes do has tests of its own.
+os.environ.setdefault("TILEWRIGHT_JOBS", "1")
+
 # Without a GPU Triton's kernels run in its interpreter. Triton looks when it is imported, which other libraries do too.
 if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")

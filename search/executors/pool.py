@@ -5,16 +5,14 @@ A worker that is killed takes its pool with it; the pool is then built anew, and
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
-import signal
-import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from tilewright.search.executors.calls import deaf_to_interrupts
 from tilewright.search.executors.executor import Outcome, WorkerError
 from tilewright.search.sweep.space import SweepPoint
 from tilewright.search.sweep.store import ResultsStore
@@ -54,7 +52,7 @@ class PoolExecutor:
     def submit(self, points: Sequence[SweepPoint]) -> None:
         assert self._pool is not None
         try:
-            with _deaf_to_interrupts():  # a worker inherits that until it has set itself up
+            with deaf_to_interrupts():  # a worker inherits that until it has set itself up
                 self._pending[self._pool.submit(do_points, points)] = points
         except BrokenProcessPool:
             self._refused.append(points)
@@ -89,7 +87,7 @@ class PoolExecutor:
             self.n_workers, mp_context=self._context, initializer=begin_worker, initargs=self._arguments
         )
         try:
-            with _deaf_to_interrupts():
+            with deaf_to_interrupts():
                 ready = pool.submit(is_ready)
             ready.result()
         except BrokenProcessPool:
@@ -107,15 +105,3 @@ class PoolExecutor:
         self._stop.value = 1
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -111,9 +111,8 @@ class JobCosts:
 
     def exact(self, pattern: Pattern, room: int) -> Searched | None:
         """The best mapping where the tiles have ``room``; None where none fits. Searched once for each room."""
-        points = self.points.setdefault(pattern, [])
-        if not points and not self.is_near:
-            points.append(_Point(self.capacity, self._searched(pattern, self.capacity)))
+        self.begin(pattern)
+        points = self.points[pattern]
         for point in points:
             if point.room == room or (point.found and point.found.need <= room <= point.room):
                 return point.found
@@ -124,6 +123,33 @@ class JobCosts:
         points.append(_Point(room, found))
         points.sort(key=lambda point: point.room)
         return found
+
+    def begin(self, pattern: Pattern) -> None:
+        """Know the floor, and in a level the best mapping with all the room."""
+        points = self.points.setdefault(pattern, [])
+        if self.is_near:
+            self.floor(pattern)
+        elif not points:
+            points.append(_Point(self.capacity, self._searched(pattern, self.capacity)))
+
+    def wanted(self, pattern: Pattern, room: int) -> JobLayer | None:
+        """What :meth:`exact` would search next; None where it knows the answer."""
+        points = self.points.get(pattern, [])
+        if not self.is_near:
+            if not points:
+                return self.planned(pattern)
+        elif (near := self.wanted_near()) is not None:
+            return near
+        for point in points:
+            if point.room == room or (point.found and point.found.need <= room <= point.room):
+                return None
+        known = self._between(points, room, self.floor(pattern))
+        return self.planned(pattern, room) if known is None else None
+
+    def wanted_near(self) -> JobLayer | None:
+        """What :meth:`floor` would search."""
+        near = (True,) * len(self.sizes)
+        return self.planned(near) if self.is_near and near not in self.floors else None
 
     def _searched(self, pattern: Pattern, room: int) -> Searched | None:
         self.n_searches += 1

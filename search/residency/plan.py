@@ -15,7 +15,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
 from tilewright.search.residency.addresses import Block, packed
 from tilewright.search.residency.costs import JobCosts, Searched, canonical
-from tilewright.search.residency.solve import PlannedJob, Solved, first_bound, solve
+from tilewright.search.residency.solve import Ahead, PlannedJob, Solved, first_bound, solve
 from tilewright.search.residency.tensors import JobOperands, Resident, residents_of
 from tilewright.sim.engine.program import Engine, ProgramBuilder
 from tilewright.sim.engine.run import simulate
@@ -36,6 +36,9 @@ MOST_TRIES = 8
 
 #: The best mapping of a layer of job number n: its cost and the room of its tiles in each memory.
 LayerSearch = Callable[[int, JobLayer], tuple[int, dict[Place, int]]]
+
+#: Searches mappings of layers, each of job number n, that will be asked for.
+LayersAhead = Callable[[Sequence[tuple[int, JobLayer]]], None]
 
 
 class Planned(NamedTuple):
@@ -61,11 +64,12 @@ def plan_residency(
     objective: str = "latency",
     seconds: float = 60.0,
     progress: Progress | None = None,
+    ahead: LayersAhead | None = None,
 ) -> Planned | None:
     """The best plan over the memories of ``machine``; None where none is better than everything in the DRAM.
 
-    ``search``: the best mapping of a layer (InputError where none fits). ``seconds``: of processor time for the
-    proof, a memory.
+    ``search``: the best mapping of a layer (InputError where none fits); ``ahead``: may search several at once before
+    they are asked for. ``seconds``: of processor time for the proof, a memory.
     """
     operands, residents = residents_of(stream, jobs)
     sizes = _stored_weights(stream, jobs, operands, machine)
@@ -77,9 +81,9 @@ def plan_residency(
         own = [one for one in own if one.n_bytes <= capacity]
         if own:
             planned = _jobs(memory, capacity, jobs, operands, own, machine, search, is_cycles=objective != "energy")
-            tried.append(_Memory(memory, capacity, planned, own))
+            tried.append(_Memory(memory, capacity, planned, own, _ahead_of(planned, ahead)))
     if len(tried) > 1:  # the most promising one first, so that the others soon need not be settled
-        bounds = [first_bound(one.jobs, one.residents, one.capacity, seconds=seconds) for one in tried]
+        bounds = [first_bound(one.jobs, one.residents, one.capacity, seconds=seconds, ahead=one.ahead) for one in tried]
         tried = [tried[at] for at in sorted(range(len(tried)), key=bounds.__getitem__)]
     best: Planned | None = None
     for one in tried:
@@ -91,12 +95,21 @@ def plan_residency(
 
 
 class _Memory(NamedTuple):
-    """A memory that may hold tensors: its bytes, the jobs with their costs there, and the tensors."""
+    """A memory that may hold tensors: its bytes, the jobs with their costs there, and the tensors; searches ahead."""
 
     name: Place
     capacity: int
     jobs: list[PlannedJob]
     residents: list[Resident]
+    ahead: Ahead | None
+
+
+def _ahead_of(jobs: Sequence[PlannedJob], ahead: LayersAhead | None) -> Ahead | None:
+    """``ahead`` for layers by their costs."""
+    if ahead is None:
+        return None
+    first = {id(job.costs): at for at, job in reversed(list(enumerate(jobs)))}
+    return lambda wanted: ahead([(first[id(costs)], layer) for costs, layer in wanted])
 
 
 def _stored_weights(
@@ -122,10 +135,10 @@ def _plan_of(
     to_beat: int | None,
 ) -> Planned | None:
     """The best plan of one memory; None where nothing stays there, or none is below ``to_beat``."""
-    name, capacity, planned, residents = memory
+    name, capacity, planned, residents, ahead = memory
     room = capacity
     for _ in range(MOST_TRIES):
-        solved = solve(planned, residents, room, seconds=seconds, progress=progress, to_beat=to_beat)
+        solved = solve(planned, residents, room, seconds=seconds, progress=progress, to_beat=to_beat, ahead=ahead)
         if solved is None or not any(solved.kept):
             return None
         tiles = [

@@ -8,7 +8,7 @@ what is left when the time is up is the gap.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,15 @@ from tilewright.progress import Progress
 from tilewright.search.cp_sat import has_answer, new_solver
 from tilewright.search.residency.costs import Choice, JobCosts, Pattern
 from tilewright.search.residency.tensors import Resident
+from tilewright.sim.jobs import JobLayer
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model import CpModel, IntVar
 
-__all__ = ["PlannedJob", "Solved", "first_bound", "solve"]
+__all__ = ["Ahead", "PlannedJob", "Solved", "first_bound", "solve"]
+
+#: Searches mappings of layers, each of the jobs with such costs, so that they are known when they are asked for.
+Ahead = Callable[[Sequence[tuple[JobCosts, JobLayer]]], None]
 
 MOST_ROUNDS = 60
 NEAR_ENOUGH = 0.2  # of what is left to prove: so near to its bound need a round's plan by floors be
@@ -61,16 +65,18 @@ def solve(
     seconds: float,
     progress: Progress | None = None,
     to_beat: int | None = None,
+    ahead: Ahead | None = None,
 ) -> Solved | None:
     """The best plan, or the best found in ``seconds`` of processor time with its gap; None where none is below
     ``to_beat``, which is known sooner.
     """
     until = time.process_time() + seconds
-    best = _evaluated(jobs, residents, capacity, [False] * len(residents))
+    evaluated = _evaluator(jobs, residents, capacity, ahead)
+    best = evaluated([False] * len(residents))
     assert best is not None
     without, greedy = best.cost, None
     if to_beat is None:
-        greedy = _evaluated(jobs, residents, capacity, _greedy(jobs, residents, capacity))
+        greedy = evaluated(_greedy(jobs, residents, capacity))
         best = _better(best, greedy)
     bound, n_rounds, gap = 0, 0, MOST_GAP
     while n_rounds < MOST_ROUNDS:
@@ -88,19 +94,19 @@ def solve(
         if bound >= best.cost:
             break
         before = _n_searches(jobs)
-        best = _better(best, _evaluated(jobs, residents, capacity, kept))
+        best = _better(best, evaluated(kept))
         if bound >= best.cost:
             break
-        gap = min(MOST_GAP, NEAR_ENOUGH * (best.cost - bound) / best.cost) if _n_searches(jobs) > before else 0.0
+        gap = _gap(best.cost, bound) if _n_searches(jobs) > before else 0.0
         known = _Model(jobs, residents, capacity, exact=True).solved(best.kept, max(0.5, until - time.process_time()))
         if known is not None:  # what has been searched so far, put together anew
-            best = _better(best, _evaluated(jobs, residents, capacity, known[0]))
+            best = _better(best, evaluated(known[0]))
         if bound >= best.cost or time.process_time() > until:
             break
     if to_beat is not None:
         if best.cost >= to_beat:
             return None
-        greedy = _evaluated(jobs, residents, capacity, _greedy(jobs, residents, capacity))
+        greedy = evaluated(_greedy(jobs, residents, capacity))
         best = _better(best, greedy)
     return Solved(
         kept=best.kept,
@@ -114,8 +120,17 @@ def solve(
     )
 
 
-def first_bound(jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int, *, seconds: float) -> int:
+def first_bound(
+    jobs: Sequence[PlannedJob],
+    residents: Sequence[Resident],
+    capacity: int,
+    *,
+    seconds: float,
+    ahead: Ahead | None = None,
+) -> int:
     """What no plan is below by all that is known before anything else is searched."""
+    if ahead is not None:
+        ahead([(job.costs, near) for job in jobs if (near := job.costs.wanted_near()) is not None])
     found = _Model(jobs, residents, capacity).solved([False] * len(residents), seconds)
     return 0 if found is None else found[1]
 
@@ -155,6 +170,43 @@ def _evaluated(
     if len(costs) < len(jobs):
         return None
     return _Plan(kept=tuple(kept), patterns=tuple(patterns), rooms=tuple(rooms), cost=sum(costs))
+
+
+def _gap(cost: int, bound: int) -> float:
+    """How near to its bound the next round's plan by floors need be, which floors alone do not prove."""
+    return min(MOST_GAP, NEAR_ENOUGH * (cost - bound) / cost)
+
+
+def _evaluator(
+    jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int, ahead: Ahead | None
+) -> Callable[[Sequence[bool]], _Plan | None]:
+    def evaluated(kept: Sequence[bool]) -> _Plan | None:
+        if ahead is not None:
+            _search_ahead(jobs, residents, capacity, kept, ahead)
+        return _evaluated(jobs, residents, capacity, kept)
+
+    return evaluated
+
+
+def _search_ahead(
+    jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int, kept: Sequence[bool], ahead: Ahead
+) -> None:
+    """Search what :func:`_evaluated` will ask for."""
+    rooms = _rooms(jobs, residents, capacity, kept)
+    if min(rooms) < 0:
+        return
+    asked = [
+        (job.costs, tuple(kept[number] for number in job.tensors), room) for job, room in zip(jobs, rooms, strict=True)
+    ]
+    for _ in ("with all the room, or floors", "with the room that there is"):
+        wanted = [
+            (costs, layer) for costs, pattern, room in asked if (layer := costs.wanted(pattern, room)) is not None
+        ]
+        if len(wanted) < 2:
+            return
+        ahead(wanted)
+        for costs, pattern, _ in asked:
+            costs.begin(pattern)
 
 
 def _n_searches(jobs: Sequence[PlannedJob]) -> int:

@@ -8,7 +8,6 @@ hands of a worker that is killed are done again one at a time, and one that kill
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilewright.errors import InputError
 from tilewright.hw_models.override import given_data
+from tilewright.search.executors.calls import n_cores
 from tilewright.search.executors.cluster import ClusterExecutor, check_scheduler
 from tilewright.search.executors.dispatch import Dispatcher
 from tilewright.search.executors.executor import Executor, WorkerError
@@ -160,11 +160,6 @@ def sweep_rows(sweep: Sweep, store: str | Path, *, damaged: OnDamaged | None = N
         planned = (point.key for point in planned_points(sweep, opened))
         for point in opened.rows(planned, check=design_check(sweep)):
             yield flat_row(sweep, base, point)
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Run:

@@ -134,6 +134,7 @@ class SweepBench:
             attention_dataflows=(dataflow,),
             cache=self.mappings,
             kernels=kernel_options(machine, chosen if machine.gpu is not None else None),
+            n_processes=1,
         )
         return {
             "status": "done",

@@ -12,7 +12,7 @@ import pytest
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
 from tilewright.search.mapping_cache import ForgetfulCache
-from tilewright.search.network import Mapped, best_mapping
+from tilewright.search.network import Way, best_mapping
 from tilewright.search.tiling import better_tiling, tiling_space
 from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.gemm import screen as screen_module
@@ -76,14 +76,14 @@ def test_screening_leaves_the_best(homes: Homes, objective: str) -> None:
 
 def test_mappings_at_other_homes_leave_the_best() -> None:
     """A search that begins with them finds what one finds that does not."""
-    found: list[Mapped] = []
+    found: list[Way] = []
     for homes in HOMES:
         job = job_of(homes)
         alone, begun = (
             best_mapping(job, machine(), "latency", (), ForgetfulCache(), near) for near in ((), tuple(found))
         )
         assert begun == alone
-        found.append(alone)
+        found.append(alone.way)
 
 
 def test_figures_of_tiles_are_those_of_their_homes(monkeypatch: pytest.MonkeyPatch) -> None:
