@@ -12,6 +12,7 @@ import pytest
 from tilewright.__main__ import main
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
+from tilewright.search.executors.calls import Helpers
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import simulate_stream
 from tilewright.search.network_why import why_stream
@@ -123,14 +124,14 @@ def test_more_room_is_never_worse(kept: MappingCache) -> None:
 
 def test_the_best_of_all_plans(kept: MappingCache) -> None:
     """Every subset of the tensors, at its exact cost: none is better than the plan."""
-    from tilewright.search.network import _Planning
+    from tilewright.search.network import _Searches, _Searching
     from tilewright.search.residency.plan import _jobs
 
     machine, stream = with_buffer(40), network()
     jobs = jobs_on(stream, machine)
     operands, residents = residents_of(stream, jobs)
     few = [one for one in residents if one.n_bytes <= machine.working_buffer.capacity_bytes][:6]
-    planning = _Planning(jobs, machine, "latency", ("flash2",), kept)
+    planning = _Searches(jobs, _Searching(machine, "latency", ("flash2",), kept), Helpers(1, print, None))
     planned = _jobs(
         "l1",
         machine.working_buffer.capacity_bytes,
@@ -153,7 +154,7 @@ def test_a_slow_level_is_not_always_better_than_the_dram(kept: MappingCache) -> 
     """A level whose port is slower than the DRAM and a nearer level: floors are not above any cost, and the plan is not
     worse than any subset of the tensors.
     """
-    from tilewright.search.network import _Planning
+    from tilewright.search.network import _Searches, _Searching
     from tilewright.search.residency.plan import _jobs
 
     b = Layers("small", activations="int8", weights="int8")
@@ -165,7 +166,7 @@ def test_a_slow_level_is_not_always_better_than_the_dram(kept: MappingCache) -> 
     machine = replace(machine, buffers=(*machine.buffers, slow), energy=energy)
     jobs = jobs_on(stream, machine)
     operands, residents = residents_of(stream, jobs)
-    planning = _Planning(jobs, machine, "latency", ("flash2",), kept)
+    planning = _Searches(jobs, _Searching(machine, "latency", ("flash2",), kept), Helpers(1, print, None))
     capacity = machine.buffer("l3").capacity_bytes
     few = [one for one in residents if one.n_bytes <= capacity]
     planned = _jobs("l3", capacity, jobs, operands, few, machine, planning.search, is_cycles=True)
