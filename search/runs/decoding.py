@@ -247,8 +247,9 @@ class _Composed:
 
     def _best(self, job: Job, near: Sequence[Mapped]) -> Mapped:
         simulator = self._simulator
+        ways = [one.way for one in near]
         return best_mapping(
-            job, simulator.machine, simulator.objective, simulator.attention_dataflows, simulator.cache, near
+            job, simulator.machine, simulator.objective, simulator.attention_dataflows, simulator.cache, ways
         )
 
     def _table(self, job: Job, following: Job | None, group: Group, times: int) -> Table:
