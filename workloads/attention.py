@@ -73,6 +73,9 @@ class AttentionLayer:
     ``residual_format``: to the result is added a tensor as large as it, in this format, that an earlier step left
     (empty: none); ``ratios``: before, each row of it is multiplied by a ratio in fp32 that such a step left.
 
+    ``newest_keys``: so many of the last keys and values are stored as they are made, in the format of Q (the window that
+    a quantised cache leaves as it is); a tile has its even share of them.
+
     ``engine``: the machine's quantised engine that does it; the formats of Q, K and V are then those that its pass over
     them leaves.
 
@@ -109,6 +112,7 @@ class AttentionLayer:
     whole: AttentionLayer | None = None
     stripes: int = 1
     key_parts: int = 1
+    newest_keys: int = 0
     blocks: BlockMask | None = None
     choosing: bool = False
     reorder: str = ""
@@ -126,6 +130,8 @@ class AttentionLayer:
         for field in ("qkv_format", *_ELEMENT_FORMATS, *_OWN_FORMATS):
             self._require_format(field)
         self._check_bias()
+        if self.newest_keys:
+            self._require_whole("newest_keys", at_least=0)
         if self.query_heads % self.kv_heads:
             raise self._fault(
                 "kv_heads", "must divide the number of query heads", self.kv_heads, f"a divisor of {self.query_heads}"
@@ -422,12 +428,21 @@ class AttentionLayer:
     @property
     def key_bits(self) -> int | Fraction:
         """Bits moved for one value of K."""
-        return _bits(self.key_format, self.key_len, self.head_dim)
+        return self._cached_bits(self.key_format, self.head_dim)
 
     @property
     def value_bits(self) -> int | Fraction:
         """Bits moved for one value of V."""
-        return _bits(self.value_format, self.key_len, self.value_dim)
+        return self._cached_bits(self.value_format, self.value_dim)
+
+    def _cached_bits(self, number_format: str, width: int) -> int | Fraction:
+        if not self.newest_keys:
+            return _bits(number_format, self.key_len, width)
+        whole = self.whole or self
+        newest = min(whole.newest_keys, whole.key_len)
+        rows = ((number_format, whole.key_len - newest), (self.qkv_format, newest))
+        bits = Fraction(sum(tensor_bits(name, (n, width)) for name, n in rows if n), whole.key_len * width)
+        return bits.numerator if bits.denominator == 1 else bits
 
     @property
     def output_bits(self) -> int | Fraction:

@@ -18,7 +18,7 @@ __all__ = ["AttentionInputs", "attention_inputs", "attention_layer", "split_atte
 
 _EXTENTS = ("batch", "query_heads", "kv_heads", "query_len", "key_len", "head_dim", "value_dim")
 LEAST_SCORE_BITS = 16
-_OPTIONAL = ("mask", "window_left", "window_right", "choosing", "reorder", "residual_format", "ratios")
+_OPTIONAL = ("mask", "window_left", "window_right", "choosing", "reorder", "residual_format", "ratios", "newest_keys")
 
 
 class AttentionInputs(NamedTuple):

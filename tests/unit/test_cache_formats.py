@@ -112,3 +112,26 @@ def test_groups_lie_in_one_head() -> None:
 def test_scaled_formats_are_timed_on_gpus_too() -> None:
     result = simulate_network("llama-3-8b-block:decode=1,context=63", "h100", kv_cache="int8-g32")
     assert result.operators[-1].cycles > 0
+
+
+def test_the_newest_tokens_are_read_as_they_are_made() -> None:
+    context, residual, heads, width = 63, 32, 8, 128
+    plain = with_cache_formats(load_network(f"llama-3-8b-block:decode=1,context={context}"), keys="int4", values="int4")
+    stream = with_cache_formats(
+        load_network(f"llama-3-8b-block:decode=1,context={context}"), keys="int4", values="int4", residual=residual
+    )
+    (attention,) = (op for op in stream.operators if op.kind == "attention")
+    layer = attention_layer(attention, stream)
+    kept = (context + 1 - residual) * 4 + residual * 16
+    assert layer.key_bytes == layer.value_bytes == heads * width * kept // 8
+    assert stream.read_bytes(attention) == layer.query_bytes + 2 * layer.key_bytes
+    results = [simulate_network(one, "edge-16x16") for one in (plain, stream)]
+    of_token = heads * width * 2
+    more = 2 * heads * width * residual * 12 // 8 + 2 * of_token  # as made, and the one that leaves the window
+    assert results[1].dram_read_bytes - results[0].dram_read_bytes == more
+    assert results[1].dram_write_bytes - results[0].dram_write_bytes == 2 * of_token
+    short = with_cache_formats(
+        load_network("llama-3-8b-block:decode=1,context=7"), keys="int4", values="int4", residual=residual
+    )
+    (few,) = (attention_layer(op, short) for op in short.operators if op.kind == "attention")
+    assert few.key_bytes == 8 * heads * width * 2

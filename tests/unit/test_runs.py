@@ -114,6 +114,15 @@ def test_a_total_is_that_of_each_token_alone(
     assert [point.seconds for point in decode.points] == pytest.approx([one.seconds for one in alone], rel=1e-12)
 
 
+def test_a_window_of_newest_tokens_slides_along() -> None:
+    run = simulate_run(f"{BLOCK}:prompt=60,generate=6,kv=int4,residual=32", "edge-16x16")
+    held = [point.cache_bytes for point in run.memory if point.what == "decode"]
+    of_token = 2 * 8 * 128
+    assert held == [of_token * ((61 + n - 32) * 4 + 32 * 16) // 8 for n in range(5)]
+    reads = [point.dram_bytes for point in run.phases[-1].points]
+    assert [b - a for a, b in zip(reads, reads[1:], strict=False)] == [of_token * 4 // 8] * 4
+
+
 def test_requests_of_unlike_lengths_attend_each_to_its_own_keys() -> None:
     """Two sequences in a step: what does not look back is done for both, attention for each alone."""
     run = GenerateRun(

@@ -41,6 +41,8 @@ def _read_bytes(operator: Operator, stream: OperatorStream) -> int:
     seen = {inputs.keys: layer.key_bytes, inputs.values: layer.value_bytes, inputs.bias: layer.bias_bytes}
     whole = layer.n_scores_per_head == layer.query_len * layer.key_len  # nothing is hidden: what is stored
     moved = {name: stream.moved_bytes(name) for name in filter(None, inputs)}
+    if layer.newest_keys:  # stored in two formats
+        moved |= {inputs.keys: layer.key_bytes, inputs.values: layer.value_bytes}
     own = sum(n if whole else min(n, seen.get(name, n)) for name, n in moved.items())
     return own + layer.cached_bytes
 
@@ -65,6 +67,7 @@ register_kind(
         optional={
             "window_left": "whole",
             "window_right": "whole",
+            "newest_keys": "whole",
             "bias": "flag",
             "sinks": "flag",
             "soft_cap": "number",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tilewright.errors import InputError
 from tilewright.formats import tensor_format
 from tilewright.workloads.network import load_network, network_names, network_options, parse_options, split_options
-from tilewright.workloads.operators import Operator
+from tilewright.workloads.operators import Operator, TensorSpec
 from tilewright.workloads.stream.formats import OperatorFormats, with_operator_formats
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -36,11 +36,14 @@ def network_at(network: str, sizes: Mapping[str, int]) -> OperatorStream:
     return load_network(f"{place}:{changes}")
 
 
-def with_cache_formats(stream: OperatorStream, *, keys: str | None, values: str | None) -> OperatorStream:
+def with_cache_formats(
+    stream: OperatorStream, *, keys: str | None, values: str | None, residual: int = 0
+) -> OperatorStream:
     """``stream`` with the keys and the values of its caches in formats of their own (None: as they are).
 
-    A group that shares a scale lies in one head: a larger one is cut to the head's width. Raises InputError for groups
-    that do not divide it.
+    A group that shares a scale lies in one head: a larger one is cut to the head's width. ``residual``: so many of the
+    newest tokens stay as they are made; what is appended is then written twice, as it is made and, for the one that
+    leaves the window, in the cache's format. Raises InputError for groups that do not divide a head.
     """
     formats: dict[str, str] = {}
     for operator in stream.operators:
@@ -60,7 +63,39 @@ def with_cache_formats(stream: OperatorStream, *, keys: str | None, values: str 
         replace(spec, number_format=formats.get(stream.base(spec.name).name, spec.number_format))
         for spec in stream.tensors
     )
-    return replace(stream, tensors=tensors) if formats else stream
+    stream = replace(stream, tensors=tensors) if formats else stream
+    return _with_newest(stream, residual) if residual else stream
+
+
+def _with_newest(stream: OperatorStream, residual: int) -> OperatorStream:
+    """``stream`` with the newest tokens of what its attentions read from caches as they are made."""
+    operators, tensors, outputs = [], list(stream.tensors), list(stream.outputs)
+    cached: dict[str, str] = {}  # what is appended to, and the format in which its tokens are made
+    for operator in stream.operators:
+        if operator.kind == "attention" and stream.base(operator.inputs[1]).role == "cache":
+            made = stream.base(operator.inputs[0]).number_format
+            cached |= {name: made for at in (1, 2) for name in _cached(stream, operator.inputs[at])}
+    for operator in stream.operators:
+        if operator.kind == "attention" and stream.base(operator.inputs[1]).name in cached:
+            operator = replace(operator, attributes={**operator.attributes, "newest_keys": residual})
+        operators.append(operator)
+        if operator.text("function") == "append" and stream.base(operator.outputs[0]).name in cached:
+            name, new = f"{operator.name}.newest", operator.inputs[-1]
+            shape = stream.tensor(new).shape
+            made = cached[stream.base(operator.outputs[0]).name]
+            tensors.append(TensorSpec(name=name, shape=shape, number_format=made, role="cache"))
+            outputs.append(name)
+            operators.append(
+                Operator(
+                    name=f"{operator.name}_newest",
+                    kind="reshape",
+                    inputs=(new,),
+                    outputs=(name,),
+                    attributes={"function": "newest"},
+                    path=operator.path,
+                )
+            )
+    return replace(stream, operators=tuple(operators), tensors=tuple(tensors), outputs=tuple(outputs))
 
 
 def _in_one_head(stream: OperatorStream, operator: Operator, name: str, width: int) -> str:

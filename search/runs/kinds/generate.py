@@ -45,7 +45,8 @@ class _Networks:
     def __call__(self, **sizes: int) -> OperatorStream:
         run = self.run
         stream = network_at(self.network, sizes).with_formats(weights=run.weights, activations=run.activations)
-        stream = with_cache_formats(stream, keys=run.cache.keys, values=run.cache.values)
+        cache = run.cache
+        stream = with_cache_formats(stream, keys=cache.keys, values=cache.values, residual=cache.residual)
         return with_head_format(stream, run.head) if run.head is not None else stream
 
 
