@@ -73,8 +73,8 @@ class AttentionLayer:
     ``residual_format``: to the result is added a tensor as large as it, in this format, that an earlier step left
     (empty: none); ``ratios``: before, each row of it is multiplied by a ratio in fp32 that such a step left.
 
-    ``newest_keys``: so many of the last keys and values are stored as they are made, in the format of Q (the window that
-    a quantised cache leaves as it is); a tile has its even share of them.
+    ``newest_keys``: so many of the last keys and values are stored as they are made, in the format of Q (the window
+    that a quantised cache leaves as it is); a tile has its even share of them.
 
     ``engine``: the machine's quantised engine that does it; the formats of Q, K and V are then those that its pass over
     them leaves.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ def test_a_window_of_newest_tokens_slides_along() -> None:
     of_token = 2 * 8 * 128
     assert held == [of_token * ((61 + n - 32) * 4 + 32 * 16) // 8 for n in range(5)]
     reads = [point.dram_bytes for point in run.phases[-1].points]
-    assert [b - a for a, b in zip(reads, reads[1:], strict=False)] == [of_token * 4 // 8] * 4
+    assert [b - a for a, b in pairwise(reads)] == [of_token * 4 // 8] * 4
 
 
 def test_requests_of_unlike_lengths_attend_each_to_its_own_keys() -> None:
