@@ -48,7 +48,7 @@ def run(call: SearchCall[StepsOptions]) -> None:
     options = call.options
     if options.sensitivity is None:
         raise InputError(f"--sensitivity: missing; {_HOW}")
-    machine = machine_of(options.machine, options.set)
+    machine = machine_of(options.machine, options.set, kernels=None)
     objective = objective_of(options.objective)
 
     from tilewright.search.steps.run import search_steps
