@@ -12,7 +12,7 @@ from tilewright.units import KIB
 from tilewright.workloads.runs.cache import CachedTensor, cached_bytes
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["check_capacity", "live_bytes", "tokens_that_fit"]
+__all__ = ["check_capacity", "check_room", "live_bytes", "tokens_that_fit"]
 
 _MIB = KIB**2
 
@@ -34,6 +34,16 @@ def tokens_that_fit(layers: Sequence[CachedTensor], room: int, n_sequences: int)
         else:
             beyond = middle
     return least
+
+
+def check_room(title: str, machine: MachineSpec, n_bytes: int) -> None:
+    """Raise InputError where ``n_bytes`` are more than the memory holds."""
+    capacity = machine.dram.capacity_bytes
+    if capacity is not None and n_bytes > capacity:
+        raise InputError(
+            f"{title}: weights, caches and activations take {n_bytes / _MIB:,.0f} MiB, and {machine.name} holds "
+            f"{capacity / _MIB:,.0f} MiB (dram.capacity_gib)"
+        )
 
 
 def check_capacity(

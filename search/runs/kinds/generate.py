@@ -17,6 +17,7 @@ from tilewright.sim.runs.result import Measure, MemoryPoint, RunPhase, RunResult
 from tilewright.sim.runs.steps import Steps, phase_of, steps_of_results
 from tilewright.workloads.runs.cache import CachedTensor, cached_bytes, cached_tensors, shared_bytes
 from tilewright.workloads.runs.kinds.generate import GenerateRun, RequestSpec
+from tilewright.workloads.runs.kv_prediction import predictor_stream
 from tilewright.workloads.runs.streams import network_at, with_cache_formats, with_head_format
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -27,12 +28,20 @@ ASSUMPTIONS = (
     "prompts are read one after the other in order, equal ones together; then all requests that go on take a step at a "
     "time, and one that has its tokens leaves with its cache",
 )
+PREDICTED = (
+    "KV prediction: keys and values of each layer are a product of those of the helper's layer at its height, and the "
+    "network makes its first token behind all but the last token of the prompt",
+)
 SHARED = "tokens that sequences share are read from the cache for each of them"
 GUESSED = (
     "speculative decoding: each round the draft takes its steps one by one, then the network checks them and gives one "
     "more; guesses are right independently of each other, rounds make as many tokens as in the mean, and wrong guesses "
     "cost nothing but their steps",
 )
+
+
+#: What the steps that read a prompt are called, by how many they are.
+_STEPS_OF_PROMPTS = {1: ("",), 2: (" shared", " rest"), 3: (" helper", " predictor", " first token")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,12 @@ class _Stretch:
         return sum(group.count for group in self.groups)
 
 
+def _kept_by(networks: _Networks, context: int, *, block: int = 1, residual: int = 0) -> tuple[CachedTensor, ...]:
+    """What a decoder keeps between its steps."""
+    pair = (networks(decode=1, context=context + more, batch=1) for more in (0, 1))
+    return cached_tensors(*pair, n_sequences=1, block=block, residual=residual)
+
+
 class _Model:
     """One network of the run: its weights, its cache, its steps."""
 
@@ -71,11 +86,20 @@ class _Model:
         self._run, self.networks, self._simulator = run, _Networks(run, network), simulator
         self.decoding = Decoding(self.networks, simulator, n_new=n_new, bucket=run.cache.bucket)
         self.prompts = [list(self._prompt(request)) for request in run.requests]
-        self.weight_bytes = self.prompts[0][0].weight_bytes
+        self.weight_bytes = sum(stream.weight_bytes for stream in self.prompts[0])
+        if run.predicted_by is None:  # further steps are of the same weights
+            self.weight_bytes = self.prompts[0][0].weight_bytes
         self.tensors = self._cache()
 
     def _prompt(self, one: RequestSpec) -> Iterator[OperatorStream]:
-        """The steps that read a prompt: at once, or what is shared and then what is not."""
+        """The steps that read a prompt: at once, or what is shared and then what is not; or by another network."""
+        helper = self._run.predicted_by
+        if helper is not None and self.networks.network == self._run.network and one.prompt > 1:
+            other = _Networks(self._run, helper)
+            yield other(prefill=one.prompt, batch=one.count)
+            yield predictor_stream(_kept_by(other, one.prompt), _kept_by(self.networks, one.prompt), one)
+            yield self.networks(decode=1, context=one.prompt - 1, batch=one.count)
+            return
         if not one.shared or one.count == 1:
             yield self.networks(prefill=one.prompt, batch=one.count)
             return
@@ -84,10 +108,8 @@ class _Model:
             yield self.networks(decode=one.prompt - one.shared, context=one.shared, batch=one.count)
 
     def _cache(self) -> tuple[CachedTensor, ...]:
-        first = self._run.requests[0]
-        pair = (self.networks(decode=1, context=first.prompt + more, batch=1) for more in (0, 1))
         cache = self._run.cache
-        found = cached_tensors(*pair, n_sequences=1, block=cache.block, residual=cache.residual)
+        found = _kept_by(self.networks, self._run.requests[0].prompt, block=cache.block, residual=cache.residual)
         if not found:
             raise InputError(
                 f"{self.networks.network}: keeps nothing from step to step; allowed a decoder that generates"
@@ -143,6 +165,7 @@ class _Generation:
                 *ASSUMPTIONS,
                 *([SHARED] if shares else []),
                 *(GUESSED if run.speculative else []),
+                *(PREDICTED if run.predicted_by else []),
                 *dict.fromkeys(notes),
             ),
             objective=simulator.objective,
@@ -157,7 +180,7 @@ class _Generation:
             for at, stream in enumerate(streams):
                 name = "prefill" if len(self._run.requests) == 1 else f"prefill {number + 1}"
                 name += " draft" if model is self._draft else ""
-                name += (" shared", " rest")[at] if len(streams) > 1 else ""
+                name += _STEPS_OF_PROMPTS[len(streams)][at]
                 self._simulator.tell(number, len(self._run.requests) + 1, name)
                 result = self._simulator.network(stream)
                 is_last = stream is streams[-1]
@@ -274,6 +297,8 @@ def _facts(run: GenerateRun) -> dict[str, str]:
     cache = run.cache
     formats = {"keys": cache.keys, "values": cache.values, "head": run.head}
     found = {"requests": requests, **{name: value for name, value in formats.items() if value}}
+    if run.predicted_by is not None:
+        found["keys and values predicted by"] = run.predicted_by
     if run.speculative is not None:
         guess = run.speculative
         found["draft"] = f"{guess.draft}, {guess.tokens} tokens a round, {guess.acceptance:g} of them right"

@@ -135,6 +135,8 @@ class GenerateRun:
     ``network``: a name, a configuration or a name with options other than those of tokens. ``weights`` and
     ``activations``: number formats (None: as the network has them); ``head``: that of the weights of the last product,
     which gives the logits. ``speculative``: another network guesses tokens.
+    ``predicted_by``: another network reads the prompt, and products make keys and values of each layer from its own (KV
+    prediction, arXiv 2410.08391); the network itself then only makes the first token behind them.
     """
 
     __pydantic_config__ = STRICT_FIELDS
@@ -147,9 +149,12 @@ class GenerateRun:
     activations: Text | None = None
     head: Text | None = None
     speculative: SpeculativeSpec | None = None
+    predicted_by: Text | None = None
 
     def __post_init__(self) -> None:
         _check_formats(self, "weights", "activations", "head")
+        if self.predicted_by is not None and any(request.shared for request in self.requests):
+            raise ValueError("predicted_by: reads whole prompts; given together with shared; allowed one of the two")
 
     @property
     def title(self) -> str:
