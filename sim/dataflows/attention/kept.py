@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
     IntArray = npt.NDArray[np.int64]
 
-__all__ = ["HEAD", "NEXT", "Stretch", "dealt_in_stretches", "kept_row_blocks", "most_kept", "worth_keeping"]
+__all__ = ["HEAD", "NEXT", "Stretch", "dealt_in_stretches", "kept_row_blocks", "most_kept", "promises", "worth_keeping"]
 
 NEXT, HEAD = 1, 2
-#: A search keeps blocks only where the rows of blocks make no longer a program than this.
-_MOST_DIFFERENT = 2048
+#: A search tries all ways to keep blocks where the rows of blocks make no longer a program than this, and the few most
+#: promising ones up to the other length.
+_FEW_DIFFERENT, _MOST_DIFFERENT = 2048, 32_768
 _MOST_ENTRIES = 2**20
 _LONGEST_LOOP = 64
 
@@ -189,16 +190,32 @@ def _check(layer: AttentionLayer, key: int) -> None:
         )
 
 
-@lru_cache(maxsize=256)
 def worth_keeping(layer: AttentionLayer) -> bool:
     """Whether a search should try to keep blocks: their program is short enough."""
+    return _n_different(layer) <= _MOST_DIFFERENT
+
+
+def promises(layer: AttentionLayer, query: int, key: int) -> bool:
+    """Whether a search should try to keep blocks with these tiles: any where programs are short, else whole blocks of
+    keys, for all or half of a block of rows.
+    """
+    mask = _mask(layer)
+    whole = min(mask.block_rows, mask.query_len)
+    return _n_different(layer) <= _FEW_DIFFERENT or (
+        key == min(mask.block_keys, mask.key_len) and query in (whole, ceil_div(whole, 2))
+    )
+
+
+@lru_cache(maxsize=256)
+def _n_different(layer: AttentionLayer) -> int:
+    """Different tiles of the program that keeps blocks for the next row block."""
     mask = _mask(layer)
     entries = sum(mask.patterns[i].n_listed for one, _ in _whole(layer) for i in one.patterns)
     if entries > _MOST_ENTRIES:
-        return False
+        return _MOST_DIFFERENT + 1
     key = min(mask.block_keys, mask.key_len)
     tree = [_tree(layer, one, mask.block_rows, key, NEXT) for one, _ in _whole(layer)]
-    return sum(_size(body) for body in tree) <= _MOST_DIFFERENT
+    return sum(_size(body) for body in tree)
 
 
 def _size(tree: Sequence[Any]) -> int:

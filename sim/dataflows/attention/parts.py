@@ -16,7 +16,7 @@ from tilewright.sim.dataflows.attention.blocks import RowBlock, Tile
 from tilewright.sim.dataflows.attention.cached import Cached
 from tilewright.sim.dataflows.attention.core import AttentionCore
 from tilewright.sim.dataflows.attention.joins import Joins
-from tilewright.sim.dataflows.attention.kept import HEAD, most_kept, worth_keeping
+from tilewright.sim.dataflows.attention.kept import HEAD, most_kept, promises, worth_keeping
 from tilewright.sim.dataflows.attention.listed import (
     empty_rows,
     kinds_of,
@@ -135,7 +135,8 @@ def legal(layer: AttentionLayer, tiling: Tiling) -> bool:
     if tiling.get("resident") and tiling.get("depth", 2) > 2:
         return False
     if layer.blocks is not None:
-        return legal_lists(layer, tiling)
+        keeps = tiling.get("resident", 0)
+        return legal_lists(layer, tiling) and (not keeps or promises(layer, tiling["query"], tiling["key"]))
     if layer.mask != "none" and tiling["query"] * layer.stripes % tiling["key"]:
         return ceil_div(layer.query_len, tiling["query"]) <= FEW_BLOCKS
     return True
