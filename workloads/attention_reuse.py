@@ -24,7 +24,7 @@ from tilewright.errors import InputError, unknown
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.masks.family import Site, make_mask
 
-__all__ = ["REUSES", "AttentionReuse", "Reuse", "reuse_attention"]
+__all__ = ["REUSES", "AttentionReuse", "Reuse", "reuse_attention", "reuse_layers"]
 
 Reuse = Literal["output", "guidance", "residual", "statistics"]
 REUSES: tuple[str, ...] = get_args(Reuse)
@@ -38,7 +38,6 @@ class AttentionReuse:
     ``cache_bytes`` lie in memory between the steps; a reused step that computes nothing reads them in its place.
     """
 
-    reuse: Reuse
     plain: AttentionLayer
     whole_step: tuple[AttentionLayer, ...]
     reused_step: tuple[AttentionLayer, ...]
@@ -74,23 +73,34 @@ def reuse_attention(
     unknown way, a mask that is missing or does not fit, and ``guidance`` of an odd batch.
     """
     if reuse == "output":
-        return AttentionReuse(
-            reuse="output", plain=layer, whole_step=(layer,), reused_step=(), cache_bytes=layer.output_bytes
-        )
+        return AttentionReuse(plain=layer, whole_step=(layer,), reused_step=(), cache_bytes=layer.output_bytes)
     if reuse == "guidance":
         if layer.batch % 2:
             raise InputError(
                 f"{layer.name}: batch: guidance shares between its halves; given {layer.batch}; allowed even numbers"
             )
         half = replace(layer, batch=layer.batch // 2)
-        return AttentionReuse(reuse="guidance", plain=layer, whole_step=(layer,), reused_step=(half,), cache_bytes=0)
+        return AttentionReuse(plain=layer, whole_step=(layer,), reused_step=(half,), cache_bytes=0)
     if reuse == "residual" or reuse == "statistics":
-        sparse = replace(_masked(layer, mask), residual_format=residual_format, ratios=reuse == "statistics")
-        return AttentionReuse(
-            reuse=reuse,  # type: ignore[arg-type]
-            plain=layer, whole_step=(layer, sparse), reused_step=(sparse,), cache_bytes=sparse.cached_bytes,
-        )  # fmt: skip
+        return _residual(layer, _masked(layer, mask), residual_format, ratios=reuse == "statistics")
     raise unknown("reuse", reuse, REUSES, place=layer.name)
+
+
+def reuse_layers(layer: AttentionLayer, sparse: AttentionLayer | None = None) -> dict[str, AttentionReuse]:
+    """The ways, by name, in which steps can reuse ``layer``; with residuals where there is a ``sparse`` form of it."""
+    ways = [name for name in ("output", "guidance") if name == "output" or layer.batch % 2 == 0]
+    found = {name: reuse_attention(layer, name) for name in ways}
+    if sparse is not None:
+        for name in ("residual", "statistics"):
+            found[name] = _residual(layer, sparse, layer.output_format, ratios=name == "statistics")
+    return found
+
+
+def _residual(layer: AttentionLayer, sparse: AttentionLayer, residual_format: str, *, ratios: bool) -> AttentionReuse:
+    sparse = replace(sparse, residual_format=residual_format, ratios=ratios)
+    return AttentionReuse(
+        plain=layer, whole_step=(layer, sparse), reused_step=(sparse,), cache_bytes=sparse.cached_bytes
+    )
 
 
 def _masked(layer: AttentionLayer, mask: str) -> AttentionLayer:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from tilewright.cli.run import run
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.search.api import simulate
+from tilewright.search.attention_steps import compare_steps
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.attention_reuse import REUSES, reuse_attention
 from tilewright.workloads.load import load_workload
@@ -89,3 +94,49 @@ def test_an_odd_batch_has_no_two_halves() -> None:
         reuse_attention(_layer("heads=4,seq=256,head_dim=32"), "guidance")
     with pytest.raises(InputError, match="the first has nothing to reuse"):
         reuse_attention(_layer(), "output").layers((False, True))
+
+
+TEXT = f"attention:batch=2,heads=2,seq=256,head_dim=32,mask={MASK}"
+
+
+def test_steps_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "steps.json"
+    assert run(["compare", TEXT, "-a", "edge-16x16", "-d", "flash2", "--reuse", "10/5", "--json", str(out)]) == 0
+    assert "saved work" in capsys.readouterr().out
+    ways = {one["way"]: one for one in json.loads(out.read_text())["ways"]}
+    assert list(ways) == ["none", "mask alone", "output", "guidance", "residual", "statistics"]
+    for one in ways.values():
+        assert one["cycles"] == 2 * one["whole_cycles"] + 8 * one["reused_cycles"]
+    plain, sparse = ways["none"]["whole_cycles"], ways["residual"]["reused_cycles"]
+    assert ways["residual"]["whole_cycles"] == plain + sparse
+    assert ways["output"]["reused_cycles"] == 0
+    assert ways["output"]["of_whole_cycles"] == pytest.approx(0.2)
+    assert ways["mask alone"]["reused_cycles"] <= sparse <= ways["statistics"]["reused_cycles"]
+    assert ways["statistics"]["cache_bytes"] - ways["residual"]["cache_bytes"] == 4 * 2 * 2 * 256
+    macs = load_workload(TEXT.partition(",mask")[0]).macs
+    assert ways["output"]["saved_macs"] == 8 * macs
+
+
+def test_a_layer_without_a_sparse_form_keeps_results_alone() -> None:
+    layer = _layer("heads=2,seq=64,head_dim=32,mask=causal")
+    found = compare_steps(layer, 4, 2, lambda one: simulate(one, load_machine("edge-16x16"), "flash2"))
+    assert [one.way for one in found.ways] == ["none", "output"]
+    assert found.whole_macs == 4 * layer.macs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([TEXT, "--reuse", "10"], '--reuse: given "10"; allowed STEPS/EVERY'),
+        ([TEXT, "--reuse", "10/0"], "--reuse: every: given 0 of 10 steps"),
+        ([TEXT, "--reuse", "4/9"], "--reuse: every: given 9 of 4 steps"),
+        ([TEXT + ",ratios=true", "--reuse", "4/2"], "--reuse adds what is cached itself"),
+        ([TEXT, "--reuse", "4/2", "--mask-density", "0.5"], "--reuse: given with --mask-density"),
+        (["gemm:m=8,n=8,k=8", "--reuse", "4/2"], "--reuse: is for attention layers"),
+        (["resnet-18", "--reuse", "4/2"], "--reuse: is for one attention layer"),
+    ],
+)
+def test_steps_that_cannot_be(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", *arguments, "-a", "edge-16x16"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said and "\n" not in said

@@ -84,6 +84,16 @@ DensityOption = Annotated[
     ),
 ]
 
+ReuseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reuse",
+        metavar="STEPS/EVERY",
+        help="An attention layer over denoising steps of which every so many-th is whole: what the others can reuse.",
+        show_default=False,
+    ),
+]
+
 
 def compare(
     context: typer.Context,
@@ -104,6 +114,7 @@ def compare(
     unknown: UnknownOption = None,
     map_: MapOption = None,
     mask_density: DensityOption = None,
+    reuse: ReuseOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
     markdown: MarkdownOption = None,
@@ -133,18 +144,24 @@ def compare(
     is_network = [one.kind == "network" for one in named]
     if given and not any(is_network):
         raise InputError(f"{given[0]}: is for whole networks; given layers and operators only")
-    if mask_density is not None:
+    if mask_density is not None or reuse is not None:
         from tilewright.cli.density import DensityCall, densities_of, show_densities
+        from tilewright.cli.reuse import show_reuse, steps_of
 
+        name = "--reuse" if mask_density is None else "--mask-density"
         if is_front or kernels == "library" or any(is_network):
-            raise InputError(
-                "--mask-density: is for one attention layer, its schedules and one objective; given others"
-            )
+            raise InputError(f"{name}: is for one attention layer, its schedules and one objective; given others")
+        if mask_density is not None and reuse is not None:
+            raise InputError("--reuse: given with --mask-density; allowed one of the two")
         density_call = DensityCall(
-            texts=tuple(one.text for one in named), machines=tuple(specs), densities=densities_of(mask_density),
+            texts=tuple(one.text for one in named), machines=tuple(specs),
+            densities=() if mask_density is None else densities_of(mask_density),
             dataflows=dataflow, objective=goal, method=way, seed=seed,
         )  # fmt: skip
-        show_densities(outputs, density_call)
+        if reuse is None:
+            show_densities(outputs, density_call)
+        else:
+            show_reuse(outputs, density_call, *steps_of(reuse))
         return
     if is_front:
         front_call = ParetoCall(
