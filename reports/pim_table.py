@@ -7,7 +7,7 @@ from itertools import groupby
 from rich.console import Console
 from rich.table import Table
 
-from tilewright.reports.quantity import percent_text, seconds_text
+from tilewright.reports.quantity import energy_text, percent_text, seconds_text
 from tilewright.reports.table import Column, figures_table, fitted_table
 from tilewright.search.pim.batches import BatchPlans
 from tilewright.search.pim.plan import PimOperator, PimPlan
@@ -40,6 +40,7 @@ def pim_totals_table(plan: PimPlan) -> Table:
     rows = [
         ("time", seconds_text(plan.seconds)),
         ("the chip alone", f"{seconds_text(plan.host_seconds)}; {plan.speedup:.2f}x as long"),
+        ("energy", _energy(plan)),
         ("banks at work", f"{seconds_text(banks)}, {percent_text(banks / plan.seconds)}"),
         ("products in banks", "{} of {}".format(*plan.n_in_banks("gemm"))),
         ("attention in banks", "{} of {}".format(*plan.n_in_banks("attention"))),
@@ -57,6 +58,8 @@ def batches_table(console: Console, found: BatchPlans) -> Table:
         Column(header="chip alone", cells=[seconds_text(row["host_seconds"]) for row in rows]),
         Column(header="with banks", cells=[seconds_text(row["seconds"]) for row in rows]),
         Column(header="faster", cells=[f"{row['speedup']:.2f}x" for row in rows]),
+        Column(header="energy", cells=[_pj(row["energy_pj"]) for row in rows], rank=3),
+        Column(header="of the chip alone", cells=[_pj(row["host_energy_pj"]) for row in rows], rank=4),
         Column(header="products in banks", cells=[f"{row['products_in_banks']} of {row['products']}" for row in rows]),
         Column(header="attention", cells=[f"{row['attention_in_banks']} of {row['attention']}" for row in rows]),
         Column(header="a second", cells=[f"{row['per_second']:.1f}" for row in rows], rank=1),
@@ -71,12 +74,12 @@ def batches_table(console: Console, found: BatchPlans) -> Table:
 def turn_text(found: BatchPlans) -> str:
     """The batch at which banks stop paying, in words."""
     if found.last_paying is None:
-        return "no product with weights is faster in the banks at any batch looked at"
+        return "no product with weights is better in the banks at any batch looked at"
     if found.first_not_paying is None:
-        return f"products are faster in the banks up to the largest batch looked at ({found.last_paying})"
+        return f"products are better in the banks up to the largest batch looked at ({found.last_paying})"
     return (
         f"products with weights stop paying in the banks at batch {found.first_not_paying}: at {found.last_paying} one "
-        "is faster there, above none that was looked at"
+        "is better there, above none that was looked at"
     )
 
 
@@ -96,9 +99,21 @@ def _banks(members: list[PimOperator]) -> str:
     return seconds_text(sum(known)) if known else ""
 
 
+def _pj(energy: float | None) -> str:
+    return "" if energy is None else energy_text(energy)
+
+
+def _energy(plan: PimPlan) -> str:
+    alone = energy_text(plan.host.energy_pj)
+    if plan.energy_pj is None:
+        return f"not known of {plan.memory}; the chip alone {alone}"
+    return f"{energy_text(plan.energy_pj)}; the chip alone {alone}"
+
+
 def _proof(plan: PimPlan) -> str:
     if plan.is_proven:
-        return "no other assignment of operators is faster, with these times of operators"
+        what = "faster" if plan.objective == "latency" else "cheaper"
+        return f"no other assignment of operators is {what}, with these figures of operators"
     return (
         f"nothing beats {seconds_text(plan.least_seconds)}, {percent_text(1 - plan.least_seconds / plan.seconds)} less"
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pydantic import ConfigDict
 
 __all__ = [
+    "PimBitEnergySpec",
     "PimControllerSpec",
     "PimEnergySpec",
     "PimHostSpec",
@@ -232,6 +233,21 @@ class PimEnergySpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PimBitEnergySpec:
+    """Energy of what banks multiply, by bit, where no powers are published.
+
+    ``open_pj_per_bit``: the share of opening its row, ``read_pj_per_bit``: reading it out of the cells, of each bit
+    that is multiplied. ``multiply_add_pj``: of an operand.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    open_pj_per_bit: NonNegative
+    read_pj_per_bit: NonNegative
+    multiply_add_pj: NonNegative
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PimControllerSpec:
     """The digital part of a device that does what its banks cannot: adders and exponentials fed from a shared buffer.
 
@@ -286,8 +302,8 @@ class PimSpec:
     ``name``, ``description``: for lists. ``organisation``, ``timing``: see there. ``host``: a memory without one
     computes nothing. ``registers``: banks fed from registers; none: from the channel's buffer. ``controller``: what
     does the rest beside the banks. ``link``: what joins devices. ``refreshes``: whether runs refresh all banks every
-    interval of the timing. ``energy``: none where nothing is published. ``assumptions``: what the description
-    idealises. ``sources``: where figures come from.
+    interval of the timing. ``energy``, ``bit_energy``: by command or by bit; neither where nothing is
+    known. ``assumptions``: what the description idealises. ``sources``: where figures come from.
     """
 
     __pydantic_config__ = _STRICT
@@ -302,6 +318,7 @@ class PimSpec:
     link: PimLinkSpec | None = None
     refreshes: bool = False
     energy: PimEnergySpec | None = None
+    bit_energy: PimBitEnergySpec | None = None
     assumptions: tuple[str, ...] = ()
     sources: tuple[SourceSpec, ...] = ()
 
@@ -316,6 +333,8 @@ class PimSpec:
                 "organisation.buffer_bytes: nothing feeds the banks; given 0; allowed the size of a channel's buffer, "
                 "or registers"
             )
+        if self.energy is not None and self.bit_energy is not None:
+            raise ValueError("bit_energy: given together with energy; allowed one of the two")
         timing, n_banks = self.timing, self.organisation.banks_per_channel
         one_by_one = n_banks * (
             max(timing.activate_short_cycles, timing.activate_long_cycles) + timing.precharge_cycles

@@ -36,6 +36,8 @@ class BatchPlans:
                 "attention_in_banks": plan.n_in_banks("attention")[0],
                 "attention": plan.n_in_banks("attention")[1],
                 "per_second": batch / plan.seconds,
+                "energy_pj": plan.energy_pj,
+                "host_energy_pj": plan.host.energy_pj,
                 "proven": plan.is_proven,
             }
             for batch, plan in sorted(self.plans.items())

@@ -9,7 +9,7 @@ from tilewright.hw_models.pim.spec import PimSpec
 from tilewright.sim.pim.commands import Command
 from tilewright.sim.pim.run import ChannelRun
 
-__all__ = ["ChannelEnergy", "channel_energy_pj"]
+__all__ = ["ChannelEnergy", "bits_energy_pj", "channel_energy_pj"]
 
 _READS = (Command.READ, Command.COPY_OUT, Command.READ_ACCUMULATORS, Command.READ_FUNCTION)
 _WRITES = (Command.WRITE, Command.COPY_IN, Command.WRITE_ACCUMULATORS)
@@ -29,6 +29,15 @@ class ChannelEnergy:
     def total_pj(self) -> float:
         """All parts."""
         return sum(self.by_part.values())
+
+
+def bits_energy_pj(pim: PimSpec, operands: int) -> float | None:
+    """Picojoules of multiplying so many operands in the banks, by bit; None where the file has no such figures."""
+    by_bit = pim.bit_energy
+    if by_bit is None:
+        return None
+    of_bit = by_bit.open_pj_per_bit + by_bit.read_pj_per_bit
+    return operands * (of_bit * pim.organisation.operand_bits + by_bit.multiply_add_pj)
 
 
 def channel_energy_pj(pim: PimSpec, run: ChannelRun) -> ChannelEnergy:

@@ -17,7 +17,7 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.jobs import JobLayer
 from tilewright.sim.pim.closed_form import refresh_share
 from tilewright.sim.pim.decoder_block import matrix_vector, packed_vectors
-from tilewright.sim.pim.energy import channel_energy_pj
+from tilewright.sim.pim.energy import bits_energy_pj, channel_energy_pj
 from tilewright.sim.pim.register_banks import RegisterProduct, register_product, splits_of
 from tilewright.sim.pim.run import ChannelRun, run_program
 from tilewright.workloads.attention import AttentionLayer
@@ -40,7 +40,7 @@ _SOFTMAX = {"max": 1, "sub": 1, "exp": 1, "add": 1, "mul": 1}  # a score; the re
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankWork:
     """An operator in the banks: ``bank_seconds``, then ``host_seconds`` for what only the host does; ``energy_pj`` of
-    the memory (None: its file gives none).
+    both without what runs all the time (None: the memory's file gives none).
     """
 
     bank_seconds: float
@@ -80,7 +80,8 @@ def _product(layer: GemmLayer, pim: PimSpec, machine: MachineSpec) -> BankWork |
     seconds = host / (pim.commander.bandwidth_gb_per_s * 1e9)
     seconds += _elementwise(machine, n_results, dict(layer.fused.operations))
     seconds += _elementwise(machine, part.added * layer.groups, {"add": 1})
-    energy = None if part.energy_pj is None else part.energy_pj * layer.groups
+    operations = {name: count * n_results for name, count in dict(layer.fused.operations).items()}
+    energy = _together(part.energy_pj, layer.groups, _host_pj(machine, host, operations))
     return BankWork(bank_seconds=part.seconds * layer.groups, host_seconds=seconds, energy_pj=energy)
 
 
@@ -105,7 +106,10 @@ def _attention(layer: AttentionLayer, pim: PimSpec, machine: MachineSpec) -> Ban
     host = pairs * (scores.host_bytes + sums.host_bytes) + pairs * queries * layer.value_dim * bits / 8
     seconds = host / (pim.commander.bandwidth_gb_per_s * 1e9)
     seconds += _elementwise(machine, n_scores, _SOFTMAX) + _elementwise(machine, pairs * queries, {"div": 1})
-    energy = None if scores.energy_pj is None or sums.energy_pj is None else pairs * (scores.energy_pj + sums.energy_pj)
+    of_host = _host_pj(machine, host, {name: count * n_scores for name, count in _SOFTMAX.items()})
+    energy = None
+    if scores.energy_pj is not None and sums.energy_pj is not None:
+        energy = _together(scores.energy_pj + sums.energy_pj, pairs, of_host)
     return BankWork(bank_seconds=rounds * (scores.seconds + sums.seconds), host_seconds=seconds, energy_pj=energy)
 
 
@@ -128,7 +132,11 @@ def _vectors(pim: PimSpec, outputs: int, k: int, n: int, channels: int) -> _Part
         ways = [_by_registers(there, register_product(there, outputs, k, n, split=one)) for one in splits_of(there, k)]
         return min(ways, key=lambda way: way.seconds + way.host_bytes / (pim.commander.bandwidth_gb_per_s * 1e9))
     run = _run(pim, outputs, k, channels)
-    energy = None if pim.energy is None else channel_energy_pj(pim, run).total_pj * channels * n
+    energy: float | None
+    if pim.energy is not None:
+        energy = channel_energy_pj(pim, run).total_pj * channels * n
+    else:
+        energy = bits_energy_pj(pim, outputs * k * n)
     return _Part(seconds=n * pim.seconds(run.cycles), host_bytes=0, energy_pj=energy)
 
 
@@ -139,7 +147,7 @@ def _by_registers(pim: PimSpec, product: RegisterProduct) -> _Part:
         seconds=seconds,
         host_bytes=product.host_bytes_in + product.host_bytes_out,
         added=product.padded_m * product.n * (product.split - 1) // product.split,
-        energy_pj=None,
+        energy_pj=bits_energy_pj(pim, product.padded_m * product.k // product.split * product.n),
     )
 
 
@@ -151,6 +159,16 @@ def _run(pim: PimSpec, outputs: int, k: int, channels: int) -> ChannelRun:
     lower = packed_vectors if is_narrow else matrix_vector
     program = lower(organisation, k, outputs, banks)
     return run_program(program, pim.timing, organisation.banks_per_channel, refresh=pim.refreshes)
+
+
+def _together(banks_pj: float | None, times: int, host_pj: float) -> float | None:
+    return None if banks_pj is None else times * banks_pj + host_pj
+
+
+def _host_pj(machine: MachineSpec, n_bytes: float, operations: Mapping[str, int]) -> float:
+    """The host's energy: bytes over the pins, and its lanes."""
+    lanes = sum(machine.energy.vector_pj.get(name, 0.0) * n for name, n in operations.items())
+    return n_bytes * machine.energy.dram_read_pj_per_byte + lanes
 
 
 def _elementwise(machine: MachineSpec, n: int, operations: Mapping[str, int]) -> float:

@@ -12,7 +12,7 @@ from tilewright.hw_models.pim import PimTimingSpec, load_pim, pim_names
 from tilewright.hw_models.pim.load import _MEMORIES
 from tilewright.sim.pim.commands import Command
 from tilewright.sim.pim.decoder_block import BlockPlace, DecoderShape, block_program, matrix_vector
-from tilewright.sim.pim.energy import channel_energy_pj
+from tilewright.sim.pim.energy import bits_energy_pj, channel_energy_pj
 from tilewright.sim.pim.program import (
     CONFIGURE,
     SYNC,
@@ -143,6 +143,9 @@ def test_energy_by_command() -> None:
     assert energy.total_pj == pytest.approx(sum(energy.by_part.values()))
     with pytest.raises(InputError, match="energy is not given"):
         channel_energy_pj(load_pim("lpddr5x-pim"), run)
+    # by bit: 8 bits of a cell array, and a multiply-add
+    assert bits_energy_pj(load_pim("lpddr5x-pim"), 1000) == pytest.approx(1000 * (8 * 0.55 + 0.32))
+    assert bits_energy_pj(AIM, 1000) is None
 
 
 def test_rows_of_lpddr5x_are_the_same_by_command_and_by_formula() -> None:

@@ -196,6 +196,10 @@ def test_a_plan_is_the_sum_of_its_operators_and_proven(plan: PimPlan) -> None:
     assert plan.products_pay
     assert plan.seconds == pytest.approx(plan.fixed_seconds + sum(one.seconds for one in plan.operators), rel=1e-6)
     assert all(one.banks is None or not one.in_banks or one.banks.seconds <= one.host_seconds for one in plan.operators)
+    assert plan.energy_pj is not None
+    assert 2 * plan.energy_pj < plan.host.energy_pj  # no weight crosses the pins
+    weights = 2 * 1024 * 4096 * (8 * 0.55 + 0.32)
+    assert plan.energy_pj > weights
     data = plan.to_dict()
     json.dumps(data)
     assert data["proven"]
@@ -205,6 +209,15 @@ def test_what_runs_on_the_chip_alone_says_so(plan: PimPlan) -> None:
     assert BANKS_IDLE in plan.host.assumptions
     assert BANKS_IDLE not in plan.assumptions
     assert BANKS_IDLE in RunSimulator(machine=NPU, kernels=kernel_options(NPU)).notes
+
+
+def test_a_plan_for_energy_takes_no_more_of_it(plan: PimPlan) -> None:
+    found = plan_network(decoder(), NPU, objective="energy", keep_mappings=False)
+    assert found.energy_pj is not None
+    assert plan.energy_pj is not None
+    assert found.energy_pj <= plan.energy_pj * (1 + 1e-9)
+    with pytest.raises(InputError, match="objective: given energy; neupims's host works on"):
+        plan_network(decoder(), load_machine("npu-with-neupims"), objective="energy", keep_mappings=False)
 
 
 def test_a_slow_hand_over_leaves_everything_on_the_chip(plan: PimPlan, tmp_path: Path) -> None:
@@ -220,7 +233,7 @@ def test_a_host_with_memory_of_its_own_is_no_slower(plan: PimPlan, tmp_path: Pat
     path.write_text("base: lpddr5x-pim\nname: own\nhost: {meanwhile: own_memory}\n", encoding="utf-8")
     own = plan_network(decoder(), replace(NPU, pim=str(path)), keep_mappings=False)
     assert own.is_proven
-    assert own.seconds <= plan.seconds * (1 + 1e-9)
+    assert own.seconds <= plan.seconds * (1 + 1e-6)  # whole picoseconds
 
 
 def test_the_turn_between_batches_is_found_by_halves(plan: PimPlan) -> None:
@@ -264,7 +277,7 @@ def test_machines_without_such_a_memory_are_refused() -> None:
             ["search", "ds-cnn:batch=2", "--over", "pim", "-a", "npu-with-lpddr5x-pim", "--batches", "1"],
             "--batches: the",
         ),
-        (["simulate", "ds-cnn", "-a", "npu-with-lpddr5x-pim", "--objective", "energy"], "--objective: npu-with"),
+        (["simulate", "ds-cnn", "-a", "npu-with-lpddr5x-pim", "--objective", "edp"], "--objective: given edp"),
         (["simulate", "ds-cnn", "-a", "npu-with-lpddr5x-pim", "--report", "out"], "--report: plans with memory"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation
@@ -28,6 +28,7 @@ class PimRun:
     weights: str | None = None
     activations: str | None = None
     kv_cache: str | None = None
+    objective: str = "latency"
     fuse: bool = True
     keep_mappings: bool = True
     unknown: object = "error"
@@ -38,7 +39,7 @@ def refuse_for_banks(machine: str, given: Mapping[str, object]) -> None:
     for option, value in given.items():
         if value:
             raise InputError(
-                f"{option}: {machine} plans for the shortest time what its chip does and what its banks; allowed "
+                f"{option}: means nothing to {machine}, which plans what its chip does and what its banks; allowed "
                 "without, or the chip alone with --set pim=null"
             )
 
@@ -111,6 +112,12 @@ def _plan(run: PimRun, network: str) -> PimPlan:
         network, weights=run.weights, activations=run.activations, kv_cache=run.kv_cache,
         unknown=run.unknown,  # type: ignore[arg-type]
     )  # fmt: skip
+    if run.objective not in ("latency", "energy"):
+        raise InputError(
+            f"--objective: given {run.objective}; allowed latency or energy for plans with memory that computes, or the "
+            "chip alone with --set pim=null"
+        )
+    objective: Literal["latency", "energy"] = "latency" if run.objective == "latency" else "energy"
     with ProgressBar() as progress:
         return plan_network(
             stream,
@@ -118,6 +125,7 @@ def _plan(run: PimRun, network: str) -> PimPlan:
             weights=run.weights,
             activations=run.activations,
             kv_cache=run.kv_cache,
+            objective=objective,
             fuse=run.fuse,
             keep_mappings=run.keep_mappings,
             progress=progress,

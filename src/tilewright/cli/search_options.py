@@ -67,7 +67,8 @@ SearchedObjectiveOption = Annotated[
         "--objective",
         metavar="NAME",
         help="What is made small. Of --over tiling and bits: latency (default), energy, edp; of fusion: "
-        "dram (default), feature_maps, latency, energy; of joint: dram (default), energy.",
+        "dram (default), feature_maps, latency, energy; of joint: dram (default), energy; of pim: latency (default), "
+        "energy.",
     ),
 ]
 SearchedMethodOption = Annotated[

@@ -14,9 +14,13 @@ __all__ = ["PimOptions", "run"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PimOptions(NetworkOptions):
-    """Options of ``--over pim``. ``batches``: ``1,2,4``; none: the network as it is."""
+    """Options of ``--over pim``.
+
+    ``batches``: ``1,2,4``; none: the network as it is. ``objective``: latency or energy.
+    """
 
     batches: str | None = None
+    objective: str = "latency"
     weights: str | None = None
     activations: str | None = None
     kv_cache: str | None = None
@@ -35,6 +39,7 @@ def run(call: SearchCall[PimOptions]) -> None:
         weights=options.weights,
         activations=options.activations,
         kv_cache=options.kv_cache,
+        objective=options.objective,
         unknown=unknown_of(options.unknown, options.map),
     )
     if options.batches is None:

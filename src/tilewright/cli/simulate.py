@@ -190,12 +190,11 @@ def simulate(
             {
                 "--no-prefetch": no_prefetch, "--residency": residency, "--weight-density": weight_density,
                 "--kernels": kernels, "--launch": launch, "--dataflow": dataflow, "--all-operators": all_operators,
-                "--objective": goal != "latency",
             },
         )  # fmt: skip
         banks = PimRun(
             network=named.text, machine=spec, weights=weights, activations=activations, kv_cache=kv_cache,
-            fuse=not no_fuse, keep_mappings=not no_cache, unknown=choice,
+            objective=goal, fuse=not no_fuse, keep_mappings=not no_cache, unknown=choice,
         )  # fmt: skip
         show_plan(outputs, banks)
         return
