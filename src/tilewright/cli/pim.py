@@ -114,8 +114,8 @@ def _plan(run: PimRun, network: str) -> PimPlan:
     )  # fmt: skip
     if run.objective not in ("latency", "energy"):
         raise InputError(
-            f"--objective: given {run.objective}; allowed latency or energy for plans with memory that computes, or the "
-            "chip alone with --set pim=null"
+            f"--objective: given {run.objective}; allowed latency or energy for plans with memory that computes, "
+            "or the chip alone with --set pim=null"
         )
     objective: Literal["latency", "energy"] = "latency" if run.objective == "latency" else "energy"
     with ProgressBar() as progress:
