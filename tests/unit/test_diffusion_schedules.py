@@ -98,6 +98,14 @@ def test_every_method_has_a_schedule(tmp_path: Path) -> None:
     assert [step.kind for step in learned.steps] == ["full", "cached", "full", "cached"]
 
 
+def test_parts_are_broadcast_each_at_its_own_interval() -> None:
+    pixart = network_blocks(load_network("pixart-alpha:image=64,text=8"))
+    steps = make_schedule("pab:attention=2,cross=3,first=2,last=8", pixart, 9).steps
+    parts = [sorted({part for _, part in step.cached}) for step in steps]
+    attention, cross = "attention", "cross_attention"
+    assert parts == [[], [], [attention, cross], [cross], [attention], [cross], [attention, cross], [], []]
+
+
 def test_distances_decide_by_threshold_and_by_their_sum(tmp_path: Path) -> None:
     path = tmp_path / "distances.csv"
     path.write_text("step,distance\n" + "\n".join(f"{at},{0.1 * (at % 4)}" for at in range(12)))

@@ -39,6 +39,20 @@ def _taylorseer(asked: Asked) -> list[Step]:
     return [Step() if at in full else cached for at in range(asked.n_steps)]
 
 
+def _broadcast(asked: Asked) -> list[Step]:
+    """Each part at every so-manieth step between two steps, at every step outside."""
+    first, last = asked.count("first", least=1, most=asked.n_steps, what="steps"), asked.count("last") or asked.n_steps
+    every = {part: asked.count(key) for part, key in zip(PARTS, ("attention", "cross", "mlp"), strict=True)}
+    steps = []
+    for at in range(asked.n_steps):
+        found: frozenset[Cell] = frozenset()
+        for part, interval in every.items():
+            if interval and first <= at < last and (at - first + 1) % interval:
+                found |= cells((block.name for block in asked.network.with_part(part)), (part,))
+        steps.append(Step(cached=found))
+    return steps
+
+
 def _tgate(asked: Asked) -> list[Step]:
     gate, every, later = asked.count("gate", least=1), asked.count("sp", least=1), asked.count("fi", least=1)
     warm, guided = asked.count("warmup"), asked.count("guidance", least=1)
@@ -113,6 +127,17 @@ register_schedule(
         make=_taylorseer,
     ),
     rank=5,
+)
+register_schedule(
+    ScheduleKind(
+        name="pab",
+        summary="from the step `first` to before `last`, attention, cross-attention and perceptrons only at every "
+        "so-manieth step (0: at every one), else their last results",
+        source="arXiv 2408.12588",
+        options={"attention": 2, "cross": 6, "mlp": 0, "first": 1, "last": 0},
+        make=_broadcast,
+    ),
+    rank=9,
 )
 register_schedule(
     ScheduleKind(

@@ -83,7 +83,7 @@ class DiffusionRun:
     @property
     def title(self) -> str:
         """What results call it."""
-        return f"{self.network}, {self.schedule}"
+        return f"{self.network}, {f'{len(self.stages)} stages' if self.stages else self.schedule}"
 
     @property
     def all_stages(self) -> tuple[StageSpec, ...]:
