@@ -146,6 +146,10 @@ ROUGHLY = {
     "t5-xxl-encoder": (4_762.3, None),
     "vae-decoder:channels=4": (49.49, None),
     "qwen-image:text=27": (20_430.4, 274.33e3 / 4 / 2),  # prompts of the published count are of some 27 tokens
+    "lact-layer": (
+        4 * 1.024**2 + 12 * 1.025e-3 + 3 * 4 * 0.256**2,
+        (4 * 1024 + 12 + 9 * 256) * 1024 * 32768 / 1e9,
+    ),
     "jamba-v0.1:prefill=1": (51_570, None),
     "zamba2-2.7b:prefill=1": (2_662, None),
     "wan-2.1-1.3b:frames=1": (1_419, None),

@@ -21,6 +21,7 @@ from tilewright.workloads.zoo import (
     image_ends,
     inception,
     joint_diffusion,
+    large_chunks,
     mobile,
     state_space,
     transformers,
@@ -213,6 +214,13 @@ _ZAMBA_2 = hybrids.ZambaConfig(
     blocks=2,
     adapter=128,
 )
+
+
+def _lact(b: Layers, options: Options) -> OperatorStream:
+    config = large_chunks.LargeChunkConfig(hidden=options["hidden"], heads=options["heads"], inner=options["inner"])
+    return large_chunks.large_chunk_layer(
+        b, config, batch=options["batch"], tokens=options["seq"], chunk=options["chunk"]
+    )
 
 
 def _hybrid(make: Callable[..., OperatorStream], config: Any) -> Build:
@@ -678,6 +686,11 @@ _NETWORKS: Mapping[str, _Entry] = {
         source="arXiv 2411.15242; layers and widths as transformers has them, two shared blocks in turn",
         generates=True,
         has_logits=True,
+    ),
+    "lact-layer": _Entry(
+        build=_lact,
+        options={"batch": 1, "seq": 32768, "chunk": 2048, "hidden": 1024, "heads": 4, "inner": 256},
+        source="arXiv 2505.23884, a layer of test-time training in large chunks; widths are options, assumed",
     ),
     "dit-xl-2": _Entry(build=_dit, options={"batch": 1, "image": 256, "steps": 1}, source="arXiv 2212.09748, Table 1"),
     "pixart-sigma": _Entry(
