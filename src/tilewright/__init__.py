@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tilewright.search.fusion.run import fusion_methods, search_fusion
     from tilewright.search.runs.run import simulate_run
     from tilewright.search.sensitivity.table import measure_sensitivity
+    from tilewright.search.steps.measure import measure_step_similarities
+    from tilewright.search.steps.run import search_steps
     from tilewright.search.sweep.run import sweep
     from tilewright.workloads.load import load_workload, workload_names
     from tilewright.workloads.network import load_network, network_names
@@ -47,12 +49,14 @@ __all__ = [
     "load_workload",
     "machine_names",
     "measure_sensitivity",
+    "measure_step_similarities",
     "network_names",
     "pareto",
     "report_sweep",
     "search_bits",
     "search_fusion",
     "search_methods",
+    "search_steps",
     "search_tiling",
     "search_tilings",
     "simulate",
@@ -77,6 +81,8 @@ _HOME_OF_NAME = {
     "machine_names": "tilewright.hw_models.load",
     "network_names": "tilewright.workloads.network",
     "measure_sensitivity": "tilewright.search.sensitivity.table",
+    "measure_step_similarities": "tilewright.search.steps.measure",
+    "search_steps": "tilewright.search.steps.run",
     "pareto": "tilewright.search.api",
     "report_sweep": "tilewright.reports.sweep.report",
     "search_bits": "tilewright.search.bits.choose",

@@ -20,7 +20,7 @@ __all__ = ["StepsOptions", "run"]
 
 _HOW = (
     "this search needs to know how alike what each block makes is from step to step: a table in JSON or CSV "
-    "(docs/diffusion.md); tilewright.search.steps.measure.measure_step_similarities makes one from a PyTorch module"
+    "(docs/diffusion.md); tilewright.measure_step_similarities makes one from a PyTorch module"
 )
 
 
