@@ -14,6 +14,8 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["network_at", "with_cache_formats", "with_head_format"]
 
+#: Kinds of operators whose caches are states, which no number of tokens makes larger.
+_WITH_STATES = ("selective_scan", "ssd", "linear_attention", "delta_rule", "causal_conv")
 _OF_STEPS = ("prefill", "decode", "context", "batch", "seq", "cache")
 
 
@@ -59,12 +61,37 @@ def with_cache_formats(
                         f"{stream.name}: {operator.name}: keys and values are parts of one cache, which has one "
                         f"format; given {keys} and {values}"
                     )
+    latents = _latents(stream, formats)
+    if latents and keys != values:
+        raise InputError(
+            f"{stream.name}: its cache holds latents, which are keys and values at once; given {keys} and {values}; "
+            "allowed one format for both"
+        )
+    formats |= {name: keys for name in latents if keys is not None}
     tensors = tuple(
         replace(spec, number_format=formats.get(stream.base(spec.name).name, spec.number_format))
         for spec in stream.tensors
     )
     stream = replace(stream, tensors=tensors) if formats else stream
     return _with_newest(stream, residual) if residual else stream
+
+
+def _latents(stream: OperatorStream, known: Mapping[str, str]) -> list[str]:
+    """What is cached and is neither a state of a scan nor read by an attention as its keys or values."""
+    attended: set[str] = set(known)
+    states: set[str] = set()
+    for operator in stream.operators:
+        names = [stream.base(name).name for name in (*operator.inputs, *operator.outputs)]
+        if operator.kind == "attention":
+            for at in (1, 2):
+                attended |= _cached(stream, operator.inputs[at])
+        elif operator.kind in _WITH_STATES:
+            states |= set(names)
+    return [
+        spec.name
+        for spec in stream.tensors
+        if spec.role == "cache" and spec.view_of is None and spec.name not in attended | states
+    ]
 
 
 def _with_newest(stream: OperatorStream, residual: int) -> OperatorStream:

@@ -109,7 +109,8 @@ class _Model:
 
     def _cache(self) -> tuple[CachedTensor, ...]:
         cache = self._run.cache
-        found = _kept_by(self.networks, self._run.requests[0].prompt, block=cache.block, residual=cache.residual)
+        longest = max(one.prompt + one.generate for one in self._run.requests)  # windows show where they hide something
+        found = _kept_by(self.networks, longest, block=cache.block, residual=cache.residual)
         if not found:
             raise InputError(
                 f"{self.networks.network}: keeps nothing from step to step; allowed a decoder that generates"
