@@ -29,6 +29,10 @@ from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["Timed", "energy_note", "library_network", "stand_in_notes", "time_launches", "timed_operator"]
 
+_SELECTIVE = (
+    "selective scans (Mamba): no kernel of them is measured; the longer of their bytes, as an element-wise kernel moves"
+    " them, and of their exponentials and multiply-adds on the CUDA lanes at full rate"
+)
 _AS_MODULE = (
     "attention through nn.MultiheadAttention: on Hopper its own path at inference is products and a softmax (it leaves "
     "cuDNN's fused kernels, PyTorch's choice there, out)"
@@ -83,6 +87,8 @@ def library_network(
         if any(one.apart for one in launches):
             library.notes[_AS_MODULE] = None
         launches = tuple(part for one in launches for part in one.apart or (one,))
+    if any(one.kernel == "scan" and one.sequence is None for one in launches):
+        library.notes[_SELECTIVE] = None
     figures = launch_figures_of(machine)
     figures = figures.without_launches() if free_launches else figures
     found = found_in_cache(launches, library.device.l2_shared_bytes * figures.cache_share)

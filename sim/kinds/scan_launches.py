@@ -34,6 +34,18 @@ def _scan(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
     return (_launch(stream, operator, shape),)
 
 
+def _selective(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
+    """One kernel, no table of which is known: its bytes, and its work on the CUDA lanes.
+
+    For each token, channel and state: the exponent, its exponential, what is added, and two multiply-adds; for each
+    token and channel a softplus and the skip connection.
+    """
+    batch, tokens, states, channels = (operator.count(key) for key in ("batch", "tokens", "key_dim", "value_dim"))
+    values = batch * tokens * channels
+    operations = (("add", values), ("exp", values * (states + 2)), ("mul", values * (4 * states + 2)))
+    return (replace(moving_launch(stream, operator, "scan"), operations=operations, macs=operator.macs),)
+
+
 def _conv(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
     columns = tuple((name, operator.count(name)) for name in ("batch", "tokens", "channels"))
     update = ("conv_update", "conv_update_vllm", "conv_update_trtllm")
@@ -48,4 +60,5 @@ def _launch(stream: OperatorStream, operator: Operator, shape: SequenceShape) ->
 
 for _kind in ("ssd", "delta_rule", "linear_attention"):
     register_launches(_kind, _scan)
+register_launches("selective_scan", _selective)
 register_launches("causal_conv", _conv)

@@ -14,6 +14,8 @@ from tilewright.hw_models.load import load_machine
 from tilewright.kernels.reading import read_tables
 from tilewright.search.gpu.predict import kernel_energy, kernel_seconds
 from tilewright.search.gpu.validate import validate
+from tilewright.search.network import simulate_stream
+from tilewright.workloads.network import load_network
 
 SAMPLES = Path(__file__).resolve().parents[1] / "validation" / "gpu_samples"
 
@@ -136,3 +138,19 @@ def test_a_step_simulated_is_the_step_predicted() -> None:
     result = tilewright.simulate(text, h100)
     shape = {"batch": 64, "heads": 32, "key_heads": 16, "key_dim": 128, "value_dim": 128}
     assert result.seconds == pytest.approx(kernel_seconds(h100, "state_step", "gdn_step", **shape), rel=1e-4)
+
+
+def test_a_selective_scan_takes_its_exponentials_on_the_lanes() -> None:
+    """16 states: 18 exponentials a value at 16 a cycle; one state: the bytes of an element-wise kernel."""
+    machine = load_machine("h100")
+    seconds = {}
+    for states in (1, 16, 32):
+        stream = load_network(f"selective_scan:tokens=16384,channels=1536,states={states}")
+        result = simulate_stream(stream, machine)
+        assert any("no kernel of them is measured" in one for one in result.assumptions)
+        seconds[states] = result.seconds
+    values = 16384 * 1536
+    lanes = (values * 18 / 16 + values * (1 + 4 * 16 + 2) / 128) / (132 * 1.98e9)
+    assert seconds[16] == pytest.approx(lanes, rel=0.01)
+    assert 1.8 < seconds[32] / seconds[16] < 2
+    assert seconds[1] < seconds[16] / 2

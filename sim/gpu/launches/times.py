@@ -93,7 +93,8 @@ def kernel_times(
         elif launch.kernel in figures.moving:
             times[at] = _moving_time(device, figures, figures.moving[launch.kernel], launch, found[at])
         else:
-            times[at] = _rows_time(device, library, launch, found[at])
+            time = _rows_time(device, library, launch, found[at])
+            times[at] = _at_least_lanes(device, time, launch) if launch.kernel == "scan" else time
     for (is_conv, _), places in products.items():
         own = [launches[at] for at in places]
         states = [found[at] for at in places]
@@ -236,6 +237,14 @@ def _rows_time(device: GpuDevice, library: Library, launch: Launch, found: Found
     bound = _BOUNDS[int(forecast.bound[0])]
     bound = "l2" if bound == "dram" and missed[0] < 1 and _is_l2(device, parameters, crossing, moved) else bound
     return KernelTime(float(forecast.seconds[0]), bound, family.name, "", *_done(forecast.activity, 0))
+
+
+def _at_least_lanes(device: GpuDevice, time: KernelTime, launch: Launch) -> KernelTime:
+    """A scan without a calibrated kernel takes no less than its operations on the CUDA lanes."""
+    lanes = _lane_seconds(device, launch)
+    operations = float(sum(n for _, n in launch.operations))
+    time = time._replace(lane_operations=max(time.lane_operations, operations))
+    return time._replace(seconds=lanes, bound="compute") if lanes > time.seconds else time
 
 
 def _is_l2(device: GpuDevice, parameters: RowwiseParameters, crossing: float, moved: float) -> bool:
