@@ -49,9 +49,9 @@ def code_digest() -> str:
 @lru_cache(maxsize=1)
 def _house_digest() -> str:
     from tilewright import formats, hw_models, sim, units, workloads
-    from tilewright.search import objective, tiling
+    from tilewright.search import objective, paces, tiling
 
-    paths = [Path(str(module.__file__)) for module in (formats, units, objective, tiling)]
+    paths = [Path(str(module.__file__)) for module in (formats, units, objective, paces, tiling)]
     paths += [Path(__file__).parent / "shared" / f"{name}.py" for name in _SHARED]
     for package, pattern in ((sim, "**/*.py"), (hw_models, "**/*.py"), (workloads, "*.py")):
         paths += [path for folder in package.__path__ for path in sorted(Path(folder).glob(pattern))]

@@ -53,6 +53,7 @@ from tilewright.sim.lowering.evaluation import (
 )
 from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.mapping import DATAFLOWS, Dataflow, Tiling, check_tiling, usual_dataflows
+from tilewright.sim.lowering.pace import is_pace
 from tilewright.sim.network_result import NetworkResult, OperatorResult, OperatorRun
 from tilewright.sim.residency_plan import ResidencyPlan
 from tilewright.sim.result import SimulationResult
@@ -587,7 +588,7 @@ def _mapping(
     kept = cache.get(key)
     tiling = _known_tiling(kept, dataflow, layer)
     if tiling is not None:
-        with suppress(MappingError):  # nothing that this house has kept; searched again
+        with suppress(InputError):  # nothing that this house has kept; searched again
             return Mapped(layer, dataflow, tiling, evaluate(dataflow, layer, machine, tiling))
     if to_beat is not None and kept is not None and kept.get("none_beats") == list(to_beat):
         return None
@@ -602,7 +603,9 @@ def _mapping(
 def _known_tiling(kept: dict[str, Any] | None, dataflow: Dataflow, layer: JobLayer) -> dict[str, int] | None:
     """A tiling from the cache, None unless it is one for this dataflow and layer."""
     tiling = kept.get("tiling") if kept is not None else None
-    if not isinstance(tiling, dict) or tiling.keys() != {parameter.name for parameter in dataflow.parameters}:
+    if not isinstance(tiling, dict):
+        return None
+    if {name for name in tiling if not is_pace(name)} != {parameter.name for parameter in dataflow.parameters}:
         return None
     if not all(type(value) is int for value in tiling.values()):
         return None

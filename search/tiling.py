@@ -7,6 +7,9 @@ Candidates are run exactly, in batches, in the order of that bound; the search e
 the best result: nothing left can be better. Where only cycles are asked for and a floor leaves no doubt that a
 candidate must be run, it is counted only if it turns out to be the best, for its energy.
 
+What was run at full pace is then tried at other paces of its ports (:mod:`tilewright.search.paces`), where such a run
+could be better than the best.
+
 Phases of a dataflow are separated by a barrier, so their cycles and energies add up and each is searched alone;
 for the energy-delay product, which does not add up, the Pareto fronts of the phases are combined.
 """
@@ -16,9 +19,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from heapq import heapify, heappop, heappush
 from itertools import product
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,15 +33,16 @@ from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
 from tilewright.search.objective import Objective, score
-from tilewright.sim.engine.image import pack
+from tilewright.search.paces import Pacer, cycles_below, image_of, least_cycles
 from tilewright.sim.engine.program import MAX_CYCLES, Channel
 from tilewright.sim.engine.run import run_images
 from tilewright.sim.lowering.core import WorkTotals
 from tilewright.sim.lowering.costs import TileCosts
-from tilewright.sim.lowering.evaluation import build_phase, count_phase, fits, needed_bytes
+from tilewright.sim.lowering.evaluation import count_phase, fits, needed_bytes
 from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.levels import channels_of
 from tilewright.sim.lowering.mapping import Dataflow, Layer, Parameter, Phase, Tiling, plain_mapping
+from tilewright.sim.lowering.pace import refuse_pace
 from tilewright.sim.lowering.screen import TilingTable
 from tilewright.sim.result import SearchSummary
 from tilewright.units import ceil_div
@@ -92,6 +97,14 @@ class _Queue(NamedTuple):
     bounds: list[tuple[float, float]]
     at: list[int]
     counted: list[_Queued]
+
+
+class _Run(NamedTuple):
+    """An exact run at full pace, and its program."""
+
+    candidate: Candidate
+    cycles: int
+    image: npt.NDArray[np.int64]
 
 
 class Evaluated(NamedTuple):
@@ -150,6 +163,7 @@ def better_tiling(
     """
     begun = time.perf_counter()
     layer, fixed = plain_mapping(dataflow, layer, fixed or {})
+    refuse_pace(fixed)
     if to_beat is not None and not can_beat(to_beat, dataflow, layer, machine, objective):
         return None
     costs = dataflow.costs(layer, machine)
@@ -267,6 +281,7 @@ class PhaseSearch:
         self.objective = objective
         self.n_simulated = 0
         self.static_pj = static_pj_per_cycle(costs.machine)
+        self._runs: list[_Run] | None = None  # where they are to be kept
         self._known: dict[tuple[int, ...], WorkTotals] = {}
         self._floors: dict[tuple[int, ...], WorkTotals] = {}
         self._channels: tuple[Channel, ...] = ()
@@ -394,6 +409,7 @@ class PhaseSearch:
         better than ``to_beat``.
         """
         found: list[Evaluated] = []
+        self._runs = None if keep_front else []
 
         def best() -> Evaluated | None:
             return min(found, key=self.score) if found and prune and not keep_front else None
@@ -412,11 +428,42 @@ class PhaseSearch:
                 progress(done)
         if progress is not None:
             progress(self.n_fitting)
+        if self._runs:
+            found += self._paced(self._runs, found, to_beat)
         if to_beat is not None:
             found = [result for result in found if self.score(result) < to_beat]
         if not found:
             return []
         return pareto(found) if keep_front else [min(found, key=self.score)]
+
+    def _paced(
+        self, runs: Sequence[_Run], found: Sequence[Evaluated], to_beat: tuple[float, float] | None
+    ) -> list[Evaluated]:
+        """Those of ``runs`` at another pace of their ports that are better than all ``found`` and ``to_beat``, the best
+        last.
+        """
+        scores = [self.score(one) for one in found] + ([to_beat] if to_beat is not None else [])
+        best = min(scores)[0]
+        runs = [run for run in runs if self.bound(run.candidate)[0] < best]
+        better: list[Evaluated] = []
+        least_of_all = least_cycles([run.image for run in runs]).tolist()
+        for least, (candidate, cycles, image) in sorted(zip(least_of_all, runs, strict=True), key=itemgetter(0)):
+            limit = cycles_below(partial(self._is_below, best, candidate), least, cycles)
+            paced = self._pacer.better(candidate.tiling, image, limit) if least < limit else None
+            if paced is not None:
+                counted = candidate if candidate.is_counted else self._counted(candidate.tiling)
+                found_now = self._evaluated(counted._replace(tiling=counted.tiling | paced.pace), paced.cycles)
+                better.append(found_now)
+                best = min(best, self.score(found_now)[0])
+        return better
+
+    def _is_below(self, best: float, candidate: Candidate, cycles: int) -> bool:
+        """Whether ``candidate`` in so many cycles has a score below ``best``."""
+        return score(self.objective, cycles, candidate.dynamic_pj + self.static_pj * cycles)[0] < best
+
+    @cached_property
+    def _pacer(self) -> Pacer:
+        return Pacer(self.phase, self.costs)
 
     def batches(
         self,
@@ -499,16 +546,17 @@ class PhaseSearch:
         images = [self._image(candidate.tiling) for candidate in batch]
         self.n_simulated += len(batch)
         results = []
-        for candidate, n_cycles in zip(batch, run_images(images), strict=True):
+        for candidate, image, n_cycles in zip(batch, images, run_images(images), strict=True):
             if n_cycles < 0:
                 raise AssertionError(f"{self.phase.name} deadlocks with tiling {candidate.tiling}")
             results.append(int(n_cycles))
+            if self._runs is not None:
+                self._runs.append(_Run(candidate, results[-1], image))
         return results
 
     def _image(self, tiling: dict[str, int]) -> npt.NDArray[np.int64]:
         """The packed program of a tiling."""
-        written = None if self.phase.image is None else self.phase.image(self.phase, self.costs, tiling)
-        return pack(build_phase(self.phase, self.costs, tiling))[0] if written is None else written
+        return image_of(self.phase, self.costs, tiling)
 
 
 def least_parts(machine: MachineSpec) -> int:

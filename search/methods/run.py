@@ -17,6 +17,7 @@ from tilewright.search.methods.problem import Point, Problem
 from tilewright.search.objective import Objective, score
 from tilewright.search.tiling import Evaluated, PhaseSearch, pareto
 from tilewright.sim.lowering.mapping import Dataflow, Layer, Tiling, plain_mapping
+from tilewright.sim.lowering.pace import refuse_pace
 
 __all__ = ["run_method"]
 
@@ -45,6 +46,7 @@ def run_method(
     """
     begun = time.perf_counter()
     layer, held = plain_mapping(dataflow, layer, fixed or {})
+    refuse_pace(held)
     costs = dataflow.costs(layer, machine)
     searches = [PhaseSearch(phase, costs, objective, held) for phase in dataflow.phases]
     sizes = [len(search.candidates) for search in searches]

@@ -18,11 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.errors import MappingError
+from tilewright.search.paces import least_cycles
 from tilewright.sim.engine.run import run_images
 from tilewright.sim.lowering.asked_costs import Answers, AskedCosts, WorkRecorder
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.evaluation import CoreShare, build_phase, core_shares, needed_bytes, phase_tiling
 from tilewright.sim.lowering.mapping import Phase, Tiling
+from tilewright.sim.lowering.pace import split
 from tilewright.sim.lowering.retiming import RetimedImages
 
 __all__ = ["PhaseTable", "Setting"]
@@ -64,16 +66,23 @@ class PhaseTable:
         self._images = RetimedImages()
         self._costs_set: tuple[Setting, int] | None = None
         self._cycles: OrderedDict[Setting, Int64Array] = OrderedDict()
+        self._least: OrderedDict[Setting, Int64Array] = OrderedDict()  # at any pace
 
     @property
     def memory_bytes(self) -> int:
         """About how much memory the table takes."""
         noted = 2000 * len(self.entries)
-        return 600 * len(self.tilings) + noted + self._images.memory_bytes + len(self._cycles) * self.needs.nbytes
+        return (
+            600 * len(self.tilings)
+            + noted
+            + self._images.memory_bytes
+            + (len(self._cycles) + len(self._least)) * self.needs.nbytes
+        )
 
     def number_of(self, tiling: Tiling) -> int:
         """The number of the tiling whose part for this phase is that of ``tiling``."""
-        return self._numbers[tuple(phase_tiling(self.phase, tiling).values())]
+        own, _ = split(self.phase.name, phase_tiling(self.phase, tiling))
+        return self._numbers[tuple(own.values())]
 
     @property
     def n_records(self) -> int:
@@ -112,10 +121,7 @@ class PhaseTable:
 
     def run(self, numbers: Sequence[int], setting: Setting, answers: Answers) -> None:
         """Find the exact cycles of these tilings, whose programs are there."""
-        if self._costs_set != (setting, len(answers.works)):
-            self._costs_set = None
-            self._images.set_costs(answers.cycles, answers.n_bytes, setting.rate, setting.latency_cycles)
-            self._costs_set = setting, len(answers.works)
+        self._set_costs(setting, answers)
         cycles = run_images(self._images.images(numbers), n_threads=1)
         if (cycles < 0).any():
             raise AssertionError(
@@ -123,19 +129,38 @@ class PhaseTable:
             )
         self._known(setting)[numbers] = cycles
 
+    def least_cycles(self, numbers: Int64Array, setting: Setting, answers: Answers) -> Int64Array:
+        """Cycles that none of these tilings, which were run, undercuts at any pace of its ports."""
+        known = self._of_setting(self._least, setting)
+        new: list[int] = numbers[known[numbers] == _UNKNOWN].tolist()
+        if new:
+            self._set_costs(setting, answers)
+            known[new] = least_cycles(self._images.images(new), n_threads=1)
+        least: Int64Array = known[numbers]
+        return least
+
+    def _set_costs(self, setting: Setting, answers: Answers) -> None:
+        if self._costs_set != (setting, len(answers.works)):
+            self._costs_set = None
+            self._images.set_costs(answers.cycles, answers.n_bytes, setting.rate, setting.latency_cycles)
+            self._costs_set = setting, len(answers.works)
+
     def cycles(self, numbers: Int64Array, setting: Setting) -> Int64Array:
         """The exact cycles of tilings that were run."""
         cycles: Int64Array = self._known(setting)[numbers]
         return cycles
 
     def _known(self, setting: Setting) -> Int64Array:
-        known = self._cycles.get(setting)
+        return self._of_setting(self._cycles, setting)
+
+    def _of_setting(self, of_all: OrderedDict[Setting, Int64Array], setting: Setting) -> Int64Array:
+        known = of_all.get(setting)
         if known is None:
-            while len(self._cycles) >= _MOST_SETTINGS:
-                self._cycles.popitem(last=False)
-            known = self._cycles[setting] = np.full(len(self.tilings), _UNKNOWN, dtype=np.int64)
+            while len(of_all) >= _MOST_SETTINGS:
+                of_all.popitem(last=False)
+            known = of_all[setting] = np.full(len(self.tilings), _UNKNOWN, dtype=np.int64)
         else:
-            self._cycles.move_to_end(setting)
+            of_all.move_to_end(setting)
         return known
 
     def _need(self, tiling: dict[str, int]) -> int:

@@ -5,8 +5,9 @@ Same bounds, same order, same batches, same result. Sums of energies are made in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from tilewright.hw_models.energy import Counters
 from tilewright.search.objective import Objective, score
+from tilewright.search.paces import Pacer, cycles_below
 from tilewright.search.shared.phase_table import PhaseTable, Setting
 from tilewright.search.tiling import BATCH, FIRST_BATCH, Evaluated, pareto
 from tilewright.sim.engine.program import MAX_CYCLES, too_long
@@ -42,12 +44,20 @@ class PhaseWork:
         self._dynamic_pj = np.empty(0, dtype=np.float64)
 
     def search(
-        self, fitting: Int64Array, setting: Setting, static_pj: float, objective: Objective, *, keep_front: bool
+        self,
+        fitting: Int64Array,
+        setting: Setting,
+        static_pj: float,
+        objective: Objective,
+        *,
+        keep_front: bool,
+        pacer: Callable[[], Pacer],
     ) -> tuple[list[Evaluated], int]:
         """The best of the ``fitting`` tilings, or (``keep_front``) all that no other beats in both cycles and energy.
 
-        ``static_pj``: idle energy of a cycle. With it how many exact runs the search needs; the ones known from
-        earlier searches count too, so that the number does not depend on what came before. Raises OtherProgramError.
+        ``static_pj``: idle energy of a cycle; ``pacer``: for runs at another pace of the ports, of which the best may
+        be one. With it how many exact runs the search needs; the ones known from earlier searches count too, so that
+        the number does not depend on what came before. Raises OtherProgramError.
         """
         records = self.table.records(fitting)
         self.count()
@@ -76,7 +86,23 @@ class PhaseWork:
             mine = (scores[0][i].item(), scores[1][i].item())
             if best is None or mine < best:
                 best, found = mine, [self._evaluated(chosen[batch[i]], cycles[i], energy_pj[i])]
-        return (pareto(found) if keep_front else found), n_runs
+        if keep_front:
+            return pareto(found), n_runs
+        assert best is not None
+        may = np.flatnonzero(first[:at] < best[0])
+        least = self.table.least_cycles(chosen[may], setting, self.answers)
+        for i in np.argsort(least, kind="stable").tolist():
+            number, its_pj = int(chosen[may[i]]), float(dynamic_pj[may[i]])
+            own = int(self.table.cycles(chosen[may[i] : may[i] + 1], setting)[0])
+            limit = cycles_below(partial(_is_below, objective, best[0], its_pj, static_pj), int(least[i]), own)
+            if least[i] >= limit:
+                continue
+            paced = pacer().better_of(self.table.tilings[number], limit)
+            if paced is not None:
+                energy = its_pj + static_pj * paced.cycles
+                best = score(objective, paced.cycles, energy)
+                found = [Evaluated(paced.cycles, energy, self.table.tilings[number] | paced.pace)]
+        return found, n_runs
 
     def _evaluated(self, number: Any, cycles: Any, energy_pj: Any) -> Evaluated:
         return Evaluated(int(cycles), float(energy_pj), self.table.tilings[number])
@@ -168,6 +194,11 @@ def _scores(objective: Objective, cycles: Any, energy_pj: Any) -> tuple[Any, Any
     """As :func:`tilewright.search.objective.score`, of columns."""
     first, second = score(objective, cycles, energy_pj)
     return first, second
+
+
+def _is_below(objective: Objective, best: float, dynamic_pj: float, static_pj: float, cycles: int) -> bool:
+    """Whether a run of so many cycles has a score below ``best``."""
+    return score(objective, cycles, dynamic_pj + static_pj * cycles)[0] < best
 
 
 def _below(first: Any, second: Any, limit: tuple[float, float]) -> npt.NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count, product
 from typing import Any
 
@@ -15,6 +16,7 @@ from tilewright.errors import InputError
 from tilewright.hw_models.dram import bytes_per_cycle, first_access_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.objective import Objective, score
+from tilewright.search.paces import Pacer
 from tilewright.search.shared.counted_work import unit_signature, work_signature
 from tilewright.search.shared.phase_table import PhaseTable, Setting
 from tilewright.search.shared.phase_work import OtherProgramError, PhaseWork, mapped_work_of
@@ -140,7 +142,14 @@ class SharedSearch:
         static_pj = static_pj_per_cycle(machine)
         keep_front = objective == "edp" and len(tables) > 1
         parts = [
-            work.search(numbers, setting, static_pj, objective, keep_front=keep_front)
+            work.search(
+                numbers,
+                setting,
+                static_pj,
+                objective,
+                keep_front=keep_front,
+                pacer=partial(Pacer, work.table.phase, self._costs_of(machine)),
+            )
             for work, numbers in zip(self._works, fitting, strict=True)
         ]
         chosen = min(

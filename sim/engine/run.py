@@ -155,6 +155,16 @@ def run_images(images: Sequence[Int64Array], *, skip: bool = True, n_threads: in
     return np.where(outs[:, kernel.OUT_DEADLOCK] == 1, -1, outs[:, kernel.OUT_CYCLES])
 
 
+def channel_bytes(image: Int64Array) -> list[int]:
+    """The bytes that pass each channel of a packed program in a run."""
+    from tilewright.sim.engine import kernel
+
+    n_engines, n_channels = int(image[kernel.N_ENGINES]), int(image[kernel.N_CHANNELS])
+    outs = np.zeros((1, kernel.OUT_FIXED_FIELDS + 2 * n_engines + n_channels), dtype=np.int64)
+    kernel.run_batch(image, np.array([0, len(image)], dtype=np.int64), 0, 1, True, outs)
+    return [int(n_bytes) for n_bytes in outs[0, kernel.OUT_FIXED_FIELDS + 2 * n_engines :]]
+
+
 def is_compiled() -> bool:
     """Whether the event loop has been compiled for this installation (in memory or in the cache)."""
     from tilewright.sim.engine import kernel

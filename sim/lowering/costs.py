@@ -299,16 +299,17 @@ class TileCosts:
 
 
 MOST_WORKS = 30_000
-MOST_MACHINES = 2  # often one is asked again and again, and so is another that it is held against
+MOST_MACHINES = 16  # often one is asked again and again, so are others that it is held against, and it at other paces
 _works: list[tuple[MachineSpec, dict[tuple[object, ...], Work]]] = []
 
 
 def _works_on(machine: MachineSpec) -> dict[tuple[object, ...], Work]:
     """What works cost on a machine as an object, as far as it has been asked; forgotten where it becomes much."""
-    for known, works in _works:
+    for at, (known, works) in enumerate(_works):
         if known is machine:
             if len(works) > MOST_WORKS:
                 works.clear()
+            _works.append(_works.pop(at))
             return works
     if len(_works) >= MOST_MACHINES:
         _works.pop(0)

@@ -23,6 +23,7 @@ from tilewright.sim.lowering.family import family_of
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, channels_by_share, levels_of
 from tilewright.sim.lowering.mapped_work import MappedWork, mapped_work
 from tilewright.sim.lowering.mapping import Dataflow, Layer, Phase, Tiling, plain_mapping
+from tilewright.sim.lowering.pace import costs_at, name_of, pace_note, paces_of, split
 from tilewright.sim.result import LengthLimit, SearchSummary, SimulationResult
 
 __all__ = [
@@ -78,8 +79,10 @@ def core_shares(layer: Layer, machine: MachineSpec, tiling: Tiling | None = None
 
 
 def phase_tiling(phase: Phase, tiling: Tiling) -> dict[str, int]:
-    """The part of ``tiling`` that belongs to ``phase``."""
-    return {parameter.name: tiling[parameter.name] for parameter in phase.parameters}
+    """The part of ``tiling`` that belongs to ``phase``, the pace of its ports included."""
+    own = {parameter.name: tiling[parameter.name] for parameter in phase.parameters}
+    paces = {name: value for name, value in tiling.items() if name.startswith(name_of(phase.name, ""))}
+    return own | paces
 
 
 class Ahead(NamedTuple):
@@ -92,10 +95,12 @@ class Ahead(NamedTuple):
 def build_phase(
     phase: Phase, costs: TileCosts, tiling: Tiling, *, unroll: bool = False, ahead: Ahead | None = None
 ) -> Program:
-    """The program of one phase on all the cores, with the loads ``ahead`` of the next operator.
+    """The program of one phase on all the cores, with the loads ``ahead`` of the next operator, at its pace.
 
-    Raises MappingError when it does not fit.
+    Raises MappingError when it does not fit, InputError for the pace of a port that the machine has not.
     """
+    tiling, pace = split(phase.name, tiling)
+    costs = costs_at(costs, pace)
     shares = core_shares(costs.layer, costs.machine, tiling)
     engines = [
         engine
@@ -245,7 +250,7 @@ def timed_result(
         workload=layer.name,
         machine=machine.name,
         dataflow=dataflow.name,
-        tiling={parameter.name: tiling[parameter.name] for parameter in dataflow.parameters},
+        tiling={parameter.name: tiling[parameter.name] for parameter in dataflow.parameters} | paces_of(tiling),
         figures=figures_of(
             machine, work.counters, cycles, matrix_cycles=work.matrix_cycles, vector_cycles=work.vector_cycles
         ),
@@ -255,11 +260,17 @@ def timed_result(
         peak_buffer_bytes={machine.working_buffer.name: work.peak_buffer_bytes},
         lower_bound=dataflow.bound(layer, machine),
         length_limit=limit,
-        assumptions=_assumptions(dataflow, layer, machine, tiling),
+        assumptions=(*_pace_notes(dataflow, tiling), *_assumptions(dataflow, layer, machine, tiling)),
         search=search,
         layer=layer,
         machine_spec=machine,
     )
+
+
+def _pace_notes(dataflow: Dataflow, tiling: Tiling) -> list[str]:
+    """That ports are slowed down, where they are."""
+    note = pace_note(tuple(phase.name for phase in dataflow.phases), tiling)
+    return [note] if note else []
 
 
 def _assumptions(dataflow: Dataflow, layer: Layer, machine: MachineSpec, tiling: Tiling) -> tuple[str, ...]:

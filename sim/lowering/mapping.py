@@ -22,6 +22,7 @@ from tilewright.registry import LAST, Registry
 from tilewright.sim.lowering.core import TileCore, WorkTotals
 from tilewright.sim.lowering.costs import TileCosts
 from tilewright.sim.lowering.family import FAMILIES, Family, family_of
+from tilewright.sim.lowering.pace import check_pace, is_pace
 from tilewright.sim.lowering.screen import Column, Flags, Screened, Shortlist
 from tilewright.sim.result import LowerBound
 from tilewright.units import ceil_div
@@ -252,9 +253,12 @@ def usual_dataflows(layer: Layer, machine: MachineSpec) -> tuple[Dataflow, ...]:
 
 
 def check_tiling(dataflow: Dataflow, layer: Layer, tiling: Tiling) -> None:
-    """Refuse names that the dataflow does not have and values outside their range."""
+    """Refuse names that the dataflow does not have and values outside their range, the pace of ports included."""
     parameters = {parameter.name: parameter for parameter in dataflow.parameters}
     for name, value in tiling.items():
+        if is_pace(name):
+            check_pace(name, value, [phase.name for phase in dataflow.phases])
+            continue
         if name not in parameters:
             raise unknown("tile", name, parameters, place=dataflow.name)
         parameter = parameters[name]

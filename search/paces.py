@@ -1,0 +1,256 @@
+"""The pace at which a mapping ends soonest: which of its ports are run slower than they could be, and by how much.
+
+A mapping at full pace is a greedy schedule, in which a faster port can make the whole slower (Graham's anomalies). With
+a pace for each port (:mod:`tilewright.sim.lowering.pace`) a machine with twice a bandwidth can do whatever the one with
+half of it does, so the best over all paces is never slower with more. Few paces must be run: none ends before a run
+in which no transfer shares a channel (:mod:`tilewright.sim.engine.alone`), nor before the busiest port has
+passed its bytes, and both only grow as ports slow down. Nearly always the first is as long as the best that is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright.errors import InputError
+from tilewright.sim.engine.alone import Alone
+from tilewright.sim.engine.image import AT_CHANNELS, AT_COMMANDS, AT_LISTS, COMMAND_SIZE, pack
+from tilewright.sim.engine.program import channel_units, exact_shares
+from tilewright.sim.engine.run import channel_bytes, run_images
+from tilewright.sim.lowering.costs import TileCosts
+from tilewright.sim.lowering.evaluation import build_phase, core_shares
+from tilewright.sim.lowering.levels import channels_by_share, levels_of
+from tilewright.sim.lowering.mapping import Phase, Tiling
+from tilewright.sim.lowering.pace import MOST, Pace, costs_at, name_of, ports_of
+
+__all__ = ["PacedRun", "Pacer", "cycles_below", "image_of", "least_cycles"]
+
+Int64Array = npt.NDArray[np.int64]
+
+_READ, _WRITE = ".read", ".write"
+_CHANNEL, _WORK, _BYTES = 1, 2, 3  # fields of a command
+_Steps = tuple[int, ...]  # by port: how often its rate is halved
+_Rates = tuple[Fraction, ...]  # of channels, bytes a cycle
+
+
+class PacedRun(NamedTuple):
+    """A run at a pace, and the numbers that name it in a tiling."""
+
+    cycles: int
+    pace: dict[str, int]
+
+
+def least_cycles(images: Sequence[Int64Array], *, n_threads: int | None = None) -> Int64Array:
+    """Cycles that none of the programs undercuts, whatever the pace of its ports."""
+    return run_images([Alone(image).image for image in images], n_threads=n_threads)
+
+
+def cycles_below(is_better: Callable[[int], bool], least: int, most: int) -> int:
+    """The fewest cycles from ``least`` to ``most`` that are not better, else ``most``; fewer are better if more are."""
+    while least < most:
+        middle = (least + most) // 2
+        if is_better(middle):
+            least = middle + 1
+        else:
+            most = middle
+    return most
+
+
+def image_of(phase: Phase, costs: TileCosts, tiling: Tiling) -> Int64Array:
+    """The packed program of a tiling."""
+    written = None if phase.image is None else phase.image(phase, costs, tiling)
+    return pack(build_phase(phase, costs, tiling))[0] if written is None else written
+
+
+class _Form:
+    """A program whose channels may have other rates."""
+
+    def __init__(self, image: Int64Array, rates: _Rates) -> None:
+        self.image = image
+        self.rates = rates
+        self.alone = Alone(image)
+
+    @cached_property
+    def channels(self) -> tuple[int, ...]:
+        """Those that are used."""
+        return tuple(sorted(self.alone.users))
+
+    @cached_property
+    def _moved(self) -> dict[int, int]:
+        """Bytes that pass each channel."""
+        moved = channel_bytes(self.image)
+        return {at: moved[at] for at in self.channels}
+
+    @cached_property
+    def _used(self) -> dict[int, tuple[tuple[int, ...], int]]:
+        """Of the channels that are used: weights of the engines, and most bytes of a transfer."""
+        commands = self._commands(self.image)
+        return {
+            at: (weights, int(commands[commands[:, _CHANNEL] == at, _BYTES].max()))
+            for at, weights in self.alone.users.items()
+        }
+
+    def at(self, rates: _Rates) -> Int64Array:
+        """The image with these rates. Raises InputError as :func:`tilewright.sim.engine.program.channel_units`."""
+        image = self.image.copy()
+        commands = self._commands(image)
+        for at, (weights, most) in self._used.items():
+            if rates[at] != self.rates[at]:
+                per_byte, per_cycle = channel_units(rates[at], exact_shares(weights), sum(weights), most)
+                mine = commands[:, _CHANNEL] == at
+                commands[mine, _WORK] = commands[mine, _BYTES] * per_byte
+                image[image[AT_CHANNELS] + at] = per_cycle
+        return image
+
+    def slower(self, rates: _Rates) -> dict[int, Fraction]:
+        """By how much channels are slower with these rates, those that differ."""
+        pairs = enumerate(zip(self.rates, rates, strict=True))
+        return {at: own / rate for at, (own, rate) in pairs if own != rate}
+
+    def is_busy(self, rates: _Rates, cycles: int) -> bool:
+        """Whether some channel with these rates needs that many cycles or more for its bytes."""
+        return any(n * rates[at].denominator >= cycles * rates[at].numerator for at, n in self._moved.items())
+
+    @staticmethod
+    def _commands(image: Int64Array) -> Int64Array:
+        return image[image[AT_COMMANDS] : image[AT_LISTS]].reshape(-1, COMMAND_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A pace: its steps, the program that has its commands, and the rates of its channels."""
+
+    steps: _Steps
+    form: _Form
+    rates: _Rates
+
+    @property
+    def sign(self) -> tuple[int, _Rates]:
+        """Equal where all commands take the same."""
+        return id(self.form), tuple(self.rates[at] for at in self.form.channels)
+
+    @property
+    def least(self) -> Int64Array:
+        """An image whose run no run at this pace, or a slower one, undercuts."""
+        slower = self.form.slower(self.rates)
+        return self.form.alone.slowed(slower) if slower else self.form.alone.image
+
+
+class Pacer:
+    """The paces of one phase on one machine."""
+
+    def __init__(self, phase: Phase, costs: TileCosts) -> None:
+        self.phase = phase
+        self.costs = costs
+        self.ports = ports_of(costs.machine)
+        near = f"{costs.machine.working_buffer.name}."
+        self._near = [at for at, port in enumerate(self.ports) if port.startswith(near)]
+        self._costs: dict[_Steps, TileCosts | None] = {}
+        self._rates: dict[tuple[_Steps, int, tuple[int, ...]], _Rates] = {}
+        self._kinds: dict[_Steps, object] = {}
+
+    def better_of(self, tiling: Tiling, limit: int) -> PacedRun | None:
+        """As :meth:`better`, with a program that is not there yet."""
+        return self.better(tiling, image_of(self.phase, self.costs, tiling), limit)
+
+    def better(self, tiling: Tiling, image: Int64Array, limit: int) -> PacedRun | None:
+        """The soonest end of ``tiling``, whose program that is, at any pace, where that is before ``limit``; of equals
+        the first found, which slows least down.
+        """
+        full = (0,) * len(self.ports)
+        root = _Form(image, self._rates_at(full, self.costs, tiling))
+        forms = {self._kind(full): root}
+        ports = [at for at in range(len(self.ports)) if self._matters(at, root, tiling)]
+        best: PacedRun | None = None
+        front = [_Node(full, root, root.rates)]
+        seen, known = {full}, {front[0].sign}
+        while front:
+            slower = self._slower(front, ports, seen, forms, tiling)
+            found = [node for node in slower if not node.form.is_busy(node.rates, limit)]
+            least = run_images([node.least for node in found]).tolist()
+            front = [node for node, cycles in zip(found, least, strict=True) if cycles < limit]
+            new = list({node.sign: node for node in front if node.sign not in known}.values())
+            known |= {node.sign for node in new}
+            for node, cycles in zip(new, run_images([node.form.at(node.rates) for node in new]).tolist(), strict=True):
+                if cycles < limit:
+                    limit, best = cycles, PacedRun(cycles, self._named(node.steps))
+        return best
+
+    def _slower(
+        self,
+        front: Sequence[_Node],
+        ports: Sequence[int],
+        seen: set[_Steps],
+        forms: dict[object, _Form],
+        tiling: Tiling,
+    ) -> Iterator[_Node]:
+        """Paces slower than those of ``front``: one port each, by the least that changes anything."""
+        for node in front:
+            for at in ports:
+                for step in range(node.steps[at] + 1, MOST.bit_length()):
+                    steps = (*node.steps[:at], step, *node.steps[at + 1 :])
+                    costs = self._costs_at(steps)
+                    if steps in seen or costs is None:
+                        break
+                    kind, rates = self._kind(steps), self._rates_at(steps, costs, tiling)
+                    if kind not in forms:
+                        forms[kind] = _Form(image_of(self.phase, costs, tiling), rates)
+                    own = _Node(steps, forms[kind], rates)
+                    if own.sign != node.sign:
+                        seen.add(steps)
+                        yield own
+                        break
+
+    def _costs_at(self, steps: _Steps) -> TileCosts | None:
+        """None where a port would be slower than a machine can have it."""
+        if steps not in self._costs:
+            try:
+                self._costs[steps] = costs_at(self.costs, self._pace(steps))
+            except (InputError, ValueError):
+                self._costs[steps] = None
+        return self._costs[steps]
+
+    def _kind(self, steps: _Steps) -> object:
+        """Equal where programs differ only by the rates of their channels."""
+        if steps not in self._kinds:
+            costs = self._costs_at(steps)
+            assert costs is not None
+            filled = tuple(costs.fills(level) for level in levels_of(costs.machine))
+            self._kinds[steps] = filled, tuple(steps[at] for at in self._near)
+        return self._kinds[steps]
+
+    def _pace(self, steps: _Steps) -> Pace:
+        return tuple(sorted((port, 1 << step) for port, step in zip(self.ports, steps, strict=True) if step))
+
+    def _named(self, steps: _Steps) -> dict[str, int]:
+        return {name_of(self.phase.name, port): n for port, n in self._pace(steps)}
+
+    def _rates_at(self, steps: _Steps, costs: TileCosts, tiling: Tiling) -> _Rates:
+        """Of the channels of the program, as :func:`tilewright.sim.lowering.evaluation.build_phase` numbers them."""
+        channels = self.phase.core.channels(costs, tiling)
+        n_cores = tuple(share.n_cores for share in core_shares(costs.layer, costs.machine, tiling))
+        key = steps, len(channels), n_cores
+        if key not in self._rates:
+            own = channels_by_share(costs.machine, channels, list(n_cores))[0]
+            self._rates[key] = tuple(channel.bytes_per_cycle for channel in own)
+        return self._rates[key]
+
+    def _matters(self, at: int, root: _Form, tiling: Tiling) -> bool:
+        """Whether a port is one that commands wait for, or the way of transfers of the program."""
+        if at in self._near:
+            return True
+        port = self.ports[at]
+        far = tuple((MOST.bit_length() - 1) * (name == port) for name in self.ports)
+        costs = self._costs_at(far)
+        if costs is None or not root.slower(self._rates_at(far, costs, tiling)).keys().isdisjoint(root.channels):
+            return True
+        if not port.endswith(_WRITE):
+            return False
+        read = port.removesuffix(_WRITE) + _READ  # a slow write port takes commands for what is fetched there
+        return read in self.ports and self._matters(self.ports.index(read), root, tiling)

@@ -1,0 +1,101 @@
+"""What a program takes at least, however its transfers are slowed down: a run in which none shares a channel.
+
+A program without shared channels is a timed event graph: engines run their queues in order and wait for tokens, so a
+command that ends earlier makes no other end later. Transfers that share a channel, or are slowed down, only end later
+than with the channel to themselves; so such a run bounds all others from below. Where several engines take tokens of
+one semaphore, an earlier one may take another's: there that semaphore is not waited for at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from tilewright.sim.engine.image import (
+    AT_CHANNELS,
+    AT_COMMANDS,
+    AT_ENGINES,
+    AT_INSTRUCTIONS,
+    AT_LISTS,
+    AT_SEMAPHORES,
+    COMMAND_SIZE,
+    INSTRUCTION_SIZE,
+    OP_COMMAND,
+)
+from tilewright.sim.engine.program import MAX_CYCLES
+
+__all__ = ["Alone"]
+
+Int64Array = npt.NDArray[np.int64]
+
+_FULL = Fraction(1)
+_PLENTY = 2**50  # tokens of a semaphore that nobody waits for
+_CYCLES, _CHANNEL, _WORK, _WAITS, _N_WAITS = 0, 1, 2, 4, 5  # fields of a command
+
+
+class Alone:
+    """The program of an ``image`` with a channel for each engine, all of which it has for itself."""
+
+    def __init__(self, image: Int64Array) -> None:
+        self._image = image.copy()
+        commands = self._commands = _commands_of(self._image)
+        engines = image[image[AT_ENGINES] : image[AT_CHANNELS]].reshape(-1, 2)
+        instructions = image[image[AT_INSTRUCTIONS] : image[AT_COMMANDS]].reshape(-1, INSTRUCTION_SIZE)
+        places = np.flatnonzero(instructions[:, 0] == OP_COMMAND)
+        of_engine = np.searchsorted(engines[:, 0], places, side="right") - 1
+        self._of_moves = engines[:, 1], of_engine
+        moves = self._moves = np.flatnonzero(commands[:, _CHANNEL] >= 0)
+        self._channels = commands[moves, _CHANNEL]
+        self._latency = commands[moves, _CYCLES]
+        self._shares = image[image[AT_CHANNELS] + self._channels] // engines[of_engine[moves], 1]
+        self._work = commands[moves, _WORK]
+        commands[moves, _CHANNEL] = -1
+        commands[moves, _CYCLES] += -(-self._work // self._shares)
+        _without_competition(self._image, commands, of_engine)
+
+    @property
+    def image(self) -> Int64Array:
+        """With all channels at full rate."""
+        return self._image
+
+    @cached_property
+    def users(self) -> dict[int, tuple[int, ...]]:
+        """The channels of its transfers, with the weights of the engines that use each."""
+        weights, of_engine = self._of_moves
+        own = of_engine[self._moves]
+        return {
+            at: tuple(weights[np.unique(own[self._channels == at])].tolist()) for at in set(self._channels.tolist())
+        }
+
+    def slowed(self, slower: Mapping[int, Fraction]) -> Int64Array:
+        """The image with channels slowed down (2: half the rate). Its run ends no later than any run of the program in
+        which these channels, and any others, are slowed down by that much or more.
+        """
+        cycles = []
+        moves = zip(self._channels.tolist(), self._work.tolist(), self._shares.tolist(), strict=True)
+        for channel, work, share in moves:
+            by = slower.get(channel, _FULL)
+            cycles.append(min(MAX_CYCLES, -(-work * by.numerator // (share * by.denominator))))
+        found = self._image.copy()
+        _commands_of(found)[self._moves, _CYCLES] = self._latency + np.array(cycles, dtype=np.int64)
+        return found
+
+
+def _commands_of(image: Int64Array) -> Int64Array:
+    return image[image[AT_COMMANDS] : image[AT_LISTS]].reshape(-1, COMMAND_SIZE)
+
+
+def _without_competition(image: Int64Array, commands: Int64Array, of_engine: Int64Array) -> None:
+    """Give semaphores whose tokens several engines take more than can be taken."""
+    lists = image[AT_LISTS]
+    taker: dict[int, int] = {}
+    for first, n, engine in zip(
+        commands[:, _WAITS].tolist(), commands[:, _N_WAITS].tolist(), of_engine.tolist(), strict=True
+    ):
+        for semaphore in image[lists + first : lists + first + n].tolist():
+            if taker.setdefault(semaphore, engine) != engine:
+                image[image[AT_SEMAPHORES] + semaphore] = _PLENTY
