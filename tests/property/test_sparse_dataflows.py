@@ -182,6 +182,22 @@ def _brought(layer: AttentionLayer, stretch: Stretch, resident: int) -> list[int
     return came
 
 
+def test_gathered_loads_pay_for_bursts_and_rows_of_the_dram() -> None:
+    """As many keys in blocks of one: each is whole bursts, and rows of the DRAM are opened more often than for blocks
+    of 64 (a key of 24 values is 48 bytes of a burst of 64).
+    """
+    machine = EDGE.with_(**{"dram.detail": "row_buffer"})
+    tiling = {"query": 1, "key": 64, "depth": 2, "resident": 0}
+    one, many = (
+        evaluate(get_dataflow("flash2"), _layer(f"heads=1,seq=512,head_dim=24,mask={mask}"), machine, tiling)
+        for mask in ("top_tokens:keep=64", "top_blocks:keep=1,block=64")
+    )
+    n_loads = 512 * 64 * 2
+    assert one.figures.dram_read_bytes == n_loads * EDGE.dram.burst_bytes + 512 * EDGE.dram.burst_bytes
+    assert many.figures.dram_read_bytes == 8 * 64 * 64 * 2 * 48 + 512 * EDGE.dram.burst_bytes
+    assert one.cycles > many.cycles
+
+
 def test_blocks_that_stay_lift_a_machine_short_of_bandwidth() -> None:
     """A sliding window of blocks: each comes once for a head and not for each of its row blocks; 16 rows of the
     same block use it, too.
