@@ -19,7 +19,7 @@ _WITH_STATES = ("selective_scan", "ssd", "linear_attention", "delta_rule", "caus
 _OF_STEPS = ("prefill", "decode", "context", "batch", "seq", "cache")
 
 
-def network_at(network: str, sizes: Mapping[str, int]) -> OperatorStream:
+def network_at(network: str, sizes: Mapping[str, int | str]) -> OperatorStream:
     """``network`` (a name, a configuration, or one of these with options) at one step: ``sizes`` are options, too.
 
     Raises InputError for an option that the step decides, and as :func:`load_network` does.
