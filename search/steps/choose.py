@@ -15,7 +15,7 @@ import numpy as np
 
 from tilewright.errors import InputError
 from tilewright.progress import Progress
-from tilewright.search.steps.updates import Floats, Front, Ints, nondominated
+from tilewright.workloads.diffusion.updates import Floats, Front, Ints, nondominated
 
 __all__ = ["MOST_STATES", "Choice", "choose", "whole_front"]
 

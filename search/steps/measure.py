@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tilewright.errors import InputError, unknown
-from tilewright.search.steps.similarity import Similarities, Unit
+from tilewright.workloads.diffusion.similarity import Similarities, Unit
 
 __all__ = ["measure_step_similarities"]
 

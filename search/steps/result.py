@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tilewright.presented import Shown
-from tilewright.search.steps.updates import Update
 from tilewright.sim.runs.diffusion import DiffusionResult
 from tilewright.workloads.diffusion.step import Cell, Schedule, Step
+from tilewright.workloads.diffusion.updates import Update
 
 __all__ = ["StepsResult", "UnitChoice", "schedule_of"]
 

@@ -21,14 +21,14 @@ from tilewright.search.runs.simulator import RunSimulator
 from tilewright.search.steps.budget import METHODS, StepBudget, parse_budget
 from tilewright.search.steps.choose import Choice, choose, whole_front
 from tilewright.search.steps.result import StepsResult, UnitChoice, schedule_of
-from tilewright.search.steps.similarity import Similarities, load_similarities
-from tilewright.search.steps.updates import Update, best_front, best_updates, grouped
 from tilewright.sim.network_result import NetworkResult, OperatorResult
 from tilewright.sim.runs.diffusion import DiffusionResult
 from tilewright.workloads.diffusion.blocks import NetworkBlocks, network_blocks
 from tilewright.workloads.diffusion.features import StepPlan, plan_steps
+from tilewright.workloads.diffusion.similarity import Similarities, load_similarities
 from tilewright.workloads.diffusion.step import Cell, Schedule, Step
 from tilewright.workloads.diffusion.streams import OperatorFormats, step_stream, with_operator_formats
+from tilewright.workloads.diffusion.updates import Update, best_front, best_updates, grouped, joined
 from tilewright.workloads.network import network_stream
 from tilewright.workloads.runs.kinds.diffusion import DiffusionRun
 from tilewright.workloads.stream.graph import OperatorStream
@@ -96,7 +96,11 @@ def search_steps(
     if asked.kind not in ("latency", "energy"):
         if curve:
             raise InputError(f"--pareto: needs a budget of latency or energy; given {asked.text}")
-        units = _updates(table, cells, asked, how) if asked.kind == "updates" else _groups(table, cells, asked)
+        units = (
+            _updates(table, cells, asked, blocks.names if how == "bac" else ())
+            if asked.kind == "updates"
+            else _groups(table, cells, asked)
+        )
         mean = sum(unit.value for unit in units) / n_cells
         run = _simulated(blocks, table, units, asked, simulator)
         return StepsResult(**common, units=units, mean_similarity=mean, bound=mean, price=0, whole_price=0, run=run)
@@ -221,17 +225,16 @@ class _Best:
         return units, found
 
 
-def _updates(table: Similarities, cells: Sequence[Cell], asked: StepBudget, how: str) -> tuple[UnitChoice, ...]:
-    """Each unit computed so often; with ``bac`` blocks before another join its steps."""
+def _updates(
+    table: Similarities, cells: Sequence[Cell], asked: StepBudget, joining: Sequence[str]
+) -> tuple[UnitChoice, ...]:
+    """Each unit computed so often; of ``joining`` blocks those before another join its steps."""
     n = int(asked.amount)
     if not 1 <= n <= table.n_steps:
         raise InputError(f"budget: updates: given {n}; allowed 1 to {table.n_steps}, the steps of the table")
     steps = {cell: set(best_updates(unit.gains()[0])[n][1]) for unit, cell in zip(table.units, cells, strict=True)}
-    if how == "bac":
-        joined: set[int] = set()
-        for block in reversed(list(dict.fromkeys(block for block, _ in cells))):
-            joined |= set().union(*(own for cell, own in steps.items() if cell[0] == block))
-            steps |= {cell: set(joined) for cell in steps if cell[0] == block}
+    if joining:
+        steps = joined(steps, joining)
     return _chosen(table, cells, steps)
 
 

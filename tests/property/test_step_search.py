@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tilewright.errors import InputError
 from tilewright.search.steps import choose as choose_module
 from tilewright.search.steps.choose import choose
-from tilewright.search.steps.similarity import Unit
-from tilewright.search.steps.updates import Front, best_front, best_updates, grouped
+from tilewright.workloads.diffusion.similarity import Unit
+from tilewright.workloads.diffusion.updates import Front, best_front, best_updates, grouped
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -88,7 +89,10 @@ def test_every_method_has_a_schedule(tmp_path: Path) -> None:
     router = tmp_path / "router.csv"
     rows = [f"{step},{layer},1,{(step + 1) % 2}" for step in range(4) for layer in range(28)]
     router.write_text("\n".join(["timestep_index,layer,attention_computed,mlp_computed", *rows]))
-    options = {"teacache": ":full=2", "learning_to_cache": f":router={router}"}
+    table = tmp_path / "similarities.json"
+    units = [{"name": f"blocks.{index}.mlp", "change": [0.1, 0.3, 0.1]} for index in (2, 1)]
+    table.write_text(json.dumps({"schema": "tilewright.step_similarity", "version": 1, "steps": 4, "units": units}))
+    options = {"bac": f":updates=2,similarity={table}", "teacache": ":full=2", "learning_to_cache": f":router={router}"}
     for name in SCHEDULES.names():
         network = u_net() if name in ("deepcache", "tgate") else dit()
         schedule = make_schedule(name + options.get(name, ""), network, 4)
@@ -96,6 +100,27 @@ def test_every_method_has_a_schedule(tmp_path: Path) -> None:
         assert plan_steps(network, schedule)[0].runs
     learned = make_schedule(f"learning_to_cache:router={router}", dit(), 4)
     assert [step.kind for step in learned.steps] == ["full", "cached", "full", "cached"]
+
+
+def test_steps_are_chosen_from_similarities(tmp_path: Path) -> None:
+    table = tmp_path / "similarities.json"
+    changes = {"blocks.2.mlp": [0.0, 0.5, 0.0], "blocks.1.mlp": [0.5, 0.0, 0.0]}
+    units = [{"name": name, "change": change} for name, change in changes.items()]
+    table.write_text(json.dumps({"schema": "tilewright.step_similarity", "version": 1, "steps": 4, "units": units}))
+
+    def computed(text: str, unit: tuple[str, str]) -> list[int]:
+        return [at for at, step in enumerate(make_schedule(text, dit(), 4).steps) if unit not in step.cached]
+
+    bac = f"bac:updates=2,similarity={table}"
+    assert computed(bac, ("blocks.2", "mlp")) == [0, 2]
+    assert computed(bac, ("blocks.1", "mlp")) == [0, 1, 2]  # joins the block behind it
+    assert computed(f"{bac},join=0", ("blocks.1", "mlp")) == [0, 1]
+    assert full_steps("cachequant:N=4", 12) == [0, 4, 8]
+    grouped = make_schedule(f"cachequant:N=2,similarity={table}", dit(), 4)
+    assert [step.kind for step in grouped.steps] == ["full", "cached", "full", "cached"]
+    assert len(grouped.steps[1].cached) == 14
+    with pytest.raises(InputError, match="is of 4 steps; allowed 5"):
+        make_schedule(bac, dit(), 5)
 
 
 def test_parts_are_broadcast_each_at_its_own_interval() -> None:
@@ -220,6 +245,7 @@ def test_files_say_step_by_step_what_is_computed(tmp_path: Path) -> None:
         ("fora:N=0", 4, 'N: given "0"; allowed a whole number of at least 1'),
         ("dbcache:full=9", 4, r'full: given "9"; allowed 1 to 4 \(steps\)'),
         ("teacache", 4, "full: missing"),
+        ("bac", 4, "similarity: missing"),
         ("tgate", 4, "dit-xl-2 has no cross-attention"),
         ("deepcache", 4, "is no U-Net"),
         ("learning_to_cache", 4, "router: missing"),

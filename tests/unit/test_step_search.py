@@ -16,7 +16,7 @@ from tilewright.cli.app import app
 from tilewright.errors import InputError
 from tilewright.reports.runs.diffusion import number_ranges
 from tilewright.search.steps.run import search_steps
-from tilewright.search.steps.similarity import Similarities, Unit, load_similarities, save_similarities
+from tilewright.workloads.diffusion.similarity import Similarities, Unit, load_similarities, save_similarities
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.diffusion import DiffusionConfig, dit
 from tilewright.workloads.zoo.layers import Layers

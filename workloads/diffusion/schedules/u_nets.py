@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from tilewright.errors import InputError
+from tilewright.workloads.diffusion.blocks import NetworkBlocks
 from tilewright.workloads.diffusion.kind import Asked, ScheduleKind, register_schedule
 from tilewright.workloads.diffusion.step import Cell, Step, cells
 
+__all__ = ["deep_cells", "is_u_net"]
 
-def _deep(asked: Asked) -> frozenset[Cell]:
+
+def is_u_net(network: NetworkBlocks) -> bool:
+    """Whether there are blocks on a way down and on one up."""
+    starts = {name[:2].lower() for name in network.names}
+    return {"do", "up"} <= starts
+
+
+def deep_cells(asked: Asked) -> frozenset[Cell]:
     """The blocks between a shallow way down and the way up from the same depth.
 
     The way down keeps its first ``branch`` + 1 blocks (residual blocks with the transformer behind them, and changes of
@@ -16,7 +25,7 @@ def _deep(asked: Asked) -> frozenset[Cell]:
     names = asked.network.names
     down = [name for name in names if name.lower().startswith("down")]
     up = [name for name in names if name.lower().startswith("up")]
-    if not down or not up:
+    if not is_u_net(asked.network):
         raise InputError(f"{asked.text}: {asked.network.stream.name} is no U-Net: it has no blocks down.* and up.*")
     lengths = _lengths(down)
     branch = asked.count("branch", most=len(lengths) - 1, what="blocks on the way down")
@@ -41,7 +50,7 @@ def _lengths(down: list[str]) -> list[int]:
 
 def _deepcache(asked: Asked) -> list[Step]:
     every, gate, guided = (asked.count(key, least=least) for key, least in (("N", 1), ("gate", 0), ("guidance", 1)))
-    deep = _deep(asked)
+    deep = deep_cells(asked)
     crossed = cells((block.name for block in asked.network.with_part("cross_attention")), ("cross_attention",))
     later = crossed - {(block, "cross_attention") for block, _ in deep}
     steps = []

@@ -9,7 +9,7 @@ is kept for every j is the front of price and value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.errors import InputError
+from tilewright.workloads.diffusion.step import Cell
 
-__all__ = ["Floats", "Front", "Ints", "Update", "best_front", "best_updates", "grouped", "nondominated"]
+__all__ = ["Floats", "Front", "Ints", "Update", "best_front", "best_updates", "grouped", "joined", "nondominated"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -140,3 +141,15 @@ def grouped(gains: Floats, length: int) -> tuple[float, tuple[int, ...]]:
             f"a length of 1 to {n}"
         )
     return found
+
+
+def joined(steps: Mapping[Cell, Iterable[int]], blocks: Sequence[str]) -> dict[Cell, set[int]]:
+    """The steps of each unit, those of blocks before others with theirs (block-wise adaptive caching's union).
+    ``blocks``: in the order in which they run.
+    """
+    found: dict[Cell, set[int]] = {}
+    together: set[int] = set()
+    for block in reversed(blocks):
+        together = together.union(*(own for cell, own in steps.items() if cell[0] == block))
+        found |= {cell: set(together) for cell in steps if cell[0] == block}
+    return {cell: found[cell] for cell in steps}
