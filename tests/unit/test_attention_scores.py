@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from tilewright.errors import InputError
+from tilewright.hw_models.load import load_machine
+from tilewright.search.network import simulate_stream
 from tilewright.workloads.attention import AttentionLayer
-from tilewright.workloads.attention_operator import attention_layer
+from tilewright.workloads.attention_operator import attention_layer, split_attention
 from tilewright.workloads.attention_reference import bias_shape, reference_attention
 from tilewright.workloads.load import load_workload
 from tilewright.workloads.operators import Operator, TensorSpec
@@ -213,3 +215,20 @@ def test_the_plainest_mask_that_hides_the_same(given: dict[str, Any], plain: tup
     assert found.visible_keys(0)[0] == 0
     assert (found.read_bytes, found.macs) == (layer.read_bytes, layer.macs)
     assert found.with_plain_mask() is found
+
+
+# --- what earlier steps left ------------------------------------------------------------------------------------------
+
+
+def test_an_operator_takes_what_an_earlier_step_left() -> None:
+    """It is no tensor of the stream, but is read; a fused group has no place for it."""
+    plain, cached = stream_of(), stream_of(attributes={"residual_format": "fp16", "ratios": True})
+    layer = attention_layer(cached.operators[0], cached)
+    assert layer.cached_bytes == 2 * 4 * 6 * (8 * 2 + 4)
+    assert cached.read_bytes(cached.operators[0]) == plain.read_bytes(plain.operators[0]) + layer.cached_bytes
+    machine = load_machine("edge-16x16")
+    one, other = (simulate_stream(stream, machine) for stream in (plain, cached))
+    assert one.cycles <= other.cycles
+    assert other.dram_bytes > one.dram_bytes
+    with pytest.raises(InputError, match="has no parts to fuse"):
+        split_attention(cached.operators[0], cached)
