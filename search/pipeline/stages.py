@@ -28,7 +28,7 @@ from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.homes import Place
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["CORES", "FALLBACK", "Stage", "group_of", "made_ready", "prepared_handovers", "programs_at_clock"]
+__all__ = ["CORES", "FALLBACK", "Stage", "group_of", "made_ready", "part_of", "prepared_handovers", "programs_at_clock"]
 
 CORES, FALLBACK = "the cores are free", "the fallback is free"
 DRAM = "dram"  # the channel that all units share
@@ -121,7 +121,7 @@ def made_ready(
         plain = [job for job in unit.jobs[choice.first : choice.last + 1] if job is not None]
         planned = shared if n_cores else None
         if costs.keeps and n_cores and not takes_turns:
-            own_part = _part_of(stream, here)
+            own_part = part_of(stream, here)
             planned = _planned(own_part, here, own, costs, PLAN_SECONDS / len(choices), progress)
             if planned is not None and len(choices) > 1:
                 planned = with_spare_weights(planned, own_part, here, own, partial(_search, costs, own))
@@ -243,7 +243,7 @@ def _kept_weights(stream: OperatorStream, jobs: Sequence[Job], plan: ResidencyPl
     return sum(tensor.n_bytes for tensor in plan.tensors if tensor.is_weight and tensor.name in own)
 
 
-def _part_of(stream: OperatorStream, jobs: Sequence[Job]) -> OperatorStream:
+def part_of(stream: OperatorStream, jobs: Sequence[Job]) -> OperatorStream:
     """The operators of ``jobs`` as a stream of their own: what others make is an input, what others read a result."""
     own = [operator for job in jobs for operator in job.operators]
     names = {operator.name for operator in own}

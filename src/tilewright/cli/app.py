@@ -14,6 +14,7 @@ from tilewright.cli.compare import compare
 from tilewright.cli.decode import decode
 from tilewright.cli.measure import measure
 from tilewright.cli.once import OnceCommand
+from tilewright.cli.predict import predict
 from tilewright.cli.report import report
 from tilewright.cli.schedules import schedules
 from tilewright.cli.schema import schema
@@ -72,6 +73,7 @@ app.command("decode", cls=OnceCommand)(decode)
 app.command("search", cls=OnceCommand)(search)
 app.command("sweep", cls=OnceCommand)(sweep)
 app.command("report", cls=OnceCommand)(report)
+app.command("predict", cls=OnceCommand)(predict)
 app.command("measure", cls=OnceCommand)(measure)
 app.command("schedules", cls=OnceCommand)(schedules)
 app.command("validate", cls=OnceCommand)(validate)
