@@ -15,9 +15,7 @@ from tilewright.search.predictor.units import units_of_networks
 from tilewright.workloads.zoo.search_spaces import SPACES, space_named
 
 FAMILY = ("edge-16x16", "nvdla-small")
-SOME = [
-    f"nasbench-201/{one}{two}{three}{one}{two}{three}" for one in range(5) for two in range(5) for three in (0, 3)
-]
+SOME = [f"nasbench-201/{one}{two}{three}{one}{two}{three}" for one in range(5) for two in range(5) for three in (0, 3)]
 
 
 @pytest.fixture(scope="module")
