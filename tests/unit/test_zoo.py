@@ -160,6 +160,16 @@ ROUGHLY = {
     "hunyuan-video:frames=1": (12_821, None),
     "sana-0.6b:height=32": (592, None),
     "sana-1.6b:height=32": (1_604, None),
+    # arXiv 2401.16456, Table 1
+    "shvit-s1": (6.3, 0.241),
+    "shvit-s2": (11.4, 0.366),
+    "shvit-s3": (14.2, 0.601),
+    "shvit-s4": (16.5, 0.986),
+    # arXiv 2006.08357, Table 5; parameters follow from its layers (its sizes: tests/validation/test_operators.py)
+    "codenet-1x": (1.579, 1.14),
+    "codenet-1x-pooled:image=256": (1.579, 0.29),
+    "codenet-2x": (5.941, 3.54),
+    "codenet-2x-pooled": (5.941, 3.58),
 }
 
 

@@ -15,6 +15,7 @@ from tilewright.workloads.zoo import (
     compact,
     convnext,
     convolutional,
+    deformable,
     diffusion,
     edge,
     hybrids,
@@ -23,6 +24,7 @@ from tilewright.workloads.zoo import (
     joint_diffusion,
     large_chunks,
     mobile,
+    single_head,
     state_space,
     transformers,
     vision,
@@ -65,6 +67,9 @@ _STATES = {"batch": 1, "seq": 2048, "decode": 0}
 _MAMBA_SIZES = (("130m", 768, 24), ("370m", 1024, 48), ("790m", 1536, 48), ("1.4b", 2048, 48), ("2.8b", 2560, 64))
 _MAMBA_2_SIZES = (("130m", 768, 24), ("370m", 1024, 48), ("780m", 1536, 48), ("1.3b", 2048, 48), ("2.7b", 2560, 64))
 _GENERATE = {"batch": 1, "prefill": 2048, "decode": 0, "context": 0}
+
+
+_CODENET = (("1x", (24, 116, 232, 464, 1024)), ("2x", (24, 244, 488, 976, 2048)))
 
 
 def _picture(options: Options) -> dict[str, int]:
@@ -127,6 +132,18 @@ def _of_32(make: Callable[..., OperatorStream], **settings: Any) -> Build:
 
 def _plain(widths: tuple[int, ...], kernels: tuple[int, ...], n_channels: int) -> Build:
     return lambda b, o: convolutional.plain_convolutions(b, widths=widths, kernels=kernels, n_channels=n_channels, **o)
+
+
+def _shvit(size: str) -> Build:
+    def build(b: Layers, options: Options) -> OperatorStream:
+        need_multiple(b.name, options, "image", 16)
+        return single_head.shvit(b, single_head.SHVIT_SIZES[size], **_picture(options))
+
+    return build
+
+
+def _codenet(widths: tuple[int, ...], *, pooled: bool) -> Build:
+    return _of_32(deformable.codenet, widths=widths, pooled=pooled)
 
 
 def _vision_transformer(
@@ -617,6 +634,23 @@ _NETWORKS: Mapping[str, _Entry] = {
     ),
     "deit-t": _Entry(build=_vision_transformer(192, 3), options=_PICTURE, source="arXiv 2012.12877, Table 1"),
     "deit-s": _Entry(build=_vision_transformer(384, 6), options=_PICTURE, source="arXiv 2012.12877, Table 1"),
+    **{
+        f"shvit-{size}": _Entry(
+            build=_shvit(size),
+            options=_PICTURE | {"image": 256 if size == "s4" else 224},
+            source="arXiv 2401.16456, Table 1, and ysj9909/SHViT",
+        )
+        for size in single_head.SHVIT_SIZES
+    },
+    **{
+        f"codenet-{size}{'-pooled' * pooled}": _Entry(
+            build=_codenet(widths, pooled=pooled),
+            options=_PICTURE | {"image": 512, "classes": 20},
+            source="arXiv 2006.08357; layers and decoder as DequanWang/CoDeNet, whose decoder is wider in its file",
+        )
+        for size, widths in _CODENET
+        for pooled in (False, True)
+    },
     "bert-base": _Entry(build=_bert(12, 768, 12), options=_TEXT, source="arXiv 1810.04805, section 3"),
     "bert-large": _Entry(build=_bert(24, 1024, 16), options=_TEXT, source="arXiv 1810.04805, section 3"),
     "llama-3-8b": _Entry(

@@ -111,6 +111,45 @@ class Layers(StreamBuilder):
         }
         return self.add("conv", name, inputs, [batch, n_out, *out_size], attributes)
 
+    def deformable_conv(
+        self,
+        x: str,
+        offsets: str,
+        n_out: int,
+        kernel: int,
+        name: str,
+        *,
+        groups: int = 1,
+        shape: str = "free",
+        bound: int = 0,
+        sampling: str = "bilinear",
+    ) -> str:
+        """A convolution of x (batch, channels, height, width) whose taps lie at ``offsets`` from their usual places.
+
+        Padded by (kernel - 1) / 2; a batch norm behind it is folded. ``shape``, ``bound`` and ``sampling``: as of the
+        operator kind ``deformable_conv``.
+        """
+        batch, n_in, *size = self.shape(x)
+        inputs = [x, self.trained(f"{name}.weight", n_out, n_in // groups, kernel, kernel), offsets]
+        inputs.append(self.trained(f"{name}.bias", n_out))
+        self.n_parameters += n_out  # of the norm's scale and shift one is the bias
+        attributes = {
+            "batch": batch,
+            "groups": groups,
+            "in_channels": n_in,
+            "out_channels": n_out,
+            "in_size": size,
+            "out_size": size,
+            "kernel": (kernel, kernel),
+            "stride": (1, 1),
+            "padding": (kernel // 2,) * 4,
+            "dilation": (1, 1),
+            "shape": shape,
+            "bound": bound,
+            "sampling": sampling,
+        }
+        return self.add("deformable_conv", name, inputs, [batch, n_out, *size], attributes)
+
     def transposed_conv(
         self, x: str, n_out: int, kernel: int, name: str, *, stride: int, batch_norm: bool = False
     ) -> str:

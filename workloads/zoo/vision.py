@@ -18,6 +18,7 @@ __all__ = [
     "resnet",
     "resnet_v2",
     "rounded",
+    "squeeze_excite",
     "vision_transformer",
 ]
 
@@ -173,12 +174,13 @@ def inverted(
     width = b.shape(y)[1]
     y = b.conv(y, width, kernel, "depthwise", stride=stride, groups=width, dilation=dilation, batch_norm=True)
     y = b.elementwise(activation, y)
-    y = _squeeze_excite(b, y, max(1, n_in // 4), activation) if squeeze else y
+    y = squeeze_excite(b, y, max(1, n_in // 4), activation) if squeeze else y
     y = b.conv(y, n_out, 1, "project", batch_norm=True)
     return b.elementwise("add", y, x) if around and stride == 1 and n_in == n_out else y
 
 
-def _squeeze_excite(b: Layers, x: str, n_squeezed: int, activation: str) -> str:
+def squeeze_excite(b: Layers, x: str, n_squeezed: int, activation: str) -> str:
+    """x times a gate for each of its channels, from their means through two layers (Hu et al., arXiv 1709.01507)."""
     batch, width = b.shape(x)[:2]
     gate = b.view(b.global_mean(x, "squeeze.pool"), (batch, width, 1, 1), "map")
     gate = b.elementwise(activation, b.conv(gate, n_squeezed, 1, "squeeze.reduce"), name=f"squeeze.{activation}")
