@@ -6,11 +6,14 @@ Every file is written under a temporary name in its own folder and then renamed 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tilewright.errors import InputError
 from tilewright.reports.manifest import MANIFEST, remove_stale, updated_manifest
@@ -18,6 +21,7 @@ from tilewright.reports.manifest import MANIFEST, remove_stale, updated_manifest
 __all__ = ["check_apart", "check_file", "check_folder", "staged_folder", "write_file"]
 
 _STANDARD_OUTPUT = "-"
+READER_S = 10.0  # for which a pipe's reader is waited
 _TEMPORARY_PREFIX = ".tilewright-"
 
 
@@ -31,7 +35,8 @@ def write_file(path: str | Path, content: str | bytes) -> Path:
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
         if _is_stream(target):
-            target.write_bytes(data)
+            with _opened(target) as stream:
+                stream.write(data)
             return target
         _replace(Path(os.path.realpath(target)), data)
     except OSError as error:
@@ -144,6 +149,25 @@ def _check_writable(folder: Path, refusal: str) -> None:
 
 def _is_stream(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _opened(target: Path) -> BinaryIO:
+    """A device or pipe to write to. A named pipe is waited for, not for ever: OSError where nobody reads it."""
+    if not target.is_fifo():
+        return target.open("wb")
+    end = time.monotonic() + READER_S
+    while True:
+        try:
+            handle = os.open(target, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > end:
+                raise OSError(errno.ENXIO, f"nobody reads this pipe (waited {READER_S:g} s)") from None
+            time.sleep(0.05)
+        else:
+            os.set_blocking(handle, True)
+            return os.fdopen(handle, "wb")
 
 
 def _cannot_write(path: Path, error: OSError) -> InputError:

@@ -436,6 +436,14 @@ class PhaseSearch:
             return []
         return pareto(found) if keep_front else [min(found, key=self.score)]
 
+    def keep_runs(self) -> None:
+        """Keep the programs that are run from now on, for :meth:`at_best_pace`."""
+        self._runs = []
+
+    def at_best_pace(self, best: Evaluated) -> Evaluated:
+        """The best of the kept runs at any pace of their ports; ``best`` at full pace."""
+        return ([best, *self._paced(self._runs or (), [best], None)])[-1]
+
     def _paced(
         self, runs: Sequence[_Run], found: Sequence[Evaluated], to_beat: tuple[float, float] | None
     ) -> list[Evaluated]:

@@ -83,7 +83,9 @@ def read_sequences(path: Path) -> list[MeasuredTable]:
     """One table for each column of times, or each kernel and device in it."""
     frame = read_frame(path)
     kind = _kind(list(frame.columns))
-    assert kind is not None
+    if kind is None:
+        names = ", ".join(repr(name) for name in frame.columns if name != name.strip())
+        raise InputError(f"{path}: columns have spaces about their names; given {names}; allowed names alone")
     if kind == "ssd":
         return _ssd_tables(path, frame)
     if kind == "chunk_scan":

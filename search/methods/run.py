@@ -56,8 +56,13 @@ def run_method(
         Problem(search, seed=seed, budget=-(-total * size // sum(sizes)), front=front)
         for search, size in zip(searches, sizes, strict=True)
     ]
+    if not front:
+        for search in searches:
+            search.keep_runs()
     curve = _run(method, problems, objective, total, progress)
     chosen = _best(problems, objective)
+    if not front:
+        chosen = tuple(search.at_best_pace(part) for search, part in zip(searches, chosen, strict=True))
     cycles, energy_pj = sum(part.cycles for part in chosen), sum(part.energy_pj for part in chosen)
     value = score(objective, cycles, energy_pj)[0]
     floor = _floor(problems, objective)

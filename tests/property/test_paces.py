@@ -14,6 +14,8 @@ from tests.property.programs import programs
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
+from tilewright.search.methods.method import get_method
+from tilewright.search.methods.run import run_method
 from tilewright.search.paces import Pacer
 from tilewright.search.tiling import best_tiling
 from tilewright.sim.engine.alone import Alone
@@ -105,6 +107,14 @@ def test_a_search_with_twice_the_port_is_never_slower() -> None:
 def test_a_pace_is_given_beside_a_whole_tiling() -> None:
     with pytest.raises(InputError, match="given without all other numbers of the tiling"):
         best_tiling(STAGED, PRODUCT, machine(), fixed={READ: 2})
+
+
+def test_a_method_finds_the_pace_too() -> None:
+    held = {name: value for name, value in TILING.items() if name not in {"far_m", "far_n"}}
+    found = run_method(get_method("exhaustive"), STAGED, PRODUCT, machine(8), fixed=held)
+    same = best_tiling(STAGED, PRODUCT, machine(8), fixed=held)
+    assert (found.tiling, found.cycles) == (same.tiling, same.cycles)
+    assert any(name.startswith("pace.") for name in found.tiling)
 
 
 def test_ports_and_paces() -> None:

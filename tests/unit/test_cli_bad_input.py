@@ -13,6 +13,8 @@ import tilewright
 from tilewright.cli.run import run
 from tilewright.errors import InputError
 from tilewright.kernels.measurement import MeasurementDevice, MeasurementFile
+from tilewright.kernels.reading import read_tables
+from tilewright.reports.files import write_file
 from tilewright.workloads.network import load_network
 
 
@@ -119,6 +121,27 @@ def test_no_device_or_pipe_is_replaced_by_a_file(tmp_path: Path, capsys: pytest.
         said = refused(["measure", "--suite", "tiny", "-o", name], capsys)
         assert said.endswith(": not a file; allowed the name of a file, which keeps the results")
     assert pipe.is_fifo()
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for_for_ever(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tilewright.reports.files.READER_S", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    said = refused(["list", "machines", "--json", str(pipe)], capsys)
+    assert said == f"cannot write {pipe}: nobody reads this pipe (waited 0.1 s)"
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_file(pipe, "text")
+    assert os.read(reader, 9) == b"text"
+    os.close(reader)
+
+
+def test_spaces_about_the_names_of_columns_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "steps.csv"
+    table.write_text("  Hk,Hv,B,L,h100_flashinfer\n4,4,1,16,0.01\n")
+    with pytest.raises(InputError, match="columns have spaces about their names; given '  Hk'"):
+        read_tables(table)
 
 
 def test_measurements_are_as_readable_as_other_files(tmp_path: Path) -> None:
