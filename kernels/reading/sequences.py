@@ -82,10 +82,7 @@ def _kind(header: list[str]) -> str | None:
 def read_sequences(path: Path) -> list[MeasuredTable]:
     """One table for each column of times, or each kernel and device in it."""
     frame = read_frame(path)
-    kind = _kind(list(frame.columns))
-    if kind is None:
-        names = ", ".join(repr(name) for name in frame.columns if name != name.strip())
-        raise InputError(f"{path}: columns have spaces about their names; given {names}; allowed names alone")
+    kind = _kind(list(frame.columns)) or _unkind(path, frame)
     if kind == "ssd":
         return _ssd_tables(path, frame)
     if kind == "chunk_scan":
@@ -113,6 +110,12 @@ def read_sequences(path: Path) -> list[MeasuredTable]:
             operator, shape = _shape(path, rows, kind, family)
             tables.append(_table(path, rows, column, device, family, operator, shape))
     return tables
+
+
+def _unkind(path: Path, frame: pd.DataFrame) -> str:
+    """Refuse a table that is one of these only when spaces are taken from the names of its columns."""
+    names = ", ".join(repr(name) for name in frame.columns if name != name.strip())
+    raise InputError(f"{path}: columns have spaces about their names; given {names}; allowed names alone")
 
 
 def _table(
