@@ -49,6 +49,11 @@ class Group:
     context: int
 
 
+#: Steps that were timed one by one in this process, the first ones forgotten first.
+_timed_before: dict[str, Steps] = {}
+_MOST_KEPT = 64
+
+
 class Decoding:
     """The decoder ``networks`` (from sizes to its stream) on a machine.
 
@@ -124,12 +129,29 @@ class Decoding:
             self._notes[
                 f"of {n_steps:,} steps {len(at)} are timed; between two of them time, energy and bytes are on a line"
             ] = None
-        results: list[NetworkResult] = []
-        for number, step in enumerate(at):
-            self._simulator.tell(number, len(at), f"step {step + 1:,} of {n_steps:,}")
-            results.append(self._simulator.network(self._shifted(line, first + int(step), shift)))
-        steps = steps_of_results(results, [first + int(step) for step in at])
+        contexts = [first + int(step) for step in at]
+        key = self._fingerprint([line.at(contexts[0]), line.at(contexts[-1])], [shift, *contexts])
+        steps = _timed_before.get(key)
+        if steps is None:
+            results: list[NetworkResult] = []
+            for number, context in enumerate(contexts):
+                self._simulator.tell(number, len(at), f"step {context - first + 1:,} of {n_steps:,}")
+                results.append(self._simulator.network(self._shifted(line, context, shift)))
+            steps = steps_of_results(results, contexts)
+            if len(_timed_before) >= _MOST_KEPT:
+                _timed_before.pop(next(iter(_timed_before)))
+            _timed_before[key] = steps
         return steps if len(at) == n_steps else steps.between(at, n_steps)
+
+    def _fingerprint(self, ends: Sequence[OperatorStream], contexts: Sequence[int]) -> str:
+        """What steps that are timed one by one depend on."""
+        simulator = self._simulator
+        choices = (
+            simulator.kernels, simulator.objective, simulator.prefetch, simulator.fuse, simulator.residency,
+            tuple(simulator.attention_dataflows),
+        )  # fmt: skip
+        text = "".join(stream.to_json() for stream in ends)
+        return simulator.cache.key("steps", text, simulator.machine, choices, list(contexts))
 
     def _shifted(self, line: StreamLine, context: int, shift: int) -> OperatorStream:
         return line.at(context + shift) if shift >= 0 else line.at(max(1, context + shift))

@@ -7,8 +7,12 @@ mappings.
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +21,7 @@ import numpy.typing as npt
 from tilewright.errors import InputError
 from tilewright.hw_models.energy import Counters
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.search import network
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import Mapped, weights_ahead
 from tilewright.search.workload import pieces
@@ -89,7 +94,9 @@ class GrowingAttention:
     def _kept(self, numbers: Sequence[int]) -> list[Pair]:
         """The runs at ``numbers``, from the cache where they are in it."""
         after = None if self.following is None else (self.following[0].layer, self.following[0].tiling)
-        key = self.cache.key("growing", self.at(numbers[-1]), self.machine, self.choices, after, list(numbers))
+        key = self.cache.key(
+            "growing", _own_digest(), self.at(numbers[-1]), self.machine, self.choices, after, list(numbers)
+        )
         kept = self.cache.get(key)
         if kept is not None and len(kept.get("runs", ())) == len(numbers):
             return [(plain, bring) for plain, bring in kept["runs"]]
@@ -172,6 +179,13 @@ class GrowingAttention:
         work = mapped_work(programs)
         cycles = sum(simulate(program).cycles for program in programs)
         return flat_run(cycles, work.matrix_cycles, work.vector_cycles, work.counters), work.peak_buffer_bytes
+
+
+@lru_cache(maxsize=1)
+def _own_digest() -> str:
+    """A hash of the code that keeps runs, beside that of all mappings."""
+    text = b"".join(Path(str(module.__file__)).read_bytes() for module in (network, sys.modules[__name__]))
+    return hashlib.sha256(text).hexdigest()
 
 
 def _cut_alike(cut: object, other: object) -> bool:
