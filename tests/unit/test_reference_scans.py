@@ -44,7 +44,9 @@ def libraries() -> Any:
 
 
 @pytest.mark.usefixtures("libraries")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["mamba2", *(pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "mamba2")]
+)
 def test_scans_are_one_operator_each(name: str) -> None:
     from tilewright.workloads.extract.transformers import stream_from_config
 
@@ -66,6 +68,7 @@ def test_scans_are_one_operator_each(name: str) -> None:
     assert "reference_scans" not in module.causal_conv1d_fn.__code__.co_filename  # as it was before
 
 
+@pytest.mark.slow
 def test_the_zoo_and_the_configuration_agree(libraries: Any) -> None:
     from tilewright.workloads.extract.transformers import stream_from_config
 

@@ -12,6 +12,10 @@ from tilewright.errors import InputError
 from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.file import stream_from_json, stream_to_json
+from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.zoo import video
+from tilewright.workloads.zoo.layers import Layers
+from tilewright.workloads.zoo.video_networks import completed_mask
 
 RADIAL = Path(__file__).resolve().parents[3] / "shared" / "sparse_ssm" / "radial_attention_h100.csv"
 
@@ -96,7 +100,7 @@ def test_flop_of_a_published_generation() -> None:
 
 
 def test_guidance_is_a_batch_of_two() -> None:
-    one, two = (load_network(f"wan-2.1-1.3b:frames=5,height=32,width=32,batch={n}") for n in (1, 2))
+    one, two = (load_network(f"sana-0.6b:height=32,width=32,batch={n}") for n in (1, 2))
     assert two.macs == 2 * one.macs and two.n_weights == one.n_weights
 
 
@@ -111,21 +115,27 @@ def test_masks_know_canvas_frames_and_text() -> None:
     assert layer.blocks.n_pairs == 24 * (48 * (12 + 5) + 5 * 53)
     refiner = next(attention_layer(one) for one in stream.operators if one.name == "refiner.blocks.0.sdpa")
     assert refiner.blocks is None
-    said = load_network("wan-2.1-1.3b:frames=9,height=64,width=64,mask=radial:block=16,steps=3")
-    cross, own = (
-        next(one for one in said.operators if one.name == f"blocks.0.{part}.sdpa")
-        for part in ("cross_attention", "attention")
-    )
-    assert own.text("mask") == "radial:block=16,frames=3" and cross.text("mask") == "none"
-    assert said.n_steps == 3
+
+
+def _small(mask: str) -> OperatorStream:
+    b = Layers("small")
+    b.mask = mask
+    config = video.WanConfig(hidden=48, heads=2, layers=1, intermediate=64, channels=4, text_width=16)
+    return video.wan(b, config, batch=1, canvas=video.Canvas(3, 8, 8), text=8)
+
+
+def test_the_text_is_seen_whole_and_masks_are_saved() -> None:
+    said = _small(completed_mask("small", "radial:block=8", (3, 4, 4), 0))
+    own, cross = (one for one in said.operators if one.kind == "attention")
+    assert own.text("mask") == "radial:block=8,frames=3" and cross.text("mask") == "none"
     assert stream_from_json(stream_to_json(said), name="copy") == said
 
 
 def test_a_masked_network_runs_and_never_takes_less_than_its_bound() -> None:
-    result = tilewright.simulate_network(
-        "wan-2.1-1.3b:frames=9,height=64,width=64,text=8,mask=radial:block=8", "edge-16x16"
-    )
+    tiles = "sliding_tile:canvas=3x4x4,tile=1x2x2,window=3x2x2"
+    result = tilewright.simulate_network(_small(tiles), "edge-16x16")
     assert all(one.bound_ratio >= 1 for one in result.operators)
+    assert _small("none").macs - result.macs == 2 * 2 * 24 * 48 * (48 - 12)
 
 
 def test_linear_attention_grows_with_the_tokens_and_not_with_their_square() -> None:
