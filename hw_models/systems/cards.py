@@ -8,14 +8,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Annotated
 
-from annotated_types import Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from tilewright.document import STRICT_FIELDS, parse_document
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 
-__all__ = ["CardSpec", "card_named"]
+__all__ = ["CardSpec", "card_named", "card_of_machine"]
 
 _Text = Annotated[str, MinLen(1)]
 
@@ -23,7 +23,8 @@ _Text = Annotated[str, MinLen(1)]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardSpec:
     """``named`` so in tables (a regular expression); ``machine`` of that name; ``memory_mib`` that its driver shows;
-    ``memory_share`` of the bandwidth that check bits leave.
+    ``memory_share`` of the bandwidth that check bits leave; ``weights_share`` of it at which weights come in a
+    server (0: as the calibration of products says).
     """
 
     __pydantic_config__ = STRICT_FIELDS
@@ -32,6 +33,7 @@ class CardSpec:
     machine: _Text
     memory_mib: Annotated[int, Gt(0)]
     memory_share: Annotated[float, Gt(0), Le(1)]
+    weights_share: Annotated[float, Ge(0), Le(1)] = 0.0
     source: _Text
 
     @property
@@ -53,11 +55,20 @@ class _Cards:
 
 
 @cache
+def _known() -> tuple[CardSpec, ...]:
+    text = files(__package__).joinpath("cards.yaml").read_text(encoding="utf-8")
+    return parse_document(text, _Cards, what="cards", name="cards.yaml").cards
+
+
+@cache
 def card_named(name: str) -> CardSpec:
     """The card that a table calls ``name``; raises InputError for one that is not described."""
-    text = files(__package__).joinpath("cards.yaml").read_text(encoding="utf-8")
-    known = parse_document(text, _Cards, what="cards", name="cards.yaml").cards
-    found = next((card for card in known if re.search(card.named, name)), None)
+    found = next((card for card in _known() if re.search(card.named, name)), None)
     if found is None:
         raise InputError(f"{name}: not described: no data sheet of this card is in cards.yaml")
     return found
+
+
+def card_of_machine(machine: str) -> CardSpec | None:
+    """The card that is described as ``machine`` (None: there is none)."""
+    return next((card for card in _known() if card.machine == machine), None)

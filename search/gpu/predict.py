@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +28,9 @@ from tilewright.sim.gpu.device import GpuDevice, gpu_device
 from tilewright.sim.gpu.power import kernel_power
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tilewright.sim.gpu.attention import AttentionShapes
 
 __all__ = [
@@ -35,6 +38,7 @@ __all__ = [
     "attention_shapes",
     "kernel_energy",
     "kernel_seconds",
+    "kernel_times",
     "predict",
     "predict_with",
     "ready",
@@ -58,10 +62,43 @@ def kernel_seconds(machine: MachineSpec, operator: Operator, family: str, **shap
     """
     table = one_kernel(machine, operator, family, shape)
     device, parameters, calibration = ready(machine, operator, family)
+    return float(_times(device, parameters, calibration, table)[0])
+
+
+def kernel_times(
+    machine: MachineSpec,
+    operator: Operator,
+    family: str,
+    columns: Mapping[str, Sequence[int]],
+    *,
+    memory_share: float = 0.0,
+) -> NDArray[np.float64]:
+    """As :func:`kernel_seconds`, of many kernels at once: ``columns`` are equally long, what they lack is as usual.
+
+    ``memory_share``: of the data sheet's bandwidth, in place of the calibration's (0: that).
+    """
+    import numpy as np
+
+    first = {name: int(values[0]) for name, values in columns.items()}
+    one = one_kernel(machine, operator, family, first)
+    size = len(next(iter(columns.values())))
+    rows = {
+        name: np.asarray(columns[name]) if name in columns else np.repeat(each, size)
+        for name, each in one.columns.items()
+    }
+    device, parameters, calibration = ready(machine, operator, family)
+    if memory_share and isinstance(parameters, GemmParameters | AttentionParameters):
+        parameters = replace(parameters, memory_share=memory_share)
+    return _times(device, parameters, calibration, replace(one, columns=rows, seconds=np.ones(size)))
+
+
+def _times(
+    device: GpuDevice, parameters: Parameters, calibration: CalibrationSpec, table: MeasuredTable
+) -> NDArray[np.float64]:
     found = predict_with(device, parameters, table)
     if device.power_limit_w != power_of(device, calibration).limit_w:
         found = with_activity(device, parameters, table, found)
-    return float(_limited(device, calibration, found).seconds[0])
+    return _limited(device, calibration, found).seconds
 
 
 def kernel_energy(

@@ -75,7 +75,8 @@ def with_formats(
     lacking = [name for name in changes if not hasattr(run, name)]
     if kv_cache is not None:
         if hasattr(run, "cache"):
-            changes["cache"] = _checked(replace, run.cache, keys=kv_cache, values=kv_cache)
+            own = ("format",) if hasattr(run.cache, "format") else ("keys", "values")
+            changes["cache"] = _checked(replace, run.cache, **dict.fromkeys(own, kv_cache))
         else:
             lacking.append("kv_cache")
     if lacking:

@@ -8,11 +8,13 @@ the calibrated share. Nothing is fitted to such tables.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import log2
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tilewright.errors import InputError
 from tilewright.formats import bits_per_element
@@ -22,14 +24,14 @@ from tilewright.hw_models.gpu.power import measured_board
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.hw_models.systems.cards import CardSpec
-from tilewright.search.gpu.predict import kernel_seconds, one_kernel, predict_with, ready
+from tilewright.search.gpu.predict import kernel_seconds, kernel_times, one_kernel, predict_with, ready
 from tilewright.sim.decoding.time import GPU_SHARE_FROM, gpu_share
 from tilewright.sim.gpu.power import kernel_power
 from tilewright.workloads.language.model import LanguageModel
 from tilewright.workloads.language.served import ServedPrecision
 from tilewright.workloads.language.stored import storage_of
 
-__all__ = ["Throughput", "largest_batch", "throughput"]
+__all__ = ["Throughput", "largest_batch", "product_times", "throughput"]
 
 _MEMORY_USED = 0.9  # of the card's, as servers are told by default
 _RUNTIME_BYTES = 1_500_000_000  # of the driver's context and the libraries' own buffers
@@ -190,27 +192,43 @@ def _head(model: LanguageModel, machine: str, m: int) -> float:
 
 @lru_cache(maxsize=4096)
 def _kernel(machine: str, family: str, m: int, n: int, k: int) -> float:
-    spec = load_machine(machine)
-    seconds = kernel_seconds(spec, "gemm", family, m=m, n=n, k=k)
+    return float(product_times(load_machine(machine), family, [m], n, k)[0])
+
+
+def product_times(
+    spec: MachineSpec, family: str, m: Sequence[int], n: int, k: int, *, memory_share: float = 0.0
+) -> NDArray[np.float64]:
+    """A library's products of ``m`` rows each, on a card that stands on another's calibration at the clock that its
+    own limit leaves. ``memory_share``: of the data sheet's bandwidth (0: the calibration's).
+    """
+    columns = {"m": m, "n": [n] * len(m), "k": [k] * len(m)}
+    seconds = kernel_times(spec, "gemm", family, columns, memory_share=memory_share)
     assert spec.gpu is not None
     if spec.gpu.calibrated_as is None:
         return seconds
-    return max(seconds, _under_own_limit(spec, family, m=m, n=n, k=k))
+    return np.maximum(seconds, _under_own_limit(spec, family, columns, memory_share))
 
 
-def _under_own_limit(spec: MachineSpec, family: str, **shape: int) -> float:
-    """Seconds of a product at the clock that the card's own limit leaves, with all that it draws.
+def _under_own_limit(
+    spec: MachineSpec, family: str, columns: Mapping[str, Sequence[int]], memory_share: float
+) -> NDArray[np.float64]:
+    """Seconds of products at the clock that the card's own limit leaves, with all that it draws.
 
     A calibration that is carried over from another card tells the share of the rate that multiply-adds alone leave;
     here bytes from L2 and DRAM count too, each as an H100's energy counter says (the same process).
     """
     device, parameters, _ = ready(spec, "gemm", family)
-    found = predict_with(device, parameters, one_kernel(spec, "gemm", family, shape))
+    assert isinstance(parameters, GemmParameters)
+    if memory_share:
+        parameters = replace(parameters, memory_share=memory_share)
+    one = one_kernel(spec, "gemm", family, {name: int(values[0]) for name, values in columns.items()})
+    rows = {name: np.asarray(values) for name, values in columns.items()}
+    found = predict_with(device, parameters, replace(one, columns=rows, seconds=np.ones(len(rows["m"]))))
     board = measured_board(_BOARD)
-    assert board is not None and found.activity is not None and isinstance(parameters, GemmParameters)
+    assert board is not None and found.activity is not None
     law = replace(board.parameters, static_w=device.power.parameters.static_w)
     unheld = replace(board, parameters=law, limit_w=_NO_LIMIT_W)
     core_bound = found.bound == 1
     at_full_clock = np.where(core_bound, found.seconds * parameters.sustained_share, found.seconds)
     held = kernel_power(unheld, found.activity, at_full_clock, limit_w=device.power_limit_w, core_bound=core_bound)
-    return float(held.seconds[0])
+    return held.seconds

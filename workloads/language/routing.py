@@ -62,6 +62,16 @@ class Routing:
             return float(min(n_experts, n_tokens * top_k))
         return float((1 - (1 - self.chances(n_experts, top_k)) ** n_tokens).sum())
 
+    def loads(self, n_experts: int, top_k: int, n_tokens: int, tile: int) -> float:
+        """Times that an expert's weights are brought on the mean, once for each begun tile of ``tile`` rows."""
+        import numpy as np
+        from scipy.stats import binom
+
+        if self.balanced or not n_tokens:
+            return self.tile_rows(n_experts, top_k, n_tokens, tile) / tile
+        begun = np.arange(0, n_tokens, tile)[:, None]
+        return float(np.sum(binom.sf(begun, n_tokens, self.chances(n_experts, top_k)[None, :])))
+
     def tile_rows(self, n_experts: int, top_k: int, n_tokens: int, tile: int) -> float:
         """Rows that a grouped product computes, each expert's filled up to whole tiles of ``tile``, on the mean."""
         if self.balanced:

@@ -29,6 +29,7 @@ class Runtime:
     of a GPU's 32-bit lane for a narrow weight in a matrix-vector kernel; ``processor_operations``: of a lane of a
     processor that has dot products of int8. ``unpacks_each_row``:
     in a batch, weights in narrow integers are turned anew for each row. ``storage``: its usual way to store weights.
+    ``sequence_us``: what its program takes of a server's step for each request in it.
     """
 
     __pydantic_config__ = _STRICT
@@ -45,6 +46,7 @@ class Runtime:
     processor_operations: Annotated[float, Ge(0), Le(100)]
     storage: Annotated[str, MinLen(1)]
     unpacks_each_row: bool = False
+    sequence_us: Annotated[float, Ge(0), Le(1e6)] = 0.0
 
     def launches(self, model: LanguageModel, *, narrow_cache: bool = False) -> int:
         """Kernels of one step."""

@@ -93,6 +93,10 @@ def _written(folder: str, result: RunResult, command: str) -> Path:
 def _own_tables(outputs: Outputs, result: RunResult) -> list[Table]:
     """Tables that only this kind of run has."""
     from tilewright.reports.runs.diffusion import steps_table
+    from tilewright.reports.runs.serve import serve_table
     from tilewright.sim.runs.diffusion import DiffusionResult
+    from tilewright.sim.serving.result import ServeResult
 
+    if isinstance(result, ServeResult):
+        return [serve_table(outputs.console(), result)]
     return [steps_table(outputs.console(), result)] if isinstance(result, DiffusionResult) else []
