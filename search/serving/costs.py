@@ -274,7 +274,7 @@ class _KernelCosts(_Costs):
         return self.served.runtime.mixture_kernels * self.launch_s
 
     def _small(self, n_bytes: float) -> float:
-        """A kernel that reads and writes ``n_bytes``: a launch, or the memory's time where they are more than the L2."""
+        """A kernel that reads and writes ``n_bytes``: a launch, or the memory's time beyond the size of the L2."""
         return self.launch_s if n_bytes <= self.l2_bytes else max(self.launch_s, n_bytes / self.bandwidth)
 
     def head(self, rows: int) -> float:
