@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.errors import InputError
-from tilewright.sim.engine.alone import Alone
+from tilewright.sim.engine.alone import Alone, Layout, layout_of
 from tilewright.sim.engine.image import AT_CHANNELS, AT_COMMANDS, AT_LISTS, COMMAND_SIZE, pack
 from tilewright.sim.engine.program import channel_units, exact_shares
 from tilewright.sim.engine.run import channel_bytes, run_images
@@ -46,9 +46,13 @@ class PacedRun(NamedTuple):
     pace: dict[str, int]
 
 
-def least_cycles(images: Sequence[Int64Array], *, n_threads: int | None = None) -> Int64Array:
-    """Cycles that none of the programs undercuts, whatever the pace of its ports."""
-    return run_images([Alone(image).image for image in images], n_threads=n_threads)
+def least_cycles(
+    images: Sequence[Int64Array], *, layouts: Sequence[Layout] | None = None, n_threads: int | None = None
+) -> Int64Array:
+    """Cycles that none of the programs undercuts, whatever the pace of its ports. ``layouts``: theirs, where known."""
+    known = layouts if layouts is not None else [layout_of(image) for image in images]
+    alone = [Alone(image, layout).image for image, layout in zip(images, known, strict=True)]
+    return run_images(alone, n_threads=n_threads)
 
 
 def cycles_below(is_better: Callable[[int], bool], least: int, most: int) -> int:

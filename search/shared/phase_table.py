@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from tilewright.errors import MappingError
 from tilewright.search.paces import least_cycles
+from tilewright.sim.engine.alone import Layout, layout_of
 from tilewright.sim.engine.run import run_images
 from tilewright.sim.lowering.asked_costs import Answers, AskedCosts, WorkRecorder
 from tilewright.sim.lowering.costs import TileCosts
@@ -66,6 +67,7 @@ class PhaseTable:
         self._images = RetimedImages()
         self._costs_set: tuple[Setting, int] | None = None
         self._cycles: OrderedDict[Setting, Int64Array] = OrderedDict()
+        self._layouts: dict[int, Layout] = {}
         self._least: OrderedDict[Setting, Int64Array] = OrderedDict()  # at any pace
 
     @property
@@ -135,7 +137,12 @@ class PhaseTable:
         new: list[int] = numbers[known[numbers] == _UNKNOWN].tolist()
         if new:
             self._set_costs(setting, answers)
-            known[new] = least_cycles(self._images.images(new), n_threads=1)
+            images = self._images.images(new)
+            for number, image in zip(new, images, strict=True):
+                if number not in self._layouts:
+                    self._layouts[number] = layout_of(image)
+            layouts = [self._layouts[number] for number in new]
+            known[new] = least_cycles(images, layouts=layouts, n_threads=1)
         least: Int64Array = known[numbers]
         return least
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ from tilewright.sim.engine.image import (
 )
 from tilewright.sim.engine.program import MAX_CYCLES
 
-__all__ = ["Alone"]
+__all__ = ["Alone", "Layout", "layout_of"]
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -37,25 +38,43 @@ _PLENTY = 2**50  # tokens of a semaphore that nobody waits for
 _CYCLES, _CHANNEL, _WORK, _WAITS, _N_WAITS = 0, 1, 2, 4, 5  # fields of a command
 
 
+class Layout(NamedTuple):
+    """What images of one program have in common, whatever their commands cost: which commands are transfers, the engine
+    of each and its weight, and the places of semaphores whose tokens several engines take.
+    """
+
+    moves: Int64Array
+    engines: Int64Array
+    weights: Int64Array
+    contended: Int64Array
+
+
+def layout_of(image: Int64Array) -> Layout:
+    """That of the program of ``image``."""
+    commands = _commands_of(image)
+    engines = image[image[AT_ENGINES] : image[AT_CHANNELS]].reshape(-1, 2)
+    instructions = image[image[AT_INSTRUCTIONS] : image[AT_COMMANDS]].reshape(-1, INSTRUCTION_SIZE)
+    places = np.flatnonzero(instructions[:, 0] == OP_COMMAND)
+    of_engine = np.searchsorted(engines[:, 0], places, side="right") - 1
+    moves = np.flatnonzero(commands[:, _CHANNEL] >= 0)
+    own = of_engine[moves]
+    return Layout(moves, own, engines[own, 1], _contended(image, commands, of_engine))
+
+
 class Alone:
     """The program of an ``image`` with a channel for each engine, all of which it has for itself."""
 
-    def __init__(self, image: Int64Array) -> None:
+    def __init__(self, image: Int64Array, layout: Layout | None = None) -> None:
+        self._layout = layout_of(image) if layout is None else layout
         self._image = image.copy()
-        commands = self._commands = _commands_of(self._image)
-        engines = image[image[AT_ENGINES] : image[AT_CHANNELS]].reshape(-1, 2)
-        instructions = image[image[AT_INSTRUCTIONS] : image[AT_COMMANDS]].reshape(-1, INSTRUCTION_SIZE)
-        places = np.flatnonzero(instructions[:, 0] == OP_COMMAND)
-        of_engine = np.searchsorted(engines[:, 0], places, side="right") - 1
-        self._of_moves = engines[:, 1], of_engine
-        moves = self._moves = np.flatnonzero(commands[:, _CHANNEL] >= 0)
+        commands, moves = _commands_of(self._image), self._layout.moves
         self._channels = commands[moves, _CHANNEL]
         self._latency = commands[moves, _CYCLES]
-        self._shares = image[image[AT_CHANNELS] + self._channels] // engines[of_engine[moves], 1]
+        self._shares = image[image[AT_CHANNELS] + self._channels] // self._layout.weights
         self._work = commands[moves, _WORK]
         commands[moves, _CHANNEL] = -1
         commands[moves, _CYCLES] += -(-self._work // self._shares)
-        _without_competition(self._image, commands, of_engine)
+        self._image[self._layout.contended] = _PLENTY
 
     @property
     def image(self) -> Int64Array:
@@ -65,11 +84,12 @@ class Alone:
     @cached_property
     def users(self) -> dict[int, tuple[int, ...]]:
         """The channels of its transfers, with the weights of the engines that use each."""
-        weights, of_engine = self._of_moves
-        own = of_engine[self._moves]
-        return {
-            at: tuple(weights[np.unique(own[self._channels == at])].tolist()) for at in set(self._channels.tolist())
-        }
+        _, engines, weights, _ = self._layout
+        found = {}
+        for at in set(self._channels.tolist()):
+            _, first = np.unique(engines[self._channels == at], return_index=True)
+            found[at] = tuple(weights[self._channels == at][first].tolist())
+        return found
 
     def slowed(self, slower: Mapping[int, Fraction]) -> Int64Array:
         """The image with channels slowed down (2: half the rate). Its run ends no later than any run of the program in
@@ -81,7 +101,7 @@ class Alone:
             by = slower.get(channel, _FULL)
             cycles.append(min(MAX_CYCLES, -(-work * by.numerator // (share * by.denominator))))
         found = self._image.copy()
-        _commands_of(found)[self._moves, _CYCLES] = self._latency + np.array(cycles, dtype=np.int64)
+        _commands_of(found)[self._layout.moves, _CYCLES] = self._latency + np.array(cycles, dtype=np.int64)
         return found
 
 
@@ -89,13 +109,14 @@ def _commands_of(image: Int64Array) -> Int64Array:
     return image[image[AT_COMMANDS] : image[AT_LISTS]].reshape(-1, COMMAND_SIZE)
 
 
-def _without_competition(image: Int64Array, commands: Int64Array, of_engine: Int64Array) -> None:
-    """Give semaphores whose tokens several engines take more than can be taken."""
-    lists = image[AT_LISTS]
+def _contended(image: Int64Array, commands: Int64Array, of_engine: Int64Array) -> Int64Array:
+    """The places of semaphores whose tokens several engines take."""
+    lists, semaphores = int(image[AT_LISTS]), int(image[AT_SEMAPHORES])
     taker: dict[int, int] = {}
-    for first, n, engine in zip(
-        commands[:, _WAITS].tolist(), commands[:, _N_WAITS].tolist(), of_engine.tolist(), strict=True
-    ):
+    found: set[int] = set()
+    waits = zip(commands[:, _WAITS].tolist(), commands[:, _N_WAITS].tolist(), of_engine.tolist(), strict=True)
+    for first, n, engine in waits:
         for semaphore in image[lists + first : lists + first + n].tolist():
             if taker.setdefault(semaphore, engine) != engine:
-                image[image[AT_SEMAPHORES] + semaphore] = _PLENTY
+                found.add(semaphores + semaphore)
+    return np.array(sorted(found), dtype=np.int64)
