@@ -25,7 +25,8 @@ def new_solver(
 ) -> CpSolver:
     """A solver for :func:`has_answer`. ``is_linear``: the model is nearly a linear program, whose relaxation then
     bounds it. ``seconds`` of the clock, or, where the answer must be the same every time, the solver's own
-    ``deterministic_seconds``; None: no limit. ``relative_gap``: of answer and bound, at which it ends.
+    ``deterministic_seconds``; None: no limit. ``relative_gap``: of answer and bound, at which it ends;
+    to simplify the model first is then not worth its time.
     """
     from ortools.sat.python import cp_model
 
@@ -39,6 +40,7 @@ def new_solver(
         solver.parameters.max_time_in_seconds = seconds
     if relative_gap > 0:
         solver.parameters.relative_gap_limit = relative_gap
+        solver.parameters.cp_model_presolve = False
     if deterministic_seconds is not None:
         solver.parameters.max_deterministic_time = deterministic_seconds
     return solver

@@ -70,6 +70,7 @@ FIRST_BATCH = 8  # small: the bound is tight, so a few runs often settle it
 LEAST_GRANULE = 4  # an array is not halved below that for smaller tiles
 FEW_FITTING = 8  # where fewer tilings fit, tiles for a part of the array are tried as well
 BATCH = 64  # later ones double up to this
+SHORT_BATCH = 16  # of runs alone, of which none behind the best is to be made
 
 
 class Candidate(NamedTuple):
@@ -295,15 +296,15 @@ class PhaseSearch:
             fitting = fitting.where((first < to_beat[0]) | ((first == to_beat[0]) & (second < to_beat[1])))
         self._fitting = fitting
 
-    def _space(self, fixed: Tiling) -> Sequence[dict[str, int]]:
-        layer, machine = self.costs.layer, self.costs.machine
+    def _space(self, layer: Layer, fixed: Tiling) -> Sequence[dict[str, int]]:
+        machine = self.costs.machine
         return tiling_space(self.phase, layer, machine, fixed, parts=least_parts(machine))
 
     def _shortlisted(self, fixed: Tiling) -> _Fitting | None:
         """What may beat the score, where that is told sooner; None where that is not so, or few of all fit."""
         if self._most_cycles is None or self.phase.shortlist is None or fixed:
             return None
-        told = self.phase.shortlist(self.costs, self._most_cycles, lambda: self._space(fixed), self.phase)
+        told = self.phase.shortlist(self.costs, self._most_cycles, lambda layer: self._space(layer, fixed), self.phase)
         if told is None or told.n_fitting < FEW_FITTING:
             return None
         self.n_candidates = told.n_candidates
@@ -313,7 +314,7 @@ class PhaseSearch:
     def _all_fitting(self, fixed: Tiling) -> _Fitting:
         """All tilings that fit, those for a part of the array among them where few others do."""
         phase, costs = self.phase, self.costs
-        space = self._space(fixed)
+        space = self._space(costs.layer, fixed)
         self.n_candidates = len(space)
         fitting = self._screened(space)
         if len(fitting) < FEW_FITTING:
@@ -492,7 +493,7 @@ class PhaseSearch:
             if not batch:
                 return
             yield batch
-            size = min(BATCH, 2 * size)
+            size = min(SHORT_BATCH if fastest_only else BATCH, 2 * size)
 
     def _queue(self) -> _Queue:
         """All that fit, by their bounds, or by what counting them cannot undercut."""

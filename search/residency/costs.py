@@ -134,17 +134,21 @@ class JobCosts:
 
     def wanted(self, pattern: Pattern, room: int) -> JobLayer | None:
         """What :meth:`exact` would search next; None where it knows the answer."""
+        first = self.wanted_first(pattern)
+        if first is not None:
+            return first
         points = self.points.get(pattern, [])
-        if not self.is_near:
-            if not points:
-                return self.planned(pattern)
-        elif (near := self.wanted_near()) is not None:
-            return near
         for point in points:
             if point.room == room or (point.found and point.found.need <= room <= point.room):
                 return None
         known = self._between(points, room, self.floor(pattern))
         return self.planned(pattern, room) if known is None else None
+
+    def wanted_first(self, pattern: Pattern) -> JobLayer | None:
+        """What :meth:`begin` would search."""
+        if self.is_near:
+            return self.wanted_near()
+        return None if self.points.get(pattern) else self.planned(pattern)
 
     def wanted_near(self) -> JobLayer | None:
         """What :meth:`floor` would search."""

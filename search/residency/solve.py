@@ -93,12 +93,15 @@ def solve(
             return None
         if bound >= best.cost:
             break
+        if _is_better_known(jobs, kept, to_beat, ahead):
+            continue
         before = _n_searches(jobs)
         best = _better(best, evaluated(kept))
         if bound >= best.cost:
             break
-        gap = _gap(best.cost, bound) if _n_searches(jobs) > before else 0.0
-        known = _Model(jobs, residents, capacity, exact=True).solved(best.kept, max(0.5, until - time.process_time()))
+        gap = _gap(best.cost, bound, _n_searches(jobs) - before)
+        exactly = _Model(jobs, residents, capacity, exact=True)
+        known = exactly.solved(best.kept, max(0.5, until - time.process_time()), relative_gap=gap)
         if known is not None:  # what has been searched so far, put together anew
             best = _better(best, evaluated(known[0]))
         if bound >= best.cost or time.process_time() > until:
@@ -172,9 +175,28 @@ def _evaluated(
     return _Plan(kept=tuple(kept), patterns=tuple(patterns), rooms=tuple(rooms), cost=sum(costs))
 
 
-def _gap(cost: int, bound: int) -> float:
-    """How near to its bound the next round's plan by floors need be, which floors alone do not prove."""
-    return min(MOST_GAP, NEAR_ENOUGH * (cost - bound) / cost)
+def _is_better_known(
+    jobs: Sequence[PlannedJob], kept: Sequence[bool], to_beat: int | None, ahead: Ahead | None
+) -> bool:
+    """Where there is a cost ``to_beat``, search the jobs of a plan with all the room, which tells what they cost at
+    least; whether anything was new. A memory that cannot beat another is left without plans that are made in full.
+    """
+    if to_beat is None:
+        return False
+    asked = [(job.costs, tuple(kept[number] for number in job.tensors)) for job in jobs]
+    wanted = [(costs, layer) for costs, pattern in asked if (layer := costs.wanted_first(pattern)) is not None]
+    if wanted and ahead is not None:
+        ahead(wanted)
+    for costs, pattern in asked:
+        costs.begin(pattern)
+    return bool(wanted)
+
+
+def _gap(cost: int, bound: int, n_searched: int) -> float:
+    """How near to its bound the next round's plan by floors need be: more is not proven before its jobs are searched.
+    As near as can be where a round was of jobs that all were.
+    """
+    return min(MOST_GAP, NEAR_ENOUGH * (cost - bound) / cost) if n_searched else 0.0
 
 
 def _evaluator(

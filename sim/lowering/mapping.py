@@ -45,6 +45,9 @@ __all__ = [
 
 Tiling = Mapping[str, int]
 
+#: The tilings of a layer that are searched.
+SpaceOf = Callable[[Any], Sequence[dict[str, int]]]
+
 
 class Layer(Protocol):
     """What can be mapped: it has a name, and so many independent pieces to deal out to cores."""
@@ -95,10 +98,10 @@ class Phase:
     then counts only tilings that could be the best. ``screen(costs, tilings, most_cycles)``: which fit, and their
     floors, for all at once; of those that take more cycles only that they do; None for layers for which it cannot tell.
     ``distinct_of_all``: ``distinct`` over columns of tilings, for a phase in which all are legal. ``shortlist(costs,
-    most_cycles, space, what)``: of the ``space``, made when it is called, those that fit and may take no more cycles,
-    told sooner than by ``screen`` for a layer that is searched again with other homes in the same space (``what``);
-    None where it cannot tell. ``image(phase, costs, tiling)``: the packed program of a tiling that fits, written sooner
-    than it is lowered; None where it must be.
+    most_cycles, space, what)``: of the ``space(layer)`` those that fit and may take no more cycles, told sooner than by
+    ``screen`` for a layer that is searched again with other homes; ``what`` space it is. None where it cannot tell.
+    ``image(phase, costs, tiling)``: the packed program of a tiling that fits, written sooner than it is lowered; None
+    where it must be.
     """
 
     name: str
@@ -110,7 +113,7 @@ class Phase:
     floor: Callable[[Any, Tiling], WorkTotals] | None = None
     screen: Callable[[Any, Sequence[dict[str, int]], int | None], Screened | None] | None = None
     distinct_of_all: Callable[[Any, Mapping[str, Column]], Flags] | None = None
-    shortlist: Callable[[Any, int, Callable[[], Sequence[dict[str, int]]], Hashable], Shortlist | None] | None = None
+    shortlist: Callable[[Any, int, SpaceOf, Hashable], Shortlist | None] | None = None
     image: Callable[[Phase, Any, Tiling], npt.NDArray[np.int64] | None] | None = None
 
     def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:

@@ -110,7 +110,7 @@ def test_shortlists_are_what_screens_leave(homes: Homes) -> None:
         assert told is not None
         typical = int(np.median(told.bound_cycles[told.fits]))
         for most_cycles in (typical, typical // 2, 2 * typical):
-            short = shortlist(costs, most_cycles, lambda space=space: space, phase)  # type: ignore[misc]
+            short = shortlist(costs, most_cycles, lambda layer: tiling_space(phase, layer, spec, {}), phase)
             assert short is not None
             meant = np.flatnonzero(told.fits & (told.bound_cycles <= most_cycles))
             own = short.bound_cycles <= most_cycles

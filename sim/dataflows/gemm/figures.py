@@ -75,8 +75,13 @@ def _layers_on(machine: MachineSpec) -> dict[GemmLayer, Figures]:
 
 def keep_space(figures: Figures, key: Hashable, space: Sized) -> None:
     """Remember ``space``, one item a tiling; others are forgotten where they become many."""
-    known = [own.spaces for _, layers in _figures for own in layers.values()]
-    if sum(len(one) for spaces in known for one in spaces.values()) + len(space) > MOST_ROWS:
-        for spaces in known:
-            spaces.clear()
+    _n_rows[0] += len(space)
+    if _n_rows[0] > MOST_ROWS:
+        for _, layers in _figures:
+            for own in layers.values():
+                own.spaces.clear()
+        _n_rows[0] = len(space)
     figures.spaces[key] = space
+
+
+_n_rows = [0]  # at least of all spaces that are remembered

@@ -9,7 +9,7 @@ layer with its operands in other homes (:mod:`tilewright.sim.dataflows.gemm.figu
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from tilewright.sim.dataflows.gemm.stages import n_copies, n_staging
 from tilewright.sim.dataflows.spans import Span
 from tilewright.sim.lowering.costs import Work
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, channels_of
+from tilewright.sim.lowering.mapping import SpaceOf
 from tilewright.sim.lowering.screen import Screened, Shortlist, TilingTable
 from tilewright.units import ceil_div
 from tilewright.workloads.homes import DRAM, Place
@@ -61,13 +62,17 @@ def screen(costs: GemmCosts, tilings: Sequence[dict[str, int]], most_cycles: int
     return Screened(fits=fits, bound_cycles=cycles, energy_pj=energy_pj)
 
 
+MANY = 8  # tilings that fit: that there are so many must be known
 MORE = 1.25  # cycles of products up to which tilings are remembered, for each that is asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Space:
-    """Tilings of a space that fit where nothing else is held, and whose products take at most ``most_cycles``, those
-    that take least first: their places in the space, the room that they take, and cycles of their products.
+    """Tilings of the space of a layer with its operands in the DRAM, of those that fit where nothing else is held, and
+    whose products take at most ``most_cycles``, those that take least first.
+
+    By tiling: its place in the space, room that it takes, cycles of its products, and what it stages (as ``far`` says
+    it: 1 A, 2 B, 3 both). ``n_candidates``: of the whole space, by what they stage.
     """
 
     tilings: TilingTable
@@ -75,19 +80,28 @@ class _Space:
     near_bytes: Int64Array
     staged_bytes: tuple[Int64Array, ...]
     product_cycles: Int64Array
+    stages: Int64Array
     most_cycles: int
-    n_candidates: int
+    n_candidates: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def fitting(self, costs: GemmCosts) -> Int64Array:
-        """Those that fit beside what is held."""
+    def fitting(self, costs: GemmCosts, n: int) -> Int64Array:
+        """Of the first ``n`` those that fit beside what is held, and stage nothing that is on chip already."""
         needs = (self.near_bytes, *self.staged_bytes)
         fits = [
-            need <= n_bytes - costs.held_bytes(name) for need, (name, n_bytes) in zip(needs, _rooms(costs), strict=True)
+            need[:n] <= n_bytes - costs.held_bytes(name)
+            for need, (name, n_bytes) in zip(needs, _rooms(costs), strict=True)
         ]
+        fits += [self.stages[:n] & staged == 0 for staged in _stages_nothing(costs)]
         return np.flatnonzero(np.logical_and.reduce(fits))
+
+
+def _stages_nothing(costs: GemmCosts) -> list[int]:
+    """The operands, as ``far`` says it, that are on chip and therefore never staged."""
+    homes = costs.layer.homes
+    return [staged for staged, home in ((1, homes.a), (2, homes.b)) if home != DRAM]
 
 
 def _rooms(costs: GemmCosts) -> list[tuple[str, int]]:
@@ -96,39 +110,39 @@ def _rooms(costs: GemmCosts) -> list[tuple[str, int]]:
     return [(costs.working.name, costs.working.capacity_bytes), *levels]
 
 
-def shortlist(
-    costs: GemmCosts, most_cycles: int, space: Callable[[], Sequence[dict[str, int]]], what: Hashable
-) -> Shortlist | None:
+def shortlist(costs: GemmCosts, most_cycles: int, space: SpaceOf, what: Hashable) -> Shortlist | None:
     """As :func:`screen` tells it, of what may take no more than ``most_cycles``. What depends neither on the levels in
     which operands live nor on the room that others leave is remembered, by ``what`` space it is.
     """
-    if costs.layer.engine is not None or costs.working.parts:
+    if type(costs) is not GemmCosts or costs.layer.engine is not None or costs.working.parts:
         return None
     known = _known_space(costs, most_cycles, space, what)
-    fitting = known.fitting(costs)
-    left = fitting[: np.searchsorted(fitting, np.searchsorted(known.product_cycles, most_cycles, side="right"))]
+    n = int(np.searchsorted(known.product_cycles, most_cycles, side="right"))
+    left = known.fitting(costs, n)
+    n_fitting = len(left) if len(left) >= MANY else len(known.fitting(costs, len(known)))
     if len(left):
         left = left[_whole(_Columns(costs, known.tilings.where(left)).queue_cycles()) <= most_cycles]
     left = left[np.argsort(known.places[left])]
     tilings = known.tilings.where(left)
     columns = _Columns(costs, tilings) if len(left) else None
+    staged_here = _stages_nothing(costs)
     return Shortlist(
         tilings=tilings,
         bound_cycles=np.zeros(0, dtype=np.int64) if columns is None else columns.bound_cycles(),
         energy_pj=np.zeros(0) if columns is None else columns.energy_pj(),
-        n_candidates=known.n_candidates,
-        n_fitting=len(fitting),
+        n_candidates=sum(n for at, n in enumerate(known.n_candidates) if not any(at & one for one in staged_here)),
+        n_fitting=n_fitting,
     )
 
 
-def _known_space(
-    costs: GemmCosts, most_cycles: int, space: Callable[[], Sequence[dict[str, int]]], what: Hashable
-) -> _Space:
+def _known_space(costs: GemmCosts, most_cycles: int, space: SpaceOf, what: Hashable) -> _Space:
     figures, homes, near = figures_of(costs), costs.layer.homes, costs.is_near
-    key = (what, homes.a == DRAM, homes.b == DRAM, near["a"], near["b"], costs.loaded_extras)
+    key = (what, near["a"], near["b"], costs.loaded_extras)
     known = figures.spaces.get(key)
     if not isinstance(known, _Space) or known.most_cycles < most_cycles:
-        known = _space(costs, TilingTable.of(space()), int(MORE * most_cycles))
+        far = homes._replace(a=homes.a if near["a"] else DRAM, b=homes.b if near["b"] else DRAM, held=())
+        layer = replace(costs.layer, homes=far)
+        known = _space(GemmCosts(layer, costs.machine), TilingTable.of(space(layer)), int(MORE * most_cycles))
         keep_space(figures, key, known)
     return known
 
@@ -151,8 +165,9 @@ def _space(costs: GemmCosts, tilings: TilingTable, most_cycles: int) -> _Space:
         near_bytes=near_bytes,
         staged_bytes=tuple(staged_bytes),
         product_cycles=cycles[order],
+        stages=columns.held[places],
         most_cycles=most_cycles,
-        n_candidates=len(tilings),
+        n_candidates=tuple(np.bincount(columns.held, minlength=4).tolist()),
     )
 
 
@@ -184,9 +199,9 @@ class _Columns:
         self.shared = column("shared") > 0
         far = column("far")
         self.level = np.where((far > 0) & ((far - 1) // 3 < len(costs.levels)), (far - 1) // 3, -1)
-        held = np.where(self.level >= 0, (far - 1) % 3 + 1, 0)
-        self.stage_a = (held & 1 > 0) & (layer.homes.a == DRAM)
-        self.stage_b = (held & 2 > 0) & (layer.homes.b == DRAM)
+        self.held = np.where(self.level >= 0, (far - 1) % 3 + 1, 0)
+        self.stage_a = (self.held & 1 > 0) & (layer.homes.a == DRAM)
+        self.stage_b = (self.held & 2 > 0) & (layer.homes.b == DRAM)
         self.part_rows = self._part(layer.m, self.m, self.rows, column("far_m", 1))
         self.part_columns = self._part(layer.n, self.n, self.columns, column("far_n", 1))
         self.row_parts = -(-layer.m // self.part_rows)
