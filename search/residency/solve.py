@@ -106,11 +106,10 @@ def solve(
             best = _better(best, evaluated(known[0]))
         if bound >= best.cost or time.process_time() > until:
             break
-    if to_beat is not None:
-        if best.cost >= to_beat:
-            return None
-        greedy = evaluated(_greedy(jobs, residents, capacity))
-        best = _better(best, greedy)
+    if to_beat is not None and best.cost >= to_beat:
+        return None
+    greedy = greedy or evaluated(_greedy(jobs, residents, capacity))
+    best = _better(best, greedy)
     return Solved(
         kept=best.kept,
         patterns=best.patterns,

@@ -125,7 +125,7 @@ def test_more_room_is_never_worse(kept: MappingCache) -> None:
 def test_the_best_of_all_plans(kept: MappingCache) -> None:
     """Every subset of the tensors, at its exact cost: none is better than the plan."""
     from tilewright.search.network import _Searches, _Searching
-    from tilewright.search.residency.plan import _jobs
+    from tilewright.search.residency.plan import _ahead_of, _jobs
 
     machine, stream = with_buffer(40), network()
     jobs = jobs_on(stream, machine)
@@ -148,6 +148,10 @@ def test_the_best_of_all_plans(kept: MappingCache) -> None:
     every = [_evaluated(planned, few, capacity, subset) for subset in product((False, True), repeat=len(few))]
     assert found.cost == min(plan.cost for plan in every if plan is not None)
     assert found.bound == found.cost
+    anew = _jobs("l1", capacity, jobs, operands, few, machine, planning.search, is_cycles=True)
+    again = solve(anew, few, capacity, seconds=30, to_beat=found.cost + 1, ahead=_ahead_of(anew, planning.ahead))
+    assert again is not None and (again.cost, again.bound) == (found.cost, found.cost)
+    assert solve(anew, few, capacity, seconds=30, to_beat=found.cost) is None
 
 
 def test_a_slow_level_is_not_always_better_than_the_dram(kept: MappingCache) -> None:
@@ -155,7 +159,7 @@ def test_a_slow_level_is_not_always_better_than_the_dram(kept: MappingCache) -> 
     worse than any subset of the tensors.
     """
     from tilewright.search.network import _Searches, _Searching
-    from tilewright.search.residency.plan import _jobs
+    from tilewright.search.residency.plan import _ahead_of, _jobs
 
     b = Layers("small", activations="int8", weights="int8")
     stream = b.finish([b.linear(b.linear(b.input("z", (1, 48, 32)), 64, "up"), 32, "down")])
@@ -178,7 +182,12 @@ def test_a_slow_level_is_not_always_better_than_the_dram(kept: MappingCache) -> 
     exact = [{p: job.costs.exact(p, capacity) for p in floor} for job, floor in zip(planned, floors, strict=True)]
     assert all(own[p].cost >= floor[p] for own, floor in zip(exact, floors, strict=True) for p in floor)  # type: ignore[union-attr]
     assert any(own[max(own)].cost > own[min(own)].cost for own in exact)  # type: ignore[union-attr]
-    assert solve(planned, few, capacity, seconds=30, to_beat=found.cost) is None
+    anew, more = (
+        _jobs("l3", capacity, jobs, operands, few, machine, planning.search, is_cycles=True) for _ in range(2)
+    )
+    again = solve(anew, few, capacity, seconds=30, to_beat=found.cost + 1, ahead=_ahead_of(anew, planning.ahead))
+    assert again is not None and (again.cost, again.bound) == (found.cost, found.cost)
+    assert solve(more, few, capacity, seconds=30, to_beat=found.cost, ahead=_ahead_of(more, planning.ahead)) is None
 
 
 def test_what_a_memory_holds(kept: MappingCache) -> None:
