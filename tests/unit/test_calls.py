@@ -81,18 +81,16 @@ def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         n_jobs(0)
 
 
-@pytest.mark.processes
-def test_helpers_take_part_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def take_part(folder: str) -> None:
     """Also where one is killed in the middle: the others do what it had."""
-    monkeypatch.setattr(calls, "PATIENCE_S", 0)
-    monkeypatch.setattr(sys, "path", [str(Path(__file__).parent), *sys.path])
     import test_calls as here  # by a name that helpers find, too
 
+    calls.PATIENCE_S = 0
     asked = [Call(number % 5, number) for number in range(100)]
-    with Helpers(3, here.begin, str(tmp_path)) as helpers:
+    with Helpers(3, here.begin, folder) as helpers:
         for _ in range(100):  # they begin when they have started
             found = helpers.answers(here.pid_of, asked, here.pid_of)
-            pids = helpers_of(str(tmp_path))
+            pids = helpers_of(folder)
             workers = {answer[1] for answer in found.values() if not isinstance(answer, InputError)}
             if len(pids) == 2 and len(workers) > 1:
                 break
@@ -104,6 +102,14 @@ def test_helpers_take_part_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert all(isinstance(answer, InputError) or answer[0] == number for number, answer in answers.items())
     assert len(pids) == 2 and os.getpid() in workers and workers - {os.getpid()} <= set(pids) and len(workers) > 1
     assert until_dead(pids)
+
+
+@pytest.mark.processes
+def test_helpers_take_part_and_end(tmp_path: Path) -> None:
+    """In a process of its own: in one in which tests have registered dataflows helpers are of no use."""
+    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_calls as here; "
+    script += f"here.take_part({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
 
 
 @pytest.mark.processes

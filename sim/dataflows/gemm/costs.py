@@ -72,6 +72,7 @@ class GemmCosts(TileCosts):
         self.n_sharing = {operand: n_sharing(layer, machine, operand) for operand in ("a", "b")}
         self.multicasts = multicasts(machine)
         self._of_tiles: dict[tuple[int, int, int], tuple[int, float]] = {}
+        self.asked: dict[tuple[object, ...], Work] = {}  # works by all that they depend on
         self._of_slabs: dict[tuple[Span, int, int, int], tuple[int, int, int]] = {}
 
     # -- all tiles -----------------------------------------------------------------------------------------

@@ -162,6 +162,9 @@ class _Tiles:
         self.rows = [_Along(part.size, tile["m"]) for part in self.row_parts.spans]
         self.columns = [_Along(part.size, tile["n"]) for part in self.column_parts.spans]
         self.depths = _Along(layer.k, tile["k"])
+        self._known = core.costs.asked
+        self._of_a = (tile["m"], tile["k"], None if nest.stage_a is None else nest.stage_a.level)
+        self._of_b = None if nest.stage_b is None else nest.stage_b.level
 
     def form(self) -> tuple[Hashable, ...]:
         """What makes the form of the program, beside the numbers of its engines, channels and semaphores."""
@@ -201,6 +204,20 @@ class _Tiles:
         if name == "columns":
             return self.columns[place.column_part].n - 2
         return self.depths.n - 2
+
+    def work(self, ask: _Ask) -> Work:
+        """What a command costs; remembered with the costs by all that it depends on."""
+        kind, number, place = ask[:3]
+        rows, depth = self.rows[place[0]].spans[place[2]], self.depths.spans[place[4]]
+        if kind in _OF_A:
+            key: tuple[object, ...] = (kind, self.row_parts.spans[place[0]], rows, depth, self._of_a)
+        else:
+            columns = self.columns[place[1]].spans[place[3]]
+            key = (kind, number, rows[0], columns[0], depth[0], depth[1], self._of_b)
+        work = self._known.get(key)
+        if work is None:
+            work = self._known[key] = _ASKED[kind](self, place, number)
+        return work
 
     def _all_rows(self, place: _Place) -> Span:
         part, rows = self.row_parts.spans[place.row_part], self.rows[place.row_part].spans[place.row]
@@ -251,6 +268,7 @@ class _Tiles:
         return self.costs.load_extra(number, *self._sizes(place))
 
 
+_OF_A = ("load_a", "fetch_a", "fill_a")
 _ASKED: dict[str, Callable[[_Tiles, _Place, int], Work]] = {kind: getattr(_Tiles, kind) for kind in _DEPENDS}
 
 
@@ -289,7 +307,7 @@ class _Form:
 
     def image(self, tiles: _Tiles, weights: list[int], channels: tuple[Channel, ...], initial: list[int]) -> Int64Array:
         """The image of another tiling."""
-        works = [_ASKED[kind](tiles, place, number) for kind, number, place, _, _ in self.asks]
+        works = [tiles.work(ask) for ask in self.asks]
         per_byte, per_cycle = self._units(works, weights, channels)
         found = self.packed.copy()
         at = int(found[layout.AT_ENGINES])
