@@ -11,9 +11,11 @@ from tilewright.reports.page_script import closed_script
 from tilewright.reports.pages import write_page
 from tilewright.reports.quantity import bytes_text, energy_text, percent_text, seconds_text
 from tilewright.reports.runs.drawing import draw_run
+from tilewright.reports.runs.serve import serve_columns
 from tilewright.reports.runs.table import measure_text, run_figures
 from tilewright.reports.runs.trace import run_trace_json
 from tilewright.sim.runs.result import RunResult
+from tilewright.sim.serving.result import ServeResult
 
 __all__ = ["run_page", "write_run_report"]
 
@@ -59,6 +61,10 @@ def _phases_table(result: RunResult) -> dict[str, Any]:
 
 
 def _steps_table(result: RunResult) -> dict[str, Any]:
+    if isinstance(result, ServeResult):
+        columns = serve_columns(result)
+        cells = [[cell(column.cells[at]) for column in columns] for at in range(len(result.points))]
+        return {"label": "points", "columns": [column.header for column in columns], "rows": cells}
     names = ["phase", "step", "behind", "starts at", "time", "energy", "DRAM"]
     rows = [
         [

@@ -60,6 +60,8 @@ class Served:
     busy_s: float = 0.0
     link_s: float = 0.0
     steps: int = 0
+    first_step_s: float = 0.0
+    last_step_s: float = 0.0
     tokens: int = 0
     prompt_tokens: int = 0
     n_bytes: float = 0.0
@@ -154,6 +156,8 @@ class _Together:
             served.tokens += batch.sampled
             if batch.group == batch.groups - 1:
                 served.prompt_tokens += batch.new
+        served.first_step_s = served.first_step_s if served.steps else longest
+        served.last_step_s = longest
         served.steps += 1
         served.busy_s += longest * len(batches)
         return longest

@@ -178,6 +178,17 @@ def test_a_sweep_runs_every_combination() -> None:
     assert len(alone.to_dict()["requests"]) == 6
 
 
+def test_the_example_is_short_and_runs() -> None:
+    path = Path(__file__).resolve().parents[2] / "examples" / "serving.yaml"
+    text = path.read_text()
+    assert len(text.splitlines()) < 20
+    small = text.replace("llama-3.1-8b", "llama-3.2-1b").replace("count: 200", "count: 12")
+    result = simulate_run(parse_run(small, name=path.name), "apple-m4")
+    assert isinstance(result, ServeResult)
+    assert len(result.points) == 6
+    assert result.rows() == simulate_run(parse_run(small, name=path.name), "apple-m4").rows()
+
+
 def test_any_machine_serves_in_closed_form() -> None:
     result = simulate_run(parse_run(SMALL, name="run.yaml"), "raspberry-pi-5")
     assert result.measure("tokens_per_s") < simulate_run(parse_run(SMALL, name="r"), "apple-m4").measure("tokens_per_s")

@@ -233,8 +233,8 @@ def _result(
         start_seconds=0.0,
         figures=figures,
         macs=round(served.macs * tensor),
-        first_seconds=0.0,
-        last_seconds=0.0,
+        first_seconds=served.first_step_s,
+        last_seconds=served.last_step_s,
     )
     parallel = setting.run.parallel
     return ServeResult(
