@@ -68,6 +68,7 @@ NAMES = (
     "tileflow-cloud",
     "tileflow-edge",
     "tileflow-rtl",
+    "tpu-v6e",
 )
 
 

@@ -1,0 +1,108 @@
+"""Number-theoretic transforms as products of bytes: equal to the polynomial's values, to the last bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tilewright.errors import InputError
+from tilewright.hw_models.load import load_machine
+from tilewright.sim.fusion.reference import network_on_numbers
+from tilewright.sim.jobs import jobs_of
+from tilewright.testing import check_operator_kind
+from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.network import load_network
+from tilewright.workloads.number_theory import (
+    REDUCTIONS,
+    _root,
+    byte_matrix,
+    constant,
+    factors,
+    from_bytes,
+    ntt_moduli,
+    reduced,
+    step_matrix,
+    to_bytes,
+)
+
+
+def transform(x: list[int], q: int) -> list[int]:
+    """The polynomial at the odd powers of the root, in Python's integers."""
+    n, psi = len(x), _root(len(x), q)
+    return [sum(value * pow(psi, j * (2 * k + 1), q) for j, value in enumerate(x)) % q for k in range(n)]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(("n", "rows", "limbs", "batch"), [(64, 16, 3, 1), (32, 2, 1, 2), (128, 8, 2, 3)])
+def test_a_transform_is_exact(reduction: str, n: int, rows: int, limbs: int, batch: int) -> None:
+    stream = load_network(f"ntt:n={n},rows={rows},limbs={limbs},batch={batch},modulo={reduction}")
+    columns, moduli, numbers = n // rows, ntt_moduli(n, limbs), np.random.default_rng(n)
+    x = np.stack([numbers.integers(0, q, (batch, rows, columns), dtype=np.uint64) for q in moduli])
+    values = {"x": to_bytes(x).astype(float)}
+    for side, step in (("rows", 1), ("columns", 3)):
+        parts = [byte_matrix(step_matrix(rows, columns, q, step, reduction), q) for q in moduli]
+        values[f"{side}.matrix"] = np.stack(parts).astype(float)
+    values["factors"] = np.stack([to_bytes(factors(rows, columns, q, reduction)) for q in moduli])[:, None].astype(
+        float
+    )
+    found = from_bytes(network_on_numbers(stream, values)[stream.outputs[0]].astype(np.uint64))
+    for limb, q in enumerate(moduli):
+        for one in range(batch):
+            # result k1 + rows k2 stands at (k1, k2)
+            y = found[limb, one].T.reshape(-1)
+            assert [int(value) for value in y] == transform([int(value) for value in x[limb, one].reshape(-1)], q)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_reduction_is_the_remainder(reduction: str) -> None:
+    (q,) = ntt_moduli(2**10, 1)
+    numbers = np.random.default_rng(1)
+    a = numbers.integers(0, q, 1000, dtype=np.uint64)
+    b = numbers.integers(0, q, 1000, dtype=np.uint64)
+    a[:3], b[:3] = (0, 1, q - 1), (q - 1, q - 1, q - 1)
+    stored = np.array([constant(int(value), q, reduction) for value in b], dtype=np.uint64)
+    assert [int(v) for v in reduced(a * stored, q, reduction)] == [
+        int(u) * int(v) % q for u, v in zip(a, b, strict=True)
+    ]
+
+
+def test_moduli_are_distinct_primes_with_roots() -> None:
+    moduli = ntt_moduli(2**16, 51)
+    assert len(set(moduli)) == 51
+    for q in (moduli[0], moduli[-1]):
+        assert q < 2**28 and q % 2**17 == 1 and pow(_root(2**16, q), 2**16, q) == q - 1
+        assert all(q % d for d in range(2, int(q**0.5) + 1, 1) if d < 2000)
+
+
+def test_steps_become_products_of_bytes_with_their_reductions_on_tiles() -> None:
+    stream = load_network("ntt:n=65536,limbs=51,rows=256,batch=2")
+    assert stream.macs == 2 * 51 * 2 * 256 * 1024 * 1024
+    first, second = (job.layer for job in jobs_of(stream))
+    assert isinstance(first, GemmLayer) and isinstance(second, GemmLayer)
+    assert (first.groups, first.m, first.k, first.n) == (51, 512, 1024, 1024)
+    assert (first.a_bits, first.b_bits, first.out_bits) == (8, 8, 8)
+    assert (second.a_bits, second.out_bits) == (8, 8)
+    # for each of a residue's four bytes, rounded up: Montgomery's 5 and 15, and 18 to join the sums of bytes
+    assert dict(second.fused.operations) == {"mul": 2, "add": 9}
+    assert dict(first.fused.operations) == {"mul": 4, "add": 16}  # with the factors' 9 and 31
+
+
+@pytest.mark.parametrize("text", ["ntt:n=64,limbs=2", "modular_multiply:n=16,limbs=3"])
+def test_they_are_held_to_what_kinds_are_held_to(text: str) -> None:
+    stream = load_network(text)
+    check_operator_kind(stream.operators[0].kind, stream, load_machine("edge-16x16"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ntt:n=60", "n: given 60"),
+        ("ntt:n=64,rows=5", "rows"),
+        ("ntt:n=1048576,limbs=99", "limbs"),
+        ("ntt:n=64,modulo=mersenne", "modulo"),
+        ("modular_multiply:limbs=2", "n: missing"),
+    ],
+)
+def test_what_cannot_be_is_refused(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load_network(text)
