@@ -135,3 +135,12 @@ def test_the_newest_tokens_are_read_as_they_are_made() -> None:
     )
     (few,) = (attention_layer(op, short) for op in short.operators if op.kind == "attention")
     assert few.key_bytes == 8 * heads * width * 2
+
+
+@pytest.mark.parametrize(("number_format", "bits"), [("fp16", 16), ("int8", 8), ("int4-g32", 4.5)])
+def test_a_gpu_reads_its_cache_from_the_dram(number_format: str, bits: float) -> None:
+    """Appending a token does not bring the rest of the cache into the L2, which weights have passed since."""
+    text = "llama-3-8b-block:decode=1,context=8191,batch=4"
+    result = simulate_network(text, "h100", kv_cache=number_format)
+    (attention,) = (one for one in result.operators if one.kind == "attention")
+    assert attention.dram_read_bytes == pytest.approx(4 * 8192 * 2 * 8 * 128 * bits / 8, rel=0.001)

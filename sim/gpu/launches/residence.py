@@ -68,6 +68,10 @@ def _distances(launches: Sequence[Launch], *, times: int) -> _Distances:
     found = _Distances([[] for _ in launches], [[_NEVER] * len(launch.writes) for launch in launches])
     last: dict[str, float] = {}  # tensor -> bytes touched before its last use began
     writer: dict[str, tuple[int, int]] = {}  # tensor -> the write that nobody has read yet
+    sizes: dict[str, int] = {}
+    for launch in launches:
+        for use in (*launch.reads, *launch.writes):
+            sizes[use.tensor] = max(sizes.get(use.tensor, 0), use.n_bytes)
     touched = 0.0
     for _ in range(times):
         for at, launch in enumerate(launches):
@@ -79,6 +83,7 @@ def _distances(launches: Sequence[Launch], *, times: int) -> _Distances:
                 last[use.tensor] = touched
             for slot, use in enumerate(launch.writes):
                 writer[use.tensor] = at, slot
-                last[use.tensor] = touched
+                if use.n_bytes == sizes[use.tensor]:  # rows that are appended bring nothing else of it
+                    last[use.tensor] = touched
             touched += launch.read_bytes + (0 if launch.in_place else launch.write_bytes)
     return found
