@@ -20,12 +20,18 @@ _MOST_POINTS = 512
 
 
 class Occupancy(NamedTuple):
-    """At the end of a step: blocks in use, requests that run and that wait."""
+    """At the end of a step: blocks in use, requests that run and that wait in the first engine; of the step its number,
+    what it took, and bytes and multiply-adds of one device of each engine together.
+    """
 
     seconds: float
     blocks: int
     running: int
     waiting: int
+    step: int
+    step_s: float
+    n_bytes: float
+    macs: float
 
 
 class _Trace:
@@ -38,12 +44,12 @@ class _Trace:
         self._every = 1
         self._told = 0
 
-    def tell(self, seconds: float, engine: Engine) -> None:
+    def tell(self, seconds: float, engine: Engine, step_s: float, n_bytes: float, macs: float) -> None:
         self._told += 1
         if self._told % self._every:
             return
         blocks, running, waiting = engine.pool.used, len(engine.running), len(engine.waiting)
-        self.points.append(Occupancy(seconds, blocks, running, waiting))
+        self.points.append(Occupancy(seconds, blocks, running, waiting, self._told - 1, step_s, n_bytes, macs))
         if len(self.points) == _MOST_POINTS:
             self.points = self.points[1::2]
             self._every *= 2
@@ -131,12 +137,14 @@ class _Together:
                 now = min(self.dealt[at][n].arrival_s for at, n in enumerate(come) if n < len(self.dealt[at]))
                 continue
             batches = [engine.plan(now) for engine in self.engines]
+            n_bytes, macs, began = self.served.n_bytes, self.served.macs, now
             now += self._seconds(batches)
             for engine in self.engines:
                 self.served.most_blocks = max(self.served.most_blocks, engine.pool.used)
                 self.served.most_running = max(self.served.most_running, len(engine.running))
                 ended += len(engine.done(now))
-            self.trace.tell(now, self.engines[0])
+            taken = self.served.n_bytes - n_bytes, self.served.macs - macs
+            self.trace.tell(now, self.engines[0], now - began, *taken)
             if self.tell is not None and self.served.steps % 1024 == 0:
                 self.tell(ended)
         self._close(now)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from tilewright.cli.run import run as run_command
 from tilewright.errors import InputError
 from tilewright.search.runs.run import simulate_run
 from tilewright.sim.serving.blocks import BlockPool
@@ -228,6 +230,26 @@ def test_experts_that_the_router_does_not_have(tmp_path: Path) -> None:
     text = SMALL.replace("llama-3.2-1b", "qwen3-30b-a3b") + f"routing: {counts}\n"
     with pytest.raises(InputError, match="expert: given 200; allowed 0 to 127"):
         simulate_run(parse_run(text, name="run.yaml"), "h100")
+
+
+@pytest.mark.parametrize("option", ["--no-fuse", "--objective=energy", "--weights=int4", "--dataflow=flash2"])
+def test_options_that_mean_nothing_are_refused(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(SMALL)
+    assert run_command(["simulate", "--run", str(path), "-a", "apple-m4", option]) == 2
+    assert f"{option.partition('=')[0]}: means nothing for a server" in capsys.readouterr().err
+
+
+def test_the_command_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "run.yaml", tmp_path / "out.json"
+    path.write_text(SMALL)
+    given = ["simulate", "--run", str(path), "-a", "apple-m4", "--kv-cache", "int8", "--json", str(out)]
+    assert run_command([*given, "--csv", str(tmp_path / "out.csv"), "--report", str(tmp_path / "page")]) == 0
+    assert "by point" in capsys.readouterr().out
+    document = json.loads(out.read_text())
+    assert len(document["requests"]) == 6
+    assert (tmp_path / "out.csv").read_text().count("\n") >= 2
+    assert "Points" in (tmp_path / "page" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(

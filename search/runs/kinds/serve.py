@@ -13,7 +13,7 @@ from tilewright.search.runs.evaluator import register_evaluator
 from tilewright.search.runs.simulator import RunSimulator
 from tilewright.search.serving.costs import ServedModel, costs_of
 from tilewright.sim.figures import Figures
-from tilewright.sim.runs.result import Measure, MemoryPoint, RunPhase
+from tilewright.sim.runs.result import Measure, MemoryPoint, RunPhase, StepPoint
 from tilewright.sim.serving.costs import StepCosts
 from tilewright.sim.serving.engine import EngineRules, most_blocks
 from tilewright.sim.serving.requests import Request
@@ -189,27 +189,48 @@ def _requests(run: ServeRun, rules: EngineRules, longest: int) -> tuple[Request,
 
 def _figures(setting: _Setting, served: Served, machine: MachineSpec) -> Figures:
     """What all devices take: power that flows all the time, bytes through memory and last buffer, multiply-adds."""
-    energy = machine.energy
     tensor, devices = setting.run.parallel.tensor, setting.devices
     n_bytes, macs = served.n_bytes * tensor, served.macs * tensor
-    known = energy.multiply_accumulate_pj
-    wide = next((name for name in ("fp16", "bf16", "fp32", "int8") if name in known), next(iter(known)))
-    static_w = (energy.static_mw + energy.dram_background_mw) * 1e-3
     clock = machine.clock_ghz * 1e9
     peak = machine.matrix.n_multipliers * machine.n_cores * clock
     return Figures(
         cycles=round(served.seconds * clock),
         seconds=served.seconds,
-        energy_by_component={
-            "static": static_w * served.seconds * devices * 1e12,
-            "dram": n_bytes * energy.dram_read_pj_per_byte,
-            "buffers": n_bytes * energy.buffer_read_pj_per_byte[machine.buffers[-1].name],
-            "multipliers": macs * known[wide],
-        },
+        energy_by_component=_energy_pj(machine, served.seconds * devices, n_bytes, macs),
         dram_read_bytes=round(n_bytes),
         dram_write_bytes=0,
         matrix_utilization=min(1.0, macs / (peak * max(served.seconds, 1e-30) * devices)),
         vector_utilization=0.0,
+    )
+
+
+def _energy_pj(machine: MachineSpec, device_s: float, n_bytes: float, macs: float) -> dict[str, float]:
+    """Picojoules of so many seconds of devices, bytes and multiply-adds."""
+    energy = machine.energy
+    known = energy.multiply_accumulate_pj
+    wide = next((name for name in ("fp16", "bf16", "fp32", "int8") if name in known), next(iter(known)))
+    return {
+        "static": (energy.static_mw + energy.dram_background_mw) * 1e9 * device_s,
+        "dram": n_bytes * energy.dram_read_pj_per_byte,
+        "buffers": n_bytes * energy.buffer_read_pj_per_byte[machine.buffers[-1].name],
+        "multipliers": macs * known[wide],
+    }
+
+
+def _steps(setting: _Setting, served: Served, machine: MachineSpec) -> tuple[StepPoint, ...]:
+    """Steps of the first engine, or of all that go in step, some of many."""
+    tensor = setting.run.parallel.tensor
+    devices = setting.devices if setting.run.parallel.experts else tensor
+    return tuple(
+        StepPoint(
+            one.step,
+            one.running,
+            one.seconds - one.step_s,
+            one.step_s,
+            sum(_energy_pj(machine, one.step_s * devices, one.n_bytes * tensor, one.macs * tensor).values()),
+            round(one.n_bytes * tensor),
+        )
+        for one in served.occupancy
     )
 
 
@@ -235,6 +256,7 @@ def _result(
         macs=round(served.macs * tensor),
         first_seconds=served.first_step_s,
         last_seconds=served.last_step_s,
+        points=_steps(setting, served, simulator.machine),
     )
     parallel = setting.run.parallel
     return ServeResult(

@@ -241,6 +241,18 @@ _NOT_FOR_RUNS = (
 _FOR_JOBS = ("machine", "run", "workload", "no_cache", "json", "csv", "report")
 
 
+#: The same for a server: steps are closed forms and library kernels, so nothing is mapped.
+_FOR_SERVERS = ("machine", "set_", "run", "workload", "kv_cache", "no_cache", "json", "csv", "report")
+
+
+def _refuse_for_servers(context: typer.Context) -> None:
+    for name in context.params:
+        if name not in _FOR_SERVERS and is_given(context, name):
+            raise InputError(
+                f"--{name.strip('_').replace('_', '-')}: means nothing for a server; its file says what runs"
+            )
+
+
 def _simulate_jobs(context: typer.Context, outputs: Outputs, described: RunDescription) -> None:
     from tilewright.cli.jobs import show_jobs
     from tilewright.workloads.runs.kinds.jobs import JobsRun
@@ -261,6 +273,8 @@ def _simulate_run(context: typer.Context, outputs: Outputs) -> None:
     if described.run == "jobs":
         _simulate_jobs(context, outputs, described)
         return
+    if described.run == "serve":
+        _refuse_for_servers(context)
     if given["objective"] == PARETO:
         raise InputError("--objective: pareto is for layers and networks; a run over time has one of the others")
     for name in _NOT_FOR_RUNS:
