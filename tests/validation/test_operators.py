@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tilewright
+from tilewright.sim.operation_energy import UNIT_PJ
 from tilewright.workloads.network import load_network
 
 SHARED = Path(os.environ.get("TILEWRIGHT_SHARED") or Path(__file__).resolve().parents[3] / "shared") / "systems"
@@ -90,3 +91,9 @@ def test_yolov8n_on_an_orin_nano() -> None:
         energy = show(f"YOLOv8n {row['precision']} mJ", result.energy_pj / 1e9, published * float(row["power_W"]))
         assert error < (0.35 if row["precision"] == "FP32" else 0.25)
         assert energy < 0.30
+
+
+def test_unit_energies_are_those_of_shiftaddvit() -> None:
+    table = {(row["quantity"], row["bits"]): row["value"] for row in rows("vision_shiftaddvit_unit_energy.csv")}
+    for (name, bits), value in UNIT_PJ.items():
+        assert value == float(table[name, str(bits)])
