@@ -70,5 +70,6 @@ def card_named(name: str) -> CardSpec:
 
 
 def card_of_machine(machine: str) -> CardSpec | None:
-    """The card that is described as ``machine`` (None: there is none)."""
-    return next((card for card in _known() if card.machine == machine), None)
+    """The card that is described as ``machine``, changed or not (None: there is none)."""
+    base = machine.partition(" with ")[0]
+    return next((card for card in _known() if card.machine == base), None)

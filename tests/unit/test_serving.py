@@ -232,6 +232,17 @@ def test_experts_that_the_router_does_not_have(tmp_path: Path) -> None:
         simulate_run(parse_run(text, name="run.yaml"), "h100")
 
 
+def test_a_changed_card_keeps_what_was_not_changed() -> None:
+    described = parse_run(SMALL.replace("count: 6", "count: 1"), name="run.yaml")
+    as_sold, faster, larger = (
+        simulate_run(described, name)
+        for name in ("rtx4090", "rtx4090 with dram.bandwidth_gb_per_s=2016", "rtx4090 with dram.capacity_gib=48")
+    )
+    assert faster.facts["blocks"] == as_sold.facts["blocks"] != larger.facts["blocks"]
+    assert larger.capacity_bytes == 48 * 2**30
+    assert larger.measure("tpot_s_mean") == as_sold.measure("tpot_s_mean") > faster.measure("tpot_s_mean")
+
+
 @pytest.mark.parametrize("option", ["--no-fuse", "--objective=energy", "--weights=int4", "--dataflow=flash2"])
 def test_options_that_mean_nothing_are_refused(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.yaml"

@@ -117,7 +117,9 @@ def _setting(run: ServeRun, machine: MachineSpec, known: dict[ServedModel, StepC
     )
     if served not in known:
         known[served] = costs_of(served, machine)
-    capacity = machine.dram.capacity_bytes if card is None else card.memory_bytes
+    capacity = machine.dram.capacity_bytes
+    if card is not None and capacity == card.spec.dram.capacity_bytes:  # what its driver shows, unless it was changed
+        capacity = card.memory_bytes
     rules = EngineRules(
         tokens=run.policy.tokens,
         running=run.policy.running,

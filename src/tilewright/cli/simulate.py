@@ -286,7 +286,12 @@ def _simulate_run(context: typer.Context, outputs: Outputs) -> None:
     mapping = {f"--{name.replace('_', '-')}": given[name] for name in ("dataflow", "no_fuse", "no_prefetch")}
     mapping["--residency"] = plan == "plan"
     spec = machine_of(
-        given["machine"], given["set_"], kernels=given["kernels"], launch=given["launch"], mapping=mapping
+        given["machine"],
+        given["set_"],
+        for_engine=described.run != "serve",
+        kernels=given["kernels"],
+        launch=given["launch"],
+        mapping=mapping,
     )
     if dataflow is not None:
         check_dataflows([dataflow])
