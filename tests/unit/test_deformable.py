@@ -94,6 +94,9 @@ def test_it_is_held_to_what_kinds_are_held_to(change: str) -> None:
 def test_depthwise_ones_run_on_the_vector_unit_and_others_on_the_array() -> None:
     (alone,) = jobs_of(load_network(f"{PLAIN},groups=6,shape=square"))
     assert isinstance(alone.layer, VectorLayer)
+    for change, has_unit in (("bound=2,sampling=nearest", True), ("sampling=nearest", False), ("bound=2", False)):
+        (operator,) = load_network(f"{PLAIN},groups=6,shape=square,{change}").operators
+        assert (operator.of_kind.unit(operator) is not None) == has_unit
     (joined,) = jobs_of(load_network(f"{PLAIN},groups=2"))
     assert isinstance(joined.layer, GemmLayer)
     assert (joined.layer.groups, joined.layer.m, joined.layer.k, joined.layer.n) == (2, 35, 27, 3)

@@ -24,6 +24,7 @@ NAMES = (
     "apple-m3-ultra",
     "apple-m4",
     "b200",
+    "codenet-ultra96",
     "coral-edgetpu-devboard",
     "coral-edgetpu-usb",
     "dpu-b4096-zcu102",

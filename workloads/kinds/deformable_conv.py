@@ -28,6 +28,7 @@ from tilewright.workloads.kinds.windows import (
 from tilewright.workloads.operators import Operator, stored_bytes
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.vector_work import UnitValues
 
 __all__ = ["BURST_BYTES", "SAMPLINGS", "SHAPES", "is_depthwise_deformable"]
 
@@ -96,6 +97,12 @@ def _work(operator: Operator) -> Counter[str]:
     return work
 
 
+def _unit(operator: Operator) -> UnitValues | None:
+    """A unit for depthwise convolutions does those whose places are whole pixels within a bound, in its lines."""
+    kept = operator.count("bound") and operator.text("sampling") == "nearest"
+    return UnitValues("depthwise", operator.macs) if kept and is_depthwise_deformable(operator) else None
+
+
 def _read_bytes(operator: Operator, stream: OperatorStream) -> int:
     """Within a bound, rows of x pass once through lines that are kept; else each place is fetched by itself.
 
@@ -161,6 +168,7 @@ register_kind(
         macs=_macs,
         on_array=_on_array,
         work=_work,
+        unit=_unit,
         read_bytes=_read_bytes,
         n_operands=2,
         size=_size,
