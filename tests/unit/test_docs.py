@@ -35,4 +35,4 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 
 def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 2600
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 2900
