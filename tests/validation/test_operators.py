@@ -15,6 +15,7 @@ import pytest
 import tilewright
 from tilewright.sim.operation_energy import UNIT_PJ
 from tilewright.workloads.network import load_network
+from tilewright.workloads.pruning import effective_macs, pruned_to
 from tilewright.workloads.stream.graph import OperatorStream
 
 SHARED = Path(os.environ.get("TILEWRIGHT_SHARED") or Path(__file__).resolve().parents[3] / "shared") / "systems"
@@ -119,3 +120,13 @@ def test_codenet_on_an_ultra96() -> None:
         result = tilewright.simulate_network(stream, "codenet-ultra96")
         show(f"{row['detector']} frames a second", 1 / result.seconds, float(row["fps"]))
         assert 1 < 1 / result.seconds / float(row["fps"]) < 7
+
+
+def test_block_pruned_transformers_have_lpvits_operations() -> None:
+    """Within 3 % of its GFLOPs, at its share of them; blocks of weights alone (B), and networks that the zoo has."""
+    networks = {"DeiT-Small": "deit-s", "DeiT-Base": "vit-b-16"}
+    for row in rows("vision_lpvit_pruning.csv"):
+        if row["model"] not in networks or (row["method"], row["scheme"]) not in (("LPViT", "B"), ("dense", "")):
+            continue
+        pruned = pruned_to(load_network(networks[row["model"]]), float(row["flops_percent"]) / 100)
+        assert show(f"{row['model']} {row['scheme']} G", effective_macs(pruned) / 1e9, float(row["flops_G"])) < 0.03
