@@ -21,9 +21,9 @@ def test_a_share_of_all_operations_is_left(share: float) -> None:
 
 
 def test_what_has_no_weights_cannot_be_pruned() -> None:
-    with pytest.raises(InputError, match="share: given 0.05; allowed above 0.0"):
+    with pytest.raises(InputError, match="what has no weights"):
         pruned_to(load_network("deit-s"), 0.05)
-    with pytest.raises(InputError, match="share: given 1.5"):
+    with pytest.raises(InputError, match="at most 1"):
         pruned_to(load_network("deit-s"), 1.5)
 
 

@@ -160,6 +160,8 @@ ROUGHLY = {
     "hunyuan-video:frames=1": (12_821, None),
     "sana-0.6b:height=32": (592, None),
     "sana-1.6b:height=32": (1_604, None),
+    # BERT less the weights of its layers, and two of rank 256 for each; of its multiply-adds as many less
+    "bert-base-svd": (109.482 - 84.935 + 12 * 13.824e-3 * 256, 11.17 - 128 * (84.935 - 42.467) / 1e3),
     # arXiv 2401.16456, Table 1
     "shvit-s1": (6.3, 0.241),
     "shvit-s2": (11.4, 0.366),

@@ -169,9 +169,9 @@ def _convnext(depths: tuple[int, ...], widths: tuple[int, ...]) -> Build:
 
 
 def _bert(layers: int, hidden: int, heads: int) -> Build:
-    config = transformers.EncoderConfig(hidden=hidden, heads=heads, intermediate=4 * hidden)
-
     def build(b: Layers, options: Options) -> OperatorStream:
+        rank = options.get("rank", 0)
+        config = transformers.EncoderConfig(hidden=hidden, heads=heads, intermediate=4 * hidden, rank=rank)
         if options["seq"] > 512:
             raise InputError(f"{b.name}: seq: BERT has 512 positions; given {options['seq']}; allowed 1 to 512")
         return transformers.bert(b, config, layers=layers, batch=options["batch"], seq=options["seq"])
@@ -652,6 +652,11 @@ _NETWORKS: Mapping[str, _Entry] = {
         for pooled in (False, True)
     },
     "bert-base": _Entry(build=_bert(12, 768, 12), options=_TEXT, source="arXiv 1810.04805, section 3"),
+    "bert-base-svd": _Entry(
+        build=_bert(12, 768, 12),
+        options=_TEXT | {"rank": 256},
+        source="arXiv 2508.01506: BERT with every weight of a layer as two of a rank; the rank is an option, assumed",
+    ),
     "bert-large": _Entry(build=_bert(24, 1024, 16), options=_TEXT, source="arXiv 1810.04805, section 3"),
     "llama-3-8b": _Entry(
         build=_llama(_LLAMA_3_8B),

@@ -23,12 +23,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderConfig:
-    """A transformer encoder's widths. ``as_module``: its code calls the framework's own module of attention."""
+    """A transformer encoder's widths. ``as_module``: its code calls the framework's own module of attention.
+
+    ``rank``: of its layers' weights, each then two products, through so many columns; 0 for whole weights.
+    """
 
     hidden: int
     heads: int
     intermediate: int
     as_module: bool = False
+    rank: int = 0
 
     @property
     def head_dim(self) -> int:
@@ -36,17 +40,22 @@ class EncoderConfig:
         return self.hidden // self.heads
 
 
+def _linear(b: Layers, x: str, n_out: int, name: str, rank: int) -> str:
+    """A linear layer, or two through ``rank`` columns (a truncated singular value decomposition of its weight)."""
+    return b.linear(b.linear(x, rank, f"{name}.right", bias=False) if rank else x, n_out, name)
+
+
 def _self_attention(b: Layers, x: str, config: EncoderConfig) -> str:
     with b.scope("attention"):
-        q, k, v = (b.linear(x, config.hidden, name) for name in ("query", "key", "value"))
+        q, k, v = (_linear(b, x, config.hidden, name, config.rank) for name in ("query", "key", "value"))
         y = b.attention(q, k, v, "sdpa", head_dim=config.head_dim, as_module=config.as_module)
-        return b.linear(y, config.hidden, "output")
+        return _linear(b, y, config.hidden, "output", config.rank)
 
 
 def _feed_forward(b: Layers, x: str, config: EncoderConfig) -> str:
     with b.scope("mlp"):
-        y = b.elementwise("gelu", b.linear(x, config.intermediate, "up"))
-        return b.linear(y, config.hidden, "down")
+        y = b.elementwise("gelu", _linear(b, x, config.intermediate, "up", config.rank))
+        return _linear(b, y, config.hidden, "down", config.rank)
 
 
 def add_pre_norm_layer(b: Layers, x: str, config: EncoderConfig) -> str:
