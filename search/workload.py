@@ -35,7 +35,9 @@ def layer_of(workload: Workload) -> JobLayer:
     if not is_operator(workload):
         return load_workload(layer_text(workload))
     stream = operator_stream(workload)
-    (job,) = jobs_of(stream)
+    job, *others = jobs_of(stream)
+    if others:
+        raise InputError(f"{stream.name}: is {1 + len(others)} operators; given for one layer; allowed as a network")
     return replace(job.layer, name=stream.name)
 
 

@@ -40,11 +40,12 @@ def what_is_named(text: str, *, network_options: Sequence[str] = ()) -> Named:
     """
     from tilewright.workloads.load import workload_names
     from tilewright.workloads.network import network_names
-    from tilewright.workloads.single_operator import is_operator, operator_kinds
+    from tilewright.workloads.single_operator import is_operator, operator_kinds, operator_texts
 
     text = text.strip()
     if is_operator(text):
-        return Named(kind="operator", text=text)
+        several = operator_texts()[text.partition(":")[0].strip()][1].is_network
+        return Named(kind="network" if several else "operator", text=text)
     prefixed = _PREFIX.match(text)
     if prefixed:
         return Named(kind="network" if prefixed[1] == "network" else "attention", text=prefixed[2].strip())

@@ -7,10 +7,12 @@ import pytest
 
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
+from tilewright.search.workload import layer_of
 from tilewright.sim.fusion.reference import network_on_numbers
 from tilewright.sim.jobs import jobs_of
 from tilewright.testing import check_operator_kind
 from tilewright.workloads.gemm import GemmLayer
+from tilewright.workloads.naming import what_is_named
 from tilewright.workloads.network import load_network
 from tilewright.workloads.number_theory import (
     REDUCTIONS,
@@ -85,6 +87,12 @@ def test_steps_become_products_of_bytes_with_their_reductions_on_tiles() -> None
     # for each of a residue's four bytes, rounded up: Montgomery's 5 and 15, and 18 to join the sums of bytes
     assert dict(second.fused.operations) == {"mul": 2, "add": 9}
     assert dict(first.fused.operations) == {"mul": 4, "add": 16}  # with the factors' 9 and 31
+
+
+def test_a_transform_is_run_as_a_network_and_refused_as_a_layer() -> None:
+    assert what_is_named("ntt:n=64").kind == "network" and what_is_named("modular_multiply:n=64").kind == "operator"
+    with pytest.raises(InputError, match="is 2 operators"):
+        layer_of("ntt:n=64")
 
 
 @pytest.mark.parametrize("text", ["ntt:n=64,limbs=2", "modular_multiply:n=16,limbs=3"])

@@ -117,6 +117,7 @@ register_kind(
         ),
         text=OperatorText(
             name="ntt",
+            is_network=True,
             example="ntt:n=65536,limbs=51,modulo=montgomery",
             keys=("n", "limbs", "batch", "rows", "modulo"),
             needed=("n",),

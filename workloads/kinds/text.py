@@ -28,7 +28,8 @@ class OperatorText:
     """How an operator is written: a text that runs, its keys, and which of them must be given.
 
     ``build(built, given)`` adds the operator with its inputs to a stream and returns the name of its result. ``name``
-    stands before the colon, where that is not the name of the kind.
+    stands before the colon, where that is not the name of the kind. ``is_network``: it becomes several operators, which
+    are run as a network.
     """
 
     example: str
@@ -36,6 +37,7 @@ class OperatorText:
     needed: tuple[str, ...]
     build: Callable[[StreamBuilder, TextKeys], str]
     name: str = ""
+    is_network: bool = False
 
 
 @dataclass(frozen=True, slots=True)
