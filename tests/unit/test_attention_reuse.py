@@ -99,7 +99,10 @@ def test_an_odd_batch_has_no_two_halves() -> None:
 TEXT = f"attention:batch=2,heads=2,seq=256,head_dim=32,mask={MASK}"
 
 
-def test_steps_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_steps_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     out = tmp_path / "steps.json"
     assert run(["compare", TEXT, "-a", "edge-16x16", "-d", "flash2", "--reuse", "10/5", "--json", str(out)]) == 0
     assert "saved work" in capsys.readouterr().out

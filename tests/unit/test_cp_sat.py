@@ -43,7 +43,12 @@ except KeyboardInterrupt:
 """
 
 
+#: Tests that a shell starts in the background inherit an ignored SIGINT.
+_NOT_IGNORED = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def printed(program: str) -> str:
+    program = _NOT_IGNORED + program
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
