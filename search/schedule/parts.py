@@ -111,7 +111,11 @@ def _network_parts(
     name: str, network: str, n_parts: int, clusters: Sequence[tuple[str, MachineSpec]], cache: MappingCache
 ) -> dict[tuple[str, str], PartRun]:
     first = clusters[0][1]
-    stream, _ = with_rated_formats(load_network(network), tuple(first.matrix.multiplies_per_pe_per_cycle), keep=[])
+    try:
+        loaded = load_network(network)
+    except InputError as fault:
+        raise InputError(f"applications.{name}.network: {fault}") from None
+    stream, _ = with_rated_formats(loaded, tuple(first.matrix.multiplies_per_pe_per_cycle), keep=[])
     units = units_of(stream, first, [machine for _, machine in clusters[1:]], fuse=True)
     jobs = jobs_on(stream, first, fuse=True)
     refuse_what_none_has(units, jobs)

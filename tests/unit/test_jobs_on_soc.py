@@ -189,6 +189,12 @@ def test_what_is_refused(text: str, wanted: str) -> None:
     assert "\n" not in str(fault.value)
 
 
+def test_a_network_that_is_not_there_is_told_with_its_field() -> None:
+    text = "run: jobs\napplications: {a: {network: mobilenet-v9}}\njobs: [{application: a}]\n"
+    with pytest.raises(InputError, match=r'applications\.a\.network: unknown network; .*did you mean "mobilenet-v2"'):
+        simulate_jobs(jobs(text), load_soc("phone-soc"))
+
+
 def test_a_part_that_no_cluster_can_run_whole_is_refused(small: SocSpec, tmp_path: Path) -> None:
     text = "run: jobs\napplications: {camera: {network: camera, parts: 3}}\njobs: [{application: camera}]\n"
     with pytest.raises(InputError, match="parts: more than it has layers; given 3; allowed at most 2"):

@@ -126,6 +126,10 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     ):
         code, _, error = said(capsys, *arguments)
         assert (code, error.count("\n"), fault in error) == (2, 1, True), error
+    mine.write_text("network,ms\nnasbench-201/999999,3\n")
+    code, _, error = said(capsys, *usual, "--from", str(mine))
+    assert (code, 'mine.csv:2: nasbench-201: not a network of it; given "999999"' in error) == (2, True)
+    mine.write_text("network,ms\nnasbench-201/111111,3\n")
     wrong = tmp_path / "known.csv"
     wrong.write_text("network,phone\nnasbench-201/111111,-3\n")
     code, _, error = said(capsys, *usual, "--from", str(mine), "--known", str(wrong))

@@ -167,8 +167,18 @@ def _milliseconds(cell: str, place: str) -> float:
 
 def _measured(path: Path) -> dict[str, float]:
     from tilewright.kernels.reading.runs import read_runs
+    from tilewright.workloads.zoo.search_spaces import SPACES
 
-    return {run.name: run.seconds for run in read_runs(path).runs}
+    found = {}
+    for run in read_runs(path).runs:
+        space, _, digits = run.name.partition("/")
+        if space in SPACES and digits:
+            try:
+                SPACES[space].network(digits)
+            except InputError as fault:
+                raise InputError(f"{run.place}: {fault}") from None
+        found[run.name] = run.seconds
+    return found
 
 
 def _show(outputs: Outputs, result: PredictionResult) -> None:
