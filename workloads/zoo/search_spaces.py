@@ -52,7 +52,7 @@ class SearchSpace:
         text = digits.strip()
         if len(text) != self.n_choices or not text.isdecimal() or any(int(one) >= self.n_kinds for one in text):
             raise InputError(
-                f"{self.name}: not a network of it; given "{digits}"; allowed {self.n_choices} digits from 0 to "
+                f'{self.name}: not a network of it; given "{digits}"; allowed {self.n_choices} digits from 0 to '
                 f"{self.n_kinds - 1}"
             )
         return self.blocks_of(tuple(map(int, text)))
