@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tilewright.errors import MappingError
+from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import LinkSpec, MachineSpec
 from tilewright.search.tiling import best_tiling, better_tiling
 from tilewright.search.workload import pieces
@@ -27,6 +28,7 @@ from tilewright.sim.lowering.evaluation import build_phase, core_shares, count_p
 from tilewright.sim.lowering.levels import channels_by_share
 from tilewright.sim.lowering.mapping import Tiling, get_dataflow
 from tilewright.testing.products import layers, numbers, tilings
+from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.gemm import GemmLayer
 
 _spec = importlib.util.spec_from_file_location("test_levels", Path(__file__).with_name("test_levels.py"))
@@ -76,6 +78,18 @@ def test_all_pieces_compute_the_product(case: tuple[GemmLayer, MachineSpec, dict
         found, wanted = numbers(STAGED, piece, machine, tiling, np.random.default_rng(seed))
     except MappingError:
         return
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_cores_whose_maps_begin_within_an_image() -> None:
+    """The second of two cores begins in an image's last row: its tile of two rows needs four of the input."""
+    window = ConvWindow(3, 1, 2, 1, kernel_height=2, kernel_width=1, stride_height=1, stride_width=1, images=3)
+    bits = {"a_bits": 8, "b_bits": 8, "out_bits": 8, "accumulator_bits": 32, "compute_format": "int8"}
+    layer = GemmLayer(name="convolution", groups=1, m=6, k=2, n=1, window=window, **bits)
+    machine = load_machine("edge-16x16").with_(n_cores=2)
+    (piece,) = layer.cuts(2)
+    tiling = {one.name: min(one.candidates(piece, machine)) for one in STAGED.parameters} | {"m": 2, "k": 2}
+    found, wanted = numbers(STAGED, piece, machine, tiling, np.random.default_rng(0))
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 

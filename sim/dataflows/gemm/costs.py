@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cached_property
+from math import gcd
 
 from tilewright.hw_models.block_steps import ConvShape
 from tilewright.hw_models.energy import Counters
@@ -205,8 +206,13 @@ class GemmCosts(TileCosts):
         assert window is not None
         cut_between_rows = layer.before_cut.m != layer.m  # then every core's first and last tile is another one
         if cut_between_rows or not (rows.first or rows.last):
-            return window.largest_slab(rows.size, tile=row_tile)
+            return window.largest_slab(rows.size, tile=self._begins(row_tile))
         return window.slab_at(rows.start, rows.size)
+
+    def _begins(self, row_tile: int) -> int:
+        """Of which number of rows all tiles of ``row_tile`` rows begin at a multiple, on every core."""
+        layer = self.layer
+        return row_tile if layer.before_cut.m == layer.m else gcd(row_tile, layer.m)
 
     def channels(self, depth: int, depth_tile: int) -> int:
         """Channels that ``depth`` neighbours along k can lie in."""
@@ -219,7 +225,7 @@ class GemmCosts(TileCosts):
         window = self.layer.window
         if window is None:
             return bits_to_bytes(row_tile * depth_tile * self.layer.a_bits)
-        pixels = window.largest_slab(row_tile, tile=row_tile).pixels
+        pixels = window.largest_slab(row_tile, tile=self._begins(row_tile)).pixels
         return bits_to_bytes(pixels * self.channels(depth_tile, depth_tile) * self.layer.a_bits)
 
     def staged_a_bytes(self, rows: int) -> int:
@@ -227,7 +233,7 @@ class GemmCosts(TileCosts):
         layer, window = self.layer, self.layer.window
         if window is None:
             return bits_to_bytes(rows * layer.k * layer.a_bits)
-        pixels = window.needed_pixels if rows == layer.m else window.largest_slab(rows, tile=rows).pixels
+        pixels = window.needed_pixels if rows == layer.m else window.largest_slab(rows, tile=self._begins(rows)).pixels
         return bits_to_bytes(pixels * (layer.k // window.taps) * layer.a_bits)
 
     # -- B -------------------------------------------------------------------------------------------------
