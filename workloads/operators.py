@@ -90,8 +90,10 @@ class TensorSpec:
     """A tensor: its shape (elements, outermost first; empty for one number), number format and role.
 
     ``view_of`` names the tensor whose memory this one reads in another shape or order, or in part: it has no producer
-    of its own and takes no memory. ``density``: of a weight, the share of its values that are not 0. Raises InputError
-    for a shape, role, format or density that is none.
+    of its own and takes no memory. What it reads is that tensor in the shape ``as_shape`` (empty: its own), the
+    dimensions of it in ``order`` (empty: as they are), of each those from ``start`` on (empty: all), in ``shape``; a
+    view that says neither and has fewer values reads a part that is not known. ``density``: of a weight, the share of
+    its values that are not 0. Raises InputError for a shape, role, format or density that is none.
     """
 
     name: str
@@ -100,6 +102,9 @@ class TensorSpec:
     role: Role = "activation"
     view_of: str | None = None
     density: float = 1.0
+    as_shape: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
+    start: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.density <= 1:

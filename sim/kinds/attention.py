@@ -15,7 +15,7 @@ from tilewright.sim.gpu.launches.of_kind import register_launches, tensor_uses
 from tilewright.sim.kinds.layer import register_lowering
 from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.attention import AttentionLayer
-from tilewright.workloads.attention_operator import attention_layer
+from tilewright.workloads.attention_operator import attention_inputs, attention_layer
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -32,8 +32,18 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
         raise InputError(f"{operator.name}: a masked attention does not run on numbers")
     q, k, v = _heads(operator, inputs)
     scores = np.einsum("bhqe,bhke->bhqk", q, k) / math.sqrt(q.shape[-1])
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights = powers / powers.sum(axis=-1, keepdims=True)
+    if "soft_cap" in operator.attributes:
+        cap = float(operator.attributes["soft_cap"])
+        scores = cap * np.tanh(scores / cap)
+    names = attention_inputs(operator)
+    if names.bias:
+        bias = inputs[3].reshape(*(1,) * (4 - inputs[3].ndim), *inputs[3].shape)
+        scores = scores + np.tile(bias, (len(q) // len(bias), 1, 1, 1))
+    most = scores.max(axis=-1, keepdims=True)
+    sinks = inputs[-1].reshape(1, -1, 1, 1) if names.sinks else np.full((1, 1, 1, 1), -np.inf)
+    most = np.maximum(most, sinks)
+    powers = np.exp(scores - most)
+    weights = powers / (powers.sum(axis=-1, keepdims=True) + np.exp(sinks - most))
     mixed = np.einsum("bhqk,bhkf->bqhf", weights, v)
     return np.asarray(mixed.reshape(shape))  # stored token by token, all heads of each together
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from tilewright.sim.gpu.launches.convolutions import conv_launches
 from tilewright.sim.gpu.launches.of_kind import register_launches
@@ -45,36 +46,36 @@ register_lowering("conv", _conv)
 
 
 def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, ...]) -> FloatArray:
-    """Tap by tap over the whole padded image."""
+    """Tap by tap, all outputs that one reaches at a time."""
     x, weight, bias = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
     groups, transposed = operator.count("groups"), bool(operator.attributes["transposed"])
     (sh, sw), (dh, dw) = operator.sizes("stride"), operator.sizes("dilation")
     (kh, kw), (top, left) = operator.sizes("kernel"), operator.sizes("padding")[:2]
     out_height, out_width = operator.sizes("out_size")
-    batch, _, height, width = x.shape
-    out_channels = operator.count("out_channels")
-    y = np.zeros((batch, out_channels, out_height, out_width))
-    of_group, from_group = out_channels // groups, x.shape[1] // groups
-    for g in range(groups):
-        part = x[:, g * from_group : (g + 1) * from_group]
-        into = y[:, g * of_group : (g + 1) * of_group]
-        for i in range(kh):
-            for j in range(kw):
-                for r in range(out_height):
-                    for c in range(out_width):
-                        row, column = r * sh + i * dh - top, c * sw + j * dw - left
-                        if transposed:  # what input, if any, comes to this output through this tap
-                            (row, rest), (column, odd) = divmod(r + top - i * dh, sh), divmod(c + left - j * dw, sw)
-                            if rest or odd:
-                                continue
-                        if 0 <= row < height and 0 <= column < width:
-                            if transposed:
-                                taps = weight[g * from_group : (g + 1) * from_group, :, i, j]
-                                into[:, :, r, c] += part[:, :, row, column] @ taps
-                            else:
-                                taps = weight[g * of_group : (g + 1) * of_group, :, i, j]
-                                into[:, :, r, c] += part[:, :, row, column] @ taps.T
-    return y if bias is None else y + bias[None, :, None, None]
+    batch, channels, height, width = x.shape
+    y = np.zeros((batch, groups, operator.count("out_channels") // groups, out_height, out_width))
+    by_group = x.reshape(batch, groups, channels // groups, height, width)
+    # (group, in of it, out of it, taps): a transposed weight is stored by its inputs
+    taps = weight.reshape(groups, -1, weight.shape[1], kh, kw)
+    taps = taps if transposed else taps.transpose(0, 2, 1, 3, 4)
+    for i in range(kh):
+        rows = _reached(out_height, height, sh, i * dh - top, transposed=transposed)
+        for j in range(kw):
+            columns = _reached(out_width, width, sw, j * dw - left, transposed=transposed)
+            part = by_group[:, :, :, rows[1]][..., columns[1]]
+            y[:, :, :, rows[0][:, None], columns[0]] += np.einsum("bgchw,gco->bgohw", part, taps[..., i, j])
+    result = y.reshape(batch, -1, out_height, out_width)
+    return result if bias is None else result + bias[None, :, None, None]
+
+
+def _reached(
+    n_out: int, n_in: int, stride: int, tap: int, *, transposed: bool
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The outputs that a tap reaches along one side, and the input of each."""
+    out = np.arange(n_out)
+    at, rest = np.divmod(out - tap, stride) if transposed else (out * stride + tap, np.zeros(n_out))
+    seen = (at >= 0) & (at < n_in) & (rest == 0)
+    return out[seen], at[seen]
 
 
 register_values("conv", _values)

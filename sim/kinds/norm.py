@@ -20,14 +20,19 @@ from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
 
+_SHARED = ("group", "instance")  # statistics over channels: moments, their use, and the values as kernels of their own
+
 
 def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, ...]) -> FloatArray:
     x, function = inputs[0], operator.text("function")
     scale, shift = (inputs[1] if len(inputs) > 1 else 1.0), (inputs[2] if len(inputs) > 2 else 0.0)
     if function == "batch":
-        sides = (1, -1, *(1 for _ in x.shape[2:]))
-        by_channel = [np.reshape(one, sides if np.ndim(one) else ()) for one in (scale, shift)]
-        return np.asarray(x * by_channel[0] + by_channel[1])
+        return np.asarray(x * _by_channel(scale, x) + _by_channel(shift, x))
+    if function in _SHARED:
+        rows = x.reshape(operator.count("rows"), -1)
+        centred = rows - rows.mean(axis=1, keepdims=True)
+        found = (centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)).reshape(x.shape)
+        return np.asarray(found * _by_channel(scale, x) + _by_channel(shift, x))
     if function not in ("layer", "rms"):
         raise InputError(f'{operator.name}: a norm of kind "{function}" does not run on numbers')
     centre = x.mean(axis=-1, keepdims=True) if function == "layer" else 0.0
@@ -36,9 +41,13 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
     return result
 
 
+def _by_channel(one: FloatArray | float, x: FloatArray) -> FloatArray:
+    """One number for each channel of x (batch, channels, ...), or one for all."""
+    return np.reshape(one, (1, -1, *(1 for _ in x.shape[2:])) if np.ndim(one) else ())
+
+
 register_values("norm", _values)
 
-_SHARED = ("group", "instance")  # statistics over channels: moments, their use, and the values as kernels of their own
 _STATISTIC_BYTES = 8  # mean and deviation in fp32
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pickle
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tilewright.cli.run import run
 from tilewright.errors import InputError
+from tilewright.sim.fusion.reference import network_on_numbers
 from tilewright.workloads.attention_operator import attention_layer
 from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.network import load_network
@@ -325,3 +328,55 @@ def test_streams_that_once_ended_in_a_traceback_or_did_not_end(case: Path, capsy
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"tilewright: error: {case}: ")
     assert "unexpected" not in said
+
+
+# --- views that say what they read ----------------------------------------------------------------------------------
+
+
+def _viewed(**how: tuple[int, ...]) -> OperatorStream:
+    """x (4, 6), read as ``how`` says in the shape (3, 2, 2) or, of a part, (2, 3)."""
+    shape = (2, 3) if "start" in how else (3, 2, 4)
+    seen = TensorSpec(name="seen", shape=shape, number_format="fp16", view_of="x", **how)
+    operator = Operator(
+        name="copy",
+        kind="elementwise",
+        inputs=("seen",),
+        outputs=("y",),
+        attributes={"function": "relu", "n_elements": math.prod(shape)},
+    )
+    return OperatorStream(
+        name="viewed",
+        tensors=(
+            TensorSpec(name="x", shape=(4, 6), number_format="fp16"),
+            seen,
+            TensorSpec(name="y", shape=shape, number_format="fp16"),
+        ),
+        operators=(operator,),
+        inputs=("x",),
+        outputs=("y",),
+    )
+
+
+def test_a_view_that_says_what_it_reads_is_kept_in_a_file_and_is_that_on_numbers() -> None:
+    x = np.arange(24.0).reshape(4, 6) - 5
+    for stream, wanted in (
+        (_viewed(as_shape=(4, 3, 2), order=(1, 2, 0)), x.reshape(4, 3, 2).transpose(1, 2, 0)),
+        (_viewed(start=(1, 2)), x[1:3, 2:5]),
+        (_viewed(order=(1, 0), start=(3, 1)), x.T[3:5, 1:4]),
+    ):
+        assert stream_from_json(stream_to_json(stream), name="file") == stream
+        assert np.array_equal(network_on_numbers(stream, {"x": x})["y"], np.maximum(wanted, 0))
+
+
+@pytest.mark.parametrize(
+    ("how", "field"),
+    [
+        ({"as_shape": (5, 5)}, "as_shape: given 5x5; allowed a shape of the 24 values of x"),
+        ({"order": (0, 2)}, "order: given 0, 2; allowed each of the dimensions 0 to 1 once"),
+        ({"start": (3, 0)}, "start: given 3, 0 for 2x3; allowed a part of 4x6"),
+        ({"start": (1,)}, "start: given 1 for 2x3; allowed a part of 4x6"),
+    ],
+)
+def test_a_view_that_cannot_read_what_it_says_is_refused(how: dict[str, tuple[int, ...]], field: str) -> None:
+    with pytest.raises(InputError, match=field):
+        _viewed(**how)

@@ -9,7 +9,7 @@ from tilewright.workloads.network import load_network, network_names, network_op
 
 # Trained parameters, and multiply-accumulates of one run in units of 1e9, with the width of their last digit.
 # torchvision's model table (IMAGENET1K_V1): ResNet, VGG, SqueezeNet, MobileNetV2, EfficientNet-B0 and B3, ViT-B/16,
-# ConvNeXt;
+# ConvNeXt, Swin;
 # DeepLabV3 has an auxiliary head of 3,851 parameters and 0.016e9 multiply-accumulates there. FSRCNN, DMCNN-VD, MC-CNN:
 # weights of 15.6, 651.4 and 108.6 KiB at 8 bit and the layers of arXiv 2212.05344; of DMCNN-VD, that study's first
 # layers are 10 pixels narrower than its last ones ask for, which makes 276.0e9 there. timm: DeiT-S. Parameters of
@@ -49,6 +49,9 @@ PUBLISHED = {
     "mobilenet-v2:width=35": (1_677_128, 0.0593, 0.0001),
     "mobilenet-v3-large": (5_483_032, 0.217, 0.001),
     "mobilenet-v3-small": (2_542_856, 0.057, 0.001),
+    "swin-tiny": (28_288_354, 4.491, 0.001),
+    "swin-small": (49_606_258, 8.741, 0.001),
+    "swin-base": (87_768_224, 15.431, 0.001),
     "mnasnet-a1": (3_887_038, 0.3116, 0.0001),
     "mnasnet-a1:width=75": (2_912_278, 0.2234, 0.0001),
     "mnasnet-b1": (4_383_312, 0.314, 0.001),

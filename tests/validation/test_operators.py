@@ -123,10 +123,14 @@ def test_codenet_on_an_ultra96() -> None:
 
 
 def test_block_pruned_transformers_have_lpvits_operations() -> None:
-    """Within 3 % of its GFLOPs, at its share of them; blocks of weights alone (B), and networks that the zoo has."""
-    networks = {"DeiT-Small": "deit-s", "DeiT-Base": "vit-b-16"}
+    """Within 3 % of its GFLOPs, at its share of them.
+
+    Where heads or tokens are left out beside blocks (A, T) the table does not say how much each gives; here blocks give
+    all of it, and the products of attention stay.
+    """
+    networks = {"DeiT-Small": "deit-s", "DeiT-Base": "vit-b-16", "Swin-Tiny": "swin-tiny", "Swin-Base": "swin-base"}
     for row in rows("vision_lpvit_pruning.csv"):
-        if row["model"] not in networks or (row["method"], row["scheme"]) not in (("LPViT", "B"), ("dense", "")):
+        if row["method"] not in ("LPViT", "dense"):
             continue
         pruned = pruned_to(load_network(networks[row["model"]]), float(row["flops_percent"]) / 100)
         assert show(f"{row['model']} {row['scheme']} G", effective_macs(pruned) / 1e9, float(row["flops_G"])) < 0.03

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from tilewright.workloads.operators import Operator, Role, TensorSpec
@@ -85,14 +86,21 @@ class StreamBuilder:
         """A tensor that is known before the network runs and was not trained."""
         return self._tensor(self.path(name), shape, "constant", number_format)
 
-    def view(self, base: str, shape: Shape, name: str = "view") -> str:
-        """``base`` read in another shape or order, or in part: no operator and no memory of its own."""
+    def view(
+        self, base: str, shape: Shape, name: str = "view", *, split: Shape = (), order: Shape = (), start: Shape = ()
+    ) -> str:
+        """``base`` read in another shape or order, or in part: no operator and no memory of its own.
+
+        ``split`` is a shape of ``base``, whose dimensions are then read in ``order`` and, of ``shape``, from ``start``.
+        """
         shape = tuple(shape)
+        if order or start:
+            return self._moved_view(base, shape, name, tuple(split), tuple(order), tuple(start))
         parent = self._tensors[base]
         if shape == parent.shape:
             return base
         n_elements = math.prod(shape)
-        while parent.view_of is not None:
+        while parent.view_of is not None and not (parent.order or parent.start):
             above = self._tensors[parent.view_of]
             if parent.n_elements < min(n_elements, above.n_elements):
                 break
@@ -100,6 +108,22 @@ class StreamBuilder:
         if shape == parent.shape:
             return parent.name
         return self._tensor(f"{parent.name}.{name}", shape, parent.role, parent.number_format, view_of=parent.name)
+
+    def _moved_view(self, base: str, shape: Shape, name: str, split: Shape, order: Shape, start: Shape) -> str:
+        """A view of the nearest tensor above whose values stand in the order of those of ``base``."""
+        parent = self._tensors[base]
+        as_shape = tuple(split) or parent.shape
+        if tuple(order) in ((), tuple(range(len(as_shape)))) and tuple(shape) == as_shape and not any(start):
+            return base if tuple(shape) == parent.shape else self.view(base, shape, name)
+        while parent.view_of is not None and not (parent.order or parent.start):
+            above = self._tensors[parent.view_of]
+            if above.n_elements != parent.n_elements:
+                break
+            parent = above
+        how = {"as_shape": () if as_shape == parent.shape else as_shape, "order": tuple(order), "start": tuple(start)}
+        made = self._tensor(f"{parent.name}.{name}", shape, parent.role, parent.number_format, view_of=parent.name)
+        self._tensors[made] = replace(self._tensors[made], **how)
+        return made
 
     def _tensor(self, name: str, shape: Shape, role: Role, number_format: str, *, view_of: str | None = None) -> str:
         name = self._unused(name)

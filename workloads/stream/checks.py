@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from operator import gt
 from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError, unknown
@@ -47,6 +49,8 @@ def _need_tensor(stream: str, place: str, name: str, tensors: Mapping[str, Tenso
 
 def _check_views(stream: OperatorStream, tensors: Mapping[str, TensorSpec]) -> None:
     for tensor in stream.tensors:
+        if tensor.view_of in tensors:
+            _check_reading(stream.name, tensor, tensors[tensor.view_of])
         seen = {tensor.name}
         here = tensor
         while here.view_of is not None:
@@ -55,6 +59,32 @@ def _check_views(stream: OperatorStream, tensors: Mapping[str, TensorSpec]) -> N
             if here.name in seen:
                 raise InputError(f"{stream.name}: {tensor.name}: is a view of itself")
             seen.add(here.name)
+
+
+def _check_reading(stream: str, view: TensorSpec, base: TensorSpec) -> None:
+    """The shape, order and start of a view belong to what it reads."""
+    read = view.as_shape or base.shape
+    if view.as_shape and math.prod(view.as_shape) != base.n_elements:
+        raise InputError(
+            f"{stream}: {view.name}: as_shape: given {_shape(view.as_shape)}; allowed a shape of the "
+            f"{base.n_elements} values of {base.name}"
+        )
+    if view.order and sorted(view.order) != list(range(len(read))):
+        raise InputError(
+            f"{stream}: {view.name}: order: given {', '.join(map(str, view.order))}; allowed each of the dimensions "
+            f"0 to {len(read) - 1} once"
+        )
+    read = tuple(read[at] for at in view.order) if view.order else read
+    ends = [first + n for first, n in zip(view.start, view.shape, strict=False)]
+    if view.start and (len({len(view.start), len(view.shape), len(read)}) > 1 or any(map(gt, ends, read))):
+        raise InputError(
+            f"{stream}: {view.name}: start: given {', '.join(map(str, view.start))} for {_shape(view.shape)}; "
+            f"allowed a part of {_shape(read)}"
+        )
+
+
+def _shape(extents: Iterable[int]) -> str:
+    return "x".join(map(str, extents))
 
 
 def _check_order(stream: OperatorStream, tensors: Mapping[str, TensorSpec]) -> None:

@@ -29,6 +29,7 @@ SCHEMA_VERSION = 1
 
 _Name = Annotated[str, Field(min_length=1)]
 _Count = Annotated[int, Field(strict=True, ge=1)]
+_Place = Annotated[int, Field(strict=True, ge=0)]
 _Attribute = StrictBool | StrictInt | StrictFloat | StrictStr | list[StrictInt]
 
 
@@ -43,6 +44,9 @@ class _TensorEntry(_Entry):
     role: Role = "activation"
     view_of: str | None = None
     density: float = 1.0
+    as_shape: list[_Count] = []
+    order: list[_Place] = []
+    start: list[_Place] = []
 
 
 class _OperatorEntry(_Entry):
@@ -94,6 +98,9 @@ def _tensor_entry(tensor: TensorSpec) -> dict[str, Any]:
         entry["view_of"] = tensor.view_of
     if tensor.density != 1:
         entry["density"] = tensor.density
+    for key in ("as_shape", "order", "start"):
+        if getattr(tensor, key):
+            entry[key] = getattr(tensor, key)
     return entry
 
 
@@ -139,6 +146,9 @@ def _stream(entry: _StreamFile) -> OperatorStream:
                 role=one.role,
                 view_of=one.view_of,
                 density=one.density,
+                as_shape=tuple(one.as_shape),
+                order=tuple(one.order),
+                start=tuple(one.start),
             )
             for one in entry.tensors
         ),

@@ -28,6 +28,7 @@ from tilewright.workloads.zoo import (
     state_space,
     transformers,
     vision,
+    windowed,
 )
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.video_networks import VIDEO_NETWORKS, known_mask, need_multiple
@@ -138,6 +139,16 @@ def _shvit(size: str) -> Build:
     def build(b: Layers, options: Options) -> OperatorStream:
         need_multiple(b.name, options, "image", 16)
         return single_head.shvit(b, single_head.SHVIT_SIZES[size], **_picture(options))
+
+    return build
+
+
+def _swin(size: str) -> Build:
+    config = windowed.SWIN_SIZES[size]
+
+    def build(b: Layers, options: Options) -> OperatorStream:
+        need_multiple(b.name, options, "image", 32 * config.window)
+        return windowed.swin(b, config, **_picture(options))
 
     return build
 
@@ -641,6 +652,10 @@ _NETWORKS: Mapping[str, _Entry] = {
             source="arXiv 2401.16456, Table 1, and ysj9909/SHViT",
         )
         for size in single_head.SHVIT_SIZES
+    },
+    **{
+        f"swin-{size}": _Entry(build=_swin(size), options=_PICTURE, source="arXiv 2103.14030, section 3.3")
+        for size in windowed.SWIN_SIZES
     },
     **{
         f"codenet-{size}{'-pooled' * pooled}": _Entry(

@@ -103,10 +103,9 @@ def zamba_2(b: Layers, config: ZambaConfig, *, batch: int, n_new: int, context: 
 
 
 def _finish(b: Layers, x: str, kept: list[str], mixer: MambaConfig, logits: str, *, table: str) -> OperatorStream:
-    batch = b.shape(x)[0]
     x = b.norm(x, "norm", function="rms")
     if logits == "last":
-        x = b.view(x, (batch, 1, mixer.hidden), "last")
+        x = b.part(x, b.shape(x)[1] - 1, 1, 1)
     result = b.linear(x, mixer.vocabulary, "head", bias=False, weight=table)
     return b.finish([result, *kept], n_parameters=b.n_parameters)
 

@@ -341,5 +341,6 @@ class Layers(StreamBuilder):
     def part(self, x: str, first: int, n: int, axis: int = -1) -> str:
         """``n`` entries of x along ``axis``, read in place; parts at different places are different views."""
         shape = list(self.shape(x))
-        shape[axis] = n
-        return self.view(x, shape, f"from_{first}")
+        start = [0] * len(shape)
+        shape[axis], start[axis] = n, first
+        return self.view(x, shape, f"from_{first}", start=start)

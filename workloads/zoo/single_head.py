@@ -68,7 +68,9 @@ def single_head_attention(b: Layers, x: str, seen: int, key_dim: int) -> str:
     mine = b.norm(b.part(x, 0, seen, 1), "pre_norm", function="group", groups=1)
     joined = b.conv(mine, 2 * key_dim + seen, 1, "qkv", batch_norm=True)
     shares = ((0, key_dim), (key_dim, key_dim), (2 * key_dim, seen))
-    q, k, v = (b.view(b.part(joined, at, n, 1), (batch, 1, n_pixels, n), f"rows_{at}") for at, n in shares)
+    q, k, v = (
+        b.view(b.part(joined, at, n, 1), (batch, 1, n_pixels, n), f"rows_{at}", order=(0, 2, 3, 1)) for at, n in shares
+    )
     attributes = {
         "batch": batch,
         "query_heads": 1,
@@ -80,7 +82,8 @@ def single_head_attention(b: Layers, x: str, seen: int, key_dim: int) -> str:
         "mask": "none",
     }
     y = b.add("attention", "attention", [q, k, v], (batch, 1, n_pixels, seen), attributes)
-    y = b.concat([b.view(y, (batch, seen, *size), "map"), b.part(x, seen, width - seen, 1)], 1)
+    y = b.view(y, (batch, seen, *size), "map", order=(0, 1, 3, 2))
+    y = b.concat([y, b.part(x, seen, width - seen, 1)], 1)
     return b.conv(b.elementwise("relu", y), width, 1, "proj", batch_norm=True)
 
 

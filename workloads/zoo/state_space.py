@@ -79,7 +79,7 @@ def mamba(
             x = b.elementwise("add", y, x, name="add")
     x = b.norm(x, "norm", function="rms")
     if logits == "last":
-        x = b.view(x, (batch, 1, config.hidden), "last")
+        x = b.part(x, b.shape(x)[1] - 1, 1, 1)
     result = b.linear(x, config.vocabulary, "head", bias=False, weight=table)
     return b.finish([result, *kept], n_parameters=b.n_parameters)
 

@@ -88,7 +88,7 @@ def bert(b: Layers, config: EncoderConfig, *, layers: int, batch: int, seq: int)
         with b.scope("layers", index):
             x = add_post_norm_layer(b, x, config)
     with b.scope("pooler"):
-        pooled = b.elementwise("tanh", b.linear(b.view(x, (batch, hidden), "first"), hidden, "dense"))
+        pooled = b.elementwise("tanh", b.linear(b.view(b.part(x, 0, 1, 1), (batch, hidden), "first"), hidden, "dense"))
     return b.finish([x, pooled], n_parameters=b.n_parameters)
 
 
@@ -213,6 +213,6 @@ def llama(
             kept += pair
     x = b.norm(x, "norm", function="rms")
     if logits == "last":
-        x = b.view(x, (batch, 1, config.hidden), "last")
+        x = b.part(x, b.shape(x)[1] - 1, 1, 1)
     result = b.linear(x, config.vocabulary, "head", bias=False, weight=table if config.tied else "")
     return b.finish([result, *kept], n_parameters=b.n_parameters)

@@ -271,5 +271,5 @@ def vision_transformer(
         with b.scope("layers", index):
             x = add_pre_norm_layer(b, x, config)
     x = b.norm(x, "norm")
-    logits = b.linear(b.view(x, (batch, hidden), "class"), classes, "classifier")
+    logits = b.linear(b.view(b.part(x, 0, 1, 1), (batch, hidden), "class"), classes, "classifier")
     return b.finish([logits], n_parameters=b.n_parameters)

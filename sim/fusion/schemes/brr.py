@@ -132,6 +132,8 @@ class BufferReduction:
             node = graph.nodes[i]
             if node.kind in _UNKNOWN or node.function == "transposed":
                 return f"{node.name} ({node.function}) does not run in slabs"
+            if node.kind == "attention" and (len(graph.edges_in[i]) > 3 or node.weight_bytes):
+                return f"{node.name} adds more to its scores than slabs load"
             batches.add(node.output.batch)
             for edge in graph.edges_in[i]:
                 batches.add(edge.tensor.batch)

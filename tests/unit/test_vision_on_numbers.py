@@ -1,0 +1,205 @@
+"""Whole networks on numbers, held to the same networks in PyTorch: SHViT, Swin and BERT of low rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tilewright.sim.fusion.reference import network_on_numbers, random_values
+from tilewright.workloads.network import load_network
+from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.zoo.layers import Layers
+from tilewright.workloads.zoo.single_head import SHVIT_SIZES, ShvitConfig
+from tilewright.workloads.zoo.transformers import EncoderConfig, bert
+from tilewright.workloads.zoo.windowed import SwinConfig, swin
+
+pytestmark = pytest.mark.extras
+torch = pytest.importorskip("torch")
+Values = Mapping[str, Any]
+
+
+def moderate(stream: OperatorStream, seed: int) -> dict[str, Any]:
+    """Values of which no sum grows: weights by the root of what each result sums."""
+    found = random_values(stream, seed)
+    return {
+        name: value / math.sqrt(value[0].size) if stream.tensor(name).role == "weight" and value.ndim > 1 else value
+        for name, value in found.items()
+    }
+
+
+def tensors(values: Values) -> dict[str, Any]:
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+
+
+def same(found: Any, wanted: Any) -> None:
+    wanted = wanted.detach().numpy()
+    assert np.abs(wanted).max() > 1e-3
+    np.testing.assert_allclose(found.reshape(wanted.shape), wanted, rtol=1e-6, atol=1e-9 + 1e-7 * np.abs(wanted).max())
+
+
+# --- SHViT ----------------------------------------------------------------------------------------------------------
+
+
+def shvit_in_torch(w: dict[str, Any], x: Any, config: ShvitConfig) -> Any:
+    """From the paper's figure 4, batch norms folded."""
+    act = torch.nn.functional
+
+    def conv(name: str, x: Any, **how: Any) -> Any:
+        return act.conv2d(x, w[f"{name}.weight"], w[f"{name}.bias"], **how)
+
+    def near(at: str, x: Any) -> Any:
+        return conv(f"{at}.near", x, padding=1, groups=x.shape[1])
+
+    def ffn(at: str, x: Any) -> Any:
+        return x + conv(f"{at}.narrow", conv(f"{at}.wide", x).relu())
+
+    def attend(at: str, x: Any, seen: int) -> Any:
+        mine, rest = torch.split(x, [seen, x.shape[1] - seen], dim=1)
+        mine = act.group_norm(mine, 1, w[f"{at}.pre_norm.weight"], w[f"{at}.pre_norm.bias"])
+        q, k, v = conv(f"{at}.qkv", mine).flatten(2).split([config.key_dim, config.key_dim, seen], dim=1)
+        scores = (q.transpose(1, 2) @ k) * config.key_dim**-0.5
+        mine = (v @ scores.softmax(dim=-1).transpose(1, 2)).reshape(mine.shape)
+        return conv(f"{at}.proj", torch.cat([mine, rest], dim=1).relu())
+
+    for i in range(4):
+        x = conv(f"stem{i}", x, stride=2, padding=1)
+        x = x.relu() if i < 3 else x
+    for stage, (depth, seen) in enumerate(zip(config.depths, config.seen, strict=True)):
+        at = f"stages.{stage}"
+        if stage:
+            x = ffn(f"{at}.before", near(f"{at}.before", x))
+            y = conv(f"{at}.expand", x).relu()
+            y = conv(f"{at}.halve", y, stride=2, padding=1, groups=y.shape[1]).relu()
+            gate = conv(f"{at}.squeeze.reduce", y.mean((2, 3), keepdim=True)).relu()
+            y = conv(f"{at}.merge", y * conv(f"{at}.squeeze.expand", gate).sigmoid())
+            x = ffn(f"{at}.after", near(f"{at}.after", y))
+        for index in range(depth):
+            x = near(f"{at}.{index}", x)
+            x = x + attend(f"{at}.{index}", x, seen) if stage else x
+            x = ffn(f"{at}.{index}", x)
+    return act.linear(x.mean((2, 3)), w["classifier.weight"], w["classifier.bias"])
+
+
+def test_shvit_is_the_network_in_torch() -> None:
+    """All of SHViT-S1, on a picture whose maps have odd sizes: 5 x 5, 3 x 3 and 2 x 2 pixels."""
+    stream = load_network("shvit-s1:image=80,classes=11,batch=2")
+    values = moderate(stream, 3)
+    found = network_on_numbers(stream, values)[stream.outputs[0]]
+    weights = tensors(values)
+    same(found, shvit_in_torch(weights, weights["image"], SHVIT_SIZES["s1"]))
+
+
+# --- Swin -----------------------------------------------------------------------------------------------------------
+
+
+def test_swin_is_the_one_of_transformers() -> None:
+    """Shifted windows, their masks and places, the joined patches: four windows in the first stage, one in the last."""
+    transformers = pytest.importorskip("transformers")
+    config = SwinConfig(width=64, depths=(2, 2))
+    stream = swin(Layers("swin"), config, batch=2, image=56, classes=5)
+    settings = transformers.SwinConfig(
+        image_size=56, embed_dim=64, depths=[2, 2], num_heads=[2, 4], hidden_act="gelu_new", num_labels=5
+    )
+    model = transformers.SwinForImageClassification(settings).double().eval()
+    values, wanted = moderate(stream, 5), model.state_dict()
+    for name, value in values.items():
+        kind = name.split(".")[-1]
+        if name == "image" or kind == "places":
+            continue
+        for target, part in swin_names(name):
+            whole = torch.tensor(value)
+            wanted[f"{target}.{kind}"] = whole if part is None else whole.chunk(3)[part]
+    model.load_state_dict(wanted)
+    for stage in range(2):
+        for block in range(2):
+            values[f"stages.{stage}.{block}.attention.places"] = places(model, stage, block)
+    found = network_on_numbers(stream, values)[stream.outputs[0]]
+    same(found, model(torch.tensor(values["image"])).logits)
+
+
+def swin_names(name: str) -> list[tuple[str, int | None]]:
+    """The parameters of the library's model that a weight of ours is, or the thirds of one for Q, K and V are."""
+    owner = name.rpartition(".")[0]
+    fixed = {
+        "patches": "swin.embeddings.patch_embeddings.projection",
+        "patches.norm": "swin.embeddings.norm",
+        "norm": "swin.layernorm",
+        "classifier": "classifier",
+        "stages.1.merge.norm": "swin.encoder.layers.0.downsample.norm",
+        "stages.1.merge.reduce": "swin.encoder.layers.0.downsample.reduction",
+    }
+    if owner in fixed:
+        return [(fixed[owner], None)]
+    _, stage, block, *rest = owner.split(".")
+    at = f"swin.encoder.layers.{stage}.blocks.{block}"
+    if rest == ["attention", "qkv"]:
+        return [(f"{at}.attention.{part}_proj", index) for index, part in enumerate("qkv")]
+    own = {
+        "attention.norm": "layernorm_before",
+        "attention.output": "attention.o_proj",
+        "mlp.norm": "layernorm_after",
+        "mlp.up": "mlp.fc1",
+        "mlp.down": "mlp.fc2",
+    }
+    return [(f"{at}.{own['.'.join(rest)]}", None)]
+
+
+def places(model: Any, stage: int, block: int) -> Any:
+    """What a block of the library's model adds to its scores: its table at relative places, and its mask."""
+    layer = model.swin.encoder.layers[stage].blocks[block]
+    own = layer.attention.relative_position_bias
+    torch.nn.init.normal_(own.relative_position_bias_table)
+    bias = own()
+    side = 14 >> stage
+    layer.set_shift_and_window_size((side, side))
+    mask = layer.get_attn_mask(side, side, dtype=torch.float64, device="cpu")
+    return (bias if mask is None else bias + mask[:, None]).detach().numpy()
+
+
+# --- BERT of low rank -----------------------------------------------------------------------------------------------
+
+
+def test_bert_of_low_rank_is_bert_with_the_products_of_its_factors() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = EncoderConfig(hidden=48, heads=3, intermediate=112, rank=13)
+    stream = bert(Layers("bert"), config, layers=2, batch=2, seq=9)
+    values = moderate(stream, 7)
+    settings = transformers.BertConfig(
+        hidden_size=48, num_attention_heads=3, intermediate_size=112, num_hidden_layers=2, hidden_act="gelu_new",
+        layer_norm_eps=1e-5,
+    )  # fmt: skip
+    model = transformers.BertModel(settings).double().eval()
+    wanted = model.state_dict()
+    of_layer = {
+        "attention.query": "attention.self.query",
+        "attention.key": "attention.self.key",
+        "attention.value": "attention.self.value",
+        "attention.output": "attention.output.dense",
+        "norm1": "attention.output.LayerNorm",
+        "mlp.up": "intermediate.dense",
+        "mlp.down": "output.dense",
+        "norm2": "output.LayerNorm",
+    }
+    for layer in range(2):
+        for ours, theirs in of_layer.items():
+            right = values.get(f"layers.{layer}.{ours}.right.weight")
+            for kind in ("weight", "bias"):
+                value = values[f"layers.{layer}.{ours}.{kind}"]
+                value = value @ right if kind == "weight" and right is not None else value
+                wanted[f"encoder.layer.{layer}.{theirs}.{kind}"] = torch.tensor(value)
+    wanted["embeddings.word_embeddings.weight"] = torch.tensor(values["embeddings.word.weight"])
+    wanted["embeddings.position_embeddings.weight"][:9] = torch.tensor(values["embeddings.position"][0])
+    wanted["embeddings.token_type_embeddings.weight"][0] = 0
+    values["embeddings.segment"] = np.zeros((1, 9, 48))
+    for kind in ("weight", "bias"):
+        wanted[f"embeddings.LayerNorm.{kind}"] = torch.tensor(values[f"embeddings.norm.{kind}"])
+        wanted[f"pooler.dense.{kind}"] = torch.tensor(values[f"pooler.dense.{kind}"])
+    model.load_state_dict(wanted)
+    found = network_on_numbers(stream, values)
+    result = model(torch.tensor(values["tokens"].astype(int)))
+    same(found[stream.outputs[0]], result.last_hidden_state)
+    same(found[stream.outputs[1]], result.pooler_output)
