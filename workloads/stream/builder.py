@@ -120,9 +120,9 @@ class StreamBuilder:
             if above.n_elements != parent.n_elements:
                 break
             parent = above
-        how = {"as_shape": () if as_shape == parent.shape else as_shape, "order": tuple(order), "start": tuple(start)}
         made = self._tensor(f"{parent.name}.{name}", shape, parent.role, parent.number_format, view_of=parent.name)
-        self._tensors[made] = replace(self._tensors[made], **how)
+        read = () if as_shape == parent.shape else as_shape
+        self._tensors[made] = replace(self._tensors[made], as_shape=read, order=tuple(order), start=tuple(start))
         return made
 
     def _tensor(self, name: str, shape: Shape, role: Role, number_format: str, *, view_of: str | None = None) -> str:

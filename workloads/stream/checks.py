@@ -49,7 +49,7 @@ def _need_tensor(stream: str, place: str, name: str, tensors: Mapping[str, Tenso
 
 def _check_views(stream: OperatorStream, tensors: Mapping[str, TensorSpec]) -> None:
     for tensor in stream.tensors:
-        if tensor.view_of in tensors:
+        if tensor.view_of is not None and tensor.view_of in tensors:
             _check_reading(stream.name, tensor, tensors[tensor.view_of])
         seen = {tensor.name}
         here = tensor
