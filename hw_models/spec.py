@@ -79,7 +79,7 @@ Operand: TypeAlias = Literal["inputs", "weights", "sums"]
 OPERANDS: tuple[Operand, ...] = ("inputs", "weights", "sums")
 
 #: Kinds of operators that may have a unit of their own beside the lanes.
-UnitKind: TypeAlias = Literal["depthwise", "pool", "pool_inputs", "reduction", "elementwise"]
+UnitKind: TypeAlias = Literal["depthwise", "pool", "pool_inputs", "reduction", "elementwise", "relayout"]
 
 # Keys are text for a type checker, and one of the listed names for a file.
 if TYPE_CHECKING:
@@ -389,7 +389,8 @@ class VectorUnitSpec:
     ``passes_results``: whether all results of a product leave through this unit, also those behind which nothing is
     fused, in whole groups of the matrix unit's columns. ``rates``: values in a cycle for the kinds of operators that
     have a unit of their own (multiply-adds of depthwise convolutions, values under the windows of pools or the inputs
-    of pools, inputs of reductions, results of element-wise work); each takes the fastest way.
+    of pools, inputs of reductions, results of element-wise work, words of 32 bits turned between lanes and rows); each
+    takes the fastest way.
     """
 
     __pydantic_config__ = _STRICT

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
+    "JOIN",
+    "NOT_REDUCED",
     "N_BYTES",
     "REDUCTIONS",
     "REDUCTION_WORK",
@@ -24,6 +26,7 @@ __all__ = [
     "byte_matrix",
     "constant",
     "factors",
+    "fold_matrix",
     "from_bytes",
     "ntt_moduli",
     "reduced",
@@ -37,9 +40,12 @@ N_BYTES = 4  # of a residue
 WORD = 32
 MODULUS_BITS = 28
 REDUCTIONS = ("montgomery", "barrett", "shoup", "lazy")
+NOT_REDUCED = "none"  # a word of 64 bits stays as it is
 
 #: 32 x 32 to 64 bits in halves of 16: four products; eight operations to split and shift, eight to add with carries.
 WIDE_PRODUCT = {"mul": 4, "add": 16}
+#: Three more sums of 32 bits shifted into a word of 64 (two shifts each) and added with carry (four).
+JOIN = {"add": 3 * (2 + 4)}
 #: Operations on words of 32 bits (an addition stands for a shift, mask or choice, too) to reduce a word of 64.
 REDUCTION_WORK = {
     # t = z_low q' (one product of words); high word of t q in halves; z_high + q - it
@@ -127,19 +133,26 @@ def factors(rows: int, columns: int, q: int, reduction: str) -> Integers:
     )
 
 
-def to_bytes(values: Integers) -> Integers:
-    """(...) to (..., 4), the lowest byte first."""
+def fold_matrix(q: int) -> Integers:
+    """(4, 4): row b holds the bytes of 2^(32 + 8 b) modulo q, which the four high bytes of a word stand for."""
     import numpy as np
 
-    shifts = np.arange(N_BYTES, dtype=np.uint64) * np.uint64(8)
+    return to_bytes(np.array([(1 << (WORD + 8 * b)) % q for b in range(N_BYTES)], dtype=np.uint64))
+
+
+def to_bytes(values: Integers, n_bytes: int = N_BYTES) -> Integers:
+    """(...) to (..., n_bytes), the lowest byte first."""
+    import numpy as np
+
+    shifts = np.arange(n_bytes, dtype=np.uint64) * np.uint64(8)
     return np.asarray((values[..., None] >> shifts) & np.uint64(255))
 
 
 def from_bytes(parts: Integers) -> Integers:
-    """(..., 4) of bytes, or of sums of them, to (...)."""
+    """(..., 4 or 8) of bytes, or of sums of them, to (...)."""
     import numpy as np
 
-    shifts = np.arange(N_BYTES, dtype=np.uint64) * np.uint64(8)
+    shifts = np.arange(parts.shape[-1], dtype=np.uint64) * np.uint64(8)
     return np.asarray((parts.astype(np.uint64) << shifts).sum(-1, dtype=np.uint64))
 
 

@@ -62,21 +62,74 @@ def test_codenet_has_its_published_sizes() -> None:
         assert stream.macs / 1e9 == pytest.approx(published, rel=0.03, abs=0.005 + 0.03 * published)
 
 
-# Misses, as docs/operators.md says: nothing is fitted to the table, and these only hold the figures where they are.
-NTT_MISSES = {"montgomery": 0.45, "barrett": 0.45, "shoup": 0.36, "lazy": 0.84}
+CROSS_ROWS = "he_cross_tpuv6e_latency.csv"
+#: Errors are shown of all rows and asserted of these. What is larger than 0.2 is a miss, as docs/operators.md says.
+NTT_ERRORS = {"montgomery": 0.2, "barrett": 0.2, "lazy": 0.4}
+#: Batches whose operands could not be read from the HBM in the published time.
+FASTER_THAN_READ = {"shoup": ("1", "2"), "lazy": ("1",)}
 
 
-@pytest.mark.parametrize("reduction", NTT_MISSES)
+def on_tpu(text: str) -> float:
+    """Microseconds on one TPU v6e, with what fits kept in its vector memory."""
+    return tilewright.simulate_network(load_network(text), "tpu-v6e", residency=True).seconds * 1e6
+
+
+@pytest.mark.parametrize("reduction", NTT_ERRORS)
 def test_transforms_on_a_tpu_against_cross(reduction: str) -> None:
-    """51 limbs of 65,536 residues on one TPU v6e, batch 1 (asserted), 8 and 64; 20 % is wanted and missed."""
-    for row in rows("he_cross_tpuv6e_latency.csv"):
-        if row["reduction"].replace("bat_", "").replace("bat", "") != reduction or int(row["batch"]) not in (1, 8, 64):
+    """51 limbs of 65,536 residues on one TPU v6e, every step by itself, as its compiler makes them."""
+    for row in rows(CROSS_ROWS):
+        if row["kernel"] != "NTT" or row["reduction"].removeprefix("bat") != reduction:
             continue
-        kind = "ntt:rows=256" if row["kernel"] == "NTT" else "modular_multiply:"
-        text = f"{kind},n=65536,limbs=51,batch={row['batch']},modulo={reduction}".replace(":,", ":")
-        result = tilewright.simulate_network(load_network(text), "tpu-v6e")
-        error = show(text, result.seconds * 1e6, float(row["latency_us"]))
-        assert error < NTT_MISSES[reduction] or row["kernel"] != "NTT" or row["batch"] != "1"
+        text = f"ntt:n=65536,rows=256,limbs=51,batch={row['batch']},modulo={reduction},steps=apart"
+        assert show(text, on_tpu(text), float(row["latency_us"])) < NTT_ERRORS[reduction]
+
+
+def test_a_transform_of_shoups_is_missed() -> None:
+    """CROSS makes it of convolutions, of which a batch of 2 takes 9.5 times as long as one of 1: only shown."""
+    for row in rows(CROSS_ROWS):
+        if row["kernel"] == "NTT" and row["reduction"] == "shoup" and row["batch"] in ("1", "2", "64"):
+            text = f"ntt:n=65536,rows=256,limbs=51,batch={row['batch']},modulo=shoup"
+            show(text, on_tpu(text), float(row["latency_us"]))
+
+
+@pytest.mark.parametrize("reduction", ["montgomery", "barrett", "shoup", "lazy"])
+def test_modular_products_on_a_tpu_against_cross(reduction: str) -> None:
+    """Both polynomials of a ciphertext. The one fitted figure, the HBM's share, is of Montgomery at batch 64.
+
+    The measurement leaves out the copies of inputs before the kernel: small batches are then read from vector memory.
+    """
+    form = {"shoup": ",word=64", "lazy": ",steps=apart"}.get(reduction, "")
+    for row in rows(CROSS_ROWS):
+        if row["kernel"] == "NTT" or row["reduction"].removeprefix("bat_") != reduction:
+            continue
+        text = f"modular_multiply:n=65536,limbs=51,batch={2 * int(row['batch'])},modulo={reduction}{form}"
+        error = show(text, on_tpu(text), float(row["latency_us"]))
+        assert error < 0.2 or row["batch"] in FASTER_THAN_READ.get(reduction, ())
+
+
+#: Of the sets A, B and C: limbs, and the batch of one chip at which a power of two is fastest here.
+NTT_SETS = {4096: (4, 256), 8192: (8, 64), 16384: (16, 16)}
+
+
+def test_transforms_a_second_of_eight_chips() -> None:
+    """A host of eight TPU v6e, a batch dealt out to them: Montgomery, 128 rows, 4, 8 and 16 limbs a transform.
+
+    So CROSS' own program for its table of throughput has it (tabVII.py of its repository); it takes the best batch.
+    """
+    for row in rows("he_cross_ntt_throughput.csv"):
+        if row["device"] != "TPUv6e":
+            continue
+        degree = int(row["degree_N"])
+        limbs, batch = NTT_SETS[degree]
+        found = {}
+        for tried in (batch // 2, batch, 2 * batch):
+            text = f"ntt:n={degree},rows=128,limbs={limbs},batch={tried},modulo=montgomery,steps=apart"
+            found[tried] = 8 * tried / on_tpu(text) * 1e6
+        assert max(found, key=lambda tried: found[tried]) == batch
+        assert (
+            show(f"transforms a second, N = {degree}, batch 8 x {batch}", found[batch], float(row["ntt_per_second"]))
+            < 0.25
+        )
 
 
 def test_yolov8n_on_an_orin_nano() -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 from tilewright.errors import InputError, unknown
+from tilewright.workloads.kinds.byte_fold import folded
 from tilewright.workloads.kinds.kind import OperatorKind, always, need_elements, register_kind
 from tilewright.workloads.kinds.modular_multiply import check_reduction
 from tilewright.workloads.kinds.text import OperatorText, TextKeys
-from tilewright.workloads.number_theory import N_BYTES, REDUCTION_WORK, REDUCTIONS, ntt_moduli
+from tilewright.workloads.number_theory import JOIN, N_BYTES, NOT_REDUCED, REDUCTION_WORK, REDUCTIONS, ntt_moduli
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
@@ -23,8 +25,6 @@ __all__ = ["contracted", "others"]
 
 _SIDES = ("rows", "columns")
 _COUNTS = ("limbs", "batch", "rows", "columns")
-#: Three more sums of 32 bits shifted into a word of 64 (two shifts each) and added with carry (four).
-_JOIN = {"add": 3 * (2 + 4)}
 _LARGEST_DEGREE = 2**20
 
 
@@ -64,7 +64,9 @@ def _work(operator: Operator) -> Counter[str]:
     """Sums of bytes are reduced by Barrett where the transform is Shoup's, which needs single products."""
     reduction = operator.text("modulo")
     work: Counter[str] = Counter()
-    for part in (_JOIN, REDUCTION_WORK["barrett" if reduction == "shoup" else reduction]):
+    if operator.attributes.get("sums", False):
+        return work
+    for part in (JOIN, REDUCTION_WORK["barrett" if reduction == "shoup" else reduction]):
         work.update({key: _n_residues(operator) * times for key, times in part.items()})
     return work
 
@@ -85,6 +87,8 @@ def _build(built: StreamBuilder, given: TextKeys) -> str:
     shape = (limbs, batch, rows, columns, N_BYTES)
     sizes = dict(zip(_COUNTS, shape, strict=False)) | {"modulo": reduction}
     x = built.input("x", shape, number_format="int8")
+    if given.word("steps", ("fused", "apart")) == "apart":
+        return _apart(built, given, x, sizes)
     for side, size in (("rows", rows), ("columns", columns)):
         matrix = built.weight(f"{side}.matrix", (limbs, N_BYTES * size, N_BYTES * size), number_format="int8")
         attributes = sizes | {"side": side}
@@ -97,11 +101,46 @@ def _build(built: StreamBuilder, given: TextKeys) -> str:
     return built.add("ntt_product", "columns", [x, matrix], shape, attributes, number_format="int8")
 
 
+def _apart(built: StreamBuilder, given: TextKeys, x: str, sizes: dict[str, Any]) -> str:
+    """Every step by itself; factors are words of 64 bits. A lazy first step is folded, the others are Barrett's."""
+    modulo, shape = sizes["modulo"], built.shape(x)
+    if modulo == "shoup":
+        raise InputError(
+            f"{given.what}: steps: given apart, with modulo shoup, whose products are no sums of four bytes; "
+            "allowed fused, or another modulo"
+        )
+    limbs, _, rows, columns, _ = shape
+    of_all = {"limbs": limbs, "degree": rows * columns, "n_elements": math.prod(shape)}
+    usual = "barrett" if modulo == "lazy" else modulo
+    for side, size in (("rows", rows), ("columns", columns)):
+        x = built.add("relayout", "turn", [x], shape, {"n_elements": math.prod(shape)}, number_format="int8")
+        matrix = built.weight(f"{side}.matrix", (limbs, N_BYTES * size, N_BYTES * size), number_format="int8")
+        attributes = sizes | {"side": side, "sums": True}
+        sums = built.add("ntt_product", side, [x, matrix], shape, attributes, number_format="int32")
+        reduced: dict[str, Any] = of_all | {"modulo": usual}
+        inputs = [sums]
+        if side == "rows":
+            if modulo == "lazy":
+                words = _joined(built, sums, of_all)
+                inputs, reduced = folded(built, words, of_all), of_all | {"modulo": "lazy"}
+            inputs.append(built.weight("factors", (limbs, 1, rows, columns, 2 * N_BYTES), number_format="int8"))
+        x = built.add("modular_sum", "reduce", inputs, shape, reduced, number_format="int8")
+    return x
+
+
+def _joined(built: StreamBuilder, sums: str, of_all: dict[str, Any]) -> str:
+    """Words of 64 bits, from sums of bytes."""
+    shape = (*built.shape(sums)[:-1], 2 * N_BYTES)
+    attributes = of_all | {"n_elements": math.prod(shape), "modulo": NOT_REDUCED}
+    return built.add("modular_sum", "join", [sums], shape, attributes, number_format="int8")
+
+
 register_kind(
     OperatorKind(
         name="ntt_product",
         word="a step of a number-theoretic transform, as products of bytes",
         attributes={**dict.fromkeys(_COUNTS, "count"), "side": "text", "modulo": "text"},
+        optional={"sums": "flag"},
         least_inputs=2,
         check=_check,
         sizes=_sizes,
@@ -119,7 +158,7 @@ register_kind(
             name="ntt",
             is_network=True,
             example="ntt:n=65536,limbs=51,modulo=montgomery",
-            keys=("n", "limbs", "batch", "rows", "modulo"),
+            keys=("n", "limbs", "batch", "rows", "modulo", "steps"),
             needed=("n",),
             build=_build,
         ),
