@@ -223,8 +223,8 @@ def _blocks(
 def _blocks_of_sums(unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n: int, steps: _Steps) -> _Cost:
     rows, depths, columns = steps
     useful = rows * columns * depths * block.step_cycles
-    idle = _pipeline(unit, block, rows * columns)
-    return useful + idle, idle, m * k * columns, k * n * rows, m * n, 0
+    idle = _pipeline(unit, block, rows * columns) + _inputs_first(block, rows, depths)
+    return useful + idle, idle, m * k * (1 if block.inputs_first else columns), k * n * rows, m * n, 0
 
 
 def _blocks_of_weights(unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n: int, steps: _Steps) -> _Cost:
@@ -245,6 +245,11 @@ def _blocks_of_inputs(unit: MatrixUnitSpec, block: BlockSpec, m: int, k: int, n:
     useful = rows * columns * depths * block.step_cycles
     idle = _pipeline(unit, block, depths * rows)
     return useful + idle, idle, m * k, k * n * rows, m * n * depths, m * n * (depths - 1)
+
+
+def _inputs_first(block: BlockSpec, rows: int, depths: int) -> int:
+    """Steps in which the inputs of rows of blocks come, before anything is multiplied."""
+    return rows * depths * block.step_cycles if block.inputs_first else 0
 
 
 def _pipeline(unit: MatrixUnitSpec, block: BlockSpec, n_passes: int) -> int:

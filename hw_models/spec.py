@@ -52,6 +52,7 @@ __all__ = [
     "FallbackSpec",
     "HostLinkSpec",
     "KernelSpec",
+    "LineSpec",
     "LinkSpec",
     "MachineSpec",
     "MatrixUnitSpec",
@@ -190,6 +191,8 @@ class BlockSpec:
     ``sums`` and ``step_cycles``. ``patch_columns``: its rows are a patch of the map, so wide. ``strided_rows``: height
     and width of a patch's results with a stride (0: as without). ``finish_cycles``: scaling and writing the results of
     a patch, for every ``columns`` channels. ``finish_column_cycles``: the same for each channel.
+    ``inputs_first``: whether all inputs of a row of blocks come, a depth a step, before its first block is multiplied
+    (units that keep them and go over them again for each block of columns).
     """
 
     __pydantic_config__ = _STRICT
@@ -208,8 +211,11 @@ class BlockSpec:
     strided_rows: Annotated[int, Ge(0), Le(1024)] = 0
     finish_cycles: Cycles = 0
     finish_column_cycles: NotNegative = 0.0
+    inputs_first: bool = False
 
     def __post_init__(self) -> None:
+        if self.inputs_first and self.kernels:
+            raise ValueError("inputs_first: given beside kernels; allowed without")
         if not self.kernels and (self.finish_cycles or self.finish_column_cycles or self.strided_rows):
             raise ValueError("kernels: none, but finish_cycles, finish_column_cycles or strided_rows; allowed together")
         if self.joined_values and self.sums != "by_tap":
@@ -299,6 +305,8 @@ class MatrixUnitSpec:
                 f"block.kernels: given with stationarity {self.stationarity} and {self.rows} rows in patches "
                 f"{block.patch_columns} wide; allowed with output, and rows that patch_columns divides"
             )
+        if self.block.inputs_first and self.stationarity != "output":
+            raise ValueError(f'block.inputs_first: given with stationarity "{self.stationarity}"; allowed with output')
         if self.block.stripe is not None and self.stationarity != "weight":
             raise ValueError(f'block.stripe: given with stationarity "{self.stationarity}"; allowed with weight')
         if self.partial_use:
@@ -377,6 +385,27 @@ class MatrixUnitSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LineSpec:
+    """A unit for depthwise convolutions that is fed pixel by pixel and keeps rows of its map in lines.
+
+    One loop takes a pixel into the lines, another makes the result of a place out of them, a group of channels a cycle;
+    they run one after the other, and every pixel starts them anew. ``channels``: of a group. ``kernel``: the widest and
+    highest kernel that fits. ``input_cycles``: starting and leaving the loop for a pixel of the map;
+    ``result_cycles``: for a pixel of the result. ``behind_products``: whether the unit stands behind the matrix unit:
+    all results of products then pass its first loop, and a depthwise convolution that alone reads those of a
+    convolution is part of the same command.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    channels: Count
+    kernel: Count
+    input_cycles: Cycles = 0
+    result_cycles: Cycles = 0
+    behind_products: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VectorUnitSpec:
     """The vector unit of one core: ``lanes`` elements at a time.
 
@@ -390,7 +419,8 @@ class VectorUnitSpec:
     fused, in whole groups of the matrix unit's columns. ``rates``: values in a cycle for the kinds of operators that
     have a unit of their own (multiply-adds of depthwise convolutions, values under the windows of pools or the inputs
     of pools, inputs of reductions, results of element-wise work, words of 32 bits turned between lanes and rows); each
-    takes the fastest way.
+    takes the fastest way. ``lines``: a unit for depthwise convolutions that is fed pixel by pixel; those that fit are
+    done there alone.
     """
 
     __pydantic_config__ = _STRICT
@@ -402,11 +432,19 @@ class VectorUnitSpec:
     arrangement: Literal["lanes", "pipeline"] = "lanes"
     passes_results: bool = False
     rates: Mapping[UnitKindKey, Positive] = field(default_factory=dict, hash=False)
+    lines: LineSpec | None = None
 
     def __post_init__(self) -> None:
+        if self.lines is not None and "depthwise" in self.rates:
+            raise ValueError("lines: given beside rates.depthwise; allowed one of the two")
         lacking = [kind for kind in OPERATION_KINDS if kind not in self.cycles]
         if lacking:
             raise ValueError(f"cycles: lacks {', '.join(lacking)}; allowed all of {', '.join(OPERATION_KINDS)}")
+
+    @property
+    def takes_results(self) -> bool:
+        """Whether all results of products leave through this unit, also those behind which nothing is fused."""
+        return self.passes_results or (self.lines is not None and self.lines.behind_products)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

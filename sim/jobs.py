@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tilewright.hw_models.sparsity import skipping
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.spec import LineSpec, MachineSpec
 from tilewright.sim.kinds.layer import JobLayer, fallback_layer, layer_of
 from tilewright.sim.lacking import is_lacking
 from tilewright.sim.live import most_live_bytes
@@ -22,7 +22,9 @@ from tilewright.units import bits_to_bytes, ceil_div, exact
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
+from tilewright.workloads.products import is_depthwise
 from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.vector_work import line_pixels
 
 __all__ = [
     "JOB_ASSUMPTIONS",
@@ -69,9 +71,11 @@ def jobs_of(
     fuse: bool = True,
     lacks: Sequence[str] = (),
     kernels: Sequence[tuple[int, int]] = (),
+    lines: LineSpec | None = None,
 ) -> tuple[Job, ...]:
     """The jobs of ``stream`` in order. ``fuse=False`` keeps every operator apart.
 
+    ``lines``: the unit behind the array that a depthwise convolution behind another one can be done in, in one go.
     Operators that ``lacks`` names (:func:`tilewright.sim.lacking.is_lacking`) are jobs of their own, for a fallback.
     """
     readers = _readers(stream)
@@ -84,17 +88,25 @@ def jobs_of(
         if operator.name in lacking:
             jobs.append(_job(stream, [operator], fallback_layer(stream, operator)))
             continue
-        chain = _chain(stream, operator, readers, lacking) if fuse else [operator]
+        chain = _chain(stream, operator, readers, lacking, lines) if fuse else [operator]
         done.update(member.name for member in chain)
         jobs.append(_job(stream, chain, layer_of(stream, chain)))
     return tuple(jobs)
 
 
-def jobs_on(stream: OperatorStream, machine: MachineSpec, *, fuse: bool = True) -> tuple[Job, ...]:
-    """The jobs of ``stream`` as ``machine`` runs them: what its cores lack apart, weights as they are stored there."""
+def jobs_on(
+    stream: OperatorStream, machine: MachineSpec, *, fuse: bool = True, chained: bool = True
+) -> tuple[Job, ...]:
+    """The jobs of ``stream`` as ``machine`` runs them: what its cores lack apart, weights as they are stored there.
+
+    ``chained``: whether its unit with lines does what stands behind a product in the same job.
+    """
     block = machine.matrix.block
     kernels = [(one.height, one.width) for one in block.kernels] if block is not None else []
-    jobs = jobs_of(stream, fuse=fuse, lacks=machine.lacks, kernels=kernels)
+    lines = machine.vector.lines if chained else None
+    if lines is not None and not lines.behind_products:
+        lines = None
+    jobs = jobs_of(stream, fuse=fuse, lacks=machine.lacks, kernels=kernels, lines=lines)
     room, found = machine.weights.kept_bytes, []
     if machine.weights.beside_activations:
         room = max(0, room - most_live_bytes(stream, jobs))
@@ -177,9 +189,14 @@ def _readers(stream: OperatorStream) -> dict[str, list[Operator]]:
 
 
 def _chain(
-    stream: OperatorStream, operator: Operator, readers: dict[str, list[Operator]], lacking: set[str]
+    stream: OperatorStream,
+    operator: Operator,
+    readers: dict[str, list[Operator]],
+    lacking: set[str],
+    lines: LineSpec | None,
 ) -> list[Operator]:
-    """``operator`` and the element-wise operators that can be done on its output tiles.
+    """``operator`` and the element-wise operators that can be done on its output tiles, with a depthwise convolution
+    where it passes ``lines``.
 
     The next one must be the only reader of the result, have as many elements, and read nothing that is made
     later than ``operator`` itself. Behind vector work only a change of format is done, value by value; one with further
@@ -199,13 +216,26 @@ def _chain(
         follower = next_ones[0]
         follows = follower.of_kind.follows
         is_fused = (follows == "anything" and len(follower.outputs) == 1) or (is_product and follows == "products")
-        is_fused = is_fused and follower.name not in lacking
-        if not is_fused or follower.count("n_elements") != result.n_elements:
+        is_fused = is_fused and follower.count("n_elements") == result.n_elements
+        is_fused = is_fused or (lines is not None and _in_lines(stream, chain, follower, lines))
+        if not is_fused or follower.name in lacking:
             return chain
         others = [op for op in stream.predecessors(follower) if op not in chain]
         if any(order[op.name] > order[operator.name] for op in others):
             return chain
         chain.append(follower)
+
+
+def _in_lines(stream: OperatorStream, chain: list[Operator], follower: Operator, lines: LineSpec) -> bool:
+    """Whether ``follower`` is a depthwise convolution of the pixels that ``chain``, a convolution, leaves behind."""
+    product = chain[0]
+    if product.kind != "conv" or not product.of_kind.on_array(product) or any(map(is_depthwise, chain)):
+        return False
+    if not is_depthwise(follower) or stream.base(follower.inputs[0]) is not stream.base(chain[-1].outputs[0]):
+        return False
+    pixels = line_pixels(follower)
+    whole = product.count("groups") == 1 and not product.attributes["transposed"]
+    return whole and pixels is not None and pixels.kernel <= lines.kernel
 
 
 def _job(stream: OperatorStream, chain: list[Operator], layer: JobLayer) -> Job:

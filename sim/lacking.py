@@ -15,9 +15,9 @@ __all__ = ["fallback_note", "is_lacking", "refuse_without_fallback"]
 def is_lacking(operator: Operator, lacks: Sequence[str], kernels: Sequence[tuple[int, int]] = ()) -> bool:
     """Whether ``lacks`` names ``operator``: its kind, or its kind and function ("elementwise:silu").
 
-    Convolutions have the functions "depthwise", "transposed", "dilated" and, where theirs is none of the unit's own
-    ``kernels`` (height, width), "other_kernel". Raises InputError for a kind or a function
-    that is not known.
+    Convolutions have the functions "depthwise", "transposed", "dilated", "windows" (products over more than one tap)
+    and, where theirs is none of the unit's own ``kernels`` (height, width), "other_kernel". Raises InputError for a
+    kind or a function that is not known.
     """
     for entry in lacks:
         kind, _, function = entry.partition(":")

@@ -26,11 +26,14 @@ class Fused(NamedTuple):
 
     ``operations``: (kind, times per element). ``extra_bits``: for each further tensor of the output's shape that is
     loaded (a residual) the bits of an element. ``reduces``: whether rows are reduced (statistics of a norm).
+    ``line_results``: of a depthwise convolution in the lines behind the product (:class:`LineSpec` of a machine), its
+    results for each pixel of the product; 0 where there is none.
     """
 
     operations: tuple[tuple[str, int], ...] = ()
     extra_bits: tuple[int | Fraction, ...] = ()
     reduces: bool = False
+    line_results: Fraction = Fraction(0)
 
 
 NOTHING_FUSED = Fused()

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
+from math import prod
 from typing import NamedTuple
 
 from tilewright.errors import unknown
@@ -23,8 +24,10 @@ __all__ = [
     "SOFTMAX",
     "SOFT_CAP",
     "VECTOR_KINDS",
+    "LinePixels",
     "UnitValues",
     "is_reducing",
+    "line_pixels",
     "on_vector_unit",
     "statistics_pass",
     "times",
@@ -124,18 +127,44 @@ def on_vector_unit(operator: Operator) -> tuple[tuple[str, int], ...]:
     return (*((("mul", n_macs), ("add", n_macs)) if n_macs else ()), *vector_work(operator))
 
 
+class LinePixels(NamedTuple):
+    """What a unit that is fed pixel by pixel takes of a depthwise convolution: pixels of its map and of its result, the
+    channels of a pixel, and the longer side of its kernel.
+    """
+
+    n_inputs: int | Fraction
+    n_results: int | Fraction
+    channels: int
+    kernel: int
+
+
 class UnitValues(NamedTuple):
     """What a unit counts of an operator: its kind (as machine files name units), and how many values pass; of a pool
-    also the values of its map, which a unit that keeps lines looks at once each.
+    also the values of its map, which a unit that keeps lines looks at once each; of a depthwise convolution its pixels.
     """
 
     kind: str
     n: int
     n_inputs: int = 0
+    pixels: LinePixels | None = None
 
     def share(self, part: Fraction) -> UnitValues:
-        """The values of a part of the work, rounded up."""
-        return self._replace(n=int(-(-self.n * part // 1)), n_inputs=int(-(-self.n_inputs * part // 1)))
+        """The values of a part of the work, rounded up; pixels exactly."""
+        pixels = self.pixels
+        if pixels is not None:
+            pixels = pixels._replace(n_inputs=pixels.n_inputs * part, n_results=pixels.n_results * part)
+        return self._replace(n=int(-(-self.n * part // 1)), n_inputs=int(-(-self.n_inputs * part // 1)), pixels=pixels)
+
+
+def line_pixels(operator: Operator) -> LinePixels | None:
+    """Pixels of a depthwise convolution over two dimensions with a result for each channel; None of any other."""
+    kernel, channels = operator.sizes("kernel"), operator.count("in_channels")
+    plain = channels == operator.count("out_channels") and set(operator.sizes("dilation")) == {1}
+    if len(kernel) != 2 or not plain or operator.attributes.get("transposed"):
+        return None
+    batch = operator.count("batch")
+    n_inputs, n_results = (batch * prod(operator.sizes(size)) for size in ("in_size", "out_size"))
+    return LinePixels(n_inputs, n_results, channels, max(kernel))
 
 
 def unit_values(operator: Operator) -> UnitValues | None:

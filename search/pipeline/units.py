@@ -46,7 +46,7 @@ def units_of(
     stream: OperatorStream, machine: MachineSpec, beside: Sequence[MachineSpec], *, fuse: bool
 ) -> tuple[Unit, ...]:
     """The machine's own cores, then each machine beside them."""
-    jobs = jobs_on(stream, machine, fuse=fuse)
+    jobs = jobs_on(stream, machine, fuse=fuse, chained=not beside)
     own: tuple[Job | None, ...] = jobs
     if machine.fallback is None:
         own = tuple(None if isinstance(job.layer, FallbackLayer) else job for job in jobs)

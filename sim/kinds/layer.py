@@ -19,7 +19,13 @@ from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
 from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
-from tilewright.workloads.products import LEAST_ACCUMULATOR_BITS, accumulator_bits, compute_format, value_bits
+from tilewright.workloads.products import (
+    LEAST_ACCUMULATOR_BITS,
+    accumulator_bits,
+    compute_format,
+    is_depthwise,
+    value_bits,
+)
 from tilewright.workloads.scan import ScanLayer
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.vector_work import is_reducing, on_vector_unit, statistics_pass, unit_values, vector_work
@@ -90,7 +96,7 @@ def product_layer(
         n=n,
         a_bits=value_bits(stream, operator.inputs[0]),
         b_bits=value_bits(stream, operator.inputs[1]),
-        out_bits=value_bits(stream, chain[-1].outputs[0]),
+        out_bits=value_bits(stream, chain[-1].outputs[0]) * _kept_share(stream, chain),
         accumulator_bits=accumulator_bits(number_format),
         compute_format=number_format,
         b_is_weight=window is not None or stream.base(operator.inputs[1]).role == "weight",
@@ -193,8 +199,8 @@ def _n_rows(rows: int, n_bytes: int) -> int:
 def _fused(stream: OperatorStream, chain: Sequence[Operator], columns: int) -> Fused:
     """The vector work of the operators behind the first, and what they read besides its result.
 
-    A weight of at most one value per column, and anything much smaller than the output, rides on the
-    accumulators; what is larger is loaded once for every value of the output.
+    A weight of at most one value per column, and anything much smaller than the output, rides on the accumulators, as
+    does the kernel of a depthwise convolution in lines; what is larger is loaded once for every value of the output.
     """
     n_outputs = stream.tensor(chain[0].outputs[0]).n_elements
     counts: dict[str, int] = {}
@@ -202,14 +208,24 @@ def _fused(stream: OperatorStream, chain: Sequence[Operator], columns: int) -> F
     for member, loaded in zip(chain, _loaded(stream, chain, columns), strict=True):
         extra_bits += [value_bits(stream, name) for name in loaded]
         added = (("add", n_outputs * len(loaded)),) if member is chain[0] and loaded else ()
-        for kind, times in (*added, *vector_work(member)):
+        for kind, times in (*added, *(vector_work(member) if member is chain[0] else on_vector_unit(member))):
             counts[kind] = counts.get(kind, 0) + times
     if extra_bits and not counts:
         counts["add"] = n_outputs
+    share = _kept_share(stream, chain)
     return Fused(
         operations=tuple((kind, ceil_div(times, n_outputs)) for kind, times in sorted(counts.items())),
-        extra_bits=tuple(extra_bits),
+        extra_bits=tuple(bits * share for bits in extra_bits),
+        line_results=Fraction(share) if any(map(is_depthwise, chain[1:])) else Fraction(0),
     )
+
+
+def _kept_share(stream: OperatorStream, chain: Sequence[Operator]) -> int | Fraction:
+    """Results of the chain for each of its first operator's: fewer behind a depthwise convolution with a stride."""
+    if not any(map(is_depthwise, chain[1:])):
+        return 1
+    first, last = (stream.tensor(member.outputs[0]).n_elements for member in (chain[0], chain[-1]))
+    return Fraction(last, first)
 
 
 def fused_inputs(stream: OperatorStream, chain: Sequence[Operator], layer: GemmLayer) -> tuple[str, ...]:
@@ -227,7 +243,11 @@ def _loaded(stream: OperatorStream, chain: Sequence[Operator], columns: int) -> 
         loaded = []
         for name in dict.fromkeys(member.inputs[2:] if member is chain[0] else member.inputs):
             n_elements, base = stream.tensor(name).n_elements, stream.base(name)
-            rides = n_elements * SMALL_SHARE < n_outputs or (base.role == "weight" and n_elements <= columns)
+            rides = (
+                is_depthwise(member)
+                or n_elements * SMALL_SHARE < n_outputs
+                or (base.role == "weight" and n_elements <= columns)
+            )
             if base.name not in made and not rides:
                 loaded.append(name)
         found.append(loaded)

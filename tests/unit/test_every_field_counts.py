@@ -235,6 +235,13 @@ def _patches() -> MachineSpec:
     return load_machine("gap9-ne16").with_(**changes)
 
 
+def _lined() -> MachineSpec:
+    """A unit for depthwise convolutions behind an engine that takes a pixel at a time."""
+    cpu = {"name": "cpu", "giga_operations_per_s": 2, "bandwidth_gb_per_s": 1}
+    changes = {"lacks": ["softmax"], "fallback": cpu, "dram.bandwidth_gb_per_s": 40, "overheads.per_layer_us": 0}
+    return load_machine("codenet-ultra96").with_(**changes)
+
+
 def _gpu() -> MachineSpec:
     """With two measurements of the L2, both near the working set that it is judged by."""
     points = [{"working_set_mb": 14, "read_tb_per_s": 10}, {"working_set_mb": 18, "read_tb_per_s": 8}]
@@ -260,6 +267,7 @@ MACHINES = (
     _engine,
     _engine_with_options,
     _patches,
+    _lined,
     _sparse,
     _sparse_anyhow,
     _gpu,

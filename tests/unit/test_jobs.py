@@ -13,7 +13,7 @@ from tilewright.errors import InputError
 from tilewright.sim.dataflows.gemm.numbers import convolution
 from tilewright.sim.jobs import Job, jobs_of
 from tilewright.workloads.attention import AttentionLayer
-from tilewright.workloads.gemm import GemmLayer, VectorLayer
+from tilewright.workloads.gemm import Fused, GemmLayer, VectorLayer
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
@@ -134,8 +134,8 @@ def test_activation_and_residual_are_fused() -> None:
     assert [[o.name for o in job.operators] for job in (first, second)] == [["one", "relu"], ["two", "add"]]
     assert isinstance(first.layer, GemmLayer)
     assert isinstance(second.layer, GemmLayer)
-    assert first.layer.fused == ((("max", 1),), (), False)
-    assert second.layer.fused == ((("add", 1),), (8,), False)
+    assert first.layer.fused == Fused((("max", 1),))
+    assert second.layer.fused == Fused((("add", 1),), (8,))
     assert (first.weight_bytes, second.weight_bytes) == (16 * 64, 16 * 64)
 
 
@@ -167,7 +167,7 @@ def test_small_inputs_ride_and_large_ones_are_loaded() -> None:
         y = linear(b, b.input("x", (64, 8)), 32, "product")
         other = b.weight("other", shape) if role == "weight" else b.input("other", shape)
         layer = product_of(b.finish([elementwise(b, "mul", y, other)]))
-        assert layer.fused == ((("mul", 1),), bits, False)
+        assert layer.fused == Fused((("mul", 1),), bits)
 
 
 def test_followers_of_a_depthwise_convolution_are_counted() -> None:

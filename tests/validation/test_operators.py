@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 import tilewright
+from tilewright.hw_models.spec import MachineSpec
 from tilewright.sim.operation_energy import UNIT_PJ
 from tilewright.workloads.network import load_network
 from tilewright.workloads.pruning import effective_macs, pruned_to
 from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.zoo.layers import Layers
 
 SHARED = Path(os.environ.get("TILEWRIGHT_SHARED") or Path(__file__).resolve().parents[3] / "shared") / "systems"
 
@@ -49,17 +51,29 @@ def codenet(row: dict[str, str]) -> str:
     return f"codenet-{size}{'' if row['downsample'] == 'Stride4' else '-pooled'}:image={row['resolution']}"
 
 
+def profiled_gmacs(stream: OperatorStream) -> float:
+    """As the profiler ``thop`` counts, which the released network calls: a multiply-add as one, a bias as one more for
+    each result, batch norms as two; nothing of deformable convolutions, whose class it does not know.
+    """
+    n = stream.macs
+    for one in stream.operators:
+        if one.kind == "deformable_conv":
+            n -= one.macs
+        elif one.kind == "conv":
+            n += stream.tensor(one.outputs[0]).n_elements * (2 if one.attributes.get("batch_norm") else 1)
+    return n / 1e9
+
+
 def test_codenet_has_its_published_sizes() -> None:
-    """Within 3 %: weights of 4 bits in units of 2^20 bytes, and multiply-adds, which are published to 10 M."""
+    """Within 2 %: weights of 4 bits in units of 2^20 bytes, and multiply-adds as its authors' profiler counts them."""
     for row in rows("vision_codenet_ultra96.csv"):
         if not row["detector"].startswith("CoDeNet"):
             continue
         stream = load_network(codenet(row))
         weights = stream.n_weights / 2 / 2**20
-        assert show(f"{row['detector']} MB", weights, float(row["size_MB"])) < 0.03
-        published = float(row["macs_G"])
-        show(f"{row['detector']} G multiply-adds", stream.macs / 1e9, published)
-        assert stream.macs / 1e9 == pytest.approx(published, rel=0.03, abs=0.005 + 0.03 * published)
+        assert show(f"{row['detector']} MB", weights, float(row["size_MB"])) < 0.02
+        show(f"{row['detector']} G multiply-adds", stream.macs / 1e9, float(row["macs_G"]))
+        assert show(f"{row['detector']} G as thop counts", profiled_gmacs(stream), float(row["macs_G"])) < 0.02
 
 
 CROSS_ROWS = "he_cross_tpuv6e_latency.csv"
@@ -164,15 +178,40 @@ def on_whole_pixels(stream: OperatorStream) -> OperatorStream:
     return replace(stream, operators=tuple(operators))
 
 
+def codenet_frames(row: dict[str, str], machine: str | MachineSpec = "codenet-ultra96") -> float:
+    stream = on_whole_pixels(load_network(codenet(row))).with_formats(weights="int8", activations="int8")
+    return 1 / tilewright.simulate_network(stream, machine).seconds
+
+
 def test_codenet_on_an_ultra96() -> None:
-    """25 % is wanted and missed: described from its sources, the machine is several times as fast as measured."""
+    """Within 25 % (and 10 %, as found): the machine was fitted to calls of the board below, never to these frames."""
     for row in rows("vision_codenet_ultra96.csv"):
-        if not row["fps"]:
-            continue
-        stream = on_whole_pixels(load_network(codenet(row))).with_formats(weights="int8", activations="int8")
+        if row["fps"]:
+            assert show(f"{row['detector']} frames a second", codenet_frames(row), float(row["fps"])) < 0.10
+
+
+# hqjenny/CoDeNet, sw/codenet.ipynb: side of the map, channels before and behind a 1 x 1 convolution, stride of the
+# depthwise 3 x 3 one behind it, and milliseconds of the call on the board (the mean of equal calls).
+BOARD_CALLS = (
+    (64, 32, 32, 2, 1.028), (32, 32, 128, 1, 0.609), (64, 32, 128, 2, 1.712), (32, 128, 128, 1, 0.740),
+    (32, 256, 256, 2, 1.859), (16, 256, 256, 1, 0.577), (16, 512, 512, 2, 1.588), (8, 512, 512, 1, 0.556),
+    (8, 1024, 512, 1, 0.840), (8, 2048, 1, 1, 0.152), (8, 2048, 256, 1, 0.800), (16, 256, 1, 1, 0.132),
+    (16, 256, 128, 1, 0.334), (32, 128, 1, 1, 0.374), (64, 128, 80, 1, 1.781), (64, 128, 2, 1, 1.313),
+)  # fmt: skip
+
+
+def test_calls_of_the_ultra96() -> None:
+    """Four figures of the machine are fitted to these sixteen: that its structure explains them is what is tested."""
+    errors = []
+    for side, ins, outs, stride, published in BOARD_CALLS:
+        outs = max(16, outs)  # channels are padded to 16
+        b = Layers("call", activations="int8", weights="int8")
+        y = b.elementwise("relu", b.conv(b.input("x", (1, ins, side, side)), outs, 1, "point"))
+        stream = b.finish([b.conv(y, outs, 3, "depthwise", stride=stride, groups=outs)])
         result = tilewright.simulate_network(stream, "codenet-ultra96")
-        show(f"{row['detector']} frames a second", 1 / result.seconds, float(row["fps"]))
-        assert 1 < 1 / result.seconds / float(row["fps"]) < 7
+        errors.append(show(f"call {side} x {side}, {ins} -> {outs}, /{stride}, ms", result.seconds * 1e3, published))
+    print(f"mean {sum(errors) / len(errors):.1%}")
+    assert sum(errors) / len(errors) < 0.06 and max(errors) < 0.20
 
 
 def test_block_pruned_transformers_have_lpvits_operations() -> None:

@@ -27,10 +27,10 @@ from tilewright.workloads.operators import Operator
 from tilewright.workloads.products import is_depthwise
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.vector_work import UnitValues
+from tilewright.workloads.vector_work import UnitValues, line_pixels
 
 _YES_OR_NO = ("no", "yes")
-_FUNCTIONS = ("depthwise", "transposed", "dilated", "other_kernel")
+_FUNCTIONS = ("depthwise", "transposed", "dilated", "other_kernel", "windows")
 
 
 def _check(operator: Operator) -> None:
@@ -67,7 +67,9 @@ def _on_array(operator: Operator) -> bool:
 
 
 def _unit(operator: Operator) -> UnitValues | None:
-    return UnitValues("depthwise", operator.macs) if is_depthwise(operator) else None
+    if not is_depthwise(operator):
+        return None
+    return UnitValues("depthwise", operator.macs, pixels=line_pixels(operator))
 
 
 def _functions(operator: Operator, kernels: Sequence[tuple[int, int]]) -> list[str]:
@@ -76,6 +78,7 @@ def _functions(operator: Operator, kernels: Sequence[tuple[int, int]]) -> list[s
         bool(operator.attributes["transposed"]),
         any(step > 1 for step in operator.sizes("dilation")),
         bool(kernels) and tuple(operator.sizes("kernel")) not in kernels,
+        not is_depthwise(operator) and math.prod(operator.sizes("kernel")) > 1,
     )
     return [name for name, yes in zip(_FUNCTIONS, holds, strict=True) if yes]
 

@@ -28,7 +28,7 @@ from tilewright.workloads.kinds.windows import (
 from tilewright.workloads.operators import Operator, stored_bytes
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.vector_work import UnitValues
+from tilewright.workloads.vector_work import UnitValues, line_pixels
 
 __all__ = ["BURST_BYTES", "SAMPLINGS", "SHAPES", "is_depthwise_deformable"]
 
@@ -100,7 +100,9 @@ def _work(operator: Operator) -> Counter[str]:
 def _unit(operator: Operator) -> UnitValues | None:
     """A unit for depthwise convolutions does those whose places are whole pixels within a bound, in its lines."""
     kept = operator.count("bound") and operator.text("sampling") == "nearest"
-    return UnitValues("depthwise", operator.macs) if kept and is_depthwise_deformable(operator) else None
+    if not (kept and is_depthwise_deformable(operator)):
+        return None
+    return UnitValues("depthwise", operator.macs, pixels=line_pixels(operator))
 
 
 def _read_bytes(operator: Operator, stream: OperatorStream) -> int:

@@ -70,7 +70,7 @@ _MAMBA_2_SIZES = (("130m", 768, 24), ("370m", 1024, 48), ("780m", 1536, 48), ("1
 _GENERATE = {"batch": 1, "prefill": 2048, "decode": 0, "context": 0}
 
 
-_CODENET = (("1x", (24, 116, 232, 464, 1024)), ("2x", (24, 244, 488, 976, 2048)))
+_CODENET = (("1x", (24, 116, 232, 464, 1024)), ("2x", (24, 244, 488, 976, 2153)))
 
 
 def _picture(options: Options) -> dict[str, int]:
@@ -661,7 +661,7 @@ _NETWORKS: Mapping[str, _Entry] = {
         f"codenet-{size}{'-pooled' * pooled}": _Entry(
             build=_codenet(widths, pooled=pooled),
             options=_PICTURE | {"image": 512, "classes": 20},
-            source="arXiv 2006.08357; layers and decoder as DequanWang/CoDeNet, whose decoder is wider in its file",
+            source="arXiv 2006.08357; layers as in the released Zhen-Dong/CoDeNet",
         )
         for size, widths in _CODENET
         for pooled in (False, True)

@@ -30,19 +30,22 @@ def codenet(
     x = _relu(b, b.conv(x, widths[-1], 1, "last", batch_norm=True))
     for index, width in enumerate(_DECODER):
         with b.scope("decoder", index):
-            x = b.upsample(deformable(b, x, width), 2)
-    heads = []
+            x = b.upsample(_relu(b, deformable(b, x, width)), 2)
+    outputs = []
     for name, n in (("classes", classes), ("sizes", 2), ("shifts", 2)):
         with b.scope("heads", name):
-            heads.append(b.conv(deformable(b, x, _DECODER[-1]), n, 1, "predict"))
-    return b.finish(heads, n_parameters=b.n_parameters)
+            y = _relu(b, b.conv(x, _DECODER[-1], 1, "point", batch_norm=True))
+            y = _relu(b, b.conv(y, _DECODER[-1], 3, "depthwise", groups=_DECODER[-1], batch_norm=True))
+            outputs.append(b.conv(y, n, 1, "predict"))
+    return b.finish(outputs, n_parameters=b.n_parameters)
 
 
 def deformable(b: Layers, x: str, n_out: int) -> str:
-    """A 1 x 1 convolution, and a depthwise 3 x 3 one whose taps lie in a square as large as each pixel asks for."""
-    x = b.conv(x, n_out, 1, "point", bias=False)
+    """A depthwise 3 x 3 convolution whose taps lie in a square as large as each pixel asks for, and a 1 x 1 one."""
+    n_in = b.shape(x)[1]
     sides = b.elementwise("clip", b.conv(x, 1, 1, "sides"))  # no square is smaller than the usual one
-    return _relu(b, b.deformable_conv(x, sides, n_out, 3, "deformable", groups=n_out, shape="square", bound=_BOUND))
+    x = b.deformable_conv(x, sides, n_in, 3, "deformable", groups=n_in, bias=False, shape="square", bound=_BOUND)
+    return b.conv(x, n_out, 1, "point", batch_norm=True)
 
 
 def _relu(b: Layers, x: str) -> str:
@@ -52,17 +55,17 @@ def _relu(b: Layers, x: str) -> str:
 def _unit(b: Layers, x: str, width: int) -> str:
     """Every second channel goes around, the others through three convolutions."""
     half = width // 2
-    return b.concat([b.part(x, 0, half, 1), _branch(b, b.part(x, half, half, 1), half, half, 1)], 1)
+    return b.concat([b.part(x, 0, half, 1), _branch(b, b.part(x, half, half, 1), half, 1)], 1)
 
 
 def _halving_unit(b: Layers, x: str, width: int) -> str:
     n_in = b.shape(x)[1]
     y = b.conv(x, n_in, 3, "around.depthwise", stride=2, groups=n_in, batch_norm=True)
-    y = _relu(b, b.conv(y, n_in, 1, "around.point", batch_norm=True))
-    return b.concat([y, _branch(b, x, width // 2, width - n_in, 2)], 1)
+    y = _relu(b, b.conv(y, width // 2, 1, "around.point", batch_norm=True))
+    return b.concat([y, _branch(b, x, width // 2, 2)], 1)
 
 
-def _branch(b: Layers, x: str, middle: int, n_out: int, stride: int) -> str:
-    y = _relu(b, b.conv(x, middle, 1, "first", batch_norm=True))
-    y = b.conv(y, middle, 3, "depthwise", stride=stride, groups=middle, batch_norm=True)
+def _branch(b: Layers, x: str, n_out: int, stride: int) -> str:
+    y = _relu(b, b.conv(x, n_out, 1, "first", batch_norm=True))
+    y = b.conv(y, n_out, 3, "depthwise", stride=stride, groups=n_out, batch_norm=True)
     return _relu(b, b.conv(y, n_out, 1, "second", batch_norm=True))

@@ -120,19 +120,21 @@ class Layers(StreamBuilder):
         name: str,
         *,
         groups: int = 1,
+        bias: bool = True,
         shape: str = "free",
         bound: int = 0,
         sampling: str = "bilinear",
     ) -> str:
         """A convolution of x (batch, channels, height, width) whose taps lie at ``offsets`` from their usual places.
 
-        Padded by (kernel - 1) / 2; a batch norm behind it is folded. ``shape``, ``bound`` and ``sampling``: as of the
-        operator kind ``deformable_conv``.
+        Padded by (kernel - 1) / 2; with a ``bias``, into which a batch norm behind it is folded. ``shape``, ``bound``
+        and ``sampling``: as of the operator kind ``deformable_conv``.
         """
         batch, n_in, *size = self.shape(x)
         inputs = [x, self.trained(f"{name}.weight", n_out, n_in // groups, kernel, kernel), offsets]
-        inputs.append(self.trained(f"{name}.bias", n_out))
-        self.n_parameters += n_out  # of the norm's scale and shift one is the bias
+        if bias:
+            inputs.append(self.trained(f"{name}.bias", n_out))
+            self.n_parameters += n_out  # of the norm's scale and shift one is the bias
         attributes = {
             "batch": batch,
             "groups": groups,

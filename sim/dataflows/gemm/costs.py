@@ -21,7 +21,7 @@ from tilewright.units import bits_to_bytes, ceil_div
 from tilewright.workloads.conv_window import ConvWindow, Slab, spanned
 from tilewright.workloads.gemm import Fused, GemmLayer
 from tilewright.workloads.homes import DRAM, held_in
-from tilewright.workloads.vector_work import UnitValues
+from tilewright.workloads.vector_work import LinePixels, UnitValues
 
 __all__ = ["GemmCosts", "conv_shape", "vector_operations"]
 
@@ -60,7 +60,7 @@ class GemmCosts(TileCosts):
     def __init__(self, layer: GemmLayer, machine: MachineSpec) -> None:
         super().__init__(layer, machine)
         self.operations = vector_operations(layer.fused, machine)
-        self.through_vector_unit = bool(self.operations) or machine.vector.passes_results
+        self.through_vector_unit = bool(self.operations) or machine.vector.takes_results
         self.conv = None if layer.window is None else conv_shape(layer.window)
         self._of_products = (
             layer.compute_format, layer.a_bits, layer.b_bits, layer.accumulator_bits, self.conv, layer.speed
@@ -303,8 +303,16 @@ class GemmCosts(TileCosts):
             reads_bits=n * (layer.accumulator_bits + sum(layer.fused.extra_bits)),
             writes_bits=n * layer.out_bits,
             reduces=layer.fused.reduces,
-            values=UnitValues(RESULTS, passing_results(self.machine, rows, columns)),
+            values=UnitValues(
+                RESULTS, passing_results(self.machine, rows, columns), pixels=self._pixels(rows, columns)
+            ),
         )
+
+    def _pixels(self, rows: int, columns: int) -> LinePixels | None:
+        """What passes the lines behind the matrix unit, where there are some."""
+        if self.machine.vector.lines is None:
+            return None
+        return LinePixels(rows, rows * self.layer.fused.line_results, columns, kernel=1)
 
     def store_c(self, rows: int, columns: int) -> Work:
         """Output tile to its home, rows of a row-major matrix."""

@@ -54,6 +54,7 @@ from tilewright.sim.result import LowerBound
 from tilewright.units import bits_to_bytes, ceil_div, exact
 from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.homes import DRAM
+from tilewright.workloads.vector_work import LinePixels
 
 
 class GemmCore(TileCore[GemmCosts]):
@@ -591,8 +592,9 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     outputs = groups * m * n
     fused = tuple((kind, times * outputs) for kind, times in vector_operations(layer.fused, machine))
     vector = Fraction(0)
-    if fused or machine.vector.passes_results:
-        vector = least_vector_cycles(machine.vector, fused, Passing(RESULTS, outputs))
+    if fused or machine.vector.takes_results:
+        pixels = LinePixels(groups * m, groups * m * layer.fused.line_results, n, kernel=1)
+        vector = least_vector_cycles(machine.vector, fused, Passing(RESULTS, outputs, pixels=pixels))
     return LowerBound(
         matrix_cycles=_up(Fraction(layer.macs) / (elements * exact(rate) * layer.speed)),
         vector_cycles=_up(vector / machine.n_cores),
