@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tilewright.hw_models.primitives import product_pj
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.units import exact
 
@@ -15,8 +16,9 @@ __all__ = ["Counters", "dram_energy_pj", "energy_by_component"]
 class Counters:
     """What happened, as whole numbers of actions; two add with ``+``, ``counters * 12`` is twelve times as much.
 
-    ``macs`` by number format; ``matrix_elementwise`` and ``vector_operations`` in elements by kind of operation;
-    buffer bytes by buffer name. ``weight_memory_bytes``: read from a memory for weights beside the DRAM.
+    ``macs`` by number format (of shifts and additions with the primitive, "int8 shift"); ``matrix_elementwise`` and
+    ``vector_operations`` in elements by kind of operation; buffer bytes by buffer name. ``weight_memory_bytes``: read
+    from a memory for weights beside the DRAM.
     """
 
     macs: Mapping[str, int] = field(default_factory=dict)
@@ -67,10 +69,9 @@ def energy_by_component(machine: MachineSpec, counters: Counters, cycles: int) -
     the machine has not.
     """
     energy = machine.energy
-    macs = energy.multiply_accumulate_pj
     registers = energy.register_pj_per_multiply_accumulate
     parts = {
-        "matrix": sum(((macs[name] + registers) * n for name, n in counters.macs.items()), 0.0)
+        "matrix": sum(((product_pj(energy, name) + registers) * n for name, n in counters.macs.items()), 0.0)
         + _weighted(energy.matrix_elementwise_pj, counters.matrix_elementwise),
         "vector": _weighted(energy.vector_pj, counters.vector_operations),
     }

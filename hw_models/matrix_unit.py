@@ -49,6 +49,7 @@ from tilewright.errors import InputError, unknown
 from tilewright.formats import NumberFormat
 from tilewright.hw_models.block_kernels import kernel_cost
 from tilewright.hw_models.block_steps import ConvShape, depth_steps, row_steps
+from tilewright.hw_models.primitives import products_per_cycle
 from tilewright.hw_models.spec import BlockSpec, MatrixUnitSpec
 from tilewright.units import exact
 
@@ -83,15 +84,17 @@ def product(
     number_format: str,
     conv: ConvShape | None = None,
     speed: Fraction = WHOLE,
+    primitive: str = "",
 ) -> MatrixCost:
     """Cost of C[m, n] = A[m, k] B[k, n] (each at least 1) with operands in ``number_format``.
 
     ``conv``: of which convolution it is a tile, for units whose blocks follow taps or rows of a map. ``speed``: how
-    many times as fast it goes because multiply-adds with zeros are left out. With stationarity "flexible" the fastest
+    many times as fast it goes because multiply-adds with zeros are left out. ``primitive``: what B needs instead of
+    multiplications (:mod:`tilewright.hw_models.primitives`). With stationarity "flexible" the fastest
     of the three; among equals the one that moves the fewest elements, then output, weight, input in this order. Raises
     :class:`InputError` for a format without a multiply rate.
     """
-    rate = unit.multiplies_per_pe_per_cycle.get(number_format)
+    rate = products_per_cycle(unit, number_format, primitive)
     if rate is None:
         raise no_rate(number_format, unit.multiplies_per_pe_per_cycle)
     up, down = (1, 1) if rate == 1.0 else _ratio(rate)

@@ -260,6 +260,8 @@ class MatrixUnitSpec:
     ``fill_drain``: what entering and leaving the array costs; see :func:`tilewright.hw_models.matrix_unit.product`.
     ``multiplies_per_pe_per_cycle``: multiply-adds that one PE starts in one cycle, by number format; a format that
     is not listed cannot be multiplied.
+    ``shift_adds_per_pe_per_cycle``: products with powers of two, or with signs, that one PE starts in one cycle, by
+    number format; a format that is not listed is multiplied. Left out: each PE has a shifter as fast as its multiplier.
     ``elementwise_cycles``: cycles for one operation of a kind on rows x columns elements, where the PEs can also do
     element-wise work; empty where they cannot.
     ``scratchpads``: where each PE keeps rows of its own, as row-stationary convolutions need it.
@@ -282,6 +284,7 @@ class MatrixUnitSpec:
     stationarity: Literal["output", "weight", "input", "flexible"]
     fill_drain: Literal["per_pass", "per_command", "hidden", "scale_sim"]
     multiplies_per_pe_per_cycle: Annotated[Mapping[FormatKey, Positive], MinLen(1)] = field(hash=False)
+    shift_adds_per_pe_per_cycle: Mapping[FormatKey, Positive] | None = field(default=None, hash=False)
     elementwise_cycles: Mapping[OperationKey, Cycles] = field(default_factory=dict, hash=False)
     scratchpads: ScratchpadSpec | None = None
     partial_use: bool = False
@@ -324,6 +327,10 @@ class MatrixUnitSpec:
                 raise ValueError(f"sparsity: given beside {name}; allowed without")
 
     def _check_accumulators(self) -> None:
+        for number_format in self.shift_adds_per_pe_per_cycle or ():
+            if number_format not in self.multiplies_per_pe_per_cycle:
+                rates, place = self.multiplies_per_pe_per_cycle, "shift_adds_per_pe_per_cycle"
+                raise ValueError(str(unknown("number format", number_format, rates, place=place)))
         for number_format, kept in self.accumulators.items():
             if number_format not in self.multiplies_per_pe_per_cycle:
                 rates = self.multiplies_per_pe_per_cycle
@@ -735,7 +742,10 @@ class EnergySpec:
     """Energy of one action, in picojoules; constant power in milliwatts.
 
     ``multiply_accumulate_pj``: one multiply-add, by number format. ``register_pj_per_multiply_accumulate``: added to
-    each (register files inside the PEs). ``matrix_elementwise_pj``, ``vector_pj``: one element, by operation.
+    each (register files inside the PEs). ``shift_pj``, ``add_pj``: one shift, and one addition of products without
+    multiplications, by number format; left out, the share of a multiply-add that
+    :data:`tilewright.hw_models.primitives.UNIT_PJ` gives them.
+    ``matrix_elementwise_pj``, ``vector_pj``: one element, by operation.
     ``buffer_read_pj_per_byte``, ``buffer_write_pj_per_byte``: one byte, by buffer. ``dram_read_pj_per_byte``,
     ``dram_write_pj_per_byte``: one byte of DRAM. ``dram_activate_pj``: a row activation, counted where the DRAM's grade
     is known, else it is part of the energy per byte. ``dram_background_mw``, ``static_mw``: power that flows all the
@@ -749,6 +759,8 @@ class EnergySpec:
 
     multiply_accumulate_pj: Mapping[FormatKey, Picojoules] = field(default_factory=dict, hash=False)
     register_pj_per_multiply_accumulate: Picojoules = field(default_factory=_left_out)
+    shift_pj: Mapping[FormatKey, Picojoules] = field(default_factory=dict, hash=False)
+    add_pj: Mapping[FormatKey, Picojoules] = field(default_factory=dict, hash=False)
     matrix_elementwise_pj: Mapping[OperationKey, Picojoules] = field(default_factory=dict, hash=False)
     vector_pj: Mapping[OperationKey, Picojoules] = field(default_factory=dict, hash=False)
     buffer_read_pj_per_byte: Mapping[str, Picojoules] = field(default_factory=dict, hash=False)
@@ -933,6 +945,8 @@ class MachineSpec(Shown):
             if wanted and not given and label != "matrix_elementwise_pj":
                 raise ValueError(f"energy.{label}: this field is missing; allowed with {', '.join(wanted)}; {_BY_NODE}")
             _check_keys(f"energy.{label}", given, wanted)
+        for label, given in (("shift_pj", energy.shift_pj), ("add_pj", energy.add_pj)):
+            _check_keys(f"energy.{label}", given, set(given) & set(matrix.multiplies_per_pe_per_cycle))
         for label in OF_DRAM[:2]:
             if getattr(energy, label) == 0 and isinstance(getattr(energy, label), TableFigure):
                 kinds = f", or dram_kind ({', '.join(DRAM_KINDS)})" if energy.node_nm else f"; {_BY_NODE}"

@@ -7,22 +7,12 @@ A multiply-add is a multiplication and an addition; with a weight that is a powe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from tilewright.errors import InputError
+from tilewright.hw_models.primitives import UNIT_PJ
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["UNIT_PJ", "operation_energy_pj", "operations"]
-
-#: Picojoules of one operation, by name and bits: ShiftAddViT's table (its released energy model, 45 nm).
-UNIT_PJ: Mapping[tuple[str, int], float] = {
-    ("multiply", 32): 3.7,
-    ("add", 32): 0.9,
-    ("shift", 32): 0.13,
-    ("multiply", 8): 0.2,
-    ("add", 8): 0.03,
-    ("shift", 8): 0.024,
-}
 
 _OF_PRIMITIVE = {"": ("multiply", "add"), "shift": ("shift", "add"), "add": ("add",)}
 

@@ -65,6 +65,7 @@ class GemmLayer:
     ``homes``: where its operands are kept. ``a_format``, ``b_format``: the operands'
     tensor formats, empty where nobody said; ``engine``: the quantised engine that does it, of the machine.
     ``split``: of a piece whose k is a part of the whole's: the parts of a group are then groups of ``whole``.
+    ``primitive``: what B needs instead of multiplications ("shift", "add"; empty: they are multiplied).
     ``b_density``: the share of B's values that are not 0; ``speed``: how many times as fast the machine is for
     leaving zeros out.
     """
@@ -90,6 +91,7 @@ class GemmLayer:
     b_format: str = ""
     engine: Any = None
     split: Split | None = None
+    primitive: str = ""
 
     def __post_init__(self) -> None:
         for field in ("groups", "m", "k", "n"):

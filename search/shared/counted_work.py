@@ -49,6 +49,8 @@ def unit_signature(machine: MachineSpec) -> MachineSpec:
         machine,
         energy=EnergySpec(
             multiply_accumulate_pj=dict.fromkeys(energy.multiply_accumulate_pj, 0),
+            shift_pj=dict.fromkeys(energy.shift_pj, 0),
+            add_pj=dict.fromkeys(energy.add_pj, 0),
             matrix_elementwise_pj=dict.fromkeys(energy.matrix_elementwise_pj, 0),
             vector_pj=dict.fromkeys(energy.vector_pj, 0),
             buffer_read_pj_per_byte=dict.fromkeys(energy.buffer_read_pj_per_byte, 0),

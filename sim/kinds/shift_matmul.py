@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,8 @@ def _layer(stream: OperatorStream, chain: Sequence[Operator]) -> JobLayer:
     batch, m, k, n = map(chain[0].count, ("batch", "m", "k", "n"))
     if stream.tensor(chain[0].inputs[1]).n_elements == k * n:
         batch, m = 1, batch * m
-    return product_layer(stream, chain, name="shift_matmul", groups=batch, m=m, k=k, n=n)
+    layer = product_layer(stream, chain, name="shift_matmul", groups=batch, m=m, k=k, n=n)
+    return replace(layer, primitive=chain[0].text("primitive"))
 
 
 register_lowering("shift_matmul", _layer)

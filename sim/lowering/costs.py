@@ -17,6 +17,7 @@ from tilewright.hw_models.dram import bytes_per_cycle, transfer
 from tilewright.hw_models.energy import Counters, energy_by_component
 from tilewright.hw_models.links import hop_cycles, of_each_core
 from tilewright.hw_models.matrix_unit import WHOLE, product
+from tilewright.hw_models.primitives import counted_as
 from tilewright.hw_models.spec import MachineSpec, Operand, WeightMemorySpec
 from tilewright.hw_models.vector_unit import vector_cycles
 from tilewright.sim.lowering.levels import DRAM_CHANNEL, Level, channels_of, level_called, link_channel, store_channel
@@ -86,14 +87,15 @@ class TileCosts:
         conv: ConvShape | None = None,
         speed: Fraction = WHOLE,
         a_is: Operand = "inputs",
+        primitive: str = "",
     ) -> Work:
         """C (m, n) = or += A (m, k) B (k, n), operands read from and results written to the working buffer.
 
         ``conv``: the convolution that it is a tile of. ``speed``: how many times as fast it goes for zeros in B.
-        ``a_is``: what A is in a working buffer of parts.
+        ``a_is``: what A is in a working buffer of parts. ``primitive``: what B needs instead of multiplications.
         """
         unit = self.machine.matrix
-        cost = product(unit, m, k, n, number_format, conv, speed)
+        cost = product(unit, m, k, n, number_format, conv, speed, primitive)
         partial = partial_bits
         of_a, of_b = cost.read_elements_a * a_bits, cost.read_elements_b * b_bits
         of_sums = cost.read_partial_elements * partial + (m * n * out_bits if add_to else 0)
@@ -107,7 +109,7 @@ class TileCosts:
             reads=bits_to_bytes(reads),
             writes=bits_to_bytes(writes),
             fill_drain=cost.fill_drain_cycles,
-            counters=Counters(macs={number_format: cost.macs}),
+            counters=Counters(macs={counted_as(unit, number_format, primitive): cost.macs}),
         )
 
     def _part_cycles(self, reads: Sequence[tuple[Operand, int | Fraction]], writes_bits: int | Fraction) -> int:

@@ -215,6 +215,12 @@ def _sparse_anyhow() -> MachineSpec:
     return _sparse().with_(**{"matrix.sparsity": {"most_speedup": 1.5, "index_bits": 2}})
 
 
+def _shifting() -> MachineSpec:
+    """With shifters for products with powers of two, and energies of their own."""
+    own = {"matrix.shift_adds_per_pe_per_cycle": {"int8": 2.0}}
+    return load_machine("edge-16x16").with_(**own, **{"energy.shift_pj": {"int8": 0.3}, "energy.add_pj": {"int8": 0.4}})
+
+
 def _patches() -> MachineSpec:
     """An engine that does all taps of a kernel at once, on patches of the map."""
     block = {
@@ -270,6 +276,7 @@ MACHINES = (
     _lined,
     _sparse,
     _sparse_anyhow,
+    _shifting,
     _gpu,
     _gpu_without_measurement,
 )
@@ -359,6 +366,8 @@ def _probes(machine: MachineSpec) -> Iterator[Probe]:
     if machine.matrix.engine is not None:
         yield _layer("gemm:m=42,n=20,k=128,a_format=int8,b_format=int4", machine)
         yield _layer("attention:heads=2,seq=24,head_dim=16,qkv_format=fp16", machine)
+    if machine.matrix.shift_adds_per_pe_per_cycle is not None:
+        yield _layer("shift_matmul:m=42,n=20,k=33,primitive=shift,format=int8", machine)
     if machine.matrix.block is not None:
         yield _layer(f"conv:in=40x9x9,out_channels=8,kernel=3,stride=2,format={first}", machine)
     yield _layer(f"attention:heads=2,seq=24,head_dim=16,qkv_format={first}", machine, "fusemax")

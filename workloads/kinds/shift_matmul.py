@@ -58,7 +58,11 @@ register_kind(
         is_product=True,
         colour="#4f6fae",
         assumptions=(
-            "a matrix unit shifts and adds as fast as it multiplies and adds, and its energy is that of both",
+            "a matrix unit shifts and adds as fast as it multiplies and adds, unless the machine says otherwise "
+            "(matrix.shift_adds_per_pe_per_cycle)",
+            "a shift and an addition cost the shares of the machine's multiply-add that ShiftAddViT's unit energies "
+            "give them (8 bits: 0.024 and 0.03 of 0.23 pJ), unless the machine says otherwise (energy.shift_pj, "
+            "energy.add_pj)",
         ),
         text=OperatorText(
             example="shift_matmul:m=196,k=192,n=192,primitive=shift",

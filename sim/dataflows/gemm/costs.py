@@ -63,7 +63,8 @@ class GemmCosts(TileCosts):
         self.through_vector_unit = bool(self.operations) or machine.vector.takes_results
         self.conv = None if layer.window is None else conv_shape(layer.window)
         self._of_products = (
-            layer.compute_format, layer.a_bits, layer.b_bits, layer.accumulator_bits, self.conv, layer.speed
+            layer.compute_format, layer.a_bits, layer.b_bits, layer.accumulator_bits, self.conv, layer.speed,
+            layer.primitive,
         )  # fmt: skip
         near = machine.working_buffer.name
         homes = layer.homes
@@ -291,6 +292,7 @@ class GemmCosts(TileCosts):
                 add_to=add_to,
                 conv=self.conv,
                 speed=layer.speed,
+                primitive=layer.primitive,
             ),
             self._of_products,
         )

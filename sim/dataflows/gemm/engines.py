@@ -59,6 +59,7 @@ def on_engine(layer: GemmLayer, machine: MachineSpec) -> GemmLayer:
     """
     name = machine.matrix.engine
     is_one = name is not None and layer.engine is None and layer.b_is_weight and layer.whole is None
+    is_one = is_one and not layer.primitive
     if name is None or not is_one or not layer.a_format or not layer.b_format:
         return layer
     part = engine_part(name, machine.matrix.engine_options)

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from tilewright.hw_models.dram import dram_rate
 from tilewright.hw_models.links import multicasts, of_each_core
 from tilewright.hw_models.matrix_unit import no_rate
+from tilewright.hw_models.primitives import products_per_cycle
 from tilewright.hw_models.spec import MachineSpec, Operand
 from tilewright.hw_models.vector_unit import RESULTS, Passing, least_vector_cycles
 from tilewright.sim.dataflows.gemm.costs import GemmCosts, vector_operations
@@ -582,7 +583,7 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     """Multiply-adds at full rate, fused work over all lanes, every tensor moved once; on an engine, its steps."""
     if layer.engine is not None:
         return engine_bound(layer, machine)
-    rate = machine.matrix.multiplies_per_pe_per_cycle.get(layer.compute_format)
+    rate = products_per_cycle(machine.matrix, layer.compute_format, layer.primitive)
     if rate is None:
         raise no_rate(layer.compute_format, machine.matrix.multiplies_per_pe_per_cycle, place=machine.name)
     elements = machine.matrix.n_multipliers * machine.n_cores
@@ -616,7 +617,7 @@ def _least(piece: GemmLayer, machine: MachineSpec) -> int:
     """The products of the core that has most pieces, at full rate; not told for engines with ways of their own."""
     if piece.engine is not None:
         return 0
-    rate = machine.matrix.multiplies_per_pe_per_cycle.get(piece.compute_format)
+    rate = products_per_cycle(machine.matrix, piece.compute_format, piece.primitive)
     if rate is None:
         return 0
     macs = ceil_div(piece.groups, machine.n_cores) * piece.m * piece.k * piece.n
