@@ -23,6 +23,10 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
         return x
     if function == "pad":
         return np.pad(x, [((n - m) // 2, n - m - (n - m) // 2) for n, m in zip(shape, x.shape, strict=True)])
+    if function == "order":  # places of rows, those with the most for their first value over their second in front
+        return np.argsort(x[:, 1] - x[:, 0], kind="stable").astype(float)
+    if function == "inverse":
+        return np.argsort(x).astype(float)
     if function == "roll" and "by" in operator.attributes:
         return np.roll(x, operator.sizes("by"), tuple(range(x.ndim)))
     raise InputError(f'{operator.name}: a move "{function}" does not run on numbers')

@@ -26,14 +26,15 @@ register_lowering("shift_matmul", _layer)
 
 def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, ...]) -> FloatArray:
     """A weight of 0 stays 0 as a power of two; as a sign it is +1."""
-    a, w = inputs
+    a, w, *bias = inputs
     if operator.text("primitive") == "add":
         w = np.where(w < 0, -1.0, 1.0)
     else:
         with np.errstate(divide="ignore"):
             w = np.sign(w) * np.exp2(np.rint(np.log2(np.abs(w))))
     k, n = operator.count("k"), operator.count("n")
-    return np.asarray((a.reshape(operator.count("batch"), -1, k) @ w.reshape(-1, k, n)).reshape(shape))
+    found = (a.reshape(operator.count("batch"), -1, k) @ w.reshape(-1, k, n)).reshape(shape)
+    return np.asarray(found + bias[0] if bias else found)
 
 
 register_values("shift_matmul", _values)

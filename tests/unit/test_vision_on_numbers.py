@@ -1,4 +1,4 @@
-"""Whole networks on numbers, held to the same networks in PyTorch: SHViT, Swin and BERT of low rank."""
+"""Whole networks on numbers, held to the same networks in PyTorch: SHViT, Swin, ShiftAddViT and BERT of low rank."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
+from tilewright.workloads.zoo.pyramid import Primitives, PyramidConfig, pvt_v2
 from tilewright.workloads.zoo.single_head import SHVIT_SIZES, ShvitConfig
 from tilewright.workloads.zoo.transformers import EncoderConfig, bert
 from tilewright.workloads.zoo.windowed import SwinConfig, swin
@@ -158,6 +159,90 @@ def places(model: Any, stage: int, block: int) -> Any:
     layer.set_shift_and_window_size((side, side))
     mask = layer.get_attn_mask(side, side, dtype=torch.float64, device="cpu")
     return (bias if mask is None else bias + mask[:, None]).detach().numpy()
+
+
+# --- ShiftAddViT ----------------------------------------------------------------------------------------------------
+
+SMALL = PyramidConfig(widths=(24, 32), depths=(2, 1), heads=(3, 2), wider=(3, 2), smaller=(2, 1))
+
+
+def shiftaddvit_in_torch(w: dict[str, Any], x: Any, config: PyramidConfig, how: Primitives) -> Any:
+    """Its released layers: hashed linear attention of sums, and layers whose weights are powers of two."""
+    act = torch.nn.functional
+
+    def norm(name: str, x: Any) -> Any:
+        return act.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"])
+
+    def shifted(name: str, x: Any) -> Any:
+        weight = w[f"{name}.weight"]
+        return x @ (weight.sign() * torch.exp2(weight.abs().log2().round())) + w[f"{name}.bias"]
+
+    def linear(name: str, x: Any) -> Any:
+        if how.multiplied == 100:
+            return act.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
+        if not how.multiplied:
+            return shifted(name, x)
+        rows = x.flatten(0, 1)
+        scores = act.linear(rows, w[f"{name}.router.weight"], w[f"{name}.router.bias"])
+        liked = (scores[:, 1] - scores[:, 0]).sort(stable=True).indices[: round(len(rows) * how.multiplied / 100)]
+        y = shifted(f"{name}.shift", rows)
+        y[liked] = act.linear(rows[liked], w[f"{name}.multiply.weight"], w[f"{name}.multiply.bias"])
+        return y.unflatten(0, x.shape[:2])
+
+    def attend(at: str, x: Any, heads: int) -> Any:
+        batch, n, width = x.shape
+        dim = width // heads
+        qk, v = (
+            linear(f"{at}.{name}", x).view(batch, n, heads, dim).transpose(1, 2) for name in ("query_key", "value")
+        )
+        unit = qk / (qk.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        by_head = {
+            name: w[f"{at}.hash.{name}.weight"].view(heads, -1, w[f"{at}.hash.{name}.weight"].shape[1])
+            for name in ("anchors", "bits")
+        }
+        biases = {name: w[f"{at}.hash.{name}.bias"].view(heads, 1, -1) for name in ("anchors", "bits")}
+        far = torch.einsum("bhnd,hmd->bhnm", unit, by_head["anchors"]) + biases["anchors"]
+        kernel = (far / far.mean((2, 3), keepdim=True)).exp()
+        codes = torch.einsum("bhnm,hkm->bhnk", kernel, by_head["bits"]) + biases["bits"]
+        codes = torch.where(codes < 0, -1.0, 1.0).double()
+        y = w[f"{at}.half"] * v + w[f"{at}.over_pi"] * (codes @ (codes.transpose(2, 3) @ v))
+        y = y / (y.square().mean(-1, keepdim=True) + 1e-5).sqrt() * w[f"{at}.unit.scale"]
+        y = y + act.conv2d(v, w[f"{at}.near.weight"], padding=(4, 0), groups=heads)
+        return linear(f"{at}.output", y.transpose(1, 2).reshape(batch, n, width))
+
+    def softmax_attend(at: str, x: Any, heads: int) -> Any:
+        qkv = act.linear(x, w[f"{at}.qkv.weight"], w[f"{at}.qkv.bias"])
+        q, k, v = (one.unflatten(2, (heads, -1)).transpose(1, 2) for one in qkv.chunk(3, dim=2))
+        y = act.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return act.linear(y, w[f"{at}.output.weight"], w[f"{at}.output.bias"])
+
+    for stage, heads in enumerate(config.heads):
+        at = f"stages.{stage}"
+        kernel, stride = (3, 2) if stage else (7, 4)
+        x = act.conv2d(x, w[f"{at}.patches.weight"], w[f"{at}.patches.bias"], stride=stride, padding=kernel // 2)
+        size = x.shape[2:]
+        x = norm(f"{at}.patches.norm", x.flatten(2).transpose(1, 2))
+        for index in range(config.depths[stage]):
+            own = f"{at}.{index}"
+            attention = attend if stage < len(config.heads) - 1 else softmax_attend
+            x = x + attention(f"{own}.attention", norm(f"{own}.norm1", x), heads)
+            y = linear(f"{own}.mlp.up", norm(f"{own}.norm2", x))
+            y = y.transpose(1, 2).unflatten(2, size)
+            y = act.conv2d(y, w[f"{own}.mlp.near.weight"], w[f"{own}.mlp.near.bias"], padding=1, groups=y.shape[1])
+            x = x + linear(f"{own}.mlp.down", act.gelu(y.flatten(2).transpose(1, 2), approximate="tanh"))
+        x = norm(f"{at}.norm", x).transpose(1, 2).unflatten(2, size)
+    return act.linear(x.mean((2, 3)), w["classifier.weight"], w["classifier.bias"])
+
+
+@pytest.mark.parametrize("multiplied", [0, 40, 100])
+def test_shiftaddvit_is_the_network_in_torch(multiplied: int) -> None:
+    """Three blocks in two stages: shifts alone, shifts and products by a router, products; additions on codes."""
+    how = Primitives(multiplied=multiplied, code_bits=5, anchors=7)
+    stream = pvt_v2(Layers("shiftaddvit"), SMALL, how, batch=2, image=36, classes=6)
+    values = moderate(stream, 11 + multiplied)
+    found = network_on_numbers(stream, values)[stream.outputs[0]]
+    weights = tensors(values)
+    same(found, shiftaddvit_in_torch(weights, weights["image"], SMALL, how))
 
 
 # --- BERT of low rank -----------------------------------------------------------------------------------------------

@@ -170,6 +170,14 @@ ROUGHLY = {
     "shvit-s2": (11.4, 0.366),
     "shvit-s3": (14.2, 0.601),
     "shvit-s4": (16.5, 0.986),
+    # arXiv 2106.13797, Table 1 and whai362/PVT; ShiftAddViT publishes neither (two sets of weights in most layers; its
+    # layers count as PVTv2's, attention in linear time): what was counted here once
+    "pvt-v2-b0": (3.67, 0.57),
+    "pvt-v2-b1": (14.0, 2.1),
+    "pvt-v2-b2": (25.4, 4.0),
+    "shiftaddvit-b0": (4.985, None),
+    "shiftaddvit-b1": (19.194, None),
+    "shiftaddvit-b2": (35.075, None),
     # arXiv 2006.08357, Table 5; parameters follow from its layers (its sizes: tests/validation/test_operators.py)
     "codenet-1x": (1.588, 1.14),
     "codenet-1x-pooled:image=256": (1.588, 0.29),

@@ -1,7 +1,8 @@
 """``reshape``: data moved, nothing computed.
 
 ``function`` is concat, append (rows joined to a cache in place), pad, repeat, upsample, roll (by the places of ``by``
-in each dimension; what leaves one end comes in at the other) or another name. A change of shape that only changes how a
+in each dimension; what leaves one end comes in at the other), order (places of rows by two scores of each), inverse (of
+such places) or another name. A change of shape that only changes how a
 tensor is read is a view, not an operator.
 """
 

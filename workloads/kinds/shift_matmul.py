@@ -1,4 +1,4 @@
-"""``shift_matmul``: C[b] = A[b] W for weights that need no multiplication; inputs (A, W).
+"""``shift_matmul``: C[b] = A[b] W for weights that need no multiplication; inputs (A, W[, bias]).
 
 ``primitive`` "shift": each weight is a sign and a power of two, the nearest to the number given in the logarithm;
 "add": each is +1 or -1, its sign (ShiftAddViT, arXiv 2306.06446). Attributes besides as of ``matmul``.

@@ -24,6 +24,7 @@ from tilewright.workloads.zoo import (
     joint_diffusion,
     large_chunks,
     mobile,
+    pyramid,
     single_head,
     state_space,
     transformers,
@@ -40,7 +41,7 @@ Build = Callable[[Layers, Options], OperatorStream]
 
 _FORMATS = ("weights", "activations", "cache")
 _LOGITS = ("last", "all")
-_MAY_BE_ZERO = ("prefill", "decode", "context", "rotary", "concatenated")
+_MAY_BE_ZERO = ("multiplied", "prefill", "decode", "context", "rotary", "concatenated")
 _USUAL_FORMAT = "fp16"
 _USUAL_MASK = "none"
 _STATE_FORMAT = "fp32"  # of the states of scans; those of convolutions are activations' numbers
@@ -139,6 +140,20 @@ def _shvit(size: str) -> Build:
     def build(b: Layers, options: Options) -> OperatorStream:
         need_multiple(b.name, options, "image", 16)
         return single_head.shvit(b, single_head.SHVIT_SIZES[size], **_picture(options))
+
+    return build
+
+
+def _pvt(size: str, *, multiplies: bool) -> Build:
+    config = pyramid.PVT_SIZES[size]
+
+    def build(b: Layers, options: Options) -> OperatorStream:
+        need_multiple(b.name, options, "image", 32)
+        share = options.get("multiplied", 100)
+        if not 0 <= share <= 100:
+            raise InputError(f"{b.name}: multiplied: given {share}; allowed 0 to 100 (per cent of the tokens)")
+        primitives = None if multiplies else pyramid.Primitives(multiplied=share)
+        return pyramid.pvt_v2(b, config, primitives, **_picture(options))
 
     return build
 
@@ -656,6 +671,21 @@ _NETWORKS: Mapping[str, _Entry] = {
     **{
         f"swin-{size}": _Entry(build=_swin(size), options=_PICTURE, source="arXiv 2103.14030, section 3.3")
         for size in windowed.SWIN_SIZES
+    },
+    **{
+        f"pvt-v2-{size}": _Entry(
+            build=_pvt(size, multiplies=True), options=_PICTURE, source="arXiv 2106.13797, Table 1"
+        )
+        for size in pyramid.PVT_SIZES
+    },
+    **{
+        f"shiftaddvit-{size}": _Entry(
+            build=_pvt(size, multiplies=False),
+            options=_PICTURE | {"multiplied": 50},
+            source="arXiv 2306.06446 and GATECH-EIC/ShiftAddViT: PVTv2 of this size, reparameterised; the share of "
+            "tokens that are multiplied is an option, assumed",
+        )
+        for size in pyramid.PVT_SIZES
     },
     **{
         f"codenet-{size}{'-pooled' * pooled}": _Entry(
