@@ -14,7 +14,7 @@ from tilewright.sim.lowering.mapping import Tiling
 from tilewright.units import BITS_PER_BYTE, ceil_div
 from tilewright.workloads.homes import DRAM
 
-__all__ = ["LOSS", "products_of", "sizes_of", "work_floor"]
+__all__ = ["LOSS", "depths_of", "products_of", "sizes_of", "work_floor"]
 
 LOSS = 1 - 1e-9  # sums of energies are not made in the order of the count
 
@@ -22,7 +22,7 @@ LOSS = 1 - 1e-9  # sums of energies are not made in the order of the count
 def work_floor(costs: GemmCosts, tiling: Tiling) -> WorkTotals:
     """Work that counting ``tiling`` does not undercut: its products, and every operand as often as it is loaded.
 
-    Left out are the rounding of transfers, halos, partial sums read again, and the vector unit's work.
+    Left out are the rounding of transfers, halos, and the vector unit's work.
     """
     layer, n_cores = costs.layer, costs.machine.n_cores
     cycles, energy_pj = costs.of_tiles(tiling, lambda: products_of(costs, tiling))
@@ -47,11 +47,19 @@ def products_of(costs: GemmCosts, tiling: Tiling) -> tuple[int, float]:
     """(cycles, pJ) of all the tiles' products of one group: whole tiles, and the last ones along each extent."""
     cycles, energy_pj = 0, 0.0
     layer = costs.layer
-    for (m, n_m), (n, n_n), (k, n_k) in product(*(sizes_of(getattr(layer, name), tiling[name]) for name in "mnk")):
-        work, times = costs.multiply(m, k, n, add_to=False), n_m * n_n * n_k
+    rows, columns = (sizes_of(getattr(layer, name), tiling[name]) for name in "mn")
+    for (m, n_m), (n, n_n), (k, n_k, adds) in product(rows, columns, depths_of(layer.k, tiling["k"])):
+        work, times = costs.multiply(m, k, n, add_to=adds), n_m * n_n * n_k
         cycles += times * work.cycles
         energy_pj += times * work.energy_pj
     return cycles, energy_pj
+
+
+def depths_of(extent: int, tile: int) -> tuple[tuple[int, int, bool], ...]:
+    """(size, how many, whether they add to sums that are there) of the tiles along k."""
+    (whole, n), *rest = sizes_of(extent, tile)
+    more = ((whole, n - 1, True),) if n > 1 else ()
+    return ((whole, 1, False), *more, *((size, times, True) for size, times in rest))
 
 
 def sizes_of(extent: int, tile: int) -> tuple[tuple[int, int], ...]:

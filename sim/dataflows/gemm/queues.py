@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
-from tilewright.sim.dataflows.gemm.floor import sizes_of
+from tilewright.sim.dataflows.gemm.floor import depths_of, sizes_of
 from tilewright.sim.dataflows.gemm.stages import n_staging
 from tilewright.sim.dataflows.spans import Span
 from tilewright.sim.lowering.costs import Work
@@ -36,13 +36,16 @@ Tables = Callable[[Hashable, tuple[Int64Array, ...], Callable[..., tuple[float, 
 
 
 class Tilings(NamedTuple):
-    """Columns of tilings: extents of tiles, how many there are along each, what is kept, staged (where), and sent."""
+    """Columns of tilings: extents of tiles, how many there are along each, slots of C, what is kept, staged (where), and
+    sent.
+    """
 
     m: Int64Array
     n: Int64Array
     k: Int64Array
     rows: Int64Array
     columns: Int64Array
+    outputs: Int64Array
     keep_a: BoolArray
     keep_b: BoolArray
     level: Int64Array
@@ -216,28 +219,27 @@ class _Queues:
         costs, layer = self.costs, self.layer
 
         def make(m: int, n: int, k: int) -> tuple[float, ...]:
-            rows, columns, depths = (
-                sizes_of(extent, tile) for extent, tile in ((layer.m, m), (layer.n, n), (layer.k, k))
-            )
+            rows, columns, depths = sizes_of(layer.m, m), sizes_of(layer.n, n), depths_of(layer.k, k)
 
-            def of(row: int, column: int, depth: int) -> int:
-                return costs.multiply(row, depth, column, add_to=False).cycles
+            def of(row: int, column: int, depth: int, adds: bool) -> int:
+                return costs.multiply(row, depth, column, add_to=adds).cycles
 
             sums = [
-                [sum(of(row, column, d) * times for d, times in depths) for column, _ in columns] for row, _ in rows
+                [sum(of(row, column, d, adds) * times for d, times, adds in depths) for column, _ in columns]
+                for row, _ in rows
             ]
             of_rows = [sum(one * times for one, (_, times) in zip(own, columns, strict=True)) for own in sums]
             of_columns = [
                 sum(own[at] * times for own, (_, times) in zip(sums, rows, strict=True)) for at in range(len(columns))
             ]
-            last = depths[-1][0]
+            last, _, adds = depths[-1]
             return (
                 sum(one * times for one, (_, times) in zip(of_rows, rows, strict=True)),
                 of_rows[0], of_rows[-1], of_columns[0], of_columns[-1],
                 sums[0][0], sums[-1][0], sums[0][-1],
-                of(rows[-1][0], columns[-1][0], last),
-                of(rows[-1][0], columns[0][0], last),
-                of(rows[0][0], columns[-1][0], last),
+                of(rows[-1][0], columns[-1][0], last, adds),
+                of(rows[-1][0], columns[0][0], last, adds),
+                of(rows[0][0], columns[-1][0], last, adds),
             )  # fmt: skip
 
         return _Products(*self.tables("queue of products", (self.t.m, self.t.n, self.t.k), make))
@@ -280,6 +282,9 @@ class _Queues:
             first_fetch + loads + results.last_fused + results.last_store * (results.extras > 0),
             first_result + groups * results.fused + results.last_store,
             first_result + results.first_fused + groups * results.stores,
+            # A slot of C, or of fused inputs, serves one tile after the other.
+            before + groups * (products.all + results.fused + results.stores) / t.outputs,
+            groups * (results.extras + results.fused) / t.outputs + results.last_store,
         ]
         in_parts = (t.row_parts > 1) | (t.column_parts > 1)
         once_b = np.where(t.column_parts == 1, 1, t.row_parts)

@@ -470,7 +470,7 @@ class _Columns:
         return last.cycles + last.dram_bytes / float(costs.rate)
 
     def energy_pj(self) -> FloatArray:
-        """Of the products and of what is moved, partial sums that are read again left out."""
+        """Of the products and of what is moved."""
         return (self.layer.groups * self.products.energy_pj + self.moved.energy_pj) * LOSS
 
 
