@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from operator import le
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from tilewright.errors import InputError
 from tilewright.sim.engine.alone import Alone, Layout, layout_of
-from tilewright.sim.engine.image import AT_CHANNELS, AT_COMMANDS, AT_LISTS, COMMAND_SIZE, pack
+from tilewright.sim.engine.image import AT_CHANNELS, AT_COMMANDS, AT_LISTS, AT_SEMAPHORES, COMMAND_SIZE, pack
 from tilewright.sim.engine.program import channel_units, exact_shares
 from tilewright.sim.engine.run import channel_bytes, run_images
 from tilewright.sim.lowering.costs import TileCosts
@@ -47,12 +48,18 @@ class PacedRun(NamedTuple):
 
 
 def least_cycles(
-    images: Sequence[Int64Array], *, layouts: Sequence[Layout] | None = None, n_threads: int | None = None
+    images: Sequence[Int64Array],
+    *,
+    layouts: Sequence[Layout] | None = None,
+    n_threads: int | None = None,
+    limit: int | None = None,
 ) -> Int64Array:
-    """Cycles that none of the programs undercuts, whatever the pace of its ports. ``layouts``: theirs, where known."""
+    """Cycles that none of the programs undercuts, whatever the pace of its ports; exact up to ``limit``, else some
+    figure behind that. ``layouts``: theirs, where known.
+    """
     known = layouts if layouts is not None else [layout_of(image) for image in images]
     alone = [Alone(image, layout).image for image, layout in zip(images, known, strict=True)]
-    return run_images(alone, n_threads=n_threads)
+    return run_images(alone, n_threads=n_threads, limit=limit)
 
 
 def cycles_below(is_better: Callable[[int], bool], least: int, most: int) -> int:
@@ -79,6 +86,14 @@ class _Form:
         self.image = image
         self.rates = rates
         self.alone = Alone(image)
+
+    @property
+    def content(self) -> bytes:
+        """Equal for programs that differ by the rates of their channels alone."""
+        image = self.image.copy()
+        self._commands(image)[:, _WORK] = 0
+        image[image[AT_CHANNELS] : image[AT_SEMAPHORES]] = 0
+        return image.tobytes()
 
     @cached_property
     def channels(self) -> tuple[int, ...]:
@@ -126,6 +141,13 @@ class _Form:
         return image[image[AT_COMMANDS] : image[AT_LISTS]].reshape(-1, COMMAND_SIZE)
 
 
+class _Forms(NamedTuple):
+    """Programs by what kind of pace they are of, and by what they do."""
+
+    by_kind: dict[object, _Form]
+    by_content: dict[bytes, _Form]
+
+
 @dataclass(frozen=True, slots=True)
 class _Node:
     """A pace: its steps, the program that has its commands, and the rates of its channels."""
@@ -169,19 +191,26 @@ class Pacer:
         """
         full = (0,) * len(self.ports)
         root = _Form(image, self._rates_at(full, self.costs, tiling))
-        forms = {self._kind(full): root}
+        forms = _Forms({self._kind(full): root}, {root.content: root})
         ports = [at for at in range(len(self.ports)) if self._matters(at, root, tiling)]
         best: PacedRun | None = None
         front = [_Node(full, root, root.rates)]
         seen, known = {full}, {front[0].sign}
+        cut: list[_Steps] = []  # no pace is better that is slower than one of these
         while front:
-            slower = self._slower(front, ports, seen, forms, tiling)
-            found = [node for node in slower if not node.form.is_busy(node.rates, limit)]
-            least = run_images([node.least for node in found]).tolist()
+            found = []
+            for node in self._slower(front, ports, seen, cut, forms, tiling):
+                if node.form.is_busy(node.rates, limit):
+                    cut.append(node.steps)
+                else:
+                    found.append(node)
+            least = run_images([node.least for node in found], limit=limit - 1).tolist()
+            cut += [node.steps for node, cycles in zip(found, least, strict=True) if cycles >= limit]
             front = [node for node, cycles in zip(found, least, strict=True) if cycles < limit]
             new = list({node.sign: node for node in front if node.sign not in known}.values())
             known |= {node.sign for node in new}
-            for node, cycles in zip(new, run_images([node.form.at(node.rates) for node in new]).tolist(), strict=True):
+            runs = run_images([node.form.at(node.rates) for node in new], limit=limit - 1).tolist()
+            for node, cycles in zip(new, runs, strict=True):
                 if cycles < limit:
                     limit, best = cycles, PacedRun(cycles, self._named(node.steps))
         return best
@@ -191,21 +220,27 @@ class Pacer:
         front: Sequence[_Node],
         ports: Sequence[int],
         seen: set[_Steps],
-        forms: dict[object, _Form],
+        cut: Sequence[_Steps],
+        forms: _Forms,
         tiling: Tiling,
     ) -> Iterator[_Node]:
-        """Paces slower than those of ``front``: one port each, by the least that changes anything."""
+        """Paces slower than those of ``front``: one port each, by the least that changes anything; none that is slower
+        than one of ``cut``.
+        """
         for node in front:
             for at in ports:
                 for step in range(node.steps[at] + 1, MOST.bit_length()):
                     steps = (*node.steps[:at], step, *node.steps[at + 1 :])
+                    if steps in seen or any(map(all, (map(le, one, steps) for one in cut))):
+                        break
                     costs = self._costs_at(steps)
-                    if steps in seen or costs is None:
+                    if costs is None:
                         break
                     kind, rates = self._kind(steps), self._rates_at(steps, costs, tiling)
-                    if kind not in forms:
-                        forms[kind] = _Form(image_of(self.phase, costs, tiling), rates)
-                    own = _Node(steps, forms[kind], rates)
+                    if kind not in forms.by_kind:
+                        form = _Form(image_of(self.phase, costs, tiling), rates)
+                        forms.by_kind[kind] = forms.by_content.setdefault(form.content, form)
+                    own = _Node(steps, forms.by_kind[kind], rates)
                     if own.sign != node.sign:
                         seen.add(steps)
                         yield own

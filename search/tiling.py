@@ -455,7 +455,8 @@ class PhaseSearch:
         best = min(scores)[0]
         runs = [run for run in runs if self.bound(run.candidate)[0] < best]
         better: list[Evaluated] = []
-        least_of_all = least_cycles([run.image for run in runs]).tolist()
+        most = int(best) if self.objective == "latency" else None
+        least_of_all = least_cycles([run.image for run in runs], limit=most).tolist()
         for least, (candidate, cycles, image) in sorted(zip(least_of_all, runs, strict=True), key=itemgetter(0)):
             limit = cycles_below(partial(self._is_below, best, candidate), least, cycles)
             paced = self._pacer.better(candidate.tiling, image, limit) if least < limit else None
@@ -540,7 +541,7 @@ class PhaseSearch:
 
     def _fastest(self, batch: Sequence[Candidate], to_beat: tuple[float, float] | None) -> list[Evaluated]:
         """Of the candidates those that take the fewest cycles, none where these are more than those ``to_beat``."""
-        cycles = self._cycles(batch)
+        cycles = self._cycles(batch, None if to_beat is None else int(to_beat[0]))
         least = min(cycles)
         if to_beat is not None and least > to_beat[0]:
             return []
@@ -550,12 +551,12 @@ class PhaseSearch:
     def _evaluated(self, candidate: Candidate, cycles: int) -> Evaluated:
         return Evaluated(cycles, candidate.dynamic_pj + self.static_pj * cycles, candidate.tiling)
 
-    def _cycles(self, batch: Sequence[Candidate]) -> list[int]:
-        """Of exact runs."""
+    def _cycles(self, batch: Sequence[Candidate], limit: int | None = None) -> list[int]:
+        """Of exact runs; of those behind ``limit`` only that they are."""
         images = [self._image(candidate.tiling) for candidate in batch]
         self.n_simulated += len(batch)
         results = []
-        for candidate, image, n_cycles in zip(batch, images, run_images(images), strict=True):
+        for candidate, image, n_cycles in zip(batch, images, run_images(images, limit=limit), strict=True):
             if n_cycles < 0:
                 raise AssertionError(f"{self.phase.name} deadlocks with tiling {candidate.tiling}")
             results.append(int(n_cycles))

@@ -33,7 +33,6 @@ __all__ = ["Alone", "Layout", "layout_of"]
 
 Int64Array = npt.NDArray[np.int64]
 
-_FULL = Fraction(1)
 _PLENTY = 2**50  # tokens of a semaphore that nobody waits for
 _CYCLES, _CHANNEL, _WORK, _WAITS, _N_WAITS = 0, 1, 2, 4, 5  # fields of a command
 
@@ -49,11 +48,32 @@ class Layout(NamedTuple):
     contended: Int64Array
 
 
+MOST_LAYOUTS = 3_000
+_layouts: dict[bytes, Layout] = {}
+
+
 def layout_of(image: Int64Array) -> Layout:
-    """That of the program of ``image``."""
+    """That of the program of ``image``; remembered, for many programs differ in trips and costs alone."""
     commands = _commands_of(image)
-    engines = image[image[AT_ENGINES] : image[AT_CHANNELS]].reshape(-1, 2)
     instructions = image[image[AT_INSTRUCTIONS] : image[AT_COMMANDS]].reshape(-1, INSTRUCTION_SIZE)
+    parts = (
+        image[: image[AT_CHANNELS]],
+        instructions[:, 0],
+        commands[:, _CHANNEL] >= 0,
+        commands[:, _WAITS : _N_WAITS + 1],
+        image[image[AT_LISTS] :],
+    )
+    key = b"".join(part.tobytes() for part in parts)
+    known = _layouts.get(key)
+    if known is None:
+        if len(_layouts) >= MOST_LAYOUTS:
+            _layouts.clear()
+        known = _layouts[key] = _layout(image, commands, instructions)
+    return known
+
+
+def _layout(image: Int64Array, commands: Int64Array, instructions: Int64Array) -> Layout:
+    engines = image[image[AT_ENGINES] : image[AT_CHANNELS]].reshape(-1, 2)
     places = np.flatnonzero(instructions[:, 0] == OP_COMMAND)
     of_engine = np.searchsorted(engines[:, 0], places, side="right") - 1
     moves = np.flatnonzero(commands[:, _CHANNEL] >= 0)
@@ -95,13 +115,12 @@ class Alone:
         """The image with channels slowed down (2: half the rate). Its run ends no later than any run of the program in
         which these channels, and any others, are slowed down by that much or more.
         """
-        cycles = []
-        moves = zip(self._channels.tolist(), self._work.tolist(), self._shares.tolist(), strict=True)
-        for channel, work, share in moves:
-            by = slower.get(channel, _FULL)
-            cycles.append(min(MAX_CYCLES, -(-work * by.numerator // (share * by.denominator))))
-        found = self._image.copy()
-        _commands_of(found)[self._layout.moves, _CYCLES] = self._latency + np.array(cycles, dtype=np.int64)
+        found, commands = self._image.copy(), self._layout.moves
+        for channel, by in slower.items():
+            own = np.flatnonzero(self._channels == channel)
+            pairs = zip(self._work[own].tolist(), self._shares[own].tolist(), strict=True)
+            cycles = [min(MAX_CYCLES, -(-n * by.numerator // (share * by.denominator))) for n, share in pairs]
+            _commands_of(found)[commands[own], _CYCLES] = self._latency[own] + np.array(cycles, dtype=np.int64)
         return found
 
 

@@ -51,8 +51,10 @@ __all__ = [
     "EV_PREDECESSOR",
     "EV_START",
     "EV_VIA",
+    "GIVEN_UP",
     "JUMP_FIXED_FIELDS",
     "N_CHANNELS",
+    "NO_LIMIT",
     "N_ENGINES",
     "OUT_CYCLES",
     "OUT_DEADLOCK",
@@ -67,6 +69,7 @@ __all__ = [
 ]
 
 _Array = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
 
 # Status of an engine.
 _WAITING, _RUNNING, _LATENCY, _MOVING, _HALTED = 0, 1, 2, 3, 4
@@ -75,12 +78,15 @@ _DEPTH = 8  # deepest loop nest (program.MAX_LOOP_DEPTH)
 _RING = 8  # snapshots kept per loop and anchor
 _FAR = 2**62
 _LIMIT = MAX_CYCLES
-_EXTRA = 4  # per engine beside a snapshot: work left, busy, commands done, event in flight
+_LOSS = 1 - 1e-9  # of sums that are not exact
+_EXTRA = 5  # per engine beside a snapshot: work left, busy, commands done, event in flight, cycles to come
+NO_LIMIT = _FAR
 
 # Result row: fixed fields; per engine: busy cycles, command it stands at; per channel: bytes.
 OUT_CYCLES, OUT_DEADLOCK, OUT_N_COMMANDS_RUN, OUT_N_EVENTS, OUT_N_JUMPS, OUT_OVERFLOW = 0, 1, 2, 3, 4, 5
 OUT_FIXED_FIELDS = 6
 TOO_LONG = 2  # in OUT_DEADLOCK: given up after MAX_CYCLES
+GIVEN_UP = 3  # the run ends behind its limit; OUT_CYCLES is then a figure behind the limit that it does not undercut
 
 # Trace rows. EV_PREDECESSOR: event that this start waited for, -1 none, -2-j: copy made by jump j. EV_VIA: the
 # semaphore that it waited for, -1 its own queue. Of several the first in the wait list that lacked a token before.
@@ -204,6 +210,47 @@ def _take_snapshot(
 
 
 @compiled
+def _all_to_come(img: _Array, left: _Array, due: _Array, per_byte: _Floats) -> bool:
+    """Cycles that each engine's queue takes at least, bytes of each channel, and the cycles of one; False where these
+    are too many to be told.
+    """
+    at = img[AT_INSTRUCTIONS]
+    times = np.ones(_DEPTH + 1, np.int64)
+    for e in range(img[N_ENGINES]):
+        weight = img[img[AT_ENGINES] + 2 * e + 1]
+        i = at + img[img[AT_ENGINES] + 2 * e] * INSTRUCTION_SIZE
+        d = 0
+        while img[i] == OP_COMMAND or img[i] == OP_LOOP or img[i] == OP_END:
+            if img[i] == OP_COMMAND:
+                c = img[AT_COMMANDS] + img[i + 1] * COMMAND_SIZE
+                cycles = img[c]
+                q = img[c + 1]
+                if q >= 0:
+                    rate = img[img[AT_CHANNELS] + q]
+                    cycles += (img[c + 2] + rate // weight - 1) // (rate // weight)
+                    n_bytes = img[c + 3] * weight
+                    if n_bytes > 0:
+                        if times[d] > (_FAR - due[q]) // n_bytes:
+                            return False
+                        due[q] += times[d] * n_bytes
+                        per_byte[q] = img[c + 2] / img[c + 3] / rate
+                if cycles > 0:
+                    if times[d] > (_FAR - left[e]) // cycles:
+                        return False
+                    left[e] += times[d] * cycles
+            elif img[i] == OP_LOOP:
+                trips = img[i + 2] if img[i + 3] == 0 and img[i + 2] > 0 else nb.int64(0)  # unlike trips count none
+                if trips > 0 and times[d] > _FAR // trips:
+                    return False
+                times[d + 1] = times[d] * trips
+                d += 1
+            else:
+                d -= 1
+            i += INSTRUCTION_SIZE
+    return True
+
+
+@compiled
 def _first_instance_trip(e: int, loop: int, depth: _Array, ctr: _Array, lid: _Array) -> int:
     """Trip of ``loop`` in which engine ``e`` stands, the first time that the loop is run; -1 elsewhere."""
     for q in range(depth[e]):
@@ -223,6 +270,7 @@ def run_one(
     window_to: int,
     events: _Array,
     jumps: _Array,
+    limit: int,
     out: _Array,
 ) -> None:
     """Run the image ``img``; fill ``out`` (and ``events``, ``jumps`` as far as they reach).
@@ -230,7 +278,8 @@ def run_one(
     skip: jump over repeating loop trips. Commands that start in cycles [window_from, window_to) are
     recorded; no jump enters that window from before or starts inside it, unless window_from < 0: then all
     commands that were really run are recorded, and the jumps too. With ``window_loop`` 0 or more, the window
-    is in trips of that loop, the first time that the loop is run.
+    is in trips of that loop, the first time that the loop is run. limit: a run is given up as soon as what is to come
+    of an engine's queue, or of a channel's bytes, ends behind that cycle.
     """
     n_eng = img[N_ENGINES]
     n_chan = img[N_CHANNELS]
@@ -287,6 +336,13 @@ def run_one(
         for c in range(at_cmd, at_list, COMMAND_SIZE):
             most = max(most, img[c + 5])
 
+    # What queues and channels have to do yet, of commands that have not begun.
+    left = np.zeros(n_eng, np.int64)
+    due = np.zeros(n_chan, np.int64)
+    per_byte = np.zeros(n_chan, np.float64)
+    is_limited = limit < NO_LIMIT and _all_to_come(img, left, due, per_byte)
+    least: Any = nb.int64(0)  # cycles that the run takes, where these are more than the limit
+
     t: Any = nb.int64(0)
     n_run = nb.int64(0)
     n_crossed = 0
@@ -319,6 +375,14 @@ def run_one(
                 taken[img[first + w]] += 1
             t_start[e] = t
             chan[e] = img[c + 1]
+            if is_limited:
+                least = max(least, t + left[e])
+                left[e] -= img[c]
+                if chan[e] >= 0:
+                    least = max(least, t + nb.int64(due[chan[e]] * per_byte[chan[e]] * _LOSS))
+                    rate = img[at_chan + chan[e]] // img[at_eng + 2 * e + 1]
+                    left[e] -= (img[c + 2] + rate - 1) // rate
+                    due[chan[e]] -= img[c + 3] * img[at_eng + 2 * e + 1]
             if chan[e] >= 0:
                 work[e] = img[c + 2]
                 if img[c] > 0:
@@ -363,6 +427,10 @@ def run_one(
             else:
                 last_ev[e] = -1
 
+        if is_limited and least > limit:
+            t = least
+            deadlock = GIVEN_UP
+            break
         if path_mode:
             for e in range(n_eng):
                 if status[e] == _WAITING:
@@ -470,6 +538,7 @@ def run_one(
                             jumps[n_jump, j + 1] = extras[r, 3 + _EXTRA * e + 3]
                             jumps[n_jump, j + 2] = last_ev[e] if flying else -1
                         if inside:
+                            left[e] -= k * (extras[r, 3 + _EXTRA * e + 4] - left[e])
                             done = n_done[e] - extras[r, 3 + _EXTRA * e + 2]
                             n_done[e] += k * done
                             n_run += k * done
@@ -500,6 +569,7 @@ def run_one(
                         tokens[s] += k * (tokens[s] - rings[r, width - n_sem + s])
                         taken[s] += k * (taken[s] - extras[r, 3 + _EXTRA * n_eng + s])
                     for q in range(n_chan):
+                        due[q] -= k * (moved[q] - extras[r, 3 + _EXTRA * n_eng + n_sem + q])
                         moved[q] += k * (moved[q] - extras[r, 3 + _EXTRA * n_eng + n_sem + q])
                     n_jump += 1
                     t += k * dt
@@ -521,6 +591,7 @@ def run_one(
                     extras[r, 3 + _EXTRA * e + 1] = busy[e] + (t - t_start[e] if flying else nb.int64(0))
                     extras[r, 3 + _EXTRA * e + 2] = n_done[e]
                     extras[r, 3 + _EXTRA * e + 3] = last_ev[e] if flying else -1
+                    extras[r, 3 + _EXTRA * e + 4] = left[e]
                 for s in range(n_sem):
                     extras[r, 3 + _EXTRA * n_eng + s] = taken[s]
                 for q in range(n_chan):
@@ -605,9 +676,9 @@ def run_one(
 
 
 @compiled
-def run_batch(images: _Array, offsets: _Array, first: int, last: int, skip: bool, outs: _Array) -> None:
+def run_batch(images: _Array, offsets: _Array, first: int, last: int, skip: bool, limit: int, outs: _Array) -> None:
     """Run images ``first`` to ``last`` (exclusive), laid end to end in ``images``, without Python between."""
     no_events = np.empty((0, EVENT_FIELDS), np.int64)
     no_jumps = np.empty((0, 1), np.int64)
     for i in range(first, last):
-        run_one(images[offsets[i] : offsets[i + 1]], skip, -1, -1, -1, no_events, no_jumps, outs[i])
+        run_one(images[offsets[i] : offsets[i + 1]], skip, -1, -1, -1, no_events, no_jumps, limit, outs[i])

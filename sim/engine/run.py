@@ -96,10 +96,11 @@ def _run(program: Program, *, skip: bool, recording: Recording | None) -> tuple[
     if recording is None:
         events = np.empty((0, kernel.EVENT_FIELDS), dtype=np.int64)
         jumps = np.empty((0, 1), dtype=np.int64)
-        kernel.run_one(image, skip, -1, -1, -1, events, jumps, out)
+        kernel.run_one(image, skip, -1, -1, -1, events, jumps, kernel.NO_LIMIT, out)
     else:
         first, last = recording.window
-        kernel.run_one(image, skip, recording.loop, first, last, recording.events, recording.jumps, out)
+        window = recording.loop, first, last
+        kernel.run_one(image, skip, *window, recording.events, recording.jumps, kernel.NO_LIMIT, out)
         recording.close(out, commands)
     if out[kernel.OUT_DEADLOCK] == kernel.TOO_LONG:
         raise too_long("the sum of its commands")
@@ -121,15 +122,18 @@ def _read(out: Int64Array, n_engines: int, commands: list[Command]) -> Run:
     )
 
 
-def run_images(images: Sequence[Int64Array], *, skip: bool = True, n_threads: int | None = None) -> Int64Array:
+def run_images(
+    images: Sequence[Int64Array], *, skip: bool = True, n_threads: int | None = None, limit: int | None = None
+) -> Int64Array:
     """End cycles of many packed programs (:func:`tilewright.sim.engine.image.pack`), on all cores.
 
     Python is not entered between the programs of one thread. A program that deadlocks gets -1, one that would last
-    longer than MAX_CYCLES a figure beyond that.
+    longer than MAX_CYCLES a figure beyond that. One that ends behind ``limit`` may be given up before its end: it gets a
+    figure behind the limit, no more than its end.
     """
     from tilewright.sim.engine import kernel
 
-    n = len(images)
+    n, most = len(images), kernel.NO_LIMIT if limit is None else limit
     if n == 0:
         return np.empty(0, dtype=np.int64)
     offsets = np.zeros(n + 1, dtype=np.int64)
@@ -141,14 +145,15 @@ def run_images(images: Sequence[Int64Array], *, skip: bool = True, n_threads: in
     begun, done = time.perf_counter(), 0
     while done < n and (threads == 1 or n - done < 2 * threads or time.perf_counter() - begun < SHORT_S):
         some = n - done if threads == 1 or n - done < 2 * threads else min(FEW, n - done)
-        kernel.run_batch(flat, offsets, done, done + some, skip, outs)
+        kernel.run_batch(flat, offsets, done, done + some, skip, most, outs)
         done += some
     if done < n:
         # Several chunks a thread, so that one slow program does not hold up the rest.
         bounds = np.linspace(done, n, min(n - done, 4 * threads) + 1).astype(int)
         with ThreadPoolExecutor(threads) as pool:
             jobs = [
-                pool.submit(kernel.run_batch, flat, offsets, int(a), int(b), skip, outs) for a, b in pairwise(bounds)
+                pool.submit(kernel.run_batch, flat, offsets, int(a), int(b), skip, most, outs)
+                for a, b in pairwise(bounds)
             ]
             for job in jobs:
                 job.result()
@@ -161,7 +166,7 @@ def channel_bytes(image: Int64Array) -> list[int]:
 
     n_engines, n_channels = int(image[kernel.N_ENGINES]), int(image[kernel.N_CHANNELS])
     outs = np.zeros((1, kernel.OUT_FIXED_FIELDS + 2 * n_engines + n_channels), dtype=np.int64)
-    kernel.run_batch(image, np.array([0, len(image)], dtype=np.int64), 0, 1, True, outs)
+    kernel.run_batch(image, np.array([0, len(image)], dtype=np.int64), 0, 1, True, kernel.NO_LIMIT, outs)
     return [int(n_bytes) for n_bytes in outs[0, kernel.OUT_FIXED_FIELDS + 2 * n_engines :]]
 
 

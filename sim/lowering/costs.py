@@ -301,7 +301,7 @@ class TileCosts:
 
 
 MOST_WORKS = 30_000
-MOST_MACHINES = 16  # often one is asked again and again, so are others that it is held against, and it at other paces
+MOST_MACHINES = 32  # often one is asked again and again, so are others that it is held against, and it at other paces
 _works: list[tuple[MachineSpec, dict[tuple[object, ...], Work]]] = []
 
 

@@ -44,7 +44,7 @@ def _one_run(program: Program) -> Callable[[], None]:
     events = np.empty((0, kernel.EVENT_FIELDS), dtype=np.int64)
     jumps = np.empty((0, 1), dtype=np.int64)
     out = np.zeros(kernel.OUT_FIXED_FIELDS + 2 * len(program.engines) + 1, dtype=np.int64)
-    return lambda: kernel.run_one(image, True, -1, -1, -1, events, jumps, out)
+    return lambda: kernel.run_one(image, True, -1, -1, -1, events, jumps, kernel.NO_LIMIT, out)
 
 
 def _measure(benchmark: pytest.FixtureRequest, name: str, call: Callable[[], object]) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from tilewright.sim.engine.image import pack
 from tilewright.sim.engine.program import Command, Program
 from tilewright.sim.engine.reference import ReferenceRun, run_reference
-from tilewright.sim.engine.run import Run, run_program
+from tilewright.sim.engine.run import Run, run_images, run_program
 from tilewright.sim.engine.trace import record_path, trace_program, trace_trips
 
 _spec = importlib.util.spec_from_file_location("programs", Path(__file__).with_name("programs.py"))
@@ -103,3 +104,14 @@ def test_a_window_of_trips_is_the_same_with_and_without_skipping(program: Progra
     plain = trace_trips(program, loop, first_trip=first, n_trips=3, skip=False)
     skipping = trace_trips(program, loop, first_trip=first, n_trips=3)
     assert skipping == plain
+
+
+@thorough
+@given(programs(max_trips=60), st.data())
+def test_a_run_with_a_limit_is_the_run_or_is_given_up(program: Program, data: st.DataObject) -> None:
+    """Up to the limit it is the run; behind it, some figure between the limit and the end of the run."""
+    run = run_program(program)
+    assume(not run.stuck)
+    limit = data.draw(st.integers(0, run.cycles + 10))
+    (found,) = run_images([pack(program)[0]], limit=limit).tolist()
+    assert found == run.cycles if run.cycles <= limit else limit < found <= run.cycles
