@@ -128,8 +128,8 @@ def run_images(
     """End cycles of many packed programs (:func:`tilewright.sim.engine.image.pack`), on all cores.
 
     Python is not entered between the programs of one thread. A program that deadlocks gets -1, one that would last
-    longer than MAX_CYCLES a figure beyond that. One that ends behind ``limit`` may be given up before its end: it gets a
-    figure behind the limit, no more than its end.
+    longer than MAX_CYCLES a figure beyond that. One that ends behind ``limit`` may be given up before its end: it
+    gets a figure behind the limit, no more than its end.
     """
     from tilewright.sim.engine import kernel
 

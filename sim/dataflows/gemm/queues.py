@@ -36,8 +36,8 @@ Tables = Callable[[Hashable, tuple[Int64Array, ...], Callable[..., tuple[float, 
 
 
 class Tilings(NamedTuple):
-    """Columns of tilings: extents of tiles, how many there are along each, slots of C, what is kept, staged (where), and
-    sent.
+    """Columns of tilings: extents of tiles, how many there are along each, slots of C, what is kept, staged (where),
+    and sent.
     """
 
     m: Int64Array
