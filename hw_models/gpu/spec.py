@@ -39,7 +39,8 @@ class GpuSpec:
     multiprocessors read. ``dram_latency_cycles``: a load that misses every cache.
     ``cluster_size``: thread blocks that can share one load of a tile (1: none). ``asynchronous_products``: tensor
     cores work on shared memory while the warps do something else (Hopper's wgmma). ``older_products_share``: share of
-    the tensor cores' rate that instructions of the generation before reach. ``calibrated_as``: machine whose
+    the tensor cores' rate that instructions of the generation before reach. ``tf32_share``: products of fp32 operands
+    rounded to tf32 that they start in a cycle, over those in 16 bits (0: none). ``calibrated_as``: machine whose
     calibration stands in where this one has none.
     """
 
@@ -55,6 +56,7 @@ class GpuSpec:
     cluster_size: Annotated[int, Ge(1), Le(16)] = 1
     asynchronous_products: bool = False
     older_products_share: Annotated[float, Gt(0), Le(1)] = 1.0
+    tf32_share: Annotated[float, Ge(0), Le(1)] = 0.5
     calibrated_as: Annotated[str, MinLen(1)] | None = None
 
     def __post_init__(self) -> None:

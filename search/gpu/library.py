@@ -29,7 +29,7 @@ from tilewright.sim.gpu.streams import StreamFamily
 
 __all__ = ["LibraryOfMachine", "has_library_kernels"]
 
-_EIGHT_BITS = 8
+_EIGHT_BITS, _SIXTEEN_BITS = 8, 16
 _SEQUENCES = {"scan": "scans", "short_conv": "short convolutions", "state_step": "steps of a state"}
 _ROWS = {"normalise": "layernorm_graph", "softmax": "softmax_graph"}
 _ELEMENTWISE = "gelu_graph"
@@ -130,9 +130,22 @@ class LibraryOfMachine:
 def _product_families(shape: ProductShape) -> tuple[str, ...]:
     a, b = (element_format(one) for one in (shape.a_format, shape.b_format))
     a_bits, b_bits = format_bits(a), format_bits(b)
+    if max(a_bits, b_bits) > _SIXTEEN_BITS and min(a_bits, b_bits) > _EIGHT_BITS:
+        return _wide_families(a, b)
     if a_bits > _EIGHT_BITS >= b_bits:
         return ("int4_wo", "int8_wo", "bf16") if b_bits < _EIGHT_BITS else ("int8_wo", "bf16")
     if a_bits <= _EIGHT_BITS:
         kinds = ("fp8_cublas", "fp8_trtllm", "fp8") if a.startswith("fp8") else ("int8_cublas", "int8_sq")
         return (*kinds, "bf16", "fp16_host")
     return ("bf16", "fp16_host")
+
+
+def _wide_families(a: str, b: str) -> tuple[str, ...]:
+    """Where an operand has 32 bits: on the tensor cores where both may be rounded to tf32, else on the lanes."""
+    wide = {one for one in (a, b) if format_bits(one) > _SIXTEEN_BITS}
+    lacking = wide - {"tf32", "fp32"}
+    if lacking:
+        raise InputError(
+            f"library kernels: no products in {min(lacking)} are modelled; allowed tf32, fp32, 16 bits ..."
+        )
+    return ("tf32",) if wide == {"tf32"} else ("fp32",)

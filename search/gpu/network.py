@@ -17,6 +17,7 @@ from tilewright.search.gpu.kernel_options import KernelOptions
 from tilewright.search.gpu.library import LibraryOfMachine
 from tilewright.sim.figures import Figures
 from tilewright.sim.gpu.activity import Activity
+from tilewright.sim.gpu.device import gpu_device
 from tilewright.sim.gpu.launches import fused, unfused
 from tilewright.sim.gpu.launches.launch import Launch
 from tilewright.sim.gpu.launches.residence import ASSUMPTION as IN_CACHE
@@ -37,6 +38,7 @@ _AS_MODULE = (
     "attention through nn.MultiheadAttention: on Hopper its own path at inference is products and a softmax (it leaves "
     "cuDNN's fused kernels, PyTorch's choice there, out)"
 )
+_SIXTEEN_BITS = 16
 #: Parts of a kernel's energy, as results name components.
 _COMPONENTS = {"multiply": "matrix", "lanes": "vector", "l2": "l2", "dram": "dram", "static": "static"}
 
@@ -79,7 +81,7 @@ def library_network(
     maker = fused if options.kernels == "fused" else unfused
     library = LibraryOfMachine(machine, free_launches=free_launches)
     whole = stream
-    if not library.has_attention and "attention" in stream.counts:
+    if "attention" in stream.counts and (not library.has_attention or _has_wide_attention(stream)):
         stream = stream.with_split_attention()
         library.notes["attention is two products and a softmax: no fused kernel of it is calibrated"] = None
     launches = fused.fused_launches(stream) if maker is fused else unfused.unfused_launches(stream)
@@ -121,6 +123,12 @@ def library_network(
         stream=stream,
         machine_spec=machine,
     )
+
+
+def _has_wide_attention(stream: OperatorStream) -> bool:
+    """Whether queries have 32 bits, in which no fused attention is calibrated."""
+    queries = (stream.tensor(one.inputs[0]).number_format for one in stream.operators if one.kind == "attention")
+    return any(format_bits(element_format(one)) > _SIXTEEN_BITS for one in queries)
 
 
 def time_launches(
@@ -277,16 +285,24 @@ def _figures(machine: MachineSpec, kernels: Sequence[Timed], cycles: int) -> Fig
 
 def _matrix_cycles(machine: MachineSpec, kernels: Sequence[Timed]) -> int:
     """Cycles of tensor cores, of all multiprocessors together."""
-    rates = machine.matrix.multiplies_per_pe_per_cycle
-    each = machine.matrix.n_multipliers
-    return sum(ceil(one.launch.macs / (each * rates[_rated(machine, one)])) for one in kernels if one.launch.macs)
+    device = gpu_device(machine)
+    return sum(
+        ceil(one.launch.macs / device.macs(_rated(machine, one)))
+        for one in kernels
+        if one.launch.macs and not _is_on_lanes(machine, one)
+    )
+
+
+def _is_on_lanes(machine: MachineSpec, one: Timed) -> bool:
+    """Whether its products are the CUDA lanes' work."""
+    return one.time.number_format == "fp32" and "fp32" not in machine.matrix.multiplies_per_pe_per_cycle
 
 
 def _rated(machine: MachineSpec, one: Timed) -> str:
     """The format that a kernel multiplies in, or the nearest wide one that the tensor cores have a rate for."""
     rates = machine.matrix.multiplies_per_pe_per_cycle
     wanted = one.time.number_format
-    if wanted in rates:
+    if wanted in rates or (wanted == "tf32" and machine.gpu is not None and machine.gpu.tf32_share):
         return wanted
     return max(rates, key=lambda name: format_bits(element_format(name)))
 
@@ -294,6 +310,7 @@ def _rated(machine: MachineSpec, one: Timed) -> str:
 def _lane_cycles(machine: MachineSpec, kernels: Sequence[Timed]) -> int:
     costs = machine.vector.cycles
     cycles = sum(n * costs.get(kind, 1) for one in kernels for kind, n in one.launch.operations)
+    cycles += sum(one.launch.macs for one in kernels if one.launch.macs and _is_on_lanes(machine, one))
     return ceil(cycles / machine.vector.lanes)
 
 

@@ -166,7 +166,7 @@ def _chosen(device: GpuDevice, calibration: CalibrationSpec, entry: FamilySpec, 
 def _is_asynchronous(family: Family) -> bool:
     """Whether the kernels' products work by themselves on a device that has such."""
     if isinstance(family, GemmFamily):
-        return not family.older_products and not family.convert_weights
+        return not family.older_products and not family.convert_weights and not family.on_lanes
     return not (isinstance(family, AttentionFamily) and family.older_products)
 
 

@@ -17,7 +17,8 @@ __all__ = ["GpuDevice", "gpu_device"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuDevice:
-    """A GPU in numbers. ``clock_hz`` is the highest clock; ``macs_per_cycle`` of one multiprocessor, by format.
+    """A GPU in numbers. ``clock_hz`` is the highest clock; ``macs_per_cycle`` of one multiprocessor's tensor cores, by
+    format, ``tf32_per_cycle`` those of fp32 operands that are rounded to tf32 on the way (0: none).
 
     ``l2_shared_bytes``: what the L2 holds of data that many multiprocessors read; of data that one reads it holds
     ``l2_bytes``. ``launch_s``: the shortest kernel in a graph.
@@ -29,6 +30,7 @@ class GpuDevice:
     n_sms: int
     clock_hz: float
     macs_per_cycle: Mapping[str, float] = field(hash=False)
+    tf32_per_cycle: float
     older_products_share: float
     asynchronous_products: bool
     lanes: int
@@ -47,12 +49,18 @@ class GpuDevice:
     boards: tuple[str, ...]
 
     def macs(self, number_format: str, *, older: bool = False) -> float:
-        """Multiply-adds a multiprocessor starts in a cycle; ``older``: with the generation before's instructions."""
-        if number_format not in self.macs_per_cycle:
-            raise InputError(
-                f"{self.name}: cannot multiply {number_format}; allowed {', '.join(sorted(self.macs_per_cycle))}"
-            )
-        return self.macs_per_cycle[number_format] * (self.older_products_share if older else 1.0)
+        """Multiply-adds a multiprocessor starts in a cycle; ``older``: with the generation before's instructions.
+
+        fp32 is multiplied on the CUDA lanes, one multiply-add each, where the tensor cores have no rate for it.
+        """
+        rates = dict(self.macs_per_cycle)
+        if self.tf32_per_cycle:
+            rates.setdefault("tf32", self.tf32_per_cycle)
+        if number_format == "fp32" and "fp32" not in rates:
+            return float(self.lanes)
+        if number_format not in rates:
+            raise InputError(f"{self.name}: cannot multiply {number_format}; allowed {', '.join(sorted(rates))}")
+        return rates[number_format] * (self.older_products_share if older else 1.0)
 
 
 def gpu_device(machine: MachineSpec) -> GpuDevice:
@@ -63,11 +71,13 @@ def gpu_device(machine: MachineSpec) -> GpuDevice:
     l2 = machine.buffer("l2")
     clock_hz = gpu.clock_max_ghz * 1e9
     multipliers = float(machine.matrix.n_multipliers)
+    rates = {name: rate * multipliers for name, rate in machine.matrix.multiplies_per_pe_per_cycle.items()}
     return GpuDevice(
         name=machine.name,
         n_sms=machine.n_cores,
         clock_hz=clock_hz,
-        macs_per_cycle={name: rate * multipliers for name, rate in machine.matrix.multiplies_per_pe_per_cycle.items()},
+        macs_per_cycle=rates,
+        tf32_per_cycle=gpu.tf32_share * rates.get("bf16", rates.get("fp16", 0.0)),
         older_products_share=gpu.older_products_share,
         asynchronous_products=gpu.asynchronous_products,
         lanes=machine.vector.lanes,

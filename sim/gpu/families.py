@@ -34,6 +34,7 @@ class GemmFamily:
     """Kernels of one library for C[m, n] = A[m, k] B[k, n], B the weights.
 
     ``multiply_format`` names the tensor cores' rate; ``older_products``: compiled for the generation before.
+    ``on_lanes``: not on the tensor cores but, a multiply-add a lane and cycle, on the CUDA lanes.
     ``convert_weights``: narrow weights are widened on the CUDA lanes. ``vector_rows``: up to so many rows of A the
     library also has kernels on the CUDA lanes (matrix-vector), which start ``vector_macs`` multiply-adds a lane and
     cycle. ``rules``: where the library chooses its tile by the rows of A alone: (rows at most, sides), smallest first.
@@ -53,6 +54,7 @@ class GemmFamily:
     sides: tuple[tuple[int, int], ...]
     splits: tuple[int, ...]
     older_products: bool = False
+    on_lanes: bool = False
     convert_weights: bool = False
     vector_rows: int = 0
     vector_macs: int = 1
@@ -85,6 +87,31 @@ _BUILT_IN = (
         multiply_format="bf16",
         sides=_SIDES,
         splits=_SPLITS,
+        alone=True,
+    ),
+    GemmFamily(
+        name="tf32",
+        summary="cuBLAS or cuDNN, fp32 operands that the tensor cores round to tf32, fp32 results",
+        activation_bits=32,
+        weight_bits=32,
+        result_bits=32,
+        multiply_format="tf32",
+        sides=_SIDES,
+        splits=_SPLITS,
+        relatives=("bf16", "fp16_host"),
+        alone=True,
+    ),
+    GemmFamily(
+        name="fp32",
+        summary="cuBLAS or cuDNN without tf32, fp32 operands on the CUDA lanes, fp32 results",
+        activation_bits=32,
+        weight_bits=32,
+        result_bits=32,
+        multiply_format="fp32",
+        sides=_AMPERE_SIDES,
+        splits=_SPLITS,
+        on_lanes=True,
+        relatives=("bf16", "fp16_host"),
         alone=True,
     ),
     GemmFamily(

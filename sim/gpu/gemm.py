@@ -234,9 +234,9 @@ def _compute_seconds(
     short_side = np.minimum(grid.rows, grid.columns)
     rate = device.macs(family.multiply_format, older=family.older_products)
     tensor = long_side * np.maximum(short_side, 32) * depth / rate
-    asynchronous = device.asynchronous_products and not family.older_products
+    asynchronous = device.asynchronous_products and not family.older_products and not family.on_lanes
     # Asynchronous products read A once and B once for each 64 rows; older ones go through the registers of warps that
-    # each hold 64 x 64 results.
+    # each hold 64 x 64 results; those of lanes nearly as often (8 x 8 results a lane, 32 x 64 a warp).
     per_mma = (long_side + long_side / _MMA_ROWS * short_side) if asynchronous else long_side * short_side / 32
     shared = per_mma * depth * a_bytes / (0.9 * device.shared_bytes_per_cycle)
     operand_bytes = grid.rows * a_bytes + grid.columns * b_bytes

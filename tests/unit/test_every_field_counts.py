@@ -352,6 +352,7 @@ def _probes(machine: MachineSpec) -> Iterator[Probe]:
     if machine.gpu is not None:
         yield _kernel("gemm", "bf16", m=4096, n=4096, k=512)
         yield _kernel("gemm", "bf16", m=64, n=256, k=512)
+        yield _kernel("gemm", "tf32", m=4096, n=4096, k=4096)
         yield _kernel("gemm", "int8_wo", m=2048, n=2048, k=512)
         yield _kernel("gemm", "bf16", m=512, n=512, k=131072)
         for family in ("fa3_prefill", "fa2_prefill", "fa3_decode"):

@@ -147,20 +147,25 @@ def test_transforms_a_second_of_eight_chips() -> None:
 
 
 def test_yolov8n_on_an_orin_nano() -> None:
-    """TensorRT, as kernels whose element-wise chains are fused, within 25 %; its FP32, here TF32, is missed."""
+    """TensorRT, as kernels whose element-wise chains are fused, within 25 %, energy within 30 %.
+
+    Its engine of FP32 was built without --noTF32 (TensorRT's default): products in TF32. That the host's launches are
+    what PyTorch waits for on the board's own processor is not described, and that row only shown.
+    """
     formats = {"FP32": "tf32", "FP16": "fp16", "INT8": "int8"}
     for row in rows("vision_yolov8n_orin_nano.csv"):
-        if row["runtime"] != "TensorRT":
-            continue
-        stream = load_network("yolov8n").with_formats(
-            weights=formats[row["precision"]], activations=formats[row["precision"]]
-        )
-        result = tilewright.simulate_network(stream, "jetson-orin-nano", kernels="fused")
+        number_format, eager = formats[row["precision"]], row["runtime"] == "PyTorch"
+        stream = load_network("yolov8n").with_formats(weights=number_format, activations=number_format)
+        kernels, launch = ("eager", "host") if eager else ("fused", "graph")
+        result = tilewright.simulate_network(stream, "jetson-orin-nano", kernels=kernels, launch=launch)
         published = float(row["gpu_latency_ms"])
-        error = show(f"YOLOv8n {row['precision']} ms", result.seconds * 1e3, published)
-        energy = show(f"YOLOv8n {row['precision']} mJ", result.energy_pj / 1e9, published * float(row["power_W"]))
-        assert error < (0.35 if row["precision"] == "FP32" else 0.25)
-        assert energy < 0.30
+        what = f"YOLOv8n {row['runtime']} {row['precision']}"
+        error = show(f"{what} ms", result.seconds * 1e3, published)
+        energy = show(f"{what} mJ", result.energy_pj / 1e9, published * float(row["power_W"]))
+        if eager:
+            assert result.seconds * 1e3 < published
+        else:
+            assert error < 0.25 and energy < 0.30
 
 
 def test_unit_energies_are_those_of_shiftaddvit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tilewright.formats import element_format, format_bits
 from tilewright.sim.gpu.launches.launch import Launch, ProductShape, Use
 from tilewright.sim.gpu.launches.of_kind import batch_norm_launches, tensor_use
 from tilewright.units import ceil_div
@@ -13,6 +14,7 @@ from tilewright.workloads.vector_work import on_vector_unit
 __all__ = ["conv_launches"]
 
 _LOAD_CHANNELS = 8  # 16-bit channels of one load of 16 bytes
+_WIDE_BITS, _WIDE_CHANNELS = 32, 4  # of 32 bits
 
 
 def conv_launches(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
@@ -45,13 +47,15 @@ def _product(stream: OperatorStream, operator: Operator, written: Use) -> Launch
         return Launch(kernel="depthwise", operators=names, reads=reads, writes=(written,), operations=work)
     product = conv_product(operator)
     channels = operator.count("in_channels") // product.groups
+    number_format = stream.tensor(operator.inputs[0]).number_format
+    load = _WIDE_CHANNELS if format_bits(element_format(number_format)) == _WIDE_BITS else _LOAD_CHANNELS
     shape = ProductShape(
         product.groups,
         product.m,
         product.n,
         product.k,
-        stream.tensor(operator.inputs[0]).number_format,
+        number_format,
         stream.tensor(operator.inputs[1]).number_format,
-        product.k // channels * ceil_div(channels, _LOAD_CHANNELS) * _LOAD_CHANNELS,
+        product.k // channels * ceil_div(channels, load) * load,
     )
     return Launch(kernel="conv", operators=names, reads=reads, writes=(written,), product=shape, macs=operator.macs)
