@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tilewright.errors import InputError, unknown
+from tilewright.workloads.compositions import COMPOSITIONS, Composition
 from tilewright.workloads.kinds import KINDS, OperatorKind, OperatorText, TextKeys
 from tilewright.workloads.stream.builder import StreamBuilder
 from tilewright.workloads.stream.graph import OperatorStream
@@ -15,18 +16,23 @@ from tilewright.workloads.stream.graph import OperatorStream
 __all__ = ["is_operator", "operator_kinds", "operator_stream", "operator_texts"]
 
 
-def operator_texts() -> Mapping[str, tuple[OperatorKind, OperatorText]]:
-    """What is written how: the kinds of operators that have a text, by the word before its colon.
+def operator_texts() -> Mapping[str, tuple[OperatorKind | Composition, OperatorText]]:
+    """What is written how: the kinds of operators that have a text, and compositions of them, by the word before its
+    colon.
 
     Raises InputError where two have the same.
     """
-    found: dict[str, tuple[OperatorKind, OperatorText]] = {}
+    found: dict[str, tuple[OperatorKind | Composition, OperatorText]] = {}
     for kind in KINDS.values():
         if kind.text is None:
             continue
         word = kind.text.name or kind.name
         if found.setdefault(word, (kind, kind.text))[0] is not kind:
             raise InputError(f'operator kind {kind.name}: text: given "{word}", as for {found[word][0].name}')
+    for name, made in COMPOSITIONS.items():
+        if name in found:
+            raise InputError(f'composition {name}: text: given "{name}", as for {found[name][0].name}')
+        found[name] = made, made.text
     return found
 
 
@@ -59,7 +65,8 @@ def operator_stream(text: str) -> OperatorStream:
         if key not in given.values:
             raise given.missing(key)
     built = StreamBuilder(what)
-    return built.finish([entry.build(built, given)])
+    made = entry.build(built, given)
+    return built.finish([made] if isinstance(made, str) else made)
 
 
 def _fields(what: str, text: str, entry: OperatorText) -> dict[str, str]:

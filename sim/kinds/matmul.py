@@ -25,9 +25,12 @@ register_lowering("matmul", _matmul)
 
 
 def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, ...]) -> FloatArray:
-    second, k, n = inputs[1], operator.count("k"), operator.count("n")
+    second, batch, m, k, n = inputs[1], *(operator.count(key) for key in ("batch", "m", "k", "n"))
+    if batch > 1 and batch * k * n == second.size:  # one for each product; their first may be one for all
+        first = inputs[0].reshape(-1, m, k)
+        return (first @ second.reshape(batch, k, n) + (inputs[2] if len(inputs) > 2 else 0)).reshape(shape)
     turned = second.shape == (n, k)  # a weight as it is trained
-    y = inputs[0].reshape(-1, k) @ (second.T if turned else second)
+    y = inputs[0].reshape(-1, k) @ (second.T if turned else second.reshape(k, n))
     return (y + (inputs[2] if len(inputs) > 2 else 0)).reshape(shape)
 
 

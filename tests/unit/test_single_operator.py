@@ -55,9 +55,8 @@ def test_every_example_is_one_job(kind: str) -> None:
     stream = load_network(operator_texts()[kind][1].example)
     job, *others = jobs_of(stream)
     assert bool(others) == operator_texts()[kind][1].is_network
-    assert isinstance(
-        job.layer, GemmLayer if kind in ("gemm", "conv", "ntt", "shift_matmul") else VectorLayer | ScanLayer
-    )
+    products = ("gemm", "conv", "ntt", "shift_matmul", "kronecker_matmul")
+    assert isinstance(job.layer, GemmLayer if kind in products else VectorLayer | ScanLayer)
     assert set(operator_texts()[kind][1].needed) <= set(operator_texts()[kind][1].keys)
 
 

@@ -165,6 +165,17 @@ ROUGHLY = {
     "sana-1.6b:height=32": (1_604, None),
     # BERT less the weights of its layers, and two of rank 256 for each; of its multiply-adds as many less
     "bert-base-svd": (109.482 - 84.935 + 12 * 13.824e-3 * 256, 11.17 - 128 * (84.935 - 42.467) / 1e3),
+    # a quarter of these weights, and half of their multiply-adds, 2 x 384 x 386 and 768 x 1538 of a row
+    "bert-base-kronecker": (
+        109.482 - 84.935 * 3 / 4,
+        11.17 - 128 * (84.935 - 12 * (4 * 2 * 384 * 386 + 2 * 768 * 1538) / 1e6) / 1e3,
+    ),
+    # four layers: 2 x 12 x 12 complex matrices of 32 x 32 and a layer of 32; transforms of 32 maps of 64 x 64
+    "fno-2d": (
+        (4 * 2 * 288 * 32**2 + 5 * 33 * 32 + 129 * 33) / 1e6,
+        4 * (2 * 2 * 2048 * 64 * 12 + 2 * 4 * 384 * 64 * 24 + 4 * 288 * 32**2 + 4096 * 32**2) / 1e9
+        + 4096 * 33 * 128 / 1e9,
+    ),
     # arXiv 2401.16456, Table 1
     "shvit-s1": (6.3, 0.241),
     "shvit-s2": (11.4, 0.366),

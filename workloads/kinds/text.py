@@ -27,15 +27,15 @@ TWO_FORMATS = ("format", "a_format", "b_format", "out_format")
 class OperatorText:
     """How an operator is written: a text that runs, its keys, and which of them must be given.
 
-    ``build(built, given)`` adds the operator with its inputs to a stream and returns the name of its result. ``name``
-    stands before the colon, where that is not the name of the kind. ``is_network``: it becomes several operators, which
-    are run as a network.
+    ``build(built, given)`` adds the operator with its inputs to a stream and returns the name of its result (several,
+    where it has several). ``name`` stands before the colon, where that is not the name of the kind. ``is_network``: it
+    becomes several operators, which are run as a network.
     """
 
     example: str
     keys: tuple[str, ...]
     needed: tuple[str, ...]
-    build: Callable[[StreamBuilder, TextKeys], str]
+    build: Callable[[StreamBuilder, TextKeys], str | Sequence[str]]
     name: str = ""
     is_network: bool = False
 

@@ -18,6 +18,7 @@ from tilewright.workloads.zoo import (
     deformable,
     diffusion,
     edge,
+    fourier,
     hybrids,
     image_ends,
     inception,
@@ -194,10 +195,20 @@ def _convnext(depths: tuple[int, ...], widths: tuple[int, ...]) -> Build:
     return build
 
 
+def _fno(b: Layers, options: Options) -> OperatorStream:
+    names = ("batch", "image", "modes", "width", "products")
+    return fourier.fno_2d(b, **{name: options[name] for name in names})
+
+
 def _bert(layers: int, hidden: int, heads: int) -> Build:
     def build(b: Layers, options: Options) -> OperatorStream:
-        rank = options.get("rank", 0)
-        config = transformers.EncoderConfig(hidden=hidden, heads=heads, intermediate=4 * hidden, rank=rank)
+        config = transformers.EncoderConfig(
+            hidden=hidden,
+            heads=heads,
+            intermediate=4 * hidden,
+            rank=options.get("rank", 0),
+            block=options.get("block", 0),
+        )
         if options["seq"] > 512:
             raise InputError(f"{b.name}: seq: BERT has 512 positions; given {options['seq']}; allowed 1 to 512")
         return transformers.bert(b, config, layers=layers, batch=options["batch"], seq=options["seq"])
@@ -696,11 +707,22 @@ _NETWORKS: Mapping[str, _Entry] = {
         for size, widths in _CODENET
         for pooled in (False, True)
     },
+    "fno-2d": _Entry(
+        build=_fno,
+        options={"batch": 1, "image": 64, "modes": 12, "width": 32, "products": 4},
+        source="arXiv 2010.08895, section 4; its widths and modes are options, as in its code",
+    ),
     "bert-base": _Entry(build=_bert(12, 768, 12), options=_TEXT, source="arXiv 1810.04805, section 3"),
     "bert-base-svd": _Entry(
         build=_bert(12, 768, 12),
         options=_TEXT | {"rank": 256},
         source="arXiv 2508.01506: BERT with every weight of a layer as two of a rank; the rank is an option, assumed",
+    ),
+    "bert-base-kronecker": _Entry(
+        build=_bert(12, 768, 12),
+        options=_TEXT | {"block": 2},
+        source="arXiv 2109.06243: BERT with every weight of a layer as a Kronecker product (embeddings stay whole); "
+        "the side of the second factor is an option, assumed",
     ),
     "bert-large": _Entry(build=_bert(24, 1024, 16), options=_TEXT, source="arXiv 1810.04805, section 3"),
     "llama-3-8b": _Entry(

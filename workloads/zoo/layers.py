@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from tilewright.errors import InputError
 from tilewright.workloads.attention import Mask
+from tilewright.workloads.compositions.kronecker_matmul import kronecker_product
 from tilewright.workloads.operators import Role
 from tilewright.workloads.stream.builder import StreamBuilder
 
@@ -48,6 +50,18 @@ class Layers(StreamBuilder):
             inputs.append(self.trained(f"{name}.bias", n_out))
         sizes = {"batch": 1, "m": math.prod(lead), "k": n_in, "n": n_out}
         return self.add("matmul", name, inputs, [*lead, n_out], sizes, role=role)
+
+    def kronecker(self, x: str, n_out: int, block: int, name: str) -> str:
+        """x (..., n_in) times a Kronecker product of (n_out / block, n_in / block) and (block, block), plus a bias.
+
+        Raises InputError where the block does not divide both widths.
+        """
+        n_in = self.shape(x)[-1]
+        if n_in % block or n_out % block:
+            raise InputError(f"{self.name}: block: given {block}; allowed divisors of {n_in} and {n_out}")
+        a = self.trained(f"{name}.a", n_out // block, n_in // block)
+        y = kronecker_product(self, x, a, self.trained(f"{name}.b", block, block), name)
+        return self.elementwise("add", y, self.trained(f"{name}.bias", n_out))
 
     def product(self, a: str, b: str, name: str) -> str:
         """a (batch, heads, m, k) times b (batch, heads, k, n), both computed by the network."""

@@ -26,6 +26,8 @@ class EncoderConfig:
     """A transformer encoder's widths. ``as_module``: its code calls the framework's own module of attention.
 
     ``rank``: of its layers' weights, each then two products, through so many columns; 0 for whole weights.
+    ``block``: of its layers' weights, each a Kronecker product of which the second factor is a square of that side; 0
+    for whole weights.
     """
 
     hidden: int
@@ -33,6 +35,7 @@ class EncoderConfig:
     intermediate: int
     as_module: bool = False
     rank: int = 0
+    block: int = 0
 
     @property
     def head_dim(self) -> int:
@@ -40,22 +43,26 @@ class EncoderConfig:
         return self.hidden // self.heads
 
 
-def _linear(b: Layers, x: str, n_out: int, name: str, rank: int) -> str:
-    """A linear layer, or two through ``rank`` columns (a truncated singular value decomposition of its weight)."""
-    return b.linear(b.linear(x, rank, f"{name}.right", bias=False) if rank else x, n_out, name)
+def _linear(b: Layers, x: str, n_out: int, name: str, config: EncoderConfig) -> str:
+    """A linear layer, or two through ``rank`` columns (a truncated singular value decomposition of its weight), or one
+    whose weight is a Kronecker product.
+    """
+    if config.block:
+        return b.kronecker(x, n_out, config.block, name)
+    return b.linear(b.linear(x, config.rank, f"{name}.right", bias=False) if config.rank else x, n_out, name)
 
 
 def _self_attention(b: Layers, x: str, config: EncoderConfig) -> str:
     with b.scope("attention"):
-        q, k, v = (_linear(b, x, config.hidden, name, config.rank) for name in ("query", "key", "value"))
+        q, k, v = (_linear(b, x, config.hidden, name, config) for name in ("query", "key", "value"))
         y = b.attention(q, k, v, "sdpa", head_dim=config.head_dim, as_module=config.as_module)
-        return _linear(b, y, config.hidden, "output", config.rank)
+        return _linear(b, y, config.hidden, "output", config)
 
 
 def _feed_forward(b: Layers, x: str, config: EncoderConfig) -> str:
     with b.scope("mlp"):
-        y = b.elementwise("gelu", _linear(b, x, config.intermediate, "up", config.rank))
-        return _linear(b, y, config.hidden, "down", config.rank)
+        y = b.elementwise("gelu", _linear(b, x, config.intermediate, "up", config))
+        return _linear(b, y, config.hidden, "down", config)
 
 
 def add_pre_norm_layer(b: Layers, x: str, config: EncoderConfig) -> str:
