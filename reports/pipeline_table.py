@@ -57,8 +57,6 @@ def pipeline_figures(result: PipelineResult) -> list[tuple[str, str]]:
     """The same as pairs of what it is and how much."""
     second = result.seconds_of_a_cycle
     interval = float(result.interval_cycles)
-    handed = result.handed_over
-    on_chip = [one for one in handed if one.memory != "dram"]
     return [
         ("one image alone", f"{cycles_text(result.fill_cycles)} cycles, {seconds_text(result.fill_cycles * second)}"),
         (
@@ -88,12 +86,7 @@ def pipeline_figures(result: PipelineResult) -> list[tuple[str, str]]:
         ),
         ("interval, as reckoned", _partition(result)),
         ("partition", result.searched),
-        (
-            "handed over",
-            f"{len(handed):,} map{'s' if len(handed) > 1 else ''} between stages, {len(on_chip):,} on chip"
-            if handed
-            else "nothing",
-        ),
+        ("handed over", _handed_over(result)),
         (
             "DRAM bytes an image",
             bytes_text(result.dram_bytes // result.n_images)
@@ -106,6 +99,20 @@ def pipeline_figures(result: PipelineResult) -> list[tuple[str, str]]:
         ("energy an image", energy_text(result.energy_pj / result.n_images)),
         ("matrix units busy", percent_text(result.matrix_utilization)),
     ]
+
+
+def _handed_over(result: PipelineResult) -> str:
+    """What passes between stages, how, and what room that takes."""
+    handed = result.handed_over
+    if not handed:
+        return "nothing"
+    on_chip = sum(one.memory != "dram" for one in handed)
+    text = f"{len(handed):,} map{'s' if len(handed) > 1 else ''} between stages, {on_chip:,} on chip"
+    room = bytes_text(result.handed_over_bytes)
+    if result.hand_over != "rows":
+        return f"{text}; whole, in buffers of {room}"
+    lines = sum(one.line_rows is not None and one.line_rows < (one.map_rows or 0) * one.n_maps for one in handed)
+    return f"{text}; by rows, {lines:,} through line buffers of less than the maps, in buffers of {room}"
 
 
 def _in_turn(result: PipelineResult) -> str:

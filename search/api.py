@@ -640,6 +640,7 @@ def simulate_pipeline(
     fuse: bool = True,
     residency: bool | None = None,
     beside: Sequence[Machine] = (),
+    hand_over: str = "maps",
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     keep_mappings: bool = True,
     inputs: Any = None,
@@ -650,7 +651,9 @@ def simulate_pipeline(
     ``n_stages``: how many stages (None: as many as give the shortest interval between images). Operators in a stage
     run one after the other on its cores; all stages run at once, in one simulation. ``residency``: whether weights and
     maps stay on chip (False: weights are read again for each image). ``beside``: machines of unlike cores on the same
-    DRAM, each of which may do a stage (an NPU with a DSP beside it). Other parameters as in :func:`simulate_network`.
+    DRAM, each of which may do a stage (an NPU with a DSP beside it). ``hand_over``: "maps" (whole, when their layer has
+    ended) or "rows" (as soon as they are made, through line buffers between stages). Other parameters as in
+    :func:`simulate_network`.
 
     Raises InputError for a number of stages that the layers or the cores do not allow, and as that function does.
     """
@@ -666,6 +669,7 @@ def simulate_pipeline(
         fuse=fuse,
         residency=residency,
         beside=[_machine(one) for one in beside],
+        hand_over=hand_over,
         attention_dataflows=_network_flows(attention_dataflows),
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
         progress=progress,

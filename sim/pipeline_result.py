@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
     from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["HandedOver", "PipelineResult", "StageResult", "StageSpan"]
+__all__ = ["HAND_OVERS", "HandedOver", "PipelineResult", "StageResult", "StageSpan"]
+
+HAND_OVERS = ("maps", "rows")  # how stages hand over what they make, the usual way first
 
 
 class StageSpan(NamedTuple):
@@ -27,7 +29,12 @@ class StageSpan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandedOver:
-    """A map between stages (numbers from 0): bytes of one, how many there are, the memory they live in ("dram")."""
+    """A map between stages (numbers from 0): bytes of one, how many there are, the memory they live in ("dram").
+
+    ``buffer_bytes``: what is reserved for all of them, at ``address`` of the memory (None: in the DRAM). Handed over by
+    rows, it is a line buffer of ``line_rows`` of the ``map_rows`` rows of a map (of ``n_maps`` of them where a ring of
+    fewer would hold the pipeline up); in fewer than ``least_rows`` no image could pass. None: handed over whole.
+    """
 
     name: str
     made_in: int
@@ -35,6 +42,11 @@ class HandedOver:
     n_bytes: int
     n_maps: int
     memory: str
+    buffer_bytes: int = 0
+    address: int | None = None
+    map_rows: int | None = None
+    line_rows: int | None = None
+    least_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +93,7 @@ class PipelineResult(Measured, Shown):
     ``bound_cycles``: what no partition's interval is below. ``partition_cycles``: the interval as reckoned from stages
     that run alone;
     ``guess_cycles``: of the usual guess, equal shares (None: it does not come out); ``searched``: what the partition is
-    the best of.
+    the best of. ``hand_over``: whether "maps" are handed over whole or by "rows".
     """
 
     network: str
@@ -101,6 +113,7 @@ class PipelineResult(Measured, Shown):
     guess_cycles: int | None
     searched: str
     takes_turns: bool
+    hand_over: str
     spans: tuple[StageSpan, ...]
     assumptions: tuple[str, ...]
     stream: OperatorStream | None = field(default=None, compare=False)
@@ -139,6 +152,14 @@ class PipelineResult(Measured, Shown):
     def bottleneck(self) -> int:
         """The number of the stage that works longest in the steady state."""
         return max(range(len(self.stages)), key=lambda at: self.stages[at].work_cycles)
+
+    @property
+    def handed_over_bytes(self) -> int:
+        """What is reserved between stages in all; a map that several stages read counts once."""
+        largest: dict[str, int] = {}
+        for one in self.handed_over:
+            largest[one.name] = max(largest.get(one.name, 0), one.buffer_bytes)
+        return sum(largest.values())
 
     def busy(self, stage: int) -> float:
         """Share of the steady state in which a stage works (0 to 1)."""
@@ -204,6 +225,8 @@ class PipelineResult(Measured, Shown):
             "guess_cycles": self.guess_cycles,
             "searched": self.searched,
             "takes_turns": self.takes_turns,
+            "hand_over": self.hand_over,
+            "handed_over_bytes": self.handed_over_bytes,
             "stages": self.rows(),
             "handed_over": [_plain(one) for one in self.handed_over],
             "assumptions": list(self.assumptions),
@@ -218,4 +241,9 @@ def _plain(one: HandedOver) -> dict[str, Any]:
         "bytes": one.n_bytes,
         "n_maps": one.n_maps,
         "memory": one.memory,
+        "buffer_bytes": one.buffer_bytes,
+        "address": one.address,
+        "map_rows": one.map_rows,
+        "line_rows": one.line_rows,
+        "least_rows": one.least_rows,
     }

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tilewright.search.residency.tensors import JobOperands
 from tilewright.sim.engine.joint import Token
+from tilewright.sim.engine.program import Program
 from tilewright.sim.jobs import Job
 from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["Handover", "hand_overs", "on_chip", "tokens_of", "waits_and_signals"]
+__all__ = ["Exchanged", "Handover", "WholeMaps", "hand_overs", "on_chip"]
 
 OUTSIDE = -1  # the maker of the network's inputs, where a link brings them
 
@@ -90,33 +92,66 @@ def hand_overs(
     return tuple(found)
 
 
-def tokens_of(handovers: Sequence[Handover]) -> dict[str, Token]:
-    """The tokens of all maps: room for so many of each at the start."""
-    found = {}
-    for one in handovers:
-        found[one.there] = Token(0)
-        found[one.free] = Token(one.n_maps, is_slot=True)
-    return found
+class Exchanged(Protocol):
+    """How jobs of different stages wait for each other."""
+
+    @property
+    def tokens(self) -> Mapping[str, Token]:
+        """What they wait for and give, and how many of each there are at the start."""
+        ...
+
+    def waits_and_signals(self, job: int) -> tuple[list[str], list[str]]:
+        """What job number ``job`` waits for before it begins, and what it gives when it has ended."""
+        ...
+
+    def programs(self, job: int, programs: tuple[Program, ...]) -> tuple[Program, ...]:
+        """The programs of a job with what they wait for and give on their way."""
+        ...
 
 
-def waits_and_signals(handovers: Sequence[Handover], job: int) -> tuple[list[str], list[str]]:
-    """What job number ``job`` waits for, and what it gives when it has ended."""
-    waits = [one.free for one in handovers if one.maker == job] + [one.there for one in handovers if one.first == job]
-    signals = [one.there for one in handovers if one.maker == job] + [one.free for one in handovers if one.last == job]
-    return waits, signals
+@dataclass(frozen=True, slots=True)
+class WholeMaps:
+    """Maps are handed over whole; there is room for so many of each at the start."""
+
+    handovers: Sequence[Handover]
+
+    @property
+    def tokens(self) -> dict[str, Token]:
+        found = {}
+        for one in self.handovers:
+            found[one.there] = Token(0)
+            found[one.free] = Token(one.n_maps, is_slot=True)
+        return found
+
+    def waits_and_signals(self, job: int) -> tuple[list[str], list[str]]:
+        own = self.handovers
+        waits = [one.free for one in own if one.maker == job] + [one.there for one in own if one.first == job]
+        signals = [one.there for one in own if one.maker == job] + [one.free for one in own if one.last == job]
+        return waits, signals
+
+    def programs(self, job: int, programs: tuple[Program, ...]) -> tuple[Program, ...]:
+        return programs
 
 
 def on_chip(
-    handovers: Sequence[Handover], operands: Sequence[JobOperands], may_live: Mapping[str, object], room_bytes: int
+    handovers: Sequence[Handover],
+    operands: Sequence[JobOperands],
+    may_live: Mapping[str, object],
+    room_bytes: int,
+    buffers: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """Which maps live in a memory of ``room_bytes`` that all stages reach, with the bytes of all of each; the smallest
-    first, since each saves as many bytes of the DRAM for one of its room.
+    """Which maps live in a memory of ``room_bytes`` that all stages reach, with the bytes of all of each: of whole
+    maps, or of ``buffers`` where these are given; those first that save most bytes of the DRAM for one of the room.
     """
     of_each: dict[str, int] = {}
+    of_map: dict[str, int] = {}
     for one in handovers:
         if one.name in may_live and one.maker != OUTSIDE and one.last < len(operands):
-            of_each[one.name] = max(of_each.get(one.name, 0), one.n_bytes * one.n_maps)
-    return dict(_within(sorted(of_each.items(), key=lambda item: item[1]), room_bytes))
+            n_bytes = one.n_bytes * one.n_maps if buffers is None else buffers[one.name]
+            of_each[one.name] = max(of_each.get(one.name, 0), n_bytes)
+            of_map[one.name] = one.n_bytes
+    worth = sorted(of_each.items(), key=lambda item: (item[1] / of_map[item[0]] if buffers else 0, item[1]))
+    return dict(_within(worth, room_bytes))
 
 
 def _within(items: Sequence[tuple[str, int]], room: int) -> Iterator[tuple[str, int]]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil
+from math import ceil, floor
 from typing import NamedTuple
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, unknown
 from tilewright.hw_models.overheads import host_cycles, overhead_assumptions
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress, part
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, simulate_stream
+from tilewright.search.pipeline.by_rows import SLOWER, HandedByRows, by_rows
 from tilewright.search.pipeline.costs import StageCosts, core_counts
 from tilewright.search.pipeline.figures import batch_figures
-from tilewright.search.pipeline.handover import OUTSIDE, Handover, tokens_of, waits_and_signals
+from tilewright.search.pipeline.handover import OUTSIDE, Exchanged, Handover, WholeMaps
 from tilewright.search.pipeline.partition import (
     NEVER,
     Option,
@@ -26,6 +27,7 @@ from tilewright.search.pipeline.partition import (
     best_partition,
     bottleneck_bound,
 )
+from tilewright.search.pipeline.row_handover import Ring
 from tilewright.search.pipeline.stages import (
     CORES,
     FALLBACK,
@@ -42,7 +44,7 @@ from tilewright.sim.jobs import JOB_ASSUMPTIONS, Job, assumptions_of_kinds, jobs
 from tilewright.sim.lacking import fallback_note, refuse_without_fallback
 from tilewright.sim.lowering.levels import shared_channels
 from tilewright.sim.network_result import NetworkResult
-from tilewright.sim.pipeline_result import HandedOver, PipelineResult, StageResult
+from tilewright.sim.pipeline_result import HAND_OVERS, HandedOver, PipelineResult, StageResult
 from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.homes import Place
 from tilewright.workloads.stream.graph import OperatorStream
@@ -65,6 +67,7 @@ class _Trial(NamedTuple):
     kept: dict[str, int]
     place: Place
     takes_turns: bool
+    rings: tuple[Ring, ...]  # of each hand-over by rows; none where maps are handed over whole
     make: Callable[[int], Joint]
     fill_cycles: int
     steady: Steady
@@ -91,6 +94,7 @@ def simulate_pipeline(
     fuse: bool = True,
     residency: bool | None = None,
     beside: Sequence[MachineSpec] = (),
+    hand_over: str = "maps",
     attention_dataflows: Sequence[str] = ATTENTION_DATAFLOWS,
     cache: MappingCache | None = None,
     progress: Progress | None = None,
@@ -103,9 +107,13 @@ def simulate_pipeline(
     take turns on all of them. All stages then run at once, in one simulation, and share the DRAM and shared memories.
     ``beside``: machines whose cores share the DRAM of ``machine``: each may do a stage, at its own clock.
     ``residency``: whether weights and maps stay on chip (None and True: yes; False: weights are read for each image).
+    ``hand_over``: "maps" (a stage begins when the maps that it reads are whole) or "rows" (when the rows are there
+    that its first tile needs; between stages lie line buffers).
 
     Raises InputError for a number of stages that the layers or the cores do not allow, and as ``simulate_stream`` does.
     """
+    if hand_over not in HAND_OVERS:
+        raise unknown("hand-over", hand_over, HAND_OVERS, place="hand_over")
     kept = MappingCache() if cache is None else cache
     jobs = jobs_on(stream, machine, fuse=fuse)
     units = units_of(stream, machine, beside, fuse=fuse)
@@ -140,6 +148,8 @@ def simulate_pipeline(
             break
         trials.append(_tried(asked, partition, takes_turns))
     best = min(trials, key=lambda trial: (trial.steady.interval_cycles, trial.fill_cycles))
+    if hand_over == "rows" and len(best.stages) > 1 and not best.takes_turns:
+        best = _with_rows(asked, best)
     bound = max(fixed, ceil(bottleneck_bound(costs.bounds(counts), machine.n_cores)))
     if best.takes_turns or any(trial.takes_turns for trial in trials):
         bound = min(bound, max(fixed, _turn_bound(asked)))
@@ -258,25 +268,66 @@ def _tried(asked: _Asked, partition: Partition, takes_turns: bool) -> _Trial:
         takes_turns=takes_turns,
         progress=asked.progress,
     )
-    make = partial(_joint, asked, stages, handovers, takes_turns)
+    make = partial(_joint, asked, stages, WholeMaps(handovers), takes_turns)
+    return _watched(partition, stages, handovers, kept, place, takes_turns, (), make)
+
+
+def _watched(
+    partition: Partition,
+    stages: list[Stage],
+    handovers: tuple[Handover, ...],
+    kept: dict[str, int],
+    place: Place,
+    takes_turns: bool,
+    rings: tuple[Ring, ...],
+    make: Callable[[int], Joint],
+) -> _Trial:
+    """What one image and the steady state of these programs take."""
     alone = simulate(make(1).program)
     names = [[job.name for job in stage.jobs] for stage in stages]
-    steady = steady_state(make, names, alone.n_commands)
-    return _Trial(partition, stages, handovers, kept, place, takes_turns, make, alone.cycles, steady)
+    steady = steady_state(make, names, alone.n_commands, waits_inside=bool(rings))
+    return _Trial(partition, stages, handovers, kept, place, takes_turns, rings, make, alone.cycles, steady)
 
 
-def _joint(
-    asked: _Asked, stages: Sequence[Stage], handovers: Sequence[Handover], takes_turns: bool, n_images: int
-) -> Joint:
+def _with_rows(asked: _Asked, trial: _Trial) -> _Trial:
+    """The same partition with maps handed over by rows: with the smallest buffers that hardly hold it up."""
+    costs, choices = asked.costs, trial.partition.stages
+    longest = max(stage.alone_cycles for stage in trial.stages)
+    spare = [floor(longest * (1 + SLOWER)) - stage.alone_cycles for stage in trial.stages]
+
+    def made(kept: dict[str, int], place: Place, share: int | None) -> list[Stage]:
+        return made_ready(
+            asked.stream, costs, choices, asked.options, trial.handovers, kept, place,
+            prefetch=asked.prefetch, takes_turns=False, progress=asked.progress,
+            spare_cycles=() if share is None else [share * one for one in spare],
+        )  # fmt: skip
+
+    def on_chip(buffers: dict[str, int]) -> tuple[dict[str, int], Place]:
+        _, kept, place = prepared_handovers(
+            asked.stream, costs.jobs, choices, asked.options, costs.machine, keeps=costs.keeps, buffers=buffers
+        )
+        return kept, place
+
+    def make(stages: list[Stage], exchange: Exchanged) -> Callable[[int], Joint]:
+        return partial(_joint, asked, stages, exchange, False)
+
+    how = HandedByRows(made=made, on_chip=on_chip, make=make, interval=trial.steady.interval_cycles)
+    found = by_rows(asked.stream, trial.handovers, how, trial.kept, trial.place)
+    return _watched(
+        trial.partition, found.stages, trial.handovers, found.kept, found.place, False, found.rings, found.make
+    )
+
+
+def _joint(asked: _Asked, stages: Sequence[Stage], exchange: Exchanged, takes_turns: bool, n_images: int) -> Joint:
     """All stages at once, with what brings images over a link to a host, and takes results there."""
     costs, machine = asked.costs, asked.costs.machine
-    tokens = tokens_of(handovers) | {FALLBACK: Token(1)}
+    tokens = {**exchange.tokens, FALLBACK: Token(1)}
     groups = [
         group_of(
             stage,
             f"stage {number}",
             n_images,
-            handovers,
+            exchange,
             once_cycles=costs.once,
             each_cycles=costs.each_cycles(costs.units[stage.unit]),
             takes_turns=takes_turns,
@@ -287,18 +338,18 @@ def _joint(
         tokens[CORES] = Token(1)
     if machine.host is not None:
         tokens[LINK] = Token(1)
-        groups += _link_groups(asked, handovers, n_images)
+        groups += _link_groups(asked, exchange, n_images)
     return join(groups, shared_channels(machine), tokens)
 
 
-def _link_groups(asked: _Asked, handovers: Sequence[Handover], n_images: int) -> list[Group]:
+def _link_groups(asked: _Asked, exchange: Exchanged, n_images: int) -> list[Group]:
     """Inputs and results on the link to the host, one transfer at a time."""
     stream, machine = asked.stream, asked.costs.machine
     transfers = stream.inputs_and_outputs_bytes()
     n_in = sum(stream.tensor(name).role == "activation" for name in stream.inputs)
     found = []
     for name, job, own in ((IN, OUTSIDE, transfers[:n_in]), (OUT, len(asked.costs.jobs), transfers[n_in:])):
-        waits, signals = waits_and_signals(handovers, job)
+        waits, signals = exchange.waits_and_signals(job)
         task = Task(name=name, before_cycles=host_cycles(machine, own))
         task = replace(task, waits=(*waits, LINK), signals=(*signals, LINK))
         found.append(Group(name=name, script=(Repeat(name="images", count=n_images, body=(task,)),)))
@@ -328,17 +379,8 @@ def _result(
         network=asked.stream.name,
         machine=machine.name,
         stages=tuple(told),
-        handed_over=tuple(
-            HandedOver(
-                name=one.name,
-                made_in=one.made_in,
-                read_in=one.read_in,
-                n_bytes=one.n_bytes,
-                n_maps=one.n_maps,
-                memory=trial.place if one.name in trial.kept else "dram",
-            )
-            for one in trial.handovers
-        ),
+        handed_over=tuple(_handed_over(trial)),
+        hand_over="rows" if trial.rings else "maps",
         n_images=n_images,
         figures=batch_figures(costs.units, trial.stages, n_images, cycles),
         fill_cycles=trial.fill_cycles,
@@ -357,6 +399,30 @@ def _result(
         stream=asked.stream,
         machine_spec=machine,
     )
+
+
+def _handed_over(trial: _Trial) -> Iterator[HandedOver]:
+    """Each hand-over with its memory and, of those on chip, its address there: one behind the other."""
+    rings = {(ring.handover.name, ring.handover.read_in): ring for ring in trial.rings}
+    addresses, top = {}, 0
+    for name, n_bytes in trial.kept.items():
+        addresses[name] = top
+        top += n_bytes
+    for one in trial.handovers:
+        ring = rings.get((one.name, one.read_in))
+        yield HandedOver(
+            name=one.name,
+            made_in=one.made_in,
+            read_in=one.read_in,
+            n_bytes=one.n_bytes,
+            n_maps=one.n_maps,
+            memory=trial.place if one.name in trial.kept else "dram",
+            address=addresses.get(one.name),
+            map_rows=None if ring is None else ring.map_rows,
+            line_rows=None if ring is None else ring.n_rows,
+            least_rows=None if ring is None else ring.least,
+            buffer_bytes=one.n_bytes * one.n_maps if ring is None else ring.n_bytes,
+        )
 
 
 def _told(
@@ -415,9 +481,14 @@ def _numbers(counts: Sequence[int]) -> str:
 
 def _assumptions(asked: _Asked, trial: _Trial) -> tuple[str, ...]:
     costs, stream, machine = asked.costs, asked.stream, asked.costs.machine
+    handed = (
+        "maps are handed over by rows: a tile waits for the rows that it needs and, before it is stored, for room in "
+        "the line buffer; rows are there, and free again, when the transfer of a tile has ended"
+        if trial.rings
+        else "maps are handed over whole, by layer, and a stage waits for a free map before the layer that makes one"
+    )
     own = [
-        "stages run at once, each its layers one after the other for one image; maps are handed over whole, by layer, "
-        "and a stage waits for a free map before the layer that makes one",
+        f"stages run at once, each its layers one after the other for one image; {handed}",
         "every stage reaches the DRAM and the shared memories at their full bandwidth, shared fairly by the transfers "
         "of that moment; a stage has a part of the room in shared memories, by its weights and its largest map",
     ]

@@ -12,8 +12,9 @@ from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
 from tilewright.search.network import JobRun, Mapped, runs_in_turn
 from tilewright.search.pipeline.costs import StageCosts, stage_machine
-from tilewright.search.pipeline.handover import Handover, hand_overs, on_chip, waits_and_signals
+from tilewright.search.pipeline.handover import Exchanged, Handover, hand_overs, on_chip
 from tilewright.search.pipeline.partition import Option, StageChoice
+from tilewright.search.pipeline.row_mappings import by_finer_rows
 from tilewright.search.pipeline.spare import with_spare_weights
 from tilewright.search.pipeline.units import Unit
 from tilewright.search.residency.plan import Planned, memories_of, plan_residency
@@ -70,8 +71,12 @@ def prepared_handovers(
     machine: MachineSpec,
     *,
     keeps: bool,
+    buffers: Mapping[str, int] | None = None,
 ) -> tuple[tuple[Handover, ...], dict[str, int], Place]:
-    """The hand-overs, the bytes of all maps of those that live on chip, and the memory that these live in ("")."""
+    """The hand-overs, the bytes of all maps of those that live on chip, and the memory that these live in ("").
+
+    ``buffers``: bytes of the line buffer of each map, where maps are handed over by rows.
+    """
     stage_of = [number for number, one in enumerate(choices) for _ in range(one.first, one.last + 1)]
     found = hand_overs(stream, jobs, stage_of, has_link=machine.host is not None)
     shared = [place for place in memories_of(machine) if machine.buffer(place).shared_by_cores]
@@ -84,7 +89,7 @@ def prepared_handovers(
     room = level_called(machine, place).capacity_bytes // HANDED_SHARE
     apart = {number for number, one in enumerate(choices) if options[one.option].beside}
     elsewhere = {one.name for one in found if apart & {one.made_in, one.read_in}}  # no way there but the DRAM
-    kept = on_chip([one for one in found if one.name not in elsewhere], operands, may_live, room)
+    kept = on_chip([one for one in found if one.name not in elsewhere], operands, may_live, room, buffers)
     return found, kept, place if kept else ""
 
 
@@ -99,9 +104,13 @@ def made_ready(
     *,
     prefetch: bool,
     takes_turns: bool,
+    spare_cycles: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> list[Stage]:
-    """The stages, each planned and mapped; what ``kept`` names lives in ``place`` between them."""
+    """The stages, each planned and mapped; what ``kept`` names lives in ``place`` between them.
+
+    ``spare_cycles``: where maps are handed over by rows, by how many each stage may take longer to make them sooner.
+    """
     jobs = _handing_over(stream, _jobs_of(costs, choices, options), kept, place)
     shared = None
     if takes_turns and costs.keeps:
@@ -109,6 +118,7 @@ def made_ready(
     if shared is not None:
         jobs = [replace(job, layer=layer) for job, layer in zip(jobs, shared.layers, strict=True)]
     found: list[Stage] = []
+    touching = {at for one in handovers for at in (one.maker, *range(one.first, one.last + 1))}
     shares = _shares(stream, costs, choices)
     for choice in choices:
         option = options[choice.option]
@@ -128,6 +138,9 @@ def made_ready(
         if planned is not None and not takes_turns:
             here = [replace(job, layer=layer) for job, layer in zip(here, planned.layers, strict=True)]
         mapped = {job.layer: costs.mapped(job, job.layer, own) for job in here}
+        if spare_cycles:
+            handing = [job for at, job in enumerate(here, start=choice.first) if at in touching]
+            mapped = by_finer_rows(mapped, here, handing, own, spare_cycles[len(found)])
         runs = tuple(runs_in_turn(here, mapped, own, prefetch=prefetch))
         programs = programs_at_clock(runs, unit)
         found.append(
@@ -285,7 +298,7 @@ def group_of(
     stage: Stage,
     name: str,
     n_images: int,
-    handovers: Sequence[Handover],
+    exchange: Exchanged,
     *,
     once_cycles: int,
     each_cycles: int,
@@ -298,11 +311,11 @@ def group_of(
     tasks = []
     for at, (job, programs) in enumerate(zip(stage.jobs, stage.programs, strict=True)):
         number = stage.first + at
-        waits, signals = waits_and_signals(handovers, number)
+        waits, signals = exchange.waits_and_signals(number)
         if isinstance(job.layer, FallbackLayer):
             waits, signals = [*waits, FALLBACK], [*signals, FALLBACK]
         before = each_cycles + (once_cycles if number == 0 else 0)
-        task = Task(name=job.name, programs=programs, before_cycles=before)
+        task = Task(name=job.name, programs=exchange.programs(number, programs), before_cycles=before)
         tasks.append(replace(task, waits=tuple(waits), signals=tuple(signals)))
     if takes_turns:
         owned = (CORES,) if stage.n_cores else ()

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tilewright.sim.engine.joint import Joint, Mark
 from tilewright.sim.engine.run import _run, simulate
@@ -50,17 +51,22 @@ class _Image(NamedTuple):
     work: list[int]
 
 
-def steady_state(make: Callable[[int], Joint], tasks: Sequence[Sequence[str]], n_commands: int) -> Steady:
-    """Watch ``make(n images)``, of ``n_commands`` an image; the first groups are the stages, with ``tasks`` by name."""
+def steady_state(
+    make: Callable[[int], Joint], tasks: Sequence[Sequence[str]], n_commands: int, *, waits_inside: bool = False
+) -> Steady:
+    """Watch ``make(n images)``, of ``n_commands`` an image; the first groups are the stages, with ``tasks`` by name.
+
+    ``waits_inside``: tasks wait for rows on their way, so that a stage is at work when one of its engines is.
+    """
     n_stages = len(tasks)
     most = MOST_COMMANDS // max(1, n_commands)
     n_watched = min(max(FEWEST, 2 * n_stages + 8), most)
     period = _period(make(n_watched), n_watched, n_commands, tasks) if n_watched > n_stages else None
     few = min(n_stages + 4, most)
-    first = _images(make(few), 0, few, n_commands, tasks)
+    first = _images(make(few), 0, few, n_commands, tasks, waits_inside=waits_inside)
     if period is not None and period.n_images <= most:
         joint = make(FAR_IN + period.n_images + n_stages + 4)
-        steady = _images(joint, FAR_IN, period.n_images, n_commands, tasks)
+        steady = _images(joint, FAR_IN, period.n_images, n_commands, tasks, waits_inside=waits_inside)
         interval = Fraction(period.cycles, period.n_images)
     else:
         before, after = n_watched - n_watched // 2, n_watched // 2
@@ -134,7 +140,9 @@ def _is_begin(recording: Recording, command: int, stage: int, task: str) -> bool
     return isinstance(mark, Mark) and mark == Mark(stage, task, ends=False) and text.label.endswith("begins")
 
 
-def _images(joint: Joint, first: int, n: int, n_commands: int, tasks: Sequence[Sequence[str]]) -> list[_Image]:
+def _images(
+    joint: Joint, first: int, n: int, n_commands: int, tasks: Sequence[Sequence[str]], *, waits_inside: bool
+) -> list[_Image]:
     """Images ``first`` to ``first + n - 1`` as they went through the stages."""
     from tilewright.sim.engine import kernel
 
@@ -162,4 +170,22 @@ def _images(joint: Joint, first: int, n: int, n_commands: int, tasks: Sequence[S
                 image.ends[stage] = end
                 at[stage] += 1
     whole = min(at)
+    if waits_inside:
+        spans = recording.events[:, [kernel.EV_ENGINE, kernel.EV_START, kernel.EV_END]]
+        for stage, (control, engines) in enumerate(zip(joint.controls, joint.engines, strict=True)):
+            if stage < len(tasks):
+                own = spans[np.isin(spans[:, 0], (control, *engines))]
+                for image in found[:whole]:
+                    image.work[stage] = _busy(own, image.starts[stage], image.ends[stage])
     return found[:whole]
+
+
+def _busy(spans: npt.NDArray[np.int64], start: int, end: int) -> int:
+    """Cycles of [start, end) in which one of ``spans`` (engine, start, end) is under way."""
+    starts, ends = np.clip(spans[:, 1], start, end), np.clip(spans[:, 2], start, end)
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], np.maximum.accumulate(ends[order])
+    if not len(starts):
+        return 0
+    begins = np.maximum(starts, np.concatenate(([start], ends[:-1])))
+    return int(np.maximum(0, ends - begins).sum())

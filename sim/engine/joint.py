@@ -2,9 +2,10 @@
 
 Each group has a *script*: tasks one after the other, and repeats of tasks. A task is a number of programs, each of
 which begins when all engines of the one before have ended; it begins when its tokens are there, and gives tokens when
-it has ended. What is shared is said once: the channels (by name; any other channel of a program is the group's own)
-and the tokens. So a pipeline of layers, networks on groups of cores side by side, or a processor that takes a part of
-the work are one simulation, exact to the cycle, and nothing but this file knows how: the engine has no rule for it.
+it has ended (on its way, too, by :class:`Exchange`). What is shared is said once: the channels (by name; any other
+channel of a program is the group's own) and the tokens. So a pipeline of layers, networks on groups of cores side by
+side, or a processor that takes a part of the work are one simulation, exact to the cycle, and nothing but this file
+knows how: the engine has no rule for it.
 
 A group's control is an engine of its own, whose commands take no time but the fixed cost of a task (``before_cycles``).
 It fills the semaphores of the next program as that program says, starts its engines, waits until all have ended, and
@@ -32,7 +33,7 @@ from tilewright.sim.engine.program import (
     Semaphore,
 )
 
-__all__ = ["CONTROL", "Group", "Joint", "Mark", "Repeat", "Script", "Task", "Token", "at_clock", "join"]
+__all__ = ["CONTROL", "Exchange", "Group", "Joint", "Mark", "Repeat", "Script", "Task", "Token", "at_clock", "join"]
 
 CONTROL = "control"  # kind of the engine that runs a group's script
 H = TypeVar("H", bound=Hashable)
@@ -79,6 +80,13 @@ class Token(NamedTuple):
 
     initial: int
     is_slot: bool = False
+
+
+class Exchange(NamedTuple):
+    """The ``cost`` of a command that takes no time inside a program: tokens between tasks that it takes and gives."""
+
+    waits: tuple[str, ...] = ()
+    signals: tuple[str, ...] = ()
 
 
 class Mark(NamedTuple):
@@ -255,9 +263,12 @@ class _Writer:
                 self.program(after)
 
     def tokens(self, task: Task, names: Sequence[str]) -> tuple[int, ...]:
+        return self.numbered(task.name, names)
+
+    def numbered(self, what: str, names: Sequence[str]) -> tuple[int, ...]:
         for name in names:
             if name not in self.shared:
-                raise ProgramError(f"{self.name}: {task.name}: there is no token {name!r}")
+                raise ProgramError(f"{self.name}: {what}: there is no token {name!r}")
         return tuple(self.shared[name] for name in names)
 
     def given(self, part: _Part) -> tuple[int, ...]:
@@ -333,6 +344,9 @@ class _Writer:
 
     def renumbered(self, item: Command | Loop, part: _Part, depth: int) -> Command | Loop:
         if isinstance(item, Command):
+            if isinstance(item.cost, Exchange):
+                waits, signals = (self.numbered(item.label, names) for names in item.cost)
+                return item._replace(waits=waits, signals=signals)
             return item._replace(
                 channel=part.channels[item.channel] if item.channel >= 0 else -1,
                 waits=tuple(part.semaphores[s] for s in item.waits),

@@ -289,6 +289,17 @@ ImagesOption = Annotated[
         rich_help_panel=_NETWORKS,
     ),
 ]
+HandOverOption = Annotated[
+    str | None,
+    typer.Option(
+        "--hand-over",
+        metavar="maps|rows",
+        help="Of pipelines: whether a stage begins when the maps that it reads are whole, or when the rows are there "
+        "that its first tile needs, with line buffers between stages (maps).",
+        show_default=False,
+        rich_help_panel=_NETWORKS,
+    ),
+]
 BesideOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
-from tilewright.errors import InputError
+from tilewright.errors import InputError, unknown
+from tilewright.sim.pipeline_result import HAND_OVERS
 
 if TYPE_CHECKING:
     from tilewright.hw_models.spec import MachineSpec
     from tilewright.workloads.stream.graph import OperatorStream
 
-__all__ = ["PipelineRun", "count_of", "show_pipeline", "stages_of"]
+__all__ = ["PipelineRun", "count_of", "hand_over_of", "show_pipeline", "stages_of"]
 
 AUTO = "auto"
 USUAL_IMAGES = 16
@@ -30,6 +31,7 @@ class PipelineRun:
     fuse: bool = True
     residency: bool | None = None
     beside: tuple[MachineSpec, ...] = ()
+    hand_over: str = "maps"
     keep_mappings: bool = True
     dataflow: str | None = None
     command: str = ""
@@ -40,6 +42,14 @@ def stages_of(text: str | None, *, option: str) -> int | None:
     return (
         None if text in (None, AUTO) else count_of(text, option=option, allowed="a whole number of at least 1, or auto")
     )
+
+
+def hand_over_of(text: str | None) -> str:
+    """How maps pass from stage to stage; raises InputError."""
+    given = HAND_OVERS[0] if text is None else text.strip()
+    if given not in HAND_OVERS:
+        raise unknown("hand-over", given, HAND_OVERS, place="--hand-over")
+    return given
 
 
 def count_of(text: str | None, *, option: str, allowed: str = "a whole number of at least 1") -> int:
@@ -68,6 +78,7 @@ def show_pipeline(outputs: Outputs, run: PipelineRun, stream: OperatorStream) ->
             fuse=run.fuse,
             residency=run.residency,
             beside=run.beside,
+            hand_over=run.hand_over,
             keep_mappings=run.keep_mappings,
             attention_dataflows=api.ATTENTION_DATAFLOWS if run.dataflow is None else (run.dataflow,),
             progress=progress,

@@ -14,6 +14,7 @@ from tilewright.cli.options import (
     ActivationsOption,
     BesideOption,
     CsvOption,
+    HandOverOption,
     JsonOption,
     KvCacheOption,
     MapOption,
@@ -79,6 +80,7 @@ def search(
     stages: StagesOption = None,
     images: SearchedImagesOption = None,
     beside: BesideOption = None,
+    hand_over: HandOverOption = None,
     batches: BatchesOption = None,
     report: SearchedReportOption = None,
 ) -> None:
@@ -107,6 +109,7 @@ def search(
         "stages": stages,
         "images": images,
         "beside": tuple(beside or ()) or None,
+        "hand_over": hand_over,
         "batches": batches,
         "report": report,
     }

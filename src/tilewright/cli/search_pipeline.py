@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tilewright.cli.inputs import machine_of, residency_of
 from tilewright.cli.once import check_parts
-from tilewright.cli.pipeline import USUAL_IMAGES, PipelineRun, count_of, show_pipeline, stages_of
+from tilewright.cli.pipeline import USUAL_IMAGES, PipelineRun, count_of, hand_over_of, show_pipeline, stages_of
 from tilewright.cli.search_space import SPACES, NetworkOptions, SearchCall, SearchSpace, network_of
 
 __all__ = ["PipelineOptions", "run"]
@@ -19,6 +19,7 @@ class PipelineOptions(NetworkOptions):
     stages: str | None = None
     images: str | None = None
     beside: tuple[str, ...] = ()
+    hand_over: str | None = None
     residency: str | None = None
     weights: str | None = None
     activations: str | None = None
@@ -42,6 +43,7 @@ def run(call: SearchCall[PipelineOptions]) -> None:
         images=images,
         residency=residency,
         beside=tuple(machine_of(one) for one in options.beside),
+        hand_over=hand_over_of(options.hand_over),
         command=call.command,
     )
     show_pipeline(call.outputs, asked, stream)

@@ -14,6 +14,7 @@ from tilewright.cli.options import (
     BesideOption,
     CsvOption,
     FrontObjectiveOption,
+    HandOverOption,
     ImagesOption,
     JsonOption,
     KernelsOption,
@@ -45,7 +46,7 @@ from tilewright.cli.options import (
 )
 from tilewright.cli.outputs import Outputs, note
 from tilewright.cli.pareto import PARETO, ParetoCall, refuse_options, show_fronts
-from tilewright.cli.pipeline import USUAL_IMAGES, PipelineRun, count_of, show_pipeline, stages_of
+from tilewright.cli.pipeline import USUAL_IMAGES, PipelineRun, count_of, hand_over_of, show_pipeline, stages_of
 from tilewright.cli.progress import ProgressBar, announce_compilation, patience
 from tilewright.cli.runs import RunCall, show_run
 from tilewright.errors import InputError
@@ -88,6 +89,7 @@ def simulate(
     pipeline: PipelineOption = None,
     images: ImagesOption = None,
     beside: BesideOption = None,
+    hand_over: HandOverOption = None,
     unknown: UnknownOption = None,
     map_: MapOption = None,
     json: JsonOption = None,
@@ -110,7 +112,7 @@ def simulate(
     if objective == PARETO:
         meaningless = {"--tile": tile, "--method": method, "--seed": seed, "--no-cache": no_cache}
         networks = {"--no-prefetch": no_prefetch, "--residency": residency, "--all-operators": all_operators}
-        networks |= {"--pipeline": pipeline, "--images": images, "--beside": bool(beside)}
+        networks |= {"--pipeline": pipeline, "--images": images, "--beside": bool(beside), "--hand-over": hand_over}
         own_kernels = {"--kernels": kernels, "--launch": launch}
         refuse_options({**meaningless, **networks, **own_kernels, "--weight-density": weight_density})
         formats = {"weights": weights, "activations": activations, "kv_cache": kv_cache}
@@ -142,6 +144,7 @@ def simulate(
         "--pipeline": pipeline,
         "--images": images,
         "--beside": beside,
+        "--hand-over": hand_over,
         "--unknown": unknown,
         "--map": map_,
     }
@@ -149,7 +152,7 @@ def simulate(
     plan = residency_of(residency)
     named = what_is_named(workload, network_options=given)
     of_networks = {"--no-fuse": no_fuse, "--no-prefetch": no_prefetch, "--residency": plan == "plan"}
-    of_networks |= {"--pipeline": bool(pipeline), "--beside": bool(beside)}
+    of_networks |= {"--pipeline": bool(pipeline), "--beside": bool(beside), "--hand-over": bool(hand_over)}
     of_layers = {"--tile": bool(tile), "--method": bool(method)}
     mapping = {"--dataflow": bool(dataflow), **(of_networks if named.kind == "network" else of_layers)}
     spec = machine_of(machine, set_, kernels=kernels, launch=launch, mapping=mapping)
@@ -178,10 +181,11 @@ def simulate(
             machine=spec, stages=stages, images=n_images, prefetch=not no_prefetch, fuse=not no_fuse,
             residency=None if plan is None else plan == "plan", keep_mappings=not no_cache, dataflow=dataflow,
             command=command_line(context), beside=tuple(machine_of(one) for one in beside or ()),
+            hand_over=hand_over_of(hand_over),
         )  # fmt: skip
         show_pipeline(outputs, asked, stream)
         return
-    _refuse_without_pipeline({"--images": images, "--beside": beside})
+    _refuse_without_pipeline({"--images": images, "--beside": beside, "--hand-over": hand_over})
     if spec.pim is not None:
         from tilewright.cli.pim import PimRun, refuse_for_banks, show_plan
 
@@ -233,7 +237,7 @@ def _is_run(workload: str | None, run: str | None) -> bool:
 
 
 _NOT_FOR_RUNS = (
-    "tile", "method", "weight_density", "unknown", "map_", "all_operators", "pipeline", "images", "beside",
+    "tile", "method", "weight_density", "unknown", "map_", "all_operators", "pipeline", "images", "beside", "hand_over",
 )  # fmt: skip
 
 
