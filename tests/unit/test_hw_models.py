@@ -69,6 +69,7 @@ NAMES = (
     "tileflow-cloud",
     "tileflow-edge",
     "tileflow-rtl",
+    "tpu-v5e",
     "tpu-v6e",
 )
 
