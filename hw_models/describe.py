@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,7 +13,7 @@ from tilewright.errors import did_you_mean
 from tilewright.formats import format_bits
 from tilewright.hw_models.dram_grades import GRADE_SOURCES
 from tilewright.hw_models.energy_table import TableFigure, table_source
-from tilewright.hw_models.spec import BufferSpec, MachineSpec
+from tilewright.hw_models.spec import BufferSpec, GroupSpec, MachineSpec
 from tilewright.units import KIB, bits_to_bytes
 
 __all__ = ["FieldRow", "describe", "figures", "figures_hash", "too_small", "unused_sources"]
@@ -69,6 +69,7 @@ _NO_FIGURES = (
     ("weights", "memory.burst_bytes", 1),
     ("weights", "memory.read_pj_per_byte", 0),
     ("fallback", "per_operator_us", 0),
+    ("processor", "per_operator_us", 0),
     ("host", "per_transfer_us", 0),
     ("links", "hop_cycles", 0),
     ("dma", "start_cycles", 0),
@@ -159,6 +160,24 @@ def figures(machine: MachineSpec) -> Iterator[tuple[str, str, Any]]:
             if (section, name, value) not in _NO_FIGURES:
                 yield section, name, value
 
+    for name, group in machine.groups.items():
+        yield from _of_group(f"groups.{name}", group)
+
+
+def _of_group(section: str, group: GroupSpec) -> Iterator[tuple[str, str, Any]]:
+    """Of a group of cores beside the main one; what is as there has no rows."""
+    if group.processor is None:
+        yield section, "n_cores", group.n_cores
+    for name, value in _leaves(replace(group, n_cores=1, buffers=(), lacks=()), ""):
+        below, _, rest = name.partition(".")
+        if name != "n_cores" and (below, rest, value) not in _NO_FIGURES:
+            yield section, name, value
+    for buffer in group.buffers:
+        for part, name, value in _of_buffer(buffer):
+            yield f"{section}.{part}", name, value
+    if group.lacks:
+        yield section, "lacks", ", ".join(group.lacks)
+
 
 def _of_buffer(buffer: BufferSpec) -> Iterator[tuple[str, str, Any]]:
     for name, value in _leaves(buffer, ""):
@@ -174,7 +193,9 @@ def figures_hash(machine: MachineSpec) -> str:
     Names of buffers count, for figures refer to them; the machine's own name, its description and sources do not.
     """
     rows = [[section, name, value] for section, name, value in figures(machine)]
-    text = json.dumps([[buffer.name for buffer in machine.buffers], rows], default=str)
+    names = [buffer.name for buffer in machine.buffers]
+    names += [f"{name}.{buffer.name}" for name, group in machine.groups.items() for buffer in group.buffers]
+    text = json.dumps([names, rows], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -187,12 +187,18 @@ class _Merger:
 
 
 def inherited(
-    described: Described, base_of: Callable[[str, str], Described], *, what: str, line: tuple[Described, ...] = ()
+    described: Described,
+    base_of: Callable[[str, str], Described],
+    *,
+    what: str,
+    arranged: Callable[[Document, str, Document | None], Document] | None = None,
+    line: tuple[Described, ...] = (),
 ) -> Document:
     """The document of ``described`` with all that it inherits, place by place; its own where it names no base.
 
     ``base_of(name, file)`` reads the base that ``file`` calls ``name``, and raises :class:`NoBaseError` where there is
-    none. Raises :class:`InputError` for that, for a base that is no text, and for one that inherits from this file.
+    none; ``arranged`` brings a document into the form of its base. Raises :class:`InputError` for that, for a base that
+    is no text, and for one that inherits from this file.
     """
     data = described.document.data
     if not isinstance(data, Mapping) or BASE not in data:
@@ -210,7 +216,10 @@ def inherited(
     if base.identity in [one.identity for one in line]:
         way = " -> ".join(one.file for one in (*line, base))
         raise _fault(described, f"a circle; given {way}; allowed a {what} that does not inherit from this one")
-    return _merged(described, replace(base, document=inherited(base, base_of, what=what, line=line)))
+    whole = inherited(base, base_of, what=what, arranged=arranged, line=line)
+    if arranged is not None:
+        described = replace(described, document=arranged(described.document, described.file, whole))
+    return _merged(described, replace(base, document=whole))
 
 
 def refuse_misspelt_base(described: Described, fields: Sequence[str]) -> None:

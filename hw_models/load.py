@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tilewright.document_yaml import Document
 from tilewright.errors import InputError
+from tilewright.hw_models.groups import lifted
 from tilewright.hw_models.pim.load import pim_names
 from tilewright.hw_models.settings import changed_by_text, parted_name
 from tilewright.hw_models.shipped import Shipped
@@ -13,7 +15,13 @@ from tilewright.hw_models.spec import MachineSpec
 
 __all__ = ["load_machine", "machine_names", "machine_text"]
 
-_MACHINES = Shipped("machines", MachineSpec, what="machine")
+
+def _arranged(document: Document, file: str, base: Document | None) -> Document:
+    main = base.data.get("main") if base is not None and isinstance(base.data, Mapping) else None
+    return lifted(document, file, main)
+
+
+_MACHINES = Shipped("machines", MachineSpec, what="machine", arranged=_arranged)
 
 
 def machine_names() -> tuple[str, ...]:
@@ -25,7 +33,7 @@ def load_machine(name_or_path: str | Path, settings: Sequence[str] = ()) -> Mach
     """The machine called so, or described in the YAML file at that path.
 
     ``settings`` (``matrix.rows=32``) change figures, as :meth:`MachineSpec.with_` does; so does a name that says them:
-    ``edge-16x16 with matrix.rows=32, n_cores=2``.
+    ``edge-16x16 with matrix.rows=32, n_cores=2``. ``group=NAME`` is that group of its cores alone.
 
     Text that ends in ``.yaml`` or ``.yml`` or holds a path separator is a path. Raises :class:`InputError`: an unknown
     name with the nearest one, or every fault of the file with its line.

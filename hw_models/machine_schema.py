@@ -15,6 +15,7 @@ from tilewright.hw_models.inherit import BASE
 __all__ = ["SCHEMAS", "machine_schema", "schema_of"]
 
 Schema = dict[str, Any]
+_IN_GROUPS = "MachineSpecInGroups"
 _PART = "Part"  # of the definitions that a file with a base is checked by
 _ROLE = re.compile(r":[a-z]+:`~?([^`]*)`")
 _NONE: Schema = {"type": "null"}
@@ -25,7 +26,12 @@ def machine_schema() -> Schema:
     """The JSON schema (draft 2020-12) of a machine file: a whole one, or what differs from a ``base``."""
     from tilewright.hw_models.spec import MachineSpec
 
-    return _with_base(_described(MachineSpec), what="machine", name="MachineSpec")
+    schema = _with_base(_described(MachineSpec), what="machine", name="MachineSpec")
+    in_groups = copy.deepcopy(schema["$defs"]["MachineSpec"])  # the parts of the main one may be the first group's
+    in_groups["required"] = ["name", "dram"]
+    schema["$defs"][_IN_GROUPS] = in_groups
+    schema["else"] = {"if": {"required": ["groups"]}, "then": {"$ref": f"#/$defs/{_IN_GROUPS}"}, "else": schema["else"]}
+    return schema
 
 
 def _hierarchy_schema() -> Schema:

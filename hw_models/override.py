@@ -9,6 +9,7 @@ from typing import Any
 from tilewright.document import validate_data
 from tilewright.errors import InputError, unknown
 from tilewright.hw_models.energy_table import TableFigure, left_to_tables
+from tilewright.hw_models.groups import main_path
 from tilewright.hw_models.spec import MachineSpec
 
 __all__ = ["changed", "given_data"]
@@ -24,6 +25,7 @@ def changed(machine: MachineSpec, changes: Mapping[str, Any]) -> MachineSpec:
     exist are refused with the nearest name, values out of range as in a file. None leaves a field
     out, and removes a key of a table or a buffer.
     """
+    changes = {main_path(machine, path): value for path, value in changes.items()}
     data = given_data(machine)
     prefix = "energy."
     wanted = {path.removeprefix(prefix): value for path, value in changes.items() if path.startswith(prefix)}
@@ -90,7 +92,9 @@ def _below(machine: MachineSpec, here: Any, spec: Any, step: str, path: str) -> 
         index = _position(machine, here, step, path)
         return here[index], spec[index]
     if not isinstance(here, dict) or step not in here:
-        raise _unknown(machine, path, step, _names(spec) if is_dataclass(spec) else [])
+        raise _unknown(machine, path, step, _names(spec) if is_dataclass(spec) else list(here))
+    if isinstance(spec, Mapping):
+        return here[step], spec[step]
     if here[step] is None and is_dataclass(spec):
         here[step] = {}  # a part that the machine has not had; the check of fields says what it needs
     below = here[step]

@@ -21,6 +21,7 @@ __all__ = ["changed_by_text", "parted_name", "settings_of"]
 _SETTING = re.compile(r"\s*(?P<path>[A-Za-z0-9_.+-]+)\s*=\s*(?P<value>.*\S)\s*", re.DOTALL)
 _NEXT = re.compile(r",\s*(?=[A-Za-z0-9_.+-]+\s*=)")
 _FORM = "allowed for example matrix.rows=32"
+_GROUP = "group"
 
 
 def parted_name(text: str) -> tuple[str, list[str]]:
@@ -53,10 +54,20 @@ def settings_of(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def changed_by_text(machine: MachineSpec, texts: Sequence[str]) -> MachineSpec:
-    """``machine`` with the changes that ``PATH=VALUE`` texts say, called after them (unless one gives its ``name``)."""
+    """``machine`` with the changes that ``PATH=VALUE`` texts say, called after them (unless one gives its ``name``).
+
+    ``group=NAME`` is the machine with that group of cores alone; what stands behind it changes that machine.
+    """
+    parts = [_SETTING.fullmatch(text) for text in texts]
+    at = next((at for at, one in enumerate(parts) if one is not None and one["path"] == _GROUP), None)
+    if at is not None:
+        settings_of(texts)  # refuses one that is given twice
+        own = changed_by_text(machine, texts[:at]) if at else machine
+        alone = own.group(str(settings_of([texts[at]])[_GROUP]))
+        return changed_by_text(alone, texts[at + 1 :]) if texts[at + 1 :] else alone
     changes = settings_of(texts)
     changed = machine.with_(**changes)
     if not changes or "name" in changes:
         return changed
     said = ", ".join(re.sub(r"\s*=\s*", "=", " ".join(text.split()), count=1) for text in texts)
-    return replace(changed, name=f"{machine.name}{WITH}{said}")
+    return replace(changed, name=f"{machine.name}{', ' if WITH in machine.name else WITH}{said}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from importlib.resources import files
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 
 from tilewright.document import validate_document
 from tilewright.document_text import read_text
-from tilewright.document_yaml import read_yaml
+from tilewright.document_yaml import Document, read_yaml
 from tilewright.errors import unknown
 from tilewright.hw_models.inherit import Described, NoBaseError, inherited, refuse_misspelt_base
 
@@ -24,11 +25,19 @@ class Shipped(Generic[T]):
     """The files of ``folder`` (below ``hw_models``) as a ``model``; ``what`` is the word for one in error texts.
 
     A file may give only what differs from another one (``base: NAME``, or a path from its folder), which
-    :mod:`tilewright.hw_models.inherit` explains.
+    :mod:`tilewright.hw_models.inherit` explains. ``arranged``: puts what a file may say in two ways into one, given its
+    name and, where it has a base, what that is like (None before that is known).
     """
 
-    def __init__(self, folder: str, model: type[T], *, what: str) -> None:
-        self._folder, self._model, self._what = folder, model, what
+    def __init__(
+        self,
+        folder: str,
+        model: type[T],
+        *,
+        what: str,
+        arranged: Callable[[Document, str, Document | None], Document] | None = None,
+    ) -> None:
+        self._folder, self._model, self._what, self._arranged = folder, model, what, arranged
         self.names = cache(self._names)
         self.named = cache(self._named)
 
@@ -59,7 +68,7 @@ class Shipped(Generic[T]):
 
     def _checked(self, described: Described) -> T:
         refuse_misspelt_base(described, [entry.name for entry in fields(self._model)])  # type: ignore[arg-type]
-        whole = inherited(described, self._base, what=self._what)
+        whole = inherited(described, self._base, what=self._what, arranged=self._arranged)
         return validate_document(whole, self._model, what=self._what, name=described.file)
 
     def _at_path(self, path: str) -> Described:
@@ -70,7 +79,10 @@ class Shipped(Generic[T]):
         return self._described(self.text(name), f"{name}.yaml", f"{self._folder}: {name}")
 
     def _described(self, text: str, file: str, identity: str) -> Described:
-        return Described(document=read_yaml(text, self._what, file), file=file, identity=identity)
+        document = read_yaml(text, self._what, file)
+        if self._arranged is not None:
+            document = self._arranged(document, file, None)
+        return Described(document=document, file=file, identity=identity)
 
     def _base(self, name: str, file: str) -> Described:
         """What ``file`` calls its base: one of ours, or a file by its path from there."""

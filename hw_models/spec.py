@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pydantic import ConfigDict
 
 __all__ = [
+    "EVERYTHING",
     "OPERATION_KINDS",
     "WITH",
     "AreaSpec",
@@ -50,6 +51,8 @@ __all__ = [
     "DramSpec",
     "EnergySpec",
     "FallbackSpec",
+    "GroupEnergySpec",
+    "GroupSpec",
     "HostLinkSpec",
     "KernelSpec",
     "LineSpec",
@@ -69,6 +72,9 @@ __all__ = [
 
 #: Between the name of a machine and what was changed of it: ``edge-16x16 with matrix.rows=32``.
 WITH = " with "
+
+#: Stands in ``lacks`` for every operator.
+EVERYTHING = "*"
 
 #: Element-wise operations that a unit can be asked for.
 OperationKind: TypeAlias = Literal["add", "sub", "mul", "max", "exp", "div"]
@@ -779,6 +785,66 @@ class EnergySpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupEnergySpec:
+    """Energy of one action in a group of cores, in picojoules; what is left out is as in the main group, by name.
+
+    ``multiply_accumulate_pj``: one multiply-add, by number format. ``register_pj_per_multiply_accumulate``: added to
+    each. ``matrix_elementwise_pj``, ``vector_pj``: one element, by operation. ``buffer_read_pj_per_byte``,
+    ``buffer_write_pj_per_byte``: one byte, by buffer of the group.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    multiply_accumulate_pj: Mapping[FormatKey, Picojoules] = field(default_factory=dict, hash=False)
+    register_pj_per_multiply_accumulate: Picojoules | None = None
+    matrix_elementwise_pj: Mapping[OperationKey, Picojoules] = field(default_factory=dict, hash=False)
+    vector_pj: Mapping[OperationKey, Picojoules] = field(default_factory=dict, hash=False)
+    buffer_read_pj_per_byte: Mapping[str, Picojoules] = field(default_factory=dict, hash=False)
+    buffer_write_pj_per_byte: Mapping[str, Picojoules] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSpec:
+    """A group of cores unlike those of the main group, beside them on the same DRAM (:mod:`.groups`).
+
+    ``n_cores``: equal cores in it. ``clock_ghz``: its own clock; none: that of the main group. ``matrix``, ``vector``:
+    its units; none: like those of the main group. ``buffers``: its own, the working buffer of its cores first; none
+    given: like the main group's private ones. ``energy``: what an action costs. ``links``: what joins its cores; none:
+    never the bottleneck. ``dma``: what moves its tiles; none: as in the main group. ``lacks``: operators that its cores
+    cannot do. ``per_layer_us``: time for each command to it; none: as the machine's ``overheads`` say. ``processor``:
+    it is no group of cores but a processor of a published rate, which does any operator.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    n_cores: Annotated[int, Ge(1), Le(4096)] = 1
+    clock_ghz: Annotated[float, Ge(1e-9), Le(100)] | None = None
+    matrix: MatrixUnitSpec | None = None
+    vector: VectorUnitSpec | None = None
+    buffers: tuple[BufferSpec, ...] = ()
+    energy: GroupEnergySpec = GroupEnergySpec()
+    links: LinkSpec | None = None
+    dma: DmaSpec | None = None
+    lacks: tuple[Text, ...] = ()
+    per_layer_us: Annotated[float, Ge(0), Le(1e9)] | None = None
+    processor: FallbackSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.processor is None:
+            return
+        kept = ("processor", "per_layer_us")
+        given = [
+            name
+            for name, entry in self.__dataclass_fields__.items()
+            if name not in kept and getattr(self, name) != entry.default
+        ]
+        if given:
+            raise ValueError(
+                f"{given[0]}: given beside processor, whose rate is all that is known of it; allowed one of the two"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AreaSpec:
     """Silicon area of the whole machine in square millimetres, as far as known.
 
@@ -822,8 +888,10 @@ class MachineSpec(Shown):
     ``weights``: how weights are stored. ``dma``: what moves tiles.
     ``links``: what joins cores and memory; none: never the bottleneck.
     ``lacks``: operators of networks that the cores cannot do, as kinds ("softmax") or kinds of one function
-    ("elementwise:silu", "pool:average", "conv:depthwise", "conv:other_kernel"); ``fallback`` does them, and where there
-    is none they are refused. ``host``: the link that inputs and results of an inference cross.
+    ("elementwise:silu", "pool:average", "conv:depthwise", "conv:other_kernel"), or "*" for all; ``fallback`` does
+    them, and where there is none they are refused. ``host``: the link that inputs and results of an inference cross.
+    ``groups``: groups of cores unlike these, by name, beside them on the same DRAM; operators run where they end
+    soonest (:mod:`tilewright.search.groups`). ``main``: what the group of these cores is called.
     ``pim``: the memory that computes behind the chip, by name or file (:mod:`tilewright.hw_models.pim`).
     ``residency``: whether networks run by a plan of what stays on chip ("plan"), or with every tensor in the DRAM
     between operators ("none").
@@ -851,6 +919,8 @@ class MachineSpec(Shown):
     lacks: tuple[Text, ...] = ()
     fallback: FallbackSpec | None = None
     host: HostLinkSpec | None = None
+    main: Text = "cores"
+    groups: Mapping[Text, GroupSpec] = field(default_factory=dict, hash=False)
     pim: Text | None = None
     assumptions: tuple[str, ...] = ()
     sources: tuple[SourceSpec, ...] = ()
@@ -872,7 +942,7 @@ class MachineSpec(Shown):
             raise ValueError(f'weights.memory.name: "{memory.name}" is a buffer or the DRAM; allowed another name')
         if self.fallback is not None and not self.lacks:
             raise ValueError("fallback: given, but the cores lack nothing; allowed together with lacks")
-        if self.fallback is not None:
+        if self.fallback is not None and EVERYTHING not in self.lacks:
             kinds = {entry.partition(":")[0] for entry in self.lacks}
             for kind in sorted(set(self.fallback.giga_operations_by_kind) - kinds):
                 place = "fallback.giga_operations_by_kind"
@@ -880,6 +950,10 @@ class MachineSpec(Shown):
         if self.energy.node_nm is not None:
             object.__setattr__(self, "energy", self._energy_of_the_node())
         self._check_energy(names)
+        if self.groups:
+            from tilewright.hw_models.groups import check_groups  # which makes machines of them
+
+            check_groups(self)
 
     def _check_reach(self) -> None:
         """What nothing could read: buffers that programs cannot use, though the file gives figures of such use."""
@@ -979,6 +1053,17 @@ class MachineSpec(Shown):
             if buffer.name == name:
                 return buffer
         raise unknown("buffer", name, [buffer.name for buffer in self.buffers], place=self.name)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The groups of cores, the main one first."""
+        return self.main, *self.groups
+
+    def group(self, name: str) -> MachineSpec:
+        """The machine with the group ``name`` alone; raises :class:`InputError` when there is none."""
+        from tilewright.hw_models.groups import group_machine
+
+        return group_machine(self, name)
 
     def seconds(self, cycles: int) -> float:
         """Time of ``cycles`` core-clock cycles in seconds."""

@@ -211,6 +211,11 @@ class NetworkCase:
 
         return network_activity(self.result.runs, self.machine) if self.result.runs else None
 
+    @property
+    def is_on_groups(self) -> bool:
+        """Whether unlike groups of cores shared the operators, which then overlap."""
+        return self.result.on_groups is not None
+
     @cached_property
     def dram_bytes_per_cycle(self) -> float:
         """What the DRAM can move in a cycle; operators load and store over one path (see the assumptions)."""
@@ -321,11 +326,15 @@ class NetworkCase:
 
     @property
     def matrix_utilization(self) -> float:
+        if self.is_on_groups:
+            return self.result.matrix_utilization
         operators = self.result.operators
         return sum(o.matrix_utilization * o.cycles for o in operators) / max(1, self.result.cycles)
 
     @property
     def vector_utilization(self) -> float:
+        if self.is_on_groups:
+            return self.result.vector_utilization
         operators = self.result.operators
         return sum(o.vector_utilization * o.cycles for o in operators) / max(1, self.result.cycles)
 
@@ -335,8 +344,12 @@ class NetworkCase:
 
     @property
     def array_use(self) -> float:
-        """Multiply-adds over those that the matrix unit could have done in the whole time."""
-        return sum(o.lower_bound.matrix_cycles for o in self.result.operators) / max(1, self.result.cycles)
+        """Multiply-adds over those that the matrix unit (of unlike groups that of the main one) could have done in the
+        whole time.
+        """
+        main = self.machine.main if self.is_on_groups else ""
+        own = (o.lower_bound.matrix_cycles for o in self.result.operators if o.core_group == main)
+        return sum(own) / max(1, self.result.cycles)
 
     @property
     def bound_ratio(self) -> float:
@@ -398,6 +411,7 @@ class NetworkCase:
         bound = operator.lower_bound
         return (
             operator.kind,
+            operator.core_group,
             operator.dataflow,
             tuple(operator.tiling.items()),
             operator.macs,

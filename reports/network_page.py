@@ -10,7 +10,7 @@ from tilewright.reports.activity_chart import activity_data
 from tilewright.reports.charts import parts_chart, stacked_chart
 from tilewright.reports.columns import network_what_if_columns
 from tilewright.reports.network_case import LIMITS, RESOURCES, NetworkCase, OperatorGroup
-from tilewright.reports.network_table import formats_text, kernels_columns, network_why_columns
+from tilewright.reports.network_table import formats_text, group_rows, kernels_columns, network_why_columns
 from tilewright.reports.page import card, cell, energy_rows, largest_part, machine_rows, render, timeline_data
 from tilewright.reports.page_script import closed_script
 from tilewright.reports.palette import ATTRIBUTION_COLOURS, BASE_COLOUR, ink_on, operator_colours
@@ -38,13 +38,17 @@ _NEAR_THE_AXIS = 92
 
 
 def operator_trace(case: NetworkCase) -> TraceWindow:
-    """The operators one after the other as a trace: one lane for each kind, in the order in which kinds first occur."""
-    lanes = {kind: lane for lane, kind in enumerate(dict.fromkeys(o.kind for o in case.result.operators))}
+    """The operators one after the other as a trace: one lane for each kind, in the order in which kinds first occur;
+    of unlike groups of cores a lane for each group.
+    """
+    lanes = {kind: lane for lane, kind in enumerate(dict.fromkeys(map(_lane, case.result.operators)))}
+    if case.is_on_groups:
+        lanes = {name: lane for lane, name in enumerate(case.machine.group_names)}
     commands = [
         TraceCommand(
             start=start,
             end=end,
-            engine=lanes[operator.kind],
+            engine=lanes[_lane(operator)],
             label=operator.name,
             kind=operator.kind,
             n_bytes=operator.dram_bytes,
@@ -60,12 +64,18 @@ def operator_trace(case: NetworkCase) -> TraceWindow:
     )
 
 
+def _lane(operator: OperatorResult) -> str:
+    return operator.core_group or operator.kind
+
+
 def _spans(case: NetworkCase) -> list[tuple[int, int]]:
     """The cycles at which operators begin and end: as they ran, or, where that is gone, as they are booked.
 
     Before each of them, and before the first, pass the machine's fixed costs.
     """
     result = case.result
+    if case.is_on_groups:
+        return [(o.start_cycle or 0, (o.start_cycle or 0) + o.cycles) for o in result.operators]
     each = result.layer_overhead_cycles
     cycles = (each + run.cycles for run in result.runs or result.operators)
     starts = accumulate(cycles, initial=result.inference_overhead_cycles)
@@ -87,6 +97,7 @@ def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:
         "kind_chart": parts_chart(_kind_parts(case)),
         "limit_chart": parts_chart(_limit_parts(case)),
         "residency": residency_data(result),
+        "core_groups": None if result.on_groups is None else group_rows(result.on_groups, result.cycles),
         "roofline": _roofline_data(roof) if roof else None,
         "energy_rows": energy_rows(result.energy_by_component),
         "energy_chart": stacked_chart(_energy_by_kind(case)),
@@ -233,6 +244,8 @@ def _worst_row(group: OperatorGroup) -> dict[str, Any]:
 
 def _group_table(case: NetworkCase) -> dict[str, Any]:
     names = ["#", "operators", "n", "kind", "cycles", "share", "/ bound", "limited by", "matrix", "vector", "DRAM"]
+    if case.is_on_groups:
+        names[3:3] = ["group"]
     rows = [_group_row(group, case) for group in case.groups]
     return {"label": "operators, identical ones once", "columns": [*names, "DRAM bytes", "energy"], "rows": rows}
 
@@ -246,6 +259,7 @@ def _group_row(group: OperatorGroup, case: NetworkCase) -> list[dict[str, Any]]:
         cell(str(group.number), group.number),
         cell(group.label, more=(f"{group.size}, {group.formats}", mapping)),
         cell(f"{group.count:,}", group.count),
+        *([cell(first.core_group)] if first.core_group else []),
         cell(first.kind),
         cell(cycles_text(group.cycles), group.cycles),
         cell(percent_text(share), share),
@@ -259,6 +273,8 @@ def _group_row(group: OperatorGroup, case: NetworkCase) -> list[dict[str, Any]]:
 
 def _operator_table(case: NetworkCase) -> dict[str, Any]:
     names = ["#", "operator", "kind", "cycles", "/ bound", "limited by", "DRAM bytes", "energy"]
+    if case.is_on_groups:
+        names[3:3] = ["group", "from cycle"]
     rows = [_operator_row(n, o, case) for n, o in enumerate(case.result.operators[:_MOST_ROWS], start=1)]
     return {"label": "operators in the order in which they run", "columns": names, "rows": rows}
 
@@ -269,12 +285,20 @@ def _operator_row(number: int, operator: OperatorResult, case: NetworkCase) -> l
         cell(str(number), number),
         cell(operator.name, more=(f"with {fused}",) if fused else ()),
         cell(operator.kind),
+        *_place_cells(operator),
         cell(cycles_text(operator.cycles), operator.cycles),
         cell(f"{operator.bound_ratio:.3f}", operator.bound_ratio),
         cell(RESOURCES[case.limited_by(operator)]),
         cell(bytes_text(operator.dram_bytes), operator.dram_bytes),
         cell(energy_text(operator.energy_pj), operator.energy_pj),
     ]
+
+
+def _place_cells(operator: OperatorResult) -> list[dict[str, Any]]:
+    """Where and when an operator began, on unlike groups of cores."""
+    if operator.start_cycle is None:
+        return []
+    return [cell(operator.core_group), cell(cycles_text(operator.start_cycle), operator.start_cycle)]
 
 
 def _roofline_data(roof: Roofline) -> dict[str, Any]:

@@ -25,11 +25,13 @@ from tilewright.reports.table import catalogue_table, figures_table, fitted_tabl
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tilewright.sim.groups_result import OnGroups
     from tilewright.sim.network_result import KernelRun, OperatorResult
     from tilewright.sim.residency_plan import ResidencyPlan
 
 __all__ = [
     "formats_text",
+    "group_rows",
     "kernels_columns",
     "kernels_table",
     "kinds_table",
@@ -55,6 +57,7 @@ def operators_table(console: Console, case: NetworkCase, *, every: bool = False)
     columns = [
         Column(header="operators", cells=[_short(group.label) for group in groups], right=False, fold=28),
         Column(header="n", cells=[str(group.count) for group in groups]),
+        *_core_groups(case, [group.first for group in groups]),
         Column(header="kind", cells=[group.first.kind for group in groups], right=False, rank=4),
         Column(header="size", cells=[group.size for group in groups], right=False, rank=6),
         Column(header="formats", cells=[group.formats for group in groups], right=False, rank=7),
@@ -76,16 +79,26 @@ def operators_table(console: Console, case: NetworkCase, *, every: bool = False)
         else f"{n_operators:,} operators in {len(case.result.operators):,} runs, {case.result.n_distinct:,} of them "
         "distinct; identical ones are one row, --all-operators shows each"
     )
+    if case.is_on_groups:
+        caption += "; groups of cores work at once, so shares add up to more than 100 %"
     if others:
         share = percent_text(sum(group.cycles for group in others) / total)
         caption = f"and {len(others):,} more rows with {share} of the cycles\n{caption}"
     return fitted_table(console, case.title, columns, caption=caption)
 
 
+def _core_groups(case: NetworkCase, operators: Sequence[OperatorResult]) -> list[Column]:
+    """The column of the groups of cores, where there are unlike ones."""
+    if not case.is_on_groups:
+        return []
+    return [Column(header="group", cells=[one.core_group for one in operators], right=False)]
+
+
 def _every_operator(console: Console, case: NetworkCase, total: int) -> Table:
     operators: Sequence[OperatorResult] = case.result.operators
     columns = [
         Column(header="operator", cells=[_short(o.name) for o in operators], right=False, fold=28),
+        *_core_groups(case, operators),
         Column(header="kind", cells=[o.kind for o in operators], right=False, rank=4),
         Column(header="fused behind it", cells=[_short(_fused(o)) for o in operators], right=False, rank=8),
         Column(header="cycles", cells=[cycles_text(o.cycles) for o in operators]),
@@ -228,9 +241,9 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
     """Name and value of each total, in words."""
     result = case.result
     shares = energy_shares(result.energy_by_component)
-    limits = ", ".join(
-        f"{LIMITS[name]} {percent_text(n / max(1, result.cycles))}" for name, n in case.cycles_by_limit().items() if n
-    )
+    by_limit = case.cycles_by_limit()
+    whole = sum(by_limit.values()) if case.is_on_groups else result.cycles
+    limits = ", ".join(f"{LIMITS[name]} {percent_text(n / max(1, whole))}" for name, n in by_limit.items() if n)
     rows = [
         *_kernels_row(case),
         ("cycles", cycles_text(result.cycles)),
@@ -253,6 +266,8 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
         parts += f", {cycles_text(result.host_cycles)} on the link to the host" if result.host_cycles else ""
         spent = energy_text(result.overhead_energy_pj)
         rows.insert(2, ("fixed costs", f"{cycles_text(result.overhead_cycles)} cycles ({parts}), {spent}"))
+    if result.on_groups is not None:
+        rows[2:2] = group_rows(result.on_groups, result.cycles)
     if result.residency is not None:
         rows += residency_rows(result.residency)
     if result.prefetch:
@@ -275,6 +290,31 @@ def _kernels_row(case: NetworkCase) -> list[tuple[str, str]]:
     n_kernels = sum(len(operator.kernels) for operator in result.operators)
     launched = "one CUDA graph" if result.launch == "graph" else "the host launches each"
     return [("model", f"{n_kernels:,} library kernels, {result.kernels}; {launched}")]
+
+
+def group_rows(on: OnGroups, cycles: int) -> list[tuple[str, str]]:
+    """What each group of cores did, the schedule and its proof, and the main group alone."""
+    rows = [
+        (
+            f"group {group.name}",
+            f"{group.n_operators:,} operators, at work {percent_text(group.cycles / max(1, cycles))} of the time",
+        )
+        for group in on.groups
+    ]
+    proof = ""
+    if on.best_cycles:
+        proof = "proven shortest" if on.is_proven else f"at most {percent_text(on.gap)} from the shortest"
+        if on.schedule_cycles != on.best_cycles:
+            proof = f"the shortest found, {cycles_text(on.best_cycles)}, ran slower ({proof})"
+    added = change_text(on.exact_cycles / max(1, on.schedule_cycles))
+    rows.append(("without contention", f"{cycles_text(on.schedule_cycles)} cycles{'; ' if proof else ''}{proof}"))
+    rows.append(("exact, one DRAM", f"{cycles_text(on.exact_cycles)} cycles, {added} against that"))
+    if on.main_alone_cycles is None:
+        rows.append((f"{on.groups[0].name} alone", "lacks some of the operators"))
+    else:
+        ratio = ratio_text(on.main_alone_cycles / max(1, on.exact_cycles))
+        rows.append((f"{on.groups[0].name} alone", f"{cycles_text(on.main_alone_cycles)} cycles, {ratio} as many"))
+    return rows
 
 
 def residency_rows(plan: ResidencyPlan) -> list[tuple[str, str]]:

@@ -295,11 +295,22 @@ def machine_rows(m: MachineSpec | None, assumptions: Sequence[str]) -> list[dict
         *((f"buffer {b.name}", bytes_text(b.capacity_bytes)) for b in m.buffers[:1]),
         *((f"buffer {b.name}", f"{bytes_text(b.capacity_bytes)}{_use_of(m, b.name)}") for b in m.buffers[1:]),
         ("DRAM", _dram_text(m)),
+        *((f"group {name}", _group_text(m, name)) for name in m.groups),
         *((f"fixed cost, {name.removesuffix('_us').replace('_', ' ')}", f"{cost:g} us") for name, cost in _fixed(m)),
         ("hash", f"{figures_hash(m)}, of all its figures"),
         *(("assumed", text) for text in m.assumptions if text not in assumptions),
     ]
     return [{"name": name, "value": value} for name, value in rows]
+
+
+def _group_text(machine: MachineSpec, name: str) -> str:
+    """A group of cores beside the main one in words."""
+    own = machine.group(name)
+    if own.fallback is not None:
+        return f"{own.fallback.name}, {own.fallback.giga_operations_per_s:g} x 10^9 operations a second"
+    cores = "1 core" if own.n_cores == 1 else f"{own.n_cores} cores"
+    room = ", ".join(f"{buffer.name} {bytes_text(buffer.capacity_bytes)}" for buffer in own.buffers)
+    return f"{cores} at {own.clock_ghz:g} GHz, matrix {own.matrix.size_text}, {own.vector.lanes} lanes, {room}"
 
 
 def _use_of(machine: MachineSpec, buffer: str) -> str:

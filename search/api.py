@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from tilewright.errors import InputError, MappingError
+from tilewright.hw_models.groups import other_groups
 from tilewright.hw_models.load import load_machine
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.spec import EVERYTHING, MachineSpec
 from tilewright.progress import Progress, named, part
 from tilewright.search.activity import NetworkActivity, network_activity
 from tilewright.search.gpu.kernel_options import KernelOptions, kernel_options
 from tilewright.search.gpu.layer import library_layer, library_ways
 from tilewright.search.gpu.what_if import why_library_layer
+from tilewright.search.groups.layer import on_best_group
 from tilewright.search.machine_comparison import compare_machines
 from tilewright.search.mapping_cache import ForgetfulCache, MappingCache
 from tilewright.search.mapping_front import Named as NamedOperator
@@ -59,6 +61,7 @@ __all__ = [
     "compare",
     "dataflow_names",
     "dataflow_summary",
+    "fastest_group",
     "load_network",
     "network_names",
     "pareto",
@@ -105,10 +108,18 @@ def simulate(
     in the best of the ways there are. ``dataflow`` None: mas for attention, else the operator's own. ``method`` is one
     of :func:`search_methods` (None: the usual one), ``seed`` its chance. ``kernels``: on a GPU ``eager`` or ``fused``
     library kernels, which is what runs there unless a dataflow, tiling or method is given, or the ``engine``'s
-    schedules. Raises InputError for bad names or tiles, MappingError when no mapping fits on chip.
+    schedules. On a machine with unlike groups of cores it runs on the group where it is best. Raises InputError for bad
+    names or tiles, MappingError when no mapping fits on chip.
     """
     spec = _machine(machine)
     layer, said = layer_on(workload, spec)
+    if spec.groups:
+        asked = (dataflow, tiling, objective, progress)
+        return on_best_group(
+            spec,
+            lambda group: _saying(simulate(layer, group, *asked, method=method, seed=seed, kernels=kernels), said),
+            check_objective(objective),
+        )
     how = _layer_kernels(spec, kernels, dataflow=dataflow, tiling=tiling, method=method)
     if not how.is_engine:
         check_objective(objective)
@@ -308,7 +319,13 @@ def compare(
 
         def run_layer(layer: JobLayer, spec: MachineSpec, flow: Dataflow) -> SimulationResult:
             own, said = layer_on(what_is_named(texts[layer.name]).text, spec) if layer.name in texts else (layer, "")
-            result = _simulate(own, spec, flow, {}, goal, None, method, seed)[1]
+            if spec.groups:
+                best = on_best_group(
+                    spec, lambda group: _simulate(own, group, flow, {}, goal, None, method, seed)[1], goal
+                )
+                result = replace(best, machine=spec.name)
+            else:
+                result = _simulate(own, spec, flow, {}, goal, None, method, seed)[1]
             return replace(result, assumptions=(said, *result.assumptions)) if said else result
 
         return compare_machines(
@@ -325,6 +342,9 @@ def compare(
             progress=progress,
         )
     spec = _machine(machine)
+    if spec.groups:
+        layers = [layer_on(cast("Workload", workload), spec)[0] for workload in given]
+        spec = fastest_group(layers, spec, dataflows, goal)
     layers = [layer_on(cast("Workload", workload), spec)[0] for workload in given]
     how = _layer_kernels(spec, kernels, dataflow=dataflows)
     if not how.is_engine:
@@ -340,6 +360,32 @@ def compare(
         except MappingError as error:
             infeasible[layer.name, flow.name] = str(error)
     return ComparisonResult(results=tuple(results), infeasible=infeasible)
+
+
+def fastest_group(
+    layers: Sequence[JobLayer], spec: MachineSpec, dataflows: Sequence[str] | None, objective: Objective
+) -> MachineSpec:
+    """The group of ``spec`` on which all of ``layers``, each with the best of ``dataflows``, are best together."""
+    scores: dict[str, float] = {}
+    fault: InputError | None = None
+    for name in spec.group_names:
+        group = spec.group(name)
+        if EVERYTHING in group.lacks:
+            continue
+        try:
+            found = compare(layers, group, dataflows, objective)
+        except InputError as error:
+            fault = error
+            continue
+        best: dict[str, float] = {}
+        for result in found.results:
+            own = score(objective, result.seconds, result.energy_pj)[0]
+            best[result.workload] = min(own, best.get(result.workload, own))
+        if len(best) == len(layers):
+            scores[name] = sum(best.values())
+    if not scores and fault is not None:
+        raise fault
+    return spec.group(min(scores, key=lambda name: scores[name]) if scores else spec.main)
 
 
 def _layer_or_network(workload: Workload | OperatorStream) -> JobLayer | OperatorStream:
@@ -379,7 +425,7 @@ def why(
 
     ``kernels`` as in :func:`simulate`; library kernels have no critical path.
     """
-    spec = _machine(machine)
+    spec = _cores(machine)
     layer, said = layer_on(workload, spec)
     how = _layer_kernels(spec, kernels, dataflow=dataflow, tiling=tiling)
     if not how.is_engine:
@@ -427,7 +473,7 @@ def pareto(
     none of ``keep_formats``). ``proof`` of the result says within what it is proven. Raises InputError for bad names,
     and for an operator that no mapping fits, with its place.
     """
-    spec, thing = _machine(machine), _layer_or_network(workload)
+    spec, thing = _cores(machine), _layer_or_network(workload)
     if not isinstance(thing, OperatorStream):
         flows = dataflows_for([thing], list(dataflows or ()), spec)[thing]
         return workload_front(thing.name, [NamedOperator(thing.name, "", thing, flows)], spec, progress=progress)
@@ -480,7 +526,7 @@ def _given_mapping(
     workload: Workload, machine: Machine, dataflow: str | None, tiling: Tiling, objective: str
 ) -> tuple[Dataflow, JobLayer, MachineSpec, Tiling]:
     """The dataflow, the layer cut for the cores, the machine, the tiling; raises InputError for an incomplete one."""
-    spec = _machine(machine)
+    spec = _cores(machine)
     layer, _ = layer_on(workload, spec)
     flow = dataflow_for(layer, dataflow, spec)
     layer, tiling = mapping.plain_mapping(flow, layer, tiling)
@@ -515,7 +561,7 @@ def search_tiling(
     for the others, at least eight a phase). ``tiling`` holds some tiles. Raises InputError for bad names, tiles or
     budgets and for a method whose library is not installed, MappingError when no mapping fits on chip.
     """
-    spec = _machine(machine)
+    spec = _cores(machine)
     layer, _ = layer_on(workload, spec)
     flow = dataflow_for(layer, dataflow, spec)
     return _search_pieces(layer, spec, flow, method, objective, seed, budget, dict(tiling or {}), progress)[1]
@@ -540,7 +586,7 @@ def search_tilings(
     import pandas as pd
 
     given = [workloads] if isinstance(workloads, str | JobLayer) else list(workloads)
-    spec = _machine(machine)
+    spec = _cores(machine)
     layers = [layer_on(workload, spec)[0] for workload in given]
     flows = dataflows_for(layers, list(dataflows or ()), spec)
     pairs = [(layer, flow.name) for layer in layers for flow in flows[layer]]
@@ -662,13 +708,13 @@ def simulate_pipeline(
     stream, note = _in_own_format(stream, spec, [weights, activations, kv_cache])
     result = run_pipeline(
         stream,
-        spec,
+        _cores(spec),
         n_stages=n_stages,
         n_images=n_images,
         prefetch=prefetch,
         fuse=fuse,
         residency=residency,
-        beside=[_machine(one) for one in beside],
+        beside=[*other_groups(spec), *(_machine(one) for one in beside)],
         hand_over=hand_over,
         attention_dataflows=_network_flows(attention_dataflows),
         cache=MappingCache() if keep_mappings else ForgetfulCache(),
@@ -725,7 +771,7 @@ def why_network(
 
     Parameters and errors as in :func:`simulate_network`; other number formats are given with the stream.
     """
-    spec, goal = _machine(machine), check_objective(objective)
+    spec, goal = _cores(machine), check_objective(objective)
     how = kernel_options(spec, kernels, launch)
     _refuse_mappings(how, prefetch=prefetch, fuse=fuse, residency=None, dataflows=attention_dataflows)
     stream, said = _in_own_format(network_stream(network, inputs), spec, keep_formats)
@@ -745,3 +791,9 @@ def why_network(
 
 def _machine(machine: Machine) -> MachineSpec:
     return load_machine(machine) if isinstance(machine, str) else machine
+
+
+def _cores(machine: Machine) -> MachineSpec:
+    """As :func:`_machine`, of a machine with unlike groups of cores the main one: what asks about one group."""
+    spec = _machine(machine)
+    return spec.group(spec.main) if spec.groups else spec

@@ -74,10 +74,12 @@ __all__ = [
     "Mappings",
     "Way",
     "best_mapping",
+    "best_mappings",
     "flows_of",
     "runs_in_turn",
     "simulate_stream",
     "weights_ahead",
+    "widened",
 ]
 
 
@@ -131,8 +133,7 @@ class _Run:
     told: OperatorRun
 
 
-@dataclass(frozen=True, slots=True)
-class _Booked:
+class _Booked(NamedTuple):
     """An operator's share of the runs: its own without the loads for the next, and those for it in the one before."""
 
     run: _Run
@@ -171,7 +172,8 @@ def simulate_stream(
     ``kernels``: on a GPU which kernels (None: library kernels where they are calibrated); these have no mappings,
     and of the other options only the objective's name means something to them. ``n_processes``: that search mappings at
     the same time, where that takes a while (None: :func:`tilewright.search.executors.calls.n_jobs`), with the same
-    results.
+    results. On a machine with unlike ``groups`` of cores the operators are placed on them
+    (:mod:`tilewright.search.groups`), and ``also`` and ``chosen`` are left alone.
 
     Raises InputError, with the operator's place in the model, for a number format that the machine cannot multiply and
     for an operator that fits in no mapping.
@@ -180,11 +182,27 @@ def simulate_stream(
     if not how.is_engine:
         return library_network(stream, machine, how, objective=objective)
     kept = MappingCache() if cache is None else cache
+    if machine.groups:
+        from tilewright.search.groups.run import simulate_on_groups  # which maps as this does
+
+        _refuse_on_groups(machine, residency, only)
+        return simulate_on_groups(
+            stream,
+            machine,
+            objective=objective,
+            prefetch=prefetch,
+            fuse=fuse,
+            attention_dataflows=attention_dataflows,
+            widen=widen,
+            cache=kept,
+            progress=progress,
+            n_processes=n_processes,
+        )
     jobs = jobs_on(stream, machine, fuse=fuse)
     elsewhere = [job.operators[0] for job in jobs if isinstance(job.layer, FallbackLayer)]
     refuse_without_fallback(elsewhere, machine)
     if widen:
-        jobs = tuple(_widened(job, machine) for job in jobs)
+        jobs = tuple(widened(job, machine) for job in jobs)
     if only is not None:
         planned = only.planned if isinstance(only, Chosen) else None
         jobs = _planned_jobs(jobs, planned)
@@ -257,6 +275,16 @@ def simulate_stream(
         runs=tuple(way.run.told for way in runs),
         residency=plan,
     )
+
+
+def _refuse_on_groups(machine: MachineSpec, residency: bool | None, only: Mappings | None) -> None:
+    asked = {"residency": residency, "only": only is not None}
+    for name, is_given in asked.items():
+        if is_given:
+            raise InputError(
+                f"{name}: means nothing on {machine.name}, whose groups of cores share operators "
+                f"({', '.join(machine.group_names)}); allowed on one of them, --set group={machine.main}"
+            )
 
 
 def _planned_jobs(jobs: tuple[Job, ...], planned: Planned | None) -> tuple[Job, ...]:
@@ -563,7 +591,31 @@ def _better(found: Mapped, other: Mapped, machine: MachineSpec, objective: Objec
     return rival if _score(rival, objective) < _score(found, objective) else found
 
 
-def _widened(job: Job, machine: MachineSpec) -> Job:
+def best_mappings(
+    jobs: Sequence[Job],
+    machine: MachineSpec,
+    objective: Objective,
+    attention_dataflows: Sequence[str],
+    cache: MappingCache,
+    *,
+    n_processes: int | None = None,
+    progress: Progress | None = None,
+) -> dict[JobLayer, Mapped | InputError]:
+    """The best mapping of each distinct layer of ``jobs``, or why there is none."""
+    searching = _Searching(machine, objective, tuple(attention_dataflows), cache)
+    found: dict[JobLayer, Mapped | InputError] = {}
+    with Helpers(n_jobs(n_processes), _begin_to_help, searching) as helpers:
+        searches = _Searches(jobs, searching, helpers)
+        searches.ahead([(at, job.layer) for at, job in enumerate(jobs)], progress)
+        for at, job in enumerate(jobs):
+            try:
+                found[job.layer] = searches.mapping(at, job.layer)
+            except InputError as fault:
+                found[job.layer] = fault
+    return found
+
+
+def widened(job: Job, machine: MachineSpec) -> Job:
     """``job`` with products in a format that the array multiplies; unchanged where there is none."""
     layer = job.layer
     if not isinstance(layer, GemmLayer):
@@ -753,13 +805,19 @@ class Chains:
 
 
 class JobRun(NamedTuple):
-    """A job as it runs behind the one before it: cycles of that run, what it does, and its programs."""
+    """A job as it runs behind the one before it: cycles of that run, what it does, and its programs.
+
+    ``booked``: what it does without loads for the next job, and with those for it; ``early_bytes`` of these are loads
+    by the job before.
+    """
 
     cycles: int
     counters: Counters
     matrix_cycles: int
     vector_cycles: int
     programs: list[Program]
+    booked: Counters
+    early_bytes: int
 
 
 def runs_in_turn(
@@ -770,10 +828,11 @@ def runs_in_turn(
     """
     built: dict[int, list[Program]] = {}
     found = []
-    for run, _, _ in _chain(jobs, mapped, machine, prefetch=prefetch):
+    for run, _, counters, early, _ in _booked(_chain(jobs, mapped, machine, prefetch=prefetch)):
         if id(run) not in built:
             built[id(run)] = run.told.programs()
-        found.append(JobRun(run.cycles, run.counters, run.busy_matrix, run.busy_vector, built[id(run)]))
+        own = run.cycles, run.counters, run.busy_matrix, run.busy_vector, built[id(run)]
+        found.append(JobRun(*own, counters, early.dram_read_bytes))
     return found
 
 

@@ -34,11 +34,14 @@ def why_stream(
     """Run ``stream`` on ``machine``, and again with twice as much of each resource.
 
     Each operator is mapped anew then; the mapping of the unchanged machine is among the candidates. Raises InputError
-    as :func:`tilewright.search.network.simulate_stream` does. ``kernels``: on a GPU which kernels.
+    as :func:`tilewright.search.network.simulate_stream` does. ``kernels``: on a GPU which kernels. Of a machine with
+    unlike groups of cores the main one is asked about.
     """
     how = kernel_options(machine) if kernels is None else kernels
     if not how.is_engine:
         return why_library_network(stream, machine, how, objective=objective)
+    if machine.groups:
+        machine = machine.group(machine.main)
     changes = doubled_resources(machine)
     options: dict[str, Any] = {"objective": objective, "prefetch": prefetch, "fuse": fuse, "cache": cache}
     options |= {"attention_dataflows": attention_dataflows, "kernels": how}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilewright.errors import InputError, unknown
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.spec import EVERYTHING, MachineSpec
 from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
 
@@ -13,13 +13,15 @@ __all__ = ["fallback_note", "is_lacking", "refuse_without_fallback"]
 
 
 def is_lacking(operator: Operator, lacks: Sequence[str], kernels: Sequence[tuple[int, int]] = ()) -> bool:
-    """Whether ``lacks`` names ``operator``: its kind, or its kind and function ("elementwise:silu").
+    """Whether ``lacks`` names ``operator``: its kind, its kind and function ("elementwise:silu"), or all ("*").
 
     Convolutions have the functions "depthwise", "transposed", "dilated", "windows" (products over more than one tap)
     and, where theirs is none of the unit's own ``kernels`` (height, width), "other_kernel". Raises InputError for a
     kind or a function that is not known.
     """
     for entry in lacks:
+        if entry == EVERYTHING:
+            return True
         kind, _, function = entry.partition(":")
         known = KINDS.get(kind, place="lacks").functions
         if function and known and function not in known:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilewright.presented import Pictured, Shown
 from tilewright.sim.figures import Figures, Measured
+from tilewright.sim.groups_result import OnGroups
 from tilewright.sim.residency_plan import ResidencyPlan
 from tilewright.sim.result import LowerBound
 
@@ -52,7 +53,9 @@ class OperatorResult(Measured, Shown):
     operator longer (``early_weight_cycles`` of ``cycles``). ``hidden_weight_bytes`` of them crossed the bus in time
     that the operator before needed anyway: no cycles are booked for these, so ``lower_bound`` leaves them out of what
     the DRAM must do in this operator's own time. ``kernels``: those that a library runs for it on a GPU (empty: it ran
-    on the engine).
+    on the engine). On unlike groups of cores: the ``core_group`` that did it, and the ``start_cycle`` at which it
+    began, of the network's run; ``cycles`` is then all its time until its end, the waiting for a DRAM that others use
+    among it.
     """
 
     name: str
@@ -69,6 +72,8 @@ class OperatorResult(Measured, Shown):
     early_weight_cycles: int = 0
     hidden_weight_bytes: int = 0
     kernels: tuple[KernelRun, ...] = ()
+    core_group: str = ""
+    start_cycle: int | None = None
 
     @property
     def timed_dram_bytes(self) -> int:
@@ -96,6 +101,7 @@ class OperatorResult(Measured, Shown):
             "name": self.name,
             "path": self.path,
             "kind": self.kind,
+            **({"core_group": self.core_group, "start_cycle": self.start_cycle} if self.core_group else {}),
             "fused": list(self.fused),
             "dataflow": self.dataflow,
             "tiling": dict(self.tiling),
@@ -141,7 +147,9 @@ class NetworkResult(Measured, Pictured):
     costs, ``host_cycles`` the time of inputs and results on the link to a host; ``cycles`` has them, the operators have
     not. ``overhead_energy_pj``: constant power then. ``residency``: which tensors stay on chip (None: no plan).
     ``kernels``: on a GPU what was run (``eager`` or ``fused`` library kernels, or the ``engine``'s schedules),
-    ``launch`` how library kernels were launched.
+    ``launch`` how library kernels were launched. ``on_groups``: on unlike groups of cores, what each did (None: there
+    is one group); operators then overlap, ``bound_cycles`` is the longest way through their bounds, and ``runs`` is
+    empty.
     """
 
     network: str
@@ -163,6 +171,8 @@ class NetworkResult(Measured, Pictured):
     residency: ResidencyPlan | None = None
     kernels: str = ""
     launch: str = ""
+    on_groups: OnGroups | None = None
+    bound_cycles: int | None = None
     stream: OperatorStream | None = field(default=None, compare=False)
     machine_spec: MachineSpec | None = field(default=None, compare=False)
     runs: tuple[OperatorRun, ...] = field(default=(), compare=False)
@@ -174,15 +184,18 @@ class NetworkResult(Measured, Pictured):
     @property
     def overhead_cycles(self) -> int:
         """All fixed costs: once for the inference, once for each operator that is a command to the device, and the link
-        to a host.
+        to a host. On unlike groups of cores without those of commands, which overlap.
         """
-        return self.inference_overhead_cycles + self.host_cycles + self.layer_overhead_cycles * len(self.operators)
+        once = self.inference_overhead_cycles + self.host_cycles
+        return once if self.on_groups is not None else once + self.layer_overhead_cycles * len(self.operators)
 
     @property
     def lower_bound_cycles(self) -> int:
         """Fixed costs and the operators' bounds: what no schedule of operators one after the other can beat that brings
-        the same weights early.
+        the same weights early. On unlike groups of cores the longest way through them.
         """
+        if self.bound_cycles is not None:
+            return self.bound_cycles
         return self.overhead_cycles + sum(operator.lower_bound.cycles for operator in self.operators)
 
     def by_kind(self) -> dict[str, dict[str, float]]:
@@ -196,7 +209,7 @@ class NetworkResult(Measured, Pictured):
             row["dram_bytes"] += operator.dram_bytes
         n_layers = len(self.operators)
         for kind, n, each in (
-            (OVERHEAD_KINDS[0], n_layers, self.layer_overhead_cycles),
+            (OVERHEAD_KINDS[0], n_layers, 0 if self.on_groups is not None else self.layer_overhead_cycles),
             (OVERHEAD_KINDS[1], 1, self.inference_overhead_cycles),
             (HOST_KIND, 1, self.host_cycles),
         ):
@@ -235,6 +248,7 @@ class NetworkResult(Measured, Pictured):
             "overhead_energy_pj": self.overhead_energy_pj,
             "lower_bound_cycles": self.lower_bound_cycles,
             **({"residency": self.residency.to_dict()} if self.residency is not None else {}),
+            **({"on_groups": self.on_groups.to_dict()} if self.on_groups is not None else {}),
             **({"kernels": self.kernels} if self.kernels else {}),
             **({"launch": self.launch} if self.launch else {}),
             "assumptions": list(self.assumptions),

@@ -1,21 +1,23 @@
 """The units that can do stages: the cores of the machine, and other machines beside them that share its DRAM.
 
 A machine beside is one group of cores, unlike the machine's own (a DSP, a unit for depthwise convolutions, a core
-without an array). It has its own clock, memories, formats and energies, and the DRAM of the machine; its times are told
-in cycles of the machine's clock, each command rounded up. An operator that the machine's cores lack may be one that it
-has, and the other way round.
+without an array), or a processor of a published rate, which has every operator. It has its own clock, memories,
+formats and energies, and the DRAM of the machine; its times are told in cycles of the machine's clock, each command
+rounded up. An operator that the machine's cores lack may be one that it has, and the other way round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from typing import Any
 
 from tilewright.errors import InputError
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.energy_table import TableFigure
+from tilewright.hw_models.spec import EVERYTHING, MachineSpec
 from tilewright.sim.jobs import Job, JobLayer, jobs_of, jobs_on, stored_on
-from tilewright.sim.kinds.layer import layer_of
+from tilewright.sim.kinds.layer import fallback_of_chain, layer_of
 from tilewright.sim.lacking import is_lacking
 from tilewright.units import exact
 from tilewright.workloads.fallback import FallbackLayer
@@ -59,11 +61,20 @@ def units_of(
 
 def _beside(stream: OperatorStream, machine: MachineSpec, other: MachineSpec, jobs: Sequence[Job], number: int) -> Unit:
     """``other`` with the DRAM of ``machine``."""
-    dram = {name: getattr(machine.energy, name) for name in _DRAM_ENERGIES}
-    energy = replace(other.energy, **dram, dram_kind=None, dram_background_mw=0.0)
-    joined = replace(other, dram=machine.dram, energy=energy, fallback=None, host=None, lacks=())
+    dram: dict[str, Any] = {
+        name: float(getattr(machine.energy, name)) for name in _DRAM_ENERGIES
+    }  # also those of tables are given
+    node_nm = other.energy.node_nm if _has_tables(other) else None
+    energy = replace(other.energy, **dram, dram_kind=None, dram_background_mw=0.0, node_nm=node_nm)
+    joined = replace(other, dram=machine.dram, energy=energy, host=None)
     found: list[Job | None] = []
+    is_processor = EVERYTHING in other.lacks and other.fallback is not None
+    if not is_processor:
+        joined = replace(joined, fallback=None, lacks=())
     for job in jobs:
+        if is_processor:
+            found.append(replace(job, layer=fallback_of_chain(stream, job.operators)))
+            continue
         if any(is_lacking(member, other.lacks, _kernels(other)) for member in job.operators):
             found.append(None)
             continue
@@ -73,6 +84,18 @@ def _beside(stream: OperatorStream, machine: MachineSpec, other: MachineSpec, jo
         found.append(replace(job, layer=stored_on(layer, joined)))
     return Unit(
         number=number, machine=joined, jobs=tuple(found), scale=exact(machine.clock_ghz) / exact(other.clock_ghz)
+    )
+
+
+def _has_tables(machine: MachineSpec) -> bool:
+    """Whether any energy on the chip is one of the tables of a node."""
+    values = [
+        getattr(machine.energy, entry.name) for entry in fields(machine.energy) if entry.name not in _DRAM_ENERGIES
+    ]
+    return any(
+        isinstance(one, TableFigure)
+        for value in values
+        for one in (value.values() if isinstance(value, Mapping) else [value])
     )
 
 

@@ -12,19 +12,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
-from tilewright.errors import InputError
+from tilewright.errors import InputError, ProgramError
 from tilewright.search.schedule.parts import Parted
-from tilewright.sim.engine.joint import Group, Joint, Mark, Task, Token, join
-from tilewright.sim.engine.run import _run, simulate
-from tilewright.sim.engine.trace import Recording
+from tilewright.sim.engine.joint import Group, Joint, Task, Token, join
+from tilewright.sim.engine.joint_spans import task_spans
 from tilewright.sim.lowering.levels import DRAM_WRITES, shared_channels
 from tilewright.sim.soc.run import TaskRun
 from tilewright.workloads.task_graphs.graph import Job
 
 __all__ = ["ExactTask", "joint_of_schedule", "run_schedule"]
 
-MOST_COMMANDS = 20_000_000  # that are recorded
-_ENDLESS = 2**62
 _DRAM = ("dram", DRAM_WRITES)  # the channels that all elements share
 
 
@@ -41,15 +38,11 @@ class ExactTask:
 
 def run_schedule(parts: Parted, jobs: Sequence[Job], tasks: Sequence[TaskRun]) -> tuple[ExactTask, ...]:
     """``tasks`` (the schedule) of ``jobs`` as they really run. Raises InputError where there is too much to record."""
-    joint = joint_of_schedule(parts, jobs, tasks)
-    n_commands = simulate(joint.program).n_commands
-    if n_commands > MOST_COMMANDS:
-        raise InputError(
-            f"jobs: {n_commands:,} commands in all; allowed {MOST_COMMANDS:,}: fewer jobs, or without --exact"
-        )
-    recording = Recording(len(joint.program.engines), n_commands + 1, (0, _ENDLESS))
-    _run(joint.program, skip=False, recording=recording)
-    spans = _spans(joint, recording)
+    try:
+        told = task_spans(joint_of_schedule(parts, jobs, tasks))
+    except ProgramError as fault:
+        raise InputError(f"jobs: {fault}: fewer jobs") from None
+    spans = {task: span for (_, task), span in told.items()}
     per_us = parts.cycles_per_tick / Fraction(parts.soc.tick_us)
     return tuple(
         ExactTask(
@@ -120,17 +113,3 @@ def _first(run: TaskRun) -> str:
 
 def _last(run: TaskRun) -> str:
     return f"{run.job}.{run.task} ends"
-
-
-def _spans(joint: Joint, recording: Recording) -> dict[str, tuple[int, int]]:
-    """(start, end) of each task of the joint program that has no programs, by its name."""
-    from tilewright.sim.engine import kernel
-
-    controls = set(joint.controls)
-    columns = [kernel.EV_ENGINE, kernel.EV_COMMAND, kernel.EV_START, kernel.EV_END]
-    found = {}
-    for engine, command, start, end in recording.events[:, columns].tolist():
-        mark = recording.commands[command].cost
-        if engine in controls and isinstance(mark, Mark):
-            found[mark.task] = (start, end)
-    return found

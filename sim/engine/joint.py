@@ -112,11 +112,11 @@ class Joint:
 def at_clock(program: Program, scale: Fraction, name: str, shared: Collection[str]) -> Program:
     """``program`` of a unit whose cycle takes ``scale`` cycles of the others, each command rounded up to whole ones.
 
-    Its channels but those called in ``shared`` are its own: they carry as much in the same time, and are named after
-    it.
+    Its channels carry as much in the same time; those but the ones called in ``shared`` are its own, and are named
+    after it.
     """
     channels = tuple(
-        channel if channel.name in shared else Channel(f"{name} {channel.name}", channel.bytes_per_cycle / scale)
+        Channel(channel.name if channel.name in shared else f"{name} {channel.name}", channel.bytes_per_cycle / scale)
         for channel in program.channels
     )
 

@@ -35,6 +35,7 @@ __all__ = [
     "JobLayer",
     "Lowering",
     "fallback_layer",
+    "fallback_of_chain",
     "fused_inputs",
     "layer_of",
     "product_layer",
@@ -148,6 +149,20 @@ def fallback_layer(stream: OperatorStream, operator: Operator) -> FallbackLayer:
         operations=2 * operator.macs + sum(times for _, times in vector_work(operator)),
         read_bytes=stream.read_bytes(operator),
         write_bytes=stream.write_bytes(operator),
+    )
+
+
+def fallback_of_chain(stream: OperatorStream, chain: Sequence[Operator]) -> FallbackLayer:
+    """``chain`` as one command to a processor beside the cores, which keeps what one hands to the next: all their work,
+    what they read from outside, and what the last one writes.
+    """
+    alone = [fallback_layer(stream, operator) for operator in chain]
+    inside = sum(stream.write_bytes(operator) for operator in chain[:-1])
+    return FallbackLayer(
+        name=chain[0].kind,
+        operations=sum(one.operations for one in alone),
+        read_bytes=max(0, sum(one.read_bytes for one in alone) - inside),
+        write_bytes=alone[-1].write_bytes,
     )
 
 

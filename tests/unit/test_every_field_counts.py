@@ -31,6 +31,7 @@ DESCRIPTIVE = {
     "MachineSpec.description": "words for lists",
     "MachineSpec.assumptions": "sentences that results repeat",
     "MachineSpec.sources": "where figures come from",
+    "MachineSpec.main": "a name",
     "MachineSpec.pim": "a name, of a file with figures of its own; plans with banks (`search --over pim`) read it",
     "BufferSpec.name": "a name",
     "BufferPartSpec.name": "a name",
@@ -59,6 +60,9 @@ OTHERS = {
     "MatrixUnitSpec.engine": None,
     "MatrixUnitSpec.engine_options": "1/2",
 }
+
+#: On a unit that does element-wise work in its array.
+FUSED = "attention:heads=2,seq=24,head_dim=16,qkv_format=fp16"
 
 Outcome = Any
 Probe = Callable[[MachineSpec], Outcome]
@@ -258,6 +262,40 @@ def _gpu_without_measurement() -> MachineSpec:
     return load_machine("l40s")
 
 
+def _grouped() -> MachineSpec:
+    """With a slow group, one like the main one in half of its parts, and a processor."""
+    tables = {"add": 2, "sub": 2, "mul": 2, "max": 2, "exp": 5, "div": 5}
+    dsp: dict[str, Any] = {
+        "n_cores": 4,
+        "clock_ghz": 2.0,
+        "matrix": {
+            "rows": 2,
+            "columns": 64,
+            "stationarity": "output",
+            "fill_drain": "hidden",
+            "multiplies_per_pe_per_cycle": {"fp16": 2, "int8": 4},
+            "elementwise_cycles": tables,
+        },
+        "vector": {"lanes": 64, "cycles": tables, "startup_cycles": 2, "reduction_depth_cycles": 2},
+        "buffers": [{"name": "tcm", "capacity_kib": 64, "read_bytes_per_cycle": 32, "write_bytes_per_cycle": 32}],
+        "links": {"kind": "bus", "bytes_per_cycle": 1},
+        "dma": {"engines": 1, "start_cycles": 40},
+        "lacks": ["conv:depthwise"],
+        "per_layer_us": 0.1,
+        "energy": {
+            "multiply_accumulate_pj": {"fp16": 3, "int8": 1},
+            "register_pj_per_multiply_accumulate": 2,
+            "matrix_elementwise_pj": tables,
+            "vector_pj": tables,
+            "buffer_read_pj_per_byte": {"tcm": 4},
+            "buffer_write_pj_per_byte": {"tcm": 5},
+        },
+    }
+    cpu = {"processor": {"name": "cpu", "giga_operations_per_s": 1, "bandwidth_gb_per_s": 1}, "per_layer_us": 0}
+    small = {"matrix.rows": 2, "matrix.columns": 2, "vector.lanes": 1, "overheads.per_layer_us": 0.5}
+    return load_machine("edge-16x16").with_(**small, groups={"dsp": dsp, "cpu": cpu})
+
+
 MACHINES = (
     _systolic,
     _appliance,
@@ -279,6 +317,7 @@ MACHINES = (
     _shifting,
     _gpu,
     _gpu_without_measurement,
+    _grouped,
 )
 
 
@@ -344,9 +383,19 @@ def _kernel(operator: Any, family: str, **shape: int) -> Probe:
     return lambda machine: kernel_seconds(machine, operator, family, **shape)
 
 
+def _on_dsp(text: str, dataflow: str, tiling: Mapping[str, int]) -> Probe:
+    return lambda machine: _numbers(api.simulate(text, machine.group("dsp"), dataflow, tiling).to_dict())
+
+
 def _probes(machine: MachineSpec) -> Iterator[Probe]:
     yield area_rule_of
     yield _area_of_a_design
+    if machine.groups:
+        for text in (FUSED, f"{FUSED},soft_cap=true"):
+            yield _on_dsp(text, "fusemax", TILINGS[-1])
+        yield _on_dsp("gemm:m=64,n=64,k=64", "gemm", TILINGS[1])
+        yield _network_figures
+        return
     if machine.lacks or machine.matrix.sparsity is not None:
         yield _network_figures
     if machine.gpu is not None:

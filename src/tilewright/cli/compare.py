@@ -199,7 +199,7 @@ def _machines_of(
     mapping: dict[str, object] = {"--dataflow": dataflow, "--method": method if len(texts) == 1 else None}
     mapping |= {"--residency": residency == "plan"}
     return [
-        machine_of(text, settings, kernels=one[0], launch=one[1], mapping=mapping)
+        machine_of(text, settings, kernels=one[0], launch=one[1], mapping=mapping, keep_groups=True)
         for text, one in zip(texts, asked, strict=True)
     ]
 
@@ -222,6 +222,9 @@ def _compare_dataflows(
 
     import tilewright.search.api as api
 
+    if spec.groups:
+        spec = api.fastest_group(layers, spec, dataflows, goal)
+        note(f"of the groups of cores, the one on which these are best together: {spec.name}")
     with ProgressBar() as progress:
         comparison = api.compare(
             layers, spec, dataflows, objective=goal, progress=progress, method=way, seed=seed, kernels=kernels

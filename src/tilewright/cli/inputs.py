@@ -34,12 +34,14 @@ def machine_of(
     kernels: str | None = "engine",
     launch: str | None = None,
     mapping: Mapping[str, object] | None = None,
+    keep_groups: bool = False,
 ) -> MachineSpec:
     """The machine that ``text`` names, with the changes of ``--set``; raises InputError.
 
     ``for_engine``: a word on what that means for a GPU, and on what of the machine its schedules do not use.
     ``kernels`` and ``launch``: what the command runs on a GPU, as given (None: what is usual there); ``mapping``:
-    options that only the engine's schedules have, by name, with their values.
+    options that only the engine's schedules have, by name, with their values. ``keep_groups``: what is asked is done on
+    all of unlike groups of cores; else it is the main one alone, which is said.
     """
     from tilewright.hw_models.load import load_machine
 
@@ -49,6 +51,10 @@ def machine_of(
             machine = load_machine(text, settings)
         except InputError as error:
             raise InputError(*(f"--set: {line}" for line in error.args)) from None
+    if machine.groups and not keep_groups:
+        others = ", ".join(f"--set group={name}" for name in machine.groups)
+        note(f"{machine.name} has unlike groups of cores; this is the main one, {machine.main} ({others}: another)")
+        machine = machine.group(machine.main)
     if for_engine and not _says_kernels(machine, kernels, launch, mapping or {}):
         from tilewright.hw_models.describe import too_small
         from tilewright.sim.lowering.evaluation import unmodelled

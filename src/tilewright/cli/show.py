@@ -118,7 +118,9 @@ def _write_machine(text: str, settings: list[str] | None, place: str) -> None:
     from tilewright.reports.files import write_file
 
     is_ours = text in machine_names() and not settings
-    written = machine_text(text) if is_ours else machine_of(text, settings, for_engine=False).to_yaml()
+    written = (
+        machine_text(text) if is_ours else machine_of(text, settings, for_engine=False, keep_groups=True).to_yaml()
+    )
     if place == "-":
         print(written, end="")
     else:
@@ -126,7 +128,7 @@ def _write_machine(text: str, settings: list[str] | None, place: str) -> None:
 
 
 def _show_machine(outputs: Outputs, text: str, settings: list[str] | None) -> None:
-    spec = machine_of(text, settings, for_engine=False)
+    spec = machine_of(text, settings, for_engine=False, keep_groups=True)
 
     from rich.text import Text
 

@@ -155,7 +155,7 @@ def simulate(
     of_networks |= {"--pipeline": bool(pipeline), "--beside": bool(beside), "--hand-over": bool(hand_over)}
     of_layers = {"--tile": bool(tile), "--method": bool(method)}
     mapping = {"--dataflow": bool(dataflow), **(of_networks if named.kind == "network" else of_layers)}
-    spec = machine_of(machine, set_, kernels=kernels, launch=launch, mapping=mapping)
+    spec = machine_of(machine, set_, kernels=kernels, launch=launch, mapping=mapping, keep_groups=True)
     if named.kind != "network":
         if given:
             what, keys = _FORMAT_KEYS[named.kind]
@@ -296,6 +296,7 @@ def _simulate_run(context: typer.Context, outputs: Outputs) -> None:
         kernels=given["kernels"],
         launch=given["launch"],
         mapping=mapping,
+        keep_groups=True,
     )
     if dataflow is not None:
         check_dataflows([dataflow])
@@ -378,6 +379,8 @@ def _simulate_layer(
     outputs.write_csv([result.to_row()], origin)
     if outputs.report is not None:
         from tilewright.reports.evidence import explained
+
+        machine = result.machine_spec or machine  # of unlike groups of cores the one that it ran on
         from tilewright.reports.folder import write_result_report
 
         with patience(f"what-ifs of {layer.name}"):

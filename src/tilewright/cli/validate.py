@@ -82,7 +82,7 @@ def validate(
         return
     if machine is None:
         raise InputError("--machine (-a): needed for tables of networks, layers and kernels; given none")
-    spec = machine_of(machine, set_, for_engine=False)
+    spec = machine_of(machine, set_, for_engine=False, keep_groups=True)
     if are_run_tables(files, spec):
         if calibration is not None:
             raise InputError("--calibration: is for tables of GPU kernels; a fitted machine is a file of its own")
@@ -145,7 +145,7 @@ def calibrate(
 
     check_file(output, what="--output")
     check_apart(output, [*files, machine], what="--output")
-    spec = machine_of(machine, set_, for_engine=False)
+    spec = machine_of(machine, set_, for_engine=False, keep_groups=True)
     if are_run_tables(files, spec):
         calibrate_from_runs(files, spec, output, fit or ())
         return

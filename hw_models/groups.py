@@ -1,0 +1,213 @@
+"""Unlike groups of cores in one machine: each is the machine with its own parts in place of the main group's.
+
+A machine's own cores are its main group; ``groups`` stand beside them on the same DRAM. A file may give the parts of
+the main group among ``groups`` too, under the name that ``main`` says (of a file without parts of its own: under the
+first name); they are read as if they stood at the top.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from tilewright.document_yaml import Document, FieldPath, Place
+from tilewright.errors import unknown
+from tilewright.hw_models.energy_table import TableFigure
+from tilewright.hw_models.spec import (
+    EVERYTHING,
+    WITH,
+    EnergySpec,
+    GroupSpec,
+    MachineSpec,
+    SourceSpec,
+)
+
+__all__ = ["check_groups", "group_machine", "lifted", "main_path", "other_groups"]
+
+GROUPS, MAIN = "groups", "main"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
+_BY_KEY = (
+    "multiply_accumulate_pj",
+    "matrix_elementwise_pj",
+    "vector_pj",
+    "buffer_read_pj_per_byte",
+    "buffer_write_pj_per_byte",
+)
+#: Where fields of a group stand at the top, where they are called otherwise there.
+_ELSEWHERE: Mapping[str, tuple[str, ...]] = {"per_layer_us": ("overheads", "per_layer_us")}
+
+
+def group_machine(machine: MachineSpec, name: str) -> MachineSpec:
+    """``machine`` with the cores of group ``name`` alone; constant power is that of the whole machine.
+
+    A group that is a processor of a published rate is a machine whose cores lack every operator. Raises InputError for
+    a name that is none of ``machine.group_names``.
+    """
+    if name not in machine.group_names:
+        raise unknown("group", name, machine.group_names, place=machine.base_name)
+    called = f"{machine.name}{', ' if WITH in machine.name else WITH}group={name}"
+    if name == machine.main:
+        return replace(machine, name=called, groups={})
+    own = machine.groups[name]
+    private = tuple(buffer for buffer in machine.buffers if not buffer.shared_by_cores)
+    return replace(
+        machine,
+        name=called,
+        clock_ghz=machine.clock_ghz if own.clock_ghz is None else own.clock_ghz,
+        n_cores=own.n_cores,
+        matrix=machine.matrix if own.matrix is None else own.matrix,
+        vector=machine.vector if own.vector is None else own.vector,
+        buffers=own.buffers or private,
+        energy=_energy(machine, own),
+        links=own.links,
+        dma=machine.dma if own.dma is None else own.dma,
+        lacks=own.lacks if own.processor is None else (EVERYTHING,),
+        fallback=own.processor,
+        overheads=machine.overheads
+        if own.per_layer_us is None
+        else replace(machine.overheads, per_layer_us=own.per_layer_us),
+        area=None,
+        main=name,
+        groups={},
+        sources=_sources(machine.sources, name),
+    )
+
+
+def other_groups(machine: MachineSpec) -> tuple[MachineSpec, ...]:
+    """The groups beside the main one as machines; constant power is left to the main one."""
+    found = []
+    for name in machine.groups:
+        one = group_machine(machine, name)
+        found.append(replace(one, energy=replace(one.energy, static_mw=0.0)))
+    return tuple(found)
+
+
+def check_groups(machine: MachineSpec) -> None:
+    """Raise ValueError, with the field, for groups that cannot be: one that is called as the main one, parts that do
+    not fit together, or beside what only one group of cores can have.
+    """
+    beside = {
+        "weights.memory": machine.weights.memory,
+        "gpu": machine.gpu,
+        "pim": machine.pim,
+        "residency": None if machine.residency == "none" else machine.residency,
+    }
+    for field_name, given in beside.items():
+        if given is not None:
+            raise ValueError(f"{field_name}: given beside groups; allowed in a machine with one group of cores")
+    for name in machine.groups:
+        here = f"{GROUPS}.{name}"
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{here}: has characters that cannot be used; allowed letters, digits, _ + -")
+        if name == machine.main:
+            raise ValueError(f"{here}: the main group is called so, whose parts are given too; allowed another name")
+        try:
+            group_machine(machine, name)
+        except ValueError as fault:
+            raise ValueError(f"{here}.{fault}") from None
+
+
+def _energy(machine: MachineSpec, own: GroupSpec) -> EnergySpec:
+    """What an action costs in a group: as it says, else as in the main group by name, else by the node's tables."""
+    energy, given = machine.energy, own.energy
+    matrix = machine.matrix if own.matrix is None else own.matrix
+    vector = machine.vector if own.vector is None else own.vector
+    buffers = own.buffers or tuple(buffer for buffer in machine.buffers if not buffer.shared_by_cores)
+    names = [buffer.name for buffer in buffers]
+    keys: dict[str, Sequence[str]] = {
+        "multiply_accumulate_pj": list(matrix.multiplies_per_pe_per_cycle),
+        "matrix_elementwise_pj": list(matrix.elementwise_cycles),
+        "vector_pj": list(vector.cycles),
+        "buffer_read_pj_per_byte": names,
+        "buffer_write_pj_per_byte": names,
+    }
+    changes: dict[str, Any] = {}
+    for label in _BY_KEY:
+        theirs, here = getattr(energy, label), getattr(given, label)
+        known = {key: theirs[key] for key in keys[label] if key in theirs and not isinstance(theirs[key], TableFigure)}
+        changes[label] = {**known, **here}
+    if given.register_pj_per_multiply_accumulate is not None:
+        changes["register_pj_per_multiply_accumulate"] = given.register_pj_per_multiply_accumulate
+    single = [changes.get(entry.name, getattr(energy, entry.name)) for entry in fields(energy)]
+    left_out = any(set(keys[label]) - set(changes[label]) for label in _BY_KEY)
+    if energy.node_nm is not None and not left_out and not any(isinstance(one, TableFigure) for one in single):
+        changes |= {"node_nm": None, "dram_kind": None}  # nothing is left to tables
+    return replace(energy, **changes)
+
+
+def _sources(sources: Sequence[SourceSpec], name: str) -> tuple[SourceSpec, ...]:
+    """The sources of a group's own figures by their names in its machine, then those of what it shares."""
+    own = []
+    for entry in sources:
+        starts = (f"{GROUPS}.{name}.", f"{GROUPS}.*.")
+        paths = tuple(path[len(start) :] for path in entry.fields for start in starts if path.startswith(start))
+        if paths:
+            own.append(replace(entry, fields=paths))
+    return (*own, *sources)
+
+
+def main_path(machine: MachineSpec, path: str) -> str:
+    """``groups.NAME.matrix.rows`` of the main group as what it is, ``matrix.rows``; other paths as they are."""
+    first, _, rest = path.partition(".")
+    name, _, below = rest.partition(".")
+    if first != GROUPS or name != machine.main or not below:
+        return path
+    return ".".join(_ELSEWHERE.get(below, (below,)))
+
+
+def lifted(document: Document, file: str, main: object = None) -> Document:
+    """``document`` with the parts of the main group at the top, each with its place; as it is where they stand there.
+
+    ``main``: what a base calls its main group. Parts that are given twice are left for the check of fields to refuse;
+    raises InputError for a main group that is not there, placed in ``file``.
+    """
+    data = document.data
+    groups = data.get(GROUPS) if isinstance(data, Mapping) else None
+    if not isinstance(groups, Mapping):
+        return document
+    is_whole = "base" not in data and not {"matrix", "vector", "buffers"} & data.keys()
+    name = data.get(MAIN, main) or (next(iter(groups), None) if is_whole else None)
+    if is_whole and isinstance(name, str) and name not in groups:
+        at = document.places[MAIN,]
+        raise unknown("group", name, groups, place=f"{file}:{at.line}:{at.column}: {MAIN}")
+    if not isinstance(name, str) or not isinstance(groups.get(name), Mapping) or "processor" in groups[name]:
+        return document
+    found: dict[str, Any] = {key: value for key, value in data.items() if key != GROUPS}
+    places = {path: place for path, place in document.places.items() if path[:2] != (GROUPS, name)}
+    for key, value in groups[name].items():
+        to = _ELSEWHERE.get(key, (key,))
+        if not _put(found, to, value):
+            return document
+        _move(document.places, places, (GROUPS, name, key), to)
+    if MAIN not in data:
+        found[MAIN] = name
+        place = document.places.get((GROUPS, name))
+        if place is not None:
+            places[MAIN,] = replace(place, given=name)
+    found[GROUPS] = {key: value for key, value in groups.items() if key != name}
+    return Document(data=found, places=places)
+
+
+def _put(data: dict[str, Any], path: FieldPath, value: Any) -> bool:
+    """Set ``path``; mappings are joined. False where something else stands there."""
+    *parents, last = path
+    here: Any = data
+    for step in parents:
+        here[step] = dict(here.get(step) or {})
+        here = here[step]
+    old = here.get(last)
+    if isinstance(old, Mapping) and isinstance(value, Mapping) and not old.keys() & value.keys():
+        here[last] = {**old, **value}
+        return True
+    if old is not None:
+        return False
+    here[last] = value
+    return True
+
+
+def _move(old: Mapping[FieldPath, Place], new: dict[FieldPath, Place], source: FieldPath, to: FieldPath) -> None:
+    for path, place in old.items():
+        if path[: len(source)] == source:
+            new.setdefault((*to, *path[len(source) :]), place)

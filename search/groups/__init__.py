@@ -1,0 +1,1 @@
+"""Networks on machines with unlike groups of cores: which group does which operator, and all of them at once."""
