@@ -128,6 +128,9 @@ def _energy(machine: MachineSpec, own: GroupSpec) -> EnergySpec:
         theirs, here = getattr(energy, label), getattr(given, label)
         known = {key: theirs[key] for key in keys[label] if key in theirs and not isinstance(theirs[key], TableFigure)}
         changes[label] = {**known, **here}
+    for label in ("shift_pj", "add_pj"):
+        theirs = getattr(energy, label)
+        changes[label] = {key: pj for key, pj in theirs.items() if key in matrix.multiplies_per_pe_per_cycle}
     if given.register_pj_per_multiply_accumulate is not None:
         changes["register_pj_per_multiply_accumulate"] = given.register_pj_per_multiply_accumulate
     single = [changes.get(entry.name, getattr(energy, entry.name)) for entry in fields(energy)]

@@ -387,14 +387,18 @@ def _on_dsp(text: str, dataflow: str, tiling: Mapping[str, int]) -> Probe:
     return lambda machine: _numbers(api.simulate(text, machine.group("dsp"), dataflow, tiling).to_dict())
 
 
+def _group_probes() -> Iterator[Probe]:
+    for text in (FUSED, f"{FUSED},soft_cap=true"):
+        yield _on_dsp(text, "fusemax", TILINGS[-1])
+    yield _on_dsp("gemm:m=64,n=64,k=64", "gemm", TILINGS[1])
+    yield _network_figures
+
+
 def _probes(machine: MachineSpec) -> Iterator[Probe]:
     yield area_rule_of
     yield _area_of_a_design
     if machine.groups:
-        for text in (FUSED, f"{FUSED},soft_cap=true"):
-            yield _on_dsp(text, "fusemax", TILINGS[-1])
-        yield _on_dsp("gemm:m=64,n=64,k=64", "gemm", TILINGS[1])
-        yield _network_figures
+        yield from _group_probes()
         return
     if machine.lacks or machine.matrix.sparsity is not None:
         yield _network_figures
