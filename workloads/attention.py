@@ -63,7 +63,8 @@ class AttentionLayer:
     parts of the query heads of a key/value head have a head of their own, so that K and V are read for each.
     ``stripes``: its rows are every so many of the whole's, so that the pieces of a mask see about as many keys; a piece
     stands for all of them, which run side by side, and sees what the one that sees most does. ``key_parts``: its keys
-    are one of so many parts of the whole's (:meth:`key_cuts`), also batch entries.
+    are one of so many parts of the whole's (:meth:`key_cuts`), also batch entries: neighbouring keys or, under a mask,
+    every so many (:attr:`deals_keys`), so that each row sees about as many in every part.
 
     ``blocks``: the mask ``blocks`` as lists of key blocks, by query head, the same for all batch entries. ``choosing``:
     they are chosen here, which costs what the mask says. ``reorder``: its tokens are stored in another order than that
@@ -179,7 +180,7 @@ class AttentionLayer:
         if self.mask not in (*MASKS, "blocks"):
             raise unknown("mask", self.mask, MASKS, place=f"{self.name}: mask")
         self._check_blocks()
-        if self.mask == "causal" and self.key_len < self.query_len:
+        if self.mask == "causal" and self.key_len < self.query_len and self.key_parts == 1:
             raise self._fault(
                 "key_len",
                 "a causal mask needs as many keys as queries, or more",
@@ -255,10 +256,18 @@ class AttentionLayer:
     @property
     def _shift(self) -> int:
         """Position of query row 0 among the keys."""
+        if self.deals_keys:
+            assert self.whole is not None
+            return self.whole._shift
         if self.stripes > 1:
             assert self.whole is not None
             return self.key_len - self.whole.query_len
         return self.key_len - self.query_len
+
+    @property
+    def deals_keys(self) -> bool:
+        """Whether its keys are every so many of the whole's, key 0 in the first part, key 1 in the second."""
+        return self.key_parts > 1 and self.mask != "none"
 
     @property
     def _reach(self) -> tuple[int | None, int | None]:
@@ -273,7 +282,7 @@ class AttentionLayer:
         No mask for a band that hides nothing else, causal for a band with the causal one's reach, no window where it
         reaches beyond the last row or key. The keys before the first row's window are dropped: nobody reads them.
         """
-        if self.mask == "none" or self.stripes > 1:
+        if self.mask == "none" or self.stripes > 1 or self.key_parts > 1:
             return self
         mask: Mask
         if self.blocks is not None:
@@ -297,8 +306,13 @@ class AttentionLayer:
         """First key, and key after the last, that any of ``n_rows`` query rows from ``first_row`` on can see.
 
         Rows count from 0 to query_len - 1. Every row sees at least one key, without gaps, and the keys of neighbouring
-        rows touch or overlap: each key of the range is seen by at least one of the rows.
+        rows touch or overlap: each key of the range is seen by at least one of the rows. Of dealt keys: what is seen in
+        any of the parts.
         """
+        if self.deals_keys:
+            assert self.whole is not None
+            first, stop = self.whole.visible_keys(first_row, n_rows)
+            return first // self.key_parts, -(-stop // self.key_parts)
         before, after = self._reach
         first_row, n_rows = first_row * self.stripes, n_rows * self.stripes
         first = 0 if before is None else max(0, first_row + self._shift - before)
@@ -310,6 +324,11 @@ class AttentionLayer:
 
         A tile inside this range needs no mask. The range is empty (first == stop) when the rows share no key.
         """
+        if self.deals_keys:
+            assert self.whole is not None
+            first, stop = self.whole.common_keys(first_row, n_rows)
+            first, stop = -(-first // self.key_parts), stop // self.key_parts
+            return first, max(first, stop)
         first, _ = self.visible_keys(first_row + n_rows - 1)
         _, stop = self.visible_keys(first_row)
         return first, max(first, stop)
@@ -317,10 +336,14 @@ class AttentionLayer:
     @property
     def n_scores_per_head(self) -> int:
         """Entries of S that the mask leaves, for one head of one batch entry (closed form, exact; of a piece whose rows
-        lie in stripes as many as all of them have at least; of lists of blocks those of the head that has most).
+        lie in stripes, or whose keys are dealt, as many as all of them have at least; of lists of blocks those of the
+        head that has most).
         """
         if self.blocks is not None:
             return max(self.blocks.pairs_of_patterns)
+        if self.deals_keys:
+            assert self.whole is not None
+            return -(-self.whole.n_scores_per_head // self.key_parts)
         if self.stripes > 1:
             assert self.whole is not None
             return -(-self.whole.n_scores_per_head // self.stripes)
@@ -402,9 +425,10 @@ class AttentionLayer:
     def key_cuts(self, n_cores: int) -> tuple[AttentionLayer, ...]:
         """The ways to cut its keys into 2, 4, 8 ... parts where there are fewer heads than ``n_cores``, with query
         heads that share a key/value head apart or not; most pieces first. Each makes partial results, which are then
-        merged. None where rows see different keys.
+        merged. Under a mask keys are dealt to the parts in turn, so that each row sees about as many in all of them
+        (a row that sees none in a part has weight 0 there). None under lists of blocks, or with a bias.
         """
-        if self.n_groups >= n_cores or self.mask != "none" or self.has_bias or self.whole is not None:
+        if self.n_groups >= n_cores or self.blocks is not None or self.has_bias or self.whole is not None:
             return ()
         found: dict[AttentionLayer, None] = {}
         for heads in self._parts_of_heads(n_cores):
@@ -412,9 +436,12 @@ class AttentionLayer:
             rows = self.queries_per_kv_head // heads * self.query_len
             while n_parts * heads * self.n_groups <= n_cores and n_parts <= min(self.key_len, rows * self.value_dim):
                 keys = -(-self.key_len // n_parts)
-                if -(-self.key_len // keys) == n_parts:  # none without keys
-                    cut = replace(self, kv_heads=self.kv_heads * heads, batch=self.batch * n_parts, key_len=keys)
-                    found[replace(cut, whole=self, key_parts=n_parts)] = None
+                if self.mask != "none" or -(-self.key_len // keys) == n_parts:  # none without keys
+                    of_heads, entries = self.kv_heads * heads, self.batch * n_parts
+                    cut = replace(
+                        self, kv_heads=of_heads, batch=entries, key_len=keys, whole=self, key_parts=n_parts
+                    )  # fmt: skip
+                    found[cut] = None
                 n_parts *= 2
         return tuple(sorted(found, key=lambda cut: -cut.n_groups))
 

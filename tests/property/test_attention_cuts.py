@@ -17,6 +17,7 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import BufferSpec, LinkSpec, MachineSpec
 from tilewright.search.tiling import best_tiling
 from tilewright.search.workload import pieces
+from tilewright.sim.dataflows.attention.numbers.chip import _seen_keys
 from tilewright.sim.dataflows.attention.numbers.pieces import joined, pieces_of
 from tilewright.sim.dataflows.attention.numbers.run import run_on_numbers
 from tilewright.sim.dataflows.attention.staging import StagedCore, n_sharing
@@ -117,9 +118,9 @@ def test_rows_of_a_causal_mask_are_as_long_on_every_core() -> None:
 def test_parts_of_keys_are_merged_into_the_result(
     layer: AttentionLayer, n_cores: int, shares: bool, sinks: bool, soft_cap: float | None, data: st.DataObject
 ) -> None:
-    """Through a shared level or the DRAM; the engine equals the reference, counts are those of the run."""
+    """Under any mask, through a shared level or the DRAM; the engine equals the reference, counts are the run's."""
     flow = get_dataflow("flash_decoding")
-    layer = replace(layer, mask="none", window_left=None, window_right=None, sinks=sinks, soft_cap=soft_cap is not None)
+    layer = replace(layer, sinks=sinks, soft_cap=soft_cap is not None).with_plain_mask()
     machine = with_level(n_cores) if shares else linked(n_cores)
     if flow.refusal(layer, machine):
         assert 2 * layer.n_groups > n_cores or layer.key_len == 1 or layer.query_len * layer.value_dim == 1
@@ -147,6 +148,41 @@ def test_parts_of_keys_are_merged_into_the_result(
         total += run.cycles
     assert total == result.cycles >= result.lower_bound.cycles
     assert flow.family.least(piece, machine) <= result.cycles
+
+
+@settings(max_examples=4 * N_EXAMPLES, deadline=None)
+@given(layer=layers(), n_cores=st.sampled_from([2, 8, 64]), data=st.data())
+def test_every_row_sees_as_many_dealt_keys_in_each_part(
+    layer: AttentionLayer, n_cores: int, data: st.DataObject
+) -> None:
+    """Within one key, none twice or lost; a piece stands for the part that sees most."""
+    layer = layer.with_plain_mask()
+    cuts = [cut for cut in layer.key_cuts(n_cores) if cut.deals_keys]
+    if layer.mask == "none" or not cuts:
+        return
+    piece = data.draw(st.sampled_from(cuts))
+    seen = np.stack([_seen_keys(piece, part).sum(axis=1) for part in range(piece.key_parts)])
+    for row in range(layer.query_len):
+        first, stop = layer.visible_keys(row)
+        assert seen[:, row].sum() == stop - first
+        assert seen[:, row].max() - seen[:, row].min() <= 1
+        low, high = piece.visible_keys(row)
+        assert seen[:, row].max() <= high - low <= seen[:, row].max() + 1
+    assert seen.sum() == layer.n_scores_per_head <= piece.key_parts * piece.n_scores_per_head
+
+
+def test_few_rows_under_a_causal_mask_go_faster_by_keys() -> None:
+    """Four new tokens behind many: heads and rows are fewer than cores, keys are not."""
+    layer = replace(LAYER, query_heads=1, query_len=4, key_len=1024, head_dim=16, value_dim=16, mask="causal")
+    machine = with_level(16).with_(**{"buffers.l2.capacity_kib": 64, "dram.bandwidth_gb_per_s": 100})
+    cycles = {}
+    for name, tiles in (("flash2", {}), ("flash_decoding", {"merge_rows": 1})):
+        flow = get_dataflow(name)
+        fixed = {"key": 32, "depth": 2, "resident": 0, **tiles}
+        cuts = pieces(layer, machine, flow)
+        runs = (evaluate(flow, cut, machine, {"query": cut.query_len, **fixed}) for cut in cuts)
+        cycles[name] = min(run.cycles for run in runs)
+    assert cycles["flash_decoding"] < 0.5 * cycles["flash2"]
 
 
 def with_level(n_cores: int, *, is_shared: bool = True, write: float = 32) -> MachineSpec:

@@ -62,6 +62,10 @@ _STRIPES_ASSUMPTION = (
     "query rows are dealt to {} cores in turn, so that under the mask all see about as many keys; each computes the "
     "tiles of the one that sees most"
 )
+_DEALT_KEYS_ASSUMPTION = (
+    "keys are dealt to {} parts in turn, so that under the mask every row sees about as many in each; a core computes "
+    "the tiles of the part that sees most, and a row that sees no key of a part has weight 0 there"
+)
 _NARROW_P_ASSUMPTION = (
     "P is cast to {} with the last operation on it, at no cost, keeps the place of S, and is moved as wide as S"
 )
@@ -93,6 +97,7 @@ def attention_assumptions(layer: AttentionLayer) -> tuple[str, ...]:
         *engine_assumptions(layer),
         *((f"running sums are kept in {layer.accumulator_format}",) if layer.accumulator_format != "fp32" else ()),
         *((_STRIPES_ASSUMPTION.format(layer.stripes),) if layer.stripes > 1 else ()),
+        *((_DEALT_KEYS_ASSUMPTION.format(layer.key_parts),) if layer.deals_keys else ()),
         *((_SINK_ASSUMPTION,) if layer.sinks else ()),
         *((_SOFT_CAP_ASSUMPTION,) if layer.soft_cap else ()),
         *((_LISTS_ASSUMPTION,) if layer.blocks is not None else ()),
@@ -184,7 +189,7 @@ class AttentionCosts(TileCosts):
     # -- loads of K and V --------------------------------------------------------------------------------
 
     def load_keys(self, n_keys: int) -> Work:
-        """A tile of K; keys of a list are gathered."""
+        """A tile of K; keys of a list are gathered, dealt ones lie apart."""
         return self._load_listed(n_keys, self.layer.head_dim, self.key_bits, self.layer.homes.k)
 
     def load_values(self, n_keys: int) -> Work:
@@ -194,6 +199,8 @@ class AttentionCosts(TileCosts):
     def _load_listed(self, n_keys: int, width: int, bits: int | Fraction, home: Place) -> Work:
         """Blocks of a list are runs of their own, at the mean distance of listed blocks; the last may be shorter."""
         mask = self.layer.blocks
+        if self.layer.deals_keys and n_keys > 1:
+            return self.load(n_keys, width, bits, stride_elements=self.layer.key_parts * width, home=home)
         order = self._gathered
         if order is not None:
             return self._load_apart(n_keys, width, bits, order, home)

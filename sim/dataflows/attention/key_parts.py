@@ -2,9 +2,11 @@
 
 Two phases. In the first every core does `flash2` over its part of the keys and leaves, for each query row, the output
 before the division with the maximum and the sum of the row; these go to a level that the cores share, where one has
-room for all of them, else to the DRAM. In the second every core merges a share of the rows, or of the columns where
-rows are too few: with m the largest of the maxima m_i, the weight of part i is exp(m_i - m) / sum_i(exp(m_i - m) l_i).
-That is exact, whatever the parts. A sink joins there, as a part with its logit as maximum, sum 1 and no output.
+room for all of them, else to the DRAM. Under a mask keys are dealt to the parts in turn: then every row sees about as
+many in each, whatever the mask, and all cores run the same program. In the second every core merges a share of the
+rows, or of the columns where rows are too few: with m the largest of the maxima m_i, the weight of part i is
+exp(m_i - m) / sum_i(exp(m_i - m) l_i). That is exact, whatever the parts: a row that sees no key of one has the maximum
+minus infinity there, and so weight 0. A sink joins there, as a part with its logit as maximum, sum 1 and no output.
 """
 
 from __future__ import annotations
@@ -267,8 +269,8 @@ def no_parts(layer: AttentionLayer, machine: MachineSpec) -> str:
     if layer.key_parts > 1 or key_pieces(layer, machine):
         return ""
     return (
-        "is for layers of fewer heads than cores whose rows all see the same keys, without a bias, on machines with a "
-        "level that cores share or a link with multicast"
+        "is for layers of fewer heads than cores, without a bias or lists of blocks, on machines with a level that "
+        "cores share or a link with multicast"
     )
 
 

@@ -137,7 +137,7 @@ def legal(layer: AttentionLayer, tiling: Tiling) -> bool:
     if layer.blocks is not None:
         keeps = tiling.get("resident", 0)
         return legal_lists(layer, tiling) and (not keeps or promises(layer, tiling["query"], tiling["key"]))
-    if layer.mask != "none" and tiling["query"] * layer.stripes % tiling["key"]:
+    if layer.mask != "none" and tiling["query"] * layer.stripes % (tiling["key"] * layer.key_parts):
         return ceil_div(layer.query_len, tiling["query"]) <= FEW_BLOCKS
     return True
 
@@ -165,7 +165,8 @@ def _most_tiles(layer: AttentionLayer, key: int, query: int) -> int:
 
     While the band is cut by the first key, each block sees more tiles than the one before; once it is cut by the last,
     fewer: of those the last and the first will do. Between, blocks see as many keys, which begin ``query`` further
-    each time (times ``stripes``), so that their places within a tile repeat after key / gcd(query, key) blocks.
+    each time (times ``stripes``), so that their places within a tile (of dealt keys, of all parts together) repeat
+    after key / gcd(query, key) blocks.
     """
     n_blocks = ceil_div(layer.query_len, query)
 
@@ -184,7 +185,8 @@ def _most_tiles(layer: AttentionLayer, key: int, query: int) -> int:
     free = first_block(lambda low, high: low > 0)
     cut = first_block(lambda low, high: high >= layer.key_len)
     begin, end = min(free, cut), max(free, cut)
-    between = range(begin, min(end, begin + key // math.gcd(query * layer.stripes, key)) + 1)
+    of_all = key * layer.key_parts if layer.deals_keys else key
+    between = range(begin, min(end, begin + of_all // math.gcd(query * layer.stripes, of_all)) + 1)
     return max(tiles(block) for block in {0, *between, max(0, begin - 1), max(0, end - 1), end, n_blocks - 1})
 
 

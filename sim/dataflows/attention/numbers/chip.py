@@ -98,6 +98,9 @@ def _seen_keys(layer: AttentionLayer, entry: int) -> npt.NDArray[np.bool_]:
             seen[
                 row, slice(*whole.visible_keys(min(row * layer.stripes + entry % layer.stripes, whole.query_len - 1)))
             ] = True
+        elif layer.deals_keys:
+            first, stop = (-(-(end - entry % layer.key_parts) // layer.key_parts) for end in whole.visible_keys(row))
+            seen[row, max(0, first) : max(0, stop)] = True
         elif layer.key_parts > 1:
             seen[row, : whole.key_len - entry % layer.key_parts * layer.key_len] = True
         else:

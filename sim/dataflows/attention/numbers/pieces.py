@@ -27,7 +27,7 @@ def pieces_of(
     heads = piece.kv_heads // whole.kv_heads
     if piece.key_parts > 1:
         q = np.repeat(q, cuts, axis=0)
-        k, v = (_parts_of_keys(x, cuts, piece.key_len) for x in (k, v))
+        k, v = (_blocks_of_rows(x, cuts, piece.key_len, striped=piece.deals_keys) for x in (k, v))
     else:
         q = _blocks_of_rows(q, cuts, piece.query_len, striped=piece.stripes > 1)
         k, v = (np.repeat(x, cuts, axis=0) for x in (k, v))
@@ -52,7 +52,3 @@ def _blocks_of_rows(q: FloatArray, cuts: int, n_rows: int, *, striped: bool) -> 
     if striped:
         return q.reshape(batch, heads, n_rows, cuts, width).transpose(0, 3, 1, 2, 4).reshape(-1, heads, n_rows, width)
     return q.reshape(batch, heads, cuts, n_rows, width).transpose(0, 2, 1, 3, 4).reshape(-1, heads, n_rows, width)
-
-
-def _parts_of_keys(keys: FloatArray, cuts: int, n_keys: int) -> FloatArray:
-    return _blocks_of_rows(keys, cuts, n_keys, striped=False)
