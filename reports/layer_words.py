@@ -7,6 +7,7 @@ from typing import Any
 from tilewright.reports.quantity import count_text
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
+from tilewright.workloads.low_rank import LowRankAttentionLayer
 from tilewright.workloads.scan import ScanLayer
 
 __all__ = ["layer_words", "network_words", "plural"]
@@ -28,6 +29,11 @@ def layer_words(layer: Any) -> str:
     if isinstance(layer, VectorLayer):
         rows = layer.groups * layer.rows
         return f"vector work: {rows:,} rows, of each {layer.read_bytes:,} bytes in and {layer.write_bytes:,} out"
+    if isinstance(layer, LowRankAttentionLayer):
+        n_heads = layer.groups * layer.heads if layer.whole is None else layer.whole.groups * layer.whole.heads
+        n_queries = layer.query_len if layer.whole is None else layer.whole.query_len
+        sizes = f"{n_heads:,} heads, {n_queries:,} queries, {layer.key_len:,} keys"
+        return f"attention of rank {layer.rank:,}: {sizes}, width {layer.head_dim:,}"
     if isinstance(layer, ScanLayer):
         one = layer.whole or layer
         heads = f"{one.groups * one.heads:,} heads, states of {one.key_dim:,} x {one.value_dim:,}"

@@ -61,6 +61,7 @@ from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.homes import ALL_IN_DRAM, IN_DRAM, ROWS_IN_DRAM, Place
+from tilewright.workloads.low_rank import LowRankAttentionLayer
 from tilewright.workloads.scan import ScanLayer
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -466,7 +467,7 @@ def _holding(layer: JobLayer, held: tuple[tuple[Place, int], ...]) -> JobLayer:
         return replace(layer, homes=layer.homes._replace(held=held))
     if isinstance(layer, AttentionLayer):
         return replace(layer, homes=layer.homes._replace(held=held))
-    if isinstance(layer, VectorLayer | ScanLayer):
+    if isinstance(layer, VectorLayer | ScanLayer | LowRankAttentionLayer):
         return replace(layer, homes=layer.homes._replace(held=held))
     return layer
 
@@ -557,7 +558,7 @@ def _anywhere(layer: JobLayer) -> JobLayer:
         return replace(layer, homes=IN_DRAM)
     if isinstance(layer, AttentionLayer):
         return replace(layer, homes=ALL_IN_DRAM)
-    if isinstance(layer, VectorLayer | ScanLayer):
+    if isinstance(layer, VectorLayer | ScanLayer | LowRankAttentionLayer):
         return replace(layer, homes=ROWS_IN_DRAM)
     return layer
 

@@ -16,6 +16,7 @@ from tilewright.units import ceil_div
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
 from tilewright.workloads.homes import DRAM, AttentionHomes, Homes, Place, VectorHomes
+from tilewright.workloads.low_rank import LowRankAttentionLayer
 from tilewright.workloads.scan import ScanLayer
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -146,7 +147,7 @@ def with_homes(
     if isinstance(layer, VectorLayer):
         out = places.get(own.out, "") or layer.homes.out
         return replace(layer, homes=VectorHomes(_of_a_row(layer, own, places), out, held))
-    if isinstance(layer, ScanLayer):
+    if isinstance(layer, ScanLayer | LowRankAttentionLayer):
         return replace(layer, homes=layer.homes._replace(held=held))
     return layer
 

@@ -18,6 +18,7 @@ from tilewright.workloads.conv_window import ConvWindow
 from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.gemm import Fused, GemmLayer, RowCut, VectorLayer
 from tilewright.workloads.kinds import KINDS
+from tilewright.workloads.low_rank import LowRankAttentionLayer
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.products import (
     LEAST_ACCUMULATOR_BITS,
@@ -43,7 +44,7 @@ __all__ = [
     "vector_layer",
 ]
 
-JobLayer: TypeAlias = GemmLayer | VectorLayer | AttentionLayer | ScanLayer | FallbackLayer
+JobLayer: TypeAlias = GemmLayer | VectorLayer | AttentionLayer | ScanLayer | LowRankAttentionLayer | FallbackLayer
 #: From a stream and an operator with those that are fused behind it, the layer that is mapped.
 Lowering: TypeAlias = Callable[[OperatorStream, Sequence[Operator]], JobLayer]
 

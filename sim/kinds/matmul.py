@@ -12,6 +12,8 @@ from tilewright.workloads.gemm import GemmLayer
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
 
+__all__ = ["product_launches"]
+
 
 def _matmul(stream: OperatorStream, chain: Sequence[Operator]) -> GemmLayer:
     operator = chain[0]
@@ -37,7 +39,7 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
 register_values("matmul", _values)
 
 
-def _launches(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
+def product_launches(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
     """One kernel, which adds a bias as it stores."""
     m, n, k = (operator.count(key) for key in ("m", "n", "k"))
     narrowed = operator.text("activations_as") or stream.tensor(operator.inputs[0]).number_format
@@ -49,4 +51,4 @@ def _launches(stream: OperatorStream, operator: Operator) -> tuple[Launch, ...]:
     return (own,)
 
 
-register_launches("matmul", _launches)
+register_launches("matmul", product_launches)

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from tilewright.sim.gpu.launches.of_kind import register_launches
 from tilewright.sim.kinds.layer import JobLayer, product_layer, register_lowering
+from tilewright.sim.kinds.matmul import product_launches
 from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.operators import Operator
 from tilewright.workloads.stream.graph import OperatorStream
@@ -38,3 +40,4 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
 
 
 register_values("shift_matmul", _values)
+register_launches("shift_matmul", product_launches)  # a GPU multiplies

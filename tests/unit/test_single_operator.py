@@ -12,6 +12,7 @@ from tilewright.hw_models.load import load_machine
 from tilewright.search.workload import layer_of
 from tilewright.sim.jobs import jobs_of
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
+from tilewright.workloads.low_rank import LowRankAttentionLayer
 from tilewright.workloads.network import load_network
 from tilewright.workloads.scan import ScanLayer
 from tilewright.workloads.single_operator import operator_stream, operator_texts
@@ -56,7 +57,8 @@ def test_every_example_is_one_job(kind: str) -> None:
     job, *others = jobs_of(stream)
     assert bool(others) == operator_texts()[kind][1].is_network
     products = ("gemm", "conv", "ntt", "shift_matmul", "kronecker_matmul")
-    assert isinstance(job.layer, GemmLayer if kind in products else VectorLayer | ScanLayer)
+    others_are = VectorLayer | ScanLayer | LowRankAttentionLayer
+    assert isinstance(job.layer, GemmLayer if kind in products else others_are)
     assert set(operator_texts()[kind][1].needed) <= set(operator_texts()[kind][1].keys)
 
 

@@ -16,8 +16,10 @@ __all__ = [
     "add_post_norm_layer",
     "add_pre_norm_layer",
     "bert",
+    "feed_forward",
     "llama",
     "llama_block",
+    "self_attention",
 ]
 
 
@@ -25,7 +27,8 @@ __all__ = [
 class EncoderConfig:
     """A transformer encoder's widths. ``as_module``: its code calls the framework's own module of attention.
 
-    ``rank``: of its layers' weights, each then two products, through so many columns; 0 for whole weights.
+    ``rank``: of its layers' weights, each then two products, through so many columns; 0 for whole weights. ``fused``:
+    attention makes Q, K and V of these factors by itself.
     ``block``: of its layers' weights, each a Kronecker product of which the second factor is a square of that side; 0
     for whole weights.
     """
@@ -35,6 +38,7 @@ class EncoderConfig:
     intermediate: int
     as_module: bool = False
     rank: int = 0
+    fused: bool = False
     block: int = 0
 
     @property
@@ -52,14 +56,30 @@ def _linear(b: Layers, x: str, n_out: int, name: str, config: EncoderConfig) -> 
     return b.linear(b.linear(x, config.rank, f"{name}.right", bias=False) if config.rank else x, n_out, name)
 
 
-def _self_attention(b: Layers, x: str, config: EncoderConfig) -> str:
+def self_attention(b: Layers, x: str, config: EncoderConfig) -> str:
+    """Attention of x (batch, tokens, hidden) to itself, with its four projections."""
     with b.scope("attention"):
+        if config.fused and config.rank:
+            return _linear(b, _fused_attention(b, x, config), config.hidden, "output", config)
         q, k, v = (_linear(b, x, config.hidden, name, config) for name in ("query", "key", "value"))
         y = b.attention(q, k, v, "sdpa", head_dim=config.head_dim, as_module=config.as_module)
         return _linear(b, y, config.hidden, "output", config)
 
 
-def _feed_forward(b: Layers, x: str, config: EncoderConfig) -> str:
+def _fused_attention(b: Layers, x: str, config: EncoderConfig) -> str:
+    """Attention on what the right factors leave of x; the left ones are its own operands."""
+    batch, seq, _ = b.shape(x)
+    names = ("query", "key", "value")
+    rows = [b.linear(x, config.rank, f"{name}.right", bias=False) for name in names]
+    factors = [b.trained(f"{name}.weight", config.hidden, config.rank) for name in names]
+    biases = [b.trained(f"{name}.bias", config.hidden) for name in names]
+    sizes = {"batch": batch, "heads": config.heads, "query_len": seq, "key_len": seq, "rank": config.rank}
+    attributes = {**sizes, "head_dim": config.head_dim, "value_dim": config.head_dim, "own": False}
+    return b.add("low_rank_attention", "sdpa", [*rows, *factors, *biases], (batch, seq, config.hidden), attributes)
+
+
+def feed_forward(b: Layers, x: str, config: EncoderConfig) -> str:
+    """Two layers of x (batch, tokens, hidden) with a gelu between."""
     with b.scope("mlp"):
         y = b.elementwise("gelu", _linear(b, x, config.intermediate, "up", config))
         return _linear(b, y, config.hidden, "down", config)
@@ -67,14 +87,14 @@ def _feed_forward(b: Layers, x: str, config: EncoderConfig) -> str:
 
 def add_pre_norm_layer(b: Layers, x: str, config: EncoderConfig) -> str:
     """One encoder layer of a vision transformer: norm before each half."""
-    x = b.elementwise("add", _self_attention(b, b.norm(x, "norm1"), config), x, name="add1")
-    return b.elementwise("add", _feed_forward(b, b.norm(x, "norm2"), config), x, name="add2")
+    x = b.elementwise("add", self_attention(b, b.norm(x, "norm1"), config), x, name="add1")
+    return b.elementwise("add", feed_forward(b, b.norm(x, "norm2"), config), x, name="add2")
 
 
 def add_post_norm_layer(b: Layers, x: str, config: EncoderConfig) -> str:
     """One encoder layer of BERT: norm after each half."""
-    x = b.norm(b.elementwise("add", _self_attention(b, x, config), x, name="add1"), "norm1")
-    return b.norm(b.elementwise("add", _feed_forward(b, x, config), x, name="add2"), "norm2")
+    x = b.norm(b.elementwise("add", self_attention(b, x, config), x, name="add1"), "norm1")
+    return b.norm(b.elementwise("add", feed_forward(b, x, config), x, name="add2"), "norm2")
 
 
 def bert(b: Layers, config: EncoderConfig, *, layers: int, batch: int, seq: int) -> OperatorStream:
