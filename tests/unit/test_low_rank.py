@@ -14,15 +14,17 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.load import load_machine
 from tilewright.sim.dataflows.low_rank.costs import low_rank_bound
 from tilewright.sim.dataflows.low_rank.numbers import run_low_rank_on_numbers
+from tilewright.sim.fusion.graph.build import fusion_graph
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
+from tilewright.sim.fusion.scheme import get_scheme
 from tilewright.sim.kinds.layer import layer_of
 from tilewright.workloads.low_rank import LowRankAttentionLayer
 from tilewright.workloads.network import load_network
 from tilewright.workloads.zoo.layers import Layers
-from tilewright.workloads.zoo.transformers import EncoderConfig, bert
+from tilewright.workloads.zoo.transformers import EncoderConfig, bert, feed_forward, self_attention
 
 EDGE = load_machine("edge-16x16")
-SMALL = {"layers": 2, "batch": 1, "seq": 11}
+SMALL = {"layers": 2, "batch": 2, "seq": 11}
 
 
 def layer_named(text: str) -> LowRankAttentionLayer:
@@ -110,10 +112,15 @@ def test_no_run_is_faster_than_its_bound(cores: int) -> None:
     assert result.cycles >= max(bound.matrix_cycles, bound.vector_cycles, bound.dram_cycles)
 
 
-def test_bert_of_low_rank_with_its_attention_fused_is_the_same_network() -> None:
+@pytest.mark.parametrize("head_rank", [0, 5])
+def test_bert_of_low_rank_with_its_attention_fused_is_the_same_network(head_rank: int) -> None:
     """On numbers, and in parameters; what is made on chip is neither written nor read."""
     apart, fused = (
-        bert(Layers("bert"), EncoderConfig(hidden=24, heads=3, intermediate=40, rank=7, fused=fused), **SMALL)
+        bert(
+            Layers("bert"),
+            EncoderConfig(hidden=24, heads=3, intermediate=40, rank=7, head_rank=head_rank, fused=fused),
+            **SMALL,
+        )
         for fused in (False, True)
     )
     assert apart.n_parameters == fused.n_parameters and apart.n_weights == fused.n_weights
@@ -122,7 +129,28 @@ def test_bert_of_low_rank_with_its_attention_fused_is_the_same_network() -> None
     for name, mine in zip(apart.outputs, fused.outputs, strict=True):
         np.testing.assert_allclose(other[mine], one[name], rtol=1e-9, atol=1e-12)
     less = sum(map(apart.write_bytes, apart.operators)) - sum(map(fused.write_bytes, fused.operators))
-    assert less == 2 * 3 * 11 * 24 * 2  # layers, Q K V, tokens, columns, bytes
+    assert less == 2 * 3 * 2 * 11 * 24 * 2  # layers, Q K V, batch, tokens, columns, bytes
+
+
+@pytest.mark.parametrize(("half", "batch", "seq"), [("mlp", 1, 13), ("mlp", 2, 7), ("attention", 2, 9)])
+def test_halves_of_a_layer_as_one_group_keep_what_passes_on_chip(half: str, batch: int, seq: int) -> None:
+    """In slabs, on odd shapes, in as little room as the scheme says; only inputs, weights and the result move."""
+    b = Layers(half)
+    x = b.input("x", (batch, seq, 20))
+    config = EncoderConfig(hidden=20, heads=4, intermediate=52, rank=7)
+    stream = b.finish([{"mlp": feed_forward, "attention": self_attention}[half](b, x, config)])
+    graph = fusion_graph(stream)
+    group = (1 << len(graph.nodes)) - 1
+    least = get_scheme("brr", 10_000).cost(graph, group).buffer_bytes
+    scheme = get_scheme("brr", least)
+    cost = scheme.cost(graph, group)
+    size = batch * seq * 20 * 2
+    assert (cost.dram_read_bytes, cost.dram_write_bytes) == (size, size) and cost.buffer_bytes <= least
+    values = random_values(stream, 4)
+    found = next(iter(scheme.programs(stream, graph, group, EDGE))).on_numbers(values)
+    wanted = network_on_numbers(stream, values)
+    for name in stream.outputs:
+        np.testing.assert_allclose(found[name].reshape(wanted[name].shape), wanted[name], rtol=1e-9, atol=1e-10)
 
 
 def test_what_does_not_fit_or_is_not_there_is_told() -> None:

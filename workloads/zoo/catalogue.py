@@ -42,7 +42,7 @@ Build = Callable[[Layers, Options], OperatorStream]
 
 _FORMATS = ("weights", "activations", "cache")
 _LOGITS = ("last", "all")
-_MAY_BE_ZERO = ("multiplied", "prefill", "decode", "context", "rotary", "concatenated", "fused")
+_MAY_BE_ZERO = ("multiplied", "prefill", "decode", "context", "rotary", "concatenated", "fused", "head_rank")
 _USUAL_FORMAT = "fp16"
 _USUAL_MASK = "none"
 _STATE_FORMAT = "fp32"  # of the states of scans; those of convolutions are activations' numbers
@@ -209,6 +209,7 @@ def _bert(layers: int, hidden: int, heads: int) -> Build:
             rank=options.get("rank", 0),
             block=options.get("block", 0),
             fused="fused" in options and _flag(b.name, options, "fused"),
+            head_rank=options.get("head_rank", 0),
         )
         if options["seq"] > 512:
             raise InputError(f"{b.name}: seq: BERT has 512 positions; given {options['seq']}; allowed 1 to 512")
@@ -716,8 +717,9 @@ _NETWORKS: Mapping[str, _Entry] = {
     "bert-base": _Entry(build=_bert(12, 768, 12), options=_TEXT, source="arXiv 1810.04805, section 3"),
     "bert-base-svd": _Entry(
         build=_bert(12, 768, 12),
-        options=_TEXT | {"rank": 256, "fused": 0},
-        source="arXiv 2508.01506: BERT with every weight of a layer as two of a rank; the rank is an option, assumed",
+        options=_TEXT | {"rank": 256, "head_rank": 0, "fused": 0},
+        source="arXiv 2508.01506: BERT with every weight of a layer as two of a rank; the rank is an option, assumed; "
+        "with head_rank those of Q, K and V head by head, as its released code has them",
     ),
     "bert-base-kronecker": _Entry(
         build=_bert(12, 768, 12),

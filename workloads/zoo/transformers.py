@@ -28,7 +28,8 @@ class EncoderConfig:
     """A transformer encoder's widths. ``as_module``: its code calls the framework's own module of attention.
 
     ``rank``: of its layers' weights, each then two products, through so many columns; 0 for whole weights. ``fused``:
-    attention makes Q, K and V of these factors by itself.
+    attention makes Q, K and V of these factors by itself. ``head_rank``: of the weights of Q, K and V, where each
+    head's are factored by themselves; 0 for ``rank`` of all heads together.
     ``block``: of its layers' weights, each a Kronecker product of which the second factor is a square of that side; 0
     for whole weights.
     """
@@ -39,6 +40,7 @@ class EncoderConfig:
     as_module: bool = False
     rank: int = 0
     fused: bool = False
+    head_rank: int = 0
     block: int = 0
 
     @property
@@ -61,20 +63,39 @@ def self_attention(b: Layers, x: str, config: EncoderConfig) -> str:
     with b.scope("attention"):
         if config.fused and config.rank:
             return _linear(b, _fused_attention(b, x, config), config.hidden, "output", config)
-        q, k, v = (_linear(b, x, config.hidden, name, config) for name in ("query", "key", "value"))
+        make = _by_head if config.head_rank else _linear
+        q, k, v = (make(b, x, config.hidden, name, config) for name in ("query", "key", "value"))
         y = b.attention(q, k, v, "sdpa", head_dim=config.head_dim, as_module=config.as_module)
         return _linear(b, y, config.hidden, "output", config)
+
+
+def _by_head(b: Layers, x: str, n_out: int, name: str, config: EncoderConfig) -> str:
+    """A linear layer whose heads have a product of low rank each: one product for all right factors, then a grouped
+    one.
+    """
+    batch, seq, _ = b.shape(x)
+    width = config.heads * config.head_rank
+    rows = b.linear(x, width, f"{name}.right", bias=False)
+    rows = b.view(rows, (batch, width, seq, 1), "by_head", order=(0, 2, 1))
+    return b.view(
+        b.conv(rows, n_out, 1, name, groups=config.heads),
+        (batch, seq, n_out),
+        "rows",
+        split=(batch, n_out, seq),
+        order=(0, 2, 1),
+    )
 
 
 def _fused_attention(b: Layers, x: str, config: EncoderConfig) -> str:
     """Attention on what the right factors leave of x; the left ones are its own operands."""
     batch, seq, _ = b.shape(x)
     names = ("query", "key", "value")
-    rows = [b.linear(x, config.rank, f"{name}.right", bias=False) for name in names]
-    factors = [b.trained(f"{name}.weight", config.hidden, config.rank) for name in names]
+    own, rank = bool(config.head_rank), config.head_rank or config.rank
+    rows = [b.linear(x, rank * (config.heads if own else 1), f"{name}.right", bias=False) for name in names]
+    factors = [b.trained(f"{name}.weight", config.hidden, rank) for name in names]
     biases = [b.trained(f"{name}.bias", config.hidden) for name in names]
-    sizes = {"batch": batch, "heads": config.heads, "query_len": seq, "key_len": seq, "rank": config.rank}
-    attributes = {**sizes, "head_dim": config.head_dim, "value_dim": config.head_dim, "own": False}
+    sizes = {"batch": batch, "heads": config.heads, "query_len": seq, "key_len": seq, "rank": rank}
+    attributes = {**sizes, "head_dim": config.head_dim, "value_dim": config.head_dim, "own": own}
     return b.add("low_rank_attention", "sdpa", [*rows, *factors, *biases], (batch, seq, config.hidden), attributes)
 
 
