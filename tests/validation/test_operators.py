@@ -313,8 +313,8 @@ def as_group(stream: OperatorStream) -> tuple[int, int, float, int]:
 def test_layers_of_low_rank_whole_unfused_and_fused(rank: int) -> None:
     """Unfused the attention half needs as much memory for activations as with whole weights, fused less by Q, K and V.
 
-    FlashSVD publishes up to 70.2 % less at its peak; of which ranks, lengths and tensors could not be read, so that it is
-    not compared.
+    FlashSVD publishes up to 70.2 % less at its peak; of which ranks, lengths and tensors could not be read, so that it
+    is not compared.
     """
     figures = {
         "attention, whole": alone(of_bert("attention", 0)),
@@ -339,7 +339,7 @@ def test_layers_of_low_rank_whole_unfused_and_fused(rank: int) -> None:
 
 
 def test_ranks_of_flashsvds_code_leave_the_shares_that_it_says() -> None:
-    """Its scripts name ranks (of a head's Q, K and V; of the others) beside a reduction; within 2.5 % of the weights."""
+    """Its scripts name ranks (of a head's Q, K and V; of the others) beside a reduction; within 2.5 points."""
     whole = load_network("bert-base:seq=8").n_parameters or 0
     others = whole - 12 * (4 * 768**2 + 2 * 768 * 3072)
     for head_rank, rank, said in ((60, 480, 0.10), (56, 384, 0.25), (48, 336, 0.35), (40, 240, 0.50), (32, 192, 0.60)):
