@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from math import ceil
 from typing import Any
 
 from tilewright.document_yaml import Document, FieldPath, Place
@@ -18,13 +19,14 @@ from tilewright.hw_models.energy_table import TableFigure
 from tilewright.hw_models.spec import (
     EVERYTHING,
     WITH,
+    BufferSpec,
     EnergySpec,
     GroupSpec,
     MachineSpec,
     SourceSpec,
 )
 
-__all__ = ["check_groups", "group_machine", "lifted", "main_path", "other_groups"]
+__all__ = ["check_groups", "group_machine", "lifted", "main_path", "other_groups", "with_parts_of_shared"]
 
 GROUPS, MAIN = "groups", "main"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
@@ -59,7 +61,7 @@ def group_machine(machine: MachineSpec, name: str) -> MachineSpec:
         n_cores=own.n_cores,
         matrix=machine.matrix if own.matrix is None else own.matrix,
         vector=machine.vector if own.vector is None else own.vector,
-        buffers=own.buffers or private,
+        buffers=(*(own.buffers or private), *_reached(machine, own)),
         energy=_energy(machine, own),
         links=own.links,
         dma=machine.dma if own.dma is None else own.dma,
@@ -75,12 +77,63 @@ def group_machine(machine: MachineSpec, name: str) -> MachineSpec:
     )
 
 
-def other_groups(machine: MachineSpec) -> tuple[MachineSpec, ...]:
-    """The groups beside the main one as machines; constant power is left to the main one."""
+def other_groups(machine: MachineSpec, *, reaching: bool = True) -> tuple[MachineSpec, ...]:
+    """The groups beside the main one as machines; constant power is left to the main one.
+
+    ``reaching``: with their part of the buffers that they reach; else without these.
+    """
     found = []
-    for name in machine.groups:
-        one = group_machine(machine, name)
-        found.append(replace(one, energy=replace(one.energy, static_mw=0.0)))
+    for name, own in machine.groups.items():
+        apart = machine if reaching else replace(machine, groups={name: replace(own, reaches=())})
+        one = group_machine(apart, name)
+        found.append(with_parts_of_shared(replace(one, energy=replace(one.energy, static_mw=0.0)), machine))
+    return tuple(found)
+
+
+def with_parts_of_shared(group: MachineSpec, machine: MachineSpec) -> MachineSpec:
+    """``group`` (one of ``machine``, or its main one with all) with its part of each buffer that several groups reach:
+    an equal one of the half that is for tiles. A byte costs there what it costs in the whole.
+    """
+    n_groups = {
+        buffer.name: 1 + sum(buffer.name in own.reaches for own in machine.groups.values())
+        for buffer in machine.buffers
+    }
+    several = {name: n for name, n in n_groups.items() if n > 1}
+    if not several or not any(buffer.name in several and buffer.shared_by_cores for buffer in group.buffers):
+        return group
+    changes: dict[str, Any] = {}
+    for label in ("buffer_read_pj_per_byte", "buffer_write_pj_per_byte"):
+        costs = getattr(group.energy, label)
+        changes[label] = {name: float(pj) if name in several else pj for name, pj in costs.items()}
+    buffers = tuple(
+        replace(one, capacity_kib=one.capacity_kib / (2 * several[one.name]))
+        if one.shared_by_cores and one.name in several
+        else one
+        for one in group.buffers
+    )
+    groups = {name: replace(own, reaches=()) for name, own in group.groups.items()}
+    return replace(group, buffers=buffers, energy=replace(group.energy, **changes), groups=groups)
+
+
+def _reached(machine: MachineSpec, own: GroupSpec) -> tuple[BufferSpec, ...]:
+    """The buffers of the main group that a group reaches, in cycles of its clock."""
+    scale = 1.0 if own.clock_ghz is None else machine.clock_ghz / own.clock_ghz
+    shared = {
+        buffer.name: buffer
+        for buffer in machine.buffers
+        if buffer.shared_by_cores and None not in (buffer.read_bytes_per_cycle, buffer.write_bytes_per_cycle)
+    }
+    found = []
+    for name in own.reaches:
+        if name not in shared:
+            fault = "no buffer with both bandwidths that the main group's cores share"
+            raise ValueError(f"reaches: {unknown('buffer', name, shared, fault=fault)}")
+        one = shared[name]
+        rates: dict[str, Any] = {
+            field_name: (getattr(one, field_name) or 0.0) * scale
+            for field_name in ("read_bytes_per_cycle", "write_bytes_per_cycle")
+        }
+        found.append(replace(one, **rates, latency_cycles=ceil(one.latency_cycles / scale)))
     return tuple(found)
 
 
@@ -115,6 +168,7 @@ def _energy(machine: MachineSpec, own: GroupSpec) -> EnergySpec:
     matrix = machine.matrix if own.matrix is None else own.matrix
     vector = machine.vector if own.vector is None else own.vector
     buffers = own.buffers or tuple(buffer for buffer in machine.buffers if not buffer.shared_by_cores)
+    buffers = (*buffers, *_reached(machine, own))
     names = [buffer.name for buffer in buffers]
     keys: dict[str, Sequence[str]] = {
         "multiply_accumulate_pj": list(matrix.multiplies_per_pe_per_cycle),

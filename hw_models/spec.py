@@ -809,7 +809,8 @@ class GroupSpec:
 
     ``n_cores``: equal cores in it. ``clock_ghz``: its own clock; none: that of the main group. ``matrix``, ``vector``:
     its units; none: like those of the main group. ``buffers``: its own, the working buffer of its cores first; none
-    given: like the main group's private ones. ``energy``: what an action costs. ``links``: what joins its cores; none:
+    given: like the main group's private ones. ``reaches``: buffers that the main group's cores share and that its cores
+    reach too, behind their own. ``energy``: what an action costs. ``links``: what joins its cores; none:
     never the bottleneck. ``dma``: what moves its tiles; none: as in the main group. ``lacks``: operators that its cores
     cannot do. ``per_layer_us``: time for each command to it; none: as the machine's ``overheads`` say. ``processor``:
     it is no group of cores but a processor of a published rate, which does any operator.
@@ -822,6 +823,7 @@ class GroupSpec:
     matrix: MatrixUnitSpec | None = None
     vector: VectorUnitSpec | None = None
     buffers: tuple[BufferSpec, ...] = ()
+    reaches: tuple[Text, ...] = ()
     energy: GroupEnergySpec = GroupEnergySpec()
     links: LinkSpec | None = None
     dma: DmaSpec | None = None

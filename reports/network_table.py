@@ -307,8 +307,14 @@ def group_rows(on: OnGroups, cycles: int) -> list[tuple[str, str]]:
         if on.schedule_cycles != on.best_cycles:
             proof = f"the shortest found, {cycles_text(on.best_cycles)}, ran slower ({proof})"
     added = change_text(on.exact_cycles / max(1, on.schedule_cycles))
-    rows.append(("without contention", f"{cycles_text(on.schedule_cycles)} cycles{'; ' if proof else ''}{proof}"))
+    through = ", all through the DRAM" if on.n_handed else ""
+    said = f"{cycles_text(on.schedule_cycles)} cycles{through}{'; ' if proof else ''}{proof}"
+    rows.append(("without contention", said))
     rows.append(("exact, one DRAM", f"{cycles_text(on.exact_cycles)} cycles, {added} against that"))
+    if on.n_handed:
+        rows.append(
+            (f"handed over in {on.handed_in}", f"{on.n_handed:,} tensors, {bytes_text(on.handed_bytes)} in all")
+        )
     if on.main_alone_cycles is None:
         rows.append((f"{on.groups[0].name} alone", "lacks some of the operators"))
     else:

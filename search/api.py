@@ -714,7 +714,7 @@ def simulate_pipeline(
         prefetch=prefetch,
         fuse=fuse,
         residency=residency,
-        beside=[*other_groups(spec), *(_machine(one) for one in beside)],
+        beside=[*other_groups(spec, reaching=False), *(_machine(one) for one in beside)],
         hand_over=hand_over,
         attention_dataflows=_network_flows(attention_dataflows),
         cache=MappingCache() if keep_mappings else ForgetfulCache(),

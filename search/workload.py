@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tilewright.errors import InputError, unknown
-from tilewright.hw_models.spec import MachineSpec
+from tilewright.hw_models.spec import EVERYTHING, MachineSpec
 from tilewright.sim.jobs import JobLayer, jobs_of, stored_on
 from tilewright.sim.lowering import mapping
 from tilewright.sim.lowering.family import family_of
@@ -45,9 +45,15 @@ def layer_on(workload: Workload, machine: MachineSpec) -> tuple[JobLayer, str]:
     """:func:`layer_of` on ``machine``, and a note where its own number format stands in.
 
     A name or a text that says no format is in fp16; where the machine has no rate for that, it is in the machine's own.
-    Objects, files and texts that say a format stay as they are.
+    Objects, files and texts that say a format stay as they are. Raises InputError for a machine that is but a
+    processor of a published rate.
     """
     layer = layer_of(workload)
+    if EVERYTHING in machine.lacks:
+        raise InputError(
+            f"{machine.name}: a processor of a published rate; given the layer {layer.name}; allowed operators of "
+            "networks, or a group of cores with units"
+        )
     rated = tuple(machine.matrix.multiplies_per_pe_per_cycle)
     if not isinstance(workload, str) or _FORMAT_KEY in workload or workload.strip().endswith(_FILES):
         return stored_on(layer, machine) if isinstance(workload, str) else layer, ""

@@ -35,7 +35,7 @@ class OnGroups:
     what an inference costs once. ``bound_cycles``: no placement of these operators (each mapped as it is best alone) is
     shorter than that without contention and without weights ahead; ``best_cycles``: the shortest that was found; both
     are 0 where another objective than latency was asked for. ``main_alone_cycles``: the main group doing all (None: it
-    lacks some).
+    lacks some). ``n_handed`` tensors of ``handed_bytes`` in all live in the memory ``handed_in`` that groups share.
     """
 
     groups: tuple[GroupUse, ...]
@@ -44,6 +44,9 @@ class OnGroups:
     best_cycles: int
     bound_cycles: int
     main_alone_cycles: int | None
+    handed_in: str = ""
+    n_handed: int = 0
+    handed_bytes: int = 0
 
     @property
     def is_proven(self) -> bool:
@@ -69,5 +72,10 @@ class OnGroups:
             "bound_cycles": self.bound_cycles,
             "is_proven": self.is_proven,
             "main_alone_cycles": self.main_alone_cycles,
+            **(
+                {"handed_in": self.handed_in, "n_handed": self.n_handed, "handed_bytes": self.handed_bytes}
+                if self.n_handed
+                else {}
+            ),
             "groups": [group.to_dict() for group in self.groups],
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tilewright.errors import InputError, ProgramError
 from tilewright.search.groups.place import Placement
-from tilewright.search.groups.prepare import Prepared
+from tilewright.search.groups.prepare import Prepared, shared_ports
 from tilewright.search.network import JobRun, runs_in_turn
 from tilewright.search.pipeline.stages import programs_at_clock
 from tilewright.sim.engine.joint import Group, Joint, Task, Token, join
@@ -27,6 +27,7 @@ class Ready:
     in cycles of the main group's clock, the one program of all, and the ``cycles`` that this takes.
     """
 
+    prepared: Prepared
     placement: Placement
     prefetch: bool
     runs: tuple[JobRun, ...]
@@ -46,10 +47,13 @@ def made_ready(ready: Prepared, placement: Placement, *, prefetch: bool) -> Read
         own = [ready.options[number][unit.number] for number in order]
         mapped = {one.job.layer: one.mapped for one in own}
         made = runs_in_turn([one.job for one in own], mapped, unit.machine, prefetch=prefetch)
-        for number, run, texts in zip(order, made, programs_at_clock(made, unit), strict=True):
+        for number, run, texts in zip(
+            order, made, programs_at_clock(made, unit, shared_ports(ready.machine, unit)), strict=True
+        ):
             runs[number], programs[number] = run, texts
     joint = _joint(ready, placement, programs)
     return Ready(
+        prepared=ready,
         placement=placement,
         prefetch=prefetch,
         runs=tuple(run for run in runs if run is not None),
@@ -59,8 +63,9 @@ def made_ready(ready: Prepared, placement: Placement, *, prefetch: bool) -> Read
     )
 
 
-def spans_of(ready: Prepared, made: Ready) -> tuple[tuple[int, int], ...]:
+def spans_of(made: Ready) -> tuple[tuple[int, int], ...]:
     """The cycles [start, end) of each job, without what its command costs before it."""
+    ready = made.prepared
     try:
         told = task_spans(made.joint)
     except ProgramError as fault:
@@ -100,7 +105,8 @@ def _joint(ready: Prepared, placement: Placement, programs: Sequence[tuple[Progr
             for number in order
         )
         groups.append(Group(name=unit.machine.main, script=script))
-    channels = [channel for channel in shared_channels(ready.machine) if channel.name in _DRAM]
+    names = {name for unit in ready.units for name in shared_ports(ready.machine, unit)} | set(_DRAM)
+    channels = [channel for channel in shared_channels(ready.machine) if channel.name in names]
     return join(groups, channels, tokens)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
+from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError
-from tilewright.hw_models.groups import other_groups
+from tilewright.hw_models.groups import other_groups, with_parts_of_shared
 from tilewright.hw_models.overheads import overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress, part
@@ -22,7 +23,10 @@ from tilewright.sim.jobs import Job, JobLayer, jobs_on
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.task_graphs.graph import Edge
 
-__all__ = ["OnGroup", "Prepared", "data_edges", "prepared"]
+if TYPE_CHECKING:
+    from tilewright.search.groups.handed import Handed
+
+__all__ = ["OnGroup", "Prepared", "alone_cycles", "data_edges", "prepared", "shared_ports"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +44,7 @@ class OnGroup:
 class Prepared:
     """``jobs`` of ``stream`` with what they are on each of ``units`` (groups, by number): ``options`` by job, then by
     unit; ``edges``: what must be done before what. ``each_cycles`` by unit: a command there, in cycles of the main
-    clock.
+    clock. ``handed``: tensors that live in a memory that several groups reach.
     """
 
     stream: OperatorStream
@@ -50,6 +54,7 @@ class Prepared:
     options: tuple[Mapping[int, OnGroup], ...]
     edges: tuple[Edge, ...]
     each_cycles: tuple[int, ...]
+    handed: tuple[Handed, ...] = ()
 
     def ticks(self, job: int, unit: int) -> int:
         """Cycles of ``job`` on ``unit`` alone, with what a command costs there."""
@@ -85,7 +90,7 @@ def prepared(
 
     Raises InputError for an operator that no group has, and for one that fits on none of those that have it.
     """
-    units = units_of(stream, machine, other_groups(machine), fuse=fuse)
+    units = units_of(stream, with_parts_of_shared(machine, machine), other_groups(machine), fuse=fuse)
     jobs = jobs_on(stream, machine, fuse=fuse)
     _refuse_what_none_has(units, jobs, machine)
     options: list[dict[int, OnGroup]] = [{} for _ in jobs]
@@ -111,7 +116,7 @@ def prepared(
                 faults[at] = faults[at] or answer
                 continue
             if job.layer not in known:
-                known[job.layer] = _alone(answer, unit)
+                known[job.layer] = alone_cycles(answer, unit, machine)
             options[at][unit.number] = OnGroup(job=job, mapped=answer, cycles=known[job.layer])
     for own_options, fault in zip(options, faults, strict=True):
         if not own_options:
@@ -139,12 +144,20 @@ def _refuse_what_none_has(units: Sequence[Unit], jobs: Sequence[Job], machine: M
             )
 
 
-def _alone(mapped: Mapped, unit: Unit) -> int:
+def shared_ports(machine: MachineSpec, unit: Unit) -> tuple[str, ...]:
+    """The channels of memories beside the DRAM that ``unit`` shares with the main group."""
+    group = machine.groups.get(unit.machine.main)
+    return () if group is None else tuple(f"{name} {port}" for name in group.reaches for port in ("read", "write"))
+
+
+def alone_cycles(mapped: Mapped, unit: Unit, machine: MachineSpec) -> int:
     """Cycles of the main group's clock that a job takes on ``unit``."""
     if not unit.number:
         return mapped.alone.cycles
     job = Job(layer=mapped.layer, operators=(), weight_bytes=0)
-    (programs,) = programs_at_clock(runs_in_turn([job], {mapped.layer: mapped}, unit.machine, prefetch=False), unit)
+    (programs,) = programs_at_clock(
+        runs_in_turn([job], {mapped.layer: mapped}, unit.machine, prefetch=False), unit, shared_ports(machine, unit)
+    )
     return sum(simulate(program).cycles for program in programs)
 
 

@@ -16,6 +16,7 @@ from tilewright.hw_models.overheads import host_assumptions, host_cycles, overhe
 from tilewright.hw_models.spec import EVERYTHING, MachineSpec
 from tilewright.progress import Progress, part
 from tilewright.search.groups.exact import Ready, made_ready, spans_of
+from tilewright.search.groups.handed import shared_level, with_hand_over
 from tilewright.search.groups.place import Placement, cheapest, in_order, on_one_group, shortest
 from tilewright.search.groups.prepare import Prepared, prepared
 from tilewright.search.mapping_cache import MappingCache
@@ -51,41 +52,74 @@ def simulate_on_groups(
     n_processes: int | None,
 ) -> NetworkResult:
     """``stream`` on all groups of ``machine``; parameters and errors as of ``simulate_stream``."""
-    ready = prepared(
-        stream,
-        machine,
-        objective=objective,
-        fuse=fuse,
-        widen=widen,
-        attention_dataflows=attention_dataflows,
-        cache=cache,
-        n_processes=n_processes,
-        progress=part(progress, 0, 2),
-    )
+
+    def prepare(spec: MachineSpec, told: Progress | None) -> Prepared:
+        return prepared(
+            stream,
+            spec,
+            objective=objective,
+            fuse=fuse,
+            widen=widen,
+            attention_dataflows=attention_dataflows,
+            cache=cache,
+            n_processes=n_processes,
+            progress=told,
+        )
+
+    def hand_over(placement: Placement) -> Prepared:
+        return with_hand_over(
+            ready, placement, objective=objective, attention_dataflows=attention_dataflows, cache=cache
+        )
+
+    ready = prepare(machine, part(progress, 0, 2))
     if progress is not None:
         progress(1, 2, "placing operators on groups")
     best = shortest(ready)
-    made = _best_run(ready, best, objective, prefetch=prefetch)
+    alone = on_one_group(ready, 0)
+    main = None
+    if alone is not None:  # with the whole of what groups would share
+        own = prepare(replace(machine, groups={}), None) if shared_level(machine) else ready
+        ways = (True, False) if prefetch else (False,)
+        main = min((made_ready(own, alone, prefetch=each) for each in ways), key=lambda one: one.cycles)
+    made = _best_run(ready, best, main, hand_over, objective, prefetch=prefetch)
     if progress is not None:
         progress(2, 2, stream.name)
-    return _result(ready, best, made, objective, prefetch=prefetch, widen=widen)
+    return _result(ready, best, made, main, objective, prefetch=prefetch, widen=widen)
 
 
-def _best_run(ready: Prepared, best: Placement, objective: Objective, *, prefetch: bool) -> Ready:
-    """The placement that is best as it runs; of equal ones the first."""
-    alone = [on_one_group(ready, unit.number) for unit in ready.units]
-    rivals = [best, in_order(ready), *(one for one in alone if one is not None)]
+def _best_run(
+    ready: Prepared,
+    best: Placement,
+    main: Ready | None,
+    hand_over: Callable[[Placement], Prepared],
+    objective: Objective,
+    *,
+    prefetch: bool,
+) -> Ready:
+    """The placement that is best as it runs; of equal ones the first. ``main``: the main group alone."""
+    others = [on_one_group(ready, unit.number) for unit in ready.units[1:]]
+    rivals = [best, in_order(ready), *(one for one in others if one is not None)]
     if objective != "latency":
         rivals.insert(0, cheapest(ready, _cost(ready, objective)))
     distinct = {one.key: one for one in reversed(rivals)}
     shortest_cycles = min(one.cycles for one in distinct.values())
+    ways = (True, False) if prefetch else (False,)
     runs: list[Ready] = []
+
+    def value(run: Ready) -> tuple[float, float]:
+        return score(objective, run.cycles, _energy_pj(ready, run))
+
     for placement in dict.fromkeys(distinct[one.key] for one in rivals):
         is_near = placement.cycles <= MOST_LONGER * shortest_cycles
-        if objective == "latency" and not is_near and placement is not alone[0]:
+        if objective == "latency" and not is_near:
             continue
-        runs += [made_ready(ready, placement, prefetch=each) for each in ((True, False) if prefetch else (False,))]
-    return min(runs, key=lambda run: score(objective, run.cycles, _energy_pj(ready, run)))
+        runs += [made_ready(ready, placement, prefetch=each) for each in ways]
+    found = min(runs, key=value)
+    for placement in dict.fromkeys((found.placement, runs[0].placement)):
+        handed = hand_over(placement)
+        if handed is not ready:
+            runs += [made_ready(handed, placement, prefetch=each) for each in ways]
+    return min([*runs, main] if main is not None else runs, key=value)
 
 
 def _cost(ready: Prepared, objective: Objective) -> Callable[[int, int], float]:
@@ -125,15 +159,22 @@ def _dynamic(unit: Unit, counters: Counters) -> dict[str, float]:
 
 
 def _result(
-    ready: Prepared, best: Placement, made: Ready, objective: Objective, *, prefetch: bool, widen: bool
+    ready: Prepared,
+    best: Placement,
+    made: Ready,
+    main: Ready | None,
+    objective: Objective,
+    *,
+    prefetch: bool,
+    widen: bool,
 ) -> NetworkResult:
     stream, machine = ready.stream, ready.machine
     once, each = overhead_cycles(machine)
     host = host_cycles(machine, stream.inputs_and_outputs_bytes())
     fixed = once + host
-    spans = spans_of(ready, made)
-    operators = _operators(ready, made, spans, fixed)
-    without = made if not made.prefetch else made_ready(ready, made.placement, prefetch=False)
+    spans = spans_of(made)
+    operators = _operators(made.prepared, made, spans, fixed)
+    without = made if not made.prefetch else made_ready(made.prepared, made.placement, prefetch=False)
     elsewhere = energy_by_component(machine, NOTHING, fixed)
     return NetworkResult(
         network=stream.name,
@@ -144,7 +185,7 @@ def _result(
         weight_bytes=stream.weight_bytes,
         n_steps=stream.n_steps,
         n_distinct=len(
-            {(job.unit, ready.options[at][job.unit].job.layer) for at, job in enumerate(made.placement.jobs)}
+            {(job.unit, made.prepared.options[at][job.unit].job.layer) for at, job in enumerate(made.placement.jobs)}
         ),
         prefetch=prefetch,
         cycles_without_prefetch=fixed + without.cycles,
@@ -156,8 +197,8 @@ def _result(
         overhead_energy_pj=sum(elsewhere.values()),
         stream=stream,
         machine_spec=machine,
-        on_groups=_on_groups(ready, best, made, spans, objective, prefetch=prefetch),
-        bound_cycles=fixed + _longest_way(ready, made, operators),
+        on_groups=_on_groups(ready, best, made, main, spans, objective),
+        bound_cycles=fixed + _longest_way(made.prepared, made, operators),
     )
 
 
@@ -253,17 +294,10 @@ def _on_groups(
     ready: Prepared,
     best: Placement,
     made: Ready,
+    main: Ready | None,
     spans: Sequence[tuple[int, int]],
     objective: Objective,
-    *,
-    prefetch: bool,
 ) -> OnGroups:
-    alone = on_one_group(ready, 0)
-    main = None
-    if alone is not None:
-        is_it = made.placement.key == alone.key
-        ways = (True, False) if prefetch else (False,)
-        main = made.cycles if is_it else min(made_ready(ready, alone, prefetch=each).cycles for each in ways)
     groups = []
     for unit in ready.units:
         own = made.placement.order(unit.number)
@@ -284,14 +318,18 @@ def _on_groups(
         exact_cycles=made.cycles,
         best_cycles=best.cycles if is_placed_for_it else 0,
         bound_cycles=best.bound if is_placed_for_it else 0,
-        main_alone_cycles=main,
+        main_alone_cycles=None if main is None else main.cycles,
+        handed_in=shared_level(ready.machine) if made.prepared.handed else "",
+        n_handed=len(made.prepared.handed),
+        handed_bytes=sum(one.n_bytes for one in made.prepared.handed),
     )
 
 
 def _assumptions(ready: Prepared, made: Ready, *, prefetch: bool, widen: bool) -> tuple[str, ...]:
     machine = ready.machine
     chosen = [
-        (ready.units[job.unit], ready.options[number][job.unit]) for number, job in enumerate(made.placement.jobs)
+        (ready.units[job.unit], made.prepared.options[number][job.unit])
+        for number, job in enumerate(made.placement.jobs)
     ]
     own: dict[str, None] = {}
     for _, one in chosen:
@@ -300,7 +338,7 @@ def _assumptions(ready: Prepared, made: Ready, *, prefetch: bool, widen: bool) -
         f"each operator runs on one of the groups {', '.join(machine.group_names)}, one at a time on each, as its best "
         "mapping alone there; which and in which order is the schedule that is shortest without contention, or a "
         "simpler one where that runs faster, all groups in one simulation that share the DRAM",
-        "what one operator hands to another goes through the DRAM, which all groups reach at no further cost",
+        f"what one operator hands to another goes through the DRAM{_shared_text(made)}, at no further cost",
         "cycles are those of the main group's clock, commands of another clock rounded up; constant power of the whole "
         "time is dealt to the operators by their cycles",
         *JOB_ASSUMPTIONS,
@@ -320,6 +358,16 @@ def _assumptions(ready: Prepared, made: Ready, *, prefetch: bool, widen: bool) -
         *overhead_assumptions(machine),
         *storage_assumptions(machine),
         *host_assumptions(machine),
+    )
+
+
+def _shared_text(made: Ready) -> str:
+    if not made.prepared.handed:
+        return ""
+    place = shared_level(made.prepared.machine)
+    return (
+        f" or lives in {place}, of which half is for that and the rest in equal parts for the tiles of the groups that "
+        "reach it"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import floor
@@ -191,11 +191,15 @@ def _jobs_of(costs: StageCosts, choices: Sequence[StageChoice], options: Sequenc
     return found
 
 
-def programs_at_clock(runs: Sequence[JobRun], unit: Unit) -> tuple[tuple[Program, ...], ...]:
-    """The programs of ``runs`` in cycles of the first machine's clock; equal ones stay one."""
+def programs_at_clock(
+    runs: Sequence[JobRun], unit: Unit, also_shared: Collection[str] = ()
+) -> tuple[tuple[Program, ...], ...]:
+    """The programs of ``runs`` in cycles of the first machine's clock; equal ones stay one. ``also_shared``: channels
+    that are not the unit's own, beside those of the DRAM.
+    """
     if not unit.number:
         return tuple(tuple(run.programs) for run in runs)
-    shared = {DRAM, DRAM_WRITES}
+    shared = {DRAM, DRAM_WRITES, *also_shared}
     known: dict[int, Program] = {}
     for run in runs:
         for program in run.programs:

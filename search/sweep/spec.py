@@ -201,6 +201,12 @@ class _Reader:
         machine = self.changed(self.machine())
         axes = (*self.parameters(machine), *self.together(machine))
         self.check_values(machine, axes)
+        if machine.groups and any(not isinstance(layer, OperatorStream) for layer in self.layers()):
+            raise self.fault(
+                ("machine",),
+                f"{machine.name} has unlike groups of cores; given single layers; allowed networks, or one group "
+                f'("{self.file.machine} with group={machine.main}")',
+            )
         values = base_values(machine)
         area = self.area() or area_rule_of(machine)
         known = {*values, *self.homes, *DESIGN_FIGURES}

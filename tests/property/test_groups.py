@@ -3,6 +3,7 @@ no placement is below the proven bound."""
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise, permutations, product
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.groups.exact import made_ready, spans_of
+from tilewright.search.groups.handed import with_hand_over
 from tilewright.search.groups.place import Placed, Placement, shortest
 from tilewright.search.groups.prepare import Prepared, prepared
 from tilewright.search.mapping_cache import MappingCache
@@ -31,6 +33,7 @@ def machines(draw: st.DrawFn) -> MachineSpec:
             "clock_ghz": draw(st.sampled_from([None, 0.7, 1.5])),
             "buffers": [{"name": "own", "capacity_kib": draw(st.sampled_from([2, 8]))}],
             "energy": {"buffer_read_pj_per_byte": {"own": 1}, "buffer_write_pj_per_byte": {"own": 1}},
+            "reaches": draw(st.sampled_from([[], ["l2"]])),
             "lacks": draw(st.sampled_from([[], ["pool"]])),
             "per_layer_us": draw(st.sampled_from([None, 0.05])),
         }
@@ -38,8 +41,13 @@ def machines(draw: st.DrawFn) -> MachineSpec:
     if draw(st.booleans()):
         groups["cpu"] = {"processor": {"name": "cpu", "giga_operations_per_s": 1, "bandwidth_gb_per_s": 1}}
     small = {"matrix.rows": 4, "matrix.columns": 4, "vector.lanes": draw(st.sampled_from([1, 8]))}
-    shared = {"dram.bandwidth_gb_per_s": draw(st.sampled_from([1, 5])), "overheads.per_layer_us": 0.1}
-    return load_machine("edge-16x16").with_(**small, **shared, groups=groups)
+    ports = {"read_bytes_per_cycle": 8, "write_bytes_per_cycle": 4}
+    l2 = {"name": "l2", "capacity_kib": 2, "shared_by_cores": True, **ports}
+    shared: dict[str, Any] = {"dram.bandwidth_gb_per_s": draw(st.sampled_from([1, 5])), "overheads.per_layer_us": 0.1}
+    edge = load_machine("edge-16x16")
+    shared["buffers"] = [dataclasses.asdict(edge.buffers[0]), l2]
+    shared |= {f"energy.buffer_{way}_pj_per_byte.l2": 2 for way in ("read", "write")}
+    return edge.with_(**small, **shared, groups=groups)
 
 
 @st.composite
@@ -69,10 +77,13 @@ def test_any_placement_runs_as_the_reference_runs_it(
     own = ready(stream, machine)
     units = [data.draw(st.sampled_from(sorted(options))) for options in own.options]
     placement = Placement(jobs=tuple(Placed(unit, at, at) for at, unit in enumerate(units)))
+    own = with_hand_over(
+        own, placement, objective="latency", attention_dataflows=ATTENTION_DATAFLOWS, cache=MappingCache()
+    )
     made = made_ready(own, placement, prefetch=data.draw(st.booleans()))
     fast, slow = simulate(made.joint.program), run_reference(made.joint.program)
     assert (fast.cycles, fast.busy_cycles, fast.channel_bytes) == (slow.cycles, slow.busy_cycles, slow.channel_bytes)
-    spans = spans_of(own, made)
+    spans = spans_of(made)
     assert max(end for _, end in spans) == fast.cycles
     assert all(spans[edge.source][1] <= spans[edge.target][0] for edge in own.edges)
     for unit in range(len(own.units)):

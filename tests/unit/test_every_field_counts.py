@@ -278,6 +278,7 @@ def _grouped() -> MachineSpec:
         },
         "vector": {"lanes": 64, "cycles": tables, "startup_cycles": 2, "reduction_depth_cycles": 2},
         "buffers": [{"name": "tcm", "capacity_kib": 64, "read_bytes_per_cycle": 32, "write_bytes_per_cycle": 32}],
+        "reaches": ["l2"],
         "links": {"kind": "bus", "bytes_per_cycle": 1},
         "dma": {"engines": 1, "start_cycles": 40},
         "lacks": ["conv:depthwise"],
@@ -292,8 +293,18 @@ def _grouped() -> MachineSpec:
         },
     }
     cpu = {"processor": {"name": "cpu", "giga_operations_per_s": 1, "bandwidth_gb_per_s": 1}, "per_layer_us": 0}
+    edge = load_machine("edge-16x16")
+    l2 = {
+        "name": "l2",
+        "capacity_kib": 8,
+        "read_bytes_per_cycle": 8,
+        "write_bytes_per_cycle": 8,
+        "shared_by_cores": True,
+    }
     small = {"matrix.rows": 2, "matrix.columns": 2, "vector.lanes": 1, "overheads.per_layer_us": 0.5}
-    return load_machine("edge-16x16").with_(**small, groups={"dsp": dsp, "cpu": cpu})
+    costs = {f"energy.buffer_{way}_pj_per_byte.l2": 2 for way in ("read", "write")}
+    buffers = [dataclasses.asdict(edge.buffers[0]), l2]
+    return edge.with_(**small, **costs, buffers=buffers, groups={"dsp": dsp, "cpu": cpu})
 
 
 MACHINES = (

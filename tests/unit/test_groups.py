@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.machine_schema import machine_schema
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search import api
-from tilewright.search.groups.exact import made_ready
+from tilewright.search.groups.exact import made_ready, spans_of
+from tilewright.search.groups.handed import with_hand_over
 from tilewright.search.groups.place import in_order, on_one_group, shortest
 from tilewright.search.groups.prepare import Prepared, prepared
 from tilewright.search.mapping_cache import MappingCache
@@ -228,6 +230,34 @@ def test_a_format_that_one_group_has(board: MachineSpec) -> None:
     assert {operator.core_group for operator in products} <= {"dsp", "cpu"}
 
 
+def test_a_memory_that_both_reach_is_where_they_hand_over(board: MachineSpec) -> None:
+    level = {"capacity_kib": 8, "read_bytes_per_cycle": 16, "write_bytes_per_cycle": 16, "shared_by_cores": True}
+    changes = {"buffers": [*map(dataclasses.asdict, board.buffers), {"name": "l2", **level}]}
+    machine = board.with_(**changes, **{"groups.dsp.reaches": ["l2"]})
+    assert machine.group("dsp").buffers[-1].read_bytes_per_cycle == pytest.approx(16 / 0.7)
+    own = ready(branches(), machine)
+    assert [unit.machine.buffers[-1].capacity_kib for unit in own.units[:2]] == [2, 2]  # half of it, for two groups
+    placement = shortest(own)
+    with_it = with_hand_over(
+        own, placement, objective="latency", attention_dataflows=ATTENTION_DATAFLOWS, cache=MappingCache()
+    )
+    made = made_ready(with_it, placement, prefetch=True)
+    assert with_it.handed and made.cycles < made_ready(own, placement, prefetch=True).cycles
+    assert run_reference(made.joint.program).cycles == made.cycles
+    spans = spans_of(made)
+    lives = [
+        (min(spans[user][0] for user in one.users), max(spans[user][1] for user in one.users)) for one in with_it.handed
+    ]
+    for (one, (start, end)), (other, (begin, last)) in combinations(zip(with_it.handed, lives, strict=True), 2):
+        is_apart = one.address + one.n_bytes <= other.address or other.address + other.n_bytes <= one.address
+        assert is_apart or end <= begin or last <= start
+    result = run(branches(), machine)
+    assert result.on_groups is not None and result.on_groups.handed_in == "l2"
+    assert result.dram_bytes < run(branches(), board).dram_bytes
+    with pytest.raises(InputError, match=r'groups.dsp.reaches: .*given "sram"; allowed l2'):
+        machine.with_(**{"groups.dsp.reaches": ["sram"]})
+
+
 @pytest.mark.parametrize("objective", ["energy", "edp"])
 def test_other_objectives_are_no_worse_than_for_latency(board: MachineSpec, objective: str) -> None:
     stream = branches()
@@ -245,6 +275,8 @@ def test_a_layer_runs_on_the_group_where_it_is_best(board: MachineSpec) -> None:
     product = api.simulate("gemm:m=64,n=64,k=64,format=int8", board)
     assert product.machine == "board with group=npu"
     assert product.assumptions[0].startswith("on the group npu of board, where it is best (dsp: ")
+    with pytest.raises(InputError, match="a processor of a published rate; given the layer"):
+        api.simulate("gemm:m=64,n=64,k=64,format=int8", board.group("cpu"))
     compared = api.compare(["gemm:m=64,n=64,k=64,format=int8"], [board, load_machine("edge-16x16")])
     assert [one.machine for one in compared.runs] == ["board", "edge-16x16"]
 
@@ -280,5 +312,12 @@ def test_tables_files_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_commands_that_ask_about_one_group_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = tilewright(capsys, 0, "search", "resnet-8", "--over", "fusion", "-a", str(EXAMPLE))
     assert "has unlike groups of cores; this is the main one, npu (--set group=dsp, --set group=cpu: another)" in said
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(f"name: s\nmachine: {EXAMPLE}\nparameters: {{groups.dsp.n_cores: [1]}}\nworkloads: [vit-b-16]\n")
+    said = tilewright(capsys, 2, "sweep", str(sweep), "--store", str(tmp_path / "s.db"))
+    assert "machine: npu-with-dsp has unlike groups of cores; given single layers; allowed networks" in said
+
+
+def test_residency_is_asked_of_one_group(capsys: pytest.CaptureFixture[str]) -> None:
     said = tilewright(capsys, 2, "simulate", "resnet-8", *ON_EXAMPLE, "--residency", "plan")
     assert "residency: means nothing on npu-with-dsp" in said
