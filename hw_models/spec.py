@@ -623,7 +623,7 @@ class OverheadsSpec:
     """Time that a network costs beside its operators' work, in microseconds; nothing else runs meanwhile.
 
     ``per_inference_us``: once for each run of the network (driver, start of the device). ``per_layer_us``: once for
-    each job that is a command to the device (an operator with what is fused behind it).
+    each job that is a command to the device (an operator with what is fused behind it, but none of the fallback's).
     """
 
     __pydantic_config__ = _STRICT

@@ -71,15 +71,16 @@ def _lane(operator: OperatorResult) -> str:
 def _spans(case: NetworkCase) -> list[tuple[int, int]]:
     """The cycles at which operators begin and end: as they ran, or, where that is gone, as they are booked.
 
-    Before each of them, and before the first, pass the machine's fixed costs.
+    Before each of them that is a command to the device, and before the first, pass the machine's fixed costs.
     """
     result = case.result
     if case.is_on_groups:
         return [(o.start_cycle or 0, (o.start_cycle or 0) + o.cycles) for o in result.operators]
-    each = result.layer_overhead_cycles
-    cycles = (each + run.cycles for run in result.runs or result.operators)
+    fixed = [result.layer_overhead_cycles * operator.is_command for operator in result.operators]
+    ran = [run.cycles for run in result.runs] or [operator.cycles for operator in result.operators]
+    cycles = (each + own for each, own in zip(fixed, ran, strict=True))
     starts = accumulate(cycles, initial=result.inference_overhead_cycles)
-    return [(start + each, end) for start, end in pairwise(starts)]
+    return [(start + each, end) for each, (start, end) in zip(fixed, pairwise(starts), strict=True)]
 
 
 def network_page(case: NetworkCase, *, files: Sequence[str] = ()) -> str:

@@ -262,7 +262,7 @@ def total_rows(case: NetworkCase) -> list[tuple[str, str]]:
     ]
     if result.overhead_cycles:
         once, each = result.inference_overhead_cycles, result.layer_overhead_cycles
-        parts = f"{cycles_text(once)} an inference, {cycles_text(each)} for each of {len(result.operators):,} commands"
+        parts = f"{cycles_text(once)} an inference, {cycles_text(each)} for each of {result.n_commands:,} commands"
         parts += f", {cycles_text(result.host_cycles)} on the link to the host" if result.host_cycles else ""
         spent = energy_text(result.overhead_energy_pj)
         rows.insert(2, ("fixed costs", f"{cycles_text(result.overhead_cycles)} cycles ({parts}), {spent}"))

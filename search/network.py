@@ -234,7 +234,7 @@ def simulate_stream(
     counters = sum((way.run.counters for way in runs), NOTHING)
     once, each = overhead_cycles(machine)
     host = host_cycles(machine, stream.inputs_and_outputs_bytes())
-    fixed = once + each * len(jobs) + host
+    fixed = once + each * sum(not isinstance(job.layer, FallbackLayer) for job in jobs) + host
     cycles = fixed + sum(way.run.cycles for way in runs)
     return NetworkResult(
         network=stream.name,

@@ -91,6 +91,11 @@ class OperatorResult(Measured, Shown):
         return self.cycles / max(1, self.lower_bound.cycles)
 
     @property
+    def is_command(self) -> bool:
+        """Whether it is a command to the device: what a processor beside the cores does is none."""
+        return self.dataflow != "fallback"
+
+    @property
     def intensity(self) -> float:
         """Multiply-adds per DRAM byte (the roofline's x axis)."""
         return self.macs / max(1, self.dram_bytes)
@@ -143,9 +148,10 @@ class NetworkResult(Measured, Pictured):
     ``n_steps``: how often the whole stream is run (steps of a diffusion model); totals are for one. ``stream`` and
     ``machine_spec`` are what was run, ``objective`` what its mappings make small; ``runs`` are the operators as they
     ran (see :mod:`tilewright.search.activity`).
-    ``inference_overhead_cycles`` (once) and ``layer_overhead_cycles`` (before each operator) are the machine's fixed
-    costs, ``host_cycles`` the time of inputs and results on the link to a host; ``cycles`` has them, the operators have
-    not. ``overhead_energy_pj``: constant power then. ``residency``: which tensors stay on chip (None: no plan).
+    ``inference_overhead_cycles`` (once) and ``layer_overhead_cycles`` (before each command to the device) are the
+    machine's fixed costs, ``host_cycles`` the time of inputs and results on the link to a host; ``cycles`` has them,
+    the operators have not. ``overhead_energy_pj``: constant power then. ``residency``: which tensors stay on chip
+    (None: no plan).
     ``kernels``: on a GPU what was run (``eager`` or ``fused`` library kernels, or the ``engine``'s schedules),
     ``launch`` how library kernels were launched. ``on_groups``: on unlike groups of cores, what each did (None: there
     is one group); operators then overlap, ``bound_cycles`` is the longest way through their bounds, and ``runs`` is
@@ -182,12 +188,17 @@ class NetworkResult(Measured, Pictured):
         return partial(NetworkResult, **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "runs"}), ()
 
     @property
+    def n_commands(self) -> int:
+        """Operators that are commands to the device."""
+        return sum(operator.is_command for operator in self.operators)
+
+    @property
     def overhead_cycles(self) -> int:
         """All fixed costs: once for the inference, once for each operator that is a command to the device, and the link
         to a host. On unlike groups of cores without those of commands, which overlap.
         """
         once = self.inference_overhead_cycles + self.host_cycles
-        return once if self.on_groups is not None else once + self.layer_overhead_cycles * len(self.operators)
+        return once if self.on_groups is not None else once + self.layer_overhead_cycles * self.n_commands
 
     @property
     def lower_bound_cycles(self) -> int:
@@ -207,9 +218,8 @@ class NetworkResult(Measured, Pictured):
             row["cycles"] += operator.cycles
             row["energy_pj"] += operator.energy_pj
             row["dram_bytes"] += operator.dram_bytes
-        n_layers = len(self.operators)
         for kind, n, each in (
-            (OVERHEAD_KINDS[0], n_layers, 0 if self.on_groups is not None else self.layer_overhead_cycles),
+            (OVERHEAD_KINDS[0], self.n_commands, 0 if self.on_groups is not None else self.layer_overhead_cycles),
             (OVERHEAD_KINDS[1], 1, self.inference_overhead_cycles),
             (HOST_KIND, 1, self.host_cycles),
         ):

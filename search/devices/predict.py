@@ -68,7 +68,7 @@ class Subject:
         else:
             cache = MappingCache() if keep_mappings else ForgetfulCache()
             result = simulate_stream(self._work, machine, cache=cache, chosen=self._chosen)
-        self.n_commands = len(result.operators)
+        self.n_commands = result.n_commands
         if result.kernels in ("eager", "fused"):
             return _of_library(result)
         fixed = self.fixed_cycles(machine)

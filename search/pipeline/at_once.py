@@ -108,8 +108,9 @@ def _group(number: int, placement: Placement, machine: MachineSpec, cache: Mappi
     once, each = overhead_cycles(machine)
     tasks = []
     for at, (job, run) in enumerate(zip(jobs, runs_in_turn(jobs, mapped, own, prefetch=True), strict=True)):
-        shared = (FALLBACK,) if isinstance(job.layer, FallbackLayer) else ()
-        before = each + (once if at == 0 else 0)
+        elsewhere = isinstance(job.layer, FallbackLayer)
+        shared = (FALLBACK,) if elsewhere else ()
+        before = (0 if elsewhere else each) + (once if at == 0 else 0)
         name = f"{at} {job.name}"
         tasks.append(Task(name=name, programs=tuple(run.programs), before_cycles=before, waits=shared, signals=shared))
     name = f"{number + 1} {placement.stream.name}"

@@ -238,6 +238,7 @@ class StageCosts:
 
     def _fixed(self, unit: Unit) -> FloatArray:
         fixed = np.full(len(self.jobs), float(self.each_cycles(unit)))
+        fixed[[job is not None and isinstance(job.layer, FallbackLayer) for job in unit.jobs]] = 0.0
         fixed[0] += self.once
         return fixed
 

@@ -441,7 +441,8 @@ def _told(
         units = f"core {first_core + 1}"
     else:
         units = f"cores {first_core + 1} to {first_core + stage.n_cores}"
-    fixed = costs.each_cycles(unit) * len(stage.jobs) + (costs.once if stage.first == 0 else 0)
+    n_commands = sum(not isinstance(job.layer, FallbackLayer) for job in stage.jobs)
+    fixed = costs.each_cycles(unit) * n_commands + (costs.once if stage.first == 0 else 0)
     return StageResult(
         first=stage.jobs[0].name,
         last=stage.jobs[-1].name,

@@ -316,9 +316,11 @@ def group_of(
     for at, (job, programs) in enumerate(zip(stage.jobs, stage.programs, strict=True)):
         number = stage.first + at
         waits, signals = exchange.waits_and_signals(number)
+        before = once_cycles if number == 0 else 0
         if isinstance(job.layer, FallbackLayer):
             waits, signals = [*waits, FALLBACK], [*signals, FALLBACK]
-        before = each_cycles + (once_cycles if number == 0 else 0)
+        else:
+            before += each_cycles
         task = Task(name=job.name, programs=exchange.programs(number, programs), before_cycles=before)
         tasks.append(replace(task, waits=tuple(waits), signals=tuple(signals)))
     if takes_turns:

@@ -27,6 +27,7 @@ from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.run import simulate
 from tilewright.sim.jobs import Job, JobLayer, jobs_on
 from tilewright.units import exact
+from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.network import load_network
 from tilewright.workloads.rated_formats import with_rated_formats
 from tilewright.workloads.runs.kinds.jobs import JobsRun, graph_of_tasks
@@ -184,7 +185,9 @@ def _part_run(unit: Unit, here: Sequence[tuple[Job | None, Mapped]]) -> PartRun:
     runs = runs_in_turn(jobs, {job.layer: own for job, own in here if job is not None}, unit.machine, prefetch=True)
     programs = programs_at_clock(runs, unit)
     once, each = (ceil(cycles * unit.scale) for cycles in overhead_cycles(unit.machine))
-    before = tuple(each + (once if at == 0 else 0) for at in range(len(jobs)))
+    before = tuple(
+        (0 if isinstance(job.layer, FallbackLayer) else each) + (once if at == 0 else 0) for at, job in enumerate(jobs)
+    )
     known: dict[int, int] = {}
     cycles = sum(before)
     for program in (one for of_job in programs for one in of_job):

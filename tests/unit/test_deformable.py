@@ -110,3 +110,14 @@ def test_what_cannot_be_is_refused(change: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         load_network(f"{PLAIN.replace('in=6x7x5,', '') if change[:2] == 'in' else PLAIN},{change}".replace(
             "kernel=3,padding=1,kernel=9", "kernel=9"))  # fmt: skip
+
+
+def test_codenet_on_whole_pixels() -> None:
+    on, between = (load_network(f"codenet-1x:image=64,whole_pixels={n}") for n in (1, 0))
+    assert on.macs == between.macs
+    samplings = [
+        {one.text("sampling") for one in stream.operators if one.kind == "deformable_conv"} for stream in (on, between)
+    ]
+    assert samplings == [{"nearest"}, {"bilinear"}]
+    with pytest.raises(InputError, match="whole_pixels: given 2; allowed 0"):
+        load_network("codenet-1x:whole_pixels=2")

@@ -48,6 +48,20 @@ def test_what_the_cores_lack_is_a_job_of_its_own() -> None:
     assert jobs_of(stream(), lacks=("elementwise:gelu", "pool:average")) == jobs_of(stream())
 
 
+def test_only_commands_to_the_device_cost_a_command() -> None:
+    """Two of four jobs are the processor's, which has its own hand-over."""
+    costly = machine("elementwise:silu", "pool").with_(**{"overheads.per_layer_us": 3})
+    result = simulate_stream(stream(), costly, cache=CACHE)
+    assert (len(result.operators), result.n_commands) == (4, 2)
+    assert result.overhead_cycles == 2 * 3000
+    assert result.cycles == sum(op.cycles for op in result.operators) + 2 * 3000
+    assert result.by_kind()["fixed, per layer"]["n"] == 2
+    case = NetworkCase(result=result, stream=stream(), machine=costly, objective="latency", command="")
+    assert dict(total_rows(case))["fixed costs"].startswith(
+        "6,000 cycles (0 an inference, 3,000 for each of 2 commands"
+    )
+
+
 def test_the_processor_takes_the_longer_of_work_and_bytes_and_a_hand_over() -> None:
     result = simulate_stream(stream(), machine("elementwise:silu", "pool"), cache=CACHE)
     silu, pool = (op for op in result.operators if op.dataflow == "fallback")

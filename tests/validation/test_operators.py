@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -223,17 +222,8 @@ def test_unit_energies_are_those_of_shiftaddvit() -> None:
         assert value == float(table[name, str(bits)])
 
 
-def on_whole_pixels(stream: OperatorStream) -> OperatorStream:
-    """As the accelerator computes it; the network was trained with values between pixels."""
-    operators = (
-        replace(one, attributes={**one.attributes, "sampling": "nearest"}) if one.kind == "deformable_conv" else one
-        for one in stream.operators
-    )
-    return replace(stream, operators=tuple(operators))
-
-
 def codenet_frames(row: dict[str, str], machine: str | MachineSpec = "codenet-ultra96") -> float:
-    stream = on_whole_pixels(load_network(codenet(row))).with_formats(weights="int8", activations="int8")
+    stream = load_network(f"{codenet(row)},whole_pixels=1").with_formats(weights="int8", activations="int8")
     return 1 / tilewright.simulate_network(stream, machine).seconds
 
 

@@ -42,7 +42,7 @@ Build = Callable[[Layers, Options], OperatorStream]
 
 _FORMATS = ("weights", "activations", "cache")
 _LOGITS = ("last", "all")
-_MAY_BE_ZERO = ("multiplied", "prefill", "decode", "context", "rotary", "concatenated", "fused", "head_rank")
+_MAY_BE_ZERO = ("multiplied", "whole_pixels", "prefill", "decode", "context", "rotary", "concatenated", "fused", "head_rank")
 _USUAL_FORMAT = "fp16"
 _USUAL_MASK = "none"
 _STATE_FORMAT = "fp32"  # of the states of scans; those of convolutions are activations' numbers
@@ -170,7 +170,14 @@ def _swin(size: str) -> Build:
 
 
 def _codenet(widths: tuple[int, ...], *, pooled: bool) -> Build:
-    return _of_32(deformable.codenet, widths=widths, pooled=pooled)
+    def build(b: Layers, options: Options) -> OperatorStream:
+        need_multiple(b.name, options, "image", 32)
+        whole = options["whole_pixels"]
+        if whole > 1:
+            raise InputError(f"{b.name}: whole_pixels: given {whole}; allowed 0 (between pixels), 1 (on them)")
+        return deformable.codenet(b, widths=widths, pooled=pooled, whole_pixels=whole == 1, **_picture(options))
+
+    return build
 
 
 def _vision_transformer(
@@ -703,7 +710,7 @@ _NETWORKS: Mapping[str, _Entry] = {
     **{
         f"codenet-{size}{'-pooled' * pooled}": _Entry(
             build=_codenet(widths, pooled=pooled),
-            options=_PICTURE | {"image": 512, "classes": 20},
+            options=_PICTURE | {"image": 512, "classes": 20, "whole_pixels": 0},
             source="arXiv 2006.08357; layers as in the released Zhen-Dong/CoDeNet",
         )
         for size, widths in _CODENET

@@ -13,12 +13,20 @@ _BOUND = 8  # pixels beyond which no offset reaches
 
 
 def codenet(
-    b: Layers, *, widths: tuple[int, ...], pooled: bool, batch: int, image: int, classes: int
+    b: Layers,
+    *,
+    widths: tuple[int, ...],
+    pooled: bool,
+    batch: int,
+    image: int,
+    classes: int,
+    whole_pixels: bool = False,
 ) -> OperatorStream:
     """CoDeNet: ShuffleNetV2 (arXiv 1807.11164) of ``widths`` (stem, three stages, last), three deformable layers each
     followed by a doubling of the map, and three heads; boxes are not decoded.
 
-    ``pooled``: the stem is a convolution of stride 2 and a pool; else one convolution of stride 4.
+    ``pooled``: the stem is a convolution of stride 2 and a pool; else one convolution of stride 4. ``whole_pixels``:
+    taps lie on pixels, as its accelerator has them, else between.
     """
     x = b.input("image", (batch, 3, image, image))
     x = _relu(b, b.conv(x, widths[0], 3, "stem", stride=2 if pooled else 4, batch_norm=True))
@@ -30,7 +38,7 @@ def codenet(
     x = _relu(b, b.conv(x, widths[-1], 1, "last", batch_norm=True))
     for index, width in enumerate(_DECODER):
         with b.scope("decoder", index):
-            x = b.upsample(_relu(b, deformable(b, x, width)), 2)
+            x = b.upsample(_relu(b, deformable(b, x, width, "nearest" if whole_pixels else "bilinear")), 2)
     outputs = []
     for name, n in (("classes", classes), ("sizes", 2), ("shifts", 2)):
         with b.scope("heads", name):
@@ -40,11 +48,12 @@ def codenet(
     return b.finish(outputs, n_parameters=b.n_parameters)
 
 
-def deformable(b: Layers, x: str, n_out: int) -> str:
+def deformable(b: Layers, x: str, n_out: int, sampling: str) -> str:
     """A depthwise 3 x 3 convolution whose taps lie in a square as large as each pixel asks for, and a 1 x 1 one."""
     n_in = b.shape(x)[1]
     sides = b.elementwise("clip", b.conv(x, 1, 1, "sides"))  # no square is smaller than the usual one
-    x = b.deformable_conv(x, sides, n_in, 3, "deformable", groups=n_in, bias=False, shape="square", bound=_BOUND)
+    how = {"shape": "square", "sampling": sampling}
+    x = b.deformable_conv(x, sides, n_in, 3, "deformable", groups=n_in, bias=False, bound=_BOUND, **how)
     return b.conv(x, n_out, 1, "point", batch_norm=True)
 
 
