@@ -91,7 +91,7 @@ def prepared(
     Raises InputError for an operator that no group has, and for one that fits on none of those that have it.
     """
     units = units_of(stream, with_parts_of_shared(machine, machine), other_groups(machine), fuse=fuse)
-    jobs = jobs_on(stream, machine, fuse=fuse)
+    jobs = jobs_on(stream, machine, fuse=fuse, chained=not units[1:])  # as the units have them
     _refuse_what_none_has(units, jobs, machine)
     options: list[dict[int, OnGroup]] = [{} for _ in jobs]
     faults: list[InputError | None] = [None] * len(jobs)

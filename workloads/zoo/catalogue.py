@@ -42,7 +42,17 @@ Build = Callable[[Layers, Options], OperatorStream]
 
 _FORMATS = ("weights", "activations", "cache")
 _LOGITS = ("last", "all")
-_MAY_BE_ZERO = ("multiplied", "whole_pixels", "prefill", "decode", "context", "rotary", "concatenated", "fused", "head_rank")
+_MAY_BE_ZERO = (
+    "multiplied",
+    "whole_pixels",
+    "prefill",
+    "decode",
+    "context",
+    "rotary",
+    "concatenated",
+    "fused",
+    "head_rank",
+)
 _USUAL_FORMAT = "fp16"
 _USUAL_MASK = "none"
 _STATE_FORMAT = "fp32"  # of the states of scans; those of convolutions are activations' numbers
