@@ -52,6 +52,7 @@ def _house_digest() -> str:
     from tilewright.search import objective, paces, tiling
 
     paths = [Path(str(module.__file__)) for module in (formats, units, objective, paces, tiling)]
+    paths += [Path(__file__).parent / f"{name}.py" for name in ("best_mapping", "workload")]
     paths += [Path(__file__).parent / "shared" / f"{name}.py" for name in _SHARED]
     for package, pattern in ((sim, "**/*.py"), (hw_models, "**/*.py"), (workloads, "*.py")):
         paths += [path for folder in package.__path__ for path in sorted(Path(folder).glob(pattern))]

@@ -10,11 +10,11 @@ them is longer than the one without (both are run).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil, floor, inf, nextafter
+from math import ceil, floor
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -25,14 +25,13 @@ from tilewright.hw_models.matrix_unit import holding_format
 from tilewright.hw_models.overheads import host_assumptions, host_cycles, overhead_assumptions, overhead_cycles
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
+from tilewright.search.best_mapping import Mapped, Mappings, Way, anywhere, best_mapping, flows_of, score_of
 from tilewright.search.executors.calls import Call, Helpers, n_jobs
 from tilewright.search.gpu.kernel_options import KernelOptions, kernel_options
 from tilewright.search.gpu.network import library_network
 from tilewright.search.mapping_cache import MappingCache
-from tilewright.search.objective import Objective, score
+from tilewright.search.objective import Objective
 from tilewright.search.residency.plan import Planned, plan_residency
-from tilewright.search.tiling import better_tiling, can_beat
-from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.attention.family import ATTENTION
 from tilewright.sim.dataflows.gemm.costs import GemmCosts
 from tilewright.sim.dataflows.gemm.engines import engine_use
@@ -51,16 +50,13 @@ from tilewright.sim.lowering.evaluation import (
     needed_rooms,
     phase_tiling,
 )
-from tilewright.sim.lowering.family import family_of
-from tilewright.sim.lowering.mapping import DATAFLOWS, Dataflow, Tiling, check_tiling, usual_dataflows
-from tilewright.sim.lowering.pace import is_pace
+from tilewright.sim.lowering.mapping import DATAFLOWS, Tiling
 from tilewright.sim.network_result import NetworkResult, OperatorResult, OperatorRun
 from tilewright.sim.residency_plan import ResidencyPlan
-from tilewright.sim.result import SimulationResult
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
-from tilewright.workloads.homes import ALL_IN_DRAM, IN_DRAM, ROWS_IN_DRAM, Place
+from tilewright.workloads.homes import Place
 from tilewright.workloads.low_rank import LowRankAttentionLayer
 from tilewright.workloads.scan import ScanLayer
 from tilewright.workloads.stream.graph import OperatorStream
@@ -90,32 +86,6 @@ NOTHING = Counters()
 BANKS_IDLE = "the chip alone: the banks of its memory do not compute (search --over pim plans with them)"
 # Tried for each attention operator; the best wins.
 ATTENTION_DATAFLOWS = ATTENTION.in_networks
-
-
-class Way(NamedTuple):
-    """A mapping by the name of its dataflow, as it passes between processes."""
-
-    layer: JobLayer
-    dataflow: str
-    tiling: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Mapped:
-    """A distinct job at its best mapping, run alone; ``layer`` is cut for the cores."""
-
-    layer: JobLayer
-    dataflow: Dataflow
-    tiling: dict[str, int]
-    alone: SimulationResult
-
-    @property
-    def way(self) -> Way:
-        """The mapping without its run."""
-        return Way(self.layer, self.dataflow.name, self.tiling)
-
-
-Mappings = Mapping[JobLayer, Mapped]
 
 
 class Chosen(dict[JobLayer, Mapped]):
@@ -415,7 +385,7 @@ class _Searches:
         asked = [
             _Asked(replace(self.jobs[at], layer=layer), self._near(layer)) for layer, at in reversed(missing.items())
         ]
-        calls = [Call(_anywhere(one.job.layer), one) for one in asked]
+        calls = [Call(anywhere(one.job.layer), one) for one in asked]
 
         def tell(n_done: int) -> None:
             if progress is not None:
@@ -429,7 +399,7 @@ class _Searches:
 
     def _near(self, layer: JobLayer) -> tuple[Way, ...]:
         """Mappings of a layer at other homes."""
-        return tuple(mapped.way for mapped in self._alike.get(_anywhere(layer), [])[-MOST_ALIKE:])
+        return tuple(mapped.way for mapped in self._alike.get(anywhere(layer), [])[-MOST_ALIKE:])
 
     def _found(self, asked: _Asked) -> Mapped:
         return best_mapping(asked.job, *self._searching, asked.near)
@@ -444,7 +414,7 @@ class _Searches:
             dataflow = DATAFLOWS.get(name)
             answer = Mapped(own, dataflow, tiling, evaluate(dataflow, own, self._machine, tiling))
         self.mapped[layer] = answer
-        self._alike.setdefault(_anywhere(layer), []).append(answer)
+        self._alike.setdefault(anywhere(layer), []).append(answer)
 
     def _with_less_room(self, layers: Sequence[JobLayer]) -> None:
         """Take for ``layers``, in which a plan holds much, the mappings that were found with more room where they fit
@@ -472,114 +442,6 @@ def _holding(layer: JobLayer, held: tuple[tuple[Place, int], ...]) -> JobLayer:
     return layer
 
 
-def best_mapping(
-    job: Job,
-    machine: MachineSpec,
-    objective: Objective,
-    attention_dataflows: Sequence[str],
-    cache: MappingCache,
-    near: Sequence[Way] = (),
-) -> Mapped:
-    """The best mapping of a job, over its dataflows and ways to cut it; raises InputError where none fits.
-
-    ``near``: mappings that may be good ones, of the same layer with other homes, say; they make the search shorter, not
-    its result another one.
-    """
-    flows = flows_of(job.layer, machine, attention_dataflows)
-    ways = [(flow, cut) for flow in flows for cut in pieces(job.layer, machine, flow)]
-    begin = _good_way(ways, near, machine, objective)
-    try:
-        best, fault = _best_of(ways, begin, machine, objective, cache)
-        if best is None and begin is not None:  # the good one is none of those that are searched
-            best, fault = _best_of(ways, None, machine, objective, cache)
-    except InputError as error:
-        place = job.operators[0].path or job.name
-        raise InputError(f"{place}: {error}; other formats are given with --weights and --activations") from None
-    if best is None:
-        assert fault is not None
-        raise InputError(f"{job.operators[0].path or job.name}: {fault}")
-    return best
-
-
-LITTLE_MORE = 1 + 1e-9  # energies of searches and of runs are added up in other orders
-
-#: A way to map a job, by its number, and a score that it reaches.
-_Begin = tuple[int, tuple[float, float]]
-
-
-def _best_of(
-    ways: Sequence[tuple[Dataflow, JobLayer]],
-    begin: _Begin | None,
-    machine: MachineSpec,
-    objective: Objective,
-    cache: MappingCache,
-) -> tuple[Mapped | None, MappingError | None]:
-    """The best mapping, of equal ones that of the first way; and why one does not fit, where some do not."""
-    best: Mapped | None = None
-    fault: MappingError | None = None
-    best_at, limit = (len(ways), None) if begin is None else (len(ways), begin[1])
-    first = [] if begin is None else [begin[0]]
-    for at in [*first, *(at for at in range(len(ways)) if at not in first)]:
-        dataflow, layer = ways[at]
-        # One that is as good takes its place where it comes first.
-        to_beat = limit if limit is None or at > best_at else (limit[0], nextafter(limit[1], inf))
-        try:
-            found = _mapping(layer, dataflow, machine, objective, cache, to_beat)
-        except MappingError as error:
-            fault = error
-            continue
-        if found is not None and (to_beat is None or _score(found, objective) < to_beat):
-            best, best_at, limit = found, at, _score(found, objective)
-    return best, fault
-
-
-def _good_way(
-    ways: Sequence[tuple[Dataflow, JobLayer]], near: Sequence[Way], machine: MachineSpec, objective: Objective
-) -> _Begin | None:
-    """The best of those ``near`` as one of the ``ways``."""
-    best: _Begin | None = None
-    for own in near:
-        for at, (dataflow, layer) in enumerate(ways):
-            if dataflow.name == own.dataflow and _anywhere(layer) == _anywhere(own.layer):
-                with suppress(InputError):
-                    run = evaluate(dataflow, layer, machine, own.tiling)
-                    reached = score(objective, run.cycles, run.energy_pj)
-                    if best is None or reached < best[1]:
-                        best = at, reached
-    if best is None:
-        return None
-    at, (first, second) = best
-    return at, (first if objective == "latency" else first * LITTLE_MORE, second * LITTLE_MORE)
-
-
-def _anywhere(layer: JobLayer) -> JobLayer:
-    """``layer`` with everything in the DRAM."""
-    if isinstance(layer, GemmLayer):
-        return replace(layer, homes=IN_DRAM)
-    if isinstance(layer, AttentionLayer):
-        return replace(layer, homes=ALL_IN_DRAM)
-    if isinstance(layer, VectorLayer | ScanLayer | LowRankAttentionLayer):
-        return replace(layer, homes=ROWS_IN_DRAM)
-    return layer
-
-
-def flows_of(layer: JobLayer, machine: MachineSpec, names: Sequence[str]) -> tuple[Dataflow, ...]:
-    """The dataflows of an operator of a network: those of ``names`` that run it on ``machine``, else the usual ones."""
-    family = family_of(layer)
-    named = [DATAFLOWS.get(name) for name in names]
-    own = tuple(
-        flow
-        for flow in named
-        if flow.operator == family.operator and flow.can_take(layer) and not flow.refusal(layer, machine)
-    )
-    if own:
-        return own
-    if family.in_networks:
-        known = (DATAFLOWS.get(name) for name in family.in_networks)
-        return tuple(flow for flow in known if flow.can_take(layer) and not flow.refusal(layer, machine))
-    return usual_dataflows(layer, machine)
-
-
 def _better(found: Mapped, other: Mapped, machine: MachineSpec, objective: Objective) -> Mapped:
     """``found``, or ``other`` where its mapping is better on ``machine``."""
     if (found.layer, found.dataflow.name, found.tiling) == (other.layer, other.dataflow.name, other.tiling):
@@ -589,7 +451,7 @@ def _better(found: Mapped, other: Mapped, machine: MachineSpec, objective: Objec
     except InputError:
         return found
     rival = Mapped(other.layer, other.dataflow, other.tiling, run)
-    return rival if _score(rival, objective) < _score(found, objective) else found
+    return rival if score_of(rival, objective) < score_of(found, objective) else found
 
 
 def best_mappings(
@@ -623,54 +485,6 @@ def widened(job: Job, machine: MachineSpec) -> Job:
         return job
     wide = holding_format(machine.matrix, layer.compute_format)
     return job if wide in (None, layer.compute_format) else replace(job, layer=replace(layer, compute_format=wide))
-
-
-def _mapping(
-    layer: JobLayer,
-    dataflow: Dataflow,
-    machine: MachineSpec,
-    objective: Objective,
-    cache: MappingCache,
-    to_beat: tuple[float, float] | None,
-) -> Mapped | None:
-    """The best tiling from the cache or by search; the run itself is always made. None: it cannot beat a score."""
-    dataflow.bound(layer, machine)  # refuses a number format that the machine cannot multiply
-    if to_beat is not None and not can_beat(to_beat, dataflow, layer, machine, objective):
-        return None
-    key = cache.key("tiling", dataflow.name, objective, layer, machine)
-    kept = cache.get(key)
-    tiling = _known_tiling(kept, dataflow, layer)
-    if tiling is not None:
-        with suppress(InputError):  # nothing that this house has kept; searched again
-            return Mapped(layer, dataflow, tiling, evaluate(dataflow, layer, machine, tiling))
-    if to_beat is not None and kept is not None and kept.get("none_beats") == list(to_beat):
-        return None
-    search = better_tiling(dataflow, layer, machine, objective=objective, to_beat=to_beat)
-    if search is None:
-        cache.put(key, {"none_beats": to_beat})
-        return None
-    cache.put(key, {"tiling": search.tiling})
-    return Mapped(layer, dataflow, search.tiling, evaluate(dataflow, layer, machine, search.tiling))
-
-
-def _known_tiling(kept: dict[str, Any] | None, dataflow: Dataflow, layer: JobLayer) -> dict[str, int] | None:
-    """A tiling from the cache, None unless it is one for this dataflow and layer."""
-    tiling = kept.get("tiling") if kept is not None else None
-    if not isinstance(tiling, dict):
-        return None
-    if {name for name in tiling if not is_pace(name)} != {parameter.name for parameter in dataflow.parameters}:
-        return None
-    if not all(type(value) is int for value in tiling.values()):
-        return None
-    try:
-        check_tiling(dataflow, layer, tiling)
-    except InputError:
-        return None
-    return tiling
-
-
-def _score(mapped: Mapped, objective: Objective) -> tuple[float, float]:
-    return score(objective, mapped.alone.cycles, mapped.alone.energy_pj)
 
 
 # -- one after the other -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ passed its bytes, and both only grow as ports slow down. Nearly always the first
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilewright.errors import InputError
+from tilewright.hw_models.buffer import access_cycles
+from tilewright.hw_models.spec import BufferSpec
 from tilewright.sim.engine.alone import Alone, Layout, layout_of
 from tilewright.sim.engine.image import AT_CHANNELS, AT_COMMANDS, AT_LISTS, AT_SEMAPHORES, COMMAND_SIZE, pack
 from tilewright.sim.engine.program import channel_units, exact_shares
@@ -35,7 +37,7 @@ __all__ = ["PacedRun", "Pacer", "cycles_below", "image_of", "least_cycles"]
 Int64Array = npt.NDArray[np.int64]
 
 _READ, _WRITE = ".read", ".write"
-_CHANNEL, _WORK, _BYTES = 1, 2, 3  # fields of a command
+_CYCLES, _CHANNEL, _WORK, _BYTES = 0, 1, 2, 3  # fields of a command
 _Steps = tuple[int, ...]  # by port: how often its rate is halved
 _Rates = tuple[Fraction, ...]  # of channels, bytes a cycle
 
@@ -87,7 +89,7 @@ class _Form:
         self.rates = rates
         self.alone = Alone(image)
 
-    @property
+    @cached_property
     def content(self) -> bytes:
         """Equal for programs that differ by the rates of their channels alone."""
         image = self.image.copy()
@@ -101,10 +103,10 @@ class _Form:
         return tuple(sorted(self.alone.users))
 
     @cached_property
-    def _moved(self) -> dict[int, int]:
-        """Bytes that pass each channel."""
+    def _moved(self) -> list[tuple[int, int]]:
+        """Channels, and the bytes that pass each."""
         moved = channel_bytes(self.image)
-        return {at: moved[at] for at in self.channels}
+        return [(at, moved[at]) for at in self.channels]
 
     @cached_property
     def _used(self) -> dict[int, tuple[tuple[int, ...], int]]:
@@ -120,7 +122,7 @@ class _Form:
         image = self.image.copy()
         commands = self._commands(image)
         for at, (weights, most) in self._used.items():
-            if rates[at] != self.rates[at]:
+            if rates[at] is not self.rates[at]:
                 per_byte, per_cycle = channel_units(rates[at], exact_shares(weights), sum(weights), most)
                 mine = commands[:, _CHANNEL] == at
                 commands[mine, _WORK] = commands[mine, _BYTES] * per_byte
@@ -128,13 +130,24 @@ class _Form:
         return image
 
     def slower(self, rates: _Rates) -> dict[int, Fraction]:
-        """By how much channels are slower with these rates, those that differ."""
-        pairs = enumerate(zip(self.rates, rates, strict=True))
-        return {at: own / rate for at, (own, rate) in pairs if own != rate}
+        """By how much channels that are used are slower with these rates, those that differ."""
+        return {at: self.rates[at] / rates[at] for at in self.channels if self.rates[at] is not rates[at]}
 
     def is_busy(self, rates: _Rates, cycles: int) -> bool:
         """Whether some channel with these rates needs that many cycles or more for its bytes."""
-        return any(n * rates[at].denominator >= cycles * rates[at].numerator for at, n in self._moved.items())
+        return any(n * rates[at].denominator >= cycles * rates[at].numerator for at, n in self._moved)
+
+    def with_ports(self, buffer: BufferSpec, moved: Int64Array) -> _Form:
+        """The same with other ports of the working buffer, none faster; ``moved``: bytes through them by command."""
+        image = self.image.copy()
+        cycles = self._commands(image)[:, _CYCLES]
+        known: dict[tuple[int, int], int] = {}
+        for at in np.flatnonzero(moved.any(axis=1)).tolist():
+            read, written = moved[at].tolist()
+            if (read, written) not in known:
+                known[read, written] = access_cycles(buffer, read_bytes=read, write_bytes=written)
+            cycles[at] = max(cycles[at], known[read, written])
+        return _Form(image, self.rates)
 
     @staticmethod
     def _commands(image: Int64Array) -> Int64Array:
@@ -142,10 +155,14 @@ class _Form:
 
 
 class _Forms(NamedTuple):
-    """Programs by what kind of pace they are of, and by what they do."""
+    """Programs of one tiling, by what kind of pace they are of."""
 
     by_kind: dict[object, _Form]
-    by_content: dict[bytes, _Form]
+    port_bytes: dict[object, Int64Array | None]  # of the working buffer, by command
+
+    def like(self, form: _Form) -> _Form:
+        """The one that differs from ``form`` by the rates of its channels alone, else ``form``."""
+        return next((known for known in self.by_kind.values() if known.content == form.content), form)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +174,9 @@ class _Node:
     rates: _Rates
 
     @property
-    def sign(self) -> tuple[int, _Rates]:
+    def sign(self) -> tuple[int, ...]:
         """Equal where all commands take the same."""
-        return id(self.form), tuple(self.rates[at] for at in self.form.channels)
+        return (id(self.form), *(id(self.rates[at]) for at in self.form.channels))  # of equal rates there is one
 
     @property
     def least(self) -> Int64Array:
@@ -180,6 +197,8 @@ class Pacer:
         self._costs: dict[_Steps, TileCosts | None] = {}
         self._rates: dict[tuple[_Steps, int, tuple[int, ...]], _Rates] = {}
         self._kinds: dict[_Steps, object] = {}
+        self._same: dict[Fraction, Fraction] = {}  # of equal rates one
+        self._mattering: dict[tuple[_Rates, tuple[int, ...]], list[int]] = {}
 
     def better_of(self, tiling: Tiling, limit: int) -> PacedRun | None:
         """As :meth:`better`, with a program that is not there yet."""
@@ -191,8 +210,8 @@ class Pacer:
         """
         full = (0,) * len(self.ports)
         root = _Form(image, self._rates_at(full, self.costs, tiling))
-        forms = _Forms({self._kind(full): root}, {root.content: root})
-        ports = [at for at in range(len(self.ports)) if self._matters(at, root, tiling)]
+        forms = _Forms({self._kind(full): root}, {})
+        ports = self._ports_of(root, tiling)
         best: PacedRun | None = None
         front = [_Node(full, root, root.rates)]
         seen, known = {full}, {front[0].sign}
@@ -214,6 +233,13 @@ class Pacer:
                 if cycles < limit:
                     limit, best = cycles, PacedRun(cycles, self._named(node.steps))
         return best
+
+    def image_at(self, tiling: Tiling, pace: Mapping[str, int]) -> Int64Array:
+        """The packed program of a tiling with ports so many times slower, each a power of two."""
+        steps = tuple(pace.get(port, 1).bit_length() - 1 for port in self.ports)
+        costs = self._costs_at(steps)
+        assert costs is not None
+        return self._form(steps, _Forms({}, {}), tiling).at(self._rates_at(steps, costs, tiling))
 
     def _slower(
         self,
@@ -238,13 +264,33 @@ class Pacer:
                         break
                     kind, rates = self._kind(steps), self._rates_at(steps, costs, tiling)
                     if kind not in forms.by_kind:
-                        form = _Form(image_of(self.phase, costs, tiling), rates)
-                        forms.by_kind[kind] = forms.by_content.setdefault(form.content, form)
+                        forms.by_kind[kind] = forms.like(self._form(steps, forms, tiling))
                     own = _Node(steps, forms.by_kind[kind], rates)
                     if own.sign != node.sign:
                         seen.add(steps)
                         yield own
                         break
+
+    def _form(self, steps: _Steps, forms: _Forms, tiling: Tiling) -> _Form:
+        """The program at a pace. One that differs from another in the pace of the working buffer's ports is written
+        from that: its commands last at least as long as their bytes need.
+        """
+        costs = self._costs_at(steps)
+        assert costs is not None
+        base = tuple(0 if at in self._near else step for at, step in enumerate(steps))
+        moved = None
+        if base != steps and self.phase.port_bytes is not None:
+            whole = self._costs_at(base)
+            assert whole is not None
+            kind = self._kind(base)
+            if kind not in forms.by_kind:
+                forms.by_kind[kind] = _Form(image_of(self.phase, whole, tiling), self._rates_at(base, whole, tiling))
+            if kind not in forms.port_bytes:
+                forms.port_bytes[kind] = self.phase.port_bytes(self.phase, whole, tiling)
+            moved = forms.port_bytes[kind]
+        if moved is None:
+            return _Form(image_of(self.phase, costs, tiling), self._rates_at(steps, costs, tiling))
+        return forms.by_kind[kind].with_ports(costs.working, moved)
 
     def _costs_at(self, steps: _Steps) -> TileCosts | None:
         """None where a port would be slower than a machine can have it."""
@@ -277,8 +323,16 @@ class Pacer:
         key = steps, len(channels), n_cores
         if key not in self._rates:
             own = channels_by_share(costs.machine, channels, list(n_cores))[0]
-            self._rates[key] = tuple(channel.bytes_per_cycle for channel in own)
+            rates = (channel.bytes_per_cycle for channel in own)
+            self._rates[key] = tuple(self._same.setdefault(rate, rate) for rate in rates)
         return self._rates[key]
+
+    def _ports_of(self, root: _Form, tiling: Tiling) -> list[int]:
+        """The ports whose pace changes the program."""
+        key = root.rates, root.channels
+        if key not in self._mattering:
+            self._mattering[key] = [at for at in range(len(self.ports)) if self._matters(at, root, tiling)]
+        return self._mattering[key]
 
     def _matters(self, at: int, root: _Form, tiling: Tiling) -> bool:
         """Whether a port is one that commands wait for, or the way of transfers of the program."""
@@ -287,7 +341,7 @@ class Pacer:
         port = self.ports[at]
         far = tuple((MOST.bit_length() - 1) * (name == port) for name in self.ports)
         costs = self._costs_at(far)
-        if costs is None or not root.slower(self._rates_at(far, costs, tiling)).keys().isdisjoint(root.channels):
+        if costs is None or root.slower(self._rates_at(far, costs, tiling)):
             return True
         if not port.endswith(_WRITE):
             return False

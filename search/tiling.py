@@ -55,6 +55,7 @@ __all__ = [
     "Evaluated",
     "PhaseSearch",
     "TilingSearch",
+    "best_at_pace",
     "best_tiling",
     "better_tiling",
     "can_beat",
@@ -152,10 +153,13 @@ def better_tiling(
     fixed: Tiling | None = None,
     prune: bool = True,
     progress: Progress | None = None,
+    later: list[PhaseSearch] | None = None,
 ) -> TilingSearch | None:
     """The tiling of ``dataflow`` that minimises ``objective`` over its tiling space.
 
     None where none is better than ``to_beat``, a score (:func:`tilewright.search.objective.score`): known much sooner.
+    ``later``: a dataflow of one phase is searched at full pace alone, and its search is put there, for
+    :func:`best_at_pace`.
 
     ``fixed`` holds some parameters at given values. ``prune=False`` runs every candidate that fits (the test
     of the pruning). ``progress`` is called now and then. Raises MappingError when no
@@ -170,6 +174,9 @@ def better_tiling(
     costs = dataflow.costs(layer, machine)
     limit = to_beat if objective != "edp" or len(dataflow.phases) == 1 else None  # figures of phases add up
     searches = [PhaseSearch(phase, costs, objective, fixed, limit) for phase in dataflow.phases]
+    is_paced_later = later is not None and len(searches) == 1
+    if later is not None and is_paced_later:
+        later += searches
     total = sum(search.n_fitting for search in searches)
     done = 0
     fronts: list[list[Evaluated]] = []
@@ -179,6 +186,7 @@ def better_tiling(
             prune=prune,
             progress=_shifted(progress, done, total, dataflow.name),
             to_beat=limit,
+            at_full_pace=is_paced_later,
         )
         if not front:
             return None
@@ -405,9 +413,10 @@ class PhaseSearch:
         prune: bool,
         progress: Callable[[int], None] | None,
         to_beat: tuple[float, float] | None = None,
+        at_full_pace: bool = False,
     ) -> list[Evaluated]:
         """The best mapping, or (``keep_front``) all that no other beats in both cycles and energy; none where none is
-        better than ``to_beat``.
+        better than ``to_beat``. ``at_full_pace``: other paces are left for :func:`best_at_pace`.
         """
         found: list[Evaluated] = []
         self._runs = None if keep_front else []
@@ -429,8 +438,10 @@ class PhaseSearch:
                 progress(done)
         if progress is not None:
             progress(self.n_fitting)
-        if self._runs:
-            found += self._paced(self._runs, found, to_beat)
+        if self._runs and not at_full_pace:
+            limits = [*map(self.score, found), *([to_beat] if to_beat is not None else [])]
+            paced = best_at_pace([self], min(limits))
+            found += [paced[1]] if paced is not None else []
         if to_beat is not None:
             found = [result for result in found if self.score(result) < to_beat]
         if not found:
@@ -443,29 +454,28 @@ class PhaseSearch:
 
     def at_best_pace(self, best: Evaluated) -> Evaluated:
         """The best of the kept runs at any pace of their ports; ``best`` at full pace."""
-        return ([best, *self._paced(self._runs or (), [best], None)])[-1]
+        paced = best_at_pace([self], self.score(best))
+        return best if paced is None else paced[1]
 
-    def _paced(
-        self, runs: Sequence[_Run], found: Sequence[Evaluated], to_beat: tuple[float, float] | None
-    ) -> list[Evaluated]:
-        """Those of ``runs`` at another pace of their ports that are better than all ``found`` and ``to_beat``, the best
-        last.
+    def kept_below(self, best: float) -> list[tuple[int, _Run]]:
+        """The kept runs whose like at some pace may have a score below ``best``, each with cycles that none of these
+        undercuts.
         """
-        scores = [self.score(one) for one in found] + ([to_beat] if to_beat is not None else [])
-        best = min(scores)[0]
-        runs = [run for run in runs if self.bound(run.candidate)[0] < best]
-        better: list[Evaluated] = []
+        runs = [run for run in self._runs or () if self.bound(run.candidate)[0] < best]
         most = int(best) if self.objective == "latency" else None
-        least_of_all = least_cycles([run.image for run in runs], limit=most).tolist()
-        for least, (candidate, cycles, image) in sorted(zip(least_of_all, runs, strict=True), key=itemgetter(0)):
-            limit = cycles_below(partial(self._is_below, best, candidate), least, cycles)
-            paced = self._pacer.better(candidate.tiling, image, limit) if least < limit else None
-            if paced is not None:
-                counted = candidate if candidate.is_counted else self._counted(candidate.tiling)
-                found_now = self._evaluated(counted._replace(tiling=counted.tiling | paced.pace), paced.cycles)
-                better.append(found_now)
-                best = min(best, self.score(found_now)[0])
-        return better
+        return list(zip(least_cycles([run.image for run in runs], limit=most).tolist(), runs, strict=True))
+
+    def paced(self, run: _Run, least: int, best: float) -> Evaluated | None:
+        """A kept run at the pace at which it is best, where its score is then below ``best``. ``least``: cycles that it
+        does not undercut.
+        """
+        candidate, cycles, image = run
+        limit = cycles_below(partial(self._is_below, best, candidate), least, cycles)
+        paced = self._pacer.better(candidate.tiling, image, limit) if least < limit else None
+        if paced is None:
+            return None
+        counted = candidate if candidate.is_counted else self._counted(candidate.tiling)
+        return self._evaluated(counted._replace(tiling=counted.tiling | paced.pace), paced.cycles)
 
     def _is_below(self, best: float, candidate: Candidate, cycles: int) -> bool:
         """Whether ``candidate`` in so many cycles has a score below ``best``."""
@@ -567,6 +577,20 @@ class PhaseSearch:
     def _image(self, tiling: dict[str, int]) -> npt.NDArray[np.int64]:
         """The packed program of a tiling."""
         return image_of(self.phase, self.costs, tiling)
+
+
+def best_at_pace(searches: Sequence[PhaseSearch], to_beat: tuple[float, float]) -> tuple[int, Evaluated] | None:
+    """The best of what ``searches`` ran at another pace of its ports, and which of them ran it; None where none has a
+    figure below that of ``to_beat``.
+    """
+    best, found = to_beat[0], None
+    kept = [(least, at, run) for at, search in enumerate(searches) for least, run in search.kept_below(best)]
+    for least, at, run in sorted(kept, key=itemgetter(0)):
+        paced = searches[at].paced(run, least, best)
+        if paced is not None:
+            found = at, paced
+            best = min(best, searches[at].score(paced)[0])
+    return found
 
 
 def least_parts(machine: MachineSpec) -> int:

@@ -51,6 +51,7 @@ __all__ = [
     "EV_PREDECESSOR",
     "EV_START",
     "EV_VIA",
+    "EXACTLY",
     "GIVEN_UP",
     "JUMP_FIXED_FIELDS",
     "NO_LIMIT",
@@ -64,6 +65,7 @@ __all__ = [
     "OUT_N_JUMPS",
     "OUT_OVERFLOW",
     "TOO_LONG",
+    "all_to_come",
     "run_batch",
     "run_one",
 ]
@@ -81,6 +83,7 @@ _LIMIT = MAX_CYCLES
 _LOSS = 1 - 1e-9  # of sums that are not exact
 _EXTRA = 5  # per engine beside a snapshot: work left, busy, commands done, event in flight, cycles to come
 NO_LIMIT = _FAR
+EXACTLY, AT_LEAST, UNTOLD = 0, 1, 2
 
 # Result row: fixed fields; per engine: busy cycles, command it stands at; per channel: bytes.
 OUT_CYCLES, OUT_DEADLOCK, OUT_N_COMMANDS_RUN, OUT_N_EVENTS, OUT_N_JUMPS, OUT_OVERFLOW = 0, 1, 2, 3, 4, 5
@@ -210,10 +213,13 @@ def _take_snapshot(
 
 
 @compiled
-def _all_to_come(img: _Array, left: _Array, due: _Array, per_byte: _Floats) -> bool:
-    """Cycles that each engine's queue takes at least, bytes of each channel, and the cycles of one; False where these
-    are too many to be told.
+def all_to_come(img: _Array, left: _Array, due: _Array, per_byte: _Floats) -> int:
+    """Cycles that each engine's queue takes at least, bytes of each channel, and the cycles of one.
+
+    Returns EXACTLY, AT_LEAST where the trips of a loop are unlike, which count nothing, and UNTOLD where figures are
+    too large.
     """
+    told = EXACTLY
     at = img[AT_INSTRUCTIONS]
     times = np.ones(_DEPTH + 1, np.int64)
     for e in range(img[N_ENGINES]):
@@ -231,23 +237,25 @@ def _all_to_come(img: _Array, left: _Array, due: _Array, per_byte: _Floats) -> b
                     n_bytes = img[c + 3] * weight
                     if n_bytes > 0:
                         if times[d] > (_FAR - due[q]) // n_bytes:
-                            return False
+                            return UNTOLD
                         due[q] += times[d] * n_bytes
                         per_byte[q] = img[c + 2] / img[c + 3] / rate
                 if cycles > 0:
                     if times[d] > (_FAR - left[e]) // cycles:
-                        return False
+                        return UNTOLD
                     left[e] += times[d] * cycles
             elif img[i] == OP_LOOP:
-                trips = img[i + 2] if img[i + 3] == 0 and img[i + 2] > 0 else nb.int64(0)  # unlike trips count none
+                trips = img[i + 2] if img[i + 3] == 0 and img[i + 2] > 0 else nb.int64(0)
+                if img[i + 3] != 0:
+                    told = AT_LEAST
                 if trips > 0 and times[d] > _FAR // trips:
-                    return False
+                    return UNTOLD
                 times[d + 1] = times[d] * trips
                 d += 1
             else:
                 d -= 1
             i += INSTRUCTION_SIZE
-    return True
+    return told
 
 
 @compiled
@@ -340,7 +348,7 @@ def run_one(
     left = np.zeros(n_eng, np.int64)
     due = np.zeros(n_chan, np.int64)
     per_byte = np.zeros(n_chan, np.float64)
-    is_limited = limit < NO_LIMIT and _all_to_come(img, left, due, per_byte)
+    is_limited = limit < NO_LIMIT and all_to_come(img, left, due, per_byte) != UNTOLD
     least: Any = nb.int64(0)  # cycles that the run takes, where these are more than the limit
 
     t: Any = nb.int64(0)

@@ -165,6 +165,10 @@ def channel_bytes(image: Int64Array) -> list[int]:
     from tilewright.sim.engine import kernel
 
     n_engines, n_channels = int(image[kernel.N_ENGINES]), int(image[kernel.N_CHANNELS])
+    left, due = np.zeros(n_engines, dtype=np.int64), np.zeros(n_channels, dtype=np.int64)
+    if kernel.all_to_come(image, left, due, np.zeros(n_channels)) == kernel.EXACTLY:
+        found: list[int] = due.tolist()
+        return found
     outs = np.zeros((1, kernel.OUT_FIXED_FIELDS + 2 * n_engines + n_channels), dtype=np.int64)
     kernel.run_batch(image, np.array([0, len(image)], dtype=np.int64), 0, 1, True, kernel.NO_LIMIT, outs)
     return [int(n_bytes) for n_bytes in outs[0, kernel.OUT_FIXED_FIELDS + 2 * n_engines :]]

@@ -101,7 +101,8 @@ class Phase:
     most_cycles, space, what)``: of the ``space(layer)`` those that fit and may take no more cycles, told sooner than by
     ``screen`` for a layer that is searched again with other homes; ``what`` space it is. None where it cannot tell.
     ``image(phase, costs, tiling)``: the packed program of a tiling that fits, written sooner than it is lowered; None
-    where it must be.
+    where it must be. ``port_bytes(phase, costs, tiling)``: bytes through the working buffer's ports of each of its
+    commands that ends no sooner than these pass and than it does anyhow (None: not known).
     """
 
     name: str
@@ -115,6 +116,7 @@ class Phase:
     distinct_of_all: Callable[[Any, Mapping[str, Column]], Flags] | None = None
     shortlist: Callable[[Any, int, SpaceOf, Hashable], Shortlist | None] | None = None
     image: Callable[[Phase, Any, Tiling], npt.NDArray[np.int64] | None] | None = None
+    port_bytes: Callable[[Phase, Any, Tiling], npt.NDArray[np.int64] | None] | None = None
 
     def space(self, layer: Layer, machine: MachineSpec) -> Iterator[dict[str, int]]:
         """Every candidate tiling of this phase (capacity not yet checked)."""

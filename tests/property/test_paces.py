@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 
 import pytest
 from hypothesis import assume, given, settings
@@ -16,10 +17,10 @@ from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import BufferSpec, MachineSpec
 from tilewright.search.methods.method import get_method
 from tilewright.search.methods.run import run_method
-from tilewright.search.paces import Pacer
+from tilewright.search.paces import Pacer, image_of
 from tilewright.search.tiling import best_tiling
 from tilewright.sim.engine.alone import Alone
-from tilewright.sim.engine.image import pack
+from tilewright.sim.engine.image import AT_SEMAPHORES, pack
 from tilewright.sim.engine.program import Program
 from tilewright.sim.engine.run import run_images, run_program
 from tilewright.sim.lowering.evaluation import evaluate
@@ -95,6 +96,19 @@ def test_the_best_of_all_paces_is_found() -> None:
     tried = [{READ: a, dram: b, write: c} for a in steps for b in steps for c in steps]
     assert found is not None
     assert found.cycles == min(evaluate(STAGED, PRODUCT, twice, TILING | pace).cycles for pace in tried)
+
+
+def test_programs_at_a_pace_of_the_working_buffer_are_those_of_the_lowering() -> None:
+    """They are written from others; the writing is held to what lowering and packing give, command by command."""
+    spec = machine().with_(**{"buffers.l1.read_bytes_per_cycle": 16, "buffers.l1.write_bytes_per_cycle": 8})
+    pacer = Pacer(PHASE, STAGED.costs(PRODUCT, spec))
+    for slower in product((1, 4), (1, 2, 8), (1, 16), (1, 8), (1, 2)):
+        pace = tuple((port, n) for port, n in zip(ports_of(spec), slower, strict=True) if n > 1)
+        image = image_of(PHASE, STAGED.costs(PRODUCT, paced(spec, pace)), TILING)
+        written = pacer.image_at(TILING, dict(pace))
+        begin = image[AT_SEMAPHORES]  # before it stand rates, also of channels that nothing uses
+        assert written[begin:].tolist() == image[begin:].tolist()
+        assert len(set(run_images([written, image]).tolist())) == 1
 
 
 def test_a_search_with_twice_the_port_is_never_slower() -> None:

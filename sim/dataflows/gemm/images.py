@@ -37,7 +37,7 @@ from tilewright.sim.lowering.levels import channels_by_share
 from tilewright.sim.lowering.mapping import Phase, Tiling
 from tilewright.units import ceil_div
 
-__all__ = ["image"]
+__all__ = ["image", "port_bytes"]
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -51,6 +51,37 @@ def image(phase: Phase, costs: GemmCosts, tiling: Tiling) -> Int64Array | None:
     """As :func:`tilewright.sim.engine.image.pack` of the program of ``tiling``, which fits; None for programs that are
     not written here: of engines, of cores that do unlike much, of links that send, of memories of weights.
     """
+    known = _known(phase, costs, tiling)
+    return None if known is None else known.form.image(known.made, known.engines, known.channels, known.initial)
+
+
+def port_bytes(phase: Phase, costs: GemmCosts, tiling: Tiling) -> Int64Array | None:
+    """Bytes that each command of that program reads and writes through the ports of the working buffer before it ends,
+    shape (n_commands, 2); 0 for a transfer. None where no program is written, or where operands have parts of it.
+    """
+    known = None if costs.working.parts else _known(phase, costs, tiling)
+    if known is None:
+        return None
+    name, found = costs.working.name, []
+    for ask in known.form.asks:
+        counters = known.made.work(ask).counters
+        moved = counters.buffer_read_bytes.get(name, 0), counters.buffer_write_bytes.get(name, 0)
+        found.append((0, 0) if ask.moves else moved)
+    bytes_of: Int64Array = np.array(found, dtype=np.int64)[known.form.which]
+    return bytes_of
+
+
+class _Known(NamedTuple):
+    """The form of the program of a tiling, and what fills it."""
+
+    form: _Form
+    made: _Tiles
+    engines: list[int]
+    channels: tuple[Channel, ...]
+    initial: list[int]
+
+
+def _known(phase: Phase, costs: GemmCosts, tiling: Tiling) -> _Known | None:
     machine = costs.machine
     if type(costs) is not GemmCosts or costs.layer.engine is not None or phase.core is not GemmCore:
         return None
@@ -72,7 +103,7 @@ def image(phase: Phase, costs: GemmCosts, tiling: Tiling) -> Int64Array | None:
         if len(_forms) >= MOST_FORMS:
             _forms.clear()
         form = _forms[key] = _Form.of(build_phase(phase, costs, tiling))
-    return form.image(made, engines, channels, slots.initial)
+    return _Known(form, made, engines, channels, slots.initial)
 
 
 class _Slots:

@@ -646,6 +646,12 @@ def _image(phase: Phase, costs: GemmCosts, tiling: Tiling) -> npt.NDArray[np.int
     return image(phase, costs, tiling)
 
 
+def _port_bytes(phase: Phase, costs: GemmCosts, tiling: Tiling) -> npt.NDArray[np.int64] | None:
+    from tilewright.sim.dataflows.gemm.images import port_bytes
+
+    return port_bytes(phase, costs, tiling)
+
+
 ASSUMPTIONS = (
     "weights lie in DRAM in the order in which their tiles are read; activations row by row, those of a "
     "grouped convolution group by group",
@@ -670,6 +676,7 @@ GEMM = register(
                 distinct_of_all=distinct_of_all,
                 shortlist=shortlist,
                 image=_image,
+                port_bytes=_port_bytes,
             ),
         ),
         assumptions=ASSUMPTIONS,
@@ -707,6 +714,7 @@ STAGED = register(
                 distinct_of_all=distinct_stagings,
                 shortlist=shortlist,
                 image=_image,
+                port_bytes=_port_bytes,
             ),
         ),
         assumptions=(
