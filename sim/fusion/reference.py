@@ -8,6 +8,7 @@ its whole window, padding included.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,9 @@ def seen(view: TensorSpec, values: FloatArray) -> FloatArray:
     read = read.transpose(view.order) if view.order else read
     if view.start:
         read = read[tuple(slice(first, first + n) for first, n in zip(view.start, view.shape, strict=True))]
+    if read.size < view.n_elements and read.ndim == len(view.shape):  # the same for each of what it repeats
+        with suppress(ValueError):
+            return np.broadcast_to(read, view.shape)
     if read.size != view.n_elements:
         raise InputError(f"{view.name}: a view of a part does not run on numbers")
     return read.reshape(view.shape)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tilewright.errors import InputError
 from tilewright.sim.kinds.values import FloatArray, register_values
 from tilewright.workloads.operators import Operator
 
@@ -33,7 +34,10 @@ FUNCTIONS: Mapping[str, Callable[..., FloatArray]] = {
 
 
 def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, ...]) -> FloatArray:
-    found: FloatArray = FUNCTIONS[operator.text("function")](*inputs)
+    function = operator.text("function")
+    if function not in FUNCTIONS:
+        raise InputError(f'{operator.name}: element-wise work "{function}" does not run on numbers')
+    found: FloatArray = FUNCTIONS[function](*inputs)
     return np.broadcast_to(found, shape).copy()
 
 

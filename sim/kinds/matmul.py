@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tilewright.sim.gpu.launches.launch import Launch, ProductShape
 from tilewright.sim.gpu.launches.of_kind import register_launches, tensor_uses
 from tilewright.sim.kinds.layer import product_layer, register_lowering
@@ -31,6 +33,9 @@ def _values(operator: Operator, inputs: Sequence[FloatArray], shape: tuple[int, 
     if batch > 1 and batch * k * n == second.size:  # one for each product; their first may be one for all
         first = inputs[0].reshape(-1, m, k)
         return (first @ second.reshape(batch, k, n) + (inputs[2] if len(inputs) > 2 else 0)).reshape(shape)
+    if second.size != k * n:  # one for each of the batch
+        batch = operator.count("batch")
+        return np.asarray((inputs[0].reshape(batch, -1, k) @ second.reshape(batch, k, n)).reshape(shape))
     turned = second.shape == (n, k)  # a weight as it is trained
     y = inputs[0].reshape(-1, k) @ (second.T if turned else second.reshape(k, n))
     return (y + (inputs[2] if len(inputs) > 2 else 0)).reshape(shape)

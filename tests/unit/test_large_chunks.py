@@ -11,6 +11,7 @@ from tilewright.hw_models.load import load_machine
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, best_mapping
 from tilewright.sim.dataflows.gemm.numbers import run_product_on_numbers
+from tilewright.sim.fusion.reference import seen
 from tilewright.sim.jobs import jobs_of
 from tilewright.sim.kinds.elementwise import FUNCTIONS
 from tilewright.workloads.gemm import GemmLayer
@@ -78,14 +79,7 @@ def _stream(chunk: int) -> OperatorStream:
 def _value(stream: OperatorStream, known: dict[str, FloatArray], name: str) -> FloatArray:
     """A stored tensor, its rows as columns, or the tokens of one chunk."""
     spec = stream.tensor(name)
-    if spec.view_of is None:
-        return known[name]
-    above, label = _value(stream, known, spec.view_of), name.removeprefix(spec.view_of + ".")
-    turned, part = label.startswith("turned_"), label.removeprefix("turned_").partition("from_")
-    if part[1]:
-        first = int(part[2].partition("_")[0])
-        above = above[:, first : first + spec.shape[2 if turned else 1]]
-    return above.swapaxes(1, 2) if turned else above
+    return known[name] if spec.view_of is None else seen(spec, _value(stream, known, spec.view_of))
 
 
 @pytest.mark.parametrize("chunk", [4, 11, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from tilewright.sim.fusion.reference import network_on_numbers, random_values
 from tilewright.workloads.network import load_network
 from tilewright.workloads.stream.graph import OperatorStream
+from tilewright.workloads.zoo.convnext import convnext
 from tilewright.workloads.zoo.layers import Layers
 from tilewright.workloads.zoo.pyramid import Primitives, PyramidConfig, pvt_v2
 from tilewright.workloads.zoo.single_head import SHVIT_SIZES, ShvitConfig
 from tilewright.workloads.zoo.transformers import EncoderConfig, bert
+from tilewright.workloads.zoo.vision import vision_transformer
 from tilewright.workloads.zoo.windowed import SwinConfig, swin
 
 pytestmark = pytest.mark.extras
@@ -243,6 +246,79 @@ def test_shiftaddvit_is_the_network_in_torch(multiplied: int) -> None:
     found = network_on_numbers(stream, values)[stream.outputs[0]]
     weights = tensors(values)
     same(found, shiftaddvit_in_torch(weights, weights["image"], SMALL, how))
+
+
+# --- ViT and ConvNeXt -----------------------------------------------------------------------------------------------
+
+
+def test_vit_is_the_one_of_transformers() -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden": 48, "heads": 3, "layers": 2, "patch": 8, "image": 40, "classes": 5}
+    stream = vision_transformer(Layers("vit"), batch=2, **sizes)
+    values = moderate(stream, 13)
+    settings = transformers.ViTConfig(
+        hidden_size=48, num_attention_heads=3, num_hidden_layers=2, intermediate_size=192, image_size=40, patch_size=8,
+        hidden_act="gelu_new", layer_norm_eps=1e-5, num_labels=5,
+    )  # fmt: skip
+    model = transformers.ViTForImageClassification(settings).double().eval()
+    take(model, values, stream, VIT)
+    found = network_on_numbers(stream, values)
+    same(found[stream.outputs[0]], model(torch.tensor(values["image"])).logits)
+
+
+def test_convnext_is_the_one_of_transformers() -> None:
+    transformers = pytest.importorskip("transformers")
+    stream = convnext(Layers("convnext"), depths=(1, 2, 1, 1), widths=(8, 12, 16, 20), batch=2, image=64, classes=5)
+    values = moderate(stream, 17)
+    settings = transformers.ConvNextConfig(
+        hidden_sizes=[8, 12, 16, 20], depths=[1, 2, 1, 1], hidden_act="gelu_new", layer_norm_eps=1e-5, num_labels=5
+    )
+    model = transformers.ConvNextForImageClassification(settings).double().eval()
+    take(model, values, stream, CONVNEXT)
+    for part in model.modules():  # the library has 1e-6 for some
+        if hasattr(part, "eps"):
+            part.eps = 1e-5
+    found = network_on_numbers(stream, values)
+    same(found[stream.outputs[0]], model(torch.tensor(values["image"])).logits)
+
+
+VIT = {
+    r"embeddings\.patch": "vit.embeddings.patch_embeddings.projection",
+    r"embeddings\.class": "vit.embeddings.cls_token",
+    r"embeddings\.position": "vit.embeddings.position_embeddings",
+    r"layers\.(\d+)\.attention\.(q|k|v|o)[a-z]*": r"vit.layers.\1.attention.\2_proj",
+    r"layers\.(\d+)\.norm1": r"vit.layers.\1.layernorm_before",
+    r"layers\.(\d+)\.norm2": r"vit.layers.\1.layernorm_after",
+    r"layers\.(\d+)\.mlp\.up": r"vit.layers.\1.mlp.fc1",
+    r"layers\.(\d+)\.mlp\.down": r"vit.layers.\1.mlp.fc2",
+    r"^norm": "vit.layernorm",
+}
+CONVNEXT = {
+    r"stages\.0\.stem\.conv": "convnext.embeddings.patch_embeddings",
+    r"stages\.0\.stem\.norm": "convnext.embeddings.layernorm",
+    r"stages\.(\d+)\.downsample\.norm": r"convnext.encoder.stages.\1.downsampling_layer.0",
+    r"stages\.(\d+)\.downsample\.conv": r"convnext.encoder.stages.\1.downsampling_layer.1",
+    r"stages\.(\d+)\.blocks\.(\d+)\.scale": r"convnext.encoder.stages.\1.layers.\2.layer_scale_parameter",
+    r"^stages\.(\d+)\.blocks\.(\d+)\.": r"convnext.encoder.stages.\1.layers.\2.",
+    r"\.depthwise": ".dwconv",
+    r"(layers\.\d+)\.norm": r"\1.layernorm",
+    r"\.up": ".pwconv1",
+    r"\.down\b": ".pwconv2",
+    r"^norm": "convnext.layernorm",
+}
+
+
+def take(model: Any, values: Values, stream: OperatorStream, names: Mapping[str, str]) -> None:
+    """Give ``model`` the weights of ``stream``, whose ``names`` are replaced one after the other."""
+    left = dict(model.named_parameters())
+    for spec in stream.tensors:
+        if spec.role == "weight" and spec.view_of is None:
+            name = spec.name
+            for mine, theirs in names.items():
+                name = re.sub(mine, theirs, name)
+            target = left.pop(name)
+            target.data.copy_(torch.tensor(values[spec.name]).reshape(target.shape))
+    assert not left, list(left)
 
 
 # --- BERT of low rank -----------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
@@ -46,10 +44,9 @@ def _block(b: Layers, x: str) -> str:
 
 def _rows(b: Layers, x: str) -> str:
     """A map (batch, channels, height, width) as rows of channels, which is how it lies in memory."""
-    batch, channels, *sizes = b.shape(x)
-    return b.view(x, (batch, math.prod(sizes), channels), "rows")
+    return b.pixel_rows(x)
 
 
 def _map(b: Layers, x: str, shape: tuple[int, ...]) -> str:
     """Rows of channels as the map that they are."""
-    return b.view(x, shape, "map")
+    return b.pixel_map(x, *shape[2:])

@@ -39,12 +39,19 @@ class DiffusionConfig:
         return self.hidden // self.heads
 
 
+def _image(b: Layers, x: str, config: DiffusionConfig, latent: int) -> str:
+    """Rows of patches, each of which lists its pixels and their channels, as the latent image and its variances."""
+    batch, side, channels = b.shape(x)[0], latent // config.patch, 2 * config.channels
+    split = (batch, side, side, config.patch, config.patch, channels)
+    return b.view(x, (batch, channels, latent, latent), "image", split=split, order=(0, 5, 1, 3, 2, 4))
+
+
 def _patches(b: Layers, config: DiffusionConfig, batch: int, latent: int) -> str:
     """Latent image to rows of patches with their fixed sine positions."""
     n_tokens = (latent // config.patch) ** 2
     x = b.input("latent", (batch, config.channels, latent, latent))
     x = b.conv(x, config.hidden, config.patch, "patch", stride=config.patch, padding=0)
-    x = b.view(x, (batch, n_tokens, config.hidden), "rows")
+    x = b.pixel_rows(x)
     return b.elementwise("add", x, b.constant("position", (1, n_tokens, config.hidden)), name="position.add")
 
 
@@ -104,7 +111,7 @@ def dit(b: Layers, config: DiffusionConfig, *, batch: int, latent: int) -> Opera
         rows = b.view(b.linear(b.elementwise("silu", condition), 2 * hidden, "modulation"), (batch, 2, hidden), "rows")
         x = modulated(b, b.norm(x, "norm", affine=False), rows, 0, "modulate")
         x = b.linear(x, config.patch**2 * 2 * config.channels, "linear")
-    return b.finish([b.view(x, (batch, 2 * config.channels, latent, latent), "image")], n_parameters=b.n_parameters)
+    return b.finish([_image(b, x, config, latent)], n_parameters=b.n_parameters)
 
 
 def _dit_block(b: Layers, x: str, rows: str, config: DiffusionConfig) -> str:
@@ -142,7 +149,7 @@ def pixart(
         rows = b.elementwise("add", b.trained("table", 1, 2, hidden), time_rows, name="modulation.add")
         x = modulated(b, b.norm(x, "norm", affine=False), rows, 0, "modulate")
         x = b.linear(x, config.patch**2 * 2 * config.channels, "linear")
-    return b.finish([b.view(x, (batch, 2 * config.channels, latent, latent), "image")], n_parameters=b.n_parameters)
+    return b.finish([_image(b, x, config, latent)], n_parameters=b.n_parameters)
 
 
 _UNET_GROUPS = 32
@@ -237,21 +244,17 @@ def _unet_residual(b: Layers, x: str, time: str, width: int, name: str) -> str:
 
 
 def _unet_attention(b: Layers, config: UnetConfig, x: str, caption: str, depth: int, name: str) -> str:
-    batch, width, *size = b.shape(x)
+    _, width, *size = b.shape(x)
     widths = DiffusionConfig(hidden=width, heads=config.heads_of(width), layers=depth, patch=1, channels=width)
-    shape = (batch, size[0] * size[1], width)
     with b.scope(name):
         y = b.norm(x, "norm", function="group", groups=_UNET_GROUPS)
-        if config.joined:
-            rows = b.linear(b.view(y, shape, "rows"), width, "in")
-        else:
-            rows = b.view(b.conv(y, width, 1, "in"), shape, "rows")
+        rows = b.linear(b.pixel_rows(y), width, "in") if config.joined else b.pixel_rows(b.conv(y, width, 1, "in"))
         for index in range(depth):
             rows = _unet_layer(b, rows, caption, widths, index) if config.joined else _layer(b, rows, caption, widths)
         if config.joined:
-            y = b.view(b.linear(rows, width, "out"), (batch, width, *size), "map")
+            y = b.pixel_map(b.linear(rows, width, "out"), *size)
         else:
-            y = b.conv(b.view(rows, (batch, width, *size), "map"), width, 1, "out")
+            y = b.conv(b.pixel_map(rows, *size), width, 1, "out")
         return b.elementwise("add", y, x, name="add")
 
 

@@ -46,13 +46,12 @@ def _residual(b: Layers, x: str, width: int, name: str) -> str:
 
 def _attention(b: Layers, x: str, name: str) -> str:
     """One head as wide as the map has channels."""
-    batch, width, *size = b.shape(x)
-    rows = (batch, size[0] * size[1], width)
+    _, width, *size = b.shape(x)
     with b.scope(name):
-        y = b.view(b.norm(x, "norm", function="group", groups=_GROUPS), rows, "rows")
+        y = b.pixel_rows(b.norm(x, "norm", function="group", groups=_GROUPS))
         q, k, v = (b.linear(y, width, part) for part in ("query", "key", "value"))
         y = b.linear(b.attention(q, k, v, "sdpa", head_dim=width), width, "output")
-        return b.elementwise("add", b.view(y, (batch, width, *size), "map"), x, name="add")
+        return b.elementwise("add", b.pixel_map(y, *size), x, name="add")
 
 
 def t5_encoder(

@@ -47,10 +47,14 @@ def large_chunk_layer(b: Layers, config: LargeChunkConfig, *, batch: int, tokens
         b.elementwise("silu", b.linear(x, hidden, one, bias=False), name=f"{one}.silu")
         for one in ("query", "key", "value")
     )
-    q, k, v = (b.view(one, (batch * heads, tokens, width), "heads") for one in (q, k, v))
+    by_head = {"split": (batch, tokens, heads, width), "order": (0, 2, 1, 3)}
+    q, k, v = (b.view(one, (batch * heads, tokens, width), "heads", **by_head) for one in (q, k, v))
     q, k = (b.norm(one, f"norm_{name}", function="rms", affine=False) for one, name in ((q, "query"), (k, "key")))
     rates = b.elementwise("softplus", b.linear(x, 3 * heads, "rates"), name="rates.softplus")
-    of_weight = [b.view(rates, (batch * heads, tokens, 1), f"of_w{number}") for number in (1, 2, 3)]
+    of_weight = [
+        b.view(b.part(rates, at * heads, heads), (batch * heads, tokens, 1), f"of_w{at + 1}", order=(0, 2, 1))
+        for at in range(3)
+    ]
     shapes = {"w1": (width, config.inner), "w2": (config.inner, width), "w3": (width, config.inner)}
     weights = [b.view(b.trained(name, heads, *shape), (heads, *shape), "own") for name, shape in shapes.items()]
     if batch > 1:
@@ -59,7 +63,12 @@ def large_chunk_layer(b: Layers, config: LargeChunkConfig, *, batch: int, tokens
     lengths = [b.constant(f"{name}.lengths", (batch * heads, shape[0], 1)) for name, shape in shapes.items()]
     y, _ = add_chunks(b, q, k, v, of_weight, FastNames(*weights), lengths, chunk)
     y = b.norm(y, "norm", function="rms", affine=False)
-    y = b.linear(b.view(y, (batch, tokens, hidden), "rows"), hidden, "output", bias=False)
+    y = b.linear(
+        b.view(y, (batch, tokens, hidden), "rows", split=(batch, heads, tokens, width), order=(0, 2, 1, 3)),
+        hidden,
+        "output",
+        bias=False,
+    )
     return b.finish([y], n_parameters=b.n_parameters)
 
 
@@ -97,7 +106,7 @@ def add_chunks(
 def _turned(b: Layers, x: str) -> str:
     """Rows as columns: another order of reading."""
     heads, rows, columns = b.shape(x)
-    return b.view(x, (heads, columns, rows), f"turned_{x.rpartition('.')[2]}")
+    return b.view(x, (heads, columns, rows), "turned", order=(0, 2, 1))
 
 
 def _apply(b: Layers, q: str, weights: FastNames) -> str:

@@ -354,6 +354,17 @@ class Layers(StreamBuilder):
         shape = (batch, channels, *(extent * factor for extent in size))
         return self.add("reshape", name, [x], shape, {"function": "upsample"})
 
+    def pixel_rows(self, x: str) -> str:
+        """A map (batch, channels, sizes...) as rows of channels, a pixel each: another order of reading."""
+        batch, channels, *sizes = self.shape(x)
+        n = math.prod(sizes)
+        return self.view(x, (batch, n, channels), "rows", split=(batch, channels, n), order=(0, 2, 1))
+
+    def pixel_map(self, x: str, *sizes: int) -> str:
+        """Rows (batch, pixels, channels) as the map (batch, channels, sizes...): another order of reading."""
+        batch, _, channels = self.shape(x)
+        return self.view(x, (batch, channels, *sizes), "map", order=(0, 2, 1))
+
     def part(self, x: str, first: int, n: int, axis: int = -1) -> str:
         """``n`` entries of x along ``axis``, read in place; parts at different places are different views."""
         shape = list(self.shape(x))

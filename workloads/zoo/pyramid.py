@@ -61,7 +61,7 @@ def pvt_v2(
         with b.scope("stages", stage):
             x = b.conv(x, width, 3 if stage else 7, "patches", stride=2 if stage else 4)
             size = b.shape(x)[2:]
-            x = b.norm(_as_rows(b, x), "patches.norm")
+            x = b.norm(b.pixel_rows(x), "patches.norm")
             for index in range(config.depths[stage]):
                 with b.scope(index):
                     y = b.norm(x, "norm1")
@@ -77,21 +77,9 @@ def pvt_v2(
                     x = b.elementwise("add", y, x, name="add2")
             x = b.norm(x, "norm")
             if stage < last:
-                x = _as_map(b, x, size)
-    mean = b.global_mean(_as_map(b, x, size))
+                x = b.pixel_map(x, *size)
+    mean = b.global_mean(b.pixel_map(x, *size))
     return b.finish([b.linear(mean, classes, "classifier")], n_parameters=b.n_parameters)
-
-
-def _as_map(b: Layers, x: str, size: Sequence[int]) -> str:
-    """Rows (batch, pixels, channels) as (batch, channels, height, width)."""
-    batch, _, width = b.shape(x)
-    return b.view(x, (batch, width, *size), "map", order=(0, 2, 1))
-
-
-def _as_rows(b: Layers, x: str) -> str:
-    batch, width, *size = b.shape(x)
-    n = math.prod(size)
-    return b.view(x, (batch, n, width), "rows", split=(batch, width, n), order=(0, 2, 1))
 
 
 # --- attention ------------------------------------------------------------------------------------------------------
@@ -103,8 +91,8 @@ def _reduced_attention(b: Layers, x: str, size: Sequence[int], heads: int, small
     q = b.linear(x, width, "query")
     y = x
     if smaller > 1:
-        y = b.conv(_as_map(b, x, size), width, smaller, "reduce", stride=smaller, padding=0)
-        y = b.norm(_as_rows(b, y), "reduce.norm")
+        y = b.conv(b.pixel_map(x, *size), width, smaller, "reduce", stride=smaller, padding=0)
+        y = b.norm(b.pixel_rows(y), "reduce.norm")
     both = b.linear(y, 2 * width, "key_value")
     k, v = (b.part(both, at * width, width) for at in range(2))
     return b.linear(b.attention(q, k, v, "sdpa", head_dim=width // heads), width, "output")
@@ -186,7 +174,7 @@ def feed_forward(b: Layers, x: str, size: Sequence[int], inner: int, how: Primit
     width = b.shape(x)[-1]
     with b.scope("mlp"):
         y = linear_of(b, x, inner, "up", how)
-        y = _as_rows(b, b.conv(_as_map(b, y, size), inner, 3, "near", groups=inner))
+        y = b.pixel_rows(b.conv(b.pixel_map(y, *size), inner, 3, "near", groups=inner))
         return linear_of(b, b.elementwise("gelu", y), width, "down", how)
 
 

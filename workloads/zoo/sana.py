@@ -44,7 +44,7 @@ def sana(b: Layers, config: SanaConfig, *, batch: int, rows: int, columns: int, 
     """
     hidden = config.hidden
     x = b.input("latent", (batch, config.channels, rows, columns))
-    x = b.view(b.conv(x, hidden, 1, "patch"), (batch, rows * columns, hidden), "rows")
+    x = b.pixel_rows(b.conv(x, hidden, 1, "patch"))
     time = time_embedding(b, batch, _N_FREQUENCIES, hidden)
     shared = b.linear(b.elementwise("silu", time, name="modulation.silu"), 6 * hidden, "modulation")
     shared = b.view(shared, (batch, 6, hidden), "rows")
@@ -64,23 +64,30 @@ def sana(b: Layers, config: SanaConfig, *, batch: int, rows: int, columns: int, 
         last = b.elementwise("add", b.trained("table", 1, 2, hidden), row, name="modulation.add")
         x = modulated(b, b.norm(x, "norm", affine=False), last, 0, "modulate")
         x = b.linear(x, config.channels, "linear")
-    return b.finish([b.view(x, (batch, config.channels, rows, columns), "image")], n_parameters=b.n_parameters)
+    return b.finish([b.pixel_map(x, rows, columns)], n_parameters=b.n_parameters)
 
 
 def _linear_attention(b: Layers, x: str, config: SanaConfig) -> str:
     """relu(Q) (relu(K)^T V) over relu(Q) (relu(K)^T 1): the ones are one more row of V."""
     batch, tokens, hidden = b.shape(x)
     heads, width = config.heads, config.head_dim
+    split = (batch, tokens, heads, width)
     with b.scope("attention"):
         q, k, v = (b.linear(x, hidden, name, bias=False) for name in ("query", "key", "value"))
-        q = b.elementwise("relu", b.view(q, (batch, heads, width, tokens), "heads"), name="query.relu")
-        k = b.elementwise("relu", b.view(k, (batch, heads, tokens, width), "heads"), name="key.relu")
-        v = b.view(v, (batch, heads, width, tokens), "heads")
+        q = b.elementwise(
+            "relu",
+            b.view(q, (batch, heads, width, tokens), "heads", split=split, order=(0, 2, 3, 1)),
+            name="query.relu",
+        )
+        k = b.elementwise(
+            "relu", b.view(k, (batch, heads, tokens, width), "heads", split=split, order=(0, 2, 1, 3)), name="key.relu"
+        )
+        v = b.view(v, (batch, heads, width, tokens), "heads", split=split, order=(0, 2, 3, 1))
         v = b.add("reshape", "value.ones", [v], (batch, heads, width + 1, tokens), {"function": "pad"})
         y = b.product(b.product(v, k, "sums"), q, "apply")
         total = b.elementwise("add", b.part(y, width, 1, axis=2), name="guard")
         y = b.elementwise("div", b.part(y, 0, width, axis=2), total, name="normalise")
-        return b.linear(b.view(y, (batch, tokens, hidden), "rows"), hidden, "output")
+        return b.linear(b.view(y, (batch, tokens, hidden), "rows", order=(0, 3, 1, 2)), hidden, "output")
 
 
 def _cross_attention(b: Layers, x: str, caption: str, config: SanaConfig) -> str:
@@ -93,12 +100,11 @@ def _cross_attention(b: Layers, x: str, caption: str, config: SanaConfig) -> str
 
 def _mix(b: Layers, x: str, config: SanaConfig, rows: int, columns: int) -> str:
     """A product, a depthwise convolution of 3 x 3, a gate, a product."""
-    batch, tokens, hidden = b.shape(x)
-    inner = config.inner
+    hidden, inner = b.shape(x)[-1], config.inner
     with b.scope("mix"):
-        y = b.conv(b.view(x, (batch, hidden, rows, columns), "map"), 2 * inner, 1, "up")
+        y = b.conv(b.pixel_map(x, rows, columns), 2 * inner, 1, "up")
         y = b.conv(b.elementwise("silu", y), 2 * inner, 3, "depthwise", groups=2 * inner)
         half, gate = (b.part(y, index * inner, inner, axis=1) for index in (0, 1))
         y = b.elementwise("mul", half, b.elementwise("silu", gate, name="gate.silu"), name="gate")
         y = b.conv(y, hidden, 1, "down", bias=False)
-        return b.view(y, (batch, tokens, hidden), "rows")
+        return b.pixel_rows(y)

@@ -37,12 +37,15 @@ def _patches(b: Layers, canvas: Canvas, batch: int, channels: int, hidden: int) 
     frames, rows, columns = canvas.tokens
     x = b.input("latent", (batch * frames, channels, canvas.rows, canvas.columns))
     x = b.conv(x, hidden, _PATCH, "patch", stride=_PATCH, padding=0)
-    return b.view(x, (batch, frames * rows * columns, hidden), "rows")
+    shape = (batch, frames * rows * columns, hidden)
+    return b.view(x, shape, "rows", split=(batch * frames, hidden, rows * columns), order=(0, 2, 1))
 
 
 def _image(b: Layers, x: str, canvas: Canvas, channels: int) -> str:
-    batch = b.shape(x)[0]
-    return b.view(x, (batch, channels, *canvas), "video")
+    """Rows of patches, each of which lists its pixels and their channels, as the latent video."""
+    batch, (frames, rows, columns) = b.shape(x)[0], canvas.tokens
+    split = (batch, frames, rows, columns, _PATCH, _PATCH, channels)
+    return b.view(x, (batch, channels, *canvas), "video", split=split, order=(0, 6, 1, 2, 4, 3, 5))
 
 
 def _two(b: Layers, x: str, width: int, function: str, name: str) -> str:
@@ -205,12 +208,21 @@ def cogvideox(b: Layers, config: CogVideoXConfig, *, batch: int, canvas: Canvas,
         rows = _time_rows(b, time, 2, hidden, "modulation")
         y_last = modulated(b, b.norm(y_last, "norm"), rows, 0, "modulate")
         y_last = b.linear(y_last, _PATCH**2 * max(1, config.patch_frames) * config.channels, "linear")
-    return b.finish([b.view(y_last, _cog_shape(config, batch, canvas), "video")], n_parameters=b.n_parameters)
+    return b.finish([_cog_video(b, config, y_last, canvas)], n_parameters=b.n_parameters)
 
 
 def _cog_shape(config: CogVideoXConfig, batch: int, canvas: Canvas) -> tuple[int, ...]:
     of_patch = max(1, config.patch_frames)
     return batch, -(-canvas.frames // of_patch) * of_patch, config.channels, canvas.rows, canvas.columns
+
+
+def _cog_video(b: Layers, config: CogVideoXConfig, x: str, canvas: Canvas) -> str:
+    """Rows of patches, each of which lists frames, channels, rows and columns, as the latent video."""
+    shape = _cog_shape(config, b.shape(x)[0], canvas)
+    deep = max(1, config.patch_frames)
+    rows, columns = canvas.tokens[1:]
+    split = (shape[0], shape[1] // deep, rows, columns, deep, config.channels, _PATCH, _PATCH)
+    return b.view(x, shape, "video", split=split, order=(0, 1, 4, 5, 2, 6, 3, 7))
 
 
 def _cog_patches(b: Layers, config: CogVideoXConfig, batch: int, canvas: Canvas) -> str:
@@ -220,7 +232,9 @@ def _cog_patches(b: Layers, config: CogVideoXConfig, batch: int, canvas: Canvas)
     frames, rows, columns = shape[1] // config.patch_frames, *canvas.tokens[1:]
     x = b.input("latent", shape)
     width = config.channels * config.patch_frames * _PATCH**2
-    return b.linear(b.view(x, (batch, frames * rows * columns, width), "patches"), config.hidden, "patch")
+    split = (batch, frames, config.patch_frames, config.channels, rows, _PATCH, columns, _PATCH)
+    shape, order = (batch, frames * rows * columns, width), (0, 1, 4, 6, 2, 3, 5, 7)
+    return b.linear(b.view(x, shape, "patches", split=split, order=order), config.hidden, "patch")
 
 
 def _time_rows(b: Layers, time: str, n: int, hidden: int, name: str) -> str:

@@ -262,7 +262,7 @@ def vision_transformer(
     pixels = b.input("image", (batch, 3, image, image))
     patches = b.conv(pixels, hidden, patch, "embeddings.patch", stride=patch, padding=0)
     n_patches = (image // patch) ** 2
-    rows = b.view(patches, (batch, n_patches, hidden), "rows")
+    rows = b.pixel_rows(patches)
     first = b.view(b.trained("embeddings.class", 1, 1, hidden), (batch, 1, hidden), "rows")
     x = b.concat([first, rows], 1, "embeddings.concat")
     x = b.elementwise("add", x, b.trained("embeddings.position", 1, n_patches + 1, hidden), name="embeddings.add")
