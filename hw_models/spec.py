@@ -895,8 +895,8 @@ class MachineSpec(Shown):
     ``groups``: groups of cores unlike these, by name, beside them on the same DRAM; operators run where they end
     soonest (:mod:`tilewright.search.groups`). ``main``: what the group of these cores is called.
     ``pim``: the memory that computes behind the chip, by name or file (:mod:`tilewright.hw_models.pim`).
-    ``residency``: whether networks run by a plan of what stays on chip ("plan"), or with every tensor in the DRAM
-    between operators ("none").
+    ``residency``: whether networks run by a plan of what stays on chip ("plan"; "spills" lets tensors leave it for a
+    part of their lives), or with every tensor in the DRAM between operators ("none").
     ``assumptions`` are sentences on what the description idealises; results repeat them.
     """
 
@@ -916,7 +916,7 @@ class MachineSpec(Shown):
     gpu: GpuSpec | None = None
     overheads: OverheadsSpec = OverheadsSpec()
     dma: DmaSpec = DmaSpec()
-    residency: Literal["plan", "none"] = "none"
+    residency: Literal["plan", "spills", "none"] = "none"
     weights: WeightsSpec = WeightsSpec()
     lacks: tuple[Text, ...] = ()
     fallback: FallbackSpec | None = None

@@ -334,6 +334,14 @@ def residency_rows(plan: ResidencyPlan) -> list[tuple[str, str]]:
         (f"kept in {plan.memory}", f"{kept}; {room}"),
         ("plan", f"{change_text(plan.cost / max(1, plan.without))} against {unit(plan.without)} with none; {proof}"),
     ]
+    if plan.whole_lives is not None:
+        ways = [(way, [one for one in plan.copies if one.way == way]) for way in ("spill", "fill")]
+        told = ", ".join(
+            f"{len(own):,} {way}{'s' if len(own) != 1 else ''} ({bytes_text(sum(one.n_bytes for one in own))})"
+            for way, own in ways
+        )
+        against = f"{change_text(plan.cost / max(1, plan.whole_lives))} against {unit(plan.whole_lives)} without"
+        rows.append(("lives in parts", f"{told}; {against}"))
     if plan.first_cycles:
         brought = f"{cycles_text(plan.first_cycles)} cycles, {energy_text(plan.first_energy_pj)}"
         rows.append(("first inference", f"besides, to bring the weights that stay: {brought}"))

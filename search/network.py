@@ -139,7 +139,8 @@ def simulate_stream(
     those of the search (where there is more of a resource, nothing then gets worse for want of a candidate).
     ``only``: the mappings to run, without any search. ``chosen``: is filled with the mapping of each distinct operator.
     ``residency``: whether a plan says which tensors live on chip between operators, and which weights between
-    inferences (None: as the machine says); the figures are then those of an inference behind the first.
+    inferences (None: as the machine says, where "spills" lets tensors leave for a part of their lives); the figures are
+    then those of an inference behind the first.
     ``kernels``: on a GPU which kernels (None: library kernels where they are calibrated); these have no mappings,
     and of the other options only the objective's name means something to them. ``n_processes``: that search mappings at
     the same time, where that takes a while (None: :func:`tilewright.search.executors.calls.n_jobs`), with the same
@@ -180,7 +181,7 @@ def simulate_stream(
         mapped = _given_mappings(jobs, only, machine, progress)
     else:
         searching = _Searching(machine, objective, tuple(attention_dataflows), kept)
-        plans = machine.residency == "plan" if residency is None else residency
+        plans = machine.residency != "none" if residency is None else residency
         with Helpers(n_jobs(n_processes), _begin_to_help, searching) as helpers:
             planned, mapped = _searched_mappings(
                 _Searches(jobs, searching, helpers), stream if plans else None, progress
@@ -259,10 +260,8 @@ def _refuse_on_groups(machine: MachineSpec, residency: bool | None, only: Mappin
 
 
 def _planned_jobs(jobs: tuple[Job, ...], planned: Planned | None) -> tuple[Job, ...]:
-    """``jobs`` with the layers of a plan."""
-    if planned is None:
-        return jobs
-    return tuple(replace(job, layer=layer) for job, layer in zip(jobs, planned.layers, strict=True))
+    """``jobs`` with the layers of a plan, and its copies of tensors between them."""
+    return jobs if planned is None else planned.run_order(jobs)
 
 
 def _given_mappings(
@@ -288,7 +287,7 @@ def _searched_mappings(
     jobs, planned = tuple(searches.jobs), None
     if stream is not None:
         planned = searches.plan(stream, progress)
-        jobs = _planned_jobs(jobs, planned)
+        jobs = searches.jobs = _planned_jobs(jobs, planned)
     searches.ahead([(at, job.layer) for at, job in enumerate(jobs)], progress, stops=True)
     return planned, {job.layer: searches.mapping(at, job.layer) for at, job in enumerate(jobs)}
 
@@ -357,6 +356,7 @@ class _Searches:
             objective=self._objective,
             progress=progress,
             ahead=self.ahead,
+            spills=self._machine.residency == "spills",
         )
         self._with_less_room(() if planned is None else planned.layers)
         return planned

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["PlacedTensor", "ResidencyPlan"]
+__all__ = ["CopiedTensor", "PlacedTensor", "ResidencyPlan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedTensor:
     """A tensor in a memory on chip, at ``address`` (bytes), from operator ``first`` to operator ``last`` of the run.
 
-    Weights (``is_weight``) stay from one inference to the next.
+    One that leaves and comes back is told as often, each time with an address of its own. Weights (``is_weight``) stay
+    from one inference to the next.
     """
 
     name: str
@@ -24,6 +25,16 @@ class PlacedTensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopiedTensor:
+    """A tensor that is written out of the memory ("spill") or brought back ("fill"), by operator ``at`` of the run."""
+
+    name: str
+    way: str
+    n_bytes: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResidencyPlan:
     """Which tensors live in ``memory``; no two at one address at the same time, nor where an operator has its tiles.
 
@@ -31,7 +42,9 @@ class ResidencyPlan:
     memory is below; ``without``: with everything in the DRAM. ``peak_bytes``: most that is in use at a time, tiles
     included; ``top_address``: the end of the highest block (what is between is fragmentation). ``tile_bytes``: room of
     each operator's tiles there. ``first_cycles``: cycles that the first inference takes besides, for the weights.
-    ``heuristic``: the cost of keeping tensors greedily. ``n_searches``: mappings that were searched.
+    ``heuristic``: the cost of keeping tensors greedily. ``n_searches``: mappings that were searched. ``copies``: of
+    tensors that leave the chip for a part of their lives; they are operators of the run. ``whole_lives``: what the best
+    plan without any costs (None: not asked for).
     """
 
     memory: str
@@ -49,6 +62,18 @@ class ResidencyPlan:
     first_energy_pj: float
     n_searches: int
     n_rounds: int
+    copies: tuple[CopiedTensor, ...] = ()
+    whole_lives: int | None = None
+
+    @property
+    def spill_bytes(self) -> int:
+        """Bytes that are written out of the memory for a time."""
+        return sum(one.n_bytes for one in self.copies if one.way == "spill")
+
+    @property
+    def fill_bytes(self) -> int:
+        """Bytes that are brought back."""
+        return sum(one.n_bytes for one in self.copies if one.way == "fill")
 
     @property
     def proven(self) -> bool:
@@ -91,4 +116,9 @@ class ResidencyPlan:
                 }
                 for tensor in self.tensors
             ],
+            **({} if self.whole_lives is None else self._lives()),
         }
+
+    def _lives(self) -> dict[str, Any]:
+        copies = [{"name": one.name, "way": one.way, "bytes": one.n_bytes, "at": one.at} for one in self.copies]
+        return {"whole_lives": self.whole_lives, "spill_bytes": self.spill_bytes, "copies": copies}

@@ -6,6 +6,7 @@ buffer of a machine with one core. Tensors of one plan live in one memory; the b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from tilewright.progress import Progress
 from tilewright.search.residency.addresses import Block, packed
 from tilewright.search.residency.costs import JobCosts, Searched, canonical
 from tilewright.search.residency.solve import Ahead, PlannedJob, Solved, first_bound, solve
+from tilewright.search.residency.spills import Copy, copy_job, divided, laid_out, lifelong
 from tilewright.search.residency.tensors import JobOperands, Resident, residents_of
 from tilewright.sim.engine.program import Engine, ProgramBuilder
 from tilewright.sim.engine.run import simulate
@@ -42,10 +44,25 @@ LayersAhead = Callable[[Sequence[tuple[int, JobLayer]]], None]
 
 
 class Planned(NamedTuple):
-    """The plan, and the layers of the jobs by it."""
+    """The plan, and the layers of the jobs by it. ``order``: of jobs (by number) and copies of tensors that leave the
+    chip for a time; empty where there are none.
+    """
 
     plan: ResidencyPlan
     layers: tuple[JobLayer, ...]
+    order: tuple[int | Copy, ...] = ()
+
+    def run_order(self, jobs: Sequence[Job]) -> tuple[Job, ...]:
+        """``jobs`` with their layers, and the copies between them."""
+        own = [replace(job, layer=layer) for job, layer in zip(jobs, self.layers, strict=True)]
+        found, seen = [], Counter[tuple[str, bool]]()
+        for one in self.order or range(len(own)):
+            if isinstance(one, int):
+                found.append(own[one])
+                continue
+            seen[one.tensor, one.is_fill] += 1
+            found.append(copy_job(one, seen[one.tensor, one.is_fill]))
+        return tuple(found)
 
 
 def memories_of(machine: MachineSpec) -> tuple[Place, ...]:
@@ -65,11 +82,13 @@ def plan_residency(
     seconds: float = 60.0,
     progress: Progress | None = None,
     ahead: LayersAhead | None = None,
+    spills: bool = False,
 ) -> Planned | None:
     """The best plan over the memories of ``machine``; None where none is better than everything in the DRAM.
 
     ``search``: the best mapping of a layer (InputError where none fits); ``ahead``: may search several at once before
-    they are asked for. ``seconds``: of processor time for the proof, a memory.
+    they are asked for. ``seconds``: of processor time for the proof, a memory. ``spills``: whether tensors may leave
+    the chip for a part of their lives, in the memory of the best plan of whole lives (the largest, if there is none).
     """
     operands, residents = residents_of(stream, jobs)
     sizes = _stored_weights(stream, jobs, operands, machine)
@@ -91,6 +110,52 @@ def plan_residency(
         found = _plan_of(one, machine, objective, seconds, progress, to_beat)
         if found is not None and (best is None or found.plan.cost < best.plan.cost):
             best = found
+    return _with_spills(tried, best, machine, search, objective, seconds, progress) if spills else best
+
+
+def _with_spills(
+    memories: Sequence[_Memory],
+    best: Planned | None,
+    machine: MachineSpec,
+    search: LayerSearch,
+    objective: str,
+    seconds: float,
+    progress: Progress | None,
+) -> Planned | None:
+    """``best``, or a better plan in which tensors leave the chip for parts of their lives."""
+    if not memories:
+        return best
+    memory = max(memories, key=lambda one: (best is not None and one.name == best.plan.memory, one.capacity))
+    name, capacity, jobs, residents, ahead = memory
+    if best is not None:
+        best = best._replace(plan=replace(best.plan, whole_lives=best.plan.cost))
+
+    def found_at(at: int, layer: JobLayer) -> Searched:
+        return _searching(search, at, name)(layer)
+
+    parts = divided(residents, jobs, machine, name, capacity, found_at, is_cycles=objective != "energy")
+    if parts is None:
+        return best
+    kept = {tensor.name for tensor in best.plan.tensors} if best is not None else set()
+    start = lifelong(parts, [resident.name in kept for resident in residents])
+    room = capacity
+    for _ in range(MOST_TRIES):
+        how = {"seconds": seconds, "progress": progress, "ahead": ahead, "lives": parts.lives, "start": start}
+        solved = solve(parts.jobs, parts.residents, room, **how)  # type: ignore[arg-type]
+        whole = None if solved is None else solved.without if best is None else best.plan.cost
+        if solved is None or whole is None or solved.cost >= whole:
+            return best
+        laid = laid_out(parts, solved.kept)
+        of_jobs = [_tile_room(*one) for one in zip(parts.jobs, solved.patterns, solved.rooms, strict=True)]
+        tiles = [of_jobs[one] if isinstance(one, int) else one.need for one in laid.order]
+        blocks = [Block(stay.first, stay.last, stay.n_bytes) for stay in laid.stays]
+        blocks += [Block(at, at, n_bytes) for at, n_bytes in enumerate(tiles) if n_bytes]
+        addresses = packed(blocks, capacity)
+        if addresses is not None:
+            found = _told(name, capacity, machine, objective, parts.jobs, solved, laid.stays, tiles, blocks, addresses)
+            plan = replace(found.plan, copies=laid.told, whole_lives=whole)
+            return Planned(plan, found.layers, laid.order if laid.told else ())
+        room = int(room * TIGHTER)
     return best
 
 
@@ -217,7 +282,7 @@ def _told(
     addresses: Sequence[int],
 ) -> Planned:
     """The plan in the words of results, and the layers that follow it."""
-    live = [sum(block.n_bytes for block in blocks if block.first <= at <= block.last) for at in range(len(planned))]
+    live = [sum(block.n_bytes for block in blocks if block.first <= at <= block.last) for at in range(len(tiles))]
     layers = tuple(
         job.costs.planned(pattern, room)
         for job, pattern, room in zip(planned, solved.patterns, solved.rooms, strict=True)

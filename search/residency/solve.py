@@ -10,18 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilewright.progress import Progress
 from tilewright.search.cp_sat import has_answer, new_solver
-from tilewright.search.residency.costs import Choice, JobCosts, Pattern
+from tilewright.search.residency.costs import Choice, JobCosts, Pattern, Searched
 from tilewright.search.residency.tensors import Resident
 from tilewright.sim.jobs import JobLayer
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model import CpModel, IntVar
 
-__all__ = ["Ahead", "PlannedJob", "Solved", "first_bound", "solve"]
+__all__ = ["Ahead", "Life", "PlannedJob", "Solved", "first_bound", "solve"]
 
 #: Searches mappings of layers, each of the jobs with such costs, so that they are known when they are asked for.
 Ahead = Callable[[Sequence[tuple[JobCosts, JobLayer]]], None]
@@ -37,6 +37,43 @@ class PlannedJob:
 
     costs: JobCosts
     tensors: tuple[int, ...]
+
+
+class Life(NamedTuple):
+    """A tensor that may leave the chip between its ``uses`` (jobs): the numbers of what says that it is there at each
+    of them (``on``), and that it stays until the next (``held``); what it costs to write it out and to bring it back.
+    """
+
+    uses: tuple[int, ...]
+    on: tuple[int, ...]
+    held: tuple[int, ...]
+    spill: Searched
+    fill: Searched
+
+    def spilled_after(self, kept: Sequence[bool]) -> int | None:
+        """The use behind which it is written out: the first after which it leaves, if it was made on chip."""
+        if not kept[self.on[0]]:
+            return None
+        return next((i for i, held in enumerate(self.held) if not kept[held]), None)
+
+    def filled_before(self, kept: Sequence[bool]) -> list[int]:
+        """The uses before which it is brought back."""
+        return [i for i, on in enumerate(self.on) if i and kept[on] and not kept[self.held[i - 1]]]
+
+    def copied(self, kept: Sequence[bool], rooms: Sequence[int]) -> int | None:
+        """What its copies cost; None where it cannot be so, or they have no room."""
+        if any(kept[held] and not (kept[a] and kept[b]) for held, a, b in self._between()):
+            return None
+        fills = self.filled_before(kept)
+        leaves = [i for i, held in enumerate(self.held) if kept[self.on[i]] and not kept[held]]
+        if any(rooms[self.uses[i]] < self.fill.need for i in fills):
+            return None
+        if any(rooms[self.uses[i]] < self.spill.need for i in leaves):
+            return None
+        return (self.spilled_after(kept) is not None) * self.spill.cost + len(fills) * self.fill.cost
+
+    def _between(self) -> list[tuple[int, int, int]]:
+        return list(zip(self.held, self.on, self.on[1:], strict=False))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,24 +103,28 @@ def solve(
     progress: Progress | None = None,
     to_beat: int | None = None,
     ahead: Ahead | None = None,
+    lives: Sequence[Life] = (),
+    start: Sequence[bool] | None = None,
 ) -> Solved | None:
     """The best plan, or the best found in ``seconds`` of processor time with its gap; None where none is below
-    ``to_beat``, which is known sooner.
+    ``to_beat``, which is known sooner. ``lives``: of tensors whose residents are parts of them; ``start``: a plan that
+    it begins with in place of a greedy one.
     """
     until = time.process_time() + seconds
-    evaluated = _evaluator(jobs, residents, capacity, ahead)
+    evaluated = _evaluator(jobs, residents, capacity, ahead, lives)
     best = evaluated([False] * len(residents))
     assert best is not None
     without, greedy = best.cost, None
+    first = _greedy(jobs, residents, capacity) if start is None else start
     if to_beat is None:
-        greedy = evaluated(_greedy(jobs, residents, capacity))
+        greedy = evaluated(first)
         best = _better(best, greedy)
     bound, n_rounds, gap = 0, 0, MOST_GAP
     while n_rounds < MOST_ROUNDS:
         n_rounds += 1
         if progress is not None:
             progress(n_rounds, MOST_ROUNDS, "which tensors stay on chip")
-        model = _Model(jobs, residents, capacity)
+        model = _Model(jobs, residents, capacity, lives=lives)
         found = model.solved(best.kept, max(0.5, until - time.process_time()), relative_gap=gap)
         if found is None:
             break
@@ -100,7 +141,7 @@ def solve(
         if bound >= best.cost:
             break
         gap = _gap(best.cost, bound, _n_searches(jobs) - before)
-        exactly = _Model(jobs, residents, capacity, exact=True)
+        exactly = _Model(jobs, residents, capacity, exact=True, lives=lives)
         known = exactly.solved(best.kept, max(0.5, until - time.process_time()), relative_gap=gap)
         if known is not None:  # what has been searched so far, put together anew
             best = _better(best, evaluated(known[0]))
@@ -108,7 +149,7 @@ def solve(
             break
     if to_beat is not None and best.cost >= to_beat:
         return None
-    greedy = greedy or evaluated(_greedy(jobs, residents, capacity))
+    greedy = greedy or evaluated(first)
     best = _better(best, greedy)
     return Solved(
         kept=best.kept,
@@ -160,18 +201,25 @@ def _rooms(jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: 
 
 
 def _evaluated(
-    jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int, kept: Sequence[bool]
+    jobs: Sequence[PlannedJob],
+    residents: Sequence[Resident],
+    capacity: int,
+    kept: Sequence[bool],
+    lives: Sequence[Life] = (),
 ) -> _Plan | None:
     """A plan at its exact costs; None where some job has no room for its tiles. All are searched all the same."""
     rooms = _rooms(jobs, residents, capacity, kept)
-    if min(rooms) < 0:
+    copies = [life.copied(kept, rooms) for life in lives]
+    if min(rooms) < 0 or None in copies:
         return None
     patterns = [tuple(kept[number] for number in job.tensors) for job in jobs]
     found = [job.costs.exact(pattern, room) for job, pattern, room in zip(jobs, patterns, rooms, strict=True)]
     costs = [one.cost for one in found if one is not None]
     if len(costs) < len(jobs):
         return None
-    return _Plan(kept=tuple(kept), patterns=tuple(patterns), rooms=tuple(rooms), cost=sum(costs))
+    return _Plan(
+        kept=tuple(kept), patterns=tuple(patterns), rooms=tuple(rooms), cost=sum(costs) + sum(filter(None, copies))
+    )
 
 
 def _is_better_known(
@@ -199,12 +247,16 @@ def _gap(cost: int, bound: int, n_searched: int) -> float:
 
 
 def _evaluator(
-    jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int, ahead: Ahead | None
+    jobs: Sequence[PlannedJob],
+    residents: Sequence[Resident],
+    capacity: int,
+    ahead: Ahead | None,
+    lives: Sequence[Life] = (),
 ) -> Callable[[Sequence[bool]], _Plan | None]:
     def evaluated(kept: Sequence[bool]) -> _Plan | None:
         if ahead is not None:
             _search_ahead(jobs, residents, capacity, kept, ahead)
-        return _evaluated(jobs, residents, capacity, kept)
+        return _evaluated(jobs, residents, capacity, kept, lives)
 
     return evaluated
 
@@ -257,13 +309,20 @@ class _Model:
     """
 
     def __init__(
-        self, jobs: Sequence[PlannedJob], residents: Sequence[Resident], capacity: int, *, exact: bool = False
+        self,
+        jobs: Sequence[PlannedJob],
+        residents: Sequence[Resident],
+        capacity: int,
+        *,
+        exact: bool = False,
+        lives: Sequence[Life] = (),
     ) -> None:
         from ortools.sat.python import cp_model
 
         self.model: CpModel = cp_model.CpModel()
         self.kept: list[IntVar] = [self.model.new_bool_var(resident.name) for resident in residents]
         costs: list[Any] = []
+        in_use: list[Any] = []
         choices_of: dict[int, list[Choice]] = {}
         for at, job in enumerate(jobs):
             key = id(job.costs)
@@ -276,7 +335,9 @@ class _Model:
                 ]
             alive = [n for n, resident in enumerate(residents) if resident.first <= at <= resident.last]
             held = sum(residents[n].n_bytes * self.kept[n] for n in alive)
+            in_use.append(held)
             costs.append(self._job(job, choices_of[key], held, capacity))
+        costs += [self._copies(life, in_use, capacity) for life in lives]
         # Among plans of one cost the one that keeps most, for it is the likeliest to be what its floors say.
         self.scale = len(residents) + 1
         self.model.minimize(self.scale * sum(costs) - sum(self.kept))
@@ -294,6 +355,23 @@ class _Model:
         self.model.add(held + needs <= capacity)
         more = sum((choice.cost - least) * one for one, choice in zip(picked, choices, strict=True))
         return least + more
+
+    def _copies(self, life: Life, in_use: Sequence[Any], capacity: int) -> Any:
+        """What the copies of a tensor cost, which has room for them where it leaves and where it comes back."""
+        on, held = ([self.kept[number] for number in numbers] for numbers in (life.on, life.held))
+        spill = self.model.new_bool_var("")
+        cost = life.spill.cost * spill
+        for i, stays in enumerate(held):
+            leaves, fill = self.model.new_bool_var(""), self.model.new_bool_var("")
+            self.model.add_implication(stays, on[i])
+            self.model.add_implication(stays, on[i + 1])
+            self.model.add(spill >= on[0] - stays)
+            self.model.add(leaves >= on[i] - stays)
+            self.model.add(fill >= on[i + 1] - stays)
+            self.model.add(in_use[life.uses[i]] + life.spill.need * leaves <= capacity)
+            self.model.add(in_use[life.uses[i + 1]] + life.fill.need * fill <= capacity)
+            cost += life.fill.cost * fill
+        return cost
 
     def solved(
         self, hint: Sequence[bool], seconds: float, *, relative_gap: float = 0.0

@@ -111,7 +111,7 @@ class Decoding:
 
     def _plans(self) -> bool:
         simulator = self._simulator
-        return simulator.machine.residency == "plan" if simulator.residency is None else simulator.residency
+        return simulator.machine.residency != "none" if simulator.residency is None else simulator.residency
 
     # --- step by step ---------------------------------------------------------------------------------------------
 

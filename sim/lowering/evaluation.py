@@ -314,7 +314,7 @@ def unmodelled(machine: MachineSpec, *, fills_buffers: bool = False) -> list[str
     ``fills_buffers``: a dataflow that keeps operands in far buffers. Levels in which a plan keeps tensors are used.
     """
     notes = []
-    used = {level.name for level in levels_of(machine)} if machine.residency == "plan" else set()
+    used = {level.name for level in levels_of(machine)} if machine.residency != "none" else set()
     far = ", ".join(buffer.name for buffer in machine.buffers[1:] if buffer.name not in used)
     if far and not fills_buffers:
         notes.append(

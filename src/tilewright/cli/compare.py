@@ -9,6 +9,7 @@ import typer
 
 from tilewright.cli import complete
 from tilewright.cli.inputs import (
+    PLANS,
     check_dataflows,
     command_line,
     machine_of,
@@ -131,7 +132,7 @@ def compare(
     way = method_of(method, seed_is_given=is_given(context, "seed"))
     settings = [*(set_ or []), *residency_setting(residency)]
     specs = _machines_of(machine, settings, dataflow, "engine" if is_front else kernels, launch, method, residency)
-    if kernels is None and (dataflow or residency == "plan" or (method and len(specs) == 1)):
+    if kernels is None and (dataflow or residency in PLANS or (method and len(specs) == 1)):
         kernels = "engine" if any(spec.gpu for spec in specs) else None
     texts = [*(workload or []), *(_all_layers() if all_networks else [])]
     if not texts:
@@ -197,7 +198,7 @@ def _machines_of(
     on_gpu = [load_machine(text).gpu is not None for text in texts]
     asked = [(kernels, launch) if is_gpu or not any(on_gpu) else (None, None) for is_gpu in on_gpu]
     mapping: dict[str, object] = {"--dataflow": dataflow, "--method": method if len(texts) == 1 else None}
-    mapping |= {"--residency": residency == "plan"}
+    mapping |= {"--residency": residency in PLANS}
     return [
         machine_of(text, settings, kernels=one[0], launch=one[1], mapping=mapping, keep_groups=True)
         for text, one in zip(texts, asked, strict=True)

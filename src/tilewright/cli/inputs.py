@@ -16,14 +16,23 @@ if TYPE_CHECKING:
     from tilewright.sim.jobs import JobLayer
 
 __all__ = [
+    "PLANS",
+    "WHOLE_LIVES",
     "check_dataflows",
     "command_line",
+    "is_planned",
     "machine_of",
     "residency_of",
     "residency_setting",
     "runs_engine",
+    "spills_setting",
     "workloads_of",
 ]
+
+#: What ``--residency`` may say: a plan of whole lives, one in which tensors leave for a time, none.
+RESIDENCIES = ("plan", "spills", "none")
+PLANS = ("plan", "spills")
+WHOLE_LIVES = ("plan", "none")
 
 
 def machine_of(
@@ -65,11 +74,21 @@ def machine_of(
     return machine
 
 
-def residency_of(given: str | None) -> str | None:
+def residency_of(given: str | None, *, allowed: Sequence[str] = RESIDENCIES) -> str | None:
     """What ``--residency`` says, checked; raises InputError."""
-    if given not in (None, "plan", "none"):
-        raise unknown("residency", given, ("plan", "none"), place="--residency")
+    if given is not None and given not in allowed:
+        raise unknown("residency", given, allowed, place="--residency")
     return given
+
+
+def is_planned(given: str | None) -> bool | None:
+    """Whether there is a plan; None where the machine says, as it does where tensors may leave for a time."""
+    return None if given in (None, "spills") else given == "plan"
+
+
+def spills_setting(given: str | None) -> list[str]:
+    """What ``--residency`` sets in the machine where tensors may leave for a time."""
+    return ["residency=spills"] if given == "spills" else []
 
 
 def residency_setting(given: str | None) -> list[str]:

@@ -88,7 +88,7 @@ def simulate_network(outputs: Outputs, run: NetworkRun) -> None:
 
 def _say_what_could_stay(run: NetworkRun, result: NetworkResult) -> None:
     """One line where nobody said what stays on chip and a plan could gain something."""
-    if run.residency is not None or run.machine.residency == "plan" or result.stream is None or run.machine.groups:
+    if run.residency is not None or run.machine.residency != "none" or result.stream is None or run.machine.groups:
         return
     if result.kernels in ("eager", "fused"):
         return

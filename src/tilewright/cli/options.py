@@ -261,9 +261,9 @@ ResidencyOption = Annotated[
     str | None,
     typer.Option(
         "--residency",
-        metavar="plan|none",
-        help="Whether a plan says which tensors stay on chip between operators, and weights between inferences (as the "
-        "machine file says).",
+        metavar="plan|spills|none",
+        help="Whether a plan says which tensors stay on chip between operators, and weights between inferences; with "
+        "spills tensors may leave for a part of their lives (as the machine file says).",
         show_default=False,
         rich_help_panel=_NETWORKS,
     ),

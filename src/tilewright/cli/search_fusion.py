@@ -118,7 +118,7 @@ def _is_planned(options: FusionOptions, machine: MachineSpec) -> bool:
     if options.residency not in (None, "plan", "none"):
         raise unknown("residency", options.residency, ("plan", "none"), place="--residency")
     if options.residency is None:
-        return machine.residency == "plan" and options.objective in ("latency", "energy")
+        return machine.residency != "none" and options.objective in ("latency", "energy")
     return options.residency == "plan"
 
 

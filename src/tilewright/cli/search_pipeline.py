@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tilewright.cli.inputs import machine_of, residency_of
+from tilewright.cli.inputs import WHOLE_LIVES, machine_of, residency_of
 from tilewright.cli.once import check_parts
 from tilewright.cli.pipeline import USUAL_IMAGES, PipelineRun, count_of, hand_over_of, show_pipeline, stages_of
 from tilewright.cli.search_space import SPACES, NetworkOptions, SearchCall, SearchSpace, network_of
@@ -32,7 +32,7 @@ def run(call: SearchCall[PipelineOptions]) -> None:
     machine = machine_of(options.machine, options.set)
     stages = stages_of(options.stages, option="--stages")
     images = USUAL_IMAGES if options.images is None else count_of(options.images, option="--images")
-    plan = residency_of(options.residency)
+    plan = residency_of(options.residency, allowed=WHOLE_LIVES)
     stream = network_of(call)
     check_parts([stream], {"weights": options.weights, "activations": options.activations})
     stream = stream.with_formats(weights=options.weights, activations=options.activations)

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tilewright.cli.inputs import check_dataflows, command_line, machine_of, residency_of, runs_engine, workloads_of
+from tilewright.cli.inputs import (
+    PLANS,
+    WHOLE_LIVES,
+    check_dataflows,
+    command_line,
+    is_planned,
+    machine_of,
+    residency_of,
+    runs_engine,
+    spills_setting,
+    workloads_of,
+)
 from tilewright.cli.once import is_given
 from tilewright.cli.options import (
     ActivationsOption,
@@ -151,11 +162,12 @@ def simulate(
     given = [option for option, value in only_for_networks.items() if value]
     plan = residency_of(residency)
     named = what_is_named(workload, network_options=given)
-    of_networks = {"--no-fuse": no_fuse, "--no-prefetch": no_prefetch, "--residency": plan == "plan"}
+    of_networks = {"--no-fuse": no_fuse, "--no-prefetch": no_prefetch, "--residency": plan in PLANS}
     of_networks |= {"--pipeline": bool(pipeline), "--beside": bool(beside), "--hand-over": bool(hand_over)}
     of_layers = {"--tile": bool(tile), "--method": bool(method)}
     mapping = {"--dataflow": bool(dataflow), **(of_networks if named.kind == "network" else of_layers)}
-    spec = machine_of(machine, set_, kernels=kernels, launch=launch, mapping=mapping, keep_groups=True)
+    settings = [*(set_ or []), *spills_setting(plan)]
+    spec = machine_of(machine, settings, kernels=kernels, launch=launch, mapping=mapping, keep_groups=True)
     if named.kind != "network":
         if given:
             what, keys = _FORMAT_KEYS[named.kind]
@@ -174,12 +186,13 @@ def simulate(
     from tilewright.cli.network import NetworkRun, simulate_network, stream_of
 
     if pipeline is not None:
+        residency_of(residency, allowed=WHOLE_LIVES)
         _refuse_for_pipeline(goal, {"--all-operators": all_operators, "--weight-density": weight_density})
         stages, n_images = stages_of(pipeline, option="--pipeline"), _images(images)
         stream = stream_of(named.text, weights=weights, activations=activations, kv_cache=kv_cache, unknown=choice)
         asked = PipelineRun(
             machine=spec, stages=stages, images=n_images, prefetch=not no_prefetch, fuse=not no_fuse,
-            residency=None if plan is None else plan == "plan", keep_mappings=not no_cache, dataflow=dataflow,
+            residency=is_planned(plan), keep_mappings=not no_cache, dataflow=dataflow,
             command=command_line(context), beside=tuple(machine_of(one) for one in beside or ()),
             hand_over=hand_over_of(hand_over),
         )  # fmt: skip
@@ -212,7 +225,7 @@ def simulate(
         kv_cache=kv_cache,
         weight_density=weight_density,
         prefetch=not no_prefetch,
-        residency=None if plan is None else plan == "plan",
+        residency=is_planned(plan),
         fuse=not no_fuse,
         keep_mappings=not no_cache,
         dataflow=dataflow,
@@ -288,10 +301,10 @@ def _simulate_run(context: typer.Context, outputs: Outputs) -> None:
         raise InputError("--seed: means nothing for a run over time")
     dataflow, plan = given["dataflow"], residency_of(given["residency"])
     mapping = {f"--{name.replace('_', '-')}": given[name] for name in ("dataflow", "no_fuse", "no_prefetch")}
-    mapping["--residency"] = plan == "plan"
+    mapping["--residency"] = plan in PLANS
     spec = machine_of(
         given["machine"],
-        given["set_"],
+        [*(given["set_"] or []), *spills_setting(plan)],
         for_engine=described.run != "serve",
         kernels=given["kernels"],
         launch=given["launch"],
@@ -309,7 +322,7 @@ def _simulate_run(context: typer.Context, outputs: Outputs) -> None:
         kv_cache=given["kv_cache"],
         prefetch=not given["no_prefetch"],
         fuse=not given["no_fuse"],
-        residency=None if plan is None else plan == "plan",
+        residency=is_planned(plan),
         keep_mappings=not given["no_cache"],
         dataflow=dataflow,
         kernels=_kernels_of(spec, given["kernels"], mapping),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tilewright.cli.inputs import (
+    PLANS,
     check_dataflows,
     command_line,
     machine_of,
@@ -82,7 +83,7 @@ def why(
     own = {**formats, "--residency": residency, "--unknown": unknown, "--map": map_, "--launch": launch}
     given = [option for option, value in own.items() if value]
     named = what_is_named(workload, network_options=given)
-    mapping: dict[str, object] = {"--dataflow": dataflow, "--tile": tile, "--residency": residency == "plan"}
+    mapping: dict[str, object] = {"--dataflow": dataflow, "--tile": tile, "--residency": residency in PLANS}
     settings = [*(set_ or []), *residency_setting(residency)]
     spec = machine_of(machine, settings, kernels=kernels, launch=launch, mapping=mapping)
     if spec.gpu is not None and kernels is None and any(mapping.values()):
