@@ -140,7 +140,7 @@ def _shortest_of(ready: Prepared, stretch: Sequence[int], seconds: float, seed: 
     )
     soc = SocSpec(name=ready.machine.name, source="exact runs", clusters=clusters)
     found = shortest_schedule(
-        soc, TaskGraph(name=ready.stream.name, tasks=tasks, edges=edges), seconds=seconds, seed=seed
+        soc, TaskGraph(name=ready.stream.name, tasks=tasks, edges=edges), seconds=seconds, seed=seed, few_elements=True
     )
     runs = sorted(found.tasks, key=_number)
     return [Placed(run.element, run.start, run.finish) for run in runs], found.bound

@@ -52,19 +52,25 @@ class ProvenSchedule:
 
 
 def shortest_schedule(
-    soc: SocSpec, jobs: Sequence[Job] | TaskGraph, *, seconds: float | None = _SECONDS, seed: int = 0
+    soc: SocSpec,
+    jobs: Sequence[Job] | TaskGraph,
+    *,
+    seconds: float | None = _SECONDS,
+    seed: int = 0,
+    few_elements: bool = False,
 ) -> ProvenSchedule:
     """The schedule with the fewest late jobs, and of these that of least latency, summed over ``jobs`` (a single job
     may be given as its graph).
 
     The search begins with the best run of the registered schedulers and ends after ``seconds`` of the clock at the
-    latest (None: when it is proven). Raises InputError where no element can run a task.
+    latest (None: when it is proven). ``few_elements``: what they do in all is then what bounds the end, which takes the
+    solver longer to see where there are many. Raises InputError where no element can run a task.
     """
     wanted = (Job(graph=jobs, arrival=0),) if isinstance(jobs, TaskGraph) else in_order_of_arrival(jobs)
     runs = (run_jobs(soc, wanted, scheduler) for scheduler in SCHEDULERS.values())
     first = min(runs, key=lambda run: (run.n_late, sum(run.latencies)))
     model = _Model(soc, first)
-    solver = new_solver(seed=seed, seconds=seconds)
+    solver = new_solver(seed=seed, seconds=seconds, is_linear=few_elements)
     found = has_answer(solver, model.model)
     if not found:
         return ProvenSchedule(tasks=first.tasks, cost=sum(first.latencies), bound=model.least, n_late=first.n_late)
@@ -123,6 +129,8 @@ class _Model:
         for name, intervals in self.in_cluster.items():
             if len(intervals) > 1 and soc.clusters[name].count > 1:
                 self.model.add_cumulative(intervals, [1] * len(intervals), soc.clusters[name].count)
+        if len(self.jobs) == 1:
+            self._add_loads(finishes[0], self.jobs[0].arrival, self.all[0])
         latency = sum(finishes) - sum(job.arrival for job in self.jobs)
         self.model.minimize(self.of_a_late_one * sum(late) + latency)
         for run in first.tasks:
@@ -130,6 +138,12 @@ class _Model:
             self.model.add_hint(task.start, run.start)
             for element, is_on in task.on.items():
                 self.model.add_hint(is_on, element == run.element)
+
+    def _add_loads(self, finish: IntVar, arrival: int, tasks: list[_Task]) -> None:
+        """A job is done no earlier than all that an element does of it: implied, and a bound that relaxations see."""
+        for element in range(self.soc.n_elements):
+            own = [(task.ticks[element], task.on[element]) for task in tasks if element in task.ticks]
+            self.model.add(finish >= arrival + sum(ticks * is_on for ticks, is_on in own))
 
     def _most_moving(self) -> int:
         each = range(self.soc.n_elements)
