@@ -141,8 +141,7 @@ def check_groups(machine: MachineSpec) -> None:
     """Raise ValueError, with the field, for groups that cannot be: one that is called as the main one, parts that do
     not fit together, or beside what only one group of cores can have.
     """
-    beside = {
-        "weights.memory": machine.weights.memory,
+    beside: dict[str, Any] = {
         "gpu": machine.gpu,
         "pim": machine.pim,
         "residency": None if machine.residency == "none" else machine.residency,

@@ -31,6 +31,7 @@ __all__ = [
     "Job",
     "JobLayer",
     "assumptions_of_kinds",
+    "brought_weights",
     "jobs_of",
     "jobs_on",
     "storage_assumptions",
@@ -107,21 +108,34 @@ def jobs_on(
     if lines is not None and not lines.behind_products:
         lines = None
     jobs = jobs_of(stream, fuse=fuse, lacks=machine.lacks, kernels=kernels, lines=lines)
+    brought = brought_weights(stream, jobs, machine)
+    return tuple(
+        replace(job, layer=stored_on(job.layer, machine, job.weight_bytes if is_brought else None))
+        for job, is_brought in zip(jobs, brought, strict=True)
+    )
+
+
+def brought_weights(stream: OperatorStream, jobs: Sequence[Job], machine: MachineSpec) -> tuple[bool, ...]:
+    """Whether the weights of each job are read from the memory for weights: those that do not stay."""
+    if machine.weights.memory is None:
+        return (False,) * len(jobs)
     room, found = machine.weights.kept_bytes, []
     if machine.weights.beside_activations:
         room = max(0, room - most_live_bytes(stream, jobs))
     for job in jobs:
-        layer = stored_on(job.layer, machine)
-        n_bytes = stored_bytes(stream, job, layer)
-        if machine.weights.memory is not None and n_bytes > room:
-            layer = _from_weight_memory(layer, machine.weights.memory.name, job.weight_bytes)
+        n_bytes = stored_bytes(stream, job, stored_on(job.layer, machine))
+        found.append(n_bytes > room)
         room -= min(n_bytes, room)
-        found.append(replace(job, layer=layer))
     return tuple(found)
 
 
-def stored_on(layer: JobLayer, machine: MachineSpec) -> JobLayer:
-    """``layer`` with its weights as ``machine`` stores them, wherever they come from."""
+def stored_on(layer: JobLayer, machine: MachineSpec, brought_bytes: int | None = None) -> JobLayer:
+    """``layer`` with its weights as ``machine`` stores them, wherever they come from; ``brought_bytes`` of a job's
+    weights come from the memory for weights (None: they do not).
+    """
+    memory = machine.weights.memory
+    if brought_bytes is not None and memory is not None:
+        return _from_weight_memory(stored_on(layer, machine), memory.name, brought_bytes)
     ratio, sparsity = machine.weights.compression, machine.matrix.sparsity
     if not isinstance(layer, GemmLayer) or not layer.b_is_weight:
         return layer

@@ -105,7 +105,7 @@ def _joint(ready: Prepared, placement: Placement, programs: Sequence[tuple[Progr
             for number in order
         )
         groups.append(Group(name=unit.machine.main, script=script))
-    names = {name for unit in ready.units for name in shared_ports(ready.machine, unit)} | set(_DRAM)
+    names = {name for unit in ready.units for name in (*shared_ports(ready.machine, unit), *unit.shared)} | set(_DRAM)
     channels = [channel for channel in shared_channels(ready.machine) if channel.name in names]
     return join(groups, channels, tokens)
 

@@ -152,7 +152,9 @@ def _dynamic(unit: Unit, counters: Counters) -> dict[str, float]:
     found = energy_by_component(unit.machine, counters, 0)
     if not unit.number:
         return found
-    return {name if name in ("dram", "static") else f"{unit.machine.main} {name}": pj for name, pj in found.items()}
+    memory = unit.machine.weights.memory
+    shared = ("dram", "static", *([memory.name] if memory is not None else ()))
+    return {name if name in shared else f"{unit.machine.main} {name}": pj for name, pj in found.items()}
 
 
 # -- what is told ------------------------------------------------------------------------------------------
@@ -222,6 +224,7 @@ def _figures(ready: Prepared, made: Ready, fixed: int) -> Figures:
         energy_by_component=parts,
         dram_read_bytes=counters.dram_read_bytes,
         dram_write_bytes=counters.dram_write_bytes,
+        weight_memory_bytes=counters.weight_memory_bytes,
         matrix_utilization=matrix / whole,
         vector_utilization=vector / whole,
     )

@@ -199,7 +199,7 @@ def programs_at_clock(
     """
     if not unit.number:
         return tuple(tuple(run.programs) for run in runs)
-    shared = {DRAM, DRAM_WRITES, *also_shared}
+    shared = {DRAM, DRAM_WRITES, *unit.shared, *also_shared}
     known: dict[int, Program] = {}
     for run in runs:
         for program in run.programs:

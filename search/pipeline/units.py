@@ -16,7 +16,7 @@ from typing import Any
 from tilewright.errors import InputError
 from tilewright.hw_models.energy_table import TableFigure
 from tilewright.hw_models.spec import EVERYTHING, MachineSpec
-from tilewright.sim.jobs import Job, JobLayer, jobs_of, jobs_on, stored_on
+from tilewright.sim.jobs import Job, JobLayer, brought_weights, jobs_of, jobs_on, stored_on
 from tilewright.sim.kinds.layer import fallback_of_chain, layer_of
 from tilewright.sim.lacking import is_lacking
 from tilewright.units import exact
@@ -31,13 +31,15 @@ _DRAM_ENERGIES = ("dram_read_pj_per_byte", "dram_write_pj_per_byte", "dram_activ
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Unit:
     """Unit number ``number`` (0: the machine's own cores). ``jobs``: what each job is on ``machine`` (None: it cannot
-    do it). ``scale``: cycles of the first machine's clock that one of its own takes.
+    do it). ``scale``: cycles of the first machine's clock that one of its own takes. ``shared``: channels that it
+    shares with that machine, beside the DRAM's.
     """
 
     number: int
     machine: MachineSpec
     jobs: tuple[Job | None, ...]
     scale: Fraction
+    shared: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -71,9 +73,12 @@ def _beside(stream: OperatorStream, machine: MachineSpec, other: MachineSpec, jo
     is_processor = EVERYTHING in other.lacks and other.fallback is not None
     if not is_processor:
         joined = replace(joined, fallback=None, lacks=())
-    for job in jobs:
-        if is_processor:
-            found.append(replace(job, layer=fallback_of_chain(stream, job.operators)))
+    memory = machine.weights.memory if other.weights == machine.weights else None  # a group's is the machine's own
+    brought = brought_weights(stream, jobs, machine) if memory is not None else (False,) * len(jobs)
+    for job, is_brought in zip(jobs, brought, strict=True):
+        if is_processor:  # at which rate it reads the memory for weights is not known
+            could = not is_brought or isinstance(job.layer, FallbackLayer)
+            found.append(replace(job, layer=fallback_of_chain(stream, job.operators)) if could else None)
             continue
         if any(is_lacking(member, other.lacks, _kernels(other)) for member in job.operators):
             found.append(None)
@@ -81,9 +86,13 @@ def _beside(stream: OperatorStream, machine: MachineSpec, other: MachineSpec, jo
         layer: JobLayer = job.layer
         if isinstance(layer, FallbackLayer):
             layer = layer_of(stream, job.operators)
-        found.append(replace(job, layer=stored_on(layer, joined)))
+        found.append(replace(job, layer=stored_on(layer, joined, job.weight_bytes if is_brought else None)))
     return Unit(
-        number=number, machine=joined, jobs=tuple(found), scale=exact(machine.clock_ghz) / exact(other.clock_ghz)
+        number=number,
+        machine=joined,
+        jobs=tuple(found),
+        scale=exact(machine.clock_ghz) / exact(other.clock_ghz),
+        shared=(memory.name,) if memory is not None else (),
     )
 
 

@@ -224,6 +224,19 @@ def test_what_the_main_group_lacks_runs_where_it_is(board: MachineSpec) -> None:
         run(stream, lacking)
 
 
+def test_a_memory_for_weights_is_shared(board: MachineSpec) -> None:
+    memory = {"name": "flash", "bandwidth_gb_per_s": 0.4, "read_pj_per_byte": 10}
+    machine = board.with_(**{"weights.memory": memory})
+    own = ready(branches(), machine)
+    made = made_ready(own, shortest(own), prefetch=True)
+    assert run_reference(made.joint.program).cycles == made.cycles
+    assert [channel.name for channel in made.joint.program.channels].count("flash") == 1
+    assert all(2 not in options for job, options in zip(own.jobs, own.options, strict=True) if job.weight_bytes)
+    result = run(branches(), machine)
+    assert result.weight_memory_bytes == run(branches(), machine.group("npu")).weight_memory_bytes > 0
+    assert result.energy_by_component["flash"] == 10 * result.weight_memory_bytes
+
+
 def test_a_format_that_one_group_has(board: MachineSpec) -> None:
     result = run(branches("fp16").with_formats(weights="fp16"), board)
     products = [operator for operator in result.operators if operator.kind == "conv"]
