@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tilewright.errors import InputError
+from tilewright.formats import element_format, format_bits
 from tilewright.hw_models.dram import bytes_per_cycle
 from tilewright.hw_models.gpu.launches import launch_figures_of
 from tilewright.hw_models.spec import MachineSpec
@@ -29,6 +30,7 @@ from tilewright.workloads.stream.graph import OperatorStream
 __all__ = ["library_layer", "library_ways"]
 
 _VALUE_BYTES = 2
+_MOST_BITS = 16  # of queries in a fused attention
 
 
 def library_layer(
@@ -93,10 +95,15 @@ def _counts(note: str, launches: Sequence[Launch]) -> bool:
 def library_ways(layer: JobLayer, machine: MachineSpec, options: KernelOptions) -> tuple[SimulationResult, ...]:
     """``layer`` in each way that a library has: an attention fused, and as two products with a softmax between."""
     fused_one = library_layer(layer, machine, options)
-    if not isinstance(layer, AttentionLayer) or not LibraryOfMachine(machine).has_attention:
+    if not isinstance(layer, AttentionLayer) or not _has_fused(layer, machine):
         return (fused_one,)
     apart = _timed(layer, machine, options, _unfused_attention(layer), free_launches=False)
     return (fused_one, replace(apart, dataflow="unfused", tiling={}))
+
+
+def _has_fused(layer: AttentionLayer, machine: MachineSpec) -> bool:
+    """Whether a fused attention is calibrated for it: none is for queries of 32 bits."""
+    return LibraryOfMachine(machine).has_attention and format_bits(element_format(layer.qkv_format)) <= _MOST_BITS
 
 
 def _launches(layer: JobLayer, machine: MachineSpec, options: KernelOptions) -> Sequence[Launch]:
@@ -104,8 +111,7 @@ def _launches(layer: JobLayer, machine: MachineSpec, options: KernelOptions) -> 
     if stream is not None:
         return fused_launches(stream) if options.kernels == "fused" else unfused_launches(stream)
     if isinstance(layer, AttentionLayer):
-        has_fused = LibraryOfMachine(machine).has_attention
-        return (_attention(layer),) if has_fused else _unfused_attention(layer)
+        return (_attention(layer),) if _has_fused(layer, machine) else _unfused_attention(layer)
     if isinstance(layer, GemmLayer):
         return (_product(layer),)
     if isinstance(layer, VectorLayer):
@@ -122,7 +128,7 @@ def _stream(layer: JobLayer, machine: MachineSpec) -> OperatorStream | None:
     for stream in (rated, given):
         (job,) = jobs_of(stream)
         if layer in (replace(job.layer, name=layer.name), replace(stored_on(job.layer, machine), name=layer.name)):
-            return rated
+            return stream
     return None
 
 

@@ -145,7 +145,5 @@ def _wide_families(a: str, b: str) -> tuple[str, ...]:
     wide = {one for one in (a, b) if format_bits(one) > _SIXTEEN_BITS}
     lacking = wide - {"tf32", "fp32"}
     if lacking:
-        raise InputError(
-            f"library kernels: no products in {min(lacking)} are modelled; allowed tf32, fp32, 16 bits ..."
-        )
+        raise InputError(f"format: given {min(lacking)} for library kernels; allowed tf32, fp32, or at most 16 bits")
     return ("tf32",) if wide == {"tf32"} else ("fp32",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tilewright import simulate_network
+from tilewright import simulate, simulate_network
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.search.gpu.predict import kernel_seconds
@@ -35,6 +35,18 @@ def test_large_products_come_near_the_peak_of_their_format() -> None:
     # 64 lanes a multiprocessor: 19.5 TFLOP/s
     assert 12 < rate("fp32") < 19.5
     assert rate("fp32", "l40s") > rate("fp32")
+
+
+@pytest.mark.parametrize("operator", ["gemm:m=2048,n=2048,k=2048", "conv:in=256x56x56,out_channels=256,kernel=3"])
+def test_an_operator_alone_is_in_the_format_that_it_says(operator: str) -> None:
+    half, tf32, fp32 = (simulate(f"{operator},format={name}", "a100") for name in ("fp16", "tf32", "fp32"))
+    assert 1.5 * half.seconds < tf32.seconds < fp32.seconds / 2
+
+
+def test_an_attention_alone_of_32_bits_has_no_fused_kernel() -> None:
+    text = "attention:heads=16,seq=2048,head_dim=64,qkv_format="
+    half, fp32 = (simulate(text + name, "h100") for name in ("fp16", "fp32"))
+    assert fp32.dram_write_bytes > 10 * half.dram_write_bytes  # scores go there and back
 
 
 def run(number_format: str, machine: str = "a100") -> NetworkResult:
