@@ -61,6 +61,7 @@ DEVICES = (
     "rk3588-npu-core",
     "stm32n6570-dk",
 )
+_MOST_MACS = 140e9  # larger networks draw pictures, or write
 
 
 @pytest.mark.slow
@@ -69,11 +70,11 @@ def test_devices_refuse_no_convolutional_network(machine: str) -> None:
     """Each operator of every network of the zoo that people measure on such devices has a unit, and a bound there."""
     spec = load_machine(machine)
     for name in network_names():
-        if any(
-            word in name for word in ("bert", "llama", "mamba", "dit-", "pixart", "sd-1.5", "dmcnn", "mc-cnn", "fsrcnn")
-        ):
+        if any(word in name for word in ("dit-", "dmcnn", "mc-cnn", "fsrcnn")):
             continue
         stream = load_network(name).with_formats(weights="int8", activations="int8")
+        if stream.macs > _MOST_MACS or not any(operator.kind == "conv" for operator in stream.operators):
+            continue
         jobs = jobs_on(stream, spec)
         refuse_without_fallback([job.operators[0] for job in jobs if isinstance(job.layer, FallbackLayer)], spec)
         for layer in {job.layer for job in jobs}:
