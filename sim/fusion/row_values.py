@@ -7,7 +7,7 @@ A row of a map is an array (channels, width). Written from the definition of eac
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from tilewright.errors import InputError
 from tilewright.sim.fusion.graph.geometry import FeatureMap
 from tilewright.sim.kinds.elementwise import FUNCTIONS
 from tilewright.sim.kinds.values import operator_on_numbers
-from tilewright.workloads.operators import Operator
+from tilewright.workloads.operators import Operator, TensorSpec
 from tilewright.workloads.stream.graph import OperatorStream
 
 __all__ = ["RowReader", "Rows", "from_maps", "to_maps"]
@@ -94,7 +94,19 @@ class RowReader:
         return operator_on_numbers(operator, [np.broadcast_to(side.T, shape) for side in sides], shape).T
 
     def _rows(self, operator: Operator, place: int, inputs: Mapping[str, Rows]) -> Rows:
-        return inputs[self.stream.base(operator.inputs[place]).name]
+        return self._as_read(operator.inputs[place], inputs)
+
+    def _as_read(self, name: str, inputs: Mapping[str, Rows]) -> Rows:
+        """Rows of the tensor that ``name`` is a view of, as it reads them: some channels, a map pixel by pixel, or
+        pixels as a map.
+        """
+        spec = self.stream.tensor(name)
+        if spec.view_of is None:
+            return inputs[name]
+        rows = self._as_read(spec.view_of, inputs)
+        if spec.start:
+            return _channels_of(rows, spec)
+        return _in_order(rows, spec) if spec.order else rows
 
     def _weight(self, operator: Operator, place: int) -> FloatArray | None:
         if len(operator.inputs) <= place:
@@ -121,7 +133,7 @@ class RowReader:
         if base.name not in inputs:
             assert before is not None
             return before
-        rows = inputs[base.name]
+        rows = self._as_read(name, inputs)
         return rows.rows[row if rows.tensor.height > 1 else 0]
 
     def _conv(self, operator: Operator, output: FeatureMap, row: int, x: Rows) -> FloatArray:
@@ -173,6 +185,79 @@ class RowReader:
             top, left = (output.height - x.tensor.height) // 2, (output.width - x.tensor.width) // 2
             return x.padded(row - top, -left, output.width, 0.0)
         raise InputError(f'{operator.name}: a move "{function}" does not run on numbers')
+
+
+def _channels_of(rows: Rows, spec: TensorSpec) -> Rows:
+    """Those channels that a part has; one of other dimensions is refused."""
+    axis = 1 if rows.tensor.channels_first else len(spec.shape) - 1
+    if any(first for at, first in enumerate(spec.start) if at != axis) or len(spec.shape) < 2:
+        raise InputError(f"{spec.name}: a part of the rows does not run on numbers in fused groups")
+    first, n = spec.start[axis], spec.shape[axis]
+    return Rows(rows.tensor._replace(channels=n), _Channels(rows, first, n))
+
+
+def _in_order(rows: Rows, spec: TensorSpec) -> Rows:
+    tensor, shape = rows.tensor, spec.shape
+    n_pixels = tensor.height * tensor.width
+    if tensor.channels_first and shape[-2:] == (n_pixels, tensor.channels):
+        seen = tensor._replace(height=n_pixels, width=1, channels_first=False)
+        return Rows(seen, _PixelRows(rows))
+    if not tensor.channels_first and len(shape) > 2 and math.prod(shape[2:]) == n_pixels:
+        width = shape[-1]
+        seen = tensor._replace(height=n_pixels // width, width=width, channels_first=True)
+        return Rows(seen, _PixelMap(rows, width))
+    raise InputError(f"{spec.name}: is read in an order that fused groups do not run on numbers")
+
+
+class _Channels(Mapping[int, FloatArray]):
+    """Some channels of rows."""
+
+    def __init__(self, rows: Rows, first: int, n: int) -> None:
+        self.of, self.first, self.n = rows, first, n
+
+    def __getitem__(self, row: int) -> FloatArray:
+        return self.of.rows[row][self.first : self.first + self.n]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.of.rows)
+
+    def __len__(self) -> int:
+        return len(self.of.rows)
+
+
+class _PixelRows(Mapping[int, FloatArray]):
+    """The pixels of a map, a row each."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.of = rows
+
+    def __getitem__(self, row: int) -> FloatArray:
+        line, column = divmod(row, self.of.tensor.width)
+        return self.of.rows[line][:, column : column + 1]
+
+    def __iter__(self) -> Iterator[int]:
+        width = self.of.tensor.width
+        return (line * width + column for line in self.of.rows for column in range(width))
+
+    def __len__(self) -> int:
+        return len(self.of.rows) * self.of.tensor.width
+
+
+class _PixelMap(Mapping[int, FloatArray]):
+    """Rows of a pixel each, as the lines of a map."""
+
+    def __init__(self, rows: Rows, width: int) -> None:
+        self.of, self.width = rows, width
+
+    def __getitem__(self, row: int) -> FloatArray:
+        first = row * self.width
+        return np.concatenate([self.of.rows[first + column] for column in range(self.width)], axis=1)
+
+    def __iter__(self) -> Iterator[int]:
+        return (row // self.width for row in self.of.rows if not row % self.width)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
