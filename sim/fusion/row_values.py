@@ -94,16 +94,16 @@ class RowReader:
         return operator_on_numbers(operator, [np.broadcast_to(side.T, shape) for side in sides], shape).T
 
     def _rows(self, operator: Operator, place: int, inputs: Mapping[str, Rows]) -> Rows:
-        return self._as_read(operator.inputs[place], inputs)
+        return self.as_read(operator.inputs[place], inputs)
 
-    def _as_read(self, name: str, inputs: Mapping[str, Rows]) -> Rows:
+    def as_read(self, name: str, inputs: Mapping[str, Rows]) -> Rows:
         """Rows of the tensor that ``name`` is a view of, as it reads them: some channels, a map pixel by pixel, or
         pixels as a map.
         """
         spec = self.stream.tensor(name)
         if spec.view_of is None:
             return inputs[name]
-        rows = self._as_read(spec.view_of, inputs)
+        rows = self.as_read(spec.view_of, inputs)
         if spec.start:
             return _channels_of(rows, spec)
         return _in_order(rows, spec) if spec.order else rows
@@ -133,7 +133,7 @@ class RowReader:
         if base.name not in inputs:
             assert before is not None
             return before
-        rows = self._as_read(name, inputs)
+        rows = self.as_read(name, inputs)
         return rows.rows[row if rows.tensor.height > 1 else 0]
 
     def _conv(self, operator: Operator, output: FeatureMap, row: int, x: Rows) -> FloatArray:

@@ -178,7 +178,8 @@ class _Builder:
         base = self.stream.base(name)
         stored = self.feature_map(base.name)
         as_read = self._as_map(self.stream.tensor(name), spatial=name in self.spatial)
-        if operator.kind == "attention" or base.name in self.attentions:  # heads are parts of a row, not rows
+        of_heads = base.name in self.attentions and name not in self.spatial
+        if operator.kind == "attention" or of_heads:  # heads are parts of a row, not rows
             as_read = stored
         own = _own_axes(operator, place, as_read, output, self._before(operator, place))
         if as_read.size[1:] == stored.size[1:]:

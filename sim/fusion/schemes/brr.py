@@ -134,6 +134,8 @@ class BufferReduction:
                 return f"{node.name} ({node.function}) does not run in slabs"
             if node.kind == "attention" and (len(graph.edges_in[i]) > 3 or node.weight_bytes):
                 return f"{node.name} adds more to its scores than slabs load"
+            if node.kind == "attention" and any(edge.tensor.width > 1 for edge in graph.edges_in[i]):
+                return f"{node.name} reads its keys pixel by pixel from a map"
             batches.add(node.output.batch)
             for edge in graph.edges_in[i]:
                 batches.add(edge.tensor.batch)

@@ -334,17 +334,37 @@ class _SlabChip:
         """(rows, width) of Q, (keys, width) of K and V of one head."""
         operator = self.operators[self.graph.nodes[slice_.map].name]
         heads, kv_heads = operator.count("query_heads"), operator.count("kv_heads")
-        names = [self.made.stream.base(name).name for name in operator.inputs[:3]]
         numbers = {self.tensors[p].name: p for p, _ in self.maps.sources[slice_.map]}
         found = []
-        for name, n_heads, rows in zip(
-            names, (heads, kv_heads, kv_heads), (slice_.rows, *[range(operator.count("key_len"))] * 2), strict=True
-        ):
-            values = np.stack([self.read_row(run, numbers[name], slice_.image, row)[:, 0] for row in rows])
+        lengths = (slice_.rows, *[range(operator.count("key_len"))] * 2)
+        for name, n_heads, rows in zip(operator.inputs[:3], (heads, kv_heads, kv_heads), lengths, strict=True):
+            base = self.made.stream.base(name).name
+            stored = Rows(self.tensors[numbers[base]], _RowsOnChip(self, run, numbers[base], slice_.image))
+            read = self.reader.as_read(name, {base: stored}).rows
+            values = np.stack([read[row][:, 0] for row in rows])
             width = values.shape[1] // n_heads
             own = head * n_heads // heads
             found.append(values[:, own * width : (own + 1) * width])
         return found[0], found[1], found[2]
+
+
+class _RowsOnChip(Mapping[int, FloatArray]):
+    """Rows of a full map, each read from its place when it is asked for."""
+
+    def __init__(self, numbers: Any, run: Execution, i: int, image: int) -> None:
+        self.of = numbers, run, i, image
+
+    def __getitem__(self, row: int) -> FloatArray:
+        numbers, run, i, image = self.of
+        found: FloatArray = numbers.read_row(run, i, image, row)
+        return found
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self)))
+
+    def __len__(self) -> int:
+        numbers, _, i, _ = self.of
+        return int(numbers.tensors[i].height)
 
 
 class _AllZeros(dict[int, FloatArray]):
