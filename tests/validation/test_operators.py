@@ -299,7 +299,7 @@ def as_group(stream: OperatorStream) -> tuple[int, int, float, int]:
     return found.cycles, found.dram_bytes, found.energy_pj / 1e9, ends
 
 
-@pytest.mark.parametrize("rank", [64, 256])
+@pytest.mark.parametrize("rank", [64, pytest.param(256, marks=pytest.mark.slow)])
 def test_layers_of_low_rank_whole_unfused_and_fused(rank: int) -> None:
     """Unfused the attention half needs as much memory for activations as with whole weights, fused less by Q, K and V.
 
