@@ -76,6 +76,8 @@ def _stage_table(result: PipelineResult) -> dict[str, Any]:
 
 def _handed_table(result: PipelineResult) -> dict[str, Any]:
     names = ["map", "from stage", "to stage", "bytes", "how many", "memory"]
+    by_rows = result.hand_over == "rows"
+    names += ["rows there", "rows of it", "at least", "line buffer"] if by_rows else []
     rows = [
         [
             cell(one.name),
@@ -84,10 +86,17 @@ def _handed_table(result: PipelineResult) -> dict[str, Any]:
             cell(bytes_text(one.n_bytes), one.n_bytes),
             cell(str(one.n_maps), one.n_maps),
             cell(_memory(one)),
+            *(_of_line_buffer(one) if by_rows else []),
         ]
         for one in result.handed_over
     ]
     return {"label": "maps between stages", "columns": names, "rows": rows}
+
+
+def _of_line_buffer(one: HandedOver) -> list[dict[str, Any]]:
+    """Rows that lie there, of how many of a map, the least that would do, and their bytes."""
+    counts = (one.line_rows or 0, one.map_rows or 0, one.least_rows or 0)
+    return [*(cell(str(n), n) for n in counts), cell(bytes_text(one.buffer_bytes), one.buffer_bytes)]
 
 
 def _stage(number: int, result: PipelineResult) -> str:

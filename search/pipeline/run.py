@@ -149,7 +149,7 @@ def simulate_pipeline(
         trials.append(_tried(asked, partition, takes_turns))
     best = min(trials, key=lambda trial: (trial.steady.interval_cycles, trial.fill_cycles))
     if hand_over == "rows" and len(best.stages) > 1 and not best.takes_turns:
-        best = _with_rows(asked, best)
+        best = _better_by_rows(_with_rows(asked, best), best)
     bound = max(fixed, ceil(bottleneck_bound(costs.bounds(counts), machine.n_cores)))
     if best.takes_turns or any(trial.takes_turns for trial in trials):
         bound = min(bound, max(fixed, _turn_bound(asked)))
@@ -287,6 +287,16 @@ def _watched(
     names = [[job.name for job in stage.jobs] for stage in stages]
     steady = steady_state(make, names, alone.n_commands, waits_inside=bool(rings))
     return _Trial(partition, stages, handovers, kept, place, takes_turns, rings, make, alone.cycles, steady)
+
+
+def _better_by_rows(rows: _Trial, whole: _Trial) -> _Trial:
+    """``rows``, unless its first image comes no earlier and its buffers are no smaller than with whole maps."""
+    largest: dict[str, tuple[int, int]] = {}
+    for ring in rows.rings:
+        one, (by_rows, by_maps) = ring.handover, largest.get(ring.handover.name, (0, 0))
+        largest[one.name] = max(by_rows, ring.n_bytes), max(by_maps, one.n_bytes * one.n_maps)
+    is_smaller = sum(a for a, _ in largest.values()) < sum(b for _, b in largest.values())
+    return rows if rows.fill_cycles < whole.fill_cycles or is_smaller else whole
 
 
 def _with_rows(asked: _Asked, trial: _Trial) -> _Trial:

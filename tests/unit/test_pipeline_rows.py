@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tilewright.__main__ import main
 from tilewright.errors import InputError
@@ -28,6 +31,7 @@ from tilewright.sim.engine.program import Command, Loop
 from tilewright.sim.engine.reference import run_reference
 from tilewright.sim.engine.run import DeadlockError, run_program, simulate
 from tilewright.sim.engine.trace import TraceCommand, trace_program
+from tilewright.sim.jobs import jobs_on
 from tilewright.workloads.stream.graph import OperatorStream
 from tilewright.workloads.zoo.layers import Layers
 
@@ -166,6 +170,11 @@ def test_no_row_is_read_before_it_is_there_nor_written_over_before_it_is_read(
 ) -> None:
     """From the cycles of every transfer of some images, whatever the tokens say; SimPy runs them the same."""
     found, jobs, rings = _made(network(), cores(n_stages), n_stages, kept, monkeypatch)
+    assert _check_order(found, jobs, rings) > 8 * len(rings)
+
+
+def _check_order(found: ByRows, jobs: list[JobRows], rings: list[Ring]) -> int:
+    """Run some images and compare the cycles of transfers; returns how many comparisons there were."""
     n_images = 4
     program = found.make(n_images).program
     want = run_reference(program)
@@ -200,7 +209,7 @@ def test_no_row_is_read_before_it_is_there_nor_written_over_before_it_is_read(
                                 ended = times[reader, other, back][own[free].item][1]
                                 assert ended <= times[ring.handover.maker, queue, image][run.item][0]
                                 checked += 1
-    assert checked > 8 * len(rings)
+    return checked
 
 
 def _times_of_items(
@@ -234,6 +243,38 @@ def _times_of_items(
 
 def _length(item: Command | Loop) -> int:
     return 1 if isinstance(item, Command) else item.count * sum(map(_length, item.body))
+
+
+@pytest.mark.slow
+@settings(max_examples=int(os.environ.get("TILEWRIGHT_FUZZ", "10")), deadline=None)
+@given(data=st.data())
+def test_any_network_is_handed_over_in_order(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Random convolutions, strides, channels apart, pools and residuals, in any number of stages."""
+    b = Layers("any", activations="int8", weights="int8")
+    channels, size = data.draw(st.sampled_from([4, 8])), data.draw(st.integers(6, 14))
+    x, height = b.conv(b.input("image", (1, 4, size, size)), channels, 1, "first"), size
+    before: list[tuple[str, int]] = []
+    for number in range(data.draw(st.integers(2, 6))):
+        kind = data.draw(st.sampled_from(["conv", "stride", "apart", "pool", "add", "tall"]))
+        same = [name for name, rows in before if rows == height]
+        before.append((x, height))
+        if kind == "add" and same:
+            x = b.elementwise("add", b.conv(x, channels, 3, f"c{number}"), data.draw(st.sampled_from(same)))
+        elif kind == "apart":
+            x = b.conv(x, channels, 3, f"a{number}", groups=channels)
+        elif kind == "pool" and height >= 4:
+            x, height = b.max_pool(x, 2, f"p{number}", stride=2, padding=0), height // 2
+        elif kind == "stride" and height >= 4:
+            x, height = b.conv(x, channels, 3, f"s{number}", stride=2), -(-height // 2)
+        else:
+            x = b.conv(x, channels, 5 if kind == "tall" and height >= 5 else 3, f"k{number}")
+    stream = b.finish([b.conv(x, channels, 1, "last")])
+    n_stages = data.draw(st.integers(2, len(jobs_on(stream, EDGE))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline_run, "core_counts", lambda n_cores: (1,))
+        cache = MappingCache(tmp_path_factory.mktemp("cache"))
+        found, jobs, rings = _made(stream, cores(n_stages), n_stages, cache, patch)
+    _check_order(found, jobs, rings)
 
 
 @pytest.mark.slow
