@@ -26,7 +26,7 @@ from tilewright.hw_models.spec import (
     SourceSpec,
 )
 
-__all__ = ["check_groups", "group_machine", "lifted", "main_path", "other_groups", "with_parts_of_shared"]
+__all__ = ["check_groups", "group_machine", "lifted", "main_alone", "main_path", "other_groups", "with_parts_of_shared"]
 
 GROUPS, MAIN = "groups", "main"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
@@ -75,6 +75,11 @@ def group_machine(machine: MachineSpec, name: str) -> MachineSpec:
         groups={},
         sources=_sources(machine.sources, name),
     )
+
+
+def main_alone(machine: MachineSpec) -> MachineSpec:
+    """``machine``, of unlike groups of cores the main one alone: for what asks about one set of equal cores."""
+    return group_machine(machine, machine.main) if machine.groups else machine
 
 
 def other_groups(machine: MachineSpec, *, reaching: bool = True) -> tuple[MachineSpec, ...]:

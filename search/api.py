@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from tilewright.errors import InputError, MappingError
-from tilewright.hw_models.groups import other_groups
+from tilewright.hw_models.groups import main_alone, other_groups
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import EVERYTHING, MachineSpec
 from tilewright.progress import Progress, named, part
@@ -771,7 +771,7 @@ def why_network(
 
     Parameters and errors as in :func:`simulate_network`; other number formats are given with the stream.
     """
-    spec, goal = _cores(machine), check_objective(objective)
+    spec, goal = _machine(machine), check_objective(objective)
     how = kernel_options(spec, kernels, launch)
     _refuse_mappings(how, prefetch=prefetch, fuse=fuse, residency=None, dataflows=attention_dataflows)
     stream, said = _in_own_format(network_stream(network, inputs), spec, keep_formats)
@@ -795,5 +795,4 @@ def _machine(machine: Machine) -> MachineSpec:
 
 def _cores(machine: Machine) -> MachineSpec:
     """As :func:`_machine`, of a machine with unlike groups of cores the main one: what asks about one group."""
-    spec = _machine(machine)
-    return spec.group(spec.main) if spec.groups else spec
+    return main_alone(_machine(machine))

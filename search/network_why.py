@@ -34,14 +34,12 @@ def why_stream(
     """Run ``stream`` on ``machine``, and again with twice as much of each resource.
 
     Each operator is mapped anew then; the mapping of the unchanged machine is among the candidates. Raises InputError
-    as :func:`tilewright.search.network.simulate_stream` does. ``kernels``: on a GPU which kernels. Of a machine with
-    unlike groups of cores the main one is asked about.
+    as :func:`tilewright.search.network.simulate_stream` does. ``kernels``: on a GPU which kernels. On unlike groups
+    of cores all are placed and mapped anew, and no mappings stay the same.
     """
     how = kernel_options(machine) if kernels is None else kernels
     if not how.is_engine:
         return why_library_network(stream, machine, how, objective=objective)
-    if machine.groups:
-        machine = machine.group(machine.main)
     changes = doubled_resources(machine)
     options: dict[str, Any] = {"objective": objective, "prefetch": prefetch, "fuse": fuse, "cache": cache}
     options |= {"attention_dataflows": attention_dataflows, "kernels": how}
@@ -53,7 +51,7 @@ def why_stream(
         changed = machine.with_(**change)
         told = part(progress, at, n_runs, before=f"{label}: ")
         best = simulate_stream(stream, changed, **options, also=chosen, progress=told)
-        same = simulate_stream(stream, changed, **options, only=chosen)
+        same = best if machine.groups else simulate_stream(stream, changed, **options, only=chosen)
         if objective == "latency" and same.cycles < best.cycles:  # weights ahead can reward what is slower alone
             best = same
         found.append(

@@ -19,7 +19,9 @@ __all__ = ["doubled_resources", "what_ifs"]
 
 
 def doubled_resources(machine: MachineSpec) -> dict[str, dict[str, Any]]:
-    """The changes to ``machine`` that double one resource each, by label."""
+    """The changes to ``machine`` that double one resource each, by label; of unlike groups of cores those of the main
+    one, and the cores or the rate of each other.
+    """
     rates = machine.matrix.multiplies_per_pe_per_cycle
     changes: dict[str, dict[str, Any]] = {
         "2x matrix rate": {
@@ -38,6 +40,12 @@ def doubled_resources(machine: MachineSpec) -> dict[str, dict[str, Any]]:
     }
     if ports:
         changes[f"2x {machine.buffers[0].name} bandwidth"] = ports
+    for name, group in machine.groups.items():
+        if group.processor is not None:
+            rate = {f"groups.{name}.processor.giga_operations_per_s": 2 * group.processor.giga_operations_per_s}
+            changes[f"2x {name} rate"] = rate
+        else:
+            changes[f"2x {name} cores"] = {f"groups.{name}.n_cores": 2 * group.n_cores}
     return changes
 
 

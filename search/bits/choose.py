@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tilewright.errors import InputError
+from tilewright.hw_models.groups import main_alone
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.presented import Shown
@@ -159,7 +160,7 @@ def search_bits(
     table = sensitivity if isinstance(sensitivity, Sensitivity) else load_sensitivity(sensitivity)
     budgets = parse_budgets([budget] if isinstance(budget, str) else budget)
     stream = network_stream(network, inputs)
-    spec = load_machine(machine) if isinstance(machine, str) else machine
+    spec = main_alone(load_machine(machine) if isinstance(machine, str) else machine)
     costs = simulated_costs(stream, spec, matched(table, stream), settings, progress=progress)
     return choose_bits(costs, budgets, curve=curve, progress=progress)
 

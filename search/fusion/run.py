@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tilewright.errors import InputError
 from tilewright.hw_models.buffer import refuse_parts
+from tilewright.hw_models.groups import main_alone
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress, named
@@ -61,6 +62,7 @@ def search_fusion(
     Raises InputError for bad names and numbers, and for a method whose library is not installed.
     """
     spec = load_machine(machine) if isinstance(machine, str) else machine
+    spec = main_alone(spec) if spec is not None else None
     refuse_parts(spec, "fused groups")
     if buffer_bytes is None:
         if spec is None:

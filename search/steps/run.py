@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tilewright.errors import InputError, unknown
+from tilewright.hw_models.groups import main_alone
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
@@ -71,7 +72,7 @@ def search_steps(
 
     Raises InputError for units that the network has not, and for a budget below what is possible.
     """
-    spec = load_machine(machine) if isinstance(machine, str) else machine
+    spec = main_alone(load_machine(machine) if isinstance(machine, str) else machine)
     table = similarities if isinstance(similarities, Similarities) else load_similarities(similarities)
     asked = parse_budget([budget] if isinstance(budget, str) else budget)
     how = _method(asked, method)

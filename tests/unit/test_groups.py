@@ -199,6 +199,22 @@ def test_all_on_the_main_group_is_the_machine_without_groups(board: MachineSpec)
         assert made_ready(own, placement, prefetch=prefetch).cycles == alone.cycles
 
 
+def test_at_another_clock_alone_is_alone(board: MachineSpec) -> None:
+    own = ready(branches(), board)
+    placement = on_one_group(own, 1)
+    assert placement is not None
+    assert made_ready(own, placement, prefetch=False).cycles == placement.cycles
+    alone = simulate_stream(branches(), board.group("dsp"), prefetch=False, cache=MappingCache())
+    assert placement.cycles == pytest.approx(alone.cycles / 0.7, rel=0.02)  # commands rounded up to whole cycles
+
+
+def test_why_doubles_what_each_group_has(board: MachineSpec) -> None:
+    why = api.why_network(branches(), board, keep_mappings=False)
+    found = {item.label: item.cycles for item in why.what_ifs}
+    assert {"2x matrix rate", "2x DRAM bandwidth", "2x dsp cores", "2x cpu rate"} <= found.keys()
+    assert found["2x dsp cores"] == run(branches(), board.with_(**{"groups.dsp.n_cores": 2})).cycles
+
+
 def test_energy_is_that_of_the_parts(board: MachineSpec) -> None:
     result = run(branches(), board)
     told = sum(operator.energy_pj for operator in result.operators) + result.overhead_energy_pj

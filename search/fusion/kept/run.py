@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tilewright.errors import InputError
 from tilewright.hw_models.buffer import refuse_parts
+from tilewright.hw_models.groups import main_alone
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.progress import Progress
@@ -70,7 +71,7 @@ def plan_groups(
     Raises InputError for another objective, for a scheme whose programs heed no homes, for a machine without a memory
     that may hold tensors, and for one whose weights have a memory of their own or whose cores lack operators.
     """
-    spec = load_machine(machine) if isinstance(machine, str) else machine
+    spec = main_alone(load_machine(machine) if isinstance(machine, str) else machine)
     if buffer_bytes is not None:
         sized = replace(spec.buffers[0], capacity_kib=buffer_bytes / KIB)
         spec = replace(spec, buffers=(sized, *spec.buffers[1:]))

@@ -52,6 +52,7 @@ def machine_of(
     options that only the engine's schedules have, by name, with their values. ``keep_groups``: what is asked is done on
     all of unlike groups of cores; else it is the main one alone, which is said.
     """
+    from tilewright.hw_models.groups import main_alone
     from tilewright.hw_models.load import load_machine
 
     machine = load_machine(text)
@@ -63,7 +64,7 @@ def machine_of(
     if machine.groups and not keep_groups:
         others = ", ".join(f"--set group={name}" for name in machine.groups)
         note(f"{machine.name} has unlike groups of cores; this is the main one, {machine.main} ({others}: another)")
-        machine = machine.group(machine.main)
+        machine = main_alone(machine)
     if for_engine and not _says_kernels(machine, kernels, launch, mapping or {}):
         from tilewright.hw_models.describe import too_small
         from tilewright.sim.lowering.evaluation import unmodelled

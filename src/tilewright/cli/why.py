@@ -85,7 +85,8 @@ def why(
     named = what_is_named(workload, network_options=given)
     mapping: dict[str, object] = {"--dataflow": dataflow, "--tile": tile, "--residency": residency in PLANS}
     settings = [*(set_ or []), *residency_setting(residency)]
-    spec = machine_of(machine, settings, kernels=kernels, launch=launch, mapping=mapping)
+    is_network = named.kind == "network"
+    spec = machine_of(machine, settings, kernels=kernels, launch=launch, mapping=mapping, keep_groups=is_network)
     if spec.gpu is not None and kernels is None and any(mapping.values()):
         kernels = "engine"
     if named.kind != "network":
