@@ -45,7 +45,7 @@ def run_low_rank_on_numbers(
     builder = ProgramBuilder(TileCore.engines(1), LowRankCore.channels(costs, tiling), unroll=True)
     core = LowRankCore(costs, n_groups=layer.groups, builder=builder)
     phase.lower(core, tiling)
-    chip = _Chip(core, layer, rows, factors, biases)
+    chip = _Chip(core, layer, rows, factors, biases, kept=bool(tiling["kept"]))
     interpret(builder.build(), chip)
     if np.isnan(chip.y).any():
         raise HazardError("a result was never stored to DRAM")
@@ -62,7 +62,10 @@ class _Chip:
         rows: Mapping[str, FloatArray],
         factors: Mapping[str, FloatArray],
         biases: Mapping[str, FloatArray],
+        *,
+        kept: bool,
     ) -> None:
+        self.kept = kept
         self.layer, self.rows, self.factors, self.biases = layer, rows, factors, biases
         self.y = np.full((layer.groups, layer.heads, layer.query_len, layer.value_dim), np.nan)
         self.stores = {pool.name: Store(pool.name, pool.slots) for pool in core.pools.values()}
@@ -72,9 +75,10 @@ class _Chip:
         return Place(self.stores[pool], tag)
 
     def p(self, at: At, what: str) -> Place:
-        """Rows of P: of a block of queries, or of a tile of keys; kept ones serve all heads and blocks."""
+        """Rows of P: of a block of queries, or of a tile of keys; kept ones serve all heads and blocks, others one."""
         span = at.query if what == "q" else at.key
-        return self.place(_POOLS[what], f"rows {span.start} of group {at.group}")
+        user = f"group {at.group}" if self.kept else self.block(at)
+        return self.place(_POOLS[what], f"rows {span.start} of {user}")
 
     def head(self, at: At) -> str:
         return f"head {at.head.start} of group {at.group}"
