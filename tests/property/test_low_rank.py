@@ -1,4 +1,4 @@
-"""Attention on factors of low rank, on numbers: any sizes and any tiling give the attention, with every slot watched."""
+"""Attention on factors of low rank, on numbers: any sizes and any tiling give it, with every slot watched."""
 
 from __future__ import annotations
 
