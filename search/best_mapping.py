@@ -12,13 +12,16 @@ from tilewright.errors import InputError, MappingError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.objective import Objective, score
+from tilewright.search.paces import image_of
 from tilewright.search.tiling import PhaseSearch, best_at_pace, better_tiling, can_beat
 from tilewright.search.workload import pieces
+from tilewright.sim.engine.image import pack
+from tilewright.sim.engine.run import run_images
 from tilewright.sim.jobs import Job, JobLayer
-from tilewright.sim.lowering.evaluation import evaluate
+from tilewright.sim.lowering.evaluation import build_phase, evaluate, needed_bytes, phase_tiling
 from tilewright.sim.lowering.family import family_of
-from tilewright.sim.lowering.mapping import DATAFLOWS, Dataflow, check_tiling, usual_dataflows
-from tilewright.sim.lowering.pace import is_pace
+from tilewright.sim.lowering.mapping import DATAFLOWS, Dataflow, Tiling, check_tiling, plain_mapping, usual_dataflows
+from tilewright.sim.lowering.pace import is_pace, paces_of
 from tilewright.sim.result import SimulationResult
 from tilewright.workloads.attention import AttentionLayer
 from tilewright.workloads.gemm import GemmLayer, VectorLayer
@@ -138,7 +141,8 @@ def _best_of(
         except MappingError as error:
             fault = error
             continue
-        of_way += [at] * (len(searches) - len(of_way))
+        finally:
+            of_way += [at] * (len(searches) - len(of_way))
         if search is None:
             continue
         found = Mapped(layer, dataflow, search.tiling, evaluate(dataflow, layer, machine, search.tiling))
@@ -158,19 +162,39 @@ def _good_way(
     ways: Sequence[tuple[Dataflow, JobLayer]], near: Sequence[Way], machine: MachineSpec, objective: Objective
 ) -> _Begin | None:
     """The best of those ``near`` as one of the ``ways``."""
-    best: _Begin | None = None
+    known: list[tuple[int, int, Way]] = []  # by cycles, where these are what counts
     for own in near:
         for at, (dataflow, layer) in enumerate(ways):
             if dataflow.name == own.dataflow and anywhere(layer) == anywhere(own.layer):
                 with suppress(InputError):
-                    run = evaluate(dataflow, layer, machine, own.tiling)
-                    reached = score(objective, run.cycles, run.energy_pj)
-                    if best is None or reached < best[1]:
-                        best = at, reached
+                    cycles = _cycles(dataflow, layer, machine, own.tiling) if objective == "latency" else 0
+                    known.append((cycles, at, own))
+    least = min((cycles for cycles, _, _ in known), default=0)
+    best: _Begin | None = None
+    for cycles, at, own in known:
+        if cycles == least:
+            with suppress(InputError):
+                run = evaluate(*ways[at], machine, own.tiling)
+                reached = score(objective, run.cycles, run.energy_pj)
+                if best is None or reached < best[1]:
+                    best = at, reached
     if best is None:
         return None
     at, (first, second) = best
     return at, (first if objective == "latency" else first * LITTLE_MORE, second * LITTLE_MORE)
+
+
+def _cycles(dataflow: Dataflow, layer: JobLayer, machine: MachineSpec, tiling: Tiling) -> int:
+    """Of the exact run of a mapping. Raises InputError where it is none, MappingError where it does not fit."""
+    layer, tiling = plain_mapping(dataflow, layer, tiling)
+    costs = dataflow.costs(layer, machine)
+    images = []
+    for phase in dataflow.phases:
+        own = phase_tiling(phase, tiling)
+        if not paces_of(own):
+            needed_bytes(phase, costs, own)
+        images.append(pack(build_phase(phase, costs, own))[0] if paces_of(own) else image_of(phase, costs, own))
+    return int(run_images(images).sum())
 
 
 def anywhere(layer: JobLayer) -> JobLayer:
