@@ -10,7 +10,6 @@ passed its bytes, and both only grow as ports slow down. Nearly always the first
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from operator import le
@@ -87,7 +86,11 @@ class _Form:
     def __init__(self, image: Int64Array, rates: _Rates) -> None:
         self.image = image
         self.rates = rates
-        self.alone = Alone(image)
+
+    @cached_property
+    def alone(self) -> Alone:
+        """The program with its channels for each engine alone."""
+        return Alone(self.image)
 
     @cached_property
     def content(self) -> bytes:
@@ -137,46 +140,60 @@ class _Form:
         """Whether some channel with these rates needs that many cycles or more for its bytes."""
         return any(n * rates[at].denominator >= cycles * rates[at].numerator for at, n in self._moved)
 
-    def with_ports(self, buffer: BufferSpec, moved: Int64Array) -> _Form:
-        """The same with other ports of the working buffer, none faster; ``moved``: bytes through them by command."""
+    def with_ports(self, buffer: BufferSpec, moved: _PortBytes) -> _Form:
+        """The same with other ports of the working buffer, none faster."""
         image = self.image.copy()
         cycles = self._commands(image)[:, _CYCLES]
-        known: dict[tuple[int, int], int] = {}
-        for at in np.flatnonzero(moved.any(axis=1)).tolist():
-            read, written = moved[at].tolist()
-            if (read, written) not in known:
-                known[read, written] = access_cycles(buffer, read_bytes=read, write_bytes=written)
-            cycles[at] = max(cycles[at], known[read, written])
-        return _Form(image, self.rates)
+        needed = [access_cycles(buffer, read_bytes=read, write_bytes=written) for read, written in moved.distinct]
+        np.maximum(cycles, np.array(needed, dtype=np.int64)[moved.which], out=cycles)
+        found = _Form(image, self.rates)
+        found.__dict__.update(alone=self.alone.like(image), channels=self.channels, _used=self._used)
+        found.__dict__.update(_moved=self._moved)
+        return found
 
     @staticmethod
     def _commands(image: Int64Array) -> Int64Array:
         return image[image[AT_COMMANDS] : image[AT_LISTS]].reshape(-1, COMMAND_SIZE)
 
 
+class _PortBytes(NamedTuple):
+    """Bytes that commands read and write through the working buffer's ports: the different ones, and which of them."""
+
+    distinct: list[tuple[int, int]]
+    which: Int64Array
+
+    @classmethod
+    def of(cls, moved: Int64Array) -> _PortBytes:
+        """Of bytes by command."""
+        distinct, which = np.unique(moved, axis=0, return_inverse=True)
+        return cls([(read, written) for read, written in distinct.tolist()], which.ravel())
+
+
 class _Forms(NamedTuple):
     """Programs of one tiling, by what kind of pace they are of."""
 
     by_kind: dict[object, _Form]
-    port_bytes: dict[object, Int64Array | None]  # of the working buffer, by command
+    port_bytes: dict[object, _PortBytes | None]
 
     def like(self, form: _Form) -> _Form:
         """The one that differs from ``form`` by the rates of its channels alone, else ``form``."""
         return next((known for known in self.by_kind.values() if known.content == form.content), form)
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """A pace: its steps, the program that has its commands, and the rates of its channels."""
+class _Node(NamedTuple):
+    """A pace: its steps, the program that has its commands, and the rates of its channels; ``sign``: equal where all
+    commands take the same.
+    """
 
     steps: _Steps
     form: _Form
     rates: _Rates
+    sign: tuple[int, ...]
 
-    @property
-    def sign(self) -> tuple[int, ...]:
-        """Equal where all commands take the same."""
-        return (id(self.form), *(id(self.rates[at]) for at in self.form.channels))  # of equal rates there is one
+    @classmethod
+    def of(cls, steps: _Steps, form: _Form, rates: _Rates) -> _Node:
+        """That of a pace."""
+        return cls(steps, form, rates, (id(form), *(id(rates[at]) for at in form.channels)))  # equal rates are one
 
     @property
     def least(self) -> Int64Array:
@@ -213,7 +230,7 @@ class Pacer:
         forms = _Forms({self._kind(full): root}, {})
         ports = self._ports_of(root, tiling)
         best: PacedRun | None = None
-        front = [_Node(full, root, root.rates)]
+        front = [_Node.of(full, root, root.rates)]
         seen, known = {full}, {front[0].sign}
         cut: list[_Steps] = []  # no pace is better that is slower than one of these
         while front:
@@ -265,7 +282,7 @@ class Pacer:
                     kind, rates = self._kind(steps), self._rates_at(steps, costs, tiling)
                     if kind not in forms.by_kind:
                         forms.by_kind[kind] = forms.like(self._form(steps, forms, tiling))
-                    own = _Node(steps, forms.by_kind[kind], rates)
+                    own = _Node.of(steps, forms.by_kind[kind], rates)
                     if own.sign != node.sign:
                         seen.add(steps)
                         yield own
@@ -286,7 +303,8 @@ class Pacer:
             if kind not in forms.by_kind:
                 forms.by_kind[kind] = _Form(image_of(self.phase, whole, tiling), self._rates_at(base, whole, tiling))
             if kind not in forms.port_bytes:
-                forms.port_bytes[kind] = self.phase.port_bytes(self.phase, whole, tiling)
+                told = self.phase.port_bytes(self.phase, whole, tiling)
+                forms.port_bytes[kind] = None if told is None else _PortBytes.of(told)
             moved = forms.port_bytes[kind]
         if moved is None:
             return _Form(image_of(self.phase, costs, tiling), self._rates_at(steps, costs, tiling))

@@ -9,6 +9,7 @@ one semaphore, an earlier one may take another's: there that semaphore is not wa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
@@ -100,6 +101,15 @@ class Alone:
     def image(self) -> Int64Array:
         """With all channels at full rate."""
         return self._image
+
+    def like(self, image: Int64Array) -> Alone:
+        """The same of an ``image`` that differs in what commands take that are no transfers."""
+        found = copy(self)
+        found._image = image.copy()
+        moves, own = self._layout.moves, _commands_of(self._image)
+        _commands_of(found._image)[moves] = own[moves]
+        found._image[self._layout.contended] = _PLENTY
+        return found
 
     @cached_property
     def users(self) -> dict[int, tuple[int, ...]]:

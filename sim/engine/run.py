@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,7 @@ def run_images(
     flat = np.concatenate(images)
     per_program = max(2 * int(image[kernel.N_ENGINES]) + int(image[kernel.N_CHANNELS]) for image in images)
     outs = np.zeros((n, kernel.OUT_FIXED_FIELDS + per_program), dtype=np.int64)
-    threads = n_threads or os.cpu_count() or 1
+    threads = n_threads or _n_cores()
     begun, done = time.perf_counter(), 0
     while done < n and (threads == 1 or n - done < 2 * threads or time.perf_counter() - begun < SHORT_S):
         some = n - done if threads == 1 or n - done < 2 * threads else min(FEW, n - done)
@@ -158,6 +159,11 @@ def run_images(
             for job in jobs:
                 job.result()
     return np.where(outs[:, kernel.OUT_DEADLOCK] == 1, -1, outs[:, kernel.OUT_CYCLES])
+
+
+@lru_cache(maxsize=1)
+def _n_cores() -> int:
+    return os.cpu_count() or 1
 
 
 def channel_bytes(image: Int64Array) -> list[int]:
