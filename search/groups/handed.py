@@ -32,12 +32,12 @@ HANDED_PARTS = 2  # one part of so many of a shared memory is for what is handed
 class Handed:
     """A tensor that lives at ``address`` of a shared memory, from the cycle ``start`` to ``end`` of the placement.
 
-    ``maker`` and ``users`` are jobs, the maker among the latter.
+    ``makers`` (several write their parts of a concatenation) and ``users`` are jobs, the makers among the latter.
     """
 
     name: str
     n_bytes: int
-    maker: int
+    makers: tuple[int, ...]
     users: tuple[int, ...]
     start: int
     end: int
@@ -112,13 +112,13 @@ def _chosen(ready: Prepared, placement: Placement, place: str) -> tuple[Handed, 
             Handed(
                 name=resident.name,
                 n_bytes=resident.n_bytes,
-                maker=resident.first,
+                makers=tuple(number for number in own_users if operands[number].out == resident.name),
                 users=tuple(own_users),
                 start=min(time.start for time in times),
                 end=max(time.finish for time in times),
             )
         )
-    could.sort(key=lambda one: (-len(one.users), one.n_bytes * (one.end - one.start), one.maker))
+    could.sort(key=lambda one: (-len(one.users), one.n_bytes * (one.end - one.start), one.users))
     room = level_called(machine, place).capacity_bytes // HANDED_PARTS
     found: list[Handed] = []
     for one in could:
@@ -146,12 +146,13 @@ def _lowest(one: Handed, placed: Sequence[Handed]) -> int:
 def _waits(handed: Sequence[Handed]) -> list[Edge]:
     """Who writes where another tensor has been waits for all that use that."""
     return [
-        Edge(source=user, target=later.maker)
+        Edge(source=user, target=maker)
         for later in handed
         for earlier in handed
         if earlier.end <= later.start
         and earlier.address < later.address + later.n_bytes
         and later.address < earlier.address + earlier.n_bytes
         for user in earlier.users
-        if user != later.maker
+        for maker in later.makers
+        if user != maker
     ]

@@ -200,7 +200,7 @@ def _result(
         stream=stream,
         machine_spec=machine,
         on_groups=_on_groups(ready, best, made, main, spans, objective),
-        bound_cycles=fixed + _longest_way(made.prepared, made, operators),
+        bound_cycles=fixed + _longest_way(ready, made, operators),
     )
 
 

@@ -17,7 +17,7 @@ from tilewright.hw_models.machine_schema import machine_schema
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search import api
 from tilewright.search.groups.exact import made_ready, spans_of
-from tilewright.search.groups.handed import with_hand_over
+from tilewright.search.groups.handed import Handed, _waits, with_hand_over
 from tilewright.search.groups.place import in_order, on_one_group, shortest
 from tilewright.search.groups.prepare import Prepared, prepared
 from tilewright.search.mapping_cache import MappingCache
@@ -285,6 +285,14 @@ def test_a_memory_that_both_reach_is_where_they_hand_over(board: MachineSpec) ->
     assert result.dram_bytes < run(branches(), board).dram_bytes
     with pytest.raises(InputError, match=r'groups.dsp.reaches: .*given "sram"; allowed l2'):
         machine.with_(**{"groups.dsp.reaches": ["sram"]})
+
+
+def test_who_writes_where_something_else_was_waits_for_its_readers() -> None:
+    first = Handed(name="a", n_bytes=8, makers=(0,), users=(0, 3), start=0, end=10)
+    parts = Handed(name="b", n_bytes=4, makers=(1, 2), users=(1, 2, 4), start=10, end=20, address=4)
+    beside = Handed(name="c", n_bytes=4, makers=(1,), users=(1, 4), start=10, end=20, address=8)
+    waits = {(edge.source, edge.target) for edge in _waits([first, parts, beside])}
+    assert waits == {(0, 1), (3, 1), (0, 2), (3, 2)}
 
 
 @pytest.mark.parametrize("objective", ["energy", "edp"])
