@@ -17,6 +17,7 @@ from tilewright.search.pipeline.handover import OUTSIDE, Exchanged, Handover
 from tilewright.search.pipeline.row_handover import Ring, RowExchange, rings_of
 from tilewright.search.pipeline.rows import JobRows, rows_of_job
 from tilewright.search.pipeline.stages import Stage
+from tilewright.search.pipeline.timeline import FEWEST
 from tilewright.search.residency.tensors import operands_of
 from tilewright.sim.engine.joint import Joint
 from tilewright.sim.engine.run import simulate
@@ -140,7 +141,8 @@ def _timed(
     place: Place,
 ) -> ByRows:
     make = how.make(stages, RowExchange(rings, jobs))
-    few, many = len(stages) + 4, 2 * len(stages) + 12
+    many = max(FEWEST, 2 * len(stages) + 8)  # as the steady state is watched
+    few = many - many // 2
     fill, *cycles = (simulate(make(n).program).cycles for n in (1, few, many))
     return ByRows(stages, tuple(rings), kept, place, make, Fraction(cycles[1] - cycles[0], many - few), fill)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from tilewright.errors import InputError
 from tilewright.hw_models.spec import MachineSpec
 from tilewright.search.network import Mapped
+from tilewright.search.workload import pieces
 from tilewright.sim.dataflows.gemm.kept_halo import KEPT_HALO
 from tilewright.sim.dataflows.gemm.space import KEEPS_A, KEEPS_B, KEEPS_SUMS
 from tilewright.sim.jobs import Job, JobLayer
@@ -37,39 +37,54 @@ def by_finer_rows(
     for layer in dict.fromkeys(job.layer for job in handing):
         count = sum(job.layer == layer for job in jobs)
         best = found[layer]
-        for flow, tiling in _finer(best, machine):
+        for flow, cut, tiling in _finer(layer, best, machine):
             with suppress(InputError):
-                run = evaluate(flow, best.layer, machine, tiling)
+                run = evaluate(flow, cut, machine, tiling)
                 longer = (run.cycles - best.alone.cycles) * count
                 if longer <= spare_cycles and run.dram_bytes <= best.alone.dram_bytes:
                     spare_cycles -= max(0, longer)
-                    found[layer] = replace(best, dataflow=flow, tiling=tiling, alone=run)
+                    found[layer] = Mapped(cut, flow, tiling, run)
                     break
     return found
 
 
-def _finer(own: Mapped, machine: MachineSpec) -> Iterator[tuple[Dataflow, dict[str, int]]]:
-    """Mappings of fewer rows at a time, the fewest first; of a convolution, too, with shared rows kept."""
+def _finer(whole: JobLayer, own: Mapped, machine: MachineSpec) -> Iterator[tuple[Dataflow, JobLayer, dict[str, int]]]:
+    """Mappings of fewer rows at a time, the fewest first; of a convolution, too, with shared rows kept. Where several
+    cores do rows apart, columns apart are tried instead, so that all of them are at the same rows.
+    """
     layer, flow = own.layer, own.dataflow
     tiling = {name: value for name, value in own.tiling.items() if not is_pace(name)}
     if isinstance(layer, VectorLayer) and "rows" in tiling:
-        yield from ((flow, {**tiling, "rows": rows}) for rows in _doubled(1, min(tiling["rows"], layer.rows)))
+        yield from ((flow, layer, {**tiling, "rows": rows}) for rows in _doubled(1, min(tiling["rows"], layer.rows)))
     if not isinstance(layer, GemmLayer) or "m" not in tiling or (layer.groups != 1 and layer.whole is None):
         return
+    if isinstance(whole, GemmLayer) and layer.m < whole.m:
+        for cut in pieces(whole, machine, flow):
+            if isinstance(cut, GemmLayer) and cut.m == whole.m:
+                here = {**tiling, "n": min(tiling.get("n", cut.n), cut.n)}
+                yield from ((flow, cut, one) for one in _of_cut(cut, {**here, "m": 2 * cut.m}, machine))
+        return
+    if flow is not KEPT_HALO and not KEPT_HALO.refusal(layer, machine):
+        plain = {parameter.name: tiling.get(parameter.name, 2) for parameter in KEPT_HALO.parameters}
+        for one in _of_cut(layer, tiling, machine):
+            yield KEPT_HALO, layer, {**plain, "m": one["m"], "n": layer.n}
+            yield flow, layer, one
+        return
+    yield from ((flow, layer, one) for one in _of_cut(layer, tiling, machine))
+
+
+def _of_cut(layer: GemmLayer, tiling: dict[str, int], machine: MachineSpec) -> Iterator[dict[str, int]]:
+    """Tilings of a product with fewer rows than ``tiling``, in which no row is passed twice."""
     passes = tiling.get("order") == KEEPS_B and tiling.get("n", layer.n) < layer.n
     orders = [tiling["order"]] if "order" in tiling and not passes else []
     orders += [order for order in (KEEPS_A, KEEPS_SUMS) if "order" in tiling and order not in orders]
-    halo = flow is not KEPT_HALO and not KEPT_HALO.refusal(layer, machine)
     least = min(layer.m, LEAST_TOKENS) if layer.window is None else layer.window.out_width
     for rows in _doubled(least, layer.m if passes else min(tiling["m"], layer.m)):
-        if halo:
-            plain = {parameter.name: tiling.get(parameter.name, 2) for parameter in KEPT_HALO.parameters}
-            yield KEPT_HALO, {**plain, "m": rows, "n": layer.n}
         for far in (tiling.get("far"), *([B_IN_NEXT_LEVEL] if tiling.get("far") == 0 and machine.buffers[1:] else [])):
             level = {} if far is None else {"far": far}
-            yield from ((flow, {**tiling, "m": rows, "order": order, **level}) for order in orders)
+            yield from ({**tiling, "m": rows, "order": order, **level} for order in orders)
         if not orders:
-            yield flow, {**tiling, "m": rows}
+            yield {**tiling, "m": rows}
 
 
 def _doubled(least: int, below: int) -> Iterator[int]:

@@ -15,7 +15,7 @@ from tilewright.sim.engine.run import _run, simulate
 from tilewright.sim.engine.trace import Recording
 from tilewright.sim.pipeline_result import StageSpan
 
-__all__ = ["Steady", "steady_state"]
+__all__ = ["FEWEST", "Steady", "steady_state"]
 
 IMAGES = "images"
 MOST_COMMANDS = 6_000_000  # that are recorded at a time
