@@ -294,13 +294,11 @@ def _kernels_row(case: NetworkCase) -> list[tuple[str, str]]:
 
 def group_rows(on: OnGroups, cycles: int) -> list[tuple[str, str]]:
     """What each group of cores did, the schedule and its proof, and the main group alone."""
-    rows = [
-        (
-            f"group {group.name}",
-            f"{group.n_operators:,} operators, at work {percent_text(group.cycles / max(1, cycles))} of the time",
-        )
-        for group in on.groups
-    ]
+    rows = []
+    for group in on.groups:
+        operators = "1 operator" if group.n_operators == 1 else f"{group.n_operators:,} operators"
+        share = percent_text(group.cycles / max(1, cycles))
+        rows.append((f"group {group.name}", f"{operators}, at work {share} of the time"))
     proof = ""
     if on.best_cycles:
         proof = "proven shortest" if on.is_proven else f"at most {percent_text(on.gap)} from the shortest"
