@@ -1,8 +1,9 @@
 """Measurements on a device, and what they say of all networks: the best times of units, and how sure they are.
 
 A network takes the sum over its units of count times exp(log time); measurements are off by a share that is not known.
-The most probable times are found by Gauss-Newton steps, for each prior and each share; the answers are averaged by how
-probable they make what was measured (Laplace's approximation).
+A device may run all that is written, or what its result needs (two readings of the networks). The most probable times
+are found by Gauss-Newton steps, for each reading, each prior and each share; the answers are averaged by how probable
+they make what was measured (Laplace's approximation).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ FloatArray = npt.NDArray[np.float64]
 NOISES = ((0.01, 0.1), (0.03, 0.3), (0.1, 0.4), (0.2, 0.2))
 _STEPS = 6
 _USUAL_NOISE = 0.03  # when networks are chosen
+_READING_VARIANCE = 0.25  # of which reading is right, when networks are chosen
+_MOST_UNLIKE = 1.0  # logarithm up to which readings count as unlike there
 
 
 class Predicted(NamedTuple):
@@ -38,31 +41,31 @@ class _Answer(NamedTuple):
     evidence: float
 
 
-def predicted(counts: FloatArray, priors: Sequence[Prior], rows: Sequence[int], measured: FloatArray) -> Predicted:
-    """All networks of ``counts`` (networks x units), of which those of ``rows`` were ``measured``."""
-    a = _with_fixed(counts)
-    own = a[list(rows)]
+def predicted(
+    readings: Sequence[FloatArray], priors: Sequence[Prior], rows: Sequence[int], measured: FloatArray
+) -> Predicted:
+    """All networks of ``readings`` (each networks x units), of which those of ``rows`` were ``measured``."""
     answers, weights = [], []
-    for prior in priors:
-        for noise, probable in NOISES:
-            answer = _fitted(a, own, measured, prior, noise)
-            answers.append(answer)
-            weights.append(answer.evidence + np.log(probable))
+    for counts in readings:
+        a = _with_fixed(counts)
+        own = a[list(rows)]
+        for prior in priors:
+            for noise, probable in NOISES:
+                answer = _fitted(a, own, measured, prior, noise)
+                answers.append(answer)
+                weights.append(answer.evidence + np.log(probable))
     shares = np.exp(np.array(weights) - max(weights))
     shares /= shares.sum()
-    times = shares @ np.array([answer.times for answer in answers])
+    logs = np.log([answer.times for answer in answers])
+    mean = shares @ logs
     within = shares @ np.array([answer.variances for answer in answers])
-    between = shares @ np.array([np.log(answer.times / times) ** 2 for answer in answers])
-    return Predicted(np.asarray(times), np.sqrt(within + between))
+    between = shares @ (logs - mean) ** 2
+    return Predicted(np.exp(mean), np.sqrt(within + between))
 
 
-def chosen(counts: FloatArray, priors: Sequence[Prior], pool: Sequence[int], n: int) -> list[int]:
+def chosen(readings: Sequence[FloatArray], priors: Sequence[Prior], pool: Sequence[int], n: int) -> list[int]:
     """``n`` networks of ``pool`` whose measurements would leave the least open of all of them, one after the other."""
-    mean = np.mean([prior.mean for prior in priors], axis=0)
-    covariance = np.mean([prior.covariance for prior in priors], axis=0)
-    parts = _with_fixed(counts)[list(pool)] * np.exp(mean)
-    parts /= parts.sum(1)[:, None]
-    left = parts @ covariance @ parts.T
+    left = _open(readings, priors, pool)
     found: list[int] = []
     for _ in range(min(n, len(pool))):
         gain = (left**2).sum(0) / (np.diag(left) + _USUAL_NOISE**2)
@@ -72,6 +75,20 @@ def chosen(counts: FloatArray, priors: Sequence[Prior], pool: Sequence[int], n: 
         column = left[:, best].copy()
         left -= np.outer(column, column) / (left[best, best] + _USUAL_NOISE**2)
     return [pool[at] for at in found]
+
+
+def _open(readings: Sequence[FloatArray], priors: Sequence[Prior], pool: Sequence[int]) -> FloatArray:
+    """The covariance of log times of the networks of ``pool``: by times of units, and by which reading is right."""
+    mean = np.mean([prior.mean for prior in priors], axis=0)
+    covariance = np.mean([prior.covariance for prior in priors], axis=0)
+    written, *others = (_with_fixed(counts)[list(pool)] * np.exp(mean) for counts in readings)
+    parts = written / written.sum(1)[:, None]
+    left = parts @ covariance @ parts.T
+    for other in others:
+        unlike = np.clip(np.log(other.sum(1) / written.sum(1)), -_MOST_UNLIKE, _MOST_UNLIKE)
+        unlike -= unlike.mean()
+        left += _READING_VARIANCE * np.outer(unlike, unlike)
+    return np.asarray(left)
 
 
 def _with_fixed(counts: FloatArray) -> FloatArray:

@@ -101,7 +101,7 @@ def predict_latencies(
     units, priors_, machines = _prepared(names, others, family, cache, progress)
     at = {name: row for row, name in enumerate(names)}
     rows, seconds = [at[name] for name in measured], np.array(list(measured.values()))
-    found = predicted(units.counts, priors_, rows, seconds)
+    found = predicted(units.readings, priors_, rows, seconds)
     plain = _baseline(units, others, rows, seconds)
     spread = np.exp(_SIDE_90 * found.spreads)
     order = np.argsort(found.times, kind="stable")
@@ -141,7 +141,7 @@ def choose_networks(
         raise InputError(f"choose: given {n}; allowed 1 to {len(names)}, the networks that there are")
     units, priors_, _ = _prepared(names, known or {}, family, cache, progress)
     pool = sorted(set(np.linspace(0, len(names) - 1, min(len(names), _MOST_IN_POOL)).astype(int).tolist()))
-    return [names[row] for row in chosen(units.counts, priors_, pool, n)]
+    return [names[row] for row in chosen(units.readings, priors_, pool, n)]
 
 
 def _prepared(

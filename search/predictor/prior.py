@@ -21,10 +21,11 @@ __all__ = ["Prior", "known_times", "priors"]
 
 FloatArray = npt.NDArray[np.float64]
 
-#: How much the known devices weigh against the simulated ones, in each of the priors that are averaged.
-MIXES = ((1.0, 0.3), (1.0, 1.0))
+#: How much known devices and simulated ones weigh, in each of the priors that are averaged; the last is for a device
+#: that is like none of the known ones.
+MIXES = ((1.0, 0.3), (1.0, 1.0), (0.0, 1.0))
 #: Standard deviation of what makes a device unlike its family, and lengths of likeness by size and by form.
-UNLIKE = (0.15, 0.3)
+UNLIKE = (0.15, 0.3, 0.8)
 LENGTHS = ((1.5, 0.7), (2.5, 1.2))
 OF_UNIT_ALONE = 0.1  # variance of a unit's own against that of all of one size or form
 FLOOR = 0.05  # a time below this part of the family's mean is taken for it
@@ -75,7 +76,8 @@ def priors(units: Units, times: FloatArray, known: FloatArray) -> list[Prior]:
 def known_times(units: Units, times: FloatArray, measured: Sequence[FloatArray]) -> FloatArray:
     """Times of units on known devices (devices x 1 + units, mean network 1), from what each network takes there.
 
-    The least squares of each device, drawn to the simulated mean where its networks leave something open.
+    The least squares of each device, drawn to the simulated mean where its networks leave something open, under that
+    reading of the networks which leaves less.
     """
     mean = _scaled(units, np.vstack([times, _ideas(units.traits)])).mean(0)
     centre = np.concatenate([[KNOWN_FIXED], (1 - KNOWN_FIXED) * mean])
@@ -83,11 +85,18 @@ def known_times(units: Units, times: FloatArray, measured: Sequence[FloatArray])
     found = []
     for seconds in measured:
         rows = np.isfinite(seconds)
-        a = np.hstack([np.ones((int(rows.sum()), 1)), units.counts[rows]])
         y = seconds[rows] / seconds[rows].mean()
-        precision = np.diag(1 / width**2) + a.T @ a / KNOWN_NOISE**2
-        found.append(centre + np.linalg.solve(precision, a.T @ (y - a @ centre) / KNOWN_NOISE**2))
+        answers = [_regressed(counts[rows], y, centre, width) for counts in units.readings]
+        found.append(min(answers, key=lambda answer: answer[0])[1])
     return np.array(found).reshape(len(found), len(centre))
+
+
+def _regressed(counts: FloatArray, y: FloatArray, centre: FloatArray, width: FloatArray) -> tuple[float, FloatArray]:
+    """What is left of ``y`` (sum of squares), and the times of units."""
+    a = np.hstack([np.ones((len(counts), 1)), counts])
+    precision = np.diag(1 / width**2) + a.T @ a / KNOWN_NOISE**2
+    times = centre + np.linalg.solve(precision, a.T @ (y - a @ centre) / KNOWN_NOISE**2)
+    return float(((y - a @ times) ** 2).sum()), np.asarray(times)
 
 
 def _ideas(traits: FloatArray) -> FloatArray:
@@ -112,7 +121,8 @@ def _likeness(traits: FloatArray, size_length: float, form_length: float) -> Flo
         [np.log((macs + 1) / (maps + 1)), 2 * depthwise / (macs + 1), 2 * grouped / (macs + 1), operators / 2], 1
     )
     by_size, by_form = _near(size, size_length), _near(form, form_length)
-    return np.asarray(by_size + by_form + OF_UNIT_ALONE * by_size * by_form)
+    alone = by_size * by_form + np.eye(len(traits))
+    return np.asarray(by_size + by_form + OF_UNIT_ALONE * alone)
 
 
 def _near(places: FloatArray, length: float) -> FloatArray:

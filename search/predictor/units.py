@@ -57,13 +57,22 @@ N_TRAITS = 7  # of a unit: multiply-adds dense, in groups, depthwise; bytes of m
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Units:
-    """``counts`` (networks x units), ``traits`` (units x :data:`N_TRAITS`); :meth:`times` has those of machines."""
+    """``counts`` (networks x units), ``traits`` (units x :data:`N_TRAITS`); :meth:`times` has those of machines.
+
+    ``needed``: the counts once more, without the units that a network's result does not depend on.
+    """
 
     networks: tuple[str, ...]
     names: tuple[str, ...]
     counts: FloatArray
+    needed: FloatArray
     traits: FloatArray
     streams: tuple[OperatorStream, ...]
+
+    @property
+    def readings(self) -> tuple[FloatArray, ...]:
+        """The counts that a device may pay for: all that is written, and where that is less, what is needed."""
+        return (self.counts,) if np.array_equal(self.counts, self.needed) else (self.counts, self.needed)
 
     def times(
         self, family: Sequence[str] = FAMILY, *, cache: MappingCache | None = None, progress: Progress | None = None
@@ -105,37 +114,46 @@ def units_of_networks(networks: Sequence[str]) -> Units:
     Raises InputError with the network that cannot be read.
     """
     streams: dict[str, Callable[[], OperatorStream]] = {}
-    counters = [_counted(name, streams) for name in networks]
+    written, needed = zip(*(_counted(name, streams) for name in networks), strict=True)
     names = tuple(sorted(streams))
-    at = {name: number for number, name in enumerate(names)}
-    counts = np.zeros((len(networks), len(names)))
-    for row, counter in enumerate(counters):
-        for name, n in counter.items():
-            counts[row, at[name]] = n
     made = tuple(streams[name]() for name in names)
     return Units(
         networks=tuple(networks),
         names=names,
-        counts=counts,
+        counts=_matrix(written, names),
+        needed=_matrix(needed, names),
         traits=np.array([_traits(stream) for stream in made]).reshape(len(names), N_TRAITS),
         streams=made,
     )
 
 
-def _counted(name: str, streams: dict[str, Callable[[], OperatorStream]]) -> Counter[str]:
+def _matrix(counters: Sequence[Counter[str]], names: Sequence[str]) -> FloatArray:
+    at = {name: number for number, name in enumerate(names)}
+    counts = np.zeros((len(counters), len(names)))
+    for row, counter in enumerate(counters):
+        for name, n in counter.items():
+            counts[row, at[name]] = n
+    return counts
+
+
+def _counted(name: str, streams: dict[str, Callable[[], OperatorStream]]) -> tuple[Counter[str], Counter[str]]:
+    """Units of a network as it is written, and those that its result needs."""
     space, _, digits = name.partition("/")
     if space in SPACES and digits:
-        blocks = SPACES[space].network(digits)
-        for block in blocks:
-            streams.setdefault(f"{space} {block.name}", block.stream)
-        return Counter({f"{space} {block.name}": n for block, n in blocks.items()})
+        found = []
+        for only_needed in (False, True):
+            blocks = SPACES[space].network(digits, only_needed=only_needed)
+            for block in blocks:
+                streams.setdefault(f"{space} {block.name}", block.stream)
+            found.append(Counter({f"{space} {block.name}": n for block, n in blocks.items()}))
+        return found[0], found[1]
     stream = load_network(name)
-    found: Counter[str] = Counter()
+    layers: Counter[str] = Counter()
     for job in jobs_of(stream):
         key = f"layer {hash_of(stream, job)}"
         streams.setdefault(key, _part(stream, job))
-        found[key] += 1
-    return found
+        layers[key] += 1
+    return layers, layers
 
 
 def _part(stream: OperatorStream, job: Job) -> Callable[[], OperatorStream]:
