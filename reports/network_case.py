@@ -404,7 +404,17 @@ class NetworkCase:
 
     @cached_property
     def _operators(self) -> dict[str, Operator]:
-        return {operator.name: operator for operator in self.stream.operators}
+        """By name, with the copies of tensors that a plan writes out and brings back."""
+        plan = self.result.residency
+        copies = [] if plan is None else plan.copies
+        names = [self.result.operators[copy.at].name for copy in copies]
+        moved = {
+            name: Operator(
+                name=name, kind="reshape", inputs=(copy.name,), outputs=(name,), attributes={"function": copy.way}
+            )
+            for name, copy in zip(names, copies, strict=True)
+        }
+        return {operator.name: operator for operator in self.stream.operators} | moved
 
     def _signature(self, operator: OperatorResult) -> object:
         # The parts fused behind may differ in name, not in work: that is in the bound, but for what was brought early.

@@ -11,6 +11,9 @@ from tilewright.__main__ import main
 from tilewright.errors import InputError
 from tilewright.hw_models.load import load_machine
 from tilewright.hw_models.spec import MachineSpec
+from tilewright.reports.network_case import NetworkCase
+from tilewright.reports.network_page import network_page
+from tilewright.reports.network_table import residency_rows
 from tilewright.search.executors.calls import Helpers
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import _Searches, _Searching, simulate_stream
@@ -149,6 +152,18 @@ def test_the_run_has_the_copies_and_is_faster(run: NetworkResult, kept: MappingC
         assert one.n_bytes <= moved < one.n_bytes + 4096
         assert operator.cycles >= operator.lower_bound.cycles
     assert run.dram_bytes == sum(operator.dram_bytes for operator in run.operators)
+
+
+def test_pages_and_tables_tell_the_copies(run: NetworkResult) -> None:
+    assert run.stream is not None
+    assert run.residency is not None
+    case = NetworkCase(result=run, stream=run.stream, machine=with_buffer(16), objective="latency")
+    (copy,) = run.residency.copies
+    assert any(member.name == f"spill {copy.name}" for group in case.groups for member in group.members)
+    assert dict(residency_rows(run.residency))["lives in parts"].startswith("1 spill (")
+    page = network_page(case)
+    assert f"spill {copy.name}" in page
+    assert run.to_dict()["residency"]["copies"][0]["way"] == "spill"
 
 
 def test_addresses_do_not_overlap(run: NetworkResult) -> None:
