@@ -13,6 +13,7 @@ from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import ATTENTION_DATAFLOWS, Chosen, simulate_stream
 from tilewright.search.objective import Objective
 from tilewright.search.what_if import doubled_resources
+from tilewright.sim.network_result import NetworkResult
 from tilewright.sim.network_why import NetworkWhatIf, NetworkWhyResult
 from tilewright.workloads.stream.graph import OperatorStream
 
@@ -60,7 +61,13 @@ def why_stream(
                 cycles=best.cycles,
                 energy_pj=best.energy_pj,
                 cycles_same_mappings=same.cycles,
-                operator_cycles=tuple(operator.cycles for operator in best.operators),
+                operator_cycles=_in_order_of(base, best),
             )
         )
     return NetworkWhyResult(result=base, what_ifs=tuple(found))
+
+
+def _in_order_of(base: NetworkResult, other: NetworkResult) -> tuple[int, ...]:
+    """Cycles of ``other`` by the operators of ``base``; copies of a plan that the other does not make take none."""
+    cycles = {operator.name: operator.cycles for operator in other.operators}
+    return tuple(cycles.get(operator.name, 0) for operator in base.operators)

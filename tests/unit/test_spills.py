@@ -17,6 +17,7 @@ from tilewright.reports.network_table import residency_rows
 from tilewright.search.executors.calls import Helpers
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import _Searches, _Searching, simulate_stream
+from tilewright.search.network_why import why_stream
 from tilewright.search.residency.costs import Searched
 from tilewright.search.residency.plan import _jobs, _searching
 from tilewright.search.residency.solve import Life, _evaluated, _rooms, solve
@@ -164,6 +165,16 @@ def test_pages_and_tables_tell_the_copies(run: NetworkResult) -> None:
     page = network_page(case)
     assert f"spill {copy.name}" in page
     assert run.to_dict()["residency"]["copies"][0]["way"] == "spill"
+
+
+@pytest.mark.slow
+def test_what_ifs_have_other_copies(run: NetworkResult, kept: MappingCache) -> None:
+    """With twice the memory or the bandwidth nothing need leave: such copies take no time there."""
+    why = why_stream(u_net(), with_buffer(16), cache=kept)
+    assert why.result.cycles == run.cycles
+    assert all(len(case.operator_cycles) == len(run.operators) for case in why.what_ifs)
+    assert all(case.cycles <= run.cycles for case in why.what_ifs)
+    assert why.rows()
 
 
 def test_addresses_do_not_overlap(run: NetworkResult) -> None:
