@@ -24,7 +24,7 @@ from tilewright.sim.jobs import Job, jobs_of, jobs_on
 from tilewright.workloads.network import load_network
 from tilewright.workloads.rated_formats import with_rated_formats
 from tilewright.workloads.stream.graph import OperatorStream
-from tilewright.workloads.zoo.search_spaces import SPACES
+from tilewright.workloads.zoo.search_spaces import SPACES, space_named
 
 __all__ = ["FAMILY", "N_TRAITS", "Units", "units_of_networks"]
 
@@ -147,6 +147,8 @@ def _counted(name: str, streams: dict[str, Callable[[], OperatorStream]]) -> tup
                 streams.setdefault(f"{space} {block.name}", block.stream)
             found.append(Counter({f"{space} {block.name}": n for block, n in blocks.items()}))
         return found[0], found[1]
+    if digits.isdecimal():
+        space_named(space)
     stream = load_network(name)
     layers: Counter[str] = Counter()
     for job in jobs_of(stream):

@@ -52,6 +52,7 @@ def test_blocks_of_the_spaces_have_the_published_multiply_adds() -> None:
     [
         ("nasbench-201/42121", "allowed 6 digits from 0 to 4"),
         ("nasbench-201/421215", "allowed 6 digits from 0 to 4"),
+        ("fbnets/123", 'unknown search space; given "fbnets"; .*did you mean "fbnet"'),
         ("resnet-5", 'did you mean "resnet-50"'),
     ],
 )
