@@ -236,7 +236,11 @@ def _rows_time(device: GpuDevice, library: Library, launch: Launch, found: Found
     )
     bound = _BOUNDS[int(forecast.bound[0])]
     bound = "l2" if bound == "dram" and missed[0] < 1 and _is_l2(device, parameters, crossing, moved) else bound
-    return KernelTime(float(forecast.seconds[0]), bound, family.name, "", *_done(forecast.activity, 0))
+    lanes = _lane_seconds(device, launch)
+    if lanes > forecast.seconds[0]:  # few multiprocessors behind a fast memory: a device whose figures are another's
+        bound = "compute"
+    seconds = max(lanes, float(forecast.seconds[0]))
+    return KernelTime(seconds, bound, family.name, "", *_done(forecast.activity, 0))
 
 
 def _at_least_lanes(device: GpuDevice, time: KernelTime, launch: Launch) -> KernelTime:
