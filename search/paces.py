@@ -214,6 +214,7 @@ class Pacer:
         self._costs: dict[_Steps, TileCosts | None] = {}
         self._rates: dict[tuple[_Steps, int, tuple[int, ...]], _Rates] = {}
         self._kinds: dict[_Steps, object] = {}
+        self._of_tiling: tuple[Tiling, int, tuple[int, ...]] | None = None  # channels of its program, cores by share
         self._same: dict[Fraction, Fraction] = {}  # of equal rates one
         self._mattering: dict[tuple[_Rates, tuple[int, ...]], list[int]] = {}
 
@@ -336,10 +337,14 @@ class Pacer:
 
     def _rates_at(self, steps: _Steps, costs: TileCosts, tiling: Tiling) -> _Rates:
         """Of the channels of the program, as :func:`tilewright.sim.lowering.evaluation.build_phase` numbers them."""
-        channels = self.phase.core.channels(costs, tiling)
-        n_cores = tuple(share.n_cores for share in core_shares(costs.layer, costs.machine, tiling))
-        key = steps, len(channels), n_cores
+        if self._of_tiling is None or self._of_tiling[0] is not tiling:  # the same at all paces
+            n_channels = len(self.phase.core.channels(self.costs, tiling))
+            shares = core_shares(self.costs.layer, self.costs.machine, tiling)
+            self._of_tiling = tiling, n_channels, tuple(share.n_cores for share in shares)
+        _, n_channels, n_cores = self._of_tiling
+        key = steps, n_channels, n_cores
         if key not in self._rates:
+            channels = self.phase.core.channels(costs, tiling)
             own = channels_by_share(costs.machine, channels, list(n_cores))[0]
             rates = (channel.bytes_per_cycle for channel in own)
             self._rates[key] = tuple(self._same.setdefault(rate, rate) for rate in rates)

@@ -73,7 +73,7 @@ def _for_each_machine(make: Callable[[MachineSpec], T]) -> Callable[[MachineSpec
     return ask
 
 
-_MOST_MACHINES = 256
+_MOST_MACHINES = 1024
 
 
 @_for_each_machine

@@ -130,7 +130,7 @@ def _slower_part(at: int, number: int, way: str) -> _Slower:
     return slower
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def paced(machine: MachineSpec, pace: Pace) -> MachineSpec:
     """``machine`` with its ports slowed down. Raises InputError for a port that it has not."""
     known = dict(_ports(machine))
