@@ -174,6 +174,7 @@ class _Forms(NamedTuple):
 
     by_kind: dict[object, _Form]
     port_bytes: dict[object, _PortBytes | None]
+    explored: dict[tuple[int, ...], list[_Steps]]  # paces by the signs of their nodes
 
     def like(self, form: _Form) -> _Form:
         """The one that differs from ``form`` by the rates of its channels alone, else ``form``."""
@@ -228,11 +229,12 @@ class Pacer:
         """
         full = (0,) * len(self.ports)
         root = _Form(image, self._rates_at(full, self.costs, tiling))
-        forms = _Forms({self._kind(full): root}, {})
+        forms = _Forms({self._kind(full): root}, {}, {})
         ports = self._ports_of(root, tiling)
         best: PacedRun | None = None
         front = [_Node.of(full, root, root.rates)]
         seen, known = {full}, {front[0].sign}
+        forms.explored[front[0].sign] = [full]
         cut: list[_Steps] = []  # no pace is better that is slower than one of these
         while front:
             found = []
@@ -257,7 +259,7 @@ class Pacer:
         steps = tuple(pace.get(port, 1).bit_length() - 1 for port in self.ports)
         costs = self._costs_at(steps)
         assert costs is not None
-        return self._form(steps, _Forms({}, {}), tiling).at(self._rates_at(steps, costs, tiling))
+        return self._form(steps, _Forms({}, {}, {}), tiling).at(self._rates_at(steps, costs, tiling))
 
     def _slower(
         self,
@@ -286,7 +288,11 @@ class Pacer:
                     own = _Node.of(steps, forms.by_kind[kind], rates)
                     if own.sign != node.sign:
                         seen.add(steps)
-                        yield own
+                        # What another with the same commands can become by more is enough, where that slows less down.
+                        alike = forms.explored.setdefault(own.sign, [])
+                        if not any(map(all, (map(le, one, steps) for one in alike))):
+                            alike.append(steps)
+                            yield own
                         break
 
     def _form(self, steps: _Steps, forms: _Forms, tiling: Tiling) -> _Form:
