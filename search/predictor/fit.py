@@ -42,18 +42,25 @@ class _Answer(NamedTuple):
 
 
 def predicted(
-    readings: Sequence[FloatArray], priors: Sequence[Prior], rows: Sequence[int], measured: FloatArray
+    readings: Sequence[FloatArray],
+    priors: Sequence[Prior],
+    rows: Sequence[int],
+    measured: FloatArray,
+    probable_readings: FloatArray,
 ) -> Predicted:
-    """All networks of ``readings`` (each networks x units), of which those of ``rows`` were ``measured``."""
+    """All networks of ``readings`` (each networks x units), of which those of ``rows`` were ``measured``.
+
+    ``probable_readings``: how probable each reading is before anything is measured.
+    """
     answers, weights = [], []
-    for counts in readings:
+    for counts, of_reading in zip(readings, probable_readings, strict=True):
         a = _with_fixed(counts)
         own = a[list(rows)]
         for prior in priors:
             for noise, probable in NOISES:
                 answer = _fitted(a, own, measured, prior, noise)
                 answers.append(answer)
-                weights.append(answer.evidence + np.log(probable))
+                weights.append(answer.evidence + np.log(probable * of_reading))
     shares = np.exp(np.array(weights) - max(weights))
     shares /= shares.sum()
     logs = np.log([answer.times for answer in answers])

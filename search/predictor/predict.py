@@ -14,7 +14,7 @@ from tilewright.progress import Progress
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.predictor.baseline import baseline
 from tilewright.search.predictor.fit import chosen, predicted
-from tilewright.search.predictor.prior import Prior, known_times, priors
+from tilewright.search.predictor.prior import Prior, known_times, priors, probable_readings
 from tilewright.search.predictor.units import FAMILY, Units, units_of_networks
 
 __all__ = ["Prediction", "PredictionResult", "choose_networks", "predict_latencies"]
@@ -98,10 +98,10 @@ def predict_latencies(
         raise InputError("measurements: none; given no network with a time; allowed one or more, ten say much")
     others = known or {}
     names = tuple(dict.fromkeys([*networks, *measured]))
-    units, priors_, machines = _prepared(names, others, family, cache, progress)
+    units, priors_, probable, machines = _prepared(names, others, family, cache, progress)
     at = {name: row for row, name in enumerate(names)}
     rows, seconds = [at[name] for name in measured], np.array(list(measured.values()))
-    found = predicted(units.readings, priors_, rows, seconds)
+    found = predicted(units.readings, priors_, rows, seconds, probable)
     plain = _baseline(units, others, rows, seconds)
     spread = np.exp(_SIDE_90 * found.spreads)
     order = np.argsort(found.times, kind="stable")
@@ -139,7 +139,7 @@ def choose_networks(
     names = tuple(dict.fromkeys(networks))
     if not 1 <= n <= len(names):
         raise InputError(f"choose: given {n}; allowed 1 to {len(names)}, the networks that there are")
-    units, priors_, _ = _prepared(names, known or {}, family, cache, progress)
+    units, priors_, *_ = _prepared(names, known or {}, family, cache, progress)
     pool = sorted(set(np.linspace(0, len(names) - 1, min(len(names), _MOST_IN_POOL)).astype(int).tolist()))
     return [names[row] for row in chosen(units.readings, priors_, pool, n)]
 
@@ -150,10 +150,13 @@ def _prepared(
     family: Sequence[str],
     cache: MappingCache | None,
     progress: Progress | None,
-) -> tuple[Units, list[Prior], tuple[str, ...]]:
+) -> tuple[Units, list[Prior], np.ndarray[Any, np.dtype[np.float64]], tuple[str, ...]]:
+    """Units, priors over their times, how probable each reading is, machines that were simulated."""
     units = units_of_networks(names)
     machines, times = units.times(family, cache=cache, progress=progress)
-    return units, priors(units, times, known_times(units, times, _columns(units, known))), machines
+    columns = _columns(units, known)
+    made = priors(units, times, known_times(units, times, columns))
+    return units, made, probable_readings(units, times, columns), machines
 
 
 def _columns(units: Units, known: Mapping[str, Times]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:

@@ -9,7 +9,7 @@ takes 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tilewright.search.predictor.units import Units
 
-__all__ = ["Prior", "known_times", "priors"]
+__all__ = ["Prior", "known_times", "priors", "probable_readings"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -79,16 +79,35 @@ def known_times(units: Units, times: FloatArray, measured: Sequence[FloatArray])
     The least squares of each device, drawn to the simulated mean where its networks leave something open, under that
     reading of the networks which leaves less.
     """
+    found = [min(answers, key=_left)[1] for answers in _by_reading(units, times, measured)]
+    return np.array(found).reshape(len(found), units.counts.shape[1] + 1)
+
+
+def probable_readings(units: Units, times: FloatArray, measured: Sequence[FloatArray]) -> FloatArray:
+    """How probable each reading of the networks is on a device yet unknown: as often as on the known ones, to which
+    one of each is added (Laplace's rule of succession).
+    """
+    seen = np.ones(len(units.readings))
+    for answers in _by_reading(units, times, measured):
+        seen[int(np.argmin([left for left, _ in answers]))] += 1
+    return np.asarray(seen / seen.sum())
+
+
+def _by_reading(
+    units: Units, times: FloatArray, measured: Sequence[FloatArray]
+) -> Iterator[list[tuple[float, FloatArray]]]:
+    """Of each known device, by reading: what is left of its measurements, and the times of units."""
     mean = _scaled(units, np.vstack([times, _ideas(units.traits)])).mean(0)
     centre = np.concatenate([[KNOWN_FIXED], (1 - KNOWN_FIXED) * mean])
     width = np.concatenate([[0.3], 2 * mean])
-    found = []
     for seconds in measured:
         rows = np.isfinite(seconds)
         y = seconds[rows] / seconds[rows].mean()
-        answers = [_regressed(counts[rows], y, centre, width) for counts in units.readings]
-        found.append(min(answers, key=lambda answer: answer[0])[1])
-    return np.array(found).reshape(len(found), len(centre))
+        yield [_regressed(counts[rows], y, centre, width) for counts in units.readings]
+
+
+def _left(answer: tuple[float, FloatArray]) -> float:
+    return answer[0]
 
 
 def _regressed(counts: FloatArray, y: FloatArray, centre: FloatArray, width: FloatArray) -> tuple[float, FloatArray]:

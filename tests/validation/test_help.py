@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from tilewright.search.predictor.fit import chosen, predicted
-from tilewright.search.predictor.prior import known_times, priors
+from tilewright.search.predictor.prior import known_times, priors, probable_readings
 from tilewright.search.predictor.units import Units, units_of_networks
 
 pytestmark = pytest.mark.slow
@@ -72,14 +72,14 @@ def scores(space: str, sources: Sequence[str], targets: Sequence[str], n_pool: i
     units, times, latency = read(space)
     number = np.arange(len(units.counts))
     known = [np.where(number < n_known, latency[name], np.nan) for name in sources]
-    made = priors(units, times, known_times(units, times, known))
+    made, probable = priors(units, times, known_times(units, times, known)), probable_readings(units, times, known)
     test = np.arange(first, first + 1000)
     pool = np.setdiff1d(number, test)[:4000]
     pool = pool[np.unique(np.linspace(0, len(pool) - 1, n_pool).astype(int))]
     ten = chosen(units.readings, made, pool.tolist(), 10)
     found = {}
     for target in targets:
-        ours = predicted(units.readings, made, ten, latency[target][ten]).times[test]
+        ours = predicted(units.readings, made, ten, latency[target][ten], probable).times[test]
         truth = latency[target][test]
         middle = np.argsort(truth, kind="stable")[100:-100]
         found[target] = round(float(spearmanr(truth[middle], ours[middle]).statistic), 3)
