@@ -210,9 +210,14 @@ def _sources(sources: Sequence[SourceSpec], name: str) -> tuple[SourceSpec, ...]
 
 
 def main_path(machine: MachineSpec, path: str) -> str:
-    """``groups.NAME.matrix.rows`` of the main group as what it is, ``matrix.rows``; other paths as they are."""
+    """``groups.NAME.matrix.rows`` of the main group as what it is, ``matrix.rows``; other paths as they are.
+
+    Raises InputError for a group that is none of the machine's.
+    """
     first, _, rest = path.partition(".")
     name, _, below = rest.partition(".")
+    if first == GROUPS and name and machine.groups and name not in machine.group_names:
+        raise unknown("group", name, machine.group_names, place=f"{machine.base_name}: {path}")
     if first != GROUPS or name != machine.main or not below:
         return path
     return ".".join(_ELSEWHERE.get(below, (below,)))

@@ -145,7 +145,7 @@ def test_a_file_with_everything_in_groups_fits_the_schema() -> None:
     ("setting", "said"),
     [
         ("group=dps", r'unknown group; given "dps"; allowed npu, dsp, cpu \(did you mean "dsp"'),
-        ("groups.dps.n_cores=2", r'given "dps"; allowed dsp, cpu'),
+        ("groups.dps.n_cores=2", r'unknown group; given "dps"; allowed npu, dsp, cpu'),
         ("groups.dsp.n_core=2", r'groups.dsp.n_core: unknown field.*did you mean "n_cores"'),
         ("groups.dsp.energy.vector_pj={sqrt: 1}", "groups.dsp.energy.vector_pj"),
         ("groups.dsp.buffers.tcm.latency_cycles=2", "groups.dsp.buffers.0.latency_cycles: nothing waits"),
