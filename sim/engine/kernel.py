@@ -435,7 +435,7 @@ def run_one(
             else:
                 last_ev[e] = -1
 
-        if is_limited and least > limit:
+        if least > limit:
             t = least
             deadlock = GIVEN_UP
             break
@@ -546,7 +546,8 @@ def run_one(
                             jumps[n_jump, j + 1] = extras[r, 3 + _EXTRA * e + 3]
                             jumps[n_jump, j + 2] = last_ev[e] if flying else -1
                         if inside:
-                            left[e] -= k * (extras[r, 3 + _EXTRA * e + 4] - left[e])
+                            if is_limited:
+                                left[e] -= k * (extras[r, 3 + _EXTRA * e + 4] - left[e])
                             done = n_done[e] - extras[r, 3 + _EXTRA * e + 2]
                             n_done[e] += k * done
                             n_run += k * done
@@ -577,7 +578,8 @@ def run_one(
                         tokens[s] += k * (tokens[s] - rings[r, width - n_sem + s])
                         taken[s] += k * (taken[s] - extras[r, 3 + _EXTRA * n_eng + s])
                     for q in range(n_chan):
-                        due[q] -= k * (moved[q] - extras[r, 3 + _EXTRA * n_eng + n_sem + q])
+                        if is_limited:
+                            due[q] -= k * (moved[q] - extras[r, 3 + _EXTRA * n_eng + n_sem + q])
                         moved[q] += k * (moved[q] - extras[r, 3 + _EXTRA * n_eng + n_sem + q])
                     n_jump += 1
                     t += k * dt
@@ -599,7 +601,8 @@ def run_one(
                     extras[r, 3 + _EXTRA * e + 1] = busy[e] + (t - t_start[e] if flying else nb.int64(0))
                     extras[r, 3 + _EXTRA * e + 2] = n_done[e]
                     extras[r, 3 + _EXTRA * e + 3] = last_ev[e] if flying else -1
-                    extras[r, 3 + _EXTRA * e + 4] = left[e]
+                    if is_limited:
+                        extras[r, 3 + _EXTRA * e + 4] = left[e]
                 for s in range(n_sem):
                     extras[r, 3 + _EXTRA * n_eng + s] = taken[s]
                 for q in range(n_chan):

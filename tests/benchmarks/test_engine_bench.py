@@ -43,7 +43,8 @@ def _one_run(program: Program) -> Callable[[], None]:
     image, _ = pack(program)
     events = np.empty((0, kernel.EVENT_FIELDS), dtype=np.int64)
     jumps = np.empty((0, 1), dtype=np.int64)
-    out = np.zeros(kernel.OUT_FIXED_FIELDS + 2 * len(program.engines) + 1, dtype=np.int64)
+    n_channels = int(image[kernel.N_CHANNELS])
+    out = np.zeros(kernel.OUT_FIXED_FIELDS + 2 * len(program.engines) + n_channels, dtype=np.int64)
     return lambda: kernel.run_one(image, True, -1, -1, -1, events, jumps, kernel.NO_LIMIT, out)
 
 
