@@ -204,6 +204,7 @@ class _Model:
             here: IntVar = model.new_bool_var("")
             model.add_implication(here, source.on[element])
             model.add_implication(here, target.on[element])
+            model.add_bool_or(here, ~source.on[element], ~target.on[element])
             both.append(here)
         model.add(sum(both) == same)
         at = self.soc.cluster_of.index

@@ -19,9 +19,9 @@ __all__ = [
 
 
 def row_cycles(timing: PimTimingSpec, n: int) -> int:
-    """One row with ``n`` multiply commands, until the next row can open: least cycles a row of any program."""
+    """One row with ``n`` multiply commands, until the next row's can follow: least cycles a row of any program."""
     used = timing.activate_to_mac_cycles + (n - 1) * _column(timing) + timing.read_to_precharge_cycles
-    apart = max(timing.row_cycle_cycles, timing.activate_long_cycles)
+    apart = max(timing.row_cycle_cycles, timing.activate_long_cycles, n * _column(timing))
     return max(max(used, timing.row_open_cycles) + timing.precharge_cycles, apart)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -116,6 +117,18 @@ def test_every_scheduler_makes_a_schedule(soc: SocSpec, graphs: list[TaskGraph],
     for scheduler in SCHEDULERS.values():
         check_schedule(soc, jobs, run_jobs(soc, jobs, scheduler).tasks)
         check_schedule(soc, jobs, run_jobs(soc, jobs, scheduler, like_ds3=True).tasks)
+
+
+@pytest.mark.parametrize(("n_elements", "cost"), [(1, 1 + 8 + 1), (2, 1 + 2 + 1)])
+def test_data_that_stays_on_an_element_takes_its_ticks_too(n_elements: int, cost: int) -> None:
+    """Moving within an element may be slower than between two: the optimum may not pass it by."""
+    clusters = {"a": ClusterSpec(count=n_elements, latency={"t": 1})}
+    soc = SocSpec(name="s", source="here", clusters=clusters, volume_per_tick=4.0, same_element=1.0)
+    graph = TaskGraph(name="g", tasks=("t", "t"), edges=(Edge(source=0, target=1, volume=8),))
+    best = shortest_schedule(soc, graph)
+    check_schedule(soc, [Job(graph=graph, arrival=0)], best.tasks)
+    assert best.is_proven
+    assert best.cost == cost
 
 
 @settings(max_examples=25, deadline=None)
