@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from tilewright.hw_models.sparsity import skipping
 from tilewright.hw_models.spec import LineSpec, MachineSpec
 from tilewright.sim.kinds.layer import JobLayer, fallback_layer, layer_of
-from tilewright.sim.lacking import is_lacking
+from tilewright.sim.lacking import is_lacking, refuse_unknown_lacks
 from tilewright.sim.live import most_live_bytes
 from tilewright.sim.lowering.family import family_of
 from tilewright.units import bits_to_bytes, ceil_div, exact
@@ -102,6 +102,7 @@ def jobs_on(
 
     ``chained``: whether its unit with lines does what stands behind a product in the same job.
     """
+    refuse_unknown_lacks(machine)
     block = machine.matrix.block
     kernels = [(one.height, one.width) for one in block.kernels] if block is not None else []
     lines = machine.vector.lines if chained else None

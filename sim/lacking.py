@@ -9,26 +9,33 @@ from tilewright.hw_models.spec import EVERYTHING, MachineSpec
 from tilewright.workloads.kinds import KINDS
 from tilewright.workloads.operators import Operator
 
-__all__ = ["fallback_note", "is_lacking", "refuse_without_fallback"]
+__all__ = ["fallback_note", "is_lacking", "refuse_unknown_lacks", "refuse_without_fallback"]
 
 
 def is_lacking(operator: Operator, lacks: Sequence[str], kernels: Sequence[tuple[int, int]] = ()) -> bool:
     """Whether ``lacks`` names ``operator``: its kind, its kind and function ("elementwise:silu"), or all ("*").
 
     Convolutions have the functions "depthwise", "transposed", "dilated", "windows" (products over more than one tap)
-    and, where theirs is none of the unit's own ``kernels`` (height, width), "other_kernel". Raises InputError for a
-    kind or a function that is not known.
+    and, where theirs is none of the unit's own ``kernels`` (height, width), "other_kernel". A machine's own are known
+    (:func:`refuse_unknown_lacks`).
     """
     for entry in lacks:
         if entry == EVERYTHING:
             return True
         kind, _, function = entry.partition(":")
-        known = KINDS.get(kind, place="lacks").functions
-        if function and known and function not in known:
-            raise unknown(f"function of {kind}", function, known, place="lacks")
         if kind == operator.kind and (not function or function in operator.of_kind.functions_of(operator, kernels)):
             return True
     return False
+
+
+def refuse_unknown_lacks(machine: MachineSpec) -> None:
+    """Raises InputError where ``machine`` says that it lacks a kind of operator, or a function of one, that is not."""
+    place = f"{machine.base_name}: lacks"
+    for entry in machine.lacks:
+        kind, _, function = entry.partition(":")
+        known = () if entry == EVERYTHING else KINDS.get(kind, place=place).functions
+        if function and known and function not in known:
+            raise unknown(f"function of {kind}", function, known, place=place)
 
 
 def refuse_without_fallback(operators: Sequence[Operator], machine: MachineSpec) -> None:

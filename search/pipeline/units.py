@@ -18,7 +18,7 @@ from tilewright.hw_models.energy_table import TableFigure
 from tilewright.hw_models.spec import EVERYTHING, MachineSpec
 from tilewright.sim.jobs import Job, JobLayer, brought_weights, jobs_of, jobs_on, stored_on
 from tilewright.sim.kinds.layer import fallback_of_chain, layer_of
-from tilewright.sim.lacking import is_lacking
+from tilewright.sim.lacking import is_lacking, refuse_unknown_lacks
 from tilewright.units import exact
 from tilewright.workloads.fallback import FallbackLayer
 from tilewright.workloads.stream.graph import OperatorStream
@@ -63,6 +63,7 @@ def units_of(
 
 def _beside(stream: OperatorStream, machine: MachineSpec, other: MachineSpec, jobs: Sequence[Job], number: int) -> Unit:
     """``other`` with the DRAM of ``machine``."""
+    refuse_unknown_lacks(other)
     dram: dict[str, Any] = {
         name: float(getattr(machine.energy, name)) for name in _DRAM_ENERGIES
     }  # also those of tables are given
