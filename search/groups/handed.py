@@ -19,6 +19,7 @@ from tilewright.search.groups.prepare import OnGroup, Prepared, alone_cycles
 from tilewright.search.mapping_cache import MappingCache
 from tilewright.search.network import best_mapping
 from tilewright.search.objective import Objective
+from tilewright.search.residency.addresses import Block, lowest_address
 from tilewright.search.residency.tensors import residents_of, with_homes
 from tilewright.sim.lowering.levels import level_called
 from tilewright.workloads.task_graphs.graph import Edge
@@ -42,6 +43,11 @@ class Handed:
     start: int
     end: int
     address: int = 0
+
+    @property
+    def block(self) -> Block:
+        """Its room over time."""
+        return Block(self.start, self.end - 1, self.n_bytes)
 
 
 def shared_level(machine: MachineSpec) -> str:
@@ -122,25 +128,10 @@ def _chosen(ready: Prepared, placement: Placement, place: str) -> tuple[Handed, 
     room = level_called(machine, place).capacity_bytes // HANDED_PARTS
     found: list[Handed] = []
     for one in could:
-        address = _lowest(one, found)
+        address = lowest_address(one.block, [(other.block, other.address) for other in found])
         if address + one.n_bytes <= room:
             found.append(replace(one, address=address))
     return tuple(found)
-
-
-def _lowest(one: Handed, placed: Sequence[Handed]) -> int:
-    """The lowest address at which nothing that lives at the same time stands."""
-    taken = sorted(
-        (other.address, other.address + other.n_bytes)
-        for other in placed
-        if other.start < one.end and one.start < other.end
-    )
-    address = 0
-    for begin, end in taken:
-        if address + one.n_bytes <= begin:
-            break
-        address = max(address, end)
-    return address
 
 
 def _waits(handed: Sequence[Handed]) -> list[Edge]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tilewright.search.cp_sat import has_answer, new_solver
 
-__all__ = ["Block", "packed"]
+__all__ = ["Block", "lowest_address", "packed"]
 
 
 class Block(NamedTuple):
@@ -53,15 +53,19 @@ def _first_fit(blocks: Sequence[Block], order: Sequence[int]) -> list[int]:
     placed: list[int] = []
     for number in order:
         block = blocks[number]
-        taken = sorted((found[i], found[i] + blocks[i].n_bytes) for i in placed if blocks[i].meets(block))
-        address = 0
-        for begin, end in taken:
-            if address + block.n_bytes <= begin:
-                break
-            address = max(address, end)
-        found[number] = address
+        found[number] = lowest_address(block, [(blocks[i], found[i]) for i in placed])
         placed.append(number)
     return found
+
+
+def lowest_address(block: Block, placed: Sequence[tuple[Block, int]]) -> int:
+    """The lowest address of ``block`` at which nothing of what is ``placed`` (blocks and their addresses) meets it."""
+    address = 0
+    for begin, end in sorted((at, at + other.n_bytes) for other, at in placed if other.meets(block)):
+        if address + block.n_bytes <= begin:
+            break
+        address = max(address, end)
+    return address
 
 
 def _by_constraints(blocks: Sequence[Block], capacity: int, seconds: float) -> list[int] | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
+from math import ceil
 
 from tilewright.hw_models.dram import dram_rate
 from tilewright.hw_models.matrix_unit import no_rate
@@ -42,10 +43,6 @@ def lower_bound(layer: AttentionLayer, machine: MachineSpec) -> LowerBound:
     )
 
 
-def _up(value: Fraction) -> int:
-    return -(-value.numerator // value.denominator)
-
-
 def _matrix_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     unit = machine.matrix
     elements = unit.n_multipliers * machine.n_cores
@@ -60,7 +57,7 @@ def _matrix_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     if chosen is not None:
         rate = unit.multiplies_per_pe_per_cycle[chosen.number_format]
         cycles += Fraction(layer.batch * chosen.selection.macs) / (elements * exact(rate))
-    return _up(cycles)
+    return ceil(cycles)
 
 
 def _vector_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
@@ -80,7 +77,7 @@ def _vector_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     if chosen is not None:
         work += chosen.exponentials * (unit.cycles["sub"] + unit.cycles["exp"] + unit.cycles["add"])
         work += chosen.additions * unit.cycles["add"] + chosen.comparisons * unit.cycles["max"]
-    return _up(Fraction(work, unit.lanes * machine.n_cores))
+    return ceil(Fraction(work, unit.lanes * machine.n_cores))
 
 
 def _dram_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
@@ -88,4 +85,4 @@ def _dram_cycles(layer: AttentionLayer, machine: MachineSpec) -> int:
     passed += sum(2 * one.n_bytes for one in copies_of(layer))
     chosen = choosing_of(layer, machine.matrix.multiplies_per_pe_per_cycle)
     passed += chosen.n_bytes if chosen is not None else 0
-    return _up((layer.compulsory_bytes + passed) / dram_rate(machine))
+    return ceil((layer.compulsory_bytes + passed) / dram_rate(machine))

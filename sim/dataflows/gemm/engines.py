@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from math import ceil
 
 from tilewright.formats import format_bits, tensor_format
 from tilewright.hw_models.dram import dram_rate
@@ -133,9 +134,9 @@ def engine_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
     steps = engine.steps(m, layer.k, n)
     dram = bits_to_bytes(layer.compulsory_bits) + groups * _pass_bytes(layer, steps)
     return LowerBound(
-        matrix_cycles=_up(groups * _matrix_work(machine, steps) / machine.n_cores),
-        vector_cycles=_up(groups * _vector_work(layer, machine, steps) / machine.n_cores),
-        dram_cycles=_up(dram / dram_rate(machine)),
+        matrix_cycles=ceil(groups * _matrix_work(machine, steps) / machine.n_cores),
+        vector_cycles=ceil(groups * _vector_work(layer, machine, steps) / machine.n_cores),
+        dram_cycles=ceil(dram / dram_rate(machine)),
         weight_memory_cycles=weight_memory_cycles(machine, layer.homes.b, groups * layer.k * n * layer.b_bits),
     )
 
@@ -181,7 +182,3 @@ def _pass_bytes(layer: GemmLayer, steps: Sequence[Step]) -> int:
             continue
         n_bytes += step.write_bytes + (0 if is_before and layer.homes.a != DRAM else step.read_bytes)
     return n_bytes
-
-
-def _up(value: Fraction) -> int:
-    return -(-value.numerator // value.denominator)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -597,15 +598,11 @@ def gemm_bound(layer: GemmLayer, machine: MachineSpec) -> LowerBound:
         pixels = LinePixels(groups * m, groups * m * layer.fused.line_results, n, kernel=1)
         vector = least_vector_cycles(machine.vector, fused, Passing(RESULTS, outputs, pixels=pixels))
     return LowerBound(
-        matrix_cycles=_up(Fraction(layer.macs) / (elements * exact(rate) * layer.speed)),
-        vector_cycles=_up(vector / machine.n_cores),
-        dram_cycles=_up(bits_to_bytes(layer.compulsory_bits) / dram_rate(machine)),
+        matrix_cycles=ceil(Fraction(layer.macs) / (elements * exact(rate) * layer.speed)),
+        vector_cycles=ceil(vector / machine.n_cores),
+        dram_cycles=ceil(bits_to_bytes(layer.compulsory_bits) / dram_rate(machine)),
         weight_memory_cycles=weight_memory_cycles(machine, layer.homes.b, groups * layer.k * n * layer.b_bits),
     )
-
-
-def _up(value: Fraction) -> int:
-    return -(-value.numerator // value.denominator)
 
 
 def _pieces(layer: GemmLayer, machine: MachineSpec) -> tuple[GemmLayer, ...]:
@@ -621,7 +618,7 @@ def _least(piece: GemmLayer, machine: MachineSpec) -> int:
     if rate is None:
         return 0
     macs = ceil_div(piece.groups, machine.n_cores) * piece.m * piece.k * piece.n
-    return _up(Fraction(macs) / (machine.matrix.n_multipliers * exact(rate)))
+    return ceil(Fraction(macs) / (machine.matrix.n_multipliers * exact(rate)))
 
 
 register_family(

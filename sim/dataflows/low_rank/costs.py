@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import ceil
 
 from tilewright.hw_models.dram import dram_rate
 from tilewright.hw_models.matrix_unit import no_rate
@@ -152,9 +153,9 @@ def low_rank_bound(layer: LowRankAttentionLayer, machine: MachineSpec) -> LowerB
     results = one.groups * one.heads * one.query_len * one.value_dim
     work = (("add", scores), ("div", results), ("exp", scores), ("max", scores), ("sub", scores))
     return LowerBound(
-        matrix_cycles=_up(Fraction(one.macs) / (_multiplies_per_cycle(layer, machine) * machine.n_cores)),
-        vector_cycles=_up(Fraction(least_vector_cycles(machine.vector, work)) / machine.n_cores),
-        dram_cycles=_up(Fraction(layer.compulsory_bytes / dram_rate(machine))),
+        matrix_cycles=ceil(Fraction(one.macs) / (_multiplies_per_cycle(layer, machine) * machine.n_cores)),
+        vector_cycles=ceil(Fraction(least_vector_cycles(machine.vector, work)) / machine.n_cores),
+        dram_cycles=ceil(Fraction(layer.compulsory_bytes / dram_rate(machine))),
     )
 
 
@@ -169,8 +170,4 @@ def low_rank_least(piece: LowRankAttentionLayer, machine: MachineSpec) -> int:
         )
     )
     most = -(-piece.groups // machine.n_cores)
-    return _up(Fraction(alone * most, piece.groups) / _multiplies_per_cycle(piece, machine))
-
-
-def _up(value: Fraction) -> int:
-    return -(-value.numerator // value.denominator)
+    return ceil(Fraction(alone * most, piece.groups) / _multiplies_per_cycle(piece, machine))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
+from math import ceil
 from typing import NamedTuple
 
 from tilewright.hw_models.dram import dram_rate
@@ -206,12 +207,8 @@ def scan_bound(layer: ScanLayer, machine: MachineSpec) -> LowerBound:
         chunked = _least(machine, common)
         if max(products, chunked) < recurrent:
             matrix, vector = products, chunked
-    return LowerBound(matrix_cycles=_up(matrix), vector_cycles=_up(vector), dram_cycles=_up(Fraction(dram)))
+    return LowerBound(matrix_cycles=ceil(matrix), vector_cycles=ceil(vector), dram_cycles=ceil(Fraction(dram)))
 
 
 def _least(machine: MachineSpec, work: Mapping[str, int]) -> Fraction:
     return least_vector_cycles(machine.vector, tuple(sorted(work.items()))) / machine.n_cores
-
-
-def _up(value: Fraction) -> int:
-    return -(-value.numerator // value.denominator)
